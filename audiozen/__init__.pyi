@@ -15,6 +15,7 @@ from audiozen_core.inference.enhancer import ModelSource as ModelSource
 from audiozen_core.inference.enhancer import Written as Written
 from audiozen_core.inference.export import export as export
 from audiozen_core.inference.load import load as load
+from audiozen_core.scoring.evaluate import evaluate as evaluate
 
 from . import audio as audio
 from . import checkpoint as checkpoint
@@ -28,5 +29,6 @@ from . import loss as loss
 from . import metric as metric
 from . import model as model
 from . import registry as registry
+from . import results as results
 from . import testing as testing
 from . import trainer as trainer

@@ -23,6 +23,7 @@ from audiozen_core.cli.check import command as check_command
 from audiozen_core.cli.checkpoints import command as checkpoints_command
 from audiozen_core.cli.convert import command as convert_command
 from audiozen_core.cli.enhance import command as enhance_command
+from audiozen_core.cli.evaluate import command as evaluate_command
 from audiozen_core.cli.explain import command as explain_command
 from audiozen_core.cli.export import command as export_command
 from audiozen_core.cli.hooks import command as hooks_command
@@ -52,6 +53,7 @@ COMMANDS = {
     "run": run_command,
     "enhance": enhance_command,
     "export": export_command,
+    "evaluate": evaluate_command,
     "tune": tune_command,
     "convert": convert_command,
     "check": check_command,
@@ -129,6 +131,14 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
     (tmp_path / "data/test/clean/clip_0.wav").unlink()
     assert run_page(page, tmp_path, monkeypatch) >= 2
     assert list(tmp_path.glob("*/*/checkpoints/best/model*.safetensors"))
+
+
+def test_commands_of_the_page_on_scores_work_without_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_pairs(tmp_path / "data" / "test", count=2)
+    assert run_page("docs/evaluate.md", tmp_path, monkeypatch) == 3
+    assert (tmp_path / "noisy_scores" / "scores.csv").is_file()
 
 
 def run_page(page, tmp_path, monkeypatch, changes=MappingProxyType({})):
@@ -338,20 +348,27 @@ def test_arguments_page_lists_every_argument_of_the_trainers(path):
 
 
 VARIANTS = [
-    *(("si_sdr", {}), ("sdr", {}), ("sdr", {"filter_length": 1}), ("stoi", {}), ("stoi", {"extended": True})),
+    *(("si_sdr", {"zero_mean": zero_mean}) for zero_mean in (True, False)),
+    *(("si_sdr_improvement", {"zero_mean": zero_mean}) for zero_mean in (True, False)),
+    *((name, args) for name in ("sdr", "sdr_improvement") for args in ({}, {"filter_length": 1})),
+    *((name, {}) for name in ("snr", "segmental_snr", "frequency_weighted_snr", "estoi", "synaptic_operations")),
+    *(("stoi", {}), ("stoi", {"extended": True}), ("lsd", {}), ("lsd", {"n_fft": 512, "hop_length": 128})),
     *(("pesq", {"mode": mode, "resample": resample}) for mode in ("wb", "nb") for resample in (False, True)),
     *(("dnsmos", {"aspect": aspect}) for aspect in ("overall", "signal", "background")),
+    *((name, {}) for name in ("csig", "cbak", "covl", "dnsmos_p808", "plcmos", "speaker_similarity")),
+    *(("aecmos", {"aspect": aspect}) for aspect in ("echo", "degradation")),
+    *(("word_error_rate", {"against": against}) for against in ("text", "clean")),
 ]
 
 
 @pytest.mark.parametrize(("path", "args"), VARIANTS, ids=str)
-def test_arguments_page_lists_every_metric_with_its_names_and_rates(path, args):
+def test_metrics_page_lists_every_metric_with_its_names_and_rates(path, args):
     """Metrics resample themselves or name the rates that they take."""
     try:
         metric = build_metric({"path": path, "args": args})
     except MissingExtraError as error:
         pytest.skip(str(error))
-    text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs/metrics.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     label = f"`{path}` with `resample = true`" if args.get("resample") else f"`{path}`"
     (row,) = [row for row in rows if row[0] == label and len(row) == 5]

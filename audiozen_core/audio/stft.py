@@ -153,7 +153,32 @@ class Stft:
     def invertible(self) -> bool:
         """Whether `inverse` exists: each sample needs a frame in which the weight of the window is not almost zero."""
         total = self._total_weights()
-        return bool(total[: self.acoustics.hop_length].min() > _LEAST * total.max())
+        least = total[: self.acoustics.hop_length].min()
+        return bool(torch.minimum(least, self._least_at_ends()) > _LEAST * total.max())
+
+    def _least_at_ends(self) -> Tensor:
+        """Returns the smallest weight of a sample near the ends of a wave, over all lengths of waves.
+
+        With `center`, no frame begins before the one whose centre is the first sample. That is enough for a window that
+        is largest in its middle, and too little for some of `general_cosine`.
+        """
+        numbers = self.acoustics
+        weights = self._window(torch.device("cpu"), torch.float64).square()
+        least = torch.tensor(torch.inf, dtype=torch.float64)
+        if not numbers.center:
+            return least
+        hop, start = numbers.hop_length, numbers.n_fft // 2 - self._offset
+        # In such a wave, no frame has samples near both ends. A longer one ends like one of these.
+        frames: dict[int, list[int]] = {}
+        for samples in range(numbers.n_fft, numbers.n_fft + hop):
+            fitting = samples - numbers.n_fft % 2
+            frames.setdefault(1 + (fitting + self._paddings[fitting % hop]) // hop, []).append(samples)
+        total = torch.zeros(start + numbers.win_length + max(frames) * hop + hop, dtype=torch.float64)
+        for frame in range(max(frames)):
+            total[frame * hop : frame * hop + numbers.win_length] += weights
+            for samples in frames.get(frame + 1, ()):
+                least = torch.minimum(least, total[start : start + samples].min())
+        return least
 
     def _total_weights(self) -> Tensor:
         """Returns, for each position in a frame, the weight of the window in this frame and all earlier ones."""

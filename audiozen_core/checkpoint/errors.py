@@ -19,6 +19,14 @@ class NoCheckpointError(CheckpointError):
     code = "AZ401"
 
 
+def not_a_checkpoint(folder: Path, missing: str, notes: Sequence[str] = ()) -> NoCheckpointError:
+    """Returns the error for a folder that has not the file `missing` of a checkpoint, mostly a run folder."""
+    remedy = "name the folder of a checkpoint, such as exp/baseline/checkpoints/best"
+    if (folder / "checkpoints").is_dir():
+        remedy = f"it is the folder of a run: name one of its checkpoints, such as {folder / 'checkpoints' / 'best'}"
+    return NoCheckpointError(f"{folder} is not a checkpoint: it has no {missing}", remedy=remedy, notes=notes)
+
+
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint is incomplete or has changed since it was written; no part of it has been used.
 

@@ -14,6 +14,7 @@ from audiozen_core.checkpoint.errors import (
     CheckpointWriteError,
     DamagedCheckpointError,
     NoCheckpointError,
+    not_a_checkpoint,
     translate_disk_errors,
 )
 from audiozen_core.checkpoint.format.manifest import MANIFEST, check_contents, read_manifest
@@ -345,7 +346,7 @@ class CheckpointStore:
         if not path.is_dir():
             raise NoCheckpointError(f"the checkpoint {path} does not exist", notes=self._notes())
         if not (path / MANIFEST).exists() and not self._directory.name_of(path):
-            raise NoCheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}", notes=self._notes())
+            raise not_a_checkpoint(path, MANIFEST, self._notes())
         return path.resolve()
 
     def _target(self, link: str) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audiozen_core.checkpoint.directory import follow_link
-from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
+from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError, not_a_checkpoint
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage.atomic import make_folder, open_regular, read_regular
@@ -38,7 +38,7 @@ def load_weights(
         from audiozen_core.checkpoint.format.checkpoint import read_checkpoint
 
         if not (path / MANIFEST).exists():
-            raise NoCheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}", notes=_neighbours(path / "*"))
+            raise not_a_checkpoint(path, MANIFEST, _neighbours(path / "*"))
         _, state = read_checkpoint(path.resolve(), [owner], map_location)
         weights: dict[str, torch.Tensor] = state[owner]
         return weights

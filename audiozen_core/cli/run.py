@@ -73,8 +73,20 @@ from audiozen_core.experiment.run_options import check_requeue_options
 )
 @click.option("--nnodes", metavar="N|MIN:MAX", help="How many machines take part; start the same command on each.")
 @click.option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines meet: one of them, and a free port.")
-@click.option("--rdzv-timeout", metavar="SECONDS", type=float, default=300.0, help="How long to wait for the machines.")
-@click.option("--max-restarts", metavar="N", type=int, default=0, help="Restart from the checkpoint after a failure.")
+@click.option(
+    "--rdzv-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    help="How long to wait for the machines.",
+)
+@click.option(
+    "--max-restarts",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Restart from the checkpoint after a failure, up to N times.",
+)
 @click.option(
     "--launcher",
     type=click.Choice(["slurm"]),
@@ -134,8 +146,7 @@ def command(
     if launcher:
         from audiozen_core.cli.submission import submit_runs
 
-        if any(asks) or requeue or seeds:
-            raise click.UsageError("with --launcher, [launcher] says how many processes there are, on which machines")
+        _check_submission(processes=any(asks), others=bool(seeds or requeue))
         options = {"--resume": resume, "--ckpt-path": ckpt_path, "--allow-drift": allow_drift, "--log-level": log_level}
         options["--weights"] = weights
         return submit_runs(files, modes, overrides, options, resume=resume, ckpt_path=ckpt_path, follows=follow)
@@ -156,7 +167,7 @@ def command(
         # connection, that the other machine has no name.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if launches:
-        _check(file, modes, overrides, resume=resume, ckpt_path=ckpt_path)
+        _check(file, modes, overrides, resume=resume, ckpt_path=ckpt_path, weights=weights)
         processes = nproc_per_node or ("auto" if nnodes else "1")
         return _launch(processes, nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
     restarts = 0
@@ -200,6 +211,16 @@ def _check_trial(modes: tuple[str, ...], *, is_fast: bool, overfits: bool, other
         raise click.UsageError("--fast-dev-run has no checkpoint to begin with: let its first mode be train")
 
 
+def _check_submission(*, processes: bool, others: bool) -> None:
+    if processes:
+        raise click.UsageError("with --launcher, [launcher] says how many processes there are, on which machines")
+    if others:
+        raise click.UsageError(
+            "--launcher queues jobs again by itself, and needs a TOML file for each seed: use it without --seeds and "
+            "--requeue"
+        )
+
+
 def _run_seeds(
     file: Path,
     count: int,
@@ -241,7 +262,13 @@ def _run_seeds(
 
 
 def _check(
-    file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], *, resume: bool, ckpt_path: str | None
+    file: Path,
+    modes: tuple[str, ...],
+    overrides: tuple[str, ...],
+    *,
+    resume: bool,
+    ckpt_path: str | None,
+    weights: str | None,
 ) -> None:
     """Finds the mistakes in the file and the options before any process is started, or waits for other machines.
 
@@ -250,7 +277,7 @@ def _check(
     from audiozen_core.experiment.experiment import Experiment
     from audiozen_core.experiment.run_options import check_run_options
 
-    check_run_options(modes, resume=resume, ckpt_path=ckpt_path)  # type: ignore[arg-type]
+    check_run_options(modes, resume=resume, ckpt_path=ckpt_path, weights=weights)  # type: ignore[arg-type]
     Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
 
 

@@ -14,6 +14,7 @@ from audiozen_core.cli.table import echo_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from audiozen_core.diagnostics.key_path import KeyPath
     from audiozen_core.tuning.batch_sizes import Measured
     from audiozen_core.tuning.lr_sweep import RangeTest
 
@@ -183,10 +184,11 @@ def tune_batch_size(
         click.echo(f"batch_size = {size} …", err=True)
         return measure_in_child(file, overrides, size, steps=steps, limit=limit)
 
-    _show_sizes(search_sizes(measure, first=first, most=most))
+    _show_sizes(search_sizes(measure, first=first, most=most), experiment.config.datasets["train"][0].key)
 
 
-def _show_sizes(measured: Sequence[Measured]) -> None:
+def _show_sizes(measured: Sequence[Measured], dataset: KeyPath) -> None:
+    """Prints the sizes, and the line to paste into the section of the training data, or into the first of several."""
     from audiozen_core.tuning.batch_sizes import largest, recommended
 
     rows = []
@@ -197,7 +199,9 @@ def _show_sizes(measured: Sequence[Measured]) -> None:
     echo_table(rows, headings=("batch_size", "samples/s", "peak memory", "fits"), right=("batch_size", "samples/s"))
     best = recommended(measured)
     click.echo(f"\nlargest that fits: {largest(measured).batch_size}")
-    click.echo(
-        f"smallest that is nearly as fast as the fastest:\n\n[dataset.dataloader]\nbatch_size = {best.batch_size}"
-    )
+    where, line = "", f"[{dataset[0]}.dataloader]\nbatch_size = {best.batch_size}"
+    if len(dataset) > 1:
+        # A header at the end of a file would belong to the last data set, whose `dataloader` is not used.
+        where, line = f", for the `dataloader` of the first [[{dataset[0]}]]", f"batch_size = {best.batch_size}"
+    click.echo(f"smallest that is nearly as fast as the fastest{where}:\n\n{line}")
     click.echo("\nThe learning rate should follow a new batch size: `audiozen tune lr` finds it.")

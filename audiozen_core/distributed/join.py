@@ -41,7 +41,7 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
         yield ALONE
         return
     backend = "gloo"
-    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+    if device in ("auto", "cuda") and torch.cuda.is_available():
         _choose_gpu(place)
         backend = "cpu:gloo,cuda:nccl"
     elif device.startswith("cuda:"):

@@ -24,6 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousError, RendezvousStateError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from audiozen_core.distributed.agent import first_failure, restarts_are_told
 from audiozen_core.distributed.meeting import BACKEND, register_backend
 from audiozen_core.distributed.restarts import notes_begin, take_stop
 from audiozen_core.errors import RunError
@@ -144,7 +145,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
     )
     register_backend()
     command = ["-m", "audiozen", *arguments]
-    with notes_begin(), _handled_signals():
+    with notes_begin(), restarts_are_told(), _handled_signals():
         return _wait_for_processes(config, command, endpoint)
 
 
@@ -154,9 +155,7 @@ def _wait_for_processes(config: LaunchConfig, command: Sequence[str], endpoint: 
     except ChildFailedError as error:
         if stopped := take_stop():
             return 128 + stopped
-        rank, failure = error.get_first_failure()
-        code = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
-        how_ended = f"exit code {code}" if failure.exitcode >= 0 else signal.Signals(-failure.exitcode).name
+        rank, code, how_ended = first_failure(error.failures)
         get_logger().error("a process of the run has failed, so all have ended", rank=rank, ended_with=how_ended)
         return code
     except SignalException as stop:

@@ -8,12 +8,14 @@ is off, or if another program listens at that port.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -54,6 +56,7 @@ def _connect(parameters: RendezvousParameters) -> RendezvousHandler:
         RunError: nothing there answers as a launcher does.
     """
     patience = min(_SILENT_SECONDS, float(parameters.get("join_timeout", _SILENT_SECONDS)))
+    parameters.config["read_timeout"] = math.ceil(patience)  # for so long torch tries to connect
     done = threading.Event()
     threading.Thread(target=_end_connections, args=(done, patience), daemon=True).start()
     try:
@@ -66,6 +69,7 @@ def _connect(parameters: RendezvousParameters) -> RendezvousHandler:
         ) from error
     finally:
         done.set()
+    store.set_timeout(timedelta(seconds=_SILENT_SECONDS))
     _limit_silence()
     handler = create_handler(store, _Backend(store, parameters.run_id), parameters)
     handler.next_rendezvous = _unless_stopped(handler)  # type: ignore[method-assign]

@@ -50,12 +50,17 @@ def note_stop(number: int, environ: Mapping[str, str] = os.environ) -> None:
         Path(path).with_name(_STOPPED).write_text(str(number))
 
 
+def is_stopped(environ: Mapping[str, str] = os.environ) -> bool:
+    """Returns whether a signal has stopped the processes of this launcher."""
+    begun = environ.get(_BEGUN)
+    return begun is not None and Path(begun).with_name(_STOPPED).exists()
+
+
 def take_stop(environ: Mapping[str, str] = os.environ) -> int | None:
     """Returns the signal that has stopped the processes of this launcher, and forgets it; None if none has."""
-    begun = environ.get(_BEGUN)
-    path = Path(begun or ".").parent / _STOPPED
-    if not begun or not path.exists():
+    if not is_stopped(environ):
         return None
+    path = Path(environ[_BEGUN]).with_name(_STOPPED)
     number = int(path.read_text())
     path.unlink()
     return number

@@ -202,7 +202,9 @@ def forget_calls(modules: Collection[nn.Module]) -> None:
     """Forgets the calls without a backward pass. Ranks that remember different ones would gather different weights."""
     for module in modules:
         for unit in sharded_units([module])[:1]:
-            unit.reset_iter_state()
+            # A network that has never been called, such as a discriminator in a test, has no such state yet.
+            if unit._get_fsdp_state()._is_root is not None:
+                unit.reset_iter_state()
 
 
 # ------------------------------------------------------------------------------- sharded tensors

@@ -42,7 +42,7 @@ from audiozen_core.experiment.part_parameters import (
     decide_training,
     with_held_modules,
 )
-from audiozen_core.experiment.placement import moved, shard_components
+from audiozen_core.experiment.placement import moved, shard_components, with_synchronised_norms
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import log_fields
@@ -89,9 +89,8 @@ def build_components(
         assert isinstance(section, ModelComponent)  # the class that the schema has for these sections
         model = built(section)
         check_registered(section, model)
-        if ranks.several and config.distributed.sync_batch_norm:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         with _located(checked, section):
+            model = with_synchronised_norms(model, config.distributed, ranks, device)
             apply_options(section, model)
         models[suffix] = model
     losses: dict[str, Any] = {}

@@ -17,6 +17,23 @@ from audiozen_core.kinds import section_name
 from audiozen_core.trainer.module_state import unwrapped
 
 
+def with_synchronised_norms(model: nn.Module, settings: Distributed, ranks: Ranks, device: torch.device) -> nn.Module:
+    """Returns a network whose batch normalisation uses the statistics of all ranks, if `sync_batch_norm` is set.
+
+    Raises:
+        BuildError: the run trains on CPUs, for which torch has no such normalisation.
+    """
+    if not ranks.several or not settings.sync_batch_norm:
+        return model
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    if device.type == "cpu" and any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        raise BuildError(
+            "`sync_batch_norm = true` of [distributed] needs GPUs, and this run trains on CPUs",
+            remedy="remove it: each process then normalises its own batches",
+        )
+    return model
+
+
 def shard_components(
     models: Mapping[str, nn.Module],
     losses: Mapping[str, Any],

@@ -79,7 +79,15 @@ class Progress:
             return -(-done // ranks)
         return done // (ranks * window) * window
 
-    def begin_pass(self, start: int, num_batches: int | None, stream_workers: int | None, ranks: int = 1) -> None:
+    def begin_pass(
+        self,
+        start: int,
+        num_batches: int | None,
+        stream_workers: int | None,
+        ranks: int = 1,
+        *,
+        is_epoch: bool = True,
+    ) -> None:
         """Starts a pass, or continues one that a checkpoint interrupted.
 
         Args:
@@ -87,10 +95,16 @@ class Progress:
             num_batches: the number of batches of the whole pass; None if it is not known.
             stream_workers: the number of workers, if the samples depend on it; otherwise None.
             ranks: the number of processes.
+            is_epoch: whether each epoch is a pass, for messages.
 
         Raises:
             RunError: the pass continues, but its data have changed since the checkpoint was saved.
         """
+        name = f"epoch {self.passes + 1}" if is_epoch else f"pass {self.passes + 1} over the training data"
+        # With a number of steps in each epoch, hardly a checkpoint is at the end of a pass.
+        otherwise = f"resume from a checkpoint at the end of an epoch with {CKPT_PATH}"
+        if not is_epoch:
+            otherwise = f"begin a new training with its weights: `--mode finetune` and {CKPT_PATH}"
         if (
             self.pass_batch
             and num_batches is not None
@@ -99,23 +113,21 @@ class Progress:
             and abs(num_batches * ranks - self.pass_batches * self.ranks) >= max(ranks, self.ranks)
         ):
             raise RunError(
-                f"pass {self.passes + 1} over the training data had {self.pass_batches} batches when the checkpoint "
-                f"was saved in the middle of it, and has {num_batches} now: the training data or the batch size have "
-                "changed",
-                remedy="restore the data and the batch size, or resume from a checkpoint at the end of an epoch with "
-                f"{CKPT_PATH}",
+                f"{name} had {self.pass_batches} batches when the checkpoint was saved in the middle of it, and has "
+                f"{num_batches} now: the training data or the batch size have changed",
+                remedy=f"restore the data and the batch size, or {otherwise}",
             )
         if self.pass_batch and stream_workers != self.stream_workers:
             raise RunError(
-                f"pass {self.passes + 1} reads a stream, and can only continue with the number of workers that it "
-                f"started with: {self.stream_workers or 0}, not {stream_workers or 0}",
-                remedy=f"restore `num_workers`, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
+                f"{name} reads a stream, and can only continue with the number of workers that it started with: "
+                f"{self.stream_workers or 0}, not {stream_workers or 0}",
+                remedy=f"restore `num_workers`, or {otherwise}",
             )
         if self.pass_batch and stream_workers and ranks != self.ranks:
             raise RunError(
-                f"pass {self.passes + 1} reads a stream with workers, and can only continue with the number of "
-                f"processes that it started with: {self.ranks}, not {ranks}",
-                remedy=f"restore that number, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
+                f"{name} reads a stream with workers, and can only continue with the number of processes that it "
+                f"started with: {self.ranks}, not {ranks}",
+                remedy=f"restore that number, or {otherwise}",
             )
         self.pass_batch = start if num_batches is None else min(start, num_batches)
         self.pass_batches, self.stream_workers, self.ranks = num_batches, stream_workers, ranks

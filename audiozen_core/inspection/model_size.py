@@ -21,6 +21,7 @@ class ModelSize:
             convolutions and attention, also those in recurrent layers; None if it is not known. Norms, activations
             and the STFT are not counted.
         sr: the sample rate of that audio, in hertz.
+        hop_length: the number of samples between two frames, if the model works on frames and does not declare it.
         unknown: why a number is not known; "" if both are.
         modules: the number of trained weights of each module of the model, by its name.
     """
@@ -30,6 +31,7 @@ class ModelSize:
     sr: int
     unknown: str
     modules: Mapping[str, int] = field(default_factory=dict)
+    hop_length: int | None = None
 
     def __str__(self) -> str:
         if self.weights is None:
@@ -37,7 +39,8 @@ class ModelSize:
         text = f"{self.weights:,} weights"
         if self.macs_per_second is None:
             return f"{text}; MACs not known: {self.unknown}"
-        return f"{text}, {_short(self.macs_per_second)} MACs per second of audio at {self.sr} Hz"
+        text = f"{text}, {_short(self.macs_per_second)} MACs per second of audio at {self.sr} Hz"
+        return text if self.hop_length is None else f"{text} with `hop_length = {self.hop_length}`"
 
 
 def model_size(target: Any) -> ModelSize | None:
@@ -72,12 +75,15 @@ def model_size(target: Any) -> ModelSize | None:
         modules = {name: count for name, part in model.named_children() if (count := _trained(part))}
         try:
             # What an object declares may depend on its arguments.
-            acoustics = Acoustics(**declared_acoustics(model))
+            declared = declared_acoustics(model)
+            acoustics = Acoustics(**declared)
             macs = _macs_per_second(model.eval(), acoustics)
         except Exception as error:
             return ModelSize(weights, None, acoustics.sr, _brief(error), modules)
     unknown = "" if macs is not None else "the model has no attribute `domain`"
-    return ModelSize(weights, macs, acoustics.sr, unknown, modules)
+    has_frames = macs is not None and getattr(model, "domain", None) != "waveform"
+    hop = acoustics.hop_length if has_frames and "hop_length" not in declared else None
+    return ModelSize(weights, macs, acoustics.sr, unknown, modules, hop)
 
 
 def _trained(module: Any) -> int:

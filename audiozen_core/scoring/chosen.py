@@ -15,7 +15,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError, RunError
 from audiozen_core.registry.paths import resolve
-from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
 from audiozen_core.scoring.of_torchmetrics import adapted
 from audiozen_core.scoring.report import STATES, scalar_names
 from audiozen_core.trainer.held_modules import held_modules
@@ -42,7 +42,7 @@ def build_metric(spec: MetricSpec) -> Metric:
 
     Raises:
         AudioZenError: the metric does not exist, its package is missing, it has the name of another scalar, or its
-            `sample_rates` are not numbers.
+            `sample_rates` or `needs` have another form.
     """
     if isinstance(spec, str):
         spec = {"path": spec}
@@ -68,6 +68,12 @@ def build_metric(spec: MetricSpec) -> Metric:
         raise RunError(
             f"`sample_rates` of the metric `{found.name}` is {rates!r}, but must be a tuple of numbers in hertz",
             remedy="write for instance `sample_rates = (8000, 16000)`, or leave it out for a metric that takes any",
+        )
+    if not isinstance(needs := needs_of(found), tuple) or not set(needs) <= set(NEEDS):
+        raise RunError(
+            f"`needs` of the metric `{found.name}` is {needs!r}, but must be a tuple of "
+            f"{', '.join(f'`{need}`' for need in NEEDS)}",
+            remedy='write for instance `needs = ("clean", "noisy")`, or `needs = ()` for a metric without a reference',
         )
     return found
 
@@ -96,6 +102,28 @@ def sample_rate_error(metric: Metric, sr: int) -> RunError | None:
     if hasattr(metric, "resample"):
         remedy += ", or rate a resampled copy: write the metric as a table, and add `resample = true` to its `args`"
     return RunError(f"{metric.label} takes {takes} Hz, but `sr` in [acoustics] is {sr}", remedy=remedy)
+
+
+def needs_error(metric: Metric, available: Collection[str]) -> RunError | None:
+    """Returns the error for a metric that needs what the files lack; None if they have all that it needs.
+
+    Args:
+        metric: the metric.
+        available: what the files have besides the signals that are rated, of `clean`, `noisy`, `far_end`, `text`
+            and `network`.
+    """
+    lacking = [f"`{need}`" for need in needs_of(metric) if need not in available]
+    if not lacking:
+        return None
+    if "`network`" in lacking:
+        return RunError(
+            f"{metric.label} watches the network while it enhances, which only a test can do",
+            remedy=f"use `{metric.name}` in the `metrics` of the trainer alone",
+        )
+    return RunError(
+        f"{metric.label} needs {' and '.join(lacking)}, which the files lack",
+        remedy=f"give the files {' and '.join(lacking)}, or leave `{metric.name}` out of the metrics",
+    )
 
 
 def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
@@ -142,6 +170,7 @@ def build_metrics(
     *,
     states: Sequence[str] | Mapping[str, str] = STATES,
     wrap: Callable[[Metric], Metric] | None = None,
+    available: Collection[str] = NEEDS,
 ) -> tuple[list[Metric], list[AudioZenError]]:
     """Builds the metrics that a trainer can use, and says why others are left out.
 
@@ -152,10 +181,11 @@ def build_metrics(
             scalar of the same name.
         wrap: called with each metric; returns the metric that the trainer uses in its place. The scalars are those of
             the metrics that it returns.
+        available: what the files have for metrics besides the signals that are rated; see `needs_error`.
 
     Returns:
-        The metrics that the trainer uses, and an error for each one that is left out: its package is missing, or it
-        does not take the rate.
+        The metrics that the trainer uses, and an error for each one that is left out: its package is missing, it does
+        not take the rate, or it needs what the files lack.
 
     Raises:
         AudioZenError: a metric does not exist or can't be used, or two record a scalar of the same name.
@@ -168,8 +198,8 @@ def build_metrics(
         except MissingExtraError as error:
             left_out.append(error)
             continue
-        if wrong_rate := sample_rate_error(metric, sr):
-            left_out.append(wrong_rate)
+        if unusable := sample_rate_error(metric, sr) or needs_error(metric, available):
+            left_out.append(unusable)
             continue
         used = wrap(metric) if wrap else metric
         if repeated := repetition_error(used, metrics, states):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from torch import Tensor
+
+Need = Literal["clean", "noisy", "far_end", "text", "network"]
+"""What a metric may need besides the estimate: the clean waveform, the input of the network, the signal of the
+loudspeaker (of an echo), the words that are said, and the network itself while it makes the estimate."""
+
+NEEDS: tuple[Need, ...] = get_args(Need)
 
 
 class Metric(Protocol):
@@ -24,6 +30,18 @@ class Metric(Protocol):
     `sr` in `[acoustics]`, and reports a metric that does not take it; a test then leaves the metric out. So a
     constructor should be fast, and open large models when the metric is first called.
 
+    An optional attribute `needs` names what the metric needs besides the estimate, a tuple of `clean`, `noisy`,
+    `far_end`, `text` and `network`; without it, `("clean",)`. What it names besides `clean` is passed by keyword:
+    `metric(estimate, reference, sr=sr, noisy=noisy, text=text)`. A metric without `clean` in its needs is
+    reference-free: it gets None as the reference. It has a value also for a file without a clean signal, or with a
+    silent one.
+
+    The optional attributes `packages`, `weights`, `settings` and `computed_at` belong to the identity of a metric,
+    which is recorded with its values; see `audiozen.metric.identity_of`.
+
+    A metric with `network` in its needs has a method `watch(model)`, which returns a context manager. A test is inside
+    it, and calls the metric after each file that the model has enhanced. Only a test has the network.
+
     A network that a metric has when it is built is switched to evaluation mode, and frozen. A metric that opens one
     later does this itself.
     """
@@ -38,10 +56,26 @@ class Metric(Protocol):
 
         Args:
             estimate: the waveform to rate, [time], on the CPU.
-            reference: the clean waveform, [time], on the CPU.
+            reference: the clean waveform, [time], on the CPU; None if the metric does not need it.
             sr: the sample rate, in hertz.
 
         Returns:
             The value; NaN if it is not defined, for instance PESQ without an utterance.
         """
         ...
+
+
+def needs_of(metric: Metric) -> tuple[Need, ...]:
+    """Returns what a metric needs besides the estimate: its `needs`, or the clean signal.
+
+    Args:
+        metric: the metric.
+
+    Example:
+        >>> class Loudness:
+        ...     needs = ()
+        >>> needs_of(Loudness()), needs_of(object())
+        ((), ('clean',))
+    """
+    needs: tuple[Need, ...] = getattr(metric, "needs", ("clean",))
+    return needs

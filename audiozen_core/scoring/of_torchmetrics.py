@@ -21,6 +21,8 @@ class OfTorchmetrics:
         RunError: the metric does not say whether a higher value is better.
     """
 
+    packages = ("torchmetrics",)
+
     def __init__(self, metric: Any) -> None:
         self.label = type(metric).__name__
         self.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.label).lower()

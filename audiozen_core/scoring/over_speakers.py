@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
-from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.metric import Metric, needs_of
 
 
 class MeanOverSpeakers:
@@ -21,11 +24,21 @@ class MeanOverSpeakers:
         self.unit = metric.unit
         self.higher_is_better = metric.higher_is_better
         self.sample_rates = getattr(metric, "sample_rates", None)
+        self.needs = needs_of(metric)
+        if "network" in self.needs:
+            self.watch = metric.watch  # type: ignore[attr-defined]
 
-    def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
-        """Computes the mean for estimates and references [speakers, time] in the same order.
+    def __call__(
+        self, estimate: Tensor, reference: Tensor | None, *, sr: int, noisy: Tensor | None = None, **needed: Any
+    ) -> float:
+        """Computes the mean for estimates, references and inputs [speakers, time] in the same order.
 
-        If the metric has no value for a speaker, the mean is NaN.
+        Whatever else the metric needs is of the whole file, and passed on as it is. If the metric has no value for a
+        speaker, the mean is NaN.
         """
-        values = [float(self.metric(one, other, sr=sr)) for one, other in zip(estimate, reference, strict=True)]
+        call: Callable[..., float] = self.metric
+        values = []
+        for speaker, one in enumerate(estimate):
+            of_speaker = needed if noisy is None else {**needed, "noisy": noisy[speaker]}
+            values.append(float(call(one, None if reference is None else reference[speaker], sr=sr, **of_speaker)))
         return sum(values) / len(values)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.hooks.scalars import as_scalar, form_of
-from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.metric import Metric, Need, needs_of
 from audiozen_core.scoring.si_sdr import si_sdr
+
+Given = Mapping[Need, Tensor | str | None]
+"""What a file has for metrics besides the signal that they rate; None for what it lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,8 @@ class Row:
         id: the ID of the file.
         values: for each state (such as `noisy` and `enhanced`), the value of each metric by its name. A value that is
             not finite is not part of any mean.
-        faults: the faulty signals by name (a state or the reference), each with the reason why no metric has a value:
-            `{"noisy": "noisy equals clean"}`.
+        faults: the faulty signals by name (a state, the reference, `far_end` or `text`), each with the reason why no
+            metric that needs it has a value: `{"noisy": "noisy equals clean"}`.
         group: the number by which a report groups the files, such as the nominal signal-to-noise ratio in dB; None if
             it is not known.
     """
@@ -41,7 +45,8 @@ class Rater:
     """Rates files with several metrics, in each of their states: before and after enhancement, for example.
 
     No metric has a value for a degenerate pair of signals, so that the means of all metrics leave out the same files. A
-    pair is degenerate if a signal is constant or has a NaN or infinite sample, or if both are equal up to a gain.
+    pair is degenerate if a signal is constant or has a NaN or infinite sample, or if both are equal up to a gain. For a
+    reference-free metric only the signal itself counts.
 
     The last state is the network's output. The values of all other states are kept, so that the next validation does
     not compute them again. They are looked up by a hash of the samples: another file with the same ID never gets them.
@@ -50,78 +55,144 @@ class Rater:
         metrics: the metrics.
         sr: the sample rate of all files, in hertz.
         reference: the name of the signal that the others are compared with.
+        noisy: the name of the state that is the network's input, for metrics that need it.
     """
 
-    def __init__(self, metrics: Sequence[Metric], sr: int, *, reference: str = "clean") -> None:
+    def __init__(self, metrics: Sequence[Metric], sr: int, *, reference: str = "clean", noisy: str = "noisy") -> None:
         self.metrics = tuple(metrics)
         self.sr = sr
         self.reference = reference
+        self.noisy = noisy
+        self._needed = {need for metric in self.metrics for need in needs_of(metric)}
         self._kept: dict[bytes, tuple[dict[str, float], dict[str, str]]] = {}
 
-    def rate(self, name: str, signals: Mapping[str, Tensor], *, group: float | None = None) -> Row:
-        """Rates one file.
+    def rate(
+        self,
+        name: str,
+        signals: Mapping[str, Tensor | None],
+        *,
+        group: float | None = None,
+        far_end: Tensor | None = None,
+        text: str | None = None,
+    ) -> Row:
+        """Rates one file. If it lacks what a metric needs, the metric has no value, and the faults of the row say so.
 
         Args:
             name: the ID of the file.
             signals: the reference and the states, with the network's output last. All have the same shape, [time], or
-                [..., time] if the metrics take it, and are on the CPU. They are not changed.
+                [..., time] if the metrics take it, and are on the CPU. They are not changed. The reference is None if
+                this file has none, and may be left out if no metric needs it.
             group: the `group` of the row.
+            far_end: the signal of the loudspeaker, [time], if the file has one.
+            text: the words that are said, if they are known.
 
         Raises:
-            DataError: the reference is missing, or a signal has another shape.
+            DataError: the reference or the input of the network is missing, or a signal has another shape.
             RunError: a metric fails.
         """
-        self._check(name, signals)
-        states = [state for state in signals if state != self.reference]
+        present = {kind: signal for kind, signal in signals.items() if signal is not None}
+        self._check(name, signals, present, far_end)
+        given: Given = {
+            "clean": present.get(self.reference),
+            "noisy": present.get(self.noisy),
+            "far_end": far_end,
+            "text": text,
+        }
+        states = [state for state in present if state != self.reference]
         with contextlib.ExitStack() as stack:
             # The trainer's step runs in mixed precision, which must not round the filters of a metric.
             for device in ("cpu", *["cuda"] * torch.cuda.is_available()):
                 stack.enter_context(torch.autocast(device, enabled=False))
-            rated = {state: self._rate(name, state, signals, keep=state != states[-1]) for state in states}
+            rated = {
+                state: self._rate(name, state, present[state], given, keep=state != states[-1]) for state in states
+            }
         faults = {kind: reason for _, found in rated.values() for kind, reason in found.items()}
         return Row(name, {state: values for state, (values, _) in rated.items()}, faults, group)
 
-    def _check(self, name: str, signals: Mapping[str, Tensor]) -> None:
-        """Checks that the signals of a file can be compared."""
-        shapes = {key: list(signal.shape) for key, signal in signals.items()}
-        given = (f"given: {', '.join(f'{key} {shape}' for key, shape in shapes.items()) or 'no signal'}",)
-        if self.reference not in signals:
+    def _check(
+        self, name: str, signals: Collection[str], present: Mapping[str, Tensor], far_end: Tensor | None
+    ) -> None:
+        """Checks that the metrics get what they need, and that the signals of a file can be compared."""
+        shapes = {kind: list(signal.shape) for kind, signal in present.items()}
+        if far_end is not None:
+            shapes["far_end"] = list(far_end.shape)
+        given = (f"given: {', '.join(f'{kind} {shape}' for kind, shape in shapes.items()) or 'no signal'}",)
+        if "clean" in self._needed and self.reference not in signals:
             message = f"`{name}` can't be rated, because the signals lack the reference `{self.reference}`"
             raise DataError(message, notes=given, remedy="add it, or name another `reference`")
-        if any(shape != shapes[self.reference] for shape in shapes.values()):
+        if "noisy" in self._needed and self.noisy not in present:
+            message = f"`{name}` can't be rated, because the signals lack `{self.noisy}`, the input of the network"
+            raise DataError(message, notes=given, remedy="add it, or name another signal as `noisy`")
+        # The loudspeaker has one signal, also if the others are of several speakers.
+        lengths = {tuple(shape[-1:]) for shape in shapes.values()}
+        if len({tuple(signal.shape) for signal in present.values()}) > 1 or len(lengths) > 1:
             message = f"`{name}` can't be rated, because its signals have different shapes"
             raise DataError(message, notes=given, remedy="cut all signals to the same length")
 
     def _rate(
-        self, name: str, state: str, signals: Mapping[str, Tensor], *, keep: bool
+        self, name: str, state: str, signal: Tensor, given: Given, *, keep: bool
     ) -> tuple[dict[str, float], dict[str, str]]:
-        """Returns the values of one state, and the faults of the pair."""
-        signal, reference = signals[state], signals[self.reference]
+        """Returns the values of one state, and the faults of what the metrics are given."""
         key = hashlib.blake2b(state.encode(), digest_size=16)
-        for one in (signal, reference) if keep else ():
-            key.update(f"{one.dtype} {list(one.shape)}".encode() + one.contiguous().numpy().tobytes())
+        for one in (signal, *given.values()) if keep else ():
+            if isinstance(one, Tensor):
+                key.update(f"{one.dtype} {list(one.shape)}".encode() + one.contiguous().numpy().tobytes())
+            else:
+                key.update(repr(one).encode())
         if keep and key.digest() in self._kept:
             return self._kept[key.digest()]
-        faults = faults_of({self.reference: reference, state: signal})
+        found = {needs: self._faults(state, signal, needs, given) for needs in map(needs_of, self.metrics)}
         values = {
-            metric.name: math.nan if faults else self._value(metric, name, signal, reference) for metric in self.metrics
+            metric.name: math.nan if found[needs_of(metric)] else self._value(metric, name, signal, given)
+            for metric in self.metrics
         }
+        faults = {kind: reason for of_needs in found.values() for kind, reason in of_needs.items()}
         if keep:
             self._kept[key.digest()] = values, faults
         return values, faults
 
-    def _value(self, metric: Metric, name: str, signal: Tensor, reference: Tensor) -> float:
+    def _faults(self, state: str, signal: Tensor, needs: tuple[Need, ...], given: Given) -> dict[str, str]:
+        """Returns why metrics with these needs have no value, or nothing if they are meaningful."""
+        names = {"clean": self.reference, "noisy": self.noisy}
+        missing = {
+            kind: f"{kind} is missing"
+            for need in needs
+            if given.get(need, "") is None
+            for kind in [names.get(need, need)]
+        }
+        if missing:
+            return missing
+        waves = {names.get(need, need): wave for need in needs if isinstance(wave := given.get(need), Tensor)}
+        # The loudspeaker may be silent: then nobody speaks at the other end.
+        for kind, wave in waves.items():
+            if kind == "far_end" and not wave.isfinite().all():
+                return {kind: f"{kind} is not finite"}
+            if kind not in (self.reference, "far_end") and (fault := faults_of({kind: wave})):
+                return fault
+        return faults_of({kind: wave for kind, wave in waves.items() if kind == self.reference} | {state: signal})
+
+    def _value(self, metric: Metric, name: str, signal: Tensor, given: Given) -> float:
         which = f"metric: `{type(metric).__name__}`"
+        # A metric may work in place, so each gets copies of its own.
+        copies: dict[str, Any] = {
+            need: one.clone() if isinstance(one := given[need], Tensor) else one
+            for need in needs_of(metric)
+            if need in given
+        }
+        reference = copies.pop("clean", None)
+        call: Callable[..., float] = metric
         try:
-            # A metric may work in place, so each gets copies of its own.
-            value = metric(signal.clone(), reference.clone(), sr=self.sr)
+            value = call(signal.clone(), reference, sr=self.sr, **copies)
         except AudioZenError:
             raise
         except Exception as error:
+            shapes = f"an estimate {list(signal.shape)}"
+            if reference is not None:
+                shapes = f"two signals {list(signal.shape)}"
             raise RunError.caused_by(
                 error,
                 f"the metric `{metric.name}` fails for `{name}`:",
-                notes=(f"given: two signals {list(reference.shape)} at {self.sr} Hz", which),
+                notes=(f"given: {' and '.join((shapes, *copies))} at {self.sr} Hz", which),
                 remedy="remove the metric from [trainer.args], or correct it",
             ) from error
         number = as_scalar(value)
@@ -135,12 +206,12 @@ class Rater:
 
 
 def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
-    """Returns the reason why a pair of signals is degenerate, or nothing if every metric is meaningful for it.
+    """Returns the reason why a signal or a pair is degenerate, or nothing if every metric is meaningful for it.
 
     A constant signal counts as silent. Signals that differ only in their gain count as equal.
 
     Args:
-        pair: the reference, and the signal that is compared with it, [..., time], by name.
+        pair: the reference, and the signal that is compared with it, [..., time], by name; or one signal alone.
 
     Returns:
         The reason, by the name of the signal that is at fault.
@@ -159,6 +230,8 @@ def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
     for name, one in pair.items():
         if bool((one == one[..., :1]).all(-1).any()):
             return {name: f"{name} is silent"}
+    if len(pair) == 1:
+        return {}
     (reference_name, reference), (name, signal) = pair.items()
     equal = bool((si_sdr(signal, reference) == math.inf).any())
     return {name: f"{name} equals {reference_name}"} if equal else {}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,9 +16,10 @@ from rich.table import Table
 
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.scoring.metric import Metric
+from audiozen_core.results.files import write_csv, write_json
+from audiozen_core.scoring.identity import identities, identity_of
+from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
 from audiozen_core.scoring.rating import Row
-from audiozen_core.storage.atomic import make_folder, write_whole
 
 # The widest table, in characters.
 _WIDEST = 100_000
@@ -55,6 +53,7 @@ class Report:
         group: the name of the rows' `group` in files, except `files`, `means`, `id` and `note`; with "", the files are
             not grouped.
         group_heading: the heading of the group in the table, in up to two lines.
+        sr: the sample rate of the files, in hertz, which belongs to the identity of each metric.
 
     Raises:
         RunError: no state is given, or the name of a state or of the group is taken.
@@ -69,12 +68,14 @@ class Report:
         states: Mapping[str, str] = STATES,
         group: str = "snr",
         group_heading: str = "SNR\nin dB",
+        sr: int | None = None,
     ) -> None:
         self.metrics = tuple(metrics)
         self.rows = list(rows)
         self.states = dict(states)
         self.group = group
         self.group_heading = group_heading
+        self.sr = sr
         self._check_names()
         *_, self._output = self.states
         counts = Counter(row.id for row in self.rows)
@@ -150,7 +151,7 @@ class Report:
         labels: dict[tuple[str, ...], list[str]] = {}
         for metric in self.metrics:
             rows = self.without_value(metric)[fault]
-            named = tuple(f"{row.id} ({why})" if (why := self._reason(row, fault)) else row.id for row in rows)
+            named = tuple(f"{row.id} ({why})" if (why := self._reason(metric, row, fault)) else row.id for row in rows)
             labels.setdefault(named, []).append(metric.label)
         labels.pop((), None)
         for named, metric_labels in labels.items():
@@ -190,7 +191,7 @@ class Report:
         return table
 
     def show(self, title: str, console: Console) -> None:
-        """Prints the title, the table, and below it which files the means leave out.
+        """Prints the title, the table, and below it which files the means leave out, and what defines each metric.
 
         If the table is wider than the console, its lines are longer, and nothing is cut. Otherwise a pipe, which counts
         as 80 columns, would get dots instead of numbers.
@@ -202,7 +203,8 @@ class Report:
         # The title is printed alone, because a title of the table would be wrapped if the table is narrow.
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         console.print(table)
-        for line in (*self.faulty_pairs(), *self.faulty_outputs()):
+        identities = [identity_of(metric, self.sr).line() for metric in self.metrics]
+        for line in (*self.faulty_pairs(), *self.faulty_outputs(), *identities):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def to_json(self) -> dict[str, Any]:
@@ -212,7 +214,7 @@ class Report:
             A dict for `json.dumps`. A mean that does not exist is None. The keys are:
 
             - `files`: the number of files.
-            - `metrics`: by the name of the metric, `label`, `unit` and `higher_is_better`.
+            - `metrics`: by the name of the metric, the attributes of its `MetricIdentity`.
             - `all`: by the name of the metric, the mean of each state, `gain`, and `missing`, the number of files
               without a value.
             - `by_<group>`, if `group` is not "": a list of dicts, one for each number, from the lowest to the highest.
@@ -221,11 +223,11 @@ class Report:
             - `left_out`: by the name of the metric, the files without a value, if there are any. `pair` and `network`
               are dicts from the ID of a file to the reason, which may be "".
         """
-        described = {
-            metric.name: {"label": metric.label, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
-            for metric in self.metrics
+        content = {
+            "files": len(self.rows),
+            "metrics": identities(self.metrics, self.sr),
+            "all": self._mean_table(self.rows),
         }
-        content = {"files": len(self.rows), "metrics": described, "all": self._mean_table(self.rows)}
         if self.group:
             content[f"by_{self.group}"] = [
                 {self.group: value, "files": len(rows), "means": self._mean_table(rows)}
@@ -236,40 +238,39 @@ class Report:
             without = self.without_value(metric)
             if any(without):
                 left_out[metric.name] = {
-                    whose: {row.id: self._reason(row, fault) for row in without[fault]}
+                    whose: {row.id: self._reason(metric, row, fault) for row in without[fault]}
                     for whose, fault in (("pair", _PAIR), ("network", _OUTPUT))
                 }
         return {**content, "left_out": left_out}
 
     def write_json(self, path: Path) -> Path:
         """Writes `to_json` to a file, completely or not at all."""
-        make_folder(path.parent)
-        write_whole(path, json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n")
-        return path
+        return write_json(path, self.to_json())
 
     def write_csv(self, path: Path) -> Path:
-        """Writes a CSV file with a row for each file, completely or not at all.
+        """Writes a CSV file with a row for each file, and beside it what defines each metric.
+
+        The second file, `scores.metrics.json` for `scores.csv`, has the `MetricIdentity` of each metric by its name. It
+        is a file of its own, so that every program reads the CSV without an option. Each file is written completely or
+        not at all.
 
         If there are several states, each metric has a column with the gain. A value that is not finite is an empty
         cell, because it is not in the mean. The last column, `note`, says why.
         """
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
         kinds = [*self.states, *(["gain"] if len(self.states) > 1 else [])]
         columns = [f"{metric.name}_{kind}" for metric in self.metrics for kind in kinds]
-        writer.writerow(["id", *([self.group] if self.group else []), *columns, "note"])
-        for row in self.rows:
-            cells = [row.id]
-            if self.group:
-                cells.append("" if row.group is None else f"{row.group:g}")
-            for metric in self.metrics:
-                values = [row.values[state][metric.name] for state in self.states]
-                for value in (*values, *self._gain(metric, values).values()):
-                    cells.append(f"{value:.6g}" if math.isfinite(value) else "")
-            writer.writerow([*cells, "; ".join(row.faults.values())])
-        make_folder(path.parent)
-        write_whole(path, text.getvalue())
-        return path
+        header = ["id", *([self.group] if self.group else []), *columns, "note"]
+        return write_csv(path, header, map(self._cells_of, self.rows), identities(self.metrics, self.sr))
+
+    def _cells_of(self, row: Row) -> list[str | float]:
+        """Returns the cells of a row of the CSV file."""
+        cells: list[str | float] = [row.id]
+        if self.group:
+            cells.append("" if row.group is None else f"{row.group:g}")
+        for metric in self.metrics:
+            values = [row.values[state][metric.name] for state in self.states]
+            cells += [*values, *self._gain(metric, values).values()]
+        return [*cells, "; ".join(row.faults.values())]
 
     @property
     def _columns(self) -> list[tuple[str, str]]:
@@ -305,13 +306,24 @@ class Report:
     def _fault(self, metric: Metric, row: Row) -> int | None:
         """Says what is at fault if a file has no value: the pair or the output. None if it has one."""
         *given, output = (math.isfinite(row.values[state][metric.name]) for state in self.states)
-        if row.faults.keys() - {self._output} or not all(given):
+        # Where a fault of another state matters, that state has no value.
+        if self._faults(metric, row).keys() - self.states.keys() or not all(given):
             return _PAIR
         return None if output else _OUTPUT
 
-    def _reason(self, row: Row, fault: int) -> str:
+    def _faults(self, metric: Metric, row: Row) -> dict[str, str]:
+        """Returns the faults of a row that concern what a metric is given."""
+        needs = needs_of(metric)
+        return {
+            kind: reason
+            for kind, reason in row.faults.items()
+            if kind in self.states or ("clean" if kind not in NEEDS else kind) in needs
+        }
+
+    def _reason(self, metric: Metric, row: Row, fault: int) -> str:
         """Returns the reasons in `faults` of a row that concern the pair, or the output."""
-        return "; ".join(reason for kind, reason in row.faults.items() if (kind == self._output) == (fault == _OUTPUT))
+        faults = self._faults(metric, row)
+        return "; ".join(reason for kind, reason in faults.items() if (kind == self._output) == (fault == _OUTPUT))
 
     def _mean_table(self, rows: Sequence[Row]) -> dict[str, dict[str, float | int | None]]:
         table = {}

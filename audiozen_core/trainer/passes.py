@@ -51,7 +51,8 @@ class Passes(BatchTraining):
         batches = self.batches(loader, progress.passes + 1, start=start, may_lack=may_lack)
         if self._turns:
             batches = self._turns.in_turns(batches, start, loader.num_batches, drop_last=loader.drop_last)
-        progress.begin_pass(start, loader.num_batches, loader.stream_workers, ranks)
+        is_epoch = self.steps_per_epoch is None
+        progress.begin_pass(start, loader.num_batches, loader.stream_workers, ranks, is_epoch=is_epoch)
         return batches
 
     def _pass_after_pass(self, loader: BatchLoader, batches: Iterator[Any]) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from audiozen_core.errors import RunError
 from audiozen_core.trainer.input_copies import CopiesInputs
 from audiozen_core.trainer.losses import LossOfModules
 
@@ -22,21 +23,34 @@ LossDomain = Literal["waveform", "waveform_with_channel", "magnitude", "spectrum
 _OF_PACKAGES: dict[str, LossDomain] = {
     "auraloss": "waveform_with_channel",
     "torchmetrics.audio": "waveform",
-    "torchmetrics.functional.audio": "waveform",
 }
+# The functions of these modules do not say that a higher value is better, as their classes do.
+_WITHOUT_DIRECTION = "torchmetrics.functional.audio."
 
 
-def domains_of(loss: Any) -> tuple[str | None, ...]:
+def domains_of(loss: Any, chosen: LossDomain | None = None) -> tuple[str | None, ...]:
     """Returns what a loss compares, in order. None stands for the domain of the model.
 
-    `both` is the waveforms and then the magnitudes, so it is two domains.
+    `both` is the waveforms and then the magnitudes, so it is two domains. `chosen` is what the TOML file says, which
+    decides.
+
+    Raises:
+        RunError: the loss is a function of `torchmetrics.functional.audio`: training would make the signal worse.
 
     >>> from audiozen_plugins.loss.si_snr import SiSnrMagnitudeLoss
     >>> from torch import nn
     >>> domains_of(SiSnrMagnitudeLoss()), domains_of(nn.L1Loss())
     (('waveform', 'magnitude'), (None,))
     """
-    domain = getattr(loss, "domain", None)
+    domain = chosen or getattr(loss, "domain", None)
+    if f"{_module_of(loss)}.".startswith(_WITHOUT_DIRECTION):
+        name = getattr(_innermost(loss), "__name__", "loss")
+        raise RunError(
+            f"the function `{name}` of torchmetrics does not say that a higher value is better, so a training would "
+            "make the value as low as possible",
+            remedy="name the class, such as `torchmetrics.audio.SignalNoiseRatio`: it becomes a loss with the opposite "
+            "sign",
+        )
     if domain is None:
         package = _module_of(loss)
         domain = next((known for name, known in _OF_PACKAGES.items() if f"{package}.".startswith(f"{name}.")), None)

@@ -15,7 +15,7 @@ from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.logging import get_logger
-from audiozen_core.scoring.chosen import MetricSpec, build_metric, metric_finding, sample_rate_error
+from audiozen_core.scoring.chosen import MetricSpec, build_metric, metric_finding, needs_error, sample_rate_error
 from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.rating import Rater
 from audiozen_plugins.loss.adversarial import AdversarialLoss, Judge, JudgedSignals
@@ -74,7 +74,7 @@ class MetricGanLoss(AdversarialLoss):
         check_ranges(MetricGanLoss, locals())
         super().__init__(weight)
         self.metric = build_metric(metric)
-        if error := _range_error(self.metric, worst, best):
+        if error := needs_error(self.metric, ("clean",)) or _range_error(self.metric, worst, best):
             raise error
         known = RANGES.get(self.metric.name, (0.0, 1.0))
         self.worst, self.best = known[0] if worst is None else worst, known[1] if best is None else best
@@ -94,7 +94,11 @@ class MetricGanLoss(AdversarialLoss):
         """Yields what `audiozen check` can say about the metric."""
 
         def error(metric: Metric) -> RunError | None:
-            return sample_rate_error(metric, acoustics.sr) or _range_error(metric, args.get("worst"), args.get("best"))
+            return (
+                sample_rate_error(metric, acoustics.sr)
+                or needs_error(metric, ("clean",))
+                or _range_error(metric, args.get("worst"), args.get("best"))
+            )
 
         if found := metric_finding(args.get("metric"), ("args", "metric"), severity="error", check=error):
             yield found

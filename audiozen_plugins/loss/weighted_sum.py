@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from audiozen_core.binding.inline_components import InlineComponent
-from audiozen_plugins.loss.calls import LossDomain, domains_of, expanded, loss_value
+from audiozen_plugins.loss.calls import LossDomain, domains_of, loss_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class WeightedSumLoss(nn.Module):
             else:
                 self.functions[name] = part.loss
             self.weights[name] = part.weight
-            self.domains[name] = expanded(part.domain) if part.domain else domains_of(part.loss)
+            self.domains[name] = domains_of(part.loss, part.domain)
         if not any(self.weights.values()):
             raise ValueError("all losses have the weight 0, so nothing would be trained")
         self.domain = tuple(dict.fromkeys(domain for own in self.domains.values() for domain in own))

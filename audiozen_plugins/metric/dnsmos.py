@@ -1,22 +1,25 @@
-"""DNSMOS: a network that predicts how people would rate the quality of speech, without a clean reference."""
+"""DNSMOS: networks that predict how people would rate the quality of speech, without a clean reference."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from audiozen_core.errors import DataError, MissingExtraError
+from audiozen_plugins.metric.comparable import rateable
+from audiozen_plugins.metric.mel import decibels_below_peak, mel_power
+from audiozen_plugins.metric.onnx_network import OnnxNetwork
+from audiozen_plugins.metric.rates import check_rate, resampled
+from audiozen_plugins.metric.shared_result import SharedResult
 
 Aspect = Literal["overall", "signal", "background"]
 
 _SR = 16_000
 _WINDOW = int(9.01 * _SR)
-_MODEL = "dnsmos_models/sig_bak_ovr.onnx"
 _ASPECTS: dict[Aspect, tuple[int, str, str, tuple[float, ...]]] = {
     "signal": (0, "dnsmos_sig", "DNSMOS SIG", (0.0052439, 1.22083953, -0.08397278)),
     "background": (1, "dnsmos_bak", "DNSMOS BAK", (-0.39604546, 1.60915514, -0.13166888)),
@@ -24,55 +27,119 @@ _ASPECTS: dict[Aspect, tuple[int, str, str, tuple[float, ...]]] = {
 }
 """For each aspect: its index in the output of the network, its name, its label, and the coefficients of the polynomial
 that maps it to the rating scale."""
+_RAW: SharedResult[np.ndarray] = SharedResult()
 
 
-class Dnsmos:
+class _OfWindows:
+    """A rating of 16 kHz audio by a network, as the mean over windows of 9.01 s.
+
+    Args:
+        file: the file of the network in speechmos.
+        name: the name of the metric.
+        label: its label.
+        path: its name in a TOML file.
+        resample: whether to take audio of any rate.
+    """
+
+    unit = ""
+    higher_is_better = True
+    needs = ()
+    packages = ("speechmos", "onnxruntime")
+
+    def __init__(self, file: str, name: str, label: str, *, path: str, resample: bool) -> None:
+        self.name, self.label, self._path, self.resample = name, label, path, resample
+        self._network = OnnxNetwork(file, needed_by="the metric DNSMOS")
+        if resample:
+            self.name, self.label = f"{name}_16k", f"{label} at 16 kHz"
+            self.computed_at = _SR
+        else:
+            self.sample_rates = (_SR,)
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The file of the network."""
+        return (self._network.path,)
+
+    def _windows(self, estimate: Tensor, sr: int) -> list[np.ndarray]:
+        """Returns the windows of the estimate [time]; none if it can't be rated."""
+        if not self.resample:
+            check_rate(self.label, self._path, sr, (_SR,), resamples=True)
+        return windows(resampled(estimate, sr, _SR).float().numpy()) if rateable(estimate) else []
+
+
+class Dnsmos(_OfWindows):
     """DNSMOS P.835, from 1 to 5, computed by the network in the package `speechmos`.
 
     The value is the mean over windows of 9.01 s, one second apart. A shorter file is repeated. The reference is not
-    used. The value is NaN if the estimate is empty or not finite. Reddy, Gopal and Cutler, "DNSMOS P.835: A
+    used. The value is NaN if the estimate is empty, silent or not finite. Reddy, Gopal and Cutler, "DNSMOS P.835: A
     Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise Suppressors", ICASSP 2022.
+
+    The value equals that of speechmos 0.0.1.1 without personalisation. speechmos refuses samples beyond full scale,
+    which are rated here as they are. See docs/metrics.md for other versions of DNSMOS.
 
     Args:
         aspect: the rated aspect: the `overall` quality, the speech `signal`, or the `background` noise.
+        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric then
+            has another name, such as `dnsmos_16k`.
 
     Raises:
         MissingExtraError: speechmos or onnxruntime is not installed.
     """
 
-    unit = ""
-    higher_is_better = True
-    sample_rates = (_SR,)
-
-    def __init__(self, aspect: Aspect = "overall") -> None:
-        for package in ("speechmos", "onnxruntime"):
-            if importlib.util.find_spec(package) is None:
-                raise MissingExtraError(package, extra="metrics", needed_by="the metric DNSMOS")
+    def __init__(self, aspect: Aspect = "overall", resample: bool = False) -> None:
         self.aspect = aspect
-        self._index, self.name, self.label, self._mapping = _ASPECTS[aspect]
-        self._session: Any = None
+        self._index, name, label, self._mapping = _ASPECTS[aspect]
+        super().__init__("dnsmos_models/sig_bak_ovr.onnx", name, label, path="dnsmos", resample=resample)
 
-    def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
+    def __call__(self, estimate: Tensor, reference: Tensor | None = None, *, sr: int) -> float:
         """Computes the rating of the estimate [time].
 
         Raises:
             DataError: the sample rate is not 16 kHz.
         """
-        if sr != _SR:
-            raise DataError(
-                f"{self.label} needs audio with a sample rate of {_SR} Hz, but this audio has {sr} Hz",
-                remedy="remove `dnsmos` from the `metrics` of the trainer, or resample the data",
-            )
-        if not estimate.numel() or not estimate.isfinite().all():
+        segments = self._windows(estimate, sr)
+        if not segments:
             return math.nan
-        if self._session is None:
-            self._session = _open_session()
-        raw = [self._session.run(None, {"input_1": window[None]})[0][0] for window in windows(estimate.float().numpy())]
-        ratings = np.polynomial.polynomial.polyval(np.asarray(raw, np.float64)[:, self._index], self._mapping)
+        compute: Callable[[], np.ndarray] = lambda: np.stack(  # noqa: E731 - shared by the three aspects
+            [self._network({"input_1": segment[None]})[0] for segment in segments]
+        )
+        raw = _RAW.of((estimate,), sr, compute)
+        ratings = np.polynomial.polynomial.polyval(raw.astype(np.float64)[:, self._index], self._mapping)
         return float(ratings.mean())
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_session": None}  # a session can't be sent to another process
+
+class DnsmosP808(_OfWindows):
+    """DNSMOS P.808, from 1 to 5: the overall quality in the older test of ITU-T P.808, by the network in `speechmos`.
+
+    Windows are as for `Dnsmos`. Its scale differs from that of `dnsmos`, so compare values of one of them only. Reddy,
+    Gopal and Cutler, "DNSMOS: A Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise
+    Suppressors", ICASSP 2021. The value equals that of speechmos 0.0.1.1 up to the rounding of its mel spectrogram.
+
+    Args:
+        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
+            called `dnsmos_p808_16k`.
+
+    Raises:
+        MissingExtraError: speechmos or onnxruntime is not installed.
+    """
+
+    def __init__(self, resample: bool = False) -> None:
+        super().__init__(
+            "dnsmos_models/model_v8.onnx", "dnsmos_p808", "DNSMOS P.808", path="dnsmos_p808", resample=resample
+        )
+
+    def __call__(self, estimate: Tensor, reference: Tensor | None = None, *, sr: int) -> float:
+        """Computes the rating of the estimate [time].
+
+        Raises:
+            DataError: the sample rate is not 16 kHz.
+        """
+        ratings = []
+        for segment in self._windows(estimate, sr):
+            mels = mel_power(segment[:-160], _SR, n_fft=321, hop_length=160, n_mels=120)
+            features = ((decibels_below_peak(mels) + 40) / 40).T.astype(np.float32)
+            ratings.append(float(self._network({"input_1": features[None]})[0, 0]))
+        return float(np.mean(ratings)) if ratings else math.nan
 
 
 def windows(signal: np.ndarray) -> list[np.ndarray]:
@@ -82,18 +149,3 @@ def windows(signal: np.ndarray) -> list[np.ndarray]:
     count = int(len(signal) // _SR - 9.01) + 1
     starts = [index * _SR for index in range(count) if index * _SR + _WINDOW <= len(signal)]
     return [signal[start : start + _WINDOW] for start in starts]
-
-
-def _open_session() -> Any:
-    import onnxruntime  # type: ignore[import-not-found, unused-ignore]
-
-    # The package is located but not imported, because importing it requires several packages that we do not use.
-    package = importlib.util.find_spec("speechmos")
-    assert package is not None
-    assert package.origin is not None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(Path(package.origin).parent / _MODEL), options, providers=["CPUExecutionProvider"]
-    )

@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from audiozen_core.errors import DataError, MissingExtraError
+from audiozen_core.errors import MissingExtraError
 from audiozen_core.logging import get_logger
-from audiozen_core.registry import torchaudio_loader
+from audiozen_plugins.metric.comparable import comparable
+from audiozen_plugins.metric.rates import check_rate, resampled
 
 SAFE_SECONDS = 20.0
 """A file up to this length can't have more utterances than the package has room for."""
@@ -55,6 +56,7 @@ class Pesq:
 
     unit = ""
     higher_is_better = True
+    packages = ("pesq",)
 
     def __init__(self, mode: Literal["wb", "nb"] = "wb", resample: bool = False) -> None:
         # The package is located but not imported: a training that does not use the metric would wait for it.
@@ -66,6 +68,7 @@ class Pesq:
         self.label = f"PESQ {mode.upper()}"
         if resample:
             self.name, self.label = f"{self.name}_16k", f"{self.label} at 16 kHz"
+            self.computed_at = _RESAMPLED
         else:
             self.sample_rates = (16000,) if mode == "wb" else (8000, 16000)
 
@@ -76,21 +79,14 @@ class Pesq:
             DataError: PESQ is not defined for the sample rate.
             ValueError: the shapes differ.
         """
-        if not self.resample and sr not in self.sample_rates:
-            wanted = " or ".join(map(str, self.sample_rates))
-            raise DataError(
-                f"{self.label} needs {wanted} Hz, but the audio has {sr} Hz",
-                remedy='rate a resampled copy: `{ path = "pesq", args = { resample = true } }` in the `metrics` of the '
-                "trainer; or remove `pesq` from them",
-            )
-        if estimate.shape != reference.shape:
-            raise ValueError(f"the shapes differ: {list(estimate.shape)} and {list(reference.shape)}")
+        if not self.resample:
+            check_rate(self.label, "pesq", sr, self.sample_rates, resamples=True)
+        if not comparable(estimate, reference):
+            return math.nan
         if self.resample and sr != _RESAMPLED:
-            estimate, reference = (_resampled(signal, sr) for signal in (estimate, reference))
+            estimate, reference = (resampled(signal, sr, _RESAMPLED) for signal in (estimate, reference))
             sr = _RESAMPLED
         signals = np.stack([reference.float().numpy(), estimate.float().numpy()])
-        if not np.isfinite(signals).all() or not signals.any(axis=1).all():
-            return math.nan
         score = self._inside(signals, sr) if reference.numel() <= SAFE_SECONDS * sr else self._outside(signals, sr)
         return score if score >= 0 else math.nan  # a negative value is an error code
 
@@ -114,21 +110,3 @@ class Pesq:
                 exit_code=done.returncode,
             )
             return math.nan
-
-
-def _resampled(signal: Tensor, sr: int) -> Tensor:
-    torchaudio_loader.install()
-    # torchaudio takes long to import, and is needed only here.
-    from torchaudio.functional import resample
-
-    # A sharp filter, the "kaiser best" of librosa: it keeps what is below 7 kHz, and attenuates aliases by over 55 dB.
-    resampled: Tensor = resample(
-        signal.float(),
-        sr,
-        _RESAMPLED,
-        lowpass_filter_width=64,
-        rolloff=0.9476,
-        resampling_method="sinc_interp_kaiser",
-        beta=14.77,
-    )
-    return resampled

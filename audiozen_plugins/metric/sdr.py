@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from audiozen_core.binding.ranges import Range, check_ranges
+from audiozen_plugins.metric.comparable import comparable
 
 
 def bss_eval_sdr(estimate: Tensor, reference: Tensor, *, filter_length: int = 512) -> Tensor:
@@ -56,7 +58,7 @@ def _unit(signal: Tensor) -> Tensor:
 
 
 class Sdr:
-    """`bss_eval_sdr` as a metric, over the whole file.
+    """`bss_eval_sdr` as a metric, over the whole file. NaN if a signal is silent, or not longer than the filter.
 
     Args:
         filter_length: the length of the filter in samples. With another length than 512, the metric has the length in
@@ -73,5 +75,11 @@ class Sdr:
         self.label = "SDR" if filter_length == 512 else f"SDR ({filter_length})"
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
-        """Computes the ratio of the estimate [time] to the reference [time], in dB."""
+        """Computes the ratio of the estimate [time] to the reference [time], in dB.
+
+        Raises:
+            ValueError: the shapes differ.
+        """
+        if not comparable(estimate, reference) or len(reference) <= self.filter_length:
+            return math.nan
         return bss_eval_sdr(estimate, reference, filter_length=self.filter_length).item()

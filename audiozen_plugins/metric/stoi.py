@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from audiozen_core.errors import MissingExtraError
+from audiozen_plugins.metric.comparable import comparable
 
 _ONE_AT_A_TIME = threading.Lock()
 _SHORTEST = 256 / 10_000
@@ -22,7 +23,7 @@ class Stoi:
 
     The extended STOI adds a little random noise. Here that noise is always the same, so that a file always has the same
     value, and the global generator of NumPy is restored. The value is NaN if fewer than 30 frames of 25.6 ms remain
-    after `pystoi` has removed silence, if the reference is silent, or if a signal is not finite.
+    after `pystoi` has removed silence, or if a signal is silent or not finite.
 
     Taal et al., "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech", IEEE TASLP 2011.
     Jensen and Taal, "An Algorithm for Predicting the Intelligibility of Speech Masked by Modulated Noise Maskers", IEEE
@@ -37,6 +38,8 @@ class Stoi:
 
     unit = ""
     higher_is_better = True
+    packages = ("pystoi",)
+    computed_at = 10_000
 
     def __init__(self, extended: bool = False) -> None:
         # The package is located but not imported: a training that does not use the metric would wait for it.
@@ -52,11 +55,7 @@ class Stoi:
         Raises:
             ValueError: the shapes differ.
         """
-        if estimate.shape != reference.shape:
-            raise ValueError(f"the shapes differ: {list(estimate.shape)} and {list(reference.shape)}")
-        if reference.numel() <= (_SHORTEST + 0.01) * sr or not reference.any():
-            return math.nan
-        if not (estimate.isfinite().all() and reference.isfinite().all()):
+        if not comparable(estimate, reference) or reference.numel() <= (_SHORTEST + 0.01) * sr:
             return math.nan
         from pystoi import stoi
 
@@ -73,3 +72,14 @@ class Stoi:
                 return math.nan
             finally:
                 np.random.set_state(state)
+
+
+class Estoi(Stoi):
+    """Extended STOI, from about 0 to 1: `stoi` with `extended = true`, under a name of its own.
+
+    Raises:
+        MissingExtraError: pystoi is not installed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(extended=True)

@@ -51,6 +51,15 @@ class GatedSpikingLayer(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return self._spikes(x if x.dtype == torch.float64 else x.float())
 
+    def synaptic_operations(self, x: Tensor, spikes: Tensor) -> Tensor:
+        """Counts the inputs that are not zero, and the spikes of the frame before, each once for every row of weights.
+
+        Args:
+            x: the inputs [frames, batch, input_size].
+            spikes: what `forward` has returned for them.
+        """
+        return (x.count_nonzero() + spikes[:-1].count_nonzero()) * len(self.cell.weight_ih)
+
     def _products(self, x: Tensor) -> Tensor:
         """Multiplies the inputs of all frames by the weights."""
         weight = self.cell.weight_ih
@@ -119,12 +128,20 @@ class GatedSpikingModel(nn.Module):
             GatedSpikingLayer(size, hidden_size, shared_weights=shared_weights, bn=bn)
             for size in (input_size, hidden_size)
         )
-        self.fc_output_layer = nn.Linear(hidden_size, output_size)
+        self.fc_output_layer = _Readout(hidden_size, output_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transforms [frames, batch, input_size] to [frames, batch, output_size]."""
         output: Tensor = self.fc_output_layer(self.sequence_model(x))
         return output
+
+
+class _Readout(nn.Linear):
+    """A linear layer that receives spikes."""
+
+    def synaptic_operations(self, spikes: Tensor, output: Tensor) -> Tensor:
+        """Counts the spikes, each once for every output."""
+        return spikes.count_nonzero() * self.out_features
 
 
 class _Stack(nn.Module):

@@ -195,6 +195,10 @@ class Synapse(nn.Module):
         weight = quantize(self.weight.flatten(1), WEIGHT_STEP, WEIGHT_LOW, WEIGHT_HIGH)
         return (weight @ levels.flatten(1)).view(-1, *levels.shape[1:])
 
+    def synaptic_operations(self, levels: Tensor, output: Tensor) -> Tensor:
+        """Counts the spikes of levels [in_channels, frames, batch], each once for every output."""
+        return delta_spikes(levels).count_nonzero() * len(output)
+
 
 class Neuron(nn.Module):
     """A delta unit, by default after a rectifier.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,8 @@ class SpikingFullSubNet(nn.Module):
 
     In training mode with `bn`, a batch needs at least two clips. The spiking layers compute in float32 or float64, even
     under autocast. The model declares its domain and its acoustics: the complex STFT of 16 kHz audio with a Hann window
-    of 512 samples, every 128 samples, with zeros before and after the clip.
+    of 512 samples, every 128 samples, with zeros before and after the clip. With another `num_freqs`, the window has
+    twice as many samples, and `[acoustics]` must have the same `n_fft` and `win_length`.
 
     Args:
         fdrc: the power that compresses the magnitudes.
@@ -64,9 +66,9 @@ class SpikingFullSubNet(nn.Module):
 
     domain = "spectrum"
     layout = "complex"
-    acoustics: ClassVar = {
-        "sr": 16000, "n_fft": 512, "win_length": 512, "hop_length": 128, "window": "hann", "pad_mode": "constant",
-    }  # fmt: skip
+    acoustics: Mapping[str, int | str] = MappingProxyType(
+        {"sr": 16000, "hop_length": 128, "window": "hann", "pad_mode": "constant"}
+    )
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class SpikingFullSubNet(nn.Module):
         }
         if wrong := _misfit(edges, num_freqs, fb_freqs, per_band):
             raise ValueError(wrong)
+        self.acoustics = {**SpikingFullSubNet.acoustics, "n_fft": 2 * num_freqs, "win_length": 2 * num_freqs}
         self.fdrc = fdrc
         self.num_freqs = num_freqs
         self.fb_freqs = fb_freqs

@@ -23,9 +23,11 @@ class TFGridNet(nn.Module):
     attention over the frames. So it is not causal, and separates whole files; the attention needs memory with the
     square of the number of frames. The spectrum is scaled to a variance of 1 first, and scaled back at the end.
 
+    An object declares its `n_fft`, so `[acoustics]` must have the same.
+
     Args:
         num_speakers: the number of speakers.
-        num_freqs: the number of frequencies, `n_fft // 2 + 1`.
+        num_freqs: the number of frequencies, `n_fft // 2 + 1` with an even `n_fft`.
         features: the channels of the blocks, D; a multiple of `num_heads`.
         num_blocks: the number of blocks, B.
         kernel_size: how many neighbours are one input of an LSTM, I.
@@ -68,6 +70,7 @@ class TFGridNet(nn.Module):
                 f"and must be at most `kernel_size`, {kernel_size}"
             )
         self.num_speakers = num_speakers
+        self.acoustics = {"n_fft": 2 * (num_freqs - 1)}
         self.inlet = nn.Sequential(nn.Conv2d(2, features, 3, padding=1), nn.GroupNorm(1, features, eps=1e-5))
         self.blocks = nn.Sequential(
             *(

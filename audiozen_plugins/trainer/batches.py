@@ -17,7 +17,13 @@ _COLLATE = 'return dicts with these keys from the data set; `collate_fn = "audio
 
 
 def enhancement_batch(
-    batch: Any, mode: Mode, *, sr: int, wait: bool = True, targets: Sequence[str] = ("clean",)
+    batch: Any,
+    mode: Mode,
+    *,
+    sr: int,
+    wait: bool = True,
+    targets: Sequence[str] = ("clean",),
+    optional: bool = False,
 ) -> dict[str, Any]:
     """Checks a batch, and returns it with waves in float32 and IDs as strings.
 
@@ -27,6 +33,7 @@ def enhancement_batch(
         sr: the sample rate of `[acoustics]`, in hertz.
         wait: whether to compare the sample rates of the batch even if they are on a GPU, which the CPU waits for.
         targets: the keys of the waves that the network is to give back.
+        optional: whether a test can do without the targets.
 
     Returns:
         A dict with `noisy` and the targets (float32 [batch, time]), `id` (list of str that fit into file names), and
@@ -36,7 +43,8 @@ def enhancement_batch(
         DataError: the batch is not a dict, lacks a key, or has a value of another form or another sample rate; the
             error says which.
     """
-    needed = ("noisy", *(() if mode == "predict" else targets), *(() if mode == "train" else ("id",)))
+    without = mode == "predict" or (mode == "test" and optional)
+    needed = ("noisy", *(() if without else targets), *(() if mode == "train" else ("id",)))
     if not isinstance(batch, Mapping):
         raise DataError(f"the batch is {describe(batch)}, but must be a dict with {_listed(needed)}", remedy=_COLLATE)
     notes = sample_notes(batch)

@@ -18,10 +18,11 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.scoring.chosen import as_finding
+from audiozen_core.scoring.metric import needs_of
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
-from audiozen_plugins.loss.calls import LossDomain, domains_of, expanded, loss_value
+from audiozen_plugins.loss.calls import LossDomain, domains_of, loss_value
 from audiozen_plugins.trainer.batches import enhancement_batch
 from audiozen_plugins.trainer.domains import (
     Compression,
@@ -104,8 +105,7 @@ class EnhancementTrainer(FileByFile):
             raise error
         self.add_channel = add_channel
         self._rates_read_in: int | None = None
-        domains = expanded(loss_domain) if loss_domain else domains_of(self.own_loss)
-        self.loss_domains = tuple(domain or self.domain for domain in domains)
+        self.loss_domains = tuple(domain or self.domain for domain in domains_of(self.own_loss, loss_domain))
         if strange := [domain for domain in self.loss_domains if domain not in get_args(LossDomain)]:
             raise RunError(
                 f"the loss has the attribute `domain` with {strange[0]!r}, which no loss can compare",
@@ -253,7 +253,8 @@ class EnhancementTrainer(FileByFile):
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
         """Checks that the batch has the signals that the mode needs, and their sample rates."""
-        return enhancement_batch(batch, mode, sr=self.sr, wait=self._reads_rates(mode))
+        reference_free = any("clean" not in needs_of(metric) for metric in self.metrics)
+        return enhancement_batch(batch, mode, sr=self.sr, wait=self._reads_rates(mode), optional=reference_free)
 
     def _reads_rates(self, mode: Mode) -> bool:
         """Returns whether to read sample rates on a GPU: in a training only once per epoch, because the CPU waits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.chunks import DEFAULT_CHUNK, chunk_error, chunk_samples, in_chunks, joined
+from audiozen_core.audio.chunks import chunk_error
 from audiozen_core.audio.writing import write_audio
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
@@ -31,18 +31,22 @@ from audiozen_core.scoring.chosen import (
     check_metrics,
     direction_error,
     metric_finding,
+    needs_error,
     sample_rate_error,
 )
-from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.metric import Metric, needs_of
 from audiozen_core.scoring.rating import Rater, Row, faults_of
+from audiozen_core.scoring.report import Report
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.module_state import unwrapped
+from audiozen_plugins.trainer.long_files import LongFiles
 from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals
 from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, unknown_set, unrated, validation_scores
 
 
-class FileByFile(RatedSignals, BaseTrainer):
+class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     """The evaluation half of a trainer. A subclass defines `enhance_batch` and `compare`.
 
     What it says here about noisy and enhanced signals is true for mixtures and separated ones in `separation`.
@@ -64,7 +68,8 @@ class FileByFile(RatedSignals, BaseTrainer):
             `args`.
         score_dataset: the validation set that the score is of, by its name; by default the first.
         metrics: the metrics of the test, as names or as tables. A metric whose package is not installed, or that does
-            not take the sample rate, is left out, with a warning.
+            not take the sample rate, is left out, with a warning. So is one that needs what a data set lacks, such as
+            `text`.
         save_enhanced: whether the test writes audio files.
         chunk_seconds: the length of the chunks in which longer files are enhanced, by default 60 s. The network starts
             from its initial state in each chunk. With the default, a network that can carry its state does so instead,
@@ -98,11 +103,7 @@ class FileByFile(RatedSignals, BaseTrainer):
     ) -> None:
         check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
-        self.restarts = chunk_seconds is not None
-        if wrong := chunk_error(chunk_seconds, overlap_seconds):
-            raise wrong[1]
-        seconds = DEFAULT_CHUNK if chunk_seconds is None else chunk_seconds
-        self._chunk, self._overlap = chunk_samples(seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
+        self._set_chunks(chunk_seconds, overlap_seconds)
         if components.only_enhances:
             return
         self.score = self.metric_of_file(build_metric(score))
@@ -115,8 +116,8 @@ class FileByFile(RatedSignals, BaseTrainer):
         self.metrics, left_out = build_metrics(metrics, self.sr, states=self.states, wrap=self.metric_of_file)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
-        self._validation_rater = Rater([self.score], self.sr, reference=self.target)
-        self._test_rater = Rater(self.metrics, self.sr, reference=self.target)
+        self._validation_rater = Rater([self.score], self.sr, reference=self.target, noisy=next(iter(self.states)))
+        self._test_raters: dict[frozenset[str], Rater] = {}
         self._pairs = PairWatch()
         self._files_written = 0
         self._not_finite: list[str] = []
@@ -174,58 +175,13 @@ class FileByFile(RatedSignals, BaseTrainer):
             )
         return sample_rate_error(score, sr) or (None if cls.score_is_gain else direction_error(score, save_max_score))
 
-    def align(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Returns a chunk of a long file as it continues the earlier one, given their overlap as the earlier has it."""
-        return later
-
     @classmethod
     def _scores_itself(cls) -> bool:
         return cls.validation_epoch_end is not FileByFile.validation_epoch_end
 
-    def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Returns the enhanced waveforms [batch, time], and the spectra that they were made from, if any."""
-        raise NotImplementedError
-
     def compare(self, wave: Tensor, spectrum: Tensor | None, clean: Tensor) -> Tensor:
         """Computes the loss of enhanced waveforms [batch, time] (and their spectra, if known) against clean ones."""
         raise NotImplementedError
-
-    def enhance_file(self, file: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Enhances one file [1, time], in pieces if it is longer than a chunk.
-
-        Returns:
-            What `enhance_batch` returns. The spectra are None for a file in pieces. With `chunk_seconds`, they are None
-            for short files, too, so that the loss compares the same quantity for all files.
-        """
-        noisy = file["noisy"]
-        if not self.restarts and noisy.shape[-1] <= self._chunk:
-            # A part of a network that a trainer calls by itself may change its input, which is used later.
-            return self.enhance_batch({**file, "noisy": noisy.clone()})
-        return joined(self.enhance_pieces(file, [noisy]), noisy.shape[-1]), None
-
-    def enhance_blocks(self, blocks: Iterable[Tensor], names: Sequence[str]) -> Iterator[Tensor]:
-        """Enhances signals of any length, in bounded memory. This is how a trained network is used outside of a run.
-
-        Args:
-            blocks: the signals [batch, time] on the device of the network, in blocks of any length.
-            names: a name for each signal, as the IDs of files.
-
-        Yields:
-            The enhanced signals [batch, time], or [batch, speakers, time], in pieces, which together have as many
-            samples as the blocks.
-        """
-        yield from self.enhance_pieces({"id": list(names)}, blocks)
-
-    def enhance_pieces(self, file: Mapping[str, Any], blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Enhances the blocks [batch, time] of a signal; `file` has the other entries of its batch."""
-        # A part of a network that a trainer calls by itself may change its input, which is used later.
-        return in_chunks(
-            lambda noisy: self.enhance_batch({**file, "noisy": noisy.clone()})[0],
-            blocks,
-            chunk=self._chunk,
-            overlap=self._overlap,
-            align=self.align,
-        )
 
     def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
         """Computes the validation loss of one file, given what `enhance_file` returned; None without a loss."""
@@ -250,6 +206,8 @@ class FileByFile(RatedSignals, BaseTrainer):
         found = False
         for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
             for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
+                if error := needs_error(self.score, self.available(file) - {"network"}):
+                    raise error
                 signals = self.signals(file, None)
                 faults = faults_of({kind: signals[kind] for kind in (self.target, next(iter(self.states)))})
                 rows.append(unrated(str(file["id"][0]), faults, self.score, self.states))
@@ -295,6 +253,14 @@ class FileByFile(RatedSignals, BaseTrainer):
             self._pairs.check_unchanged(name, given, scores.scalars[f"{self.score.name}_{given}"])
         return result
 
+    def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
+        """Runs `test_step` over all batches, and lets metrics watch the network that need it."""
+        with contextlib.ExitStack() as stack:
+            for metric in self.metrics:
+                if "network" in needs_of(metric):
+                    stack.enter_context(metric.watch(unwrapped(self.model)))  # type: ignore[attr-defined]
+            return super().test(loaders)
+
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
         """Measures each file before and after enhancement, and writes its audio."""
         rows = []
@@ -302,7 +268,7 @@ class FileByFile(RatedSignals, BaseTrainer):
             wave, _ = self.enhance_file(file)
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))
-            rows.append(self._rate(self._test_rater, file, signals))
+            rows.append(self._rate(self._test_rater(self.available(file)), file, signals))
             if self.save_enhanced:
                 for kind, signal in self.audio(signals).items():
                     self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
@@ -316,7 +282,7 @@ class FileByFile(RatedSignals, BaseTrainer):
         """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
-            report = self.report(self.metrics, [row for rows in batches for row in rows])
+            report = self._test_report(batches)
             folder = self.result_folder(dataloader_idx)
             report.write_csv(folder / "scores.csv")
             report.write_json(folder / "scores.json")
@@ -326,12 +292,16 @@ class FileByFile(RatedSignals, BaseTrainer):
             # Standard output may be closed (for example by `| head`). The results are also in the files.
             with contextlib.suppress(OSError):
                 report.show(f"{title}: {' and '.join(self.states)}", Console())
+            for metric in self.metrics:
+                needs = " and ".join(f"`{need}`" for need in needs_of(metric))
+                if metric not in report.metrics:
+                    self.log.warning(f"test {name}{metric.label} is left out, because it needs {needs} in each sample")
             for line in (*report.faulty_pairs(), *report.faulty_outputs()):
                 self.log.warning(f"test {name}{line}")
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
         for dataloader_idx, batches in enumerate(outputs):
             name = self._prefix("test", dataloader_idx, len(outputs))
-            report = self.report(self.metrics, [row for rows in batches for row in rows])
+            report = self._test_report(batches)
             self._pairs.check_pairs("test", name, report, self.pairs_remedy)
         return result
 
@@ -368,7 +338,23 @@ class FileByFile(RatedSignals, BaseTrainer):
     def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
         """Rates one file before and after enhancement, given its `signals`."""
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
-        return rater.rate(str(file["id"][0]), signals, group=snr)
+        far_end = file["far_end"][0].float().cpu() if "far_end" in file else None
+        text = str(file["text"][0]) if "text" in file else None
+        return rater.rate(str(file["id"][0]), signals, group=snr, far_end=far_end, text=text)
+
+    def _test_rater(self, available: frozenset[str]) -> Rater:
+        """Returns the rater with the metrics that have what they need. Data sets that have the same share a rater."""
+        if available not in self._test_raters:
+            metrics = [metric for metric in self.metrics if not needs_error(metric, available)]
+            noisy = next(iter(self.states))
+            self._test_raters[available] = Rater(metrics, self.sr, reference=self.target, noisy=noisy)
+        return self._test_raters[available]
+
+    def _test_report(self, batches: Sequence[Sequence[Row]]) -> Report:
+        """Returns the report of a data set, without the metrics that lack what they need."""
+        rows = [row for batch in batches for row in batch]
+        rated = {name for row in rows for values in row.values.values() for name in values}
+        return self.report([metric for metric in self.metrics if metric.name in rated or not rows], rows)
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""

@@ -57,7 +57,9 @@ class PairWatch:
         """
         given, output = report.states
         rows = report.rows
-        if report.metrics and rows and all(row.faults.keys() - {output} for row in rows):
+        # A metric that needs no clean signal may have values although all pairs are degenerate.
+        unrated = all(len(report.without_value(metric)[0]) == len(rows) for metric in report.metrics)
+        if report.metrics and rows and unrated and all(row.faults.keys() - {output} for row in rows):
             raise no_pair(mode, prefix, report, remedy)
         for metric in report.metrics:
             line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} {given} files"

@@ -24,6 +24,7 @@ class RatedSignals:
         pairs_remedy: what to do if no pair of a data set can be rated.
     """
 
+    sr: int
     target: ClassVar[str] = "clean"
     states: ClassVar[Mapping[str, str]] = STATES
     group: ClassVar[str] = "snr"
@@ -50,6 +51,11 @@ class RatedSignals:
         signals = {given: file["noisy"], output: wave, self.target: file.get(self.target)}
         return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
 
+    def available(self, file: Mapping[str, Any]) -> frozenset[str]:
+        """Returns what a test has for metrics besides the output: signals, `text`, and the `network`."""
+        names = {"clean": self.target, "noisy": "noisy", "far_end": "far_end", "text": "text"}
+        return frozenset(("network", *(need for need, key in names.items() if key in file)))
+
     def audio(self, signals: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Returns the waves [time] that hooks are shown and a test writes, by the endings of their names."""
         return signals
@@ -60,4 +66,4 @@ class RatedSignals:
 
     def report(self, metrics: Sequence[Metric], rows: Sequence[Row]) -> Report:
         """Returns the report of a data set."""
-        return Report(metrics, rows, states=self.states, group=self.group)
+        return Report(metrics, rows, states=self.states, group=self.group, sr=self.sr)

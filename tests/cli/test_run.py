@@ -25,7 +25,12 @@ def test_run_writes_all_its_files_to_its_folder(audiozen, project):
     assert "noisy and enhanced" in outcome.out
     (results,) = (folder / "test").iterdir()
     assert results.name.startswith("best_epoch_000")
-    assert {path.name for path in (results / "0").iterdir()} == {"scores.csv", "scores.json", "audio"}
+    assert {path.name for path in (results / "0").iterdir()} == {
+        "scores.csv",
+        "scores.metrics.json",
+        "scores.json",
+        "audio",
+    }
     assert len(list((results / "0/audio").iterdir())) == 12
     events = [json.loads(line)["event"] for line in (folder / "tiny.log").read_text().splitlines()]
     assert events[0] == "experiment tiny"

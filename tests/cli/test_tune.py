@@ -160,6 +160,19 @@ def test_batch_size_prints_a_table_and_the_line_to_paste(audiozen, tiny, monkeyp
     assert "learning rate should follow" in done.out
 
 
+def test_batch_size_says_which_of_several_data_sets_decides(audiozen, tiny, monkeypatch):
+    """Only the `dataloader` of the first one is used, and no header can name it."""
+    sizes = {1: 10.0, 2: 20.0}
+    monkeypatch.setattr(
+        child, "measure_in_child", lambda file, overrides, size, **_: Measured(size, True, sizes[size], 0, "cpu", 40)
+    )
+    tiny.values["dataset"] = [tiny.values["dataset"], tiny.values["dataset"]]
+    done = audiozen("tune", "batch_size", str(tiny.write()), "--max", "2")
+    assert done.code == 0, done.err
+    assert "fastest, for the `dataloader` of the first [[dataset]]:\n\nbatch_size = 2\n" in done.out
+    assert "[dataset.dataloader]" not in done.out
+
+
 @pytest.mark.parametrize("options", [["--min", "0"], ["--min", "9", "--max", "3"], ["--memory", "1.5"]])
 def test_a_mistake_in_the_options_ends_batch_size_before_the_first_process(audiozen, tiny, monkeypatch, options):
     monkeypatch.setattr(child, "run_within", lambda *_: pytest.fail("a process is started"))

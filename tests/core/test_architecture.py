@@ -23,7 +23,7 @@ FLOORS = {
     5: ("trainer",),
     4: ("config", "data"),
     3: ("checkpoint", "registry", "hooks", "audio", "distributed", "launcher", "scaffold"),
-    2: ("binding", "errors", "logging"),
+    2: ("binding", "errors", "logging", "results"),
     1: ("storage", "diagnostics", "kinds", "__init__"),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -190,7 +190,9 @@ def test_table_of_floors_lists_exactly_the_existing_rooms():
     assert FLOOR.keys() == existing
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["plugins"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["evaluate", "--help"], ["plugins"]]
+)
 def test_help_and_lists_do_not_import_torch(arguments):
     code = (
         f"import sys; sys.argv = ['audiozen', *{arguments!r}]\n"

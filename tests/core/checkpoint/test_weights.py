@@ -70,6 +70,17 @@ def test_the_error_for_a_missing_path_lists_what_exists(store, tmp_path):
     assert "epoch_0001" in caught.value.notes[0]
 
 
+def test_the_error_for_the_folder_of_a_run_names_its_checkpoints(store, tmp_path):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    for read in (load_weights, store.load):
+        with pytest.raises(NoCheckpointError, match="run is not a checkpoint") as caught:
+            read(tmp_path / "run")
+        assert f"such as {tmp_path}/run/checkpoints/best" in str(caught.value.diagnostics[0])
+        with pytest.raises(NoCheckpointError) as caught:
+            read(tmp_path)
+        assert "folder of a run" not in str(caught.value.diagnostics[0])
+
+
 def test_a_pickle_is_not_read(tmp_path):
     (tmp_path / "net.pth").write_bytes(b"\x80\x04.")
     with pytest.raises(CheckpointError, match="which can contain code, so only `audiozen convert` reads it"):

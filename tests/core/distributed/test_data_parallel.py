@@ -14,7 +14,7 @@ from audiozen_core.distributed.settings import Distributed
 from audiozen_core.testing.tiny import TinyExperiment, write_pairs
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from tests.on_ranks import all_right, on_ranks
+from tests.on_ranks import Failed, all_right, on_ranks
 
 CLIPS = 7
 
@@ -91,6 +91,23 @@ def test_settings_of_the_engine_change_nothing(folders):
     tiny.values["distributed"] |= {"static_graph": True, "find_unused_parameters": False, "bucket_cap_mb": 1}
     all_right(on_ranks(2, lambda rank: tiny.run() and None))
     assert_near(state_of(one), state_of(several))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPUs")
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("meta", "device", "cuda", '`device = "cuda"` can\'t be used here'),
+        ("distributed", "sync_batch_norm", True, "`sync_batch_norm = true` of [distributed] needs GPUs"),
+    ],
+)
+def test_what_needs_gpus_is_refused_on_cpus_before_anything_is_written(tmp_path, section, key, value, message):
+    tiny = experiment(tmp_path, batch_size=2).set("model", "tests.core.distributed.networks.Dropping")
+    tiny.values[section][key] = value
+    for failed in on_ranks(2, lambda rank: tiny.run() and None):
+        assert isinstance(failed, Failed)
+        assert message in str(failed.args[0])
+    assert not (tmp_path / "exp").exists()
 
 
 class _SeveralNetworks(BaseTrainer):

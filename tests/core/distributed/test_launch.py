@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
@@ -54,6 +55,8 @@ def test_run_whose_rank_is_killed_is_restarted_and_ends_like_an_undisturbed_one(
     code, printed = launch(tiny, "--max-restarts", "1")
     assert code == 0, printed
     assert "rank 0 has lost the other processes" in printed
+    told = "a process of the run has failed, so all are started again rank=1 ended_with=SIGKILL restart='1 of 1'"
+    assert printed.count(told) == 1
     assert "resumed" in printed
     assert printed.count("training is over") == 1  # the other rank does not say it
     assert_same_run(whole, hurt)
@@ -203,6 +206,12 @@ def test_wrong_meeting_points_are_refused(text, message):
         endpoint_of(text)
 
 
+@pytest.mark.parametrize("option", [["--max-restarts", "-1"], ["--rdzv-timeout", "0"]])
+def test_wrong_numbers_of_restarts_and_seconds_are_refused(option):
+    with pytest.raises(click.BadParameter, match="not in the range"):
+        cli.main(["run", "exp.toml", "--nproc-per-node", "2", *option], standalone_mode=False)
+
+
 def test_port_in_use_is_refused_before_anything_starts(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -219,6 +228,7 @@ def test_port_in_use_is_refused_before_anything_starts(tmp_path):
     [
         (["--set", "trainer.args.max_epochs=1.5"], "takes `int`"),
         (["--ckpt-path", "best"], "does not start from a checkpoint"),
+        (["--weights", "ema"], "but a training is among the modes"),
     ],
 )
 def test_mistake_is_told_once_and_before_the_launcher_waits_for_other_machines(tmp_path, monkeypatch, options, message):

@@ -3,6 +3,8 @@
 import gc
 import signal
 import socket
+import socketserver
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,8 +44,21 @@ def test_program_that_is_no_launcher_is_reported():
         port = stranger.getsockname()[1]
         before = len(list(Path("/proc/self/fd").iterdir()))
         with pytest.raises(RunError, match=f"what listens at 127.0.0.1:{port} does not answer as the launcher"):
-            _connect(parameters(port, is_host=False, join_timeout=1, read_timeout=2))
+            _connect(parameters(port, is_host=False, join_timeout=1))
         assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_program_that_answers_otherwise_is_reported():
+    class Stranger(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        with pytest.raises(RunError, match=f"what listens at 127.0.0.1:{port} does not answer as the launcher"):
+            _connect(parameters(port, is_host=False, join_timeout=1))
+        server.shutdown()
 
 
 @pytest.mark.slow

@@ -4,13 +4,55 @@ import json
 import os
 
 import pytest
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from audiozen_core import logging
+from audiozen_core.distributed.agent import restarts_are_told
+from audiozen_core.distributed.meeting import BACKEND, register_backend
+from audiozen_core.distributed.restarts import notes_begin
 from audiozen_core.errors import RunError
 from tests.core.distributed.test_agreement import HOOKS
 from tests.core.distributed.test_data_parallel import experiment, records
 from tests.on_ranks import all_right, on_ranks
 
 NOTE = "AUDIOZEN_RUN_HAS_BEGUN"
+
+
+TOLD = "a process of the run has failed, so all are started again"
+
+
+def start_shells(script):
+    """Lets the agent start two shells, and start them again up to two times."""
+    register_backend()
+    config = LaunchConfig(
+        *(1, 1, 2),
+        run_id="tests",
+        rdzv_backend=BACKEND,
+        rdzv_endpoint="127.0.0.1:0",
+        rdzv_configs={"is_host": True},
+        local_addr="127.0.0.1",
+        max_restarts=2,
+        logs_specs=DefaultLogsSpecs(),
+    )
+    logging.configure()
+    with notes_begin(), restarts_are_told():
+        elastic_launch(config, "/bin/sh")("-c", script)
+
+
+def test_each_restart_says_which_process_failed_and_how(capsys):
+    killed = "[ $RANK = 1 ] && [ $TORCHELASTIC_RESTART_COUNT = 0 ] && sh -c 'kill -9 $PPID'"
+    with pytest.raises(ChildFailedError):
+        start_shells(f"{killed}; [ $RANK = 1 ] || sleep 60; exit 7")
+    told = [line.partition(TOLD)[2].strip() for line in capsys.readouterr().err.splitlines() if TOLD in line]
+    assert told == ["rank=1 ended_with=SIGKILL restart='1 of 2'", "rank=1 ended_with='exit code 7' restart='2 of 2'"]
+
+
+def test_run_that_a_signal_has_stopped_is_not_said_to_start_again(capsys):
+    with pytest.raises(SignalException):
+        start_shells(f"echo 15 > $(dirname ${NOTE})/stopped; exit 143")
+    assert TOLD not in capsys.readouterr().err
 
 
 @pytest.fixture

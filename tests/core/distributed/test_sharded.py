@@ -24,6 +24,7 @@ from audiozen_core.distributed.sharding import (
     shard_like,
     sharded_units,
     whole_tensor,
+    whole_weights,
 )
 from audiozen_core.errors import BuildError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
@@ -430,6 +431,22 @@ def test_training_step_that_sharded_networks_do_not_allow_is_an_error_on_all_ran
     for result in in_ranks(2, train):
         assert isinstance(result, Failed)
         assert message in result.args[0]
+
+
+def test_network_that_an_evaluation_does_not_call_is_trained_afterwards():
+    def run(ranks):
+        trainer = build(ranks, {"": Stack})
+        with whole_weights([trainer.model]):
+            whole = [is_sharded(weight) for weight in trainer.model.parameters()]
+        trainer.train(loader(ranks, 4))
+        return whole, weights_of(trainer)
+
+    expected = build(ALONE, {"": Stack})
+    expected.train(loader(ALONE, 8))
+    for whole, weights in all_right(in_ranks(2, run)):
+        assert not any(whole)
+        for name, values in weights_of(expected).items():
+            torch.testing.assert_close(torch.tensor(weights[name]), torch.tensor(values), rtol=0, atol=1e-6)
 
 
 def test_network_of_an_experiment_that_cannot_be_sharded_leaves_no_run(tmp_path):

@@ -29,7 +29,7 @@ class Magnitudes(nn.Module):
 def test_weights_and_macs_of_a_linear_layer():
     size = model_size(Magnitudes)
     assert (size.weights, size.macs_per_second) == (257 * 257 + 257, round(257 * 257 * FRAMES))
-    assert str(size) == "66,306 weights, 4.13 M MACs per second of audio at 16000 Hz"
+    assert str(size) == "66,306 weights, 4.13 M MACs per second of audio at 16000 Hz with `hop_length = 256`"
 
 
 @pytest.mark.parametrize(("recurrent", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])

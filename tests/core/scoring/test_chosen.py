@@ -95,3 +95,21 @@ def test_names_of_wrapped_metrics_are_compared():
 def test_sample_rate_is_that_of_the_metric_that_is_wrapped():
     [reason] = build_metrics([named(sample_rates=[8000])], 16000, wrap=lambda metric: Mine("wrapped"))[1]
     assert "leave `mine` out" in reason.remedy
+
+
+@pytest.mark.parametrize("needs", ["clean", ["clean"], ("sound",), None, {"clean"}])
+def test_needs_of_another_form_are_a_clear_error(needs):
+    run, checked = both(named(needs=needs))
+    assert run == checked
+    assert run.startswith("`needs` of the metric `mine` is ")
+
+
+def test_metric_that_needs_what_the_files_lack_is_left_out():
+    metrics = [named("a"), named("b", needs=()), named("c", needs=("far_end", "text"))]
+    built, left_out = build_metrics(metrics, 16000, available=("noisy",))
+    assert [metric.name for metric in built] == ["b"]
+    assert [error.message for error in left_out] == [
+        "MINE needs `clean`, which the files lack",
+        "MINE needs `far_end` and `text`, which the files lack",
+    ]
+    assert len(build_metrics(metrics, 16000)[0]) == 3

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import DataError, RunError
+from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 from audiozen_core.scoring.rating import Rater, faults_of
 from audiozen_core.scoring.report import Report
 from audiozen_plugins.metric import Pesq, SiSdr, Stoi
@@ -262,3 +263,126 @@ def test_signals_that_cannot_be_compared_are_an_error_with_the_id_of_the_file(si
     with pytest.raises(DataError, match=f"`street/7` can't be rated, {message}") as caught:
         Rater([SiSdr()], SR).rate("street/7", signals)
     assert caught.value.notes[0].startswith("given: noisy [")
+
+
+# ----------------------------------------------------------------------------------------------- what metrics need
+
+
+class Needs:
+    """A metric that keeps what it is given, and has a value that tells the noise in the estimate."""
+
+    label, unit, higher_is_better = "needs", "", False
+
+    def __init__(self, *needs, name="needs"):
+        self.needs, self.name, self.calls = needs, name, []
+
+    def __call__(self, estimate, reference, *, sr, **given):
+        self.calls.append((estimate, reference, given))
+        return float(estimate.std())
+
+
+def test_metric_gets_what_it_needs_and_nothing_else():
+    metrics = [Needs(name="free"), Needs("clean", "noisy", name="input"), Needs("text", "far_end", name="words")]
+    far_end = noise(9)
+    Rater(metrics, SR).rate("a", GOOD, text="she had", far_end=far_end)
+    for (estimate, *given), state in zip(metrics[0].calls, (NOISY, BETTER), strict=True):
+        assert torch.equal(estimate, state)
+        assert given == [None, {}]
+    for (estimate, reference, given), state in zip(metrics[1].calls, (NOISY, BETTER), strict=True):
+        assert torch.equal(estimate, state)
+        assert torch.equal(reference, CLEAN)
+        assert given.keys() == {"noisy"}
+        assert torch.equal(given["noisy"], NOISY)
+    for _, reference, given in metrics[2].calls:
+        assert reference is None
+        assert given["text"] == "she had"
+        assert torch.equal(given["far_end"], far_end)
+
+
+@pytest.mark.parametrize("clean", ["no key", None, SILENT, BETTER, spoiled(CLEAN, math.nan)])
+def test_metric_without_a_reference_has_a_value_whatever_the_clean_signal_is(clean):
+    signals = {"noisy": NOISY, "enhanced": BETTER} | ({} if isinstance(clean, str) else {"clean": clean})
+    free = Needs(name="free")
+    row = Rater([free], SR).rate("a", signals)
+    assert row.values["enhanced"]["free"] == pytest.approx(float(BETTER.std()))
+    assert row.faults == {}
+    if "clean" in signals:
+        metrics = [free, SiSdr()]
+        row = Rater(metrics, SR).rate("a", signals)
+        assert row.values["enhanced"]["free"] == pytest.approx(float(BETTER.std()))
+        assert math.isnan(row.values["enhanced"]["si_sdr"])
+        report = Report(metrics, [row])
+        assert report.without_value(free) == ([], [])
+        assert sum(map(len, report.without_value(metrics[1]))) == 1
+        assert {"SI-SDR"} == {line.partition(":")[0] for line in (*report.faulty_pairs(), *report.faulty_outputs())}
+
+
+@pytest.mark.parametrize(
+    ("state", "wave", "reason"),
+    [("noisy", SILENT, "noisy is silent"), ("enhanced", spoiled(BETTER, math.nan), "enhanced is not finite")],
+)
+def test_metric_without_a_reference_has_no_value_for_a_degenerate_estimate(state, wave, reason):
+    metric = Needs()
+    row = Rater([metric], SR).rate("a", {"noisy": NOISY, "enhanced": BETTER, state: wave})
+    assert row.faults == {state: reason}
+    assert [math.isnan(row.values[one]["needs"]) for one in ("noisy", "enhanced")] == [
+        state == "noisy",
+        state != "noisy",
+    ]
+    in_pair, in_output = Report([metric], [row]).without_value(metric)
+    assert (len(in_pair), len(in_output)) == ((1, 0) if state == "noisy" else (0, 1))
+
+
+def test_file_that_lacks_what_a_metric_needs_is_listed_and_not_part_of_the_mean():
+    words, free = Needs("text", name="words"), Needs(name="free")
+    rater = Rater([words, free], SR)
+    rows = [rater.rate("a", GOOD, text="one"), rater.rate("b", GOOD)]
+    assert rows[1].faults == {"text": "text is missing"}
+    report = Report([words, free], rows)
+    assert report.summary()["words_missing"] == 1
+    assert "free_missing" not in report.summary()
+    assert report.summary()["words"] == rows[0].values["enhanced"]["words"]
+    assert report.faulty_pairs() == [
+        "needs: 1 file is not in the mean, because the pair has no value: b (text is missing)"
+    ]
+
+
+def test_kept_values_depend_on_everything_that_a_metric_is_given():
+    class Words(Needs):
+        def __call__(self, estimate, reference, *, sr, text):
+            return float(len(text))
+
+    rater = Rater([Words("text")], SR)
+    assert [rater.rate("a", GOOD, text=text).values["noisy"]["needs"] for text in ("one", "three", "one")] == [3, 5, 3]
+
+
+def test_far_end_may_be_silent_but_not_of_another_length_or_faulty():
+    rater = Rater([Needs("far_end", "noisy")], SR)
+    assert rater.rate("a", GOOD, far_end=SILENT).faults == {}
+    assert rater.rate("a", GOOD, far_end=spoiled(NOISY, math.nan)).faults == {"far_end": "far_end is not finite"}
+    with pytest.raises(DataError, match="its signals have different shapes"):
+        rater.rate("a", GOOD, far_end=SILENT[1:])
+
+
+def test_input_of_the_network_has_the_name_of_its_state():
+    metric = Needs("noisy")
+    signals = {"mixture": NOISY, "separated": BETTER}
+    Rater([metric], SR, noisy="mixture").rate("a", signals)
+    assert torch.equal(metric.calls[-1][2]["noisy"], NOISY)
+    with pytest.raises(DataError, match="the signals lack `noisy`, the input of the network"):
+        Rater([metric], SR).rate("a", signals)
+
+
+def test_mean_over_speakers_passes_on_what_a_metric_needs():
+    metric = Needs("clean", "noisy", "far_end")
+    whole = MeanOverSpeakers(metric)
+    assert whole.needs == metric.needs
+    speakers, far_end = torch.stack([CLEAN, NOISY]), noise(4)
+    value = whole(2 * speakers, speakers, sr=SR, noisy=3 * speakers, far_end=far_end)
+    assert value == pytest.approx(float(CLEAN.std() + NOISY.std()))
+    for (estimate, reference, given), speaker in zip(metric.calls, speakers, strict=True):
+        assert torch.equal(estimate, 2 * speaker)
+        assert torch.equal(reference, speaker)
+        assert torch.equal(given["noisy"], 3 * speaker)
+        assert torch.equal(given["far_end"], far_end)
+    assert MeanOverSpeakers(Needs())(speakers, None, sr=SR) == pytest.approx(float(CLEAN.std() + NOISY.std()) / 2)

@@ -142,7 +142,7 @@ def test_an_id_with_commas_quotes_and_newlines_survives_the_csv(tmp_path):
 
 def test_failed_write_does_not_change_the_old_csv(four_files, tmp_path, monkeypatch):
     path = report(("old", None, 1, 2, 0.1, 0.2)).write_csv(tmp_path / "test.csv")
-    before = path.read_bytes()
+    before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()}
 
     def fail(descriptor, data):
         raise OSError(28, "no space")
@@ -150,7 +150,7 @@ def test_failed_write_does_not_change_the_old_csv(four_files, tmp_path, monkeypa
     monkeypatch.setattr(atomic.os, "write", fail)
     with pytest.raises(OSError, match="no space"):
         four_files.write_csv(path)
-    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("test.csv", before)]
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
 
 
 def test_the_json_has_the_same_numbers(four_files, tmp_path):
@@ -162,7 +162,8 @@ def test_the_json_has_the_same_numbers(four_files, tmp_path):
         (0, 2, 5),
         (5, 2, 6),
     ]
-    assert content["metrics"]["si_sdr"] == {"label": "SI-SDR", "unit": "dB", "higher_is_better": True}
+    described = {"label": "SI-SDR", "unit": "dB", "higher_is_better": True}
+    assert described.items() <= content["metrics"]["si_sdr"].items()
 
 
 def test_mean_is_nan_if_every_value_is_missing():
@@ -196,8 +197,9 @@ def test_no_number_is_cut_where_the_output_is_a_pipe(monkeypatch, capsys):
     assert "…" not in shown
     assert all(f"{10 + index:.2f}" in shown for index in range(8))
     assert "a title that is longer than many tables are wide: noisy and enhanced" in shown.splitlines()
-    assert shown.splitlines()[-1].endswith("has no value: broken")
-    assert shown.count("WIDE METRIC 7") == 2
+    assert shown.splitlines()[-9].endswith("has no value: broken")
+    assert shown.splitlines()[-1].startswith("WIDE METRIC 7: code ")
+    assert shown.count("WIDE METRIC 7") == 3
 
 
 def test_ids_and_titles_with_brackets_are_shown_as_they_are(capsys):

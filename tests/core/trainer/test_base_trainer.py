@@ -381,11 +381,21 @@ def test_interrupted_epoch_cannot_resume_with_another_number_of_batches(size):
     state["progress"] |= {"epoch": 0, "batch": 3}  # as saved after the third step
     again = make_trainer(max_epochs=2)
     again.load_checkpoint(state)
-    with pytest.raises(RunError, match=rf"pass 1 over the training data had 5 batches .* and has {size // 4} now"):
+    with pytest.raises(RunError, match=rf": epoch 1 had 5 batches .* and has {size // 4} now"):
         again.train(make_loader(size))
     again.load_checkpoint(state)
     again.train(make_loader(20))
     assert again.progress.step == 10
+
+
+def test_a_pass_that_goes_on_is_not_called_an_epoch():
+    trainer = make_trainer(max_epochs=1, steps_per_epoch=3)
+    trainer.train(make_loader(20))
+    again = make_trainer(max_epochs=2, steps_per_epoch=3)
+    again.load_checkpoint(state_of(trainer))
+    with pytest.raises(RunError, match=r": pass 1 over the training data had 5 batches .* and has 6 now") as caught:
+        again.train(make_loader(24))
+    assert "--mode finetune" in str(caught.value.remedy)
 
 
 def test_checkpoint_stores_a_loss_function_only_if_it_has_state(tmp_path):

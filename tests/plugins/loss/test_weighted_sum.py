@@ -219,9 +219,9 @@ def test_distribution_of_a_part_is_known(tiny):
 # ------------------------------------------------------------------------------------------- other packages
 
 
-def trainer_with(loss, domain="magnitude"):
+def trainer_with(loss, domain="magnitude", **args):
     components = Components({"": nn.Identity()}, loss_functions={"": loss})
-    return EnhancementTrainer(components, domain=domain, metrics=[])
+    return EnhancementTrainer(components, domain=domain, metrics=[], **args)
 
 
 @pytest.mark.parametrize("domain", ["waveform", "magnitude", "spectrum"])
@@ -249,6 +249,23 @@ def test_metrics_of_torchmetrics_are_losses_that_become_smaller():
         assert trainer.compare(*trainer.enhance(clean), clean) < -50
     assert loss.update_count == 0
     assert float(trainer.take_loss_scalars()["loss/scale_invariant_signal_noise_ratio"]) > 50
+
+
+@pytest.mark.parametrize("domain", [None, "waveform"])
+def test_functions_of_torchmetrics_are_refused_because_they_have_no_direction(domain):
+    audio = pytest.importorskip("torchmetrics.functional.audio")
+    loss = audio.signal_noise_ratio
+    assert loss(*pair(2, 4000)).mean() < loss(*[pair(2, 4000)[1]] * 2).mean()  # higher is better
+    for made in (
+        lambda: trainer_with(loss, loss_domain=domain),
+        lambda: WeightedSumLoss([WeightedLoss(loss, domain=domain)]),
+    ):
+        with pytest.raises(
+            RunError, match="`signal_noise_ratio` of torchmetrics does not say that a higher value"
+        ) as caught:
+            made()
+        assert "torchmetrics.audio.SignalNoiseRatio" in str(caught.value.remedy)
+    WeightedSumLoss([WeightedLoss(nn.functional.l1_loss, domain=domain)])
 
 
 def test_training_with_a_metric_of_torchmetrics_warns_of_nothing(tmp_path, capsys):

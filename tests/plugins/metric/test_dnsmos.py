@@ -45,7 +45,7 @@ def ready():
 
 @pytest.mark.usefixtures("ready")
 def test_dnsmos_rejects_other_rates_and_is_nan_for_unusable_audio():
-    with pytest.raises(DataError, match="needs audio with a sample rate of 16000 Hz"):
+    with pytest.raises(DataError, match="needs 16000 Hz, but the audio has 8000 Hz"):
         Dnsmos()(tone(1), tone(1), sr=8000)
     assert math.isnan(Dnsmos()(tone(0), tone(0), sr=SR))
     assert math.isnan(Dnsmos()(tone(1) / 0, tone(1), sr=SR))

@@ -162,9 +162,9 @@ def test_stoi_is_nan_for_too_little_speech(seconds):
         assert math.isnan(metric(noise(seconds, 1), noise(seconds), sr=SR))
 
 
-def test_stoi_is_nan_for_a_silent_reference_and_zero_for_a_silent_estimate():
+def test_stoi_is_nan_for_a_silent_reference_or_estimate():
     assert math.isnan(Stoi()(noise(2), torch.zeros(2 * SR), sr=SR))
-    assert Stoi()(torch.zeros(2 * SR), noise(2), sr=SR) == pytest.approx(0, abs=0.01)
+    assert math.isnan(Stoi()(torch.zeros(2 * SR), noise(2), sr=SR))
 
 
 @pytest.mark.parametrize("sr", [8000, 11025, 16000, 44100, 48000])

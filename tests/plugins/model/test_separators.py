@@ -43,6 +43,12 @@ def test_parameter_counts_are_those_of_the_papers():
     assert round(size(TFGridNet()) / 1e6, 1) == 14.5
 
 
+@pytest.mark.parametrize("num_freqs", [129, 9])
+def test_tf_gridnet_declares_the_n_fft_of_its_frequencies(num_freqs):
+    network = TFGridNet(num_freqs=num_freqs, features=8, num_blocks=1, hidden=4, num_heads=2, head_features=2)
+    assert network.acoustics == {"n_fft": 2 * (num_freqs - 1)}
+
+
 @pytest.mark.parametrize("speakers", [2, 3])
 @pytest.mark.parametrize("time", [400, 403, 97])
 @pytest.mark.parametrize("name", NAMES)

@@ -98,6 +98,17 @@ def test_cumulative_norm_is_the_offline_norm_of_what_was_heard():
         torch.testing.assert_close(cumulative_laplace_norm(x)[frame], offline_laplace_norm(x[: frame + 1])[frame])
 
 
+def test_the_declared_stft_has_the_frequencies_of_the_network():
+    """A file can't say anything else: the trainer compares its `[acoustics]` with what the object declares."""
+    for network in (SpikingFullSubNet(), small()):
+        acoustics = Acoustics(**network.acoustics)
+        assert (acoustics.n_fft, acoustics.win_length) == (2 * network.num_freqs, 2 * network.num_freqs)
+        assert Acoustics(**SpikingFullSubNet.acoustics) == Acoustics(**SpikingFullSubNet().acoustics)
+        spectrum = Stft(acoustics).transform(torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)))
+        assert network.eval()(spectrum).shape == spectrum.shape
+    assert "n_fft" not in SpikingFullSubNet.acoustics  # otherwise no file could have another `num_freqs`
+
+
 def test_the_highest_frequency_passes_through():
     noisy = noise_spectrum(2, 17, 6)
     enhanced = small().eval()(noisy)

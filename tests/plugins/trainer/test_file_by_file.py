@@ -113,7 +113,7 @@ def test_no_result_depends_on_the_batch_size(tmp_path, domain, batch_size):
 
     alone, together = everything(tmp_path / "a", 1), everything(tmp_path / "b", batch_size)
     assert alone == together
-    assert len(alone[1]) == 2 + 9 + 3
+    assert len(alone[1]) == 3 + 9 + 3
     assert {"validate/score", "validate/loss", "validate/si_sdr", "validate/si_sdr_noisy"} <= alone[0].keys()
 
 
@@ -416,3 +416,65 @@ def test_metric_that_is_a_module_is_in_evaluation_mode():
             return float(self.training)
 
     assert build_metric(Mode())(None, None, sr=RATE) == 0
+
+
+# ----------------------------------------------------------------------------------------------- what metrics need
+
+
+class Told:
+    """A metric that tells how many words the text of a file has, or the mean of its far end."""
+
+    label, unit, higher_is_better = "TOLD", "", True
+
+    def __init__(self, *needs):
+        self.needs, self.name = needs, "_".join(("told", *needs))
+
+    def __call__(self, estimate, reference, *, sr, text="", far_end=None, noisy=None):
+        assert noisy is None or noisy.shape == estimate.shape
+        return float(len(text.split())) if far_end is None else float(far_end.mean())
+
+
+class Spoken(Files):
+    """Files with a text and the signal of a loudspeaker."""
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return {**sample, "text": "one two three", "far_end": torch.full_like(sample["noisy"], 0.5)}
+
+
+def test_metrics_of_a_test_get_the_text_and_the_far_end_of_each_file(tmp_path):
+    metrics = [Told("text"), Told("far_end", "noisy"), Told()]
+    trainer = make(tmp_path, Norm(), metrics=metrics)
+    trainer.test([BatchLoader(Spoken(), batch_size=3)])
+    means = json.loads((results(tmp_path) / "scores.json").read_text())["all"]
+    assert {name: mean["enhanced"] for name, mean in means.items()} == {
+        "told_text": 3,
+        "told_far_end_noisy": 0.5,
+        "told": 0,
+    }
+
+
+def test_metric_whose_needs_a_data_set_lacks_is_left_out_of_its_table_with_a_warning(tmp_path, capsys):
+    trainer = make(tmp_path, Norm(), metrics=["si_sdr", Told("text"), Told()], names=SETS)
+    trainer.test([BatchLoader(Spoken()), loader(clean=False)])
+    (found,) = (tmp_path / "test").iterdir()
+    with_text, without = (json.loads((found / name / "scores.json").read_text()) for name in ("easy", "1"))
+    assert list(with_text["metrics"]) == ["si_sdr", "told_text", "told"]
+    assert list(without["metrics"]) == ["told"]
+    warnings = capsys.readouterr().err
+    assert "test 1/SI-SDR is left out, because it needs `clean` in each sample" in warnings
+    assert "test 1/TOLD is left out, because it needs `text` in each sample" in warnings
+    assert "easy/" not in warnings
+
+
+def test_clean_signals_are_required_if_every_metric_needs_them(tmp_path):
+    with pytest.raises(DataError, match="the batch has no `clean`"):
+        make(tmp_path, Norm()).test([loader(clean=False)])
+
+
+def test_score_whose_needs_the_validation_set_lacks_is_an_error_before_the_training(tmp_path):
+    with pytest.raises(RunError, match="TOLD needs `text`, which the files lack"):
+        make(tmp_path, Norm(), score=Told("text")).train(loader(), [loader()])
+    with pytest.raises(DataError, match="has no pair that can be rated") as caught:
+        make(tmp_path, Norm(), score=Told("text")).validate([loader()])
+    assert "f0 (text is missing)" in caught.value.notes[0]

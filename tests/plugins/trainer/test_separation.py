@@ -137,6 +137,13 @@ def test_values_of_a_file_are_means_over_its_speakers_and_the_gain_is_the_improv
     )
 
 
+def test_improvement_over_the_mixture_equals_the_gain_for_each_speaker(tmp_path):
+    make(tmp_path, Bands((1, 0)), metrics=["si_sdr", "si_sdr_improvement", "sdr_improvement"]).test([loader()])
+    for row in rows_of(tmp_path):
+        assert float(row["si_sdr_improvement_separated"]) == pytest.approx(float(row["si_sdr_gain"]), abs=1e-3)
+        assert float(row["si_sdr_improvement_mixture"]) == float(row["sdr_improvement_mixture"]) == 0
+
+
 def test_score_is_the_mean_improvement(tmp_path):
     score, scalars = validated(make(tmp_path, Bands()), loader())
     assert score == pytest.approx(scalars["validate/si_sdr"] - scalars["validate/si_sdr_mixture"])

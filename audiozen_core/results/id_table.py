@@ -1,0 +1,137 @@
+"""Files that say something about each audio file: a manifest with conditions, or the spoken texts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from audiozen_core.errors import DataError
+
+_ID_COLUMNS = ("id", "file", "path", "name", "filename", "utt", "utterance")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# The endings that an ID may have in such a file. A dot can be part of an ID, so other endings are kept.
+_AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".sph")
+
+
+class IdTable:
+    """What a file says about each audio file, by its ID.
+
+    Args:
+        path: the file.
+        rows: for each audio file, the text of each column.
+        columns: the names of the columns besides the ID.
+    """
+
+    def __init__(self, path: Path, rows: Iterable[tuple[str, Mapping[str, str]]], columns: Iterable[str]) -> None:
+        self.path = path
+        self.columns = tuple(columns)
+        self._rows: dict[str, Mapping[str, str]] = {}
+        self._by_name: dict[str, str | None] = {}
+        for name, row in rows:
+            key = _as_id(name)
+            if key in self._rows and dict(self._rows[key]) != dict(row):
+                raise DataError(
+                    f"`{path}` has two different rows for `{name}`", remedy="leave one row for each audio file"
+                )
+            self._rows[key] = row
+            stem = PurePosixPath(key).name
+            # A name in two folders is ambiguous, so it is not looked up without its folder.
+            self._by_name[stem] = key if self._by_name.get(stem, key) == key else None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, name: str) -> Mapping[str, str] | None:
+        """Returns the row of an audio file: by its relative path, or else by its name if only one row has it.
+
+        Args:
+            name: the ID: the path within its folder, without the ending.
+        """
+        key = name if name in self._rows else self._by_name.get(PurePosixPath(name).name)
+        return None if key is None else self._rows[key]
+
+
+def read_id_table(path: str | Path, *, text: bool = False) -> IdTable:
+    """Reads a CSV or TSV file with a header, a JSONL file, or a list of texts.
+
+    - In a CSV or TSV file, the ID is in the column `id` (or `file`, `path`, `name`, `filename`, `utt`, `utterance`; if
+      none of these exists, in the first one).
+    - In a JSONL file, each line is an object with one of these keys.
+    - Every other file is a list of texts: each line has an ID, a space or a tab, and the text.
+
+    An ID is a path within its folder. An audio ending such as `.wav` is not part of it.
+
+    Args:
+        path: the file, in UTF-8.
+        text: whether the file has texts, which are then in the column `text`.
+
+    Raises:
+        DataError: the file is missing, empty, not UTF-8, or not of such a form.
+    """
+    path = Path(path)
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"`{path}` is not UTF-8: {error.reason} at byte {error.start}", remedy="save it as UTF-8"
+        ) from (error)
+    except OSError as error:
+        raise DataError(f"`{path}` can't be read: {error.strerror}", remedy="check the path") from error
+    rows = list(_rows(path, content))
+    if not rows:
+        raise DataError(f"`{path}` has no rows", remedy="give each audio file a row")
+    columns = tuple(dict.fromkeys(name for _, row in rows for name in row))
+    if text and "text" not in columns:
+        raise DataError(
+            f"`{path}` has no column `text`; it has {', '.join(columns)}", remedy="call the column of the texts `text`"
+        )
+    return IdTable(path, rows, columns)
+
+
+def _rows(path: Path, content: str) -> Iterator[tuple[str, dict[str, str]]]:
+    suffix = path.suffix.lower()
+    if suffix in _DELIMITERS:
+        reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=_DELIMITERS[suffix])
+        for record in reader:
+            cells = {key: value or "" for key, value in record.items() if key is not None}
+            yield _split(path, cells, next(iter(cells), ""))
+    elif suffix in (".jsonl", ".json", ".ndjson"):
+        for number, line in enumerate(content.splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"line {number} of `{path}` is not JSON: {error.msg}", remedy="write one object in each line"
+                ) from error
+            if not isinstance(value, dict):
+                raise DataError(f"line {number} of `{path}` is not an object", remedy='write {"id": …, …}')
+            yield _split(path, {key: _text(cell) for key, cell in value.items()}, "")
+    else:
+        for line in content.splitlines():
+            if line.strip():
+                name, _, said = line.strip().partition("\t" if "\t" in line else " ")
+                yield name, {"text": said.strip()}
+
+
+def _split(path: Path, cells: dict[str, str], first: str) -> tuple[str, dict[str, str]]:
+    column = next((name for name in cells if name.lower() in _ID_COLUMNS), first)
+    if not column:
+        raise DataError(
+            f"a row of `{path}` has no ID; it has {', '.join(cells) or 'nothing'}",
+            remedy=f"name the key one of {', '.join(_ID_COLUMNS)}",
+        )
+    return cells.pop(column), cells
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def _as_id(name: str) -> str:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return (path.with_suffix("") if path.suffix.lower() in _AUDIO else path).as_posix()

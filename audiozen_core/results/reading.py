@@ -1,0 +1,206 @@
+"""Reads scores back: of `audiozen evaluate`, of a test, and of any CSV file with one row for each file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from audiozen_core.errors import DataError
+from audiozen_core.results.records import FileScores, MetricInfo
+from audiozen_core.results.result_folders import KIND, find_results
+from audiozen_core.results.scores import Scores
+
+_EXTRA = ("note",)
+"""Columns that are neither conditions nor metrics."""
+
+_ID_COLUMN = "id"
+
+
+def read_scores(path: str | Path, *, state: str | None = None, conditions: Collection[str] = ()) -> Scores:
+    """Reads the scores of each file.
+
+    Args:
+        path: a CSV file; a folder that `audiozen evaluate` has written; a result folder of a test; or the folder of a
+            run, whose latest test is read.
+        state: of the scores of a test, which state to read, such as `noisy`. By default the output of the network.
+        conditions: the columns that are conditions, for a CSV without a JSON file beside it. By default, columns with
+            other cells than numbers are conditions, and all others are metrics.
+
+    Raises:
+        DataError: the file or folder has no scores, or two rows have the same ID.
+        RunError: the run has no finished test, or the test has several data sets.
+    """
+    path = Path(path)
+    file = path
+    if path.is_dir():
+        results = find_results(path)
+        if results is None:
+            raise DataError(
+                f"the folder `{path}` has no scores",
+                remedy="name a run, a folder with `scores.csv`, or a CSV file; `audiozen evaluate FOLDER -o OUT` "
+                "computes scores of audio files",
+            )
+        file = results / "scores.csv"
+    header, rows = _read_csv(file)
+    summary = _read_json(file.with_suffix(".json"))
+    if KIND in summary:
+        return _of_evaluate(file, summary, header, rows)
+    if isinstance(summary.get("all"), dict) and isinstance(summary.get("metrics"), dict):
+        return _of_test(file, summary, rows, state)
+    return _of_others(file, header, rows, conditions)
+
+
+def _of_evaluate(file: Path, summary: Mapping[str, Any], header: Sequence[str], rows: list[dict[str, str]]) -> Scores:
+    metrics = _metrics(summary)
+    _require(file, header, [metric.name for metric in metrics])
+    conditions = tuple(summary.get("conditions", ()))
+    missing = summary.get("missing", {})
+    files = tuple(
+        FileScores(
+            row[_ID_COLUMN],
+            {metric.name: _value(file, row, metric.name) for metric in metrics},
+            {name: row.get(name, "") for name in conditions},
+            {name: ids[row[_ID_COLUMN]] for name, ids in missing.items() if row[_ID_COLUMN] in ids},
+        )
+        for row in rows
+    )
+    return Scores(
+        metrics,
+        files,
+        conditions,
+        {"scores": str(file), **summary.get("sources", {})},
+        tuple(summary.get("findings", ())),
+        summary.get("left_out", {}),
+    )
+
+
+def _of_test(file: Path, summary: Mapping[str, Any], rows: list[dict[str, str]], state: str | None) -> Scores:
+    """Reads one state of the scores of a test, whose columns are called `si_sdr_enhanced` and so on."""
+    metrics = _metrics(summary)
+    first: Mapping[str, Any] = next(iter(summary["all"].values()), {})
+    states = [name for name in first if name not in ("gain", "missing")]
+    if state is not None and state not in states:
+        raise DataError(
+            f"`{file}` has no state `{state}`", remedy=f"choose one of {', '.join(states)}, or leave it out"
+        )
+    chosen = state or (states[-1] if states else "")
+    group = next((key.removeprefix("by_") for key in summary if key.startswith("by_")), "")
+    conditions = (group,) if group and any(row.get(group) for row in rows) else ()
+    files = tuple(
+        FileScores(
+            row[_ID_COLUMN],
+            {metric.name: _value(file, row, f"{metric.name}_{chosen}") for metric in metrics},
+            {name: row.get(name, "") for name in conditions},
+            {
+                metric.name: row["note"]
+                for metric in metrics
+                if row.get("note") and not row.get(f"{metric.name}_{chosen}")
+            },
+        )
+        for row in rows
+    )
+    return Scores(metrics, files, conditions, {"scores": str(file), **({"state": chosen} if chosen else {})})
+
+
+def _metrics(summary: Mapping[str, Any]) -> tuple[MetricInfo, ...]:
+    return tuple(
+        MetricInfo(name, of["label"], of["unit"], of["higher_is_better"], of.get("described", ""), of)
+        for name, of in summary["metrics"].items()
+    )
+
+
+def _of_others(file: Path, header: Sequence[str], rows: list[dict[str, str]], conditions: Collection[str]) -> Scores:
+    """Reads a CSV of any program: which columns are metrics follows from their cells."""
+    columns = [name for name in header if name != _ID_COLUMN and name not in _EXTRA]
+    _require(file, header, conditions)
+    metrics = [
+        name
+        for name in columns
+        if name not in conditions and any(row[name] for row in rows) and all(_is_number(row[name]) for row in rows)
+    ]
+    if not metrics:
+        raise DataError(
+            f"`{file}` has no column of numbers; it has {', '.join(header)}",
+            remedy="give it a column for each metric, with a header",
+        )
+    others = tuple(name for name in columns if name not in metrics)
+    files = tuple(
+        FileScores(
+            row[_ID_COLUMN],
+            {name: _value(file, row, name) for name in metrics},
+            {name: row[name] for name in others},
+        )
+        for row in rows
+    )
+    return Scores(tuple(MetricInfo(name, name) for name in metrics), files, others, {"scores": str(file)})
+
+
+def _read_csv(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Returns the header and the rows, with the ID under `id`: the column of this name, or else the first one."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"`{file}` is not a CSV file in UTF-8", remedy="give a CSV file, a folder or a run") from error
+    except OSError as error:
+        raise DataError(f"`{file}` can't be read: {error.strerror}", remedy="check the path") from error
+    records = [record for record in csv.reader(text.splitlines(keepends=True)) if record]
+    if len(records) < 2:
+        raise DataError(f"`{file}` has no rows", remedy="give a CSV file with a header and one row for each file")
+    header = records[0]
+    if _ID_COLUMN not in header:
+        header = [_ID_COLUMN, *header[1:]]
+    rows: dict[str, dict[str, str]] = {}
+    for record in records[1:]:
+        if len(record) != len(header):
+            raise DataError(
+                f"a row of `{file}` has {len(record)} cells, but the header has {len(header)}: {record[0]}",
+                remedy="create the file again",
+            )
+        row = dict(zip(header, record, strict=True))
+        if row[_ID_COLUMN] in rows:
+            raise DataError(
+                f"`{file}` has two rows for `{row[_ID_COLUMN]}`", remedy="leave one row for each audio file"
+            )
+        rows[row[_ID_COLUMN]] = row
+    return header, list(rows.values())
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"`{file}` is not JSON", remedy="create it again, or delete it") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _require(file: Path, header: Sequence[str], columns: Collection[str]) -> None:
+    if lacking := [name for name in columns if name not in header]:
+        raise DataError(
+            f"`{file}` has no column `{lacking[0]}`; it has {', '.join(header)}", remedy="name one of its columns"
+        )
+
+
+def _value(file: Path, row: Mapping[str, str], column: str) -> float:
+    cell = row.get(column, "")
+    try:
+        value = float(cell) if cell.strip() else math.nan
+    except ValueError as error:
+        raise DataError(
+            f"`{file}` has `{cell}` as {column} of `{row[_ID_COLUMN]}`, which is not a number",
+            remedy="leave the cell empty if the file has no value",
+        ) from error
+    return value if math.isfinite(value) else math.nan
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True

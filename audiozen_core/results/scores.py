@@ -1,0 +1,224 @@
+"""The scores of many files: means with intervals, tables, and the files that hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.results.files import write_csv, write_json
+from audiozen_core.results.intervals import LEVEL, RESAMPLES, SEED, Mean, mean_with_interval
+from audiozen_core.results.records import FileScores, MetricInfo
+from audiozen_core.results.result_folders import KIND
+from audiozen_core.results.tables import SUFFIXES, Table, TableForm
+from audiozen_core.storage.atomic import write_whole
+
+_MOST_REASONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of files, as `audiozen evaluate` computes and `audiozen compare` reads them.
+
+    Attributes:
+        metrics: the metrics, in the order of the columns.
+        files: the scores of each file, sorted by ID.
+        conditions: the names of the conditions of the files, such as `snr`.
+        sources: where the signals came from, by kind: `enhanced`, `clean`, `noisy`, …
+        findings: what is remarkable about the files, in words, one line for each kind.
+        left_out: the metrics that were not computed, by name, with the reason.
+        failed: the number of files that could not be read, or for which a metric failed.
+    """
+
+    metrics: tuple[MetricInfo, ...]
+    files: tuple[FileScores, ...]
+    conditions: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    failed: int = 0
+
+    def mean(self, metric: str, files: Iterable[FileScores] | None = None) -> Mean:
+        """Computes the mean of a metric with its 95 % bootstrap interval.
+
+        Args:
+            metric: the name of the metric.
+            files: the files to take the mean of; None for all.
+        """
+        return mean_with_interval([file.values[metric] for file in (self.files if files is None else files)])
+
+    def groups(self, condition: str) -> dict[str, list[FileScores]]:
+        """Returns the files by their value of a condition: numbers from low to high, then words, then "" (unknown)."""
+        found: dict[str, list[FileScores]] = {}
+        for file in self.files:
+            found.setdefault(file.conditions.get(condition, ""), []).append(file)
+        return dict(sorted(found.items(), key=lambda group: _rank(group[0])))
+
+    def missing(self, metric: str) -> dict[str, str]:
+        """Returns the IDs of the files for which a metric has no value, each with the reason, which may be ""."""
+        return {file.id: file.reasons.get(metric, "") for file in self.files if not math.isfinite(file.values[metric])}
+
+    def table(self, form: TableForm = "text") -> str:
+        """Returns a table of the means and their 95 % bootstrap intervals.
+
+        With conditions, it has a row for each value of each condition and one for all files, and a column for each
+        metric. Without conditions, it has a row for each metric. Lines below the table say which files are not in the
+        means, and which implementation computed each metric.
+        """
+        return self._table().render(form)
+
+    def _table(self) -> Table:
+        if not self.conditions:
+            return self._table_of_metrics()
+        several = len(self.conditions) > 1
+        sections = [
+            [
+                [f"{condition} {value or '–'}" if several else value or "–", *self._cells(files)]
+                for value, files in self.groups(condition).items()
+            ]
+            for condition in self.conditions
+        ]
+        sections.append([["all", *self._cells(self.files)]])
+        first = "condition" if several else self.conditions[0]
+        return Table([first, "files", *(metric.heading for metric in self.metrics)], sections, self._notes())
+
+    def _table_of_metrics(self) -> Table:
+        """Returns a table with a row for each metric, because one row for all metrics would be wide."""
+        rows = []
+        for metric in self.metrics:
+            found = self.mean(metric.name)
+            rows.append([metric.heading, str(found.count), _mean(metric, found), _interval(metric, found)])
+        return Table(["metric", "files", "mean", "95 % interval"], [rows], self._notes())
+
+    def _cells(self, files: Sequence[FileScores]) -> list[str]:
+        cells = [str(len(files))]
+        for metric in self.metrics:
+            found = self.mean(metric.name, files)
+            cells.append(f"{_mean(metric, found)} {_interval(metric, found)}".rstrip())
+        return cells
+
+    def _notes(self) -> list[str]:
+        notes = ["in brackets: 95 % bootstrap interval over the files"]
+        for metric in self.metrics:
+            if missing := self.missing(metric.name):
+                notes.append(
+                    f"{metric.label or metric.name}: {len(missing)} of {len(self.files)} files have no value and are "
+                    f"not in the mean: {_with_reasons(missing)}"
+                )
+        if known := [metric.described for metric in self.metrics if metric.described]:
+            notes += [f"computed by {line}" for line in known]
+        return notes
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of `scores.json`: see docs/evaluate.md."""
+        return {
+            KIND: "evaluation",
+            "files": len(self.files),
+            "conditions": list(self.conditions),
+            "sources": dict(self.sources),
+            "metrics": {
+                metric.name: {
+                    **metric.identity,
+                    "label": metric.label,
+                    "unit": metric.unit,
+                    "higher_is_better": metric.higher_is_better,
+                    "described": metric.described,
+                }
+                for metric in self.metrics
+            },
+            "interval": {"method": "BCa bootstrap", "level": LEVEL, "resamples": RESAMPLES, "seed": SEED},
+            "all": self._means(self.files),
+            **{
+                f"by_{condition}": [
+                    {condition: value or None, "files": len(files), "means": self._means(files)}
+                    for value, files in self.groups(condition).items()
+                ]
+                for condition in self.conditions
+            },
+            "missing": {metric.name: missing for metric in self.metrics if (missing := self.missing(metric.name))},
+            "findings": list(self.findings),
+            "left_out": dict(self.left_out),
+        }
+
+    def _means(self, files: Sequence[FileScores]) -> dict[str, dict[str, float | int | None]]:
+        return {metric.name: self.mean(metric.name, files).to_json() for metric in self.metrics}
+
+    def write(self, folder: str | Path, form: TableForm = "text") -> list[Path]:
+        """Writes `scores.csv`, `scores.metrics.json`, `scores.json` and the table, each completely or not at all.
+
+        Args:
+            folder: the folder; it is made if it is missing.
+            form: the form of the table, which is `scores.txt`, `scores.tex` or `scores.md`.
+
+        Returns:
+            The files.
+
+        Raises:
+            OSError: a file can't be written. An earlier file of this name is unchanged.
+        """
+        folder = Path(folder)
+        names = [metric.name for metric in self.metrics]
+        csv_path = write_csv(
+            folder / "scores.csv",
+            ["id", *self.conditions, *names, "note"],
+            (
+                [
+                    file.id,
+                    *(file.conditions.get(condition, "") for condition in self.conditions),
+                    *(file.values[name] for name in names),
+                    _note(file),
+                ]
+                for file in self.files
+            ),
+            {metric.name: metric.identity for metric in self.metrics},
+        )
+        table = folder / f"scores{SUFFIXES[form]}"
+        write_whole(table, self.table(form) + "\n")
+        return [csv_path, write_json(folder / "scores.json", self.to_json()), table]
+
+
+def _mean(metric: MetricInfo, found: Mean) -> str:
+    return f"{found.mean:.{_digits(metric)}f}" if found.count else "–"
+
+
+def _interval(metric: MetricInfo, found: Mean) -> str:
+    digits = _digits(metric)
+    return f"[{found.low:.{digits}f}, {found.high:.{digits}f}]" if math.isfinite(found.low) else ""
+
+
+def _digits(metric: MetricInfo) -> int:
+    return 2 if metric.unit == "dB" else 3
+
+
+def _rank(value: str) -> tuple[int, float, str]:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if math.isfinite(number):
+        return 0, number, value
+    return (1, 0.0, value) if value else (2, 0.0, value)
+
+
+def _with_reasons(missing: Mapping[str, str]) -> str:
+    """Lists files, grouped by the reason why they have no value."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(
+        f"{listed(names, most=_MOST_REASONS)}{f' ({reason})' * bool(reason)}" for reason, names in by_reason.items()
+    )
+
+
+def _note(file: FileScores) -> str:
+    """Returns the reasons of a file, each once, with the metrics if it does not concern all."""
+    by_reason: dict[str, list[str]] = {}
+    for metric, reason in file.reasons.items():
+        by_reason.setdefault(reason, []).append(metric)
+    return "; ".join(
+        reason if len(metrics) == len(file.values) else f"{', '.join(metrics)}: {reason}"
+        for reason, metrics in by_reason.items()
+    )

@@ -1,0 +1,115 @@
+r"""Tables as text, as LaTeX (booktabs) and as Markdown.
+
+Example:
+    >>> table = Table(("SNR", "SI-SDR"), ((("0", "5.1"), ("5", "8.0")), (("all", "6.5"),)), ("10 files",))
+    >>> print(table.render("markdown"))
+    | SNR | SI-SDR |
+    | :-- | -----: |
+    | 0   |    5.1 |
+    | 5   |    8.0 |
+    | all |    6.5 |
+    <BLANKLINE>
+    10 files
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from audiozen_core.diagnostics.printable import printable
+
+TableForm = Literal["text", "latex", "markdown"]
+FORMS: tuple[TableForm, ...] = get_args(TableForm)
+SUFFIXES: dict[TableForm, str] = {"text": ".txt", "latex": ".tex", "markdown": ".md"}
+"""The ending of a file with a table, for each form."""
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table whose first column is text, and whose other columns are numbers.
+
+    Attributes:
+        headings: the headings of the columns.
+        sections: the rows, in sections that a rule separates.
+        notes: lines below the table.
+        left: how many columns are aligned to the left.
+    """
+
+    headings: Sequence[str]
+    sections: Sequence[Sequence[Sequence[str]]]
+    notes: Sequence[str] = ()
+    left: int = 1
+
+    def render(self, form: TableForm) -> str:
+        """Returns the table without a newline at its end.
+
+        Args:
+            form: `text`, `latex` (for the package booktabs; the notes are comments) or `markdown`.
+        """
+        sections = [[list(map(printable, row)) for row in section] for section in self.sections]
+        table = Table(list(map(printable, self.headings)), sections, list(map(printable, self.notes)), self.left)
+        return {"text": table._text, "latex": table._latex, "markdown": table._markdown}[form]()
+
+    def _text(self) -> str:
+        rows = [self.headings, *(row for section in self.sections for row in section)]
+        widths = self._widths(rows)
+        rule = "  ".join("-" * width for width in widths)
+        lines = [self._aligned(self.headings, widths, "  ")]
+        for section in self.sections:
+            lines += [rule, *(self._aligned(row, widths, "  ") for row in section)]
+        return "\n".join([*lines, *[""] * bool(self.notes), *self.notes])
+
+    def _markdown(self) -> str:
+        headings = _without_bars(self.headings)
+        body = [_without_bars(row) for section in self.sections for row in section]
+        widths = [max(3, width) for width in self._widths([headings, *body])]
+        rule = [
+            ":" + "-" * (width - 1) if place < self.left else "-" * (width - 1) + ":"
+            for place, width in enumerate(widths)
+        ]
+        lines = [f"| {self._aligned(row, widths, ' | ')} |" for row in (headings, rule, *body)]
+        return "\n".join([*lines, *(line for note in self.notes for line in ("", note))])
+
+    def _latex(self) -> str:
+        columns = "l" * self.left + "r" * (len(self.headings) - self.left)
+        lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.headings)]
+        for section in self.sections:
+            lines += [r"\midrule", *map(_latex_row, section)]
+        notes = [f"% {line}" for note in self.notes for line in note.splitlines()]
+        return "\n".join([*notes, *lines, r"\bottomrule", r"\end{tabular}"])
+
+    def _widths(self, rows: Sequence[Sequence[str]]) -> list[int]:
+        return [max(_width(row[place]) for row in rows) for place in range(len(self.headings))]
+
+    def _aligned(self, row: Sequence[str], widths: Sequence[int], between: str) -> str:
+        cells = []
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            gap = " " * (width - _width(cell))
+            cells.append(cell + gap if place < self.left else gap + cell)
+        return between.join(cells).rstrip() if between == "  " else between.join(cells)
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+
+
+def _without_bars(cells: Sequence[str]) -> list[str]:
+    return [cell.replace("|", r"\|") for cell in cells]
+
+
+def _width(text: str) -> int:
+    """Returns how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # slow to import, and needed for few texts
+
+    return cell_len(text)

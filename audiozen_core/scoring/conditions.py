@@ -1,0 +1,79 @@
+"""The conditions of files, such as the signal-to-noise ratio, from a table, the names of folders, or file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
+from audiozen_core.errors import RunError
+from audiozen_core.results.id_table import IdTable
+
+_LEVEL = re.compile(r"folder([1-9]\d*)")
+_PAIRS = re.compile(r"(?<![A-Za-z0-9])([A-Za-z]+)[_=](-?[A-Za-z0-9]+(?:\.\d+)?)")
+
+
+def conditions_of(
+    names: Sequence[str], ids: Sequence[str], table: IdTable | None
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Finds the values of the conditions of each file.
+
+    For each condition, the first of these that has a value for any file is used for all files:
+
+    1. the column of this name in the table;
+    2. for `folder1`, `folder2`, …, the name of the folder at this level, from the outside to the inside;
+    3. `NAME_VALUE` or `NAME=VALUE` in the path of a file: `snr_5`, `snr_-2.5`, `noise_babble`; before a number, the
+       sign may be left out: `snr5`.
+
+    Args:
+        names: the names of the conditions.
+        ids: the IDs of the files: their paths without endings.
+        table: the table, if there is one.
+
+    Returns:
+        For each ID, the value of each condition, "" where it is not known; and what is remarkable, in words.
+
+    Raises:
+        RunError: a condition has no value for any file.
+    """
+    found: dict[str, dict[str, str]] = {name: {} for name in ids}
+    findings = []
+    for name in names:
+        values = _values(name, ids, table)
+        if not any(values.values()):
+            raise _unknown(name, ids, table)
+        for key, value in values.items():
+            found[key][name] = value
+        if without := [key for key, value in values.items() if not value]:
+            findings.append(
+                f"{len(without)} of {len(ids)} files have no value of the condition `{name}`: {listed(without)}"
+            )
+    return found, findings
+
+
+def _values(name: str, ids: Sequence[str], table: IdTable | None) -> dict[str, str]:
+    if table is not None and name in table.columns:
+        return {key: (table.find(key) or {}).get(name, "").strip() for key in ids}
+    if level := _LEVEL.fullmatch(name):
+        depth = int(level[1])
+        folders = {key: key.split("/")[:-1] for key in ids}
+        return {key: of[depth - 1] if depth <= len(of) else "" for key, of in folders.items()}
+    pattern = re.compile(
+        rf"(?<![A-Za-z0-9]){re.escape(name)}(?:[_=](-?[A-Za-z0-9]+(?:\.\d+)?)|(-?\d+(?:\.\d+)?))", re.IGNORECASE
+    )
+    return {key: match[1] or match[2] if (match := pattern.search(key)) else "" for key in ids}
+
+
+def _unknown(name: str, ids: Sequence[str], table: IdTable | None) -> RunError:
+    columns = list(table.columns) if table is not None else []
+    levels = [f"folder{depth}" for depth in range(1, max((key.count("/") for key in ids), default=0) + 1)]
+    in_names = sorted({match[1] for key in ids for match in _PAIRS.finditer(key)})
+    known = [*columns, *levels, *in_names[:20]]
+    note = did_you_mean(nearest(name, known))
+    return RunError(
+        f"no file has the condition `{name}`{f': {note}' if note else ''}",
+        notes=[f"known: {', '.join(f'`{one}`' for one in known) or 'none'}"],
+        remedy=f"give a column `{name}` with `--conditions FILE`, name files like `{name}_5`, or use `folder1` for the "
+        "outermost folder",
+    )

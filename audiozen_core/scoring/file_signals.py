@@ -1,0 +1,98 @@
+"""Reads the signals of one file and its partners, and compares their forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from audiozen_core.audio.files import open_audio
+from audiozen_core.scoring.misalignment import Misalignment, find_misalignment
+from audiozen_core.scoring.pairing import RATED, PairedFile
+from audiozen_core.scoring.resampling import resample
+
+REFERENCE = "clean"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalFacts:
+    """What is known about the signals of one file.
+
+    Attributes:
+        rates: the sample rate of each file in hertz, by kind.
+        lengths: the number of samples of each file, by kind.
+        channels: the number of channels of each file, by kind.
+        misalignment: how the enhanced file lies relative to the clean one.
+        refusal: why the file can't be rated; "" if it can.
+    """
+
+    rates: Mapping[str, int] = field(default_factory=dict)
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    channels: Mapping[str, int] = field(default_factory=dict)
+    misalignment: Misalignment = field(default_factory=Misalignment)
+    refusal: str = ""
+
+    @property
+    def sr(self) -> int:
+        """The sample rate at which the signals are compared: the lowest one."""
+        return min(self.rates.values())
+
+
+@dataclass(frozen=True, slots=True)
+class SignalOptions:
+    """What may be done to signals before they are compared.
+
+    Attributes:
+        align: whether to shift the enhanced file by its delay.
+        resample: whether to resample files of different rates.
+    """
+
+    align: bool = False
+    resample: bool = False
+
+
+def read_signals(
+    file: PairedFile, options: SignalOptions, *, compare: bool = True
+) -> tuple[dict[str, Tensor], SignalFacts]:
+    """Reads the signals of a file, resampled, aligned and cut to the same length.
+
+    Channels are averaged. Signals of different lengths begin together, and are cut to the shortest one.
+
+    Args:
+        file: the files.
+        options: what may be done to the signals.
+        compare: whether to look for a delay and an inverted sign even if signals are not aligned.
+
+    Returns:
+        The signals by kind, float32 [time], at the rate `sr` of the facts; and the facts. If the file can't be rated,
+        there are no signals.
+
+    Raises:
+        DataError: a file can't be read, or has a sample that is NaN or infinite.
+    """
+    rates, lengths, channels = {}, {}, {}
+    signals: dict[str, Tensor] = {}
+    for kind, path in file.paths.items():
+        with open_audio(path) as audio:
+            rates[kind], lengths[kind], channels[kind] = audio.info.sr, audio.info.frames, audio.info.channels
+            signals[kind] = audio.read()
+    facts = SignalFacts(rates, lengths, channels)
+    if len(set(rates.values())) > 1:
+        if not options.resample:
+            listed = " and ".join(f"{kind} {rate} Hz" for kind, rate in rates.items())
+            return {}, SignalFacts(rates, lengths, channels, refusal=f"different sample rates ({listed})")
+        signals = {kind: resample(signal, rates[kind], facts.sr) for kind, signal in signals.items()}
+    misalignment = Misalignment()
+    if REFERENCE in signals and (compare or options.align):
+        misalignment = find_misalignment(signals[RATED], signals[REFERENCE], facts.sr)
+    signals = _cut(signals, delay=misalignment.delay if options.align else 0)
+    return signals, SignalFacts(rates, lengths, channels, misalignment)
+
+
+def _cut(signals: Mapping[str, Tensor], *, delay: int) -> dict[str, Tensor]:
+    """Cuts all signals to what they share, after the rated one was shifted to the others by its delay."""
+    late, early = max(delay, 0), max(-delay, 0)
+    shifted = {kind: signal[late if kind == RATED else early :] for kind, signal in signals.items()}
+    shortest = min(map(len, shifted.values()))
+    return {kind: signal[:shortest] for kind, signal in shifted.items()}

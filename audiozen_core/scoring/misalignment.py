@@ -1,0 +1,70 @@
+"""Finds out whether a signal comes later or earlier than its reference, and whether its sign is inverted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LONGEST_SECONDS = 1.0
+"""The longest delay that is looked for, in either direction."""
+
+_SECONDS = 60.0  # more is not needed to find a delay, and an hour would need gigabytes
+_LEAST_CORRELATION = 0.3  # of signals below it, a random lag could correlate most
+_LEAST_GAIN = 1.0  # the dB of SI-SDR by which a shift must help
+
+
+@dataclass(frozen=True, slots=True)
+class Misalignment:
+    """How a signal lies relative to its reference.
+
+    Attributes:
+        delay: by how many samples the signal comes later; negative if it comes earlier.
+        inverted: whether its sign is inverted.
+    """
+
+    delay: int = 0
+    inverted: bool = False
+
+
+def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignment:
+    """Compares a signal with its reference by their cross-correlation, of up to a minute.
+
+    A shift by at most a second counts as a delay if it would raise the SI-SDR by 1 dB or more. Signals that correlate
+    little at every lag (below 0.3) say nothing, so they count as aligned.
+
+    Args:
+        estimate: the signal, [time].
+        reference: its reference, [time]. If it has another length, both count as far as the shorter one.
+        sr: the sample rate, in hertz.
+
+    Example:
+        >>> clean = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+        >>> find_misalignment(-torch.nn.functional.pad(clean, (3, 0))[:4000], clean, sr=16000)
+        Misalignment(delay=3, inverted=True)
+    """
+    count = min(len(estimate), len(reference), int(_SECONDS * sr))
+    first, second = (signal[:count].float() - signal[:count].float().mean() for signal in (estimate, reference))
+    energy = math.sqrt(float(first.square().sum()) * float(second.square().sum()))
+    if count < 2 or not 0 < energy < math.inf:
+        return Misalignment()
+    most = min(int(LONGEST_SECONDS * sr), count // 2)
+    size = 1 << (count + most).bit_length()
+    product = torch.fft.rfft(first, size) * torch.fft.rfft(second, size).conj()
+    lags = torch.fft.irfft(product, size) / energy
+    near = torch.cat([lags[size - most :], lags[: most + 1]])
+    best = int(near.abs().argmax())
+    peak, at_zero = float(near[best]), float(near[most])
+    if abs(peak) < _LEAST_CORRELATION:
+        return Misalignment()
+    if _decibels(peak) - _decibels(at_zero) < _LEAST_GAIN:
+        return Misalignment(0, at_zero < 0)
+    return Misalignment(best - most, peak < 0)
+
+
+def _decibels(correlation: float) -> float:
+    """Returns the SI-SDR of signals with this correlation, in dB."""
+    kept = min(correlation**2, 1 - 1e-9)
+    return 10 * math.log10(max(kept, 1e-12) / (1 - kept))

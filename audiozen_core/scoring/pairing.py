@@ -1,0 +1,179 @@
+"""Finds the files of a folder, and the files of other folders that belong to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+
+from audiozen_core.audio.listing import list_audio
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.diagnostics.printable import printable
+from audiozen_core.errors import DataError
+from audiozen_core.results.result_folders import find_audio
+
+RATED = "enhanced"
+"""The kind of the files that are rated. Their partners are of the kinds `clean`, `noisy` and `far_end`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedFile:
+    """A file to rate, and the files that belong to it.
+
+    Attributes:
+        id: the path within its folder, without the ending.
+        paths: the files by kind: `enhanced`, `clean`, `noisy`, `far_end`.
+    """
+
+    id: str
+    paths: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """The files to rate.
+
+    Attributes:
+        files: the files, sorted by ID.
+        folders: the folder of each kind.
+        findings: what is remarkable about the folders, in words.
+    """
+
+    files: tuple[PairedFile, ...]
+    folders: Mapping[str, Path]
+    findings: tuple[str, ...] = ()
+
+
+def pair_files(
+    enhanced: str | Path, partners: Mapping[str, str | Path | None], *, allow_missing: bool = False
+) -> Pairing:
+    """Pairs the files of several folders by their relative paths without endings.
+
+    If not a single file has a partner at the same relative path, the folders have different structures, and files are
+    paired by their names. The results of a test are pairs already: `a_enhanced.wav` belongs to `a_clean.wav` and
+    `a_noisy.wav` in the same folder. Other folders may have files with these endings, too.
+
+    Args:
+        enhanced: the folder of the files to rate; or a run or a result folder of a test, which also has the clean and
+            the noisy files.
+        partners: by kind (`clean`, `noisy`, `far_end`), the folder of the files that belong to these; None if there is
+            none.
+        allow_missing: whether to leave out the files without a partner, instead of raising an error.
+
+    Raises:
+        DataError: a folder is missing or has no audio; two files differ in their endings only; a file has no partner.
+        RunError: the run has no finished test with audio.
+    """
+    rated_folder, folders = _folders(Path(enhanced), partners)
+    rated = {_without(RATED, key): path for key, path in _list(rated_folder, RATED, folders).items()}
+    found: dict[str, dict[str, Path]] = {}
+    findings: list[str] = []
+    missing: list[str] = []
+    complete = set(rated)
+    for kind, folder in folders.items():
+        files = _list(folder, kind, {})
+        if folder == rated_folder:  # the results of a test; or noisy files, which are rated themselves
+            files = {key: path for key, path in files.items() if key.endswith(f"_{kind}")} or files
+        matched = {key: name for key in rated if (name := _partner(key, kind, files)) is not None}
+        if not matched:
+            matched = _by_name(rated, files, kind, folder)
+            if matched:
+                findings.append(
+                    f"the files of `{rated_folder}` and `{folder}` are paired by their names, because the folders have "
+                    "different subfolders"
+                )
+        found[kind] = {key: files[name] for key, name in matched.items()}
+        without = [key for key in rated if key not in matched]
+        unused = sorted(files.keys() - set(matched.values()))
+        if without:
+            missing.append(f"{len(without)} of {len(rated)} files have no {kind} file in `{folder}`: {listed(without)}")
+        if unused:
+            missing.append(f"{len(unused)} {kind} files have no file in `{rated_folder}`: {listed(unused)}")
+        complete &= matched.keys()
+    if missing and not (allow_missing and complete):
+        raise DataError(
+            "files lack their partners",
+            notes=[f"missing: {line}" for line in missing],
+            remedy="the files of a pair have the same relative path, apart from the ending; `--allow-missing` leaves "
+            "out files without a partner",
+        )
+    findings += [f"{line} (left out)" for line in missing]
+    names = sorted(complete)
+    files_of = [
+        PairedFile(printable(key), {RATED: rated[key], **{kind: of[key] for kind, of in found.items()}})
+        for key in names
+    ]
+    return Pairing(tuple(files_of), {RATED: rated_folder, **folders}, tuple(map(printable, findings)))
+
+
+def _folders(enhanced: Path, partners: Mapping[str, str | Path | None]) -> tuple[Path, dict[str, Path]]:
+    """Returns the folder of the files to rate, and that of each kind of partners."""
+    folders = {kind: find_audio(Path(folder)) or Path(folder) for kind, folder in partners.items() if folder}
+    audio = find_audio(enhanced)
+    if audio is None:
+        return enhanced, folders
+    names = [path.stem for path in list_audio(audio)]
+    if not any(name.endswith(f"_{RATED}") for name in names):
+        raise DataError(
+            f"`{audio}` has no file that ends in `_{RATED}`",
+            remedy="name the folder of the files to rate, and that of the clean files as `--clean`",
+        )
+    for kind in ("clean", "noisy"):
+        if kind not in folders and any(name.endswith(f"_{kind}") for name in names):
+            folders[kind] = audio
+    return audio, folders
+
+
+def _list(folder: Path, kind: str, others: Mapping[str, Path]) -> dict[str, Path]:
+    """Returns the audio files of a folder by their relative paths without endings, except those of other folders."""
+    inner = [other for other in others.values() if other != folder and other.resolve().is_relative_to(folder.resolve())]
+    paths = [
+        path
+        for path in list_audio(folder)
+        if not any(path.resolve().is_relative_to(other.resolve()) for other in inner)
+    ]
+    if kind == RATED and any(path.stem.endswith(f"_{RATED}") for path in paths):
+        paths = [path for path in paths if path.stem.endswith(f"_{RATED}")]
+    files: dict[str, list[Path]] = {}
+    for path in paths:
+        files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    if twice := [same for same in files.values() if len(same) > 1]:
+        raise DataError(
+            f"{len(twice)} names in `{folder}` belong to several files: "
+            f"{listed(' and '.join(path.name for path in same) for same in twice)}",
+            remedy="leave one file for each name: files are paired by their paths without endings",
+        )
+    if not files:
+        raise DataError(f"the folder `{folder}` has no audio files of its own", remedy="name another folder")
+    return {key: same[0] for key, same in files.items()}
+
+
+def _without(kind: str, key: str) -> str:
+    return key.removesuffix(f"_{kind}")
+
+
+def _partner(key: str, kind: str, files: Mapping[str, Path]) -> str | None:
+    """Returns the name of the partner of a file to rate: the same path, with or without the ending of the kind."""
+    return next((name for name in (key, f"{key}_{kind}") if name in files), None)
+
+
+def _by_name(rated: Mapping[str, Path], files: Mapping[str, Path], kind: str, folder: Path) -> dict[str, str]:
+    """Pairs files by their names alone.
+
+    Raises:
+        DataError: a name that would be paired exists in several subfolders.
+    """
+    names: dict[str, list[str]] = {}
+    for key in files:
+        names.setdefault(_without(kind, PurePosixPath(key).name), []).append(key)
+    counts: dict[str, list[str]] = {}
+    for key in rated:
+        counts.setdefault(PurePath(key).name, []).append(key)
+    several = [name for name, keys in counts.items() if name in names and len(keys) + len(names[name]) > 2]
+    if several:
+        raise DataError(
+            f"the files of `{folder}` can't be paired by their names, because {len(several)} names exist in several "
+            f"subfolders: {listed(several)}",
+            remedy="give both folders the same subfolders",
+        )
+    return {keys[0]: names[name][0] for name, keys in counts.items() if name in names}

@@ -1,0 +1,113 @@
+"""Keeps computed scores on the disk, by the content of the signals and the identity of the metric."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiozen_core.logging import get_logger
+
+FILE = "scores.sqlite"
+_SECONDS_BETWEEN_WRITES = 1.0
+_WAIT_SECONDS = 30.0  # for another process that writes
+_MOST_AT_ONCE = 500  # keys in a query
+
+
+def default_cache() -> Path:
+    """Returns the folder of the cache: `audiozen` in `$XDG_CACHE_HOME`, or in `~/.cache` if that is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiozen"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The value of a metric for one file; NaN if it has none, and the reason if that is known."""
+
+    value: float
+    reason: str = ""
+
+
+class ScoreCache:
+    """Scores by keys, in an SQLite file. Several processes may use it at a time.
+
+    SQLite writes each group of scores completely or not at all. If the file can't be read or written, for instance
+    because the disk is full, a warning is logged once, and nothing is kept from then on.
+
+    Args:
+        folder: the folder of the file; None keeps nothing. Deleting it is always safe.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.file = None if folder is None else folder / FILE
+        self._connection: sqlite3.Connection | None = None
+        self._written = time.monotonic()
+        self._pending: dict[str, Score] = {}
+        if self.file is None:
+            return
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self.file, timeout=_WAIT_SECONDS)
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, value REAL, reason TEXT)"
+            )
+            self._connection.commit()
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+
+    def find(self, keys: Iterable[str]) -> dict[str, Score]:
+        """Returns the scores that are known, by their keys."""
+        wanted = list(dict.fromkeys(keys))
+        known: dict[str, Score] = {}
+        try:
+            for start in range(0, len(wanted) if self._connection else 0, _MOST_AT_ONCE):
+                some = wanted[start : start + _MOST_AT_ONCE]
+                assert self._connection is not None
+                rows = self._connection.execute(
+                    f"SELECT key, value, reason FROM scores WHERE key IN ({','.join('?' * len(some))})", some
+                )
+                known |= {key: Score(math.nan if value is None else value, reason) for key, value, reason in rows}
+        except sqlite3.Error as error:
+            self._give_up(error)
+        return known
+
+    def keep(self, key: str, score: Score) -> None:
+        """Keeps a score. It is on the disk after about a second, or after `close`."""
+        if self._connection is not None:
+            self._pending[key] = score
+            if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
+                self.write()
+
+    def write(self) -> None:
+        """Writes what has been kept. The file is locked only while this lasts, so other processes wait for a moment."""
+        self._written = time.monotonic()
+        rows = [(key, score.value, score.reason) for key, score in self._pending.items()]
+        self._pending = {}
+        if self._connection is None or not rows:
+            return
+        try:
+            with self._connection:
+                self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Writes what has been kept, and closes the file."""
+        self.write()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _give_up(self, error: Exception) -> None:
+        get_logger().warning(
+            f"the cache of scores `{self.file}` can't be used: {error}",
+            remedy="check the free disk space, or delete the file; the scores are computed without it",
+        )
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None

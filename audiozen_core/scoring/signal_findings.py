@@ -1,0 +1,92 @@
+"""Says what is remarkable about the signals of many files, in one line for each kind, with counts and examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.scoring.file_signals import REFERENCE, SignalFacts, SignalOptions
+from audiozen_core.scoring.pairing import RATED
+
+_EXAMPLES = 3
+
+
+def signal_findings(facts: Mapping[str, SignalFacts], options: SignalOptions) -> list[str]:
+    """Describes the rates, lengths, channels, delays and signs of files, as far as they are remarkable.
+
+    Args:
+        facts: what is known about each file that could be read, by its ID.
+        options: what was done to the signals.
+    """
+    return [*_rates(facts, options), *_lengths(facts), *_channels(facts), *_alignment(facts, options)]
+
+
+def _rates(facts: Mapping[str, SignalFacts], options: SignalOptions) -> Iterator[str]:
+    total = len(facts)
+    different = {name: one for name, one in facts.items() if len(set(one.rates.values())) > 1}
+    if different:
+        done = (
+            "are compared at the lower rate"
+            if options.resample
+            else "are not rated, because `--resample` was not given"
+        )
+        yield (
+            f"{len(different)} of {total} files have another sample rate than their partners and {done}: "
+            f"{_examples({name: _by_kind(one.rates) for name, one in different.items()})}"
+        )
+    rates = Counter(one.rates[RATED] for one in facts.values())
+    if len(rates) > 1:
+        counted = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(rates.items()))
+        yield f"the files have several sample rates: {counted}"
+
+
+def _lengths(facts: Mapping[str, SignalFacts]) -> Iterator[str]:
+    different = {
+        name: _by_kind(one.lengths)
+        for name, one in facts.items()
+        if len(set(one.rates.values())) == 1 and len(set(one.lengths.values())) > 1
+    }
+    if different:
+        yield (
+            f"{len(different)} of {len(facts)} files differ from their partners in length (in samples), and are cut at "
+            f"the end to the shortest: {_examples(different)}"
+        )
+
+
+def _channels(facts: Mapping[str, SignalFacts]) -> Iterator[str]:
+    several = {name: _by_kind(one.channels) for name, one in facts.items() if max(one.channels.values()) > 1}
+    if several:
+        yield (
+            f"{len(several)} of {len(facts)} files or their partners have several channels, whose mean is rated: "
+            f"{_examples(several)}"
+        )
+
+
+def _alignment(facts: Mapping[str, SignalFacts], options: SignalOptions) -> Iterator[str]:
+    delayed = {name: one for name, one in facts.items() if one.misalignment.delay}
+    if delayed:
+        done = "they are shifted" if options.align else "`--align` shifts them"
+        yield (
+            f"{len(delayed)} of {len(facts)} files are not aligned with their {REFERENCE} files; {done}: "
+            f"{_examples({name: _delay(one) for name, one in delayed.items()})}"
+        )
+    inverted = [name for name, one in facts.items() if one.misalignment.inverted]
+    if inverted:
+        yield (
+            f"{len(inverted)} of {len(facts)} files have the inverted sign of their {REFERENCE} files: "
+            f"{listed(inverted, most=_EXAMPLES)}"
+        )
+
+
+def _delay(facts: SignalFacts) -> str:
+    delay = facts.misalignment.delay
+    return f"{abs(delay)} samples or {1000 * abs(delay) / facts.sr:.1f} ms {'late' if delay > 0 else 'early'}"
+
+
+def _by_kind(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {value}" for kind, value in values.items())
+
+
+def _examples(described: Mapping[str, str]) -> str:
+    return listed((f"{name} ({what})" for name, what in described.items()), most=_EXAMPLES)

@@ -1,0 +1,149 @@
+"""Runs many steps in several processes. A step that fails, or that ends its process, does not stop the others."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from audiozen_core.diagnostics.printable import printable
+from audiozen_core.errors import AudioZenError
+
+_START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+"""A copy of this process starts at once and needs nothing sent, but Windows and macOS can't fork safely."""
+
+Step = TypeVar("Step")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Stands for the result of a step that has failed; `reason` says why."""
+
+    reason: str
+
+
+def usable_cpus() -> int:
+    """Returns how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_jobs(
+    work: Callable[[Step], Result], jobs: Iterable[Sequence[Step]], *, workers: int
+) -> Iterator[tuple[Step, Result | Failed]]:
+    """Runs the steps of many jobs, and yields each result as soon as it is there, in any order.
+
+    Each worker is a process with one thread, which begins as a copy of this one where the system can fork. The steps of
+    a job run one after another in the same worker, unless it dies. A dead worker is replaced. An interruption ends all
+    workers.
+
+    Args:
+        work: computes a step.
+        jobs: the steps of each job.
+        workers: the number of processes; 0 runs everything in this process, with one thread of torch.
+
+    Yields:
+        Each step with its result. If `work` has raised an exception or its process has died, the result is `Failed`.
+    """
+    if not workers:
+        yield from _in_this_process(work, jobs)
+        return
+    waiting = deque(deque(job) for job in jobs if job)
+    context = multiprocessing.get_context(_START_METHOD)
+    pool: list[_Worker[Step]] = [_Worker(context, work) for _ in range(min(workers, len(waiting)))]
+    try:
+        for worker in pool:
+            worker.start(waiting)
+        while busy := {worker.pipe: worker for worker in pool if worker.job}:
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]
+                step = worker.job[0]
+                try:
+                    result: Result | Failed = worker.pipe.recv()
+                except (EOFError, OSError):
+                    result = Failed(f"the worker process died ({worker.exit_reason()})")
+                    pool[pool.index(worker)] = worker = _Worker(context, work, worker.job)
+                worker.job.popleft()
+                worker.start(waiting)
+                yield step, result
+    finally:
+        for worker in pool:
+            worker.stop()
+
+
+class _Worker(Generic[Step]):
+    """A process that computes one step at a time."""
+
+    def __init__(self, context: Any, work: Callable[[Step], Any], job: deque[Step] | None = None) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.job: deque[Step] = job if job is not None else deque()
+        self._process = context.Process(target=_serve, args=(work, theirs, self.pipe), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def start(self, waiting: deque[deque[Step]]) -> None:
+        """Starts the next step of the job, or the first one of the next job."""
+        if not self.job and waiting:
+            self.job = waiting.popleft()
+        if self.job:
+            with contextlib.suppress(OSError):  # if it has died, reading from it says so
+                self.pipe.send(self.job[0])
+
+    def exit_reason(self) -> str:
+        self._process.join()
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                return f"signal {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(work: Callable[[Any], Any], pipe: Connection, other_end: Connection) -> None:
+    """Computes the steps that come through a pipe until it is closed: if the main process has died, too."""
+    other_end.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            pipe.send(_attempt(work, pipe.recv()))
+
+
+def _in_this_process(
+    work: Callable[[Step], Result], jobs: Iterable[Sequence[Step]]
+) -> Iterator[tuple[Step, Result | Failed]]:
+    threads = torch.get_num_threads()
+    for job in jobs:
+        for step in job:
+            # The sum of several threads would differ from that of a worker in its last bit.
+            torch.set_num_threads(1)
+            try:
+                result = _attempt(work, step)
+            finally:
+                torch.set_num_threads(threads)
+            yield step, result
+
+
+def _attempt(work: Callable[[Step], Result], step: Step) -> Result | Failed:
+    try:
+        return work(step)
+    except AudioZenError as error:
+        return Failed(error.message)
+    except Exception as error:
+        return Failed(printable(f"{type(error).__name__}: {error}".rstrip(": ")))

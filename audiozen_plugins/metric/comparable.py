@@ -1,0 +1,21 @@
+"""What metrics check before they compare two signals."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def comparable(estimate: Tensor, reference: Tensor) -> bool:
+    """Returns whether two signals [time] can be compared: neither is empty, constant, NaN or infinite.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if estimate.shape != reference.shape:
+        raise ValueError(f"the shapes differ: {list(estimate.shape)} and {list(reference.shape)}")
+    return rateable(estimate) and rateable(reference)
+
+
+def rateable(signal: Tensor) -> bool:
+    """Returns whether a signal [time] can be rated: it is not empty, constant, NaN or infinite."""
+    return bool(signal.numel() and signal.isfinite().all() and (signal != signal[0]).any())

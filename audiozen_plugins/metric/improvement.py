@@ -1,0 +1,70 @@
+"""By how much the network improves a ratio over its input."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from torch import Tensor
+
+from audiozen_core.binding.ranges import Range
+from audiozen_plugins.metric.sdr import Sdr
+from audiozen_plugins.metric.si_sdr import SiSdr
+
+
+class SiSdrImprovement(SiSdr):
+    """SI-SDRi: the SI-SDR of the estimate minus that of the noisy signal, in dB.
+
+    The value of the noisy signal itself is 0. In the table of a test it equals the gain of `si_sdr`; it is for tables
+    without a column for the input, and for a score. See `si_sdr`.
+
+    Args:
+        zero_mean: whether to subtract the mean of all signals first. If not, the metric is called
+            `si_sdr_with_mean_improvement`.
+    """
+
+    needs = ("clean", "noisy")
+
+    def __init__(self, zero_mean: bool = True) -> None:
+        super().__init__(zero_mean)
+        self.name, self.label = f"{self.name}_improvement", f"{self.label}i"
+
+    def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int, noisy: Tensor | None = None) -> float:
+        """Computes the improvement for signals [time], in dB.
+
+        Raises:
+            ValueError: the noisy signal is missing, or the shapes differ.
+        """
+        before = super().__call__(_given(noisy), reference, sr=sr)
+        return super().__call__(estimate, reference, sr=sr) - before
+
+
+class SdrImprovement(Sdr):
+    """SDRi: the SDR of the estimate minus that of the noisy signal, in dB.
+
+    The value of the noisy signal itself is 0. See `bss_eval_sdr`.
+
+    Args:
+        filter_length: the length of the filter in samples. With another length than 512, the metric has the length in
+            its name, such as `sdr_1_improvement`.
+    """
+
+    needs = ("clean", "noisy")
+
+    def __init__(self, filter_length: Annotated[int, Range(least=1)] = 512) -> None:
+        super().__init__(filter_length)
+        self.name, self.label = f"{self.name}_improvement", f"{self.label}i"
+
+    def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int, noisy: Tensor | None = None) -> float:
+        """Computes the improvement for signals [time], in dB.
+
+        Raises:
+            ValueError: the noisy signal is missing, or the shapes differ.
+        """
+        before = super().__call__(_given(noisy), reference, sr=sr)
+        return super().__call__(estimate, reference, sr=sr) - before
+
+
+def _given(noisy: Tensor | None) -> Tensor:
+    if noisy is None:
+        raise ValueError("an improvement needs the noisy signal as `noisy`")
+    return noisy

@@ -1,0 +1,35 @@
+"""Signals at the sample rate that a metric is defined for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from audiozen_core.errors import DataError
+from audiozen_core.scoring.resampling import resample as resampled
+
+__all__ = ["check_rate", "resampled"]
+
+
+def check_rate(label: str, name: str, sr: int, rates: Collection[int], *, resamples: bool) -> None:
+    """Checks the sample rate of a file that a metric is to rate.
+
+    Args:
+        label: the label of the metric.
+        name: its path in a TOML file.
+        sr: the rate of the file, in hertz.
+        rates: the rates that the metric takes, in hertz.
+        resamples: whether the metric has an argument `resample`, which the error then names.
+
+    Raises:
+        DataError: the metric does not take the rate.
+    """
+    if sr in rates:
+        return
+    remedy = f"remove `{name}` from the `metrics` of the trainer, or resample the data"
+    if resamples:
+        remedy = (
+            f'rate a resampled copy: `{{ path = "{name}", args = {{ resample = true }} }}` in the `metrics` of the '
+            f"trainer; or remove `{name}` from them"
+        )
+    wanted = " or ".join(map(str, rates))
+    raise DataError(f"{label} needs {wanted} Hz, but the audio has {sr} Hz", remedy=remedy)

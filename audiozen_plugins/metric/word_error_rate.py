@@ -1,0 +1,133 @@
+"""Word error rate of an offline recogniser."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from audiozen_core.errors import MissingExtraError
+from audiozen_core.registry import torchaudio_loader
+from audiozen_plugins.metric.comparable import comparable, rateable
+from audiozen_plugins.metric.rates import check_rate, resampled
+from audiozen_plugins.metric.shared_result import SharedResult
+
+_SR = 16_000
+_CLEAN: SharedResult[list[str]] = SharedResult()
+
+
+class WordErrorRate:
+    """Word error rate of English speech: 0 if the recogniser hears all words, 1 if none, and more if it adds others.
+
+    The recogniser is that of the package `pocketsphinx`, with the US English model in its wheel. It is an old one, with
+    about 30 % of wrong words even for clean speech. So the rate says by how much one system hurts it more than another,
+    and its numbers do not compare with those of another recogniser. The rate is that of one file; the mean of a test is
+    over files and not over words, so that each file counts the same.
+
+    Each file has a recogniser of its own, because its state after one file changes what it hears in the next. Words are
+    compared without case and punctuation; figures are not spelt out. NaN if the text, or what is heard in the clean
+    file, has no word, or if a signal is empty, silent or not finite.
+
+    Args:
+        against: `text` compares with the text of each file, and `clean` with what is heard in its clean signal
+            (`word_error_rate_clean`).
+        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The name then ends
+            in `_16k`.
+
+    Raises:
+        MissingExtraError: pocketsphinx is not installed.
+    """
+
+    unit = ""
+    higher_is_better = False
+    packages = ("pocketsphinx",)
+
+    def __init__(self, against: Literal["text", "clean"] = "text", resample: bool = False) -> None:
+        # The package is located but not imported: a training that does not use the metric would wait for it.
+        if importlib.util.find_spec("pocketsphinx") is None:
+            raise MissingExtraError("pocketsphinx", extra="words", needed_by="the word error rate")
+        self.against, self.resample = against, resample
+        self.needs = (against,)
+        self.name = "word_error_rate" if against == "text" else "word_error_rate_clean"
+        self.label = "WER" if against == "text" else "WER to clean"
+        if resample:
+            self.name, self.label, self.computed_at = f"{self.name}_16k", f"{self.label} at 16 kHz", _SR
+        else:
+            self.sample_rates = (_SR,)
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The files of the acoustic model, the language model and the dictionary."""
+        spec = importlib.util.find_spec("pocketsphinx")
+        assert spec is not None
+        assert spec.origin is not None
+        folder = Path(spec.origin).parent / "model/en-us"
+        acoustic = [path for path in sorted((folder / "en-us").iterdir()) if path.name != "README"]
+        return (*acoustic, folder / "en-us.lm.bin", folder / "cmudict-en-us.dict")
+
+    def __call__(self, estimate: Tensor, reference: Tensor | None = None, *, sr: int, text: str | None = None) -> float:
+        """Computes the rate of the estimate [time] against the text, or against the reference [time].
+
+        Raises:
+            DataError: the sample rate is not 16 kHz.
+            ValueError: the text or the reference is missing, or the shapes differ.
+        """
+        if not self.resample:
+            check_rate(self.label, "word_error_rate", sr, (_SR,), resamples=True)
+        if self.against == "text":
+            if text is None:
+                raise ValueError("the word error rate needs the `text` of the file")
+            if not rateable(estimate):
+                return math.nan
+            said = words(text)
+        else:
+            if reference is None:
+                raise ValueError("the word error rate needs the clean signal")
+            if not comparable(estimate, reference):
+                return math.nan
+            said = _CLEAN.of((reference,), sr, lambda: self.heard(reference, sr))
+        return word_error_rate(self.heard(estimate, sr), said)
+
+    def heard(self, signal: Tensor, sr: int) -> list[str]:
+        """Returns the words that the recogniser hears in a signal [time]."""
+        from pocketsphinx import Decoder  # type: ignore[import-not-found, unused-ignore]
+
+        samples = resampled(signal, sr, _SR).float().clamp(-1, 1) * 32767
+        # Reading the model takes 0.3 s. Setting the mean of the cepstra back is not enough: other state stays.
+        decoder = Decoder(samprate=float(_SR), loglevel="FATAL")
+        decoder.start_utt()
+        decoder.process_raw(samples.round().numpy().astype(np.int16).tobytes(), full_utt=True)
+        decoder.end_utt()
+        found = decoder.hyp()
+        return words(found.hypstr) if found else []
+
+
+def words(text: str) -> list[str]:
+    """Returns the words of a text in lower case, without punctuation.
+
+    Example:
+        >>> words("She'd had, in 2 suits: GREASY wash-water!")
+        ["she'd", 'had', 'in', '2', 'suits', 'greasy', 'wash', 'water']
+    """
+    return re.findall(r"\w+(?:'\w+)*", text.lower().replace("’", "'").replace("_", " "))
+
+
+def word_error_rate(heard: list[str], said: list[str]) -> float:
+    """Returns the number of words to insert, delete or replace, for each word that is said; NaN if none is.
+
+    Example:
+        >>> word_error_rate(["the", "cat", "sat"], ["a", "cat", "sat", "down"])
+        0.5
+    """
+    if not said:
+        return math.nan
+    torchaudio_loader.install()
+    # torchaudio takes long to import, and is needed only here.
+    from torchaudio.functional import edit_distance
+
+    return float(edit_distance(heard, said)) / len(said)

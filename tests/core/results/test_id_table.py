@@ -1,0 +1,59 @@
+"""Manifests and lists of texts are read by ID, with or without folders and endings."""
+
+import pytest
+
+from audiozen_core.errors import DataError
+from audiozen_core.results.id_table import read_id_table
+
+
+def read(tmp_path, name, content, **options):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    return read_id_table(tmp_path / name, **options)
+
+
+def test_csv_tsv_and_jsonl_have_the_same_content(tmp_path):
+    for name, text in (
+        ("a.csv", "file,snr,noise\nx/1.wav,5,babble\n2.5,0,car\n"),
+        ("a.tsv", "snr\tid\tnoise\n5\tx/1.wav\tbabble\n0\t2.5\tcar\n"),
+        ("a.jsonl", '{"id": "x/1.wav", "snr": 5, "noise": "babble"}\n\n{"id": "2.5", "snr": 0, "noise": "car"}\n'),
+    ):
+        table = read(tmp_path, name, text)
+        assert table.find("x/1") == {"snr": "5", "noise": "babble"}
+        assert table.find("1") == {"snr": "5", "noise": "babble"}
+        assert table.find("2.5")["noise"] == "car"
+        assert table.find("3") is None
+
+
+def test_texts_are_lines_of_an_id_and_words_or_a_column(tmp_path):
+    assert read(tmp_path, "text", "a the cat\nb\tsat down\n", text=True).find("b") == {"text": "sat down"}
+    assert read(tmp_path, "t.csv", 'id,text\na,"yes, no"\n', text=True).find("a") == {"text": "yes, no"}
+    with pytest.raises(DataError, match="no column `text`"):
+        read(tmp_path, "t.csv", "id,words\na,b\n", text=True)
+
+
+def test_name_in_two_folders_is_found_with_its_folder_only(tmp_path):
+    table = read(tmp_path, "a.csv", "id,snr\nx/1,5\ny/1,0\n")
+    assert table.find("y/1") == {"snr": "0"}
+    assert table.find("1") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"id,snr\na,1\na,2\n", "two different rows"),
+        ("a.csv", b"id,snr\n", "has no rows"),
+        ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.jsonl", b"{\n", "line 1 of .* is not JSON"),
+        ("a.jsonl", b"[1]\n", "is not an object"),
+        ("a.jsonl", b'{"snr": 1}\n', "has no ID"),
+    ],
+)
+def test_bad_file_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_id_table(tmp_path / name)
+
+
+def test_missing_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="can't be read"):
+        read_id_table(tmp_path / "none.csv")

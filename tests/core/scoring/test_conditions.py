@@ -1,0 +1,45 @@
+"""Conditions come from a table, from folders, or from the names of files."""
+
+import pytest
+
+from audiozen_core.errors import RunError
+from audiozen_core.results.id_table import IdTable
+from audiozen_core.scoring.conditions import conditions_of
+
+IDS = ["babble/p1_snr_5/a", "car/p2_snr_-2.5/b"]
+
+
+def values(name, ids=IDS, table=None):
+    found, _ = conditions_of([name], ids, table)
+    return [found[key][name] for key in ids]
+
+
+def test_names_of_folders_and_parts_of_names():
+    assert values("folder1") == ["babble", "car"]
+    assert values("folder2") == ["p1_snr_5", "p2_snr_-2.5"]
+    assert values("snr") == ["5", "-2.5"]
+    assert values("noise", ["a_noise_car_snr_5", "b_noise=bus"]) == ["car", "bus"]
+    assert values("snr", ["mix_snr0_tl-25", "mix_SNR-15_tl-2"]) == ["0", "-15"]
+
+
+def test_name_within_a_longer_word_is_not_taken():
+    with pytest.raises(RunError):
+        values("snr", ["xsnr_5"])
+
+
+def test_column_of_the_table_comes_first(tmp_path):
+    table = IdTable(tmp_path, [("a", {"snr": "7"}), ("b", {"snr": "9"})], ["snr"])
+    assert values("snr", table=table) == ["7", "9"]
+
+
+def test_files_without_a_value_are_told(tmp_path):
+    found, findings = conditions_of(["snr"], ["a_snr_5", "b"], None)
+    assert found["b"] == {"snr": ""}
+    assert findings == ["1 of 2 files have no value of the condition `snr`: b"]
+
+
+def test_condition_that_no_file_has_names_the_known_ones(tmp_path):
+    table = IdTable(tmp_path, [("a", {"noise_type": "car"})], ["noise_type"])
+    with pytest.raises(RunError, match="did you mean `noise_type`") as caught:
+        conditions_of(["noise_typ"], IDS, table)
+    assert "`folder1`, `folder2`, `snr`" in caught.value.notes[0]
