@@ -68,9 +68,10 @@ def recall() -> Any:
 
 
 def keep(state: Tensor | tuple[Tensor, ...]) -> None:
-    """Keeps the state of the layer for the next piece, such as the last output of `torch.nn.GRU`.
+    """Keeps the state of the layer for the next piece. Outside of `Past.piece` this does nothing.
 
-    Outside of `Past.piece` this does nothing.
+    Args:
+        state: the state, such as the last output of `torch.nn.GRU`; its first axes are those of the layer.
     """
     past = _current
     if past is not None and past._thread == get_ident():
