@@ -3,13 +3,19 @@ from audiozen_core.comparison.compare import compare as compare
 from audiozen_core.config.overrides import Overrides as Overrides
 from audiozen_core.errors import AudioZenError as AudioZenError
 from audiozen_core.experiment.experiment import Experiment as Experiment
-from audiozen_core.experiment.experiment import load as load
+from audiozen_core.experiment.experiment import load_experiment as load_experiment
 from audiozen_core.experiment.load_run import LoadedRun as LoadedRun
 from audiozen_core.experiment.load_run import load_run as load_run
 from audiozen_core.experiment.result import ModeResult as ModeResult
 from audiozen_core.experiment.result import RunResult as RunResult
 from audiozen_core.hooks.specs import hookimpl as hookimpl
 from audiozen_core.hooks.specs import hookspec as hookspec
+from audiozen_core.inference.enhancer import Enhancer as Enhancer
+from audiozen_core.inference.enhancer import EnhancingTrainer as EnhancingTrainer
+from audiozen_core.inference.enhancer import ModelSource as ModelSource
+from audiozen_core.inference.enhancer import Written as Written
+from audiozen_core.inference.export import export as export
+from audiozen_core.inference.load import load as load
 from audiozen_core.scoring.evaluate import evaluate as evaluate
 
 from . import audio as audio

@@ -181,6 +181,8 @@ _ROWS = (
         synonyms={"hooks": "hook callback callbacks plugin plugins logger loggers event_handlers"},
     ),
     Kind(name="metric", prose="metric", section=False),
+    # A function without arguments that returns the folder of an exported network.
+    Kind(name="pretrained", prose="pretrained network", section=False),
     Kind(name="commands", prose="command", section=False),
     Kind(name="hookspecs", prose="set of hooks", section=False),
     # A section that a plugin brings. Its name is the section's name, so it is not in `SECTIONS`.

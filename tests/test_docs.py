@@ -23,8 +23,10 @@ from audiozen_core.cli.check import command as check_command
 from audiozen_core.cli.checkpoints import command as checkpoints_command
 from audiozen_core.cli.compare import command as compare_command
 from audiozen_core.cli.convert import command as convert_command
+from audiozen_core.cli.enhance import command as enhance_command
 from audiozen_core.cli.evaluate import command as evaluate_command
 from audiozen_core.cli.explain import command as explain_command
+from audiozen_core.cli.export import command as export_command
 from audiozen_core.cli.hooks import command as hooks_command
 from audiozen_core.cli.main import main
 from audiozen_core.cli.new import command as new_command
@@ -50,6 +52,8 @@ PAGES += sorted((REPOSITORY / "recipes").glob("*/README.md"))
 BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 COMMANDS = {
     "run": run_command,
+    "enhance": enhance_command,
+    "export": export_command,
     "evaluate": evaluate_command,
     "compare": compare_command,
     "tune": tune_command,
@@ -408,3 +412,25 @@ def test_every_test_that_reliability_names_exists():
             there = any(f"def {name}(" in text for text in files.values())
         missing += [] if there else [name]
     assert missing == []
+
+
+def test_use_of_a_model_works_as_written(tmp_path, monkeypatch, capsys):
+    """A run called `mine`, as the README makes it."""
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "data/test", count=2)
+    tiny = TinyExperiment(tmp_path)
+    tiny.values["meta"]["id"] = "mine"
+    tiny.set("trainer", max_epochs=1).run()
+    for block in blocks(REPOSITORY / "docs/use_a_model.md"):
+        if block["what"] == "file: use.py":
+            monkeypatch.setattr(sys, "argv", ["use.py"])
+            exec(block["text"], {"__name__": "__main__"})
+        elif block["what"] == "run":
+            for arguments in audiozen_lines(block["text"]):
+                monkeypatch.setattr(sys, "argv", ["audiozen", *arguments])
+                with pytest.raises(SystemExit) as stop:
+                    main()
+                assert not stop.value.code, capsys.readouterr().err
+    for name in ("enhanced/clip_0.wav", "enhanced/clip_1.wav", "again/clip_1.wav", "clip_0.flac", "denoiser/README.md"):
+        assert (tmp_path / name).exists()
+    assert (tmp_path / "enhanced/clip_1.wav").read_bytes() == (tmp_path / "again/clip_1.wav").read_bytes()

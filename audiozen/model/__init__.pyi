@@ -7,6 +7,9 @@ from audiozen_plugins.model.dprnn import DPRNN as DPRNN
 from audiozen_plugins.model.flow_net import FlowNet as FlowNet
 from audiozen_plugins.model.gated_spiking import GatedSpikingLayer as GatedSpikingLayer
 from audiozen_plugins.model.gtcrn import GTCRN as GTCRN
+from audiozen_plugins.model.past import Past as Past
+from audiozen_plugins.model.past import keep as keep
+from audiozen_plugins.model.past import recall as recall
 from audiozen_plugins.model.sdnn import SDNN as SDNN
 from audiozen_plugins.model.sigma_delta import DenseBlock as DenseBlock
 from audiozen_plugins.model.sigma_delta import InputBlock as InputBlock

@@ -1,4 +1,4 @@
-"""Reads and writes audio files, with an error for each way in which a file can be unreadable.
+"""Reads audio files, with an error for each way in which a file can be unreadable.
 
 libsndfile supports WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more. Files are never resampled: if the sample rate
 differs from that of the experiment, an error says how to convert the file.
@@ -29,8 +29,6 @@ from audiozen_core.audio.mpeg_frames import check_mpeg
 from audiozen_core.audio.ogg_pages import check_ogg
 from audiozen_core.audio.pcm_chunks import BEGINNINGS, check_pcm
 from audiozen_core.errors import DataError
-from audiozen_core.logging import get_logger
-from audiozen_core.storage.atomic import INCOMPLETE, make_folder, write_whole
 
 # The bytes of a sample, for the encodings in which a sample has a fixed place. In others, libsndfile's `seek` is not
 # exact: an MP3 frame needs earlier frames, and a Vorbis block overlaps with the one before.
@@ -73,6 +71,7 @@ class AudioFile:
     Attributes:
         path: the file.
         info: its header.
+        subtype: the encoding of its samples, as libsndfile calls it, such as `PCM_16`.
 
     Args:
         path: the file.
@@ -88,8 +87,8 @@ class AudioFile:
         self._is_new = True
         # Read once: for each of these two, soundfile searches a table at each access.
         self._format = self._decoder.format
-        self._subtype = self._decoder.subtype
-        self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self._subtype)
+        self.subtype = self._decoder.subtype
+        self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self.subtype)
         try:
             self._check_form()
             self.info = AudioInfo(
@@ -132,31 +131,73 @@ class AudioFile:
         if len(samples) < end - start:
             raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
         wave = _to_mono(self.path, samples, channel)
-        if not np.isfinite(wave).all():
-            place = start + int(np.flatnonzero(~np.isfinite(wave))[0])
+        self._check_finite(wave, start)
+        return torch.from_numpy(wave)
+
+    def blocks(self, num_frames: int) -> Iterator[Tensor]:
+        """Reads the whole file once, from its start, with all channels.
+
+        Args:
+            num_frames: the number of samples of a block.
+
+        Yields:
+            The samples [channels, time], float32, in blocks; full scale is 1. They are as many as `info` says.
+
+        Raises:
+            DataError: as for `read`.
+        """
+        self._renew()
+        # soundfile would seek after each read, which is not exact in every format.
+        self._decoder._info.seekable = 0
+        for start in range(0, self.info.frames, num_frames):
+            wanted = min(num_frames, self.info.frames - start)
+            try:
+                samples = self._decoder.read(wanted, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise undecodable(self.path, str(error), self._format) from error
+            if len(samples) < wanted:
+                raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
+            self._check_finite(samples, start)
+            yield torch.from_numpy(np.ascontiguousarray(samples.T))
+        self._renew()
+        if self._format == "FLAC":
+            find_joined(self._bytes)
+
+    def _check_finite(self, samples: np.ndarray, start: int) -> None:
+        """Raises an error for a sample that is NaN or infinite, given samples [time, …] and the place of the first."""
+        if not np.isfinite(samples).all():
+            place = start + int(np.argwhere(~np.isfinite(samples))[0][0])
             seconds = place / self.info.sr
             raise DataError(
                 f"`{self.path}` has a sample that is NaN or infinite, the first at {place} ({seconds:.3f} s)",
                 remedy="create the file again, or leave it out",
             )
-        return torch.from_numpy(wave)
 
     def _decode(self, start: int, end: int) -> np.ndarray:
         samples: np.ndarray
         if self._sample_bytes is not None:
+            if not self._is_new:
+                self._renew()
             self._decoder.seek(start)
             samples = self._decoder.read(end - start, dtype="float32", always_2d=True)
             # The check when a FLAC file is opened looks at parts of it only, so that reading a segment stays cheap.
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
+            # The FLAC decoder can't seek back from the end.
+            self._is_new = self._format != "FLAC" or end < self.info.frames
             return samples
         # Decoding begins at the start, with a decoder that has not read anything: soundfile seeks after each read.
         if not self._is_new:
-            self._decoder.close()
-            self._decoder = self._new_decoder()
+            self._renew()
         self._is_new = False
         samples = self._decoder.read(end, dtype="float32", always_2d=True)
         return samples[start:].copy() if start else samples  # a view would keep all that comes before in memory
+
+    def _renew(self) -> None:
+        """Replaces the decoder by one that has not read anything."""
+        self._decoder.close()
+        self._decoder = self._new_decoder()
+        self._is_new = True
 
     def _new_decoder(self) -> soundfile.SoundFile:
         length = self._length
@@ -178,7 +219,7 @@ class AudioFile:
         if self._format not in _VERIFIED:
             raise unverifiable(self.path, self._format)
         # libsndfile decodes a GSM 6.10 block that is cut off, and one too many if a byte for padding follows.
-        if self._subtype == "GSM610":
+        if self.subtype == "GSM610":
             raise unverifiable(self.path, "GSM 6.10")
         if self._format == "NIST" and self._length.data_bytes is None:
             raise unverifiable(self.path, "NIST SPHERE without `sample_count`")
@@ -192,7 +233,7 @@ class AudioFile:
             frames = decodable
         if frames == 0:
             raise DataError(f"`{self.path}` has no samples", remedy="create the file again, or leave it out")
-        if frames is None or (self._format != "MP3" and self._subtype.startswith("MPEG")):
+        if frames is None or (self._format != "MP3" and self.subtype.startswith("MPEG")):
             raise misleading(self.path, "it does not say how many samples the file has")
         if decodable < frames:
             raise misleading(self.path, f"the file has {frames} samples, of which {decodable} would be read")
@@ -214,6 +255,7 @@ def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile
 
     Example:
         >>> import tempfile
+        >>> from audiozen_core.audio.writing import write_audio
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     clipped = write_audio(f"{folder}/a.wav", torch.tensor([0.0, 0.25, 0.5]), sr=16000)
         ...     with open_audio(f"{folder}/a.wav", sr=16000) as audio:
@@ -267,80 +309,6 @@ def read_audio(
     """
     with open_audio(path, sr=sr) as audio:
         return audio.read(start, num_frames, channel=channel)
-
-
-def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["pcm_16", "float"] = "pcm_16") -> int:
-    """Writes a mono wave as a WAV file, completely or not at all, and makes its folder if that is missing.
-
-    With `pcm_16`, samples are rounded to steps of 1/32768, and samples beyond full scale are clipped, with a warning in
-    the log. The wave is not scaled down instead, because its level could then not be compared with that of other files.
-    With `float` (32 bits) the samples are written as they are.
-
-    Args:
-        path: the file; its name ends in `.wav`.
-        wave: [time], on any device and of any floating type.
-        sr: the sample rate, in hertz.
-        encoding: `pcm_16` or `float`.
-
-    Returns:
-        The number of clipped samples. If there are any, a warning in the log names the file. A file in the results of a
-        test or a prediction is named within the result folder, because this folder is renamed at the end.
-
-    Raises:
-        DataError: the wave is not [time], or has a sample that is NaN or infinite; the name does not end in `.wav`;
-            the file can't be written.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     clipped = write_audio(f"{folder}/a.wav", torch.tensor([0.0, 0.5, 1.5]), sr=16000)
-        ...     clipped, read_audio(f"{folder}/a.wav", sr=16000)[:2].tolist()
-        (1, [0.0, 0.5])
-    """
-    path = Path(path)
-    samples = wave.detach().to("cpu", torch.float32).numpy()
-    if samples.ndim != 1:
-        raise DataError(f"the wave for `{path}` has the shape {list(wave.shape)}", remedy="give it as [time]")
-    if path.suffix.lower() != ".wav":
-        raise DataError(f"`{path}` must end in `.wav`", remedy=f"name it `{path.with_suffix('.wav').name}`")
-    if not np.isfinite(samples).all():
-        raise DataError(
-            f"the wave for `{path}` has a sample that is NaN or infinite, so it was not written",
-            remedy="find the part of the model that produces the NaN or infinity",
-        )
-    clipped, peak = 0, float(np.abs(samples).max(initial=0.0))
-    if encoding == "pcm_16":
-        scaled = np.round(samples.astype(np.float64) * 32768)
-        samples = scaled.clip(-32768, 32767).astype(np.int16)
-        clipped = int((np.abs(scaled) > 32768).sum())
-    memory = io.BytesIO()
-    soundfile.write(memory, samples, sr, format="WAV", subtype="PCM_16" if encoding == "pcm_16" else "FLOAT")
-    content = memory.getvalue()
-    if encoding == "float":
-        # libsndfile writes the time of day into this chunk, but the same wave must give the same file.
-        stamp = content.index(b"PEAK") + 12
-        content = content[:stamp] + bytes(4) + content[stamp + 4 :]
-    try:
-        make_folder(path.parent)
-        write_whole(path, content)
-    except OSError as error:
-        raise DataError(
-            f"`{path}` can't be written: {error.strerror or error}",
-            remedy="check the free disk space and the permissions of the folder",
-        ) from error
-    if clipped:
-        get_logger().warning(
-            f"{clipped} of {len(samples)} samples of `{_lasting(path)}` are louder than full scale and were clipped",
-            peak=round(peak, 3),
-            remedy="lower the level of the data or of the model's output",
-        )
-    return clipped
-
-
-def _lasting(path: Path) -> Path:
-    """Returns a path for the log. A path in a result folder is relative to it, because the folder is renamed later."""
-    results = next((folder for folder in path.parents if folder.name.endswith(INCOMPLETE)), None)
-    return path if results is None else path.relative_to(results)
 
 
 def _open_bytes(path: Path) -> io.FileIO:

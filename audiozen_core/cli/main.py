@@ -22,6 +22,8 @@ from audiozen_core.registry.torch_backends import protect_torch
 # Each command's module and its line in `audiozen --help`. The lines are here so that --help imports no command.
 COMMANDS = {
     "run": ("audiozen_core.cli.run", "Run an experiment: train, validate, test or predict."),
+    "enhance": ("audiozen_core.cli.enhance", "Enhance audio files with a trained network."),
+    "export": ("audiozen_core.cli.export", "Pack a trained network into a folder that works by itself."),
     "evaluate": ("audiozen_core.cli.evaluate", "Score the files of a folder, with or without clean files."),
     "compare": ("audiozen_core.cli.compare", "Compare runs, folders or CSV files: differences, intervals, tests."),
     "tune": ("audiozen_core.cli.tune", "Find a learning rate or a batch size for an experiment."),

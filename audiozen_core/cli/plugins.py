@@ -37,8 +37,9 @@ def command() -> None:
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the installed components: the names that a TOML file can use as `path`.
 
-    KIND limits the list to one kind: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks,
-    commands, section or hookspecs. Nothing is imported: the list comes from the metadata of the installed packages.
+    KIND limits the list to one kind: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric,
+    pretrained, hooks, commands, section or hookspecs. Nothing is imported: the list comes from the metadata of the
+    installed packages.
     """
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.index import installed_index
@@ -108,6 +109,8 @@ def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
     """Import one component and describe it: arguments, docstring, hooks, and TOML ready to paste.
 
+    A trained network is loaded, and its card is shown.
+
     NAME is what a TOML file uses as `path`: a name, `distribution:name`, or a dotted path.
     """
     import dataclasses
@@ -118,10 +121,33 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     if kind is not None and kind not in GROUPS:
         raise click.BadParameter(f"`{kind}` is not one of {', '.join(GROUPS)}", param_hint="--kind")
     info = component_info(name, kind)
+    if info.kind == "pretrained" and not as_json:
+        _show_pretrained(info)
+        return
     if as_json:
         click.echo(json.dumps({**dataclasses.asdict(info), "signature": info.signature}, indent=2, ensure_ascii=False))
         return
     click.echo("\n\n".join(_paragraphs(info)))
+
+
+def _show_pretrained(info: ComponentInfo) -> None:
+    """Prints what a published network is, and its card."""
+    from audiozen_core.inference.load import CARD, load
+    from audiozen_core.logging import configure
+
+    configure(level="warning")
+    model = load(info.name, device="cpu")
+    folder = model.source.path.parent
+    weights = sum(weight.numel() for weight in model.network.parameters())
+    head = (
+        f"{info.name}  pretrained network",
+        f"  from     {info.origin}",
+        f"  folder   {folder}",
+        f"  network  {type(model.network).__name__}, {weights:,} weights, {model.sr} Hz",
+    )
+    card = folder / CARD
+    text = card.read_text(encoding="utf-8") if card.is_file() else info.doc
+    click.echo("\n\n".join(["\n".join(head), text.strip(), f"audiozen enhance {info.name} IN -o OUT"]))
 
 
 def _paragraphs(info: ComponentInfo) -> list[str]:

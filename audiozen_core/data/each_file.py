@@ -49,7 +49,7 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         file: dict[str, Any] = {}
         for key, value in batch.items():
             if cuts := own.get(key):
-                file[key] = _copy(value[index : index + 1][..., : cuts[index]])
+                file[key] = _copy(value[index : index + 1][..., : cuts[index]], value)
             else:
                 file[key] = _part(value, index, count, cut)
         yield file
@@ -59,7 +59,7 @@ def _part(value: Any, index: int, count: int, cut: tuple[int, int] | None) -> An
     """Returns the part of a value for one file. `cut` is the width of padded signals, and the length of the file."""
     if isinstance(value, Tensor | np.ndarray) and value.ndim and len(value) == count:
         part = value[index : index + 1]
-        return _copy(part[..., : cut[1]] if cut and value.ndim > 1 and value.shape[-1] == cut[0] else part)
+        return _copy(part[..., : cut[1]] if cut and value.ndim > 1 and value.shape[-1] == cut[0] else part, value)
     if isinstance(value, Mapping):
         return {key: _part(entry, index, count, cut) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -71,8 +71,11 @@ def _part(value: Any, index: int, count: int, cut: tuple[int, int] | None) -> An
     return value
 
 
-def _copy(part: Any) -> Any:
+def _copy(part: Any, whole: Any) -> Any:
     # A copy has the memory layout of a batch of this file alone. Some kernels round differently with another alignment.
+    # The file of a batch of one has that layout, and may be long.
+    if part.shape == whole.shape:
+        return part
     return part.clone() if isinstance(part, Tensor) else part.copy()
 
 

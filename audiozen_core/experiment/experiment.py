@@ -393,4 +393,4 @@ def _no_exit() -> Iterator[None]:
 # A prime that is larger than the seeds that people choose, so that no two runs and ranks share a seed.
 _RANK_SEED = 1_000_000_007
 
-load = Experiment.load
+load_experiment = Experiment.load

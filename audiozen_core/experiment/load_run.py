@@ -69,8 +69,8 @@ def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrid
             f"`{folder}` is not the folder of a run, because it has no folder `checkpoints`",
             remedy="name the folder of a run that has saved a checkpoint, such as `exp/baseline`",
         )
-    path = _locate(store, checkpoint)
-    config, import_from = _config_of(path, folder)
+    path = locate_checkpoint(store, checkpoint)
+    config, import_from = config_of(path, folder)
     # The run may have been moved, or started from another working directory.
     place = {"meta.save_dir": folder.parent, "meta.id": folder.name}
     changes = [*written(import_from), *written(overrides), *written(place)]
@@ -79,7 +79,7 @@ def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrid
     return LoadedRun(experiment, trainer, path)
 
 
-def _locate(store: CheckpointStore, checkpoint: str) -> Path:
+def locate_checkpoint(store: CheckpointStore, checkpoint: str) -> Path:
     """Returns the folder of a checkpoint, or a file of weights."""
     if checkpoint in (BEST, LATEST):
         return store.locate(checkpoint)  # type: ignore[arg-type]
@@ -88,8 +88,16 @@ def _locate(store: CheckpointStore, checkpoint: str) -> Path:
     return follow_link(Path(checkpoint).expanduser().absolute())
 
 
-def _config_of(path: Path, folder: Path) -> tuple[Document, dict[str, list[str]]]:
-    """Returns the configuration for a checkpoint, and the override that says where the run's own modules are."""
+def config_of(path: Path, folder: Path) -> tuple[Document, dict[str, list[str]]]:
+    """Returns the configuration for a checkpoint, and the override that says where the run's own modules are.
+
+    Args:
+        path: the folder of the checkpoint, or a file of weights.
+        folder: the folder of the run.
+
+    Raises:
+        RunError: neither holds a configuration.
+    """
     record = training_record(folder)
     recorded = Document.read(record) if record else None
     config = _saved_config(path) or recorded

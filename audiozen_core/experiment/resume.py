@@ -71,7 +71,7 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
     trainer.load_checkpoint(adapt_state(loaded.state, changes, trainer) if changes else loaded.state)
 
 
-def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedConfig) -> None:
+def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedConfig | None) -> None:
     """Restores what a validation, test or prediction depends on besides the weights: the states of hooks, and so on.
 
     A warning lists the settings that decide what the networks compute, and that the checkpoint was saved with others.
@@ -79,7 +79,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
     Args:
         trainer: a trainer that has the weights already.
         path: the folder of a checkpoint, or a file of weights, which has no other states.
-        checked: this run's configuration, with its components.
+        checked: this run's configuration, with its components; None if it is a part of the one in the checkpoint.
 
     Raises:
         CheckpointError: a registered state is not in the checkpoint, or does not fit.
@@ -98,14 +98,15 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
             trainer.progress.epoch, trainer.progress.step = loaded.epoch, loaded.step
         extra = state.pop("extra", {})
         trainer.hooks.distribute_extra(trainer, extra.get("hooks", {}))
-        if changed := [str(change) for change in _changes(extra, checked) if _decides_output(change)]:
+        changes = _changes(extra, checked) if checked else []
+        if changed := [str(change) for change in changes if _decides_output(change)]:
             get_logger().warning(
                 "the checkpoint was saved with other settings than the TOML file has now, so the networks may compute "
                 "something else than in its training: change them back, unless you mean it",
                 changed="; ".join(changed),
                 checkpoint=str(path),
             )
-        if unused := sorted(owners - trainer.state.names() - {"extra"}):
+        if checked and (unused := sorted(owners - trainer.state.names() - {"extra"})):
             get_logger().warning(
                 "the checkpoint has states that nothing in this experiment restores, so its results may differ from "
                 "those of the run that saved it",

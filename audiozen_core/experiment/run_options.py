@@ -35,7 +35,7 @@ def check_run_options(
     if not modes:
         raise RunError(
             "the experiment has no mode to run, because it was loaded for its networks",
-            remedy='name the modes, such as `audiozen.load("exp.toml", modes=["test"])`',
+            remedy='name the modes, such as `audiozen.load_experiment("exp.toml", modes=["test"])`',
         )
     training = [mode for mode in modes if mode in TRAINING]
     if weights is not None and training:

@@ -80,11 +80,13 @@ class Weights(Protocol):
     chosen: str | None
     """What `--weights` names: `raw`, or weights that a hook has offered; None leaves it to the hooks."""
 
-    def offer(self, name: str) -> None:
+    def offer(self, name: str, use: Callable[[], None] | None = None) -> None:
         """Says that a hook can evaluate other weights than the trained ones; call it in `on_setup`.
 
         Args:
             name: what the user calls them in `--weights`.
+            use: puts the weights into the networks for good, if they are the ones that evaluations use. It is called
+                where a trained network is used outside of a run, as by `audiozen enhance --weights`.
         """
         ...
 

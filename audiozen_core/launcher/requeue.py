@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from audiozen_core.errors import Interrupted, RunError
+from audiozen_core.errors import AudioZenError, Interrupted, RunError
 from audiozen_core.logging import get_logger
 
 _SECONDS = 60
@@ -39,6 +39,7 @@ def queued_again_when_stopped(rank: int) -> Iterator[None]:
         Interrupted: SIGTERM has stopped the run, on rank 0. The other ranks only leave the block.
         RunError: the job can't be queued again.
     """
+    _early.clear()
     signal.signal(signal.SIGTERM, _stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
@@ -48,12 +49,28 @@ def queued_again_when_stopped(rank: int) -> Iterator[None]:
     except BaseException as error:
         # A signal that came before the run may have interrupted code that wraps every exception.
         stop = error if isinstance(error, Interrupted) else next(iter(_early), None)
-        if stop is None or stop.number != signal.SIGTERM:
-            raise
+        failure = _failure(stop)
+        if failure or stop is None or stop.number != signal.SIGTERM:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the error has still to be shown
+            if failure is None:
+                raise
+            raise failure from failure.__cause__
         if rank == 0:
             _queue_again()
             raise stop from None
         # Otherwise `srun --kill-on-bad-exit` would end rank 0, which may still be saving.
+
+
+def _failure(stop: Interrupted | None) -> AudioZenError | None:
+    """Returns the error with which the run was ending already when the signal came; None if it was not.
+
+    If a process is killed, `srun --kill-on-bad-exit` sends SIGTERM to the others, which may have noticed it before. To
+    queue such a job again would repeat the failure without end.
+    """
+    error: BaseException | None = stop
+    while isinstance(error, Interrupted):
+        error = error.__context__
+    return error if isinstance(error, AudioZenError) else None
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

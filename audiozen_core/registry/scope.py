@@ -80,6 +80,11 @@ class ImportScope:
         if self._open:
             self._open[-1]._activate()
 
+    def imported_files(self) -> list[Path]:
+        """Returns the files of the experiment's own modules that have been imported. Call it outside of the scope."""
+        files = [Path(file) for module in self._modules.values() if (file := getattr(module, "__file__", None))]
+        return sorted({file for file in files if file.suffix == ".py"})
+
     def local_modules(self) -> dict[str, Path]:
         """Returns the importable modules and packages in the folders, by name."""
         found: dict[str, Path] = {}

@@ -72,6 +72,32 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
     return digest
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[int]:
+    """Opens a file that is written piece by piece, and that appears as `path` when the block has ended.
+
+    Args:
+        path: the file; its folder must exist. A symbolic link is replaced, not followed.
+
+    Yields:
+        The descriptor of a temporary file, for reading and writing.
+
+    Raises:
+        OSError: the file can't be created or completed; `path` is unchanged.
+    """
+    temporary = path.with_name(temporary_name(path.name))
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o666)
+    with _removed_on_error(temporary):
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
 def write_new(path: Path, content: bytes | str) -> Digest:
     """Writes a file that does not exist yet, and waits until its bytes are on the disk.
 

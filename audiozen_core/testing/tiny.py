@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from audiozen_core import logging
-from audiozen_core.audio.files import write_audio
+from audiozen_core.audio.writing import write_audio
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin

@@ -48,6 +48,8 @@ class Components:
         ranks: the processes of the run.
         distributed: the settings of `[distributed]`.
         frozen_weights: the weights that groups of the optimisers freeze.
+        only_enhances: whether the networks are only used. Then a trainer needs nothing for trainings and evaluations,
+            such as metrics.
     """
 
     models: Mapping[str, nn.Module]
@@ -68,3 +70,4 @@ class Components:
     ranks: Ranks = ALONE
     distributed: Distributed = field(default_factory=Distributed)
     frozen_weights: FrozenWeights = field(default_factory=FrozenWeights)
+    only_enhances: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import RunError
 
@@ -18,15 +20,25 @@ class WeightChoice:
 
     def __init__(self) -> None:
         self._offered: list[str] = []
+        self._uses: list[Callable[[], None]] = []
         self.chosen: str | None = None
 
-    def offer(self, name: str) -> None:
+    def offer(self, name: str, use: Callable[[], None] | None = None) -> None:
         """Says that a hook can evaluate other weights. Hooks call it in `on_setup`.
 
         Args:
             name: what the user calls them in `--weights`.
+            use: puts the weights into the networks for good, if they are the ones that evaluations use. It is called
+                where a trained network is used outside of a run, after the state of the hook has been restored.
         """
         self._offered.append(name)
+        if use is not None:
+            self._uses.append(use)
+
+    def use(self) -> None:
+        """Puts the chosen weights into the networks, or those that the hooks choose."""
+        for use in self._uses:
+            use()
 
     def choose(self, name: str | None) -> None:
         """Chooses the weights to evaluate: `raw`, or a name that a hook has offered; None leaves it to the hooks.

@@ -73,7 +73,7 @@ class Ema:
     def on_setup(self, trainer: Trainer) -> None:
         """Offers the average to `--weights`."""
         self._choice = trainer.weights
-        self._choice.offer(self.name)
+        self._choice.offer(self.name, lambda: self._hold(average=self._is_wanted))
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from audiozen_core.binding.ranges import Positive, Range, check_ranges
 from audiozen_plugins.model.masks import apply_complex_mask
+from audiozen_plugins.model.past import keep, recall
 
 # The frequencies are 50 Hz apart. The first sub-band also has the frequency 0.
 _SPACING = 50
@@ -90,6 +91,7 @@ class BSRNN(nn.Module):
         hop = round(sr / (2 * _SPACING))
         self.acoustics = {"sr": sr, "n_fft": 2 * hop, "win_length": 2 * hop, "hop_length": hop}
         self.causal = causal
+        self.carries_state = causal
         self.encoders = nn.ModuleList(
             nn.Sequential(_Norm(2 * width, per_step=causal), nn.Linear(2 * width, features)) for width in _WIDTHS
         )
@@ -161,8 +163,12 @@ class _Path(nn.Module):
         self.linear = nn.Linear(4 * features if bidirectional else 2 * features, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = x + self.linear(self.lstm(self.norm(x))[0])
-        return output
+        past = None if self.lstm.bidirectional else recall()
+        output, state = self.lstm(self.norm(x), past)
+        if not self.lstm.bidirectional:
+            keep(state)
+        result: Tensor = x + self.linear(output)
+        return result
 
 
 class _Block(nn.Module):

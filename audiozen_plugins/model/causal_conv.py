@@ -5,13 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiozen_plugins.model.past import keep, recall
+
 
 def pad_past(x: Tensor, frames: int) -> Tensor:
-    """Puts silent frames before x [batch, channels, frames, frequencies].
+    """Puts silent frames before x [batch, channels, frames, frequencies], or those of the piece before (see `Past`).
 
     A convolution over `frames + 1` frames then needs no padding of its own in time, and uses no later frame.
     """
-    return nn.functional.pad(x, (0, 0, frames, 0)) if frames else x
+    if not frames:
+        return x
+    past = recall()
+    x = nn.functional.pad(x, (0, 0, frames, 0)) if past is None else torch.cat([past, x], dim=2)
+    keep(x[:, :, -frames:])
+    return x
 
 
 def kernel_of(convolution: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from audiozen_core.binding.ranges import Natural, Positive, Range, out_of_range
 from audiozen_plugins.model.erb import ErbBands
+from audiozen_plugins.model.past import keep, recall
 
 
 class CRN(nn.Module):
@@ -48,6 +49,7 @@ class CRN(nn.Module):
 
     domain = "spectrum"
     layout = "channels_first"
+    carries_state = True
 
     def __init__(
         self,
@@ -93,12 +95,21 @@ class CRN(nn.Module):
         real, imag = noisy.transpose(2, 3).unbind(1)
         magnitude = (real.square() + imag.square() + 1e-8).sqrt()
         x = self.norm((self.bands.join(magnitude) ** 0.3).transpose(1, 2))
-        # Zeros before the first frame, so that the convolution sees no later frame.
-        x = F.elu(self.conv(F.pad(x, (self.conv.kernel_size[0] - 1, 0)))).transpose(1, 2)
+        x = F.elu(self.conv(self._after_past(x))).transpose(1, 2)
         for gru in self.grus:
             x = x + gru(x)
         mask = self.bands.spread(self.mask(x).sigmoid())
         return noisy * mask.transpose(1, 2).unsqueeze(1)
+
+    def _after_past(self, x: Tensor) -> Tensor:
+        """Puts zeros, or the end of the piece before, in front of x [batch, channels, frames], for the convolution."""
+        frames = self.conv.kernel_size[0] - 1
+        if not frames:
+            return x
+        past = recall()
+        x = F.pad(x, (frames, 0)) if past is None else torch.cat([past, x], dim=-1)
+        keep(x[..., -frames:])
+        return x
 
 
 class _GroupedGRU(nn.Module):
@@ -111,5 +122,9 @@ class _GroupedGRU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = x.chunk(len(self.groups), dim=-1)
-        outputs = [gru(part)[0] for gru, part in zip(self.groups, parts, strict=True)]
+        outputs = []
+        for gru, part in zip(self.groups, parts, strict=True):
+            output, state = gru(part, recall())
+            keep(state)
+            outputs.append(output)
         return torch.stack(outputs, dim=-1).flatten(-2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiozen_plugins.model.past import keep, recall
+
 _GRU_WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
@@ -12,7 +14,8 @@ class GroupedGRU(nn.Module):
     """Two GRUs, each for one half of the channels.
 
     Most of the time of a small GRU goes into starting its steps. So the groups, and the two directions of each, are
-    computed as a single GRU with block-diagonal weights, which needs a quarter of the steps.
+    computed as a single GRU with block-diagonal weights, which needs a quarter of the steps. One that is not
+    bidirectional must run over time, and continues where the piece before has ended (see `Past`).
 
     Args:
         input_size: the number of input channels of both groups.
@@ -36,8 +39,12 @@ class GroupedGRU(nn.Module):
             halves = x.reshape(steps, batch, 2, 1, -1)
             x = torch.cat([halves, halves.flip(0)], dim=-2).flatten(2)
         weights = self._joined_weights(x)
-        state = x.new_zeros(1, batch, weights[1].shape[1])
-        output: Tensor = torch.gru(x, state, weights, True, 1, 0.0, self.training, False, False)[0]
+        past = None if self.bidirectional else recall()
+        state = x.new_zeros(1, batch, weights[1].shape[1]) if past is None else past
+        output: Tensor
+        output, state = torch.gru(x, state, weights, True, 1, 0.0, self.training, False, False)
+        if not self.bidirectional:
+            keep(state)
         if self.bidirectional:
             forwards, backwards = output.reshape(steps, batch, 2, 2, -1).unbind(-2)
             output = torch.stack([forwards, backwards.flip(0)], dim=-2).reshape(steps, batch, -1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from audiozen_plugins.model.past import keep, recall
+
 
 def temporal_gate(x: Tensor, gru: nn.GRU, linear: nn.Linear) -> Tensor:
     """Estimates how much of each channel to let through, from the energies of this frame and of all earlier ones.
@@ -17,5 +19,7 @@ def temporal_gate(x: Tensor, gru: nn.GRU, linear: nn.Linear) -> Tensor:
         Weights between 0 and 1 [batch, channels, frames, 1].
     """
     energies = x.square().mean(-1).transpose(1, 2)
-    weights: Tensor = linear(gru(energies)[0]).sigmoid()
+    hidden, state = gru(energies, recall())
+    keep(state)
+    weights: Tensor = linear(hidden).sigmoid()
     return weights.transpose(1, 2).unsqueeze(-1)

@@ -41,6 +41,7 @@ class GTCRN(nn.Module):
 
     domain = "spectrum"
     layout = "channels_last"
+    carries_state = True
     acoustics: ClassVar = {"sr": 16000, "n_fft": 512, "win_length": 512, "hop_length": 256, "window": "sqrt_hann"}
 
     def __init__(self) -> None:

@@ -63,7 +63,10 @@ class AdversarialTrainer(EnhancementTrainer):
         losses = {suffix: unwrapped_type(loss) for suffix, loss in components.loss_functions.items()}
         # A test needs no optimisers.
         optimizers = components.optimizers or components.models
-        for error in _part_errors(components.models, losses, optimizers, warmup_epochs):
+        models = components.models
+        # A network that is only used needs neither discriminators nor losses.
+        used_only = components.only_enhances and GENERATOR in models
+        for error in () if used_only else _part_errors(models, losses, optimizers, warmup_epochs):
             raise error
         super().__init__(components, **kwargs)
         self.discriminator_steps = discriminator_steps
@@ -83,6 +86,8 @@ class AdversarialTrainer(EnhancementTrainer):
     ) -> Iterator[Diagnostic]:
         """Yields the mistakes that `audiozen check` can find: also a network without an optimiser or a loss."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names, models=models)
+        if not modes and GENERATOR in models:  # the network is only used
+            return
         trains = bool(set(modes) & set(TRAINING))
         losses = {suffix: loss if isinstance(loss, type) else None for suffix, loss in loss_functions.items()}
         for error in _part_errors(models, losses, optimizers if trains else models, args.get("warmup_epochs", 0)):

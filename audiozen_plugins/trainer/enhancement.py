@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, get_args
 
@@ -35,6 +35,10 @@ from audiozen_plugins.trainer.domains import (
 )
 from audiozen_plugins.trainer.file_by_file import FileByFile
 from audiozen_plugins.trainer.loss_inputs import LossInputs
+from audiozen_plugins.trainer.pieces import enhance_in_pieces
+
+# The length of a piece of a long file, for a network that carries its state from one to the next.
+_PIECE_SECONDS = 10
 
 
 class EnhancementTrainer(FileByFile):
@@ -152,15 +156,28 @@ class EnhancementTrainer(FileByFile):
         if self.domain == "waveform":
             return self._run_model(noisy.unsqueeze(1) if self.add_channel else noisy, noisy.shape), None
         spectrum = self._spectrogram(noisy)
+        output = self._output_of(spectrum)[..., self._delay :]
+        return self.istft(_with_phase(output, self._in_time(spectrum)), length=noisy.shape[-1]), output
+
+    def enhance_pieces(self, file: Mapping[str, Any], blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Enhances the blocks [batch, time] of a signal: in chunks, or with the state of the network carried along."""
+        own, model = self.__class__, unwrapped(self.model)
+        is_ours = own.enhance is EnhancementTrainer.enhance and own.enhance_batch is EnhancementTrainer.enhance_batch
+        carries = getattr(model, "carries_state", False) and self.domain != "waveform"
+        if self.restarts or not (is_ours and carries):
+            return super().enhance_pieces(file, blocks)
+        return enhance_in_pieces(
+            lambda noisy, partners: _with_phase(self._output_of(noisy), partners),
+            blocks,
+            stft=Stft(self.acoustics),
+            delay=self._delay,
+            frames=max(1, round(_PIECE_SECONDS * self.sr / self.hop_length)),
+        )
+
+    def _output_of(self, spectrum: Tensor) -> Tensor:
+        """Returns the output of the model for spectra [batch, n_fft // 2 + 1, frames]: magnitudes or spectra."""
         given = self.model_domain.to_model(spectrum)
-        output = self.model_domain.from_model(self._run_model(given, given.shape))[..., self._delay :]
-        enhanced = output
-        if not output.is_complex():
-            # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs. A separation model has
-            # several outputs for each input.
-            noisy_phase = self._in_time(phase(spectrum)).unsqueeze(1)
-            enhanced = (output.reshape(len(noisy), -1, *output.shape[1:]) * noisy_phase).flatten(0, 1)
-        return self.istft(enhanced, length=noisy.shape[-1]), output
+        return self.model_domain.from_model(self._run_model(given, given.shape))
 
     @property
     def _delay(self) -> int:
@@ -267,6 +284,15 @@ def _stft_error(acoustics: Acoustics) -> RunError | None:
         remedy="let the frames overlap more (`hop_length` at most half of `win_length`, or a quarter for a narrow "
         'window), or set `window = "rectangular"` in [acoustics]',
     )
+
+
+def _with_phase(output: Tensor, noisy: Tensor) -> Tensor:
+    """Returns spectra [batch, …], given complex ones or magnitudes, which get the phase of the noisy spectra."""
+    if output.is_complex():
+        return output
+    # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs. A separation model has several
+    # outputs for each input.
+    return (output.reshape(len(noisy), -1, *output.shape[1:]) * phase(noisy).unsqueeze(1)).flatten(0, 1)
 
 
 def _kind(output: Tensor) -> str:

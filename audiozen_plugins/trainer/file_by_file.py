@@ -12,7 +12,8 @@ from rich.console import Console
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.files import write_audio
+from audiozen_core.audio.chunks import chunk_error
+from audiozen_core.audio.writing import write_audio
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
@@ -39,13 +40,13 @@ from audiozen_core.scoring.report import Report
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
-from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
+from audiozen_plugins.trainer.long_files import LongFiles
 from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals
 from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, unknown_set, unrated, validation_scores
 
 
-class FileByFile(RatedSignals, BaseTrainer):
+class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     """The evaluation half of a trainer. A subclass defines `enhance_batch` and `compare`.
 
     What it says here about noisy and enhanced signals is true for mixtures and separated ones in `separation`.
@@ -70,21 +71,23 @@ class FileByFile(RatedSignals, BaseTrainer):
             not take the sample rate, is left out, with a warning. So is one that needs what a data set lacks, such as
             `text`.
         save_enhanced: whether the test writes audio files.
-        chunk_seconds: the length of the chunks in which longer files are validated, tested and predicted; by default
-            every file is enhanced as a whole. The network starts from its initial state in each chunk. Use it for a
-            network whose state drifts over minutes, or for files that do not fit into memory. It is rounded to a
-            multiple of `hop_length` samples.
-        overlap_seconds: how much two chunks share, by default 1 s; at most half of a chunk. It is rounded to a multiple
-            of three times `hop_length` samples, at least to one, and a chunk is never shorter than two overlaps.
+        chunk_seconds: the length of the chunks in which longer files are enhanced, by default 60 s. The network starts
+            from its initial state in each chunk. With the default, a network that can carry its state does so instead,
+            so that the result is that of the whole file; see docs/long_audio.md. It is rounded to a multiple of
+            `hop_length` samples.
+        overlap_seconds: how much two chunks share, by default a tenth of a chunk; at most half of it. It is rounded to
+            a multiple of three times `hop_length` samples, at least to one, and a chunk is never shorter than two
+            overlaps.
 
     Raises:
-        RunError: a chunk is too short for its overlaps, `overlap_seconds` is given without `chunk_seconds`, `score`
-            does not take the sample rate or contradicts `save_max_score`, two metrics have the same name, or there is
-            no validation set called `score_dataset`.
+        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate or contradicts
+            `save_max_score`, two metrics have the same name, or there is no validation set called `score_dataset`.
         MissingExtraError: the package of `score` is not installed.
     """
 
     resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced")
+    # The arguments that a network does not need which is only used, besides those of `BaseTrainer`.
+    only_for_runs: ClassVar[tuple[str, ...]] = ("score", "score_dataset", "metrics", "save_enhanced")
 
     def __init__(
         self,
@@ -100,6 +103,9 @@ class FileByFile(RatedSignals, BaseTrainer):
     ) -> None:
         check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
+        self._set_chunks(chunk_seconds, overlap_seconds)
+        if components.only_enhances:
+            return
         self.score = self.metric_of_file(build_metric(score))
         # Another scalar than the metric may be monitored, and then the metric's direction does not matter.
         direction = self.save_max_score if self.monitor == "score" else None
@@ -110,11 +116,6 @@ class FileByFile(RatedSignals, BaseTrainer):
         self.metrics, left_out = build_metrics(metrics, self.sr, states=self.states, wrap=self.metric_of_file)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
-        if wrong := chunk_error(chunk_seconds, overlap_seconds):
-            raise wrong[1]
-        self._chunk: tuple[int, int] | None = None
-        if chunk_seconds is not None:
-            self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
         self._validation_rater = Rater([self.score], self.sr, reference=self.target, noisy=next(iter(self.states)))
         self._test_raters: dict[frozenset[str], Rater] = {}
         self._pairs = PairWatch()
@@ -174,42 +175,13 @@ class FileByFile(RatedSignals, BaseTrainer):
             )
         return sample_rate_error(score, sr) or (None if cls.score_is_gain else direction_error(score, save_max_score))
 
-    def align(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Returns a chunk of a long file as it continues the earlier one, given their overlap as the earlier has it."""
-        return later
-
     @classmethod
     def _scores_itself(cls) -> bool:
         return cls.validation_epoch_end is not FileByFile.validation_epoch_end
 
-    def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Returns the enhanced waveforms [batch, time], and the spectra that they were made from, if any."""
-        raise NotImplementedError
-
     def compare(self, wave: Tensor, spectrum: Tensor | None, clean: Tensor) -> Tensor:
         """Computes the loss of enhanced waveforms [batch, time] (and their spectra, if known) against clean ones."""
         raise NotImplementedError
-
-    def enhance_file(self, file: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Enhances one file [1, time], in chunks if it is longer than one.
-
-        Returns:
-            What `enhance_batch` returns. With `chunk_seconds`, the spectra are None for short files, too, so that
-            the loss compares the same quantity for all files.
-        """
-        # A part of a network that a trainer calls by itself may change its input, which is rated and written later.
-        file = {**file, "noisy": file["noisy"].clone()}
-        if self._chunk is None:
-            return self.enhance_batch(file)
-        chunk, overlap = self._chunk
-        wave = enhance_in_chunks(
-            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0],
-            file["noisy"],
-            chunk=chunk,
-            overlap=overlap,
-            align=self.align,
-        )
-        return wave, None
 
     def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
         """Computes the validation loss of one file, given what `enhance_file` returned; None without a loss."""
@@ -391,7 +363,8 @@ class FileByFile(RatedSignals, BaseTrainer):
     def _write(self, dataloader_idx: int, name: str, wave: Tensor) -> bool:
         """Writes an audio file. Returns whether it could: no file can hold NaN or infinity."""
         path = self.result_file(dataloader_idx, name)
-        finite = bool(wave.isfinite().all())
+        # In parts, because `isfinite` needs twice the memory of the wave.
+        finite = all(bool(part.isfinite().all()) for part in torch.split(wave, 1 << 20))
         if finite:
             write_audio(path, wave, self.sr, encoding=self.encoding)
         else:

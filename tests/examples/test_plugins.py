@@ -6,7 +6,9 @@ import sys
 
 import pytest
 import tomli
+import torch
 
+from audiozen.audio import read_audio
 from audiozen.testing import write_pairs
 from audiozen_core.cli.main import main
 from audiozen_core.registry.index import installed_index
@@ -92,7 +94,8 @@ def test_example_of_the_plugin_runs(name, site_of, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize("name", PLUGINS)
 def test_example_uses_every_component_of_the_plugin(name):
     entry_points = tomli.loads((project(name) / "pyproject.toml").read_text())["project"]["entry-points"]
-    names = {name for group, entries in entry_points.items() if group != "audiozen.commands" for name in entries}
+    of_no_section = ("audiozen.commands", "audiozen.pretrained")
+    names = {name for group, entries in entry_points.items() if group not in of_no_section for name in entries}
     text = (project(name) / "example.toml").read_text()
     assert names
     assert all(f'path = "{name}"' in text for name in names)
@@ -110,3 +113,33 @@ def test_plugin_publishes_no_name_of_audiozen(name):
 def test_plugin_imports_public_names_only(name):
     for file in [*project(name).rglob("*.py")]:
         assert not re.search(r"\baudiozen_(core|plugins)\b", file.read_text()), file
+
+
+def test_published_network_is_listed_described_and_used_by_its_name(site_of, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path, seconds=0.6)
+    with importable(site_of("remix")):
+        assert audiozen(monkeypatch, "plugins", "pretrained") == 0
+        assert "mini-denoiser" in capsys.readouterr().out
+        assert audiozen(monkeypatch, "plugins", "show", "mini-denoiser") == 0
+        shown = capsys.readouterr().out
+        assert "GruMask, 56,801 weights, 16000 Hz" in shown
+        assert "## Trained on" in shown
+        assert audiozen(monkeypatch, "enhance", "mini-denoiser", "noisy", "-o", "enhanced", "--device", "cpu") == 0
+        score = {}
+        for name in ("noisy", "enhanced"):
+            files = sorted((tmp_path / name).glob("*.wav"))
+            assert len(files) == 4
+            # The clips are tones under noise.
+            wave = [
+                read_audio(file, sr=16000).stft(512, window=torch.hann_window(512), return_complex=True)
+                for file in files
+            ]
+            score[name] = sum(float(one.abs()[150:].square().mean()) for one in wave)
+        assert score["enhanced"] < 0.5 * score["noisy"]
+    assert audiozen(monkeypatch, "enhance", "mini-denoiser", "noisy", "-o", "again") == 2
+    assert "no installed plugin publishes a network of this name" in capsys.readouterr().err
+
+
+def test_weights_of_the_published_network_are_small():
+    assert sum(file.stat().st_size for file in project("remix").rglob("mini_denoiser/*")) < 300_000

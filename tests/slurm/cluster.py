@@ -120,7 +120,10 @@ class Cluster:
             found.update(self.show(job))
             return found.get("JobState") in states and int(found["Restarts"]) >= restarts
 
-        wait_until(reached, f"job {job} to be {' or '.join(states)}; it is {found}")
+        try:
+            wait_until(reached, f"job {job} to be {' or '.join(states)}")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {found}") from None
         return found
 
     def stop(self) -> None:

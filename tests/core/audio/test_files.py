@@ -11,8 +11,9 @@ import soundfile
 import torch
 from structlog.testing import capture_logs
 
-from audiozen_core.audio.files import audio_info, open_audio, read_audio, write_audio
+from audiozen_core.audio.files import audio_info, open_audio, read_audio
 from audiozen_core.audio.listing import list_audio
+from audiozen_core.audio.writing import write_audio
 from audiozen_core.errors import DataError
 
 SR = 16000

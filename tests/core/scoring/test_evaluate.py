@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import audiozen
-from audiozen_core.audio.files import write_audio
+from audiozen_core.audio.writing import write_audio
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.reading import read_scores
 from audiozen_core.scoring import rated_metrics, worker_pool

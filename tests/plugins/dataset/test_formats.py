@@ -15,7 +15,8 @@ import pytest
 import soundfile
 import torch
 
-from audiozen_core.audio.files import audio_info, read_audio, write_audio
+from audiozen_core.audio.files import audio_info, read_audio
+from audiozen_core.audio.writing import write_audio
 from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 
 SR = 16000

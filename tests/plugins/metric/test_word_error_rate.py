@@ -55,7 +55,7 @@ def test_text_or_clean_signal_is_needed(metric):
 
 @pytest.mark.slow
 def test_file_has_the_same_words_whatever_came_before(metric, reference):
-    """A recogniser that is used again hears other words in the second of these clips."""
+    """A recogniser that had heard all clips before heard other words in the second of these."""
     first, second = (read_audio(reference / "vbdmd/noisy" / f"{name}.wav", sr=SR) for name in ("p257_003", "p257_008"))
     alone = metric.heard(second, SR)
     metric.heard(first, SR)

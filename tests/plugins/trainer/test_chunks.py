@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.audio.chunks import chunk_samples, in_chunks, joined, windows
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError, RunError
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.trainer.chunks import chunk_samples, enhance_in_chunks
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
 
@@ -30,6 +30,18 @@ class Fir(nn.Module):
     def forward(self, x):
         self.lengths.append(x.shape[-1])
         return self.filter(x.unsqueeze(1)).squeeze(1)
+
+
+class Lengths(nn.Module):
+    """Returns its input, and keeps the lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.lengths = []
+
+    def forward(self, x):
+        self.lengths.append(x.shape[-1])
+        return x
 
 
 class Gate(nn.Module):
@@ -107,8 +119,31 @@ def test_network_that_sees_further_than_the_overlap_is_not_exact():
     whole = enhance(make(network, "waveform"), noisy)
     chunks = enhance(make(network, "waveform", chunk_seconds=1.0, overlap_seconds=0.005), noisy)
     assert (chunks - whole).abs().max() < 1e-6
-    short = enhance_in_chunks(lambda wave: network(wave).detach(), noisy, chunk=400, overlap=30)
+    short = joined(in_chunks(lambda wave: network(wave).detach(), [noisy], chunk=400, overlap=30), 48000)
     assert (short - whole).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("sizes", [[1000], [1] * 100, [99, 1], [100, 1], [30, 70, 45, 0, 55]])
+def test_windows_and_chunks_do_not_depend_on_the_blocks(sizes):
+    wave = noise(sum(sizes))
+    found = list(windows(wave.split(sizes, dim=-1), 40, 30))
+    expected = [wave[:, begin : begin + 40] for begin in range(0, max(1, sum(sizes) - 10), 30)]
+    assert [window.samples.tolist() for window in found] == [part.tolist() for part in expected]
+    assert [(window.is_first, window.is_last) for window in found] == [
+        (place == 0, place == len(found) - 1) for place in range(len(found))
+    ]
+    pieces = in_chunks(lambda part: torch.stack([part, -part], 1), wave.split(sizes, dim=-1), chunk=40, overlap=12)
+    result = joined(pieces, sum(sizes))
+    torch.testing.assert_close(result, torch.stack([wave, -wave], 1), rtol=0, atol=1e-7)
+
+
+def test_files_that_are_longer_than_a_minute_are_enhanced_in_chunks_by_default():
+    network = Lengths()
+    trainer = make(network, "waveform")
+    with torch.no_grad():
+        trainer.enhance_file({"noisy": noise(961000), "id": ["a"]})
+        trainer.enhance_file({"noisy": noise(960000), "id": ["a"]})
+    assert network.lengths == [960000, 97000, 960000]
 
 
 def test_each_chunk_starts_anew():
@@ -135,12 +170,12 @@ def test_no_chunk_is_too_short_to_transform():
 
 @pytest.mark.parametrize(("chunk", "overlap"), [(1.0, 0.6), (0.0, 0.1), (float("inf"), 1.0)])
 def test_chunk_that_is_too_short_for_its_overlaps_is_an_error(chunk, overlap):
-    with pytest.raises(RunError, match="must be at least twice `overlap_seconds`"):
+    with pytest.raises(RunError, match="at least twice `overlap_seconds`"):
         make(Fir(), "waveform", chunk_seconds=chunk, overlap_seconds=overlap)
 
 
-@pytest.mark.parametrize(("chunk", "overlap"), [(None, 0.5), (2.0, 0.0), (2.0, -1.0), (2.0, float("nan"))])
-def test_overlap_without_chunks_or_of_no_length_is_an_error(chunk, overlap):
+@pytest.mark.parametrize(("chunk", "overlap"), [(None, 31.0), (2.0, 0.0), (2.0, -1.0), (2.0, float("nan"))])
+def test_overlap_of_no_length_or_longer_than_half_of_a_default_chunk_is_an_error(chunk, overlap):
     with pytest.raises(RunError, match="`overlap_seconds`"):
         make(Fir(), "waveform", chunk_seconds=chunk, overlap_seconds=overlap)
 
@@ -148,7 +183,7 @@ def test_overlap_without_chunks_or_of_no_length_is_an_error(chunk, overlap):
 @pytest.mark.parametrize(
     ("chunk_seconds", "overlap_seconds", "samples"),
     [
-        (10, None, (160000, 16128)),  # an overlap of one second is 41.7 times three hops
+        (10, None, (160000, 16128)),  # an overlap of a tenth is 41.7 times three hops
         (10.001, 0.1, (160000, 1536)),
         (10.005, 0.1, (160128, 1536)),
         (0.02, 0.01, (768, 384)),  # never shorter than two overlaps
@@ -159,10 +194,10 @@ def test_chunks_and_overlaps_are_rounded_to_the_hop(chunk_seconds, overlap_secon
 
 
 SETTINGS = [
-    ("overlap_seconds = 0.5", "overlap_seconds", "has no effect without `chunk_seconds`"),
-    ("chunk_seconds = 1.5", "chunk_seconds", "at least twice `overlap_seconds`, 1.0 by default"),
+    ("overlap_seconds = 31.0", "overlap_seconds", "`chunk_seconds` is 60.0 by default"),
     ("chunk_seconds = 1.5\noverlap_seconds = 0.8", "chunk_seconds", "at least twice `overlap_seconds`, 0.8"),
-    ("chunk_seconds = inf", "chunk_seconds", "and finite"),
+    ("chunk_seconds = inf", "chunk_seconds", "must be finite"),
+    ("chunk_seconds = 0.0", "chunk_seconds", "above 0"),
     ("chunk_seconds = 1.5\noverlap_seconds = 0.0", "overlap_seconds", "must be above 0"),
 ]
 
@@ -177,7 +212,9 @@ def test_check_finds_wrong_chunks_at_the_argument(tmp_path, lines, argument, mes
     assert path.read_text().splitlines()[finding.span.line - 1].startswith(argument)
 
 
-@pytest.mark.parametrize("lines", ["chunk_seconds = 2.0", "chunk_seconds = 1\noverlap_seconds = 0.5", ""])
+@pytest.mark.parametrize(
+    "lines", ["chunk_seconds = 2.0", "overlap_seconds = 0.5", "chunk_seconds = 1\noverlap_seconds = 0.5", ""]
+)
 def test_check_accepts_chunks_that_fit(tmp_path, lines):
     assert check_config(load_config(write_experiment(tmp_path, lines))).warnings == ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from audiozen.model import keep, recall
 from torch import Tensor, nn
 
 
@@ -15,6 +16,9 @@ class GruMask(nn.Module):
         num_layers: number of layers of the GRU.
     """
 
+    # Long files are enhanced in pieces: the GRU goes on where it was at the end of the last one.
+    carries_state = True
+
     def __init__(self, num_freqs: int = 257, hidden_size: int = 128, num_layers: int = 1) -> None:
         super().__init__()
         self.gru = nn.GRU(num_freqs, hidden_size, num_layers, batch_first=True)
@@ -22,5 +26,6 @@ class GruMask(nn.Module):
 
     def forward(self, magnitude: Tensor) -> Tensor:
         """Maps noisy magnitudes [batch, num_freqs, frames] to enhanced ones of the same shape."""
-        hidden, _ = self.gru(torch.log1p(magnitude).transpose(1, 2))
+        hidden, state = self.gru(torch.log1p(magnitude).transpose(1, 2), recall())
+        keep(state)
         return magnitude * torch.sigmoid(self.mask(hidden)).transpose(1, 2)

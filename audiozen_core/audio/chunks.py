@@ -1,0 +1,149 @@
+"""Long signals in pieces, so that they need not fit into the memory: windows of a stream, and overlapping chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from audiozen_core.errors import RunError
+
+DEFAULT_CHUNK = 60.0
+"""The length of a chunk if nothing else is said, in seconds."""
+
+# How much two chunks share if nothing else is said, as a part of a chunk.
+_OVERLAP = 0.1
+
+
+def chunk_error(chunk_seconds: float | None, overlap_seconds: float | None) -> tuple[str, RunError] | None:
+    """Returns which of these arguments is wrong, and why; None if a file can be cut into such chunks."""
+    chunk = DEFAULT_CHUNK if chunk_seconds is None else chunk_seconds
+    overlap = _OVERLAP * chunk if overlap_seconds is None else overlap_seconds
+    if not (0 < chunk < math.inf and 2 * overlap <= chunk):
+        return "overlap_seconds" if chunk_seconds is None else "chunk_seconds", RunError(
+            f"`chunk_seconds` is {chunk}{' by default' if chunk_seconds is None else ''}, but must be finite, above 0, "
+            f"and at least twice `overlap_seconds`{f', {overlap}' if overlap_seconds is not None else ''}",
+            remedy="set a larger `chunk_seconds` in [trainer.args], such as 10, or a smaller `overlap_seconds`",
+        )
+    return None
+
+
+def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: int, hop: int) -> tuple[int, int]:
+    """Returns the lengths of a chunk and of an overlap in samples.
+
+    The chunk is a multiple of the hop and the overlap one of three hops, so that the frames of all chunks are those of
+    the whole file.
+
+    Example:
+        >>> chunk_samples(10, 0.1, sr=16000, hop=128)
+        (160000, 1536)
+    """
+    seconds = _OVERLAP * chunk_seconds if overlap_seconds is None else overlap_seconds
+    overlap = 3 * max(1, round(seconds * sr / (3 * hop))) * hop
+    return max(2 * overlap, round(chunk_seconds * sr / hop) * hop), overlap
+
+
+class Window(NamedTuple):
+    """A part of a stream [..., time], and whether it is the first or the last one."""
+
+    samples: Tensor
+    is_first: bool
+    is_last: bool
+
+
+def windows(blocks: Iterable[Tensor], length: int, step: int) -> Iterator[Window]:
+    """Cuts a stream into overlapping windows.
+
+    Args:
+        blocks: the stream [..., time] in blocks of any length.
+        length: the samples of a window. The last one has at least one sample that no earlier one has, and may be
+            shorter.
+        step: the samples between the beginnings of two windows.
+
+    Example:
+        >>> [window.samples.tolist() for window in windows([torch.arange(4), torch.arange(4, 7)], length=4, step=2)]
+        [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6]]
+    """
+    waiting: list[Tensor] = []
+    size, is_first = 0, True
+    for block in blocks:
+        waiting.append(block)
+        size += block.shape[-1]
+        if size <= length:
+            continue
+        joined = torch.cat(waiting, dim=-1) if len(waiting) > 1 else waiting[0]
+        begin = 0
+        # Whether a window is the last one is known only when there is a sample after it.
+        while size - begin > length:
+            yield Window(joined[..., begin : begin + length], is_first, False)
+            begin, is_first = begin + step, False
+        # A view would keep the whole block in memory.
+        waiting, size = [joined[..., begin:].clone()], size - begin
+    if waiting:
+        yield Window(torch.cat(waiting, dim=-1) if len(waiting) > 1 else waiting[0], is_first, True)
+
+
+def in_chunks(
+    enhance: Callable[[Tensor], Tensor],
+    blocks: Iterable[Tensor],
+    *,
+    chunk: int,
+    overlap: int,
+    align: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Iterator[Tensor]:
+    """Enhances a signal chunk by chunk, so that the network starts from its initial state in each chunk.
+
+    Each overlap has three thirds: from the earlier chunk, a fade, from the later chunk. The network settles during the
+    first. The result is that of the whole signal, up to rounding, if an output sample depends on input samples at most
+    a third of the overlap away.
+
+    Args:
+        enhance: maps signals [batch, time] to signals [batch, ..., time].
+        blocks: the signal [batch, time] in blocks of any length.
+        chunk: the length of a chunk, in samples. A signal that is not longer is enhanced as a whole.
+        overlap: the samples that each chunk shares with the next one; at most half of the chunk, and a multiple of 3.
+        align: called with the overlap [batch, ..., time] as the earlier chunk has it, and the enhanced later chunk;
+            returns the later chunk as it continues the earlier one.
+
+    Yields:
+        The enhanced signal [batch, ..., time] in pieces, which together have as many samples as the blocks.
+
+    Example:
+        >>> pieces = in_chunks(lambda wave: 2 * wave, [torch.ones(1, 600), torch.ones(1, 400)], chunk=120, overlap=30)
+        >>> joined = torch.cat(list(pieces), dim=-1)
+        >>> joined.shape, bool((joined == 2).all())
+        (torch.Size([1, 1000]), True)
+    """
+    third = overlap // 3
+    earlier: Tensor | None = None
+    for window in windows(blocks, chunk, chunk - overlap):
+        piece, begin = enhance(window.samples), 0
+        if earlier is not None:
+            piece = align(earlier, piece) if align else piece
+            fade = torch.linspace(0, 1, third + 2, device=piece.device)[1:-1]
+            fading = earlier[..., third : 2 * third].lerp(piece[..., third : 2 * third], fade)
+            piece, begin = torch.cat([fading, piece[..., 2 * third :]], dim=-1), third
+        if window.is_last:
+            yield piece
+            return
+        yield piece[..., : chunk - overlap + third - begin]
+        earlier = piece[..., chunk - overlap - begin :].clone()
+
+
+def joined(pieces: Iterable[Tensor], length: int) -> Tensor:
+    """Joins pieces [..., time] to one signal of a known length, without keeping them all besides it."""
+    result: Tensor | None = None
+    begin = 0
+    for piece in pieces:
+        if begin == 0 and piece.shape[-1] == length:
+            return piece
+        if result is None:
+            result = piece.new_empty(*piece.shape[:-1], length)
+        result[..., begin : begin + piece.shape[-1]] = piece
+        begin += piece.shape[-1]
+    if result is None or begin != length:
+        raise ValueError(f"the pieces have {begin} samples instead of {length}")
+    return result

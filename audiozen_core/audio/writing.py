@@ -1,0 +1,242 @@
+"""Writes audio files, completely or not at all, in pieces of any length."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+from torch import Tensor
+
+from audiozen_core.errors import DataError
+from audiozen_core.logging import get_logger
+from audiozen_core.storage.atomic import INCOMPLETE, make_folder, replacing
+
+# The bits of the encodings whose samples are whole numbers. libsndfile would multiply by 2 ** (bits - 1) - 1, but it
+# divides by 2 ** (bits - 1) when it reads, so a file would not have the samples that were written.
+_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+
+# What the size field of a WAV file can say.
+_MOST_BYTES = 2**32 - 2**16
+# libsndfile overflows its stack for long pieces of Ogg Vorbis.
+_PIECE = 1 << 16
+
+
+class AudioWriter:
+    """An audio file that is being written. `write_pieces` returns one.
+
+    Attributes:
+        path: the file.
+        frames: the number of samples that have been written, in each channel.
+        clipped: the number of samples, in all channels, that were louder than full scale and were clipped.
+        peak: the largest magnitude of a sample.
+    """
+
+    def __init__(self, path: Path, sink: _Sink, sr: int, channels: int, form: str, subtype: str) -> None:
+        self.path = path
+        self.frames = 0
+        self.clipped = 0
+        self.peak = 0.0
+        self._sink = sink
+        self._subtype = subtype
+        try:
+            self._file = soundfile.SoundFile(sink, "w", sr, channels, subtype, format=form)
+        except soundfile.LibsndfileError as error:
+            sink.check()
+            raise DataError(
+                f"`{path}` can't be written with {channels} channels of {sr} Hz as {form} {subtype}: "
+                f"{error.error_string.strip()}",
+                remedy="choose another format, such as `wav`",
+            ) from error
+
+    def write(self, wave: Tensor) -> None:
+        """Appends samples.
+
+        Args:
+            wave: [time], or [channels, time], on any device and of any floating type.
+
+        Raises:
+            DataError: a sample is NaN or infinite.
+            OSError: the disk is full, for example.
+        """
+        samples = wave.detach().to("cpu").float().numpy()
+        for begin in range(0, samples.shape[-1], _PIECE):
+            self._write(samples[..., begin : begin + _PIECE])
+
+    def _write(self, samples: np.ndarray) -> None:
+        if not np.isfinite(samples).all():
+            raise DataError(
+                f"the wave for `{self.path}` has a sample that is NaN or infinite, so it was not written",
+                remedy="find the part of the model that produces the NaN or infinity",
+            )
+        self.frames += samples.shape[-1]
+        self.peak = max(self.peak, float(np.abs(samples).max(initial=0.0)))
+        self._file.write(np.ascontiguousarray(self._encoded(samples).T))
+        self._sink.check()
+
+    def _encoded(self, samples: np.ndarray) -> np.ndarray:
+        bits = _BITS.get(self._subtype)
+        if bits is None:
+            return samples
+        full = 2 ** (bits - 1)
+        scaled = np.round(samples.astype(np.float64) * full)
+        self.clipped += int((np.abs(scaled) > full).sum())
+        whole = scaled.clip(-full, full - 1)
+        # A sample of 24 bits is the upper part of one of 32.
+        encoded: np.ndarray = whole.astype(np.int16) if bits == 16 else (whole * 2 ** (32 - bits)).astype(np.int32)
+        return encoded
+
+    def close(self) -> None:
+        """Completes the file. `write_pieces` does this at the end of its block."""
+        self._file.close()
+        self._sink.check()
+        if self._subtype in ("FLOAT", "DOUBLE"):
+            self._sink.remove_time()
+
+
+@contextmanager
+def write_pieces(
+    path: str | Path, sr: int, *, channels: int = 1, form: str = "WAV", subtype: str = "PCM_16", frames: int = 0
+) -> Iterator[AudioWriter]:
+    """Writes an audio file in pieces. It appears when the block ends without an error, and its folder is made.
+
+    Args:
+        path: the file.
+        sr: the sample rate, in hertz.
+        channels: the number of channels.
+        form: the format, as libsndfile calls it: `WAV`, `FLAC`, `OGG`, … A WAV file that may have more than 4 GiB is
+            written as RF64.
+        subtype: the encoding of the samples, such as `PCM_16`.
+        frames: the number of samples that it will have, if it is known.
+
+    Raises:
+        DataError: libsndfile can't write such a file, a sample is NaN or infinite, or the file can't be written.
+    """
+    path = Path(path)
+    if form == "WAV" and frames * channels * _BYTES.get(subtype, 1) > _MOST_BYTES:
+        form = "RF64"
+    try:
+        make_folder(path.parent)
+        with replacing(path) as descriptor:
+            sink = _Sink(descriptor)
+            writer = AudioWriter(path, sink, sr, channels, form, subtype)
+            try:
+                yield writer
+            finally:
+                writer.close()
+    except OSError as error:
+        raise DataError(
+            f"`{path}` can't be written: {error.strerror or error}",
+            remedy="check the free disk space and the permissions of the folder",
+        ) from error
+    if writer.clipped:
+        get_logger().warning(
+            f"{writer.clipped} of {writer.frames * channels} samples of `{_lasting(path)}` are louder than full scale "
+            "and were clipped",
+            peak=round(writer.peak, 3),
+            remedy="lower the level of the data or of the model's output",
+        )
+
+
+def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["pcm_16", "float"] = "pcm_16") -> int:
+    """Writes a mono wave as a WAV file, completely or not at all, and makes its folder if that is missing.
+
+    With `pcm_16`, samples are rounded to steps of 1/32768, and samples beyond full scale are clipped, with a warning in
+    the log. The wave is not scaled down instead, because its level could then not be compared with that of other files.
+    With `float` (32 bits) the samples are written as they are.
+
+    Args:
+        path: the file; its name ends in `.wav`.
+        wave: [time], on any device and of any floating type.
+        sr: the sample rate, in hertz.
+        encoding: `pcm_16` or `float`.
+
+    Returns:
+        The number of clipped samples. If there are any, a warning in the log names the file. A file in the results of a
+        test or a prediction is named within the result folder, because this folder is renamed at the end.
+
+    Raises:
+        DataError: the wave is not [time], or has a sample that is NaN or infinite; the name does not end in `.wav`;
+            the file can't be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from audiozen_core.audio.files import read_audio
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     clipped = write_audio(f"{folder}/a.wav", torch.tensor([0.0, 0.5, 1.5]), sr=16000)
+        ...     clipped, read_audio(f"{folder}/a.wav", sr=16000)[:2].tolist()
+        (1, [0.0, 0.5])
+    """
+    path = Path(path)
+    if wave.ndim != 1:
+        raise DataError(f"the wave for `{path}` has the shape {list(wave.shape)}", remedy="give it as [time]")
+    if path.suffix.lower() != ".wav":
+        raise DataError(f"`{path}` must end in `.wav`", remedy=f"name it `{path.with_suffix('.wav').name}`")
+    subtype = "PCM_16" if encoding == "pcm_16" else "FLOAT"
+    with write_pieces(path, sr, subtype=subtype, frames=len(wave)) as writer:
+        writer.write(wave)
+    return writer.clipped
+
+
+class _Sink(io.RawIOBase):
+    """The file for libsndfile. It keeps an error, because libsndfile would only report that fewer bytes were written.
+
+    Args:
+        descriptor: the open file.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raises the error of an earlier call."""
+        if self._error:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Writes all bytes, or none after an error."""
+        rest = memoryview(data)
+        try:
+            # The system may write only a part of the bytes.
+            while rest and not self._error:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            self._error = error
+        # libsndfile would stop with an exception of its own after a short count.
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads into a buffer, and returns the number of bytes: some formats read their own header again."""
+        data = os.read(self._descriptor, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves the position."""
+        return os.lseek(self._descriptor, offset, whence)
+
+    def tell(self) -> int:
+        """Returns the position."""
+        return os.lseek(self._descriptor, 0, io.SEEK_CUR)
+
+    def remove_time(self) -> None:
+        """Removes the time of day, which libsndfile writes beside the peaks: the same wave must give the same file."""
+        self.seek(0)
+        place = os.read(self._descriptor, 4096).find(b"PEAK")
+        if place >= 0:
+            self.seek(place + 12)
+            self.write(bytes(4))
+            self.check()
+
+
+def _lasting(path: Path) -> Path:
+    """Returns a path for the log. A path in a result folder is relative to it, because the folder is renamed later."""
+    results = next((folder for folder in path.parents if folder.name.endswith(INCOMPLETE)), None)
+    return path if results is None else path.relative_to(results)

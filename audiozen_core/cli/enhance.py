@@ -1,0 +1,144 @@
+"""`audiozen enhance`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from audiozen_core.cli.options import TRACEBACK, WITHOUT
+
+if TYPE_CHECKING:
+    from audiozen_core.inference.jobs import Outcome
+
+
+@click.command(name="enhance")
+@click.argument("model")
+@click.argument("inputs", metavar="IN…", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", metavar="OUT", type=click.Path(path_type=Path), required=True,
+    help="The folder for the results; or the file, if there is one input.",
+)  # fmt: skip
+@click.option(
+    "--checkpoint", metavar="NAME|PATH",
+    help="Which checkpoint of a run: best, latest, epoch_0012, or a path. Default: best, or latest if there is none.",
+)  # fmt: skip
+@click.option("--weights", metavar="NAME", help="Which weights: raw, or what a hook offers, such as ema.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option(
+    "--attenuation-limit", metavar="DB", type=click.FloatRange(min=0),
+    help="Lower nothing by more than this: some of the noise stays, and the speech suffers less.",
+)  # fmt: skip
+@click.option("--mix", is_flag=True, help="Enhance the average of all channels. Default: each channel by itself.")
+@click.option(
+    "--format", "form", metavar="ENDING",
+    help="Write wav, flac, aiff, w64, caf or ogg. Default: the format of the input, or wav for a lossy one.",
+)  # fmt: skip
+@click.option(
+    "--subtype", metavar="NAME",
+    help="The encoding of the samples: PCM_16, PCM_24, FLOAT, … Default: that of the input, if it has 16 bits or more.",
+)  # fmt: skip
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Enhance up to N files of equal length at once. On a GPU this is faster for short files.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace results that were made in another way.")
+@WITHOUT
+@TRACEBACK
+def command(
+    model: str,
+    inputs: tuple[str, ...],
+    output: Path,
+    checkpoint: str | None,
+    weights: str | None,
+    device: str,
+    attenuation_limit: float | None,
+    mix: bool,
+    form: str | None,
+    subtype: str | None,
+    batch_size: int,
+    overwrite: bool,
+) -> int:
+    """Enhance audio files with a trained network.
+
+    \b
+    audiozen enhance exp/baseline noisy/ -o enhanced/
+    audiozen enhance exp/baseline meeting.flac -o enhanced.wav
+    audiozen enhance acme-denoiser 'calls/*.mp3' -o calls_clean --attenuation-limit 12
+
+    MODEL is the folder of a run, of a checkpoint or of an exported network, or the name of a network that a plugin
+    publishes (`audiozen plugins pretrained` lists them). IN is files, folders (with their subfolders), patterns, or a
+    manifest: a CSV file with the column `file`, or a text file with one path in each line.
+
+    Each result has the rate, the channels, the length and the path within OUT that its input has. Any rate is
+    resampled to that of the network, and back. A file of hours needs no more memory than one of minutes.
+
+    Give the same command again to continue: what is done is skipped. OUT/enhanced.jsonl records with which network and
+    options each result was made, and results that were made in another way are not touched without `--overwrite`. A
+    broken file is reported and the others are enhanced; the exit code is then 1.
+    """
+    from audiozen_core.inference.inputs import list_jobs
+    from audiozen_core.inference.jobs import Options, enhance_jobs
+    from audiozen_core.inference.load import load
+    from audiozen_core.logging import configure
+
+    configure(level="warning")
+    form = form.lower().removeprefix(".") if form else None
+    jobs = list_jobs(inputs, output, form)
+    folder = output if not jobs or jobs[0].target != output else output.parent
+    enhancer = load(model, checkpoint, weights=weights, device=device)
+    options = Options(mix=mix, attenuation_limit=attenuation_limit, subtype=subtype)
+    with _Progress() as progress:
+        outcome = enhance_jobs(
+            enhancer, jobs, folder, options, batch_size=batch_size, overwrite=overwrite,
+            on_start=progress.start, on_seconds=progress.advance,
+        )  # fmt: skip
+    _tell(outcome, output)
+    return 1 if outcome.failed else 0
+
+
+class _Progress:
+    """A progress bar on the standard error, if that is a terminal."""
+
+    def __enter__(self) -> _Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("enhancing"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+            transient=True,
+        )  # fmt: skip
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._bar.stop()
+
+    def start(self, seconds: float) -> None:
+        self._task = self._bar.add_task("", total=seconds)
+
+    def advance(self, seconds: float) -> None:
+        self._bar.advance(self._task, seconds)
+
+
+def _tell(outcome: Outcome, output: Path) -> None:
+    from audiozen_core.diagnostics.printable import printable
+
+    for path, error in outcome.failed.items():
+        click.echo(printable(f"{path}: {error.message}" + (f" ({error.remedy})" if error.remedy else "")), err=True)
+    if outcome.written:
+        files = f"{len(outcome.written)} file{'s' * (len(outcome.written) > 1)}"
+        speed = outcome.seconds / max(outcome.wall, 1e-9)
+        click.echo(
+            printable(
+                f"enhanced {files} with {outcome.seconds:.1f} s of audio in {outcome.wall:.1f} s, {speed:.1f} times as "
+                f"fast as real time: {output}"
+            )
+        )
+    if outcome.skipped:
+        click.echo(f"skipped {len(outcome.skipped)} that had been done before")
+    if outcome.failed:
+        click.echo(f"failed: {len(outcome.failed)}")

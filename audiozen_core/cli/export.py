@@ -1,0 +1,40 @@
+"""`audiozen export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audiozen_core.cli.options import TRACEBACK, WITHOUT
+
+
+@click.command(name="export")
+@click.argument("model", metavar="RUN")
+@click.option("-o", "--output", metavar="FOLDER", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option(
+    "--checkpoint", metavar="NAME|PATH",
+    help="Which checkpoint: best, latest, epoch_0012, or a path. Default: best, or latest if there is none.",
+)  # fmt: skip
+@click.option("--weights", metavar="NAME", help="Which weights: raw, or what a hook offers, such as ema.")
+@WITHOUT
+@TRACEBACK
+def command(model: str, output: Path, checkpoint: str | None, weights: str | None) -> None:
+    """Pack a trained network into a folder that works by itself.
+
+    \b
+    audiozen export exp/baseline -o denoiser
+    audiozen enhance denoiser noisy/ -o enhanced/
+
+    FOLDER gets config.toml (only what builds the network), model.safetensors, the modules of the recipe that it needs,
+    and README.md, a card whose licence and purpose you complete. It appears completely or not at all, after the
+    exported network has computed the same as that of the run. A plugin can publish such a folder under a name:
+    docs/publish_a_component.md.
+    """
+    from audiozen_core.inference.export import export
+    from audiozen_core.logging import configure
+
+    configure(level="warning")
+    folder = export(model, output, checkpoint, weights=weights)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    click.echo(f"{folder}: {size / 1000:.0f} kB; complete its README.md before you share it")

@@ -1,0 +1,342 @@
+"""A trained network that is ready for use: it enhances arrays and files of any rate, length and number of channels."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from audiozen_core.audio.chunks import joined
+from audiozen_core.audio.files import AudioInfo, open_audio
+from audiozen_core.audio.resampling import check_rates, resampled
+from audiozen_core.audio.writing import write_pieces
+from audiozen_core.errors import DataError, RunError
+from audiozen_core.inference.formats import Format
+from audiozen_core.inference.signals import Array, as_waves
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.module_state import ModuleState
+
+# So many seconds are read at once.
+_BLOCK_SECONDS = 10
+
+
+class EnhancingTrainer(Protocol):
+    """What a trainer needs so that its networks can be used outside of a run, besides being a `BaseTrainer`."""
+
+    sr: int
+
+    def enhance_blocks(self, blocks: Iterable[Tensor], names: Sequence[str]) -> Iterator[Tensor]:
+        """Enhances signals of any length, in bounded memory.
+
+        Args:
+            blocks: the signals [batch, time] in float32, at the rate `sr` and on the device of the trainer, in blocks
+                of any length.
+            names: a name for each signal, as the IDs of files.
+
+        Yields:
+            The enhanced signals [batch, time], or [batch, outputs, time] if each has several, in pieces of any length,
+            which together have as many samples as the blocks.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where the weights of a network come from.
+
+    Attributes:
+        name: what the user named: a folder, a file, or the name of a published network.
+        path: the folder of the checkpoint, or the file of the weights.
+        weights: which weights: `raw`, or what a hook offers, such as `ema`; "" if the hooks have decided.
+        epoch: the epoch of the checkpoint; None if it is not known.
+        step: its step.
+        settings: the part of the configuration that decides what the network computes, as TOML.
+        files: the files of modules that belong to no package.
+    """
+
+    name: str
+    path: Path
+    weights: str = ""
+    epoch: int | None = None
+    step: int | None = None
+    settings: str = ""
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `Enhancer.enhance_file` has written.
+
+    Attributes:
+        paths: the files. There are several if the network gives several signals.
+        frames: the number of samples in each channel.
+        sr: the sample rate, in hertz.
+        clipped: the number of samples that were louder than full scale and were clipped.
+    """
+
+    paths: tuple[Path, ...]
+    frames: int
+    sr: int
+    clipped: int
+
+    @property
+    def seconds(self) -> float:
+        """The duration in seconds."""
+        return self.frames / self.sr
+
+
+class Enhancer:
+    """A trained network, ready for use. `audiozen.load` returns one.
+
+    Attributes:
+        trainer: the trainer that the network was loaded with. It says how a signal becomes the input of the network.
+        source: where the weights come from.
+        sr: the sample rate of the network, in hertz. Audio of other rates is resampled, and the result back.
+
+    Example:
+        >>> model = audiozen.load("exp/baseline")  # doctest: +SKIP
+        >>> enhanced = model.enhance(noisy, sr=48000)  # doctest: +SKIP
+        >>> model.enhance_file("meeting.wav", "enhanced/meeting.wav")  # doctest: +SKIP
+    """
+
+    def __init__(self, trainer: BaseTrainer, source: ModelSource) -> None:
+        if not callable(getattr(trainer, "enhance_blocks", None)):
+            raise RunError(
+                f"the trainer `{type(trainer).__name__}` does not say how a signal is enhanced",
+                remedy="define `enhance_blocks`, as `audiozen.EnhancingTrainer` describes it",
+            )
+        self.trainer = trainer
+        self.source = source
+        self.sr: int = trainer.sr
+        trainer.set_mode(training=False)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, if the experiment has exactly one that enhances."""
+        return self.trainer.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.trainer.device
+
+    def __repr__(self) -> str:
+        count = sum(weight.numel() for weight in self.network.parameters())
+        return (
+            f"<{type(self.network).__name__} from {self.source.name}: {self.sr} Hz, {count:,} weights, {self.device}>"
+        )
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the weights and of the settings that decide what the network computes."""
+        digest = hashlib.sha256(self.source.settings.encode())
+        for suffix, model in sorted(self.trainer.models.items()):
+            for name, value in sorted(ModuleState(model).state_dict().items()):
+                if isinstance(value, Tensor):
+                    digest.update(f"{suffix} {name} {value.dtype} {list(value.shape)}".encode())
+                    digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def enhance(self, audio: Array, sr: int, *, mix: bool = False, attenuation_limit: float | None = None) -> Array:
+        """Enhances an array.
+
+        Each channel is enhanced by itself, because the networks have one channel. Long audio is enhanced in pieces.
+
+        Args:
+            audio: a NumPy array or a tensor, [time] or [channels, time]. Floats have full scale at 1. Whole numbers
+                (uint8, int16, int32) are scaled, and the result has the same kind of numbers.
+            sr: its sample rate, in hertz.
+            mix: whether to enhance the average of the channels. The result then has one channel.
+            attenuation_limit: the most that anything is lowered, in dB: so much of the input is kept in the result.
+
+        Returns:
+            The enhanced audio, of the same shape, type and device, with as many samples. A network that gives several
+            signals, such as one for each speaker, adds an axis for them before the time.
+
+        Raises:
+            DataError: the audio has another shape, no samples, NaN or infinity, or numbers that can't be audio; or it
+                can't be resampled.
+        """
+        waves, restore = as_waves(audio)
+        result = joined(self.enhance_stream([waves], sr, mix=mix, attenuation_limit=attenuation_limit), waves.shape[-1])
+        return restore(result)  # type: ignore[no-any-return]
+
+    def enhance_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        *,
+        name: str | None = None,
+        mix: bool = False,
+        attenuation_limit: float | None = None,
+        subtype: str | None = None,
+        on_seconds: Callable[[float], object] = lambda seconds: None,
+    ) -> Written:
+        """Enhances an audio file, piece by piece, so that files of hours need no more memory than short ones.
+
+        The result has the rate, the channels and the length of the input. It appears completely or not at all.
+
+        Args:
+            source: the file, of any rate and any format that libsndfile reads.
+            target: the file to write; its ending chooses the format: `.wav`, `.flac`, `.ogg`, … A network that gives
+                several signals writes `target_1.wav`, `target_2.wav`, … in its order.
+            name: the name of the signal, on which the noise of a generative network depends; by default the name of the
+                file without its ending.
+            mix: whether to enhance the average of the channels. The result then has one channel.
+            attenuation_limit: the most that anything is lowered, in dB.
+            subtype: the encoding of the samples, as libsndfile calls it, such as `PCM_24`; by default that of the
+                input, if the format has it and it is at least as fine as 16 bits.
+            on_seconds: called with the duration of each piece that has been read, in seconds.
+
+        Raises:
+            DataError: the file can't be read or written, or its rate can't be changed to that of the network.
+        """
+        source, target = Path(source), Path(target)
+        with open_audio(source) as audio:
+            info = audio.info
+
+            def blocks() -> Iterator[Tensor]:
+                for block in audio.blocks(_BLOCK_SECONDS * info.sr):
+                    on_seconds(block.shape[-1] / info.sr)
+                    yield block
+
+            names = [source.stem if name is None else name] * (1 if mix else info.channels)
+            pieces = self.enhance_stream(blocks(), info.sr, names=names, mix=mix, attenuation_limit=attenuation_limit)
+            return write_result(pieces, target, info, Format.of_file(target, audio.subtype, subtype))
+
+    @torch.no_grad()
+    def enhance_stream(
+        self,
+        blocks: Iterable[Tensor],
+        sr: int,
+        *,
+        names: Sequence[str] = (),
+        mix: bool = False,
+        attenuation_limit: float | None = None,
+    ) -> Iterator[Tensor]:
+        """Enhances a stream of blocks [channels, time] in float32, in bounded memory.
+
+        Args:
+            blocks: the stream, in blocks of any length.
+            sr: its sample rate, in hertz.
+            names: the name of each channel, on which the noise of a generative network depends.
+            mix: whether to enhance the average of the channels.
+            attenuation_limit: the most that anything is lowered, in dB.
+
+        Yields:
+            The enhanced stream [channels, time], or [channels, signals, time], on the CPU, in pieces of any length,
+            which together have as many samples as the blocks.
+
+        Raises:
+            DataError: the audio can't be resampled.
+            RunError: the network gives several signals, so that `attenuation_limit` has no meaning; or it returns
+                another number of samples.
+        """
+        if attenuation_limit is not None and not attenuation_limit >= 0:
+            raise RunError(f"the attenuation limit is {attenuation_limit} dB", remedy="give 0 or more")
+        check_rates(sr, self.sr)
+        given = _Given(blocks, mix=mix, keeps=attenuation_limit is not None)
+        enhanced = self._at_own_rate(resampled(given, sr, self.sr), names)
+        done = 0
+        for piece in resampled(enhanced, self.sr, sr):
+            # Resampled twice, a signal may have a sample more than it had.
+            piece = piece[..., : given.received - done].cpu()  # noqa: PLW2901
+            done += piece.shape[-1]
+            if attenuation_limit is not None:
+                if piece.ndim == 3:
+                    raise RunError(
+                        "the network gives several signals, so `attenuation_limit` has no meaning",
+                        remedy="leave it out",
+                    )
+                kept = 10 ** (-attenuation_limit / 20)
+                piece = kept * given.take(piece.shape[-1]) + (1 - kept) * piece  # noqa: PLW2901
+            if piece.shape[-1]:
+                yield piece
+        if done != given.received:
+            raise RunError(
+                f"the network returns {done} samples for {given.received} at {sr} Hz",
+                remedy="let `enhance_blocks` of the trainer return as many samples as it gets",
+            )
+
+    def _at_own_rate(self, blocks: Iterable[Tensor], names: Sequence[str]) -> Iterator[Tensor]:
+        """Enhances blocks [channels, time] at the rate of the network."""
+        blocks = iter(blocks)
+        first = next(blocks, None)
+        if first is None:
+            raise DataError("the audio is empty", remedy="give it at least one sample")
+        second = next(blocks, None)
+        short = first.shape[-1] if second is None else None
+        if short is not None:
+            # An STFT needs more samples than half of its length.
+            first = nn.functional.pad(first, (0, max(0, self.trainer.acoustics.n_fft - short)))
+        stream = itertools.chain([first], [] if second is None else [second], blocks)
+        moved = (block.to(self.device) for block in stream)
+        trainer = cast(EnhancingTrainer, self.trainer)
+        for piece in trainer.enhance_blocks(moved, names or [""] * len(first)):
+            yield piece if short is None else piece[..., :short]
+
+
+def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> Written:
+    """Writes enhanced pieces [channels, time] or [channels, signals, time]; see `Enhancer.enhance_file`."""
+    stream = iter(pieces)
+    # The first piece shows how many signals there are.
+    first = next(stream)
+    signals = first.shape[1] if first.ndim == 3 else 0
+    paths = [target.with_stem(f"{target.stem}_{number + 1}") for number in range(signals)] or [target]
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                write_pieces(
+                    path, info.sr, channels=len(first), form=form.name, subtype=form.subtype, frames=info.frames
+                )
+            )
+            for path in paths
+        ]
+        for piece in itertools.chain([first], stream):
+            for number, writer in enumerate(writers):
+                writer.write(piece[:, number] if signals else piece)
+    return Written(tuple(paths), info.frames, info.sr, sum(writer.clipped for writer in writers))
+
+
+class _Given:
+    """The blocks of the input, counted, and kept until the output has come as far.
+
+    Args:
+        blocks: [channels, time] in blocks.
+        mix: whether to give the average of the channels.
+        keeps: whether `take` is going to ask for them.
+    """
+
+    def __init__(self, blocks: Iterable[Tensor], *, mix: bool, keeps: bool) -> None:
+        self.received = 0
+        self._blocks = blocks
+        self._mix = mix
+        self._kept: deque[Tensor] | None = deque() if keeps else None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for block in self._blocks:
+            wave = block.mean(0, keepdim=True) if self._mix else block
+            self.received += wave.shape[-1]
+            if self._kept is not None:
+                self._kept.append(wave.cpu())
+            yield wave
+
+    def take(self, count: int) -> Tensor:
+        """Returns the next samples."""
+        assert self._kept is not None
+        taken: list[Tensor] = []
+        while count:
+            block = self._kept.popleft()
+            if block.shape[-1] > count:
+                self._kept.appendleft(block[:, count:])
+                block = block[:, :count]
+            taken.append(block)
+            count -= block.shape[-1]
+        return torch.cat(taken, dim=-1) if taken else torch.zeros(1, 0)

@@ -1,0 +1,156 @@
+"""Which files a command enhances, and what the results are called."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiozen_core.audio.listing import list_audio
+from audiozen_core.errors import DataError
+from audiozen_core.inference.formats import FORMATS
+
+# The column of a manifest, as in the corpora of the recipes.
+_COLUMN = "file"
+_LOSSLESS = ("wav", "flac", "aiff", "aif", "w64", "caf")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to enhance.
+
+    Attributes:
+        source: the file.
+        target: the file to write.
+        name: the path within its folder without the ending, as the IDs of a prediction.
+    """
+
+    source: Path
+    target: Path
+    name: str
+
+
+def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> list[Job]:
+    """Returns the files to enhance.
+
+    Results have the path that their input has within its folder. The input's format stays if it is one without loss
+    that is written, and else becomes WAV. Files that differ only in their endings keep them: `a.mp3.wav`. What is in
+    the output folder is not an input.
+
+    Args:
+        inputs: files, folders, patterns such as `*.wav`, and manifests: a CSV file with the column `file`, or a text
+            file with a path in each line, relative to the manifest.
+        output: the folder of the results; or the file, if there is one input.
+        form: the ending of the results, such as `flac`.
+
+    Raises:
+        DataError: an input does not exist, or has no audio; or the output folder is the input folder, so that results
+            would replace the inputs.
+    """
+    if form is not None and form not in FORMATS:
+        raise DataError(f"the format `{form}` is not written", remedy=f"use one of {', '.join(FORMATS)}")
+    found: dict[Path, Path] = {}  # the path relative to the folder, by the real path
+    for given in inputs:
+        for path, relative in _files(given, output):
+            found.setdefault(_absolute(path), relative)
+    ending = output.suffix.lower().removeprefix(".")
+    if ending in FORMATS and not output.is_dir():
+        if len(found) != 1:
+            raise DataError(
+                f"`{output}` is the name of one file, but there are {len(found)} inputs", remedy="name a folder"
+            )
+        ((source, relative),) = found.items()
+        jobs = [Job(source, output, relative.with_suffix("").as_posix())]
+    else:
+        targets = _targets(list(found.values()), form)
+        jobs = [
+            Job(source, output / target, relative.with_suffix("").as_posix())
+            for (source, relative), target in zip(found.items(), targets, strict=True)
+        ]
+    sources = set(found)
+    if clash := next((job for job in jobs if _absolute(job.target) in sources), None):
+        raise DataError(
+            f"the result of `{clash.source}` would replace the input `{clash.target}`",
+            remedy="name another output folder",
+        )
+    return jobs
+
+
+def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Yields the files of one input, each with its path relative to the folder whose structure the results keep."""
+    path = Path(given).expanduser()
+    if path.is_dir():
+        inside = [file for file in list_audio(path) if not _is_in(file, output) or _is_in(path, output)]
+        if not inside:
+            raise DataError(f"the folder `{path}` has no audio besides the results", remedy="name another folder")
+        yield from ((file, file.relative_to(path)) for file in inside)
+    elif path.exists():
+        if path.suffix.lower() in (".csv", ".txt", ".lst", ".scp"):
+            yield from _together(_listed(path))
+        else:
+            yield path, Path(path.name)
+    elif matches := [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]:  # noqa: PTH207 - any root
+        yield from _together([match for match in matches if match.is_file() and not _is_in(match, output)])
+    else:
+        what = "no file matches" if glob.has_magic(given) else "there is no file or folder"
+        raise DataError(f"{what} `{given}`", remedy=f"relative paths are resolved from `{Path.cwd()}`")
+
+
+def _listed(manifest: Path) -> list[Path]:
+    text = manifest.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    if manifest.suffix.lower() == ".csv":
+        rows = list(csv.DictReader(text.splitlines()))
+        if not rows or _COLUMN not in rows[0]:
+            raise DataError(f"`{manifest}` has no column `{_COLUMN}`, or no rows", remedy="name the column of paths so")
+        lines = [row[_COLUMN] for row in rows if row[_COLUMN]]
+    else:
+        # A Kaldi list has an ID before the path.
+        is_scp = manifest.suffix.lower() == ".scp"
+        lines = [line.split(maxsplit=1)[-1] if is_scp else line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"`{manifest}` lists no files", remedy="write one path in each line")
+    return [manifest.parent / Path(line.strip()).expanduser() for line in lines]
+
+
+def _together(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yields files relative to the deepest folder that has all of them."""
+    if files:
+        root = os.path.commonpath([_absolute(file).parent for file in files])
+        yield from ((file, _absolute(file).relative_to(root)) for file in files)
+
+
+def _targets(files: Sequence[Path], form: str | None) -> list[Path]:
+    """Returns the results of files, relative to the output folder."""
+    endings = [file.suffix.lower().removeprefix(".") for file in files]
+    new = [file.with_suffix(f".{form or (end if end in _LOSSLESS else 'wav')}") for file, end in zip(files, endings)]  # noqa: B905
+    count = Counter(map(_fold, new))
+    targets: list[Path] = []
+    used: set[str] = set()
+    for file, target in zip(files, new, strict=True):
+        # Two files of one name are in different folders, of which each was named.
+        candidates = [target] if count[_fold(target)] == 1 else [file.with_name(file.name + target.suffix)]
+        number = 1
+        while _fold(candidates[-1]) in used:
+            number += 1
+            candidates.append(candidates[0].with_stem(f"{candidates[0].stem}~{number}"))
+        used.add(_fold(candidates[-1]))
+        targets.append(candidates[-1])
+    return targets
+
+
+def _fold(path: Path) -> str:
+    """Returns what is equal for names that some file systems don't distinguish."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path.as_posix()).casefold())
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return _absolute(path).is_relative_to(_absolute(folder))
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace links by their targets

@@ -1,0 +1,275 @@
+"""Finds a trained network and makes it ready for use: of a run, of a checkpoint, in an exported folder, published."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from audiozen_core.binding.signature import signature_of
+from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.format.manifest import MANIFEST
+from audiozen_core.config.check import check_config
+from audiozen_core.config.checked import CheckedConfig
+from audiozen_core.config.compose import compose
+from audiozen_core.config.load import load_config
+from audiozen_core.config.overrides import written
+from audiozen_core.config.toml.document import Document
+from audiozen_core.config.toml.emit import emit
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.experiment.build import build_component, build_components, build_lifecycle
+from audiozen_core.experiment.load_run import config_of, locate_checkpoint
+from audiozen_core.experiment.owners import name_owners
+from audiozen_core.experiment.part_parameters import check_trainer
+from audiozen_core.experiment.process import prepare_process
+from audiozen_core.experiment.resume import restore_for_evaluation
+from audiozen_core.experiment.start import Start, Starts
+from audiozen_core.inference.enhancer import Enhancer, ModelSource
+from audiozen_core.kinds import kind_of
+from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.paths import load as load_entry
+from audiozen_core.registry.paths import resolve
+from audiozen_core.registry.scope import ImportScope
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.state import kept_generators
+
+CONFIG = "config.toml"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+
+# The sections that only a run needs.
+_OF_RUNS = ("loss_function", "optimizer", "lr_scheduler", "dataset", "distributed", "launcher")
+_TRAINING_DATA = ("dataset", "train_dataset")
+_OF_META = ("id", "requires")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A trained network that has been found.
+
+    Attributes:
+        name: what the user named.
+        folder: the folder of the run, or the exported one.
+        path: the folder of the checkpoint, or the file of weights.
+        config: the configuration, without what only a run needs.
+        import_from: where the modules are that belong to no package.
+        data: the sections of the training data, if they are known.
+    """
+
+    name: str
+    folder: Path
+    path: Path
+    config: Document
+    import_from: tuple[str, ...]
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether it is an exported folder."""
+        return self.path == self.folder / WEIGHTS
+
+
+def load(
+    source: str | Path, checkpoint: str | None = None, *, weights: str | None = None, device: str = "auto"
+) -> Enhancer:
+    """Loads a trained network for use.
+
+    The folder of a run is enough, wherever it is now: it needs no TOML file beside it, no data, and nothing that only a
+    training needs. The caller's random generators stay as they are. Networks run in float32, also those that were
+    trained in mixed precision.
+
+    Args:
+        source: the folder of a run, such as `exp/baseline`; the folder of a checkpoint; an exported folder; or the name
+            of a network that an installed plugin publishes, such as `acme-denoiser`.
+        checkpoint: of a run: `best`, `latest`, the name of a checkpoint, or a path with a separator; by default the
+            best, or the latest if none is marked as the best.
+        weights: which weights of a checkpoint: `raw`, or what a hook offers, such as `ema`; by default those that the
+            run's evaluations use.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises:
+        RunError: the source is none of these, or can't be used to enhance signals.
+        ConfigError: its configuration does not fit what is installed.
+        BuildError: the network can't be built, or the device does not exist.
+        CheckpointError: the weights can't be read, or do not fit the network.
+
+    Example:
+        >>> model = load("exp/baseline")  # doctest: +SKIP
+        >>> enhanced = model.enhance(noisy, sr=16000)  # doctest: +SKIP
+    """
+    found = find(source, checkpoint)
+    if found.is_exported and (checkpoint or weights):
+        raise RunError(
+            f"`{found.name}` is an exported network, which has only one set of weights",
+            remedy="leave out the checkpoint and the weights",
+        )
+    return build_enhancer(found, weights=weights, device=device)
+
+
+def find(source: str | Path, checkpoint: str | None = None) -> Found:
+    """Finds a trained network; see `load`."""
+    path = Path(source).expanduser()
+    if (path / "checkpoints").is_dir():
+        store = CheckpointStore(path / "checkpoints")
+        return _of_run(source, path, locate_checkpoint(store, checkpoint or ("best" if store.has_best else "latest")))
+    if path.is_file() and path.name == WEIGHTS:
+        path = path.parent
+    if (path / MANIFEST).is_file():
+        real = path.resolve()
+        run = real.parent.parent if real.parent.name == "checkpoints" else real.parent
+        return _of_run(source, run, CheckpointStore(real.parent).locate(real))
+    if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
+        return _exported(str(source), path.resolve())
+    if not path.exists() and os.sep not in str(source) and path.suffix not in (".toml", ".safetensors"):
+        return _published(str(source))
+    raise _not_found(str(source), path)
+
+
+def _of_run(source: str | Path, folder: Path, path: Path) -> Found:
+    folder = folder.resolve()
+    config, import_from = config_of(path, folder)
+    modules = tuple(import_from.get("meta.import_from", ())) or (str(folder),)
+    training = {name: table for name, table in compose(config, ()).values.items() if name in _TRAINING_DATA}
+    return Found(str(source), folder, path, _for_use(config, modules), modules, training)
+
+
+def _exported(name: str, folder: Path) -> Found:
+    return Found(
+        name, folder, folder / WEIGHTS, _for_use(Document.read(folder / CONFIG), (str(folder),)), (str(folder),)
+    )
+
+
+def _published(name: str) -> Found:
+    index = installed_index()
+    if not index.names("pretrained"):
+        raise _not_found(name, Path(name))
+    entry = index.find(name, "pretrained")
+    folder = Path(cast(Callable[[], str | Path], load_entry(entry, path=name).target)())
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise RunError(
+            f"the network `{name}` of {entry.origin} is incomplete: {folder} lacks {CONFIG} or {WEIGHTS}",
+            remedy="publish a folder that `audiozen export` has written, with all its files in the wheel",
+            notes=(entry.note,),
+        )
+    return _exported(name, folder.resolve())
+
+
+def _not_found(source: str, path: Path) -> RunError:
+    names = installed_index().names("pretrained")
+    notes = (f"installed networks: {listed(names)}",) if names else ()
+    if path.suffix == ".toml":
+        return RunError(
+            f"`{source}` is the file of an experiment, not a trained network",
+            remedy="name the folder of its run, such as `exp/baseline`; `audiozen.load_experiment` loads the file",
+        )
+    if not path.exists():
+        return RunError(
+            f"`{source}` does not exist, and no installed plugin publishes a network of this name",
+            remedy="name the folder of a run, of a checkpoint or of an exported network; relative paths are resolved "
+            f"from `{Path.cwd()}`",
+            notes=notes,
+        )
+    return RunError(
+        f"`{source}` is not a trained network: it has neither a folder `checkpoints`, nor {MANIFEST}, nor {CONFIG} and "
+        f"{WEIGHTS}",
+        remedy="name the folder of a run that has saved a checkpoint, such as `exp/baseline`",
+        notes=notes,
+    )
+
+
+def _for_use(config: Document, import_from: Sequence[str]) -> Document:
+    """Returns a configuration without what only a run needs."""
+    values = compose(config, ()).values
+    kept: dict[str, Any] = {"meta": {"save_dir": "exp", **_part(values.get("meta"), _OF_META)}}
+    for section, table in values.items():
+        kind = kind_of(section)
+        if section == "meta" or (kind and kind.name in _OF_RUNS):
+            continue
+        kept[section] = _part(table, ("path", "args")) if kind and kind.name == "model" else table
+    args, unused = _part(kept.get("trainer"), ("args",)).get("args"), _only_for_runs(kept.get("trainer"), import_from)
+    if isinstance(args, dict):
+        kept["trainer"] = kept["trainer"] | {"args": {key: args[key] for key in args if key not in unused}}
+    return Document.parse(emit(kept), config.file)
+
+
+def _only_for_runs(trainer: Any, import_from: Sequence[str]) -> set[str]:
+    """Returns the arguments of a trainer that only trainings and evaluations need, such as metrics."""
+    base = signature_of(BaseTrainer)
+    names = {parameter.name for parameter in base.parameters} if base else set()
+    path = _part(trainer, ("path",)).get("path")
+    # What is wrong with the trainer is reported when the configuration is checked.
+    with ImportScope(import_from), contextlib.suppress(AudioZenError):
+        target = resolve(str(path), section="trainer").target
+        for one in getattr(target, "__mro__", ()):
+            names.update(vars(one).get("only_for_runs", ()))
+    return names
+
+
+def _part(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: table[key] for key in keys if key in table} if isinstance(table, Mapping) else {}
+
+
+def build_enhancer(found: Found, *, weights: str | None = None, device: str = "auto") -> Enhancer:
+    """Builds the network that `find` has found, and loads its weights; see `load`."""
+    place = {
+        "meta.save_dir": str(found.folder.parent),
+        "meta.id": found.folder.name,
+        "meta.device": device,
+        "meta.import_from": list(found.import_from),
+    }
+    checked = _without_monitors(check_config(load_config(found.config, written(place), ())))
+    with _kept_settings(), kept_generators(), checked.scope, name_owners(checked):
+        target = prepare_process(checked.config.meta)
+        lifecycle = build_lifecycle(checked)
+        components = build_components(checked, lifecycle, found.folder, target, trains=False)
+        components.only_enhances = True
+        trainer: BaseTrainer = build_component(checked.component(checked.config.trainer), {"components": components})
+        trainer = lifecycle.wrap_component("trainer", trainer)
+        check_trainer(checked.config.trainer, trainer)
+        Starts(CheckpointStore(found.path.parent), ()).load_weights(trainer, Start(found.name, found.path))
+        lifecycle.on_setup(trainer=trainer)
+        trainer.state.close()
+        restore_for_evaluation(trainer, found.path, None)
+        trainer.weights.choose(weights)
+        trainer.weights.use()
+    known = found.path.is_dir()
+    settings = emit({key: value for key, value in found.config.values.items() if key != "meta"})
+    source = ModelSource(
+        found.name,
+        found.path,
+        weights or "",
+        trainer.progress.epoch if known else None,
+        trainer.progress.step if known else None,
+        settings,
+        tuple(checked.scope.imported_files()),
+    )
+    return Enhancer(trainer, source)
+
+
+def _without_monitors(checked: CheckedConfig) -> CheckedConfig:
+    """Returns the configuration with those of its hooks only that may change what the networks compute."""
+    hooks = [
+        hook
+        for hook in checked.config.hooks
+        if hook.enabled and getattr(checked.component(hook).target, "affects_training", True)
+    ]
+    return dataclasses.replace(checked, config=dataclasses.replace(checked.config, hooks=hooks), default_hooks=())
+
+
+@contextmanager
+def _kept_settings() -> Iterator[None]:
+    """Restores the settings of torch that belong to the process, which is the caller's."""
+    deterministic, cudnn = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.deterministic = cudnn

@@ -1,0 +1,116 @@
+"""The record of enhanced files: what was done, with which network and which options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from audiozen_core.errors import RunError
+from audiozen_core.inference.inputs import Job
+from audiozen_core.storage.append import LineFile
+
+RECORD = "enhanced.jsonl"
+"""The file in the output folder, with a line for each result."""
+
+
+class Records:
+    """What has been enhanced into a folder.
+
+    Args:
+        folder: the output folder.
+        made_with: the network and the options, as JSON has them.
+    """
+
+    def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._made_with = dict(made_with)
+        self._lines: LineFile | None = None
+        self._records = _read(folder / RECORD)
+
+    def state(self, job: Job) -> str:
+        """Returns the state of a result: "" if it is still to be made, `done`, or why it is another one, in words."""
+        record = self._records.get(self._key(job))
+        if record is None:
+            # A network for several signals numbers them.
+            first = job.target.with_stem(f"{job.target.stem}_1")
+            return "there is no record of it" if job.target.exists() or first.exists() else ""
+        sizes = {name: _size(self.folder / name) for name in record["files"]}
+        if None in sizes.values():
+            return ""
+        if sizes != record["files"]:
+            return "it was changed afterwards"
+        if record["source"] != _source(job):
+            return "it was made from another input"
+        for key, value in self._made_with.items():
+            if record["made_with"].get(key) != value:
+                return f"it was made with another {key}"
+        return "done"
+
+    def add(self, job: Job, paths: Sequence[Path], facts: Mapping[str, Any]) -> None:
+        """Records a result.
+
+        Raises:
+            OSError: the record can't be written.
+        """
+        if self._lines is None:
+            self._lines = LineFile(self.folder / RECORD)
+        record = {
+            "result": self._key(job),
+            "files": {path.relative_to(self.folder).as_posix(): _size(path) for path in paths},
+            "source": _source(job),
+            "made_with": self._made_with,
+            **facts,
+        }
+        # Bytes of names that are not UTF-8 are escaped, and read back as they were.
+        if error := self._lines.write(json.dumps(record)):
+            raise error
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._lines is not None:
+            self._lines.close()
+
+    def _key(self, job: Job) -> str:
+        return job.target.relative_to(self.folder).as_posix()
+
+
+def check_results(states: Mapping[Path, str]) -> None:
+    """Raises an error if results exist that were not made in the same way, given the state of each result."""
+    others = {path: state for path, state in states.items() if state not in ("", "done")}
+    if others:
+        path, state = next(iter(others.items()))
+        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+        raise RunError(
+            f"`{path}` exists, but {state}{more}; nothing was changed",
+            remedy="name another output folder, or replace the files with `--overwrite`",
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Returns the newest record of each result. A line that was cut off belongs to a result that is made again."""
+    records: dict[str, Any] = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+                records[record["result"]] = record
+            except (ValueError, KeyError, TypeError):
+                continue
+    return records
+
+
+def _source(job: Job) -> dict[str, Any]:
+    try:
+        status = job.source.stat()
+    except OSError:
+        return {"path": str(job.source)}
+    return {"path": str(job.source), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

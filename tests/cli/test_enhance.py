@@ -1,0 +1,341 @@
+"""`audiozen enhance` and `audiozen export`: files, folders, formats, what is done, what is broken."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from audiozen_core.inference.inputs import list_jobs
+from audiozen_core.inference.load import load
+from audiozen_plugins.model import CRN
+
+SR = 16000
+ARGS = {"num_freqs": 65, "num_low": 8, "num_bands": 8, "hidden_size": 8}
+CONFIG = """\
+[meta]
+save_dir = "exp"
+[acoustics]
+n_fft = 128
+win_length = 128
+hop_length = 64
+[trainer]
+path = "enhancement"
+[model]
+path = "crn"
+args = {num_freqs = 65, num_low = 8, num_bands = 8, hidden_size = 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An exported network that has not been trained."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    (folder / "config.toml").write_text(CONFIG)
+    save_file(CRN(**ARGS).state_dict(), folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def noise(length=4000, channels=1, seed=0):
+    return 0.1 * np.random.default_rng(seed).standard_normal((length, channels)).astype("float32")
+
+
+def write(path, wave=None, sr=SR, **options):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, noise() if wave is None else wave, sr, **options)
+    return path
+
+
+def read(path):
+    return soundfile.read(path, dtype="float32", always_2d=True)[0]
+
+
+def enhanced(model, path, **options):
+    """Returns what the network makes of a file [time, channels], by the call from Python."""
+    wave, sr = soundfile.read(path, dtype="float32", always_2d=True)
+    return load(model, device="cpu").enhance(wave.T, sr, **options).T
+
+
+def records(folder):
+    return [json.loads(line) for line in (Path(folder) / "enhanced.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def command(audiozen):
+    """Returns a function that runs a command, whose exit code must be the given one."""
+
+    def run(*arguments, code=0):
+        outcome = audiozen(*arguments)
+        assert outcome.code == code, outcome
+        return outcome
+
+    return run
+
+
+@pytest.fixture
+def enhance(model, command):
+    return lambda *arguments, code=0: command("enhance", model, "--device", "cpu", *arguments, code=code)
+
+
+def test_folder_keeps_its_structure_and_each_file_its_form(enhance, model, place):
+    write("in/a.wav", noise(5000, 2), 44100, subtype="PCM_24")
+    write("in/sub/b.flac", noise(3000), 8000)
+    write("in/sub/deep/c.WAV", noise(3000), subtype="PCM_U8")
+    write("in/d.ogg", noise(3000), 48000)
+    outcome = enhance("in", "-o", "out")
+    assert "enhanced 4 files" in outcome.out
+    forms = {
+        path.relative_to("out").as_posix(): (soundfile.info(path).samplerate, soundfile.info(path).subtype)
+        for path in Path("out").rglob("*.*") if path.suffix != ".jsonl"
+    }  # fmt: skip
+    assert forms == {
+        "a.wav": (44100, "PCM_24"), "sub/b.flac": (8000, "PCM_16"), "sub/deep/c.wav": (16000, "PCM_16"),
+        "d.wav": (48000, "PCM_16"),
+    }  # fmt: skip
+    for source, target in (("in/a.wav", "out/a.wav"), ("in/sub/b.flac", "out/sub/b.flac"), ("in/d.ogg", "out/d.wav")):
+        np.testing.assert_allclose(read(target), enhanced(model, source), atol=1.01 / 2**16)
+    assert {record["result"] for record in records("out")} == forms.keys()
+
+
+def test_file_pattern_and_manifest_are_inputs(enhance, place):
+    for name in ("x/a.wav", "x/b.wav", "y/c.flac"):
+        write(name)
+    enhance("x/a.wav", "-o", "one.flac")
+    assert soundfile.info("one.flac").format == "FLAC"
+    enhance("x/*.wav", "-o", "two")
+    Path("list.txt").write_text("x/a.wav\ny/c.flac\n")
+    Path("list.csv").write_text("file,role\nx/b.wav,speech\n")
+    enhance("list.txt", "-o", "three", "--format", "FLAC")
+    enhance("list.csv", "-o", "four")
+    found = {path.as_posix() for folder in ("two", "three", "four") for path in Path(folder).rglob("*.*")}
+    assert {path for path in found if not path.endswith("jsonl")} == {
+        "two/a.wav", "two/b.wav", "three/x/a.flac", "three/y/c.flac", "four/b.wav",
+    }  # fmt: skip
+
+
+def test_two_files_with_one_stem_have_results_of_their_own(place):
+    for name in ("in/a.wav", "in/a.flac", "in/a.mp3", "in/sub/a.wav"):
+        write(name)
+    assert {job.source.name: job.target.as_posix() for job in list_jobs(["in/a.wav", "in/a.flac"], Path("out"))} == {
+        "a.wav": "out/a.wav", "a.flac": "out/a.flac",
+    }  # fmt: skip
+    targets = [job.target.as_posix() for job in list_jobs(["in"], Path("out"), "flac")]
+    assert targets == ["out/a.flac.flac", "out/a.mp3.flac", "out/a.wav.flac", "out/sub/a.flac"]
+    both = [job.target.as_posix() for job in list_jobs(["in/a.wav", "in/sub/a.wav"], Path("out"))]
+    assert sorted(both) == ["out/a.wav.wav", "out/a.wav~2.wav"]
+
+
+def test_output_folder_inside_of_the_input_folder_is_not_an_input(enhance, place):
+    write("in/a.wav")
+    enhance("in", "-o", "in/enhanced")
+    outcome = enhance("in", "-o", "in/enhanced")
+    assert outcome.out == "skipped 1 that had been done before\n"
+    assert sorted(path.name for path in Path("in").rglob("*.wav")) == ["a.wav", "a.wav"]
+
+
+def test_results_never_replace_inputs(enhance, place):
+    before = write("in/a.wav").read_bytes()
+    for arguments in (("in", "-o", "in"), ("in/a.wav", "-o", "in"), ("in/a.wav", "-o", "in/a.wav")):
+        assert "would replace the input" in enhance(*arguments, "--overwrite", code=2).err
+    assert Path("in/a.wav").read_bytes() == before
+
+
+def test_what_is_done_is_skipped_and_what_was_made_otherwise_is_told(enhance, model, command, place):
+    write("in/a.wav"), write("in/b.wav", noise(3000, seed=1))
+    enhance("in", "-o", "out")
+    stamps = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    outcome = enhance("in", "-o", "out")
+    assert outcome.out == "skipped 2 that had been done before\n"
+    assert {path: path.stat().st_mtime_ns for path in Path("out").iterdir()} == stamps
+
+    Path("out/b.wav").unlink()
+    outcome = enhance("in", "-o", "out")
+    assert "enhanced 1 file" in outcome.out
+    assert "skipped 1" in outcome.out
+
+    told = enhance("in", "-o", "out", "--attenuation-limit", "6", code=2).err
+    assert "`out/a.wav` exists, but it was made with another attenuation limit, and 1 more" in told
+    other = shutil.copytree(model, place / "other")
+    weights = CRN(**ARGS).state_dict()
+    save_file(weights, other / "model.safetensors")
+    assert "with another model" in command("enhance", str(other), "in", "-o", "out", code=2).err
+    write("in/a.wav", noise(5000))
+    assert "from another input" in enhance("in", "-o", "out", code=2).err
+    Path("out/b.wav").write_bytes(b"changed")
+    assert "and 1 more" in enhance("in", "-o", "out", code=2).err
+    Path("out/enhanced.jsonl").unlink()
+    assert "there is no record of it" in enhance("in", "-o", "out", code=2).err
+    assert "enhanced 2 files" in enhance("in", "-o", "out", "--overwrite").out
+    assert len(read("out/a.wav")) == 5000
+
+
+def test_same_weights_elsewhere_are_the_same_model(enhance, model, command, place):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    moved = shutil.copytree(model, place / "moved")
+    assert "skipped 1" in command("enhance", str(moved), "in", "-o", "out", code=0).out
+
+
+def test_broken_files_are_reported_and_the_others_are_enhanced(enhance, place):
+    write("in/good.wav")
+    write("in/one.wav", noise(1))
+    write("in/cut.flac", noise(200_000))
+    content = Path("in/cut.flac").read_bytes()
+    Path("in/cut.flac").write_bytes(content[: len(content) // 2])
+    Path("in/empty.wav").touch()
+    Path("in/text.wav").write_text("no audio")
+    write("in/none.wav", np.zeros((0, 1)))
+    wave = noise(200_000)
+    wave[150_000] = np.nan
+    write("in/nan.wav", wave, subtype="FLOAT")
+    write("in/odd.wav", noise(100), 44101)
+    outcome = enhance("in", "-o", "out", code=1)
+    assert "enhanced 2 files" in outcome.out
+    assert "failed: 6" in outcome.out
+    for name, what in (
+        ("cut.flac", "truncated"), ("empty.wav", "is empty"), ("text.wav", "can't be read"), ("none.wav", "no samples"),
+        ("nan.wav", "at 150000"), ("odd.wav", "44101 Hz can't be resampled"),
+    ):  # fmt: skip
+        (line,) = [line for line in outcome.err.splitlines() if f"/{name}: " in line]
+        assert what in line
+    assert sorted(path.name for path in Path("out").iterdir()) == ["enhanced.jsonl", "good.wav", "one.wav"]
+    assert soundfile.info("out/one.wav").frames == 1
+    assert "skipped 2" in enhance("in", "-o", "out", code=1).out
+
+
+def test_name_that_has_no_encoding(enhance, place):
+    name = os.fsdecode(b"caf\xe9.wav")
+    try:
+        write("in/x.wav").rename(Path("in") / name)
+    except OSError:
+        pytest.skip("the file system takes UTF-8 only")
+    enhance("in", "-o", "out")
+    assert Path("out", name).exists()
+    assert "skipped 1" in enhance("in", "-o", "out").out
+    Path("in", name).write_bytes(b"")
+    shutil.rmtree("out")
+    assert r"caf\xe9.wav" in enhance("in", "-o", "out", code=1).err
+
+
+def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypatch):
+    for name in "abc":
+        write(f"in/{name}.wav", noise(50_000))
+    real, left = os.write, [150_000]
+
+    def write_some(descriptor, data):
+        left[0] -= len(data)
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write_some)
+        told = enhance("in", "-o", "out", code=2).err
+    assert "the disk is full" in told
+    assert "skips what is done" in told
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.wav", "enhanced.jsonl"]
+    outcome = enhance("in", "-o", "out").out
+    assert "enhanced 2 files" in outcome
+    assert "skipped 1" in outcome
+
+
+def test_batches_give_what_single_files_give(enhance, place):
+    for index in range(5):
+        write(f"in/{index}.wav", noise(4000, seed=index), subtype="FLOAT")
+    write("in/longer.wav", noise(5000), subtype="FLOAT")
+    write("in/stereo.wav", noise(4000, 2), subtype="FLOAT")
+    write("in/stereo2.wav", noise(4000, 2, seed=9), subtype="FLOAT")
+    wrong = noise(4000, 2)
+    wrong[3] = np.inf
+    write("in/wrong.wav", wrong, subtype="FLOAT")
+    enhance("in", "-o", "single", code=1)
+    enhance("in", "-o", "batches", "--batch-size", 3, code=1)
+    enhance("in", "-o", "mixed", "--batch-size", 3, "--mix", code=1)
+    enhance("in", "-o", "mixed_single", "--mix", code=1)
+    for first, second, count in (("single", "batches", 8), ("mixed", "mixed_single", 8)):
+        names = sorted(path.name for path in Path(first).glob("*.wav"))
+        assert len(names) == count
+        for name in names:
+            np.testing.assert_allclose(read(f"{first}/{name}"), read(f"{second}/{name}"), atol=1e-6)
+    assert read("mixed/stereo.wav").shape == (4000, 1)
+
+
+def test_clipped_samples_are_told(enhance, model, place, monkeypatch):
+    from audiozen_core.inference.enhancer import Enhancer
+
+    real = Enhancer.enhance_stream
+    monkeypatch.setattr(Enhancer, "enhance_stream", lambda *args, **kwargs: (30 * one for one in real(*args, **kwargs)))
+    write("in/a.wav")
+    told = enhance("in", "-o", "out").err
+    assert "louder than full scale and were clipped" in told
+    assert "out/a.wav" in told
+
+
+def test_attenuation_limit_and_mix(enhance, model, place):
+    write("a.wav", noise(4000, 2), subtype="FLOAT")
+    enhance("a.wav", "-o", "b.wav", "--attenuation-limit", "6", "--mix")
+    np.testing.assert_allclose(read("b.wav"), enhanced(model, "a.wav", mix=True, attenuation_limit=6.0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("missing", "-o", "out"), "there is no file or folder `missing`"),
+        (("*.flac", "-o", "out"), r"no file matches `*.flac`"),
+        (("empty", "-o", "out"), "has no audio files"),
+        (("a.wav", "-o", "out", "--format", "mp4"), "the format `mp4` is not written"),
+        (("a.wav", "b.wav", "-o", "c.wav"), "is the name of one file, but there are 2 inputs"),
+        (("a.wav", "-o", "out", "--device", "gpu"), "gpu"),
+        (("a.wav", "-o", "out", "--weights", "ema"), "only one set of weights"),
+        (("list.csv", "-o", "out"), "has no column `file`"),
+        (("a.wav",), "Missing option '-o'"),
+    ],
+)
+def test_mistakes_in_the_command_are_told_before_anything_is_written(enhance, place, arguments, what):
+    write("a.wav"), write("b.wav")
+    Path("empty").mkdir()
+    Path("list.csv").write_text("path\na.wav\n")
+    assert what in enhance(*arguments, code=2).err
+    assert not Path("out").exists()
+
+
+def test_signal_is_enhanced_in_bounded_memory(model, tmp_path):
+    """The command never has more than a few pieces of a long file: half a minute at a time."""
+    read_ahead, read, done = 0, 0, 0
+
+    def blocks():
+        nonlocal read
+        for _ in range(30):
+            read += 10 * SR
+            yield torch.zeros(1, 10 * SR)
+
+    for piece in load(model, device="cpu").enhance_stream(blocks(), SR):
+        read_ahead = max(read_ahead, read - done)
+        done += piece.shape[-1]
+    assert done == read == 300 * SR
+    assert read_ahead <= 40 * SR
+
+
+def test_export_and_enhance(command, project):
+    """The way of a user: train, export, enhance, without the run."""
+    command("run", "tiny.toml", code=0)
+    outcome = command("export", "exp/tiny", "-o", "denoiser", code=0)
+    assert "complete its README.md" in outcome.out
+    shutil.rmtree("exp")
+    Path("tiny.toml").unlink()
+    command("enhance", "denoiser", "data/noisy", "-o", "out", code=0)
+    assert len(list(Path("out").glob("*.wav"))) == len(list(Path("data/noisy").glob("*.wav")))

@@ -1,0 +1,76 @@
+"""Resampling: no delay, exact lengths, and no aliases. The expected values are sines at the new rate."""
+
+import math
+
+import pytest
+import torch
+
+from audiozen_core.audio.resampling import resampled, resampled_length
+from audiozen_core.errors import DataError
+
+RATES = [(44100, 16000), (16000, 44100), (48000, 16000), (16000, 48000), (22050, 16000), (8000, 16000), (11025, 8000)]
+
+
+def sine(frequency, rate, length):
+    return torch.sin(2 * math.pi * frequency * torch.arange(length, dtype=torch.float64) / rate).float()
+
+
+def resample(wave, source, target, block=None):
+    return torch.cat(list(resampled(wave.split(block or wave.shape[-1], dim=-1), source, target)), dim=-1)
+
+
+def level(wave):
+    return (10 * torch.log10(wave.square().mean() + 1e-20)).item()
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_sine_is_the_same_sine_at_the_new_rate(source, target):
+    for frequency in (100, 1000, 0.4 * min(source, target)):
+        found = resample(sine(frequency, source, source), source, target)
+        assert len(found) == target
+        middle = slice(target // 4, 3 * target // 4)
+        error = (found - sine(frequency, target, target))[middle]
+        assert level(error) < -95, frequency
+
+
+@pytest.mark.parametrize(("source", "target"), [rates for rates in RATES if rates[0] > rates[1]])
+def test_frequencies_that_the_new_rate_lacks_are_removed(source, target):
+    found = resample(sine(0.52 * target, source, source), source, target)
+    assert level(found[target // 4 : 3 * target // 4]) < -100
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_result_does_not_depend_on_the_blocks(source, target):
+    wave = torch.randn(2, 25 * source // 100 * 100 + 17, generator=torch.Generator().manual_seed(0))
+    whole = resample(wave, source, target)
+    assert whole.shape[-1] == resampled_length(wave.shape[-1], source, target)
+    assert (resample(wave, source, target, block=99_991) - whole).abs().max() < 1e-6
+    one = torch.nn.functional.pad(wave[:, :1000], (0, 0))
+    assert (resample(one, source, target, block=1) - resample(one, source, target)).abs().max() < 1e-6
+
+
+def test_windows_of_a_stream_give_what_one_call_gives(monkeypatch):
+    """A signal of 25 s has three windows. In one window of all samples nothing is joined."""
+    from audiozen_core.audio import resampling
+
+    wave = torch.randn(1, 25 * 44100, generator=torch.Generator().manual_seed(0))
+    joined = resample(wave, 44100, 16000)
+    monkeypatch.setattr(resampling, "_SECONDS", 100)
+    assert (resample(wave, 44100, 16000) - joined).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 440, 441, 442])
+def test_there_and_back_has_no_fewer_samples_than_before(length):
+    there = resample(torch.ones(length), 44100, 16000)
+    assert len(there) == math.ceil(length * 160 / 441)
+    assert len(resample(there, 16000, 44100)) >= length
+
+
+def test_equal_rates_change_nothing():
+    wave = torch.randn(1000)
+    assert torch.equal(resample(wave, 16000, 16000), wave)
+
+
+def test_rates_without_a_common_divisor_are_an_error():
+    with pytest.raises(DataError, match="44101 Hz can't be resampled to 16000 Hz"):
+        resample(torch.zeros(100), 44101, 16000)
