@@ -129,6 +129,7 @@ def _not_found(text: str) -> RunError:
             path = Path(part.strip()).expanduser()
             break
     siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings += [name.rpartition("_seed_")[0] for name in siblings if "_seed_" in name]
     note = did_you_mean(nearest(path.name, siblings))
     return RunError(
         f"`{path}` does not exist{f': {note}' if note else ''}",
