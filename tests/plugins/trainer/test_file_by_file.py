@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import weakref
 
 import pytest
 import soundfile
@@ -14,7 +15,7 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.collate import collate_read, pad_collate
 from audiozen_plugins.metric import SiSdr
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
@@ -478,3 +479,28 @@ def test_score_whose_needs_the_validation_set_lacks_is_an_error_before_the_train
     with pytest.raises(DataError, match="has no pair that can be rated") as caught:
         make(tmp_path, Norm(), score=Told("text")).validate([loader()])
     assert "f0 (text is missing)" in caught.value.notes[0]
+
+
+@pytest.mark.parametrize("mode", ["test", "validate", "predict"])
+def test_no_file_is_kept_while_the_next_one_is_read(tmp_path, mode):
+    class Watched(Files):
+        """Counts the earlier waves that are in memory when a file is read."""
+
+        def __init__(self):
+            super().__init__()
+            self.read, self.alive = [], []
+
+        def __getitem__(self, index):
+            self.alive.append(sum(wave() is not None for wave in self.read))
+            sample = super().__getitem__(index)
+            self.read += [weakref.ref(sample[kind].untyped_storage()) for kind in ("noisy", "clean")]
+            return sample
+
+        collate_fn = staticmethod(collate_read)
+
+    files = Watched()
+    getattr(make(tmp_path, Norm()), mode)([BatchLoader(files)])
+    assert files.alive == [0, 0, 0]
+    kept = Watched()
+    assert len([kept[index] for index in range(3)]) == 3
+    assert kept.alive == [0, 2, 4]
