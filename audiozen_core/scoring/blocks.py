@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ _BLOCK = 1 << 18
 
 def blocks(signal: Tensor) -> tuple[Tensor, ...]:
     """Cuts a signal [..., time] into parts of some seconds, which are not copied."""
-    return signal.split(_BLOCK, dim=-1)
+    return torch.split(signal, _BLOCK, dim=-1)
 
 
 def all_finite(signal: Tensor) -> bool:
@@ -21,4 +23,4 @@ def all_finite(signal: Tensor) -> bool:
 def constant(signal: Tensor) -> Tensor:
     """Returns which of the signals [..., time] have one value in all samples: bool [...]."""
     first = signal[..., :1]
-    return torch.stack([(part == first).all(-1) for part in blocks(signal)]).all(0)
+    return functools.reduce(torch.logical_and, ((part == first).all(-1) for part in blocks(signal)))

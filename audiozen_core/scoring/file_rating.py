@@ -83,7 +83,7 @@ class FileRating:
             metric.rate(facts.sr, resample=self.options.resample) if signals else None for metric in self.metrics
         )
         digests = {
-            kind: hashlib.blake2b(signal.contiguous().numpy(), digest_size=16).hexdigest()
+            kind: hashlib.blake2b(signal.contiguous().numpy().data, digest_size=16).hexdigest()
             for kind, signal in signals.items()
         }
         keys = []

@@ -138,7 +138,7 @@ class Rater:
         for one in (signal, *given.values()) if keep else ():
             if isinstance(one, Tensor):
                 key.update(f"{one.dtype} {list(one.shape)}".encode())
-                key.update(one.flatten().numpy())
+                key.update(one.flatten().numpy().data)
             else:
                 key.update(repr(one).encode())
         if keep and key.digest() in self._kept:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -59,13 +60,13 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
 
 def _mean(signal: Tensor) -> Tensor:
     """Returns the mean of signals [..., time]."""
-    return torch.stack([part.double().sum(-1) for part in blocks(signal)]).sum(0) / signal.shape[-1]
+    return _total(part.double().sum(-1) for part in blocks(signal)) / signal.shape[-1]
 
 
 def _dot(first: Tensor, second: Tensor, *means: Tensor) -> Tensor:
     """Returns the inner product of signals [..., time], after subtraction of a mean [...] from each."""
     pairs = zip(blocks(first), blocks(second), strict=True)
-    return torch.stack([torch.mul(*_centred(pair, means)).sum(-1) for pair in pairs]).sum(0)
+    return _total(torch.mul(*_centred(pair, means)).sum(-1) for pair in pairs)
 
 
 def _distance(estimate: Tensor, reference: Tensor, means: Sequence[Tensor], scale: Tensor) -> Tensor:
@@ -75,6 +76,11 @@ def _distance(estimate: Tensor, reference: Tensor, means: Sequence[Tensor], scal
         of_estimate, of_reference = _centred(pair, means)
         total = total + (of_estimate - scale.unsqueeze(-1) * of_reference).square().sum(-1)
     return total
+
+
+def _total(terms: Iterable[Tensor]) -> Tensor:
+    # A list of the terms would lie between the freed blocks in memory, which could then not be used again.
+    return functools.reduce(torch.add, terms)
 
 
 def _centred(pair: tuple[Tensor, Tensor], means: Sequence[Tensor]) -> list[Tensor]:
