@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 
 
 def blocks(signal: Tensor) -> tuple[Tensor, ...]:
