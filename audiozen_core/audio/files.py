@@ -152,7 +152,7 @@ class AudioFile:
         for start in range(0, self.info.frames, num_frames):
             wanted = min(num_frames, self.info.frames - start)
             try:
-                samples = self._decoder.read(wanted, dtype="float32", always_2d=True)
+                samples = self._next(wanted)
             except soundfile.LibsndfileError as error:
                 raise undecodable(self.path, str(error), self._format) from error
             if len(samples) < wanted:
@@ -179,7 +179,7 @@ class AudioFile:
             if not self._is_new:
                 self._renew()
             self._decoder.seek(start)
-            samples = self._decoder.read(end - start, dtype="float32", always_2d=True)
+            samples = self._next(end - start)
             # The check when a FLAC file is opened looks at parts of it only, so that reading a segment stays cheap.
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
@@ -190,8 +190,15 @@ class AudioFile:
         if not self._is_new:
             self._renew()
         self._is_new = False
-        samples = self._decoder.read(end, dtype="float32", always_2d=True)
+        samples = self._next(end)
         return samples[start:].copy() if start else samples  # a view would keep all that comes before in memory
+
+    def _next(self, count: int) -> np.ndarray:
+        """Decodes the next samples [time, channels], float32: so many, or up to the end."""
+        # Memory of torch has the alignment that a batch needs, so that a long file need not be copied.
+        memory = torch.empty(count, self._decoder.channels).numpy()
+        samples: np.ndarray = self._decoder.read(count, always_2d=True, out=memory)
+        return samples
 
     def _renew(self) -> None:
         """Replaces the decoder by one that has not read anything."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
 
-from audiozen_core.audio.chunks import windows
+from audiozen_core.audio.chunks import joined, windows
 from audiozen_core.errors import DataError
 from audiozen_core.registry import torchaudio_loader
 
@@ -41,16 +41,28 @@ def resampled(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Te
     if source == target:
         yield from blocks
         return
-    resample = _resampler(source, target)
+    run = _resampler(source, target)
     divisor = math.gcd(source, target)
     old, new = source // divisor, target // divisor
     # Beyond this many samples, multiples of `old`, the filter sees nothing.
     context = (_width(old, new) // old + 1) * old
     body = max(1, _SECONDS * divisor) * old
     for window in windows(blocks, context + body + context, body):
-        output = resample(window.samples)
+        output = run(window.samples)
         begin = 0 if window.is_first else context // old * new
         yield output[..., begin:] if window.is_last else output[..., begin : (context + body) // old * new]
+
+
+def resample(wave: Tensor, source: int, target: int) -> Tensor:
+    """Changes the sample rate of a signal [..., time], as `resampled` does; the same object if both rates are equal.
+
+    Raises:
+        DataError: the two rates have no large common divisor.
+    """
+    if source == target:
+        return wave
+    pieces = resampled([wave.float()], source, target)
+    return joined(pieces, resampled_length(wave.shape[-1], source, target))
 
 
 def resampled_length(length: int, source: int, target: int) -> int:
@@ -85,5 +97,5 @@ def _resampler(source: int, target: int) -> Callable[[Tensor], Tensor]:
     from torchaudio.transforms import Resample
 
     # The object computes its filter once, in float64. The function `resample` does so at each call, in float32.
-    resample = Resample(source, target, "sinc_interp_kaiser", _ZERO_CROSSINGS, _ROLLOFF, _BETA)
-    return lambda wave: resample.to(wave.device)(wave)
+    module = Resample(source, target, "sinc_interp_kaiser", _ZERO_CROSSINGS, _ROLLOFF, _BETA)
+    return lambda wave: module.to(wave.device)(wave)

@@ -17,6 +17,9 @@ from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import INCOMPLETE, make_folder, replacing
 
+SUBTYPES = {"pcm_16": "PCM_16", "float": "FLOAT"}
+"""How libsndfile calls the encodings of `write_audio`."""
+
 # The bits of the encodings whose samples are whole numbers. libsndfile would multiply by 2 ** (bits - 1) - 1, but it
 # divides by 2 ** (bits - 1) when it reads, so a file would not have the samples that were written.
 _BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
@@ -178,8 +181,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
         raise DataError(f"the wave for `{path}` has the shape {list(wave.shape)}", remedy="give it as [time]")
     if path.suffix.lower() != ".wav":
         raise DataError(f"`{path}` must end in `.wav`", remedy=f"name it `{path.with_suffix('.wav').name}`")
-    subtype = "PCM_16" if encoding == "pcm_16" else "FLOAT"
-    with write_pieces(path, sr, subtype=subtype, frames=len(wave)) as writer:
+    with write_pieces(path, sr, subtype=SUBTYPES[encoding], frames=len(wave)) as writer:
         writer.write(wave)
     return writer.clipped
 

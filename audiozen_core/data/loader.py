@@ -268,10 +268,12 @@ class BatchLoader:
         if not self._loader.num_workers:
             batches = _with_own_generators(batches, keep=self._batches is None)
         # A stream makes the earlier batches again, because only the stream knows where they end.
-        before = number = 0 if self._batches is None else start
+        number = 0 if self._batches is None else start
         usable = start > 0
         first: UnreadableSample | None = None
-        for number, item in enumerate(batches, start=before + 1):
+        # Neither this loop nor its caller keeps a batch while the next one is read: either may hold an hour of audio.
+        for item in batches:
+            number += 1
             if number <= start:
                 continue
             batch = item
@@ -281,7 +283,9 @@ class BatchLoader:
             if isinstance(batch, CountedBatch):
                 self.samples, batch = batch
             usable = usable or batch is not None
+            del item
             yield batch
+            del batch
             if number == self._first_batches:
                 return
         # The first of several ranks has as many batches as any other one.
@@ -340,6 +344,7 @@ def _with_own_generators(batches: Iterator[Any], *, keep: bool) -> Iterator[Any]
             own = generator_states() if keep else None
             set_generator_states(training)
         yield batch
+        del batch  # the next one is read without it
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

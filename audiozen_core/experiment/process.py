@@ -22,7 +22,7 @@ def prepare_process(meta: Meta) -> torch.device:
     if meta.use_deterministic_algorithms:
         # cuBLAS is deterministic only with this setting. cuBLAS reads the setting when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(meta.use_deterministic_algorithms)
+    set_deterministic(meta.use_deterministic_algorithms)
     torch.backends.cudnn.deterministic = meta.use_deterministic_algorithms
     name = meta.device if meta.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
@@ -34,6 +34,13 @@ def prepare_process(meta: Meta) -> torch.device:
             remedy='set `device = "auto"` in [meta]',
         ) from error
     return device
+
+
+def set_deterministic(enabled: bool) -> None:
+    """Says whether torch uses deterministic algorithms only, and raises an error where it has none."""
+    # Torch loads its compiler to set this, also if nothing changes. That takes seconds and 70 MB.
+    if torch.get_deterministic_debug_mode() != (2 if enabled else 0):
+        torch.use_deterministic_algorithms(enabled)
 
 
 def seed_generators(seed: int) -> None:

@@ -29,7 +29,7 @@ from audiozen_core.experiment.build import build_component, build_components, bu
 from audiozen_core.experiment.load_run import config_of, locate_checkpoint
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer
-from audiozen_core.experiment.process import prepare_process
+from audiozen_core.experiment.process import prepare_process, set_deterministic
 from audiozen_core.experiment.resume import restore_for_evaluation
 from audiozen_core.experiment.start import Start, Starts
 from audiozen_core.inference.enhancer import Enhancer, ModelSource
@@ -271,5 +271,5 @@ def _kept_settings() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic)
+        set_deterministic(deterministic)
         torch.backends.cudnn.deterministic = cudnn

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
+from audiozen_core.audio.resampling import resample
 from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions, read_signals
 from audiozen_core.scoring.pairing import RATED, PairedFile
 from audiozen_core.scoring.rated_metrics import RatedMetric
 from audiozen_core.scoring.rating import Rater
-from audiozen_core.scoring.resampling import resample
 from audiozen_core.scoring.score_cache import Score
 
 Step = tuple[int, int | None]
@@ -83,7 +83,7 @@ class FileRating:
             metric.rate(facts.sr, resample=self.options.resample) if signals else None for metric in self.metrics
         )
         digests = {
-            kind: hashlib.blake2b(signal.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+            kind: hashlib.blake2b(signal.contiguous().numpy().data, digest_size=16).hexdigest()
             for kind, signal in signals.items()
         }
         keys = []

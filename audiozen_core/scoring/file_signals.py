@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from audiozen_core.audio.files import open_audio
+from audiozen_core.audio.resampling import resample
 from audiozen_core.scoring.misalignment import Misalignment, find_misalignment
 from audiozen_core.scoring.pairing import RATED, PairedFile
-from audiozen_core.scoring.resampling import resample
 
 REFERENCE = "clean"
 

@@ -36,6 +36,10 @@ class Metric(Protocol):
     reference-free: it gets None as the reference. It has a value also for a file without a clean signal, or with a
     silent one.
 
+    A metric may change the signals that it is given, because they are copies. The optional attribute `keeps_signals =
+    True` says that it never does. It then gets the signals themselves, which saves 230 MB for each signal of an hour at
+    16 kHz.
+
     The optional attributes `packages`, `weights`, `settings` and `computed_at` belong to the identity of a metric,
     which is recorded with its values; see `audiozen.metric.identity_of`.
 
@@ -79,3 +83,8 @@ def needs_of(metric: Metric) -> tuple[Need, ...]:
     """
     needs: tuple[Need, ...] = getattr(metric, "needs", ("clean",))
     return needs
+
+
+def keeps_signals(metric: Metric) -> bool:
+    """Returns whether a metric says that it never changes the signals that it is given."""
+    return bool(getattr(metric, "keeps_signals", False))

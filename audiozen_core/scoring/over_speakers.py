@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from audiozen_core.scoring.metric import Metric, needs_of
+from audiozen_core.scoring.metric import Metric, keeps_signals, needs_of
 
 
 class MeanOverSpeakers:
@@ -25,6 +25,7 @@ class MeanOverSpeakers:
         self.higher_is_better = metric.higher_is_better
         self.sample_rates = getattr(metric, "sample_rates", None)
         self.needs = needs_of(metric)
+        self.keeps_signals = keeps_signals(metric)
         if "network" in self.needs:
             self.watch = metric.watch  # type: ignore[attr-defined]
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.hooks.scalars import as_scalar, form_of
-from audiozen_core.scoring.metric import Metric, Need, needs_of
+from audiozen_core.scoring.blocks import all_finite, constant
+from audiozen_core.scoring.metric import Metric, Need, keeps_signals, needs_of
 from audiozen_core.scoring.si_sdr import si_sdr
 
 Given = Mapping[Need, Tensor | str | None]
@@ -136,7 +137,8 @@ class Rater:
         key = hashlib.blake2b(state.encode(), digest_size=16)
         for one in (signal, *given.values()) if keep else ():
             if isinstance(one, Tensor):
-                key.update(f"{one.dtype} {list(one.shape)}".encode() + one.contiguous().numpy().tobytes())
+                key.update(f"{one.dtype} {list(one.shape)}".encode())
+                key.update(one.flatten().numpy().data)
             else:
                 key.update(repr(one).encode())
         if keep and key.digest() in self._kept:
@@ -165,7 +167,7 @@ class Rater:
         waves = {names.get(need, need): wave for need in needs if isinstance(wave := given.get(need), Tensor)}
         # The loudspeaker may be silent: then nobody speaks at the other end.
         for kind, wave in waves.items():
-            if kind == "far_end" and not wave.isfinite().all():
+            if kind == "far_end" and not all_finite(wave):
                 return {kind: f"{kind} is not finite"}
             if kind not in (self.reference, "far_end") and (fault := faults_of({kind: wave})):
                 return fault
@@ -174,15 +176,15 @@ class Rater:
     def _value(self, metric: Metric, name: str, signal: Tensor, given: Given) -> float:
         which = f"metric: `{type(metric).__name__}`"
         # A metric may work in place, so each gets copies of its own.
-        copies: dict[str, Any] = {
-            need: one.clone() if isinstance(one := given[need], Tensor) else one
-            for need in needs_of(metric)
-            if need in given
+        passed: dict[str, Any] = {"estimate": signal} | {
+            need: given[need] for need in needs_of(metric) if need in given
         }
-        reference = copies.pop("clean", None)
+        if not keeps_signals(metric):
+            passed = {name: one.clone() if isinstance(one, Tensor) else one for name, one in passed.items()}
+        estimate, reference = passed.pop("estimate"), passed.pop("clean", None)
         call: Callable[..., float] = metric
         try:
-            value = call(signal.clone(), reference, sr=self.sr, **copies)
+            value = call(estimate, reference, sr=self.sr, **passed)
         except AudioZenError:
             raise
         except Exception as error:
@@ -192,7 +194,7 @@ class Rater:
             raise RunError.caused_by(
                 error,
                 f"the metric `{metric.name}` fails for `{name}`:",
-                notes=(f"given: {' and '.join((shapes, *copies))} at {self.sr} Hz", which),
+                notes=(f"given: {' and '.join((shapes, *passed))} at {self.sr} Hz", which),
                 remedy="remove the metric from [trainer.args], or correct it",
             ) from error
         number = as_scalar(value)
@@ -225,10 +227,10 @@ def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
         ({'noisy': 'noisy equals clean'}, {'clean': 'clean is silent'})
     """
     for name, one in pair.items():
-        if not one.isfinite().all():
+        if not all_finite(one):
             return {name: f"{name} is not finite"}
     for name, one in pair.items():
-        if bool((one == one[..., :1]).all(-1).any()):
+        if bool(constant(one).any()):
             return {name: f"{name} is silent"}
     if len(pair) == 1:
         return {}

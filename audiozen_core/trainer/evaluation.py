@@ -292,7 +292,10 @@ class Evaluation(Steps, Parts):
         with torch.no_grad(), whole:
             for dataloader_idx, loader in enumerate(loaders):
                 own: list[tuple[int, Any]] = []
-                for turn, item in enumerate(self.batches(loader, epoch=0)):
+                # `enumerate` would keep a batch until the next one has been read, and either may hold an hour of audio.
+                turn = -1
+                for item in self.batches(loader, epoch=0):
+                    turn += 1
                     if item is None:
                         continue
                     batch_idx = turn * self.ranks.size + self.ranks.rank
@@ -311,6 +314,7 @@ class Evaluation(Steps, Parts):
                         outputs=map_tensors(own[-1][1], Tensor.clone) if asked else None,
                         signals=shown,
                     )
+                    del item, batch, shown
                 outputs.append([output for _, output in own] if mode == "predict" else self._of_all_ranks(own, loader))
         if self.ranks.several:
             self.unreadable.share(self.ranks)

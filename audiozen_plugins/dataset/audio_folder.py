@@ -14,7 +14,7 @@ from audiozen_core.audio.files import audio_info, read_audio
 from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.collate import collate_read
 from audiozen_plugins.dataset.ids import ids_of_files
 from audiozen_plugins.dataset.remarks import Remarks
 
@@ -40,7 +40,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
             file can't be read or has another sample rate, and is not skipped; all files are skipped.
     """
 
-    collate_fn = staticmethod(pad_collate)
+    collate_fn = staticmethod(collate_read)
 
     def __init__(
         self, folder: str | Path | None = None, files: Sequence[str | Path] | None = None, sr: int = 16000

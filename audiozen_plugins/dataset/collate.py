@@ -14,6 +14,7 @@ from audiozen_core.data.description import describe
 from audiozen_core.errors import DataError
 
 _WAVES = ("noisy", "clean")
+_ALIGNMENT = 64  # of new tensors on the CPU, in bytes
 
 
 def pad_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -45,12 +46,25 @@ def pad_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         >>> batch["noisy"].tolist(), batch["length"].tolist()
         ([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], [3, 2])
     """
+    return _collated(samples, keep=True)
+
+
+def collate_read(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Makes a batch as `pad_collate` does, of samples that a data set has just read from files and does not keep.
+
+    The waves of a single sample become the batch themselves, without a copy, because they may be hours.
+    """
+    return _collated(samples, keep=False)
+
+
+def _collated(samples: Sequence[Mapping[str, Any]], *, keep: bool) -> dict[str, Any]:
+    """Makes a batch; `keep` says whether the samples must not become a part of it."""
     names = [_name(sample, position) for position, sample in enumerate(samples)]
     converted = [_convert(sample, name) for sample, name in zip(samples, names, strict=True)]
     first = converted[0]
     for sample, name in zip(converted, names, strict=True):
         _check(sample, name, first, names[0])
-    batch = {key: _join(key, [sample[key] for sample in converted], names) for key in first if key != "sr"}
+    batch = {key: _join(key, [sample[key] for sample in converted], names, keep=keep) for key in first if key != "sr"}
     waves = [key for key in dict.fromkeys((*_WAVES, *first)) if _is_padded(first.get(key))]
     for number, key in enumerate(waves):
         if number and key in _WAVES:  # `clean` is as long as `noisy`
@@ -151,7 +165,7 @@ def _is_padded(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim == 1
 
 
-def _join(key: str, values: list[Any], names: list[str]) -> Any:
+def _join(key: str, values: list[Any], names: list[str], *, keep: bool) -> Any:
     first = values[0]
     if not isinstance(first, Tensor | int | float):
         return values
@@ -163,6 +177,9 @@ def _join(key: str, values: list[Any], names: list[str]) -> Any:
                 remedy="return the same type, dtype and shape for each sample; only tensors with one axis are padded",
             )
     if isinstance(first, Tensor):
+        # The batch has the alignment of a new tensor in any case, because some kernels round differently with another.
+        if not keep and len(values) == 1 and first.is_contiguous() and first.data_ptr() % _ALIGNMENT == 0:
+            return first.unsqueeze(0)
         return pad_sequence(values, batch_first=True) if first.ndim == 1 else torch.stack(values)
     if any(isinstance(value, float) for value in values):
         return torch.tensor(values, dtype=torch.float32)

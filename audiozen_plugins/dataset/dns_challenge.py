@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from audiozen_core.audio.listing import list_audio, require_folder
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.collate import collate_read
 from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.pairs import AlignedFiles, ClipSeconds, clip_length
 from audiozen_plugins.dataset.remarks import Remarks
@@ -51,7 +51,7 @@ class DnsChallenge(Dataset[dict[str, Any]]):
             partners differ in length.
     """
 
-    collate_fn = staticmethod(pad_collate)
+    collate_fn = staticmethod(collate_read)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from audiozen_core.audio.listing import require_folder
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.collate import collate_read
 from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length, match_by_name
 from audiozen_plugins.dataset.remarks import Remarks
 from audiozen_plugins.dataset.speaker_mix import NumSpeakers
@@ -40,7 +40,7 @@ class MixtureFolders(Dataset[dict[str, Any]]):
             same name differ in length.
     """
 
-    collate_fn = staticmethod(pad_collate)
+    collate_fn = staticmethod(collate_read)
 
     def __init__(
         self,

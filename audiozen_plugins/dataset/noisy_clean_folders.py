@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.logging import get_logger
-from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.collate import collate_read
 from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length, match_by_name
 from audiozen_plugins.dataset.remarks import Remarks
 
@@ -37,7 +37,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
             be read or has another sample rate; the files of a pair differ in length.
     """
 
-    collate_fn = staticmethod(pad_collate)
+    collate_fn = staticmethod(collate_read)
 
     def __init__(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from audiozen_core.scoring.blocks import all_finite, constant
+
 
 def comparable(estimate: Tensor, reference: Tensor) -> bool:
     """Returns whether two signals [time] can be compared: neither is empty, constant, NaN or infinite.
@@ -18,4 +20,4 @@ def comparable(estimate: Tensor, reference: Tensor) -> bool:
 
 def rateable(signal: Tensor) -> bool:
     """Returns whether a signal [time] can be rated: it is not empty, constant, NaN or infinite."""
-    return bool(signal.numel() and signal.isfinite().all() and (signal != signal[0]).any())
+    return bool(signal.numel() and all_finite(signal) and not constant(signal))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from audiozen_core.audio.resampling import resample as resampled
 from audiozen_core.errors import DataError
-from audiozen_core.scoring.resampling import resample as resampled
 
 __all__ = ["check_rate", "resampled"]
 

@@ -16,6 +16,7 @@ class SiSdr:
 
     unit = "dB"
     higher_is_better = True
+    keeps_signals = True
 
     def __init__(self, zero_mean: bool = True) -> None:
         self.zero_mean = zero_mean

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.chunks import chunk_error
-from audiozen_core.audio.writing import write_audio
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
@@ -43,6 +43,7 @@ from audiozen_core.trainer.module_state import unwrapped
 from audiozen_plugins.trainer.long_files import LongFiles
 from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals
+from audiozen_plugins.trainer.result_audio import write_finite
 from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, unknown_set, unrated, validation_scores
 
 
@@ -271,7 +272,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
             rows.append(self._rate(self._test_rater(self.available(file)), file, signals))
             if self.save_enhanced:
                 for kind, signal in self.audio(signals).items():
-                    self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
+                    self._write(dataloader_idx, f"audio/{file['id'][0]}", len(signal), [{f"_{kind}": signal}])
         return rows
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
@@ -308,15 +309,26 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         """Writes the enhanced files."""
         for file in self.each_file(batch):
+            name = str(file["id"][0])
+            if self._write(dataloader_idx, name, file["noisy"].shape[-1], map(self.predicted, self._enhanced(file))):
+                self._files_written += 1
+            else:
+                self._not_finite.append(name)
+
+    def _enhanced(self, file: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
+        """Yields the signals of a file: piece by piece, if nothing needs them as a whole."""
+        # The order of several speakers is that of the targets, if they are known, over the whole file.
+        if self._is_whole(file) or self.target in file or self.hooks.asks("on_evaluation_step_end", "signals"):
             wave, _ = self.enhance_file(file)
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))
-            waves = self.predicted(signals)
-            written = [self._write(dataloader_idx, f"{file['id'][0]}{end}.wav", one) for end, one in waves.items()]
-            if all(written):
-                self._files_written += 1
-            else:
-                self._not_finite.append(file["id"][0])
+            yield signals
+            return
+        begin = 0
+        for piece in self.enhance_pieces(file, [file["noisy"]]):
+            end = begin + piece.shape[-1]
+            yield self.signals({**file, "noisy": file["noisy"][..., begin:end]}, piece)
+            begin = end
 
     def predict(self, loaders: Sequence[BatchLoader]) -> None:
         """Runs `predict_step` over all batches.
@@ -360,13 +372,10 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
         return f"{self.dataset_name(mode, dataloader_idx)}/" if count > 1 else ""
 
-    def _write(self, dataloader_idx: int, name: str, wave: Tensor) -> bool:
-        """Writes an audio file. Returns whether it could: no file can hold NaN or infinity."""
-        path = self.result_file(dataloader_idx, name)
-        # In parts, because `isfinite` needs twice the memory of the wave.
-        finite = all(bool(part.isfinite().all()) for part in torch.split(wave, 1 << 20))
-        if finite:
-            write_audio(path, wave, self.sr, encoding=self.encoding)
-        else:
-            self.log.warning(f"`{path.name}` is not written, because it has NaN or infinity")
-        return finite
+    def _write(self, dataloader_idx: int, name: str, frames: int, pieces: Iterable[Mapping[str, Tensor]]) -> bool:
+        """Writes the audio files whose names begin so; see `write_finite`."""
+
+        def path_of(end: str) -> Path:
+            return self.result_file(dataloader_idx, f"{name}{end}.wav")
+
+        return write_finite(pieces, path_of, sr=self.sr, encoding=self.encoding, frames=frames)

@@ -43,10 +43,14 @@ class LongFiles:
             for short files, too, so that the loss compares the same quantity for all files.
         """
         noisy = file["noisy"]
-        if not self.restarts and noisy.shape[-1] <= self._chunk:
+        if self._is_whole(file):
             # A part of a network that a trainer calls by itself may change its input, which is used later.
             return self.enhance_batch({**file, "noisy": noisy.clone()})
         return joined(self.enhance_pieces(file, [noisy]), noisy.shape[-1]), None
+
+    def _is_whole(self, file: Mapping[str, Any]) -> bool:
+        """Returns whether a file [1, time] is enhanced as a whole, and not in pieces."""
+        return not self.restarts and file["noisy"].shape[-1] <= self._chunk
 
     def enhance_blocks(self, blocks: Iterable[Tensor], names: Sequence[str]) -> Iterator[Tensor]:
         """Enhances signals of any length, in bounded memory. This is how a trained network is used outside of a run.

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from audiozen_core.audio.resampling import resample as resample_whole
 from audiozen_core.audio.resampling import resampled, resampled_length
 from audiozen_core.errors import DataError
 
@@ -66,8 +67,18 @@ def test_there_and_back_has_no_fewer_samples_than_before(length):
     assert len(resample(there, 16000, 44100)) >= length
 
 
+@pytest.mark.parametrize("shape", [(25 * 44100,), (2, 3, 1000)])
+def test_signal_in_memory_is_resampled_as_a_stream(shape):
+    wave = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    whole = resample_whole(wave, 44100, 16000)
+    assert torch.equal(whole, resample(wave, 44100, 16000))
+    assert whole.shape == (*shape[:-1], resampled_length(shape[-1], 44100, 16000))
+    assert resample_whole(wave.double(), 44100, 16000).dtype == torch.float32
+
+
 def test_equal_rates_change_nothing():
     wave = torch.randn(1000)
+    assert resample_whole(wave, 16000, 16000) is wave
     assert torch.equal(resample(wave, 16000, 16000), wave)
 
 

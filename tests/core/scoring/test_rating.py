@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from audiozen_core.errors import DataError, RunError
+from audiozen_core.scoring.metric import needs_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 from audiozen_core.scoring.rating import Rater, faults_of
 from audiozen_core.scoring.report import Report
-from audiozen_plugins.metric import Pesq, SiSdr, Stoi
+from audiozen_plugins.metric import Pesq, SiSdr, SiSdrImprovement, Stoi
 from tests.core.scoring.shown import shown
 
 SR = 16000
@@ -141,6 +142,31 @@ def test_metric_that_works_in_place_changes_neither_the_others_nor_the_signals()
     assert row.values["enhanced"]["si_sdr"] == SiSdr()(BETTER, CLEAN, sr=SR)
     assert row.values["noisy"]["si_sdr"] == SiSdr()(NOISY, CLEAN, sr=SR)
     assert all(torch.equal(*pair) for pair in ((noisy, NOISY), (enhanced, BETTER), (clean, CLEAN)))
+
+
+class Keeps(Greedy):
+    """Says that it keeps the signals, and does not."""
+
+    keeps_signals = True
+
+
+def test_metric_that_says_that_it_keeps_the_signals_gets_them_without_copies():
+    signals = {"noisy": NOISY.clone(), "enhanced": BETTER.clone(), "clean": CLEAN.clone()}
+    Rater([Keeps()], SR).rate("a", signals)
+    assert not torch.equal(signals["noisy"], NOISY)
+    speakers = {name: wave.repeat(2, 1) for name, wave in (("noisy", NOISY), ("enhanced", BETTER), ("clean", CLEAN))}
+    Rater([MeanOverSpeakers(Keeps())], SR).rate("a", speakers)
+    assert not torch.equal(speakers["noisy"][0], NOISY)
+
+
+@pytest.mark.parametrize("metric", [SiSdr(), SiSdr(zero_mean=False), SiSdrImprovement()])
+def test_our_metrics_that_say_so_keep_the_signals(metric):
+    assert metric.keeps_signals
+    given = {"estimate": BETTER + 0.5, "reference": CLEAN + 0.5, "noisy": NOISY + 0.5}
+    before = {name: wave.clone() for name, wave in given.items()}
+    noisy = {"noisy": given["noisy"]} if "noisy" in needs_of(metric) else {}
+    assert math.isfinite(metric(given["estimate"], given["reference"], sr=SR, **noisy))
+    assert all(torch.equal(given[name], before[name]) for name in given)
 
 
 class Counts(SiSdr):

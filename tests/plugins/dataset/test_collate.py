@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from audiozen_core.audio.writing import write_audio
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.audio_folder import AudioFolder
+from audiozen_plugins.dataset.collate import collate_read, pad_collate
 
 
 def sample(name, length, **more):
@@ -166,3 +168,19 @@ def test_a_length_that_contradicts_the_wave_is_refused():
     assert pad_collate([sample("a", 3) | {"length": 3}])["length"].tolist() == [3]
     with pytest.raises(DataError, match="a `length` of their own"):
         pad_collate([sample("a", 3) | {"length": 2}])
+
+
+def test_wave_of_a_single_sample_that_was_just_read_is_not_copied():
+    wave, long = torch.ones(64), torch.ones(65)
+    alone, kept = collate_read([{"noisy": wave}]), pad_collate([{"noisy": wave}])
+    assert alone["noisy"].tolist() == kept["noisy"].tolist() == [[1.0] * 64]
+    assert alone["noisy"].data_ptr() == wave.data_ptr()
+    assert kept["noisy"].data_ptr() != wave.data_ptr()
+    assert collate_read([{"noisy": long[1:]}])["noisy"].data_ptr() % 64 == 0  # kernels may round by the alignment
+    assert collate_read([{"noisy": wave}, {"noisy": long}])["noisy"].tolist() == [[1.0] * 64 + [0.0], [1.0] * 65]
+
+
+def test_files_are_read_into_memory_that_becomes_the_batch(tmp_path):
+    write_audio(tmp_path / "a.wav", torch.zeros(1000), 16000)
+    sample = AudioFolder(tmp_path)[0]
+    assert AudioFolder.collate_fn([sample])["noisy"].data_ptr() == sample["noisy"].data_ptr()
