@@ -178,7 +178,11 @@ def _together(
     stream = model.enhance_stream(
         [torch.cat(list(waves.values()))], info.sr, names=names, attenuation_limit=options.attenuation_limit
     )
-    enhanced = torch.split(joined(stream, info.frames), [len(wave) for wave in waves.values()])
+    try:
+        enhanced = torch.split(joined(stream, info.frames), [len(wave) for wave in waves.values()])
+    except AudioZenError as error:  # what concerns all of them, such as their sample rate
+        yield from ((job, error) for job in waves)
+        return
     for job, wave in zip(waves, enhanced, strict=True):
         on_seconds(info.seconds)
         try:

@@ -89,13 +89,14 @@ def check_results(states: Mapping[Path, str]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns the newest record of each result. A line that was cut off belongs to a result that is made again."""
+    """Returns the newest record of each result, without lines that can't be read."""
     records: dict[str, Any] = {}
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
-                records[record["result"]] = record
+                if all(isinstance(record[key], dict) for key in ("files", "source", "made_with")):
+                    records[record["result"]] = record
             except (ValueError, KeyError, TypeError):
                 continue
     return records

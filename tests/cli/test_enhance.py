@@ -119,12 +119,22 @@ def test_file_pattern_and_manifest_are_inputs(enhance, place):
     enhance("x/*.wav", "-o", "two")
     Path("list.txt").write_text("x/a.wav\ny/c.flac\n")
     Path("list.csv").write_text("file,role\nx/b.wav,speech\n")
+    Path("list.tsv").write_text("role\tfile\nspeech\t./x/../x/b.wav\nspeech\tx/b.wav\n")
     enhance("list.txt", "-o", "three", "--format", "FLAC")
     enhance("list.csv", "-o", "four")
-    found = {path.as_posix() for folder in ("two", "three", "four") for path in Path(folder).rglob("*.*")}
+    enhance("list.tsv", "-o", "five")
+    found = {path.as_posix() for folder in ("two", "three", "four", "five") for path in Path(folder).rglob("*.*")}
     assert {path for path in found if not path.endswith("jsonl")} == {
         "two/a.wav", "two/b.wav", "three/x/a.flac", "three/y/c.flac", "four/b.wav",
+        "five/b.wav",
     }  # fmt: skip
+
+
+def test_path_in_a_manifest_may_have_a_line_break(enhance, place):
+    write("two\nlines.wav")
+    Path("list.csv").write_text('\ufefffile,snr\n"two\nlines.wav",5\n', encoding="utf-8")
+    enhance("list.csv", "-o", "out")
+    assert Path("out/two\nlines.wav").is_file()
 
 
 def test_two_files_with_one_stem_have_results_of_their_own(place):
@@ -210,8 +220,9 @@ def test_broken_files_are_reported_and_the_others_are_enhanced(enhance, place):
         ("cut.flac", "truncated"), ("empty.wav", "is empty"), ("text.wav", "can't be read"), ("none.wav", "no samples"),
         ("nan.wav", "at 150000"), ("odd.wav", "44101 Hz can't be resampled"),
     ):  # fmt: skip
-        (line,) = [line for line in outcome.err.splitlines() if f"/{name}: " in line]
+        (line,) = [line for line in outcome.err.splitlines() if f"in/{name}" in line]
         assert what in line
+        assert line.count(f"{place}/in/{name}") == 1
     assert sorted(path.name for path in Path("out").iterdir()) == ["enhanced.jsonl", "good.wav", "one.wav"]
     assert soundfile.info("out/one.wav").frames == 1
     assert "skipped 2" in enhance("in", "-o", "out", code=1).out
@@ -274,6 +285,26 @@ def test_batches_give_what_single_files_give(enhance, place):
     assert read("mixed/stereo.wav").shape == (4000, 1)
 
 
+def test_error_of_a_batch_is_reported_for_each_of_its_files(enhance, place):
+    for name in ("a", "b"):
+        write(f"in/{name}.wav", noise(4000), 15999)
+    write("in/good.wav")
+    outcome = enhance("in", "-o", "out", "--batch-size", 2, code=1)
+    assert outcome.err.count("15999 Hz can't be resampled") == 2
+    assert Path("out/good.wav").is_file()
+
+
+def test_damaged_record_is_read_as_far_as_it_can_be(enhance, place):
+    write("in/a.wav"), write("in/b.wav")
+    enhance("in", "-o", "out")
+    record = Path("out/enhanced.jsonl")
+    first, second = record.read_bytes().splitlines()
+    record.write_bytes(b"\xff\x00\n" + first + b'\n{"result": "b.wav"}\n[1]\n' + second[:50])
+    assert "`out/b.wav` exists, but there is no record of it" in enhance("in", "-o", "out", code=2).err
+    Path("out/b.wav").unlink()
+    assert "skipped 1" in enhance("in", "-o", "out").out
+
+
 def test_clipped_samples_are_told(enhance, model, place, monkeypatch):
     from audiozen_core.inference.enhancer import Enhancer
 
@@ -301,16 +332,21 @@ def test_attenuation_limit_and_mix(enhance, model, place):
         (("a.wav", "b.wav", "-o", "c.wav"), "is the name of one file, but there are 2 inputs"),
         (("a.wav", "-o", "out", "--device", "gpu"), "gpu"),
         (("a.wav", "-o", "out", "--weights", "ema"), "only one set of weights"),
-        (("list.csv", "-o", "out"), "has no column `file`"),
+        (("list.csv", "-o", "out"), "has no column `file`; it has 'path;snr'"),
+        (("empty.csv", "-o", "out"), "has no column `file`; it has none"),
+        (("a.wav", "-o", "out.mp3"), "the format of `out.mp3` is not written"),
+        (("a.wav", "-o", "out.wav", "--format", "flac"), "`out.wav` and the format `flac` contradict each other"),
+        ((f"{'a' * 300}.wav", "-o", "out"), "there is no file or folder `aaa"),
         (("a.wav",), "Missing option '-o'"),
     ],
 )
 def test_mistakes_in_the_command_are_told_before_anything_is_written(enhance, place, arguments, what):
     write("a.wav"), write("b.wav")
     Path("empty").mkdir()
-    Path("list.csv").write_text("path\na.wav\n")
+    Path("list.csv").write_text("path;snr\na.wav;5\n")
+    Path("empty.csv").touch()
     assert what in enhance(*arguments, code=2).err
-    assert not Path("out").exists()
+    assert not list(Path().glob("out*"))
 
 
 def test_signal_is_enhanced_in_bounded_memory(model, tmp_path):
