@@ -14,7 +14,7 @@ from audiozen_core.results.records import FileScores
 from audiozen_core.results.result_folders import find_results
 from audiozen_core.results.scores import Scores
 from audiozen_core.scoring.chosen import MetricSpec
-from audiozen_core.scoring.conditions import conditions_of
+from audiozen_core.scoring.conditions import check_condition_names, conditions_of
 from audiozen_core.scoring.file_rating import WRONG_RATE, FileContent, FileRating, Step
 from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions
 from audiozen_core.scoring.pairing import PairedFile, pair_files
@@ -73,7 +73,7 @@ def evaluate(
 
     Raises:
         DataError: a folder or file is missing or can't be used, or files lack their partners.
-        RunError: a metric can't be used, or a condition has no value for any file.
+        RunError: a metric can't be used; or a condition has no value for any file, or the name of a metric.
     """
     pairing = pair_files(enhanced, {"clean": clean, "noisy": noisy, "far_end": far_end}, allow_missing=allow_missing)
     texts = None if text is None else read_id_table(text, text=True)
@@ -84,6 +84,7 @@ def evaluate(
     groups, of_conditions = conditions_of(by, ids, table)
     given = {*pairing.folders, *(["text"] if texts is not None else [])}
     chosen, left_out = choose_metrics(metrics, given)
+    check_condition_names(by, {of.metric.name for of in chosen})
     options = SignalOptions(align=align, resample=resample)
     rating = FileRating(files, [said.get(name) for name in ids], chosen, options)
     folder = None if cache is False else default_cache() if cache is None else Path(cache)
@@ -171,7 +172,7 @@ class _Run:
             score = self._scores.get((index, place)) or Score(math.nan, self._unreadable.get(index, ""))
             values[name] = score.value if math.isfinite(score.value) else math.nan
             if not math.isfinite(score.value):
-                reasons[name] = score.reason or (f"the value is {score.value}" if not math.isnan(score.value) else "")
+                reasons[name] = score.reason or f"the metric gives {score.value} for this file"
         return FileScores(self._rating.files[index].id, values, conditions, reasons)
 
     @property

@@ -196,7 +196,7 @@ def test_failing_dying_and_infinite_values_are_missing_and_listed(folders, score
     found = score(metrics=[Trouble(), "si_sdr"], num_workers=2)
     reasons = {file.id: file.reasons.get("trouble") for file in found.files}
     assert "I don't like it" in reasons["b"]
-    assert reasons["c"] == "the value is inf"
+    assert reasons["c"] == "the metric gives inf for this file"
     assert reasons["d"] == "the worker process died (signal SIGKILL)"
     assert (found.mean("trouble").mean, found.mean("trouble").count, found.mean("trouble").missing) == (1.0, 2, 3)
     assert found.mean("si_sdr").count == 5
