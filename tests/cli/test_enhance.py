@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,6 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.load import load
 from audiozen_plugins.model import CRN
 
@@ -130,25 +131,6 @@ def test_file_pattern_and_manifest_are_inputs(enhance, place):
     }  # fmt: skip
 
 
-def test_path_in_a_manifest_may_have_a_line_break(enhance, place):
-    write("two\nlines.wav")
-    Path("list.csv").write_text('\ufefffile,snr\n"two\nlines.wav",5\n', encoding="utf-8")
-    enhance("list.csv", "-o", "out")
-    assert Path("out/two\nlines.wav").is_file()
-
-
-def test_two_files_with_one_stem_have_results_of_their_own(place):
-    for name in ("in/a.wav", "in/a.flac", "in/a.mp3", "in/sub/a.wav"):
-        write(name)
-    assert {job.source.name: job.target.as_posix() for job in list_jobs(["in/a.wav", "in/a.flac"], Path("out"))} == {
-        "a.wav": "out/a.wav", "a.flac": "out/a.flac",
-    }  # fmt: skip
-    targets = [job.target.as_posix() for job in list_jobs(["in"], Path("out"), "flac")]
-    assert targets == ["out/a.flac.flac", "out/a.mp3.flac", "out/a.wav.flac", "out/sub/a.flac"]
-    both = [job.target.as_posix() for job in list_jobs(["in/a.wav", "in/sub/a.wav"], Path("out"))]
-    assert sorted(both) == ["out/a.wav.wav", "out/a.wav~2.wav"]
-
-
 def test_output_folder_inside_of_the_input_folder_is_not_an_input(enhance, place):
     write("in/a.wav")
     enhance("in", "-o", "in/enhanced")
@@ -262,6 +244,36 @@ def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypa
     outcome = enhance("in", "-o", "out").out
     assert "enhanced 2 files" in outcome
     assert "skipped 1" in outcome
+
+
+def test_recording_that_grew_while_it_was_enhanced_is_not_done(enhance, place, monkeypatch):
+    from audiozen_core.inference.enhancer import Enhancer
+
+    real = Enhancer.enhance_file
+
+    def meanwhile(self, source, *args, **kwargs):
+        written = real(self, source, *args, **kwargs)
+        write(source, noise(5000))
+        return written
+
+    write("a.wav")
+    with monkeypatch.context() as patch:
+        patch.setattr(Enhancer, "enhance_file", meanwhile)
+        enhance("a.wav", "-o", "out")
+    assert "made from another input" in enhance("a.wav", "-o", "out", code=2).err
+    enhance("a.wav", "-o", "out", "--overwrite")
+    assert soundfile.info("out/a.wav").frames == 5000
+
+
+def test_half_written_files_of_dead_processes_are_removed(enhance, place):
+    write("in/sub/a.wav")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    half, live = (Path(f"out/sub/.a.wav.{pid}-0123abcd.partial") for pid in (dead.pid, os.getpid()))
+    half.parent.mkdir(parents=True)
+    half.touch(), live.touch()
+    enhance("in", "-o", "out")
+    assert sorted(half.parent.iterdir()) == [live, Path("out/sub/a.wav")]
 
 
 def test_batches_give_what_single_files_give(enhance, place):
