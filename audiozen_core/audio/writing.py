@@ -19,7 +19,7 @@ from audiozen_core.storage.atomic import INCOMPLETE, make_folder, replacing
 
 # The bits of the encodings whose samples are whole numbers. libsndfile would multiply by 2 ** (bits - 1) - 1, but it
 # divides by 2 ** (bits - 1) when it reads, so a file would not have the samples that were written.
-_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
 # What the size field of a WAV file can say.
@@ -88,8 +88,9 @@ class AudioWriter:
         scaled = np.round(samples.astype(np.float64) * full)
         self.clipped += int((np.abs(scaled) > full).sum())
         whole = scaled.clip(-full, full - 1)
-        # A sample of 24 bits is the upper part of one of 32.
-        encoded: np.ndarray = whole.astype(np.int16) if bits == 16 else (whole * 2 ** (32 - bits)).astype(np.int32)
+        # libsndfile takes 16 or 32 bits. A sample of 8 or 24 bits is the upper part of one.
+        given = 16 if bits <= 16 else 32
+        encoded: np.ndarray = (whole * 2 ** (given - bits)).astype(f"int{given}")
         return encoded
 
     def close(self) -> None:
