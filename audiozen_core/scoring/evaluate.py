@@ -17,7 +17,7 @@ from audiozen_core.scoring.chosen import MetricSpec
 from audiozen_core.scoring.conditions import check_condition_names, conditions_of
 from audiozen_core.scoring.file_rating import WRONG_RATE, FileContent, FileRating, Step
 from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions
-from audiozen_core.scoring.pairing import PairedFile, pair_files
+from audiozen_core.scoring.pairing import RATED, PairedFile, pair_files
 from audiozen_core.scoring.progress import with_progress
 from audiozen_core.scoring.rated_metrics import RatedMetric, choose_metrics
 from audiozen_core.scoring.score_cache import Score, ScoreCache, default_cache
@@ -101,7 +101,7 @@ def evaluate(
         run.cache.close()
     facts = {ids[index]: of_file for index, of_file in run.facts.items()}
     return Scores(
-        tuple(chosen[place].info(run.rates[place]) for place in used),
+        tuple(chosen[place].info(run.rates[place], run.resampled[place]) for place in used),
         tuple(run.scores_of(index, used, groups[name]) for index, name in enumerate(ids)),
         tuple(by),
         {kind: str(path) for kind, path in pairing.folders.items()} | ({"text": str(text)} if text else {}),
@@ -118,6 +118,7 @@ class _Run:
         self.cache = cache
         self.facts: dict[int, SignalFacts] = {}
         self.rates: list[set[int]] = [set() for _ in rating.metrics]
+        self.resampled: list[set[int]] = [set() for _ in rating.metrics]
         self._rating = rating
         self._workers = workers
         self._progress = progress
@@ -139,6 +140,10 @@ class _Run:
                     self._scores[index, place] = Score(math.nan, content.facts.refusal or WRONG_RATE)
                 else:
                     self.rates[place].add(rate)
+                    used = (RATED, *self._rating.metrics[place].needs)
+                    self.resampled[place] |= {
+                        given for kind, given in content.facts.rates.items() if kind in used and given != rate
+                    }
                     self._keys[index, place] = key
         known = self.cache.find(filter(None, self._keys.values()))
         self._scores |= {step: known[key] for step, key in self._keys.items() if key in known}

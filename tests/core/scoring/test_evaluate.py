@@ -273,6 +273,7 @@ def test_mixed_rates_in_a_folder_are_told_and_each_pair_is_rated_at_its_own(fold
     assert by_id(found, "wants_16k") == {"a": 8000.0, "b": 16000.0, "c": 16000.0}
     assert found.metrics[1].described.endswith("8000 and 16000 Hz")
     assert found.metrics[1].identity["rates"] == [8000, 16000]
+    assert found.metrics[1].identity["resampled"] == []
 
 
 def test_metric_of_another_rate_is_left_out_refused_or_given_a_resampled_copy(folders, score):
@@ -281,7 +282,10 @@ def test_metric_of_another_rate_is_left_out_refused_or_given_a_resampled_copy(fo
             write(folder / f"{name}.wav", noise(len(folder.name)), 48_000)
     with pytest.raises(RunError, match="takes 8000 or 16000 Hz, and no file has this rate"):
         score(metrics=["si_sdr", Wants16k()])
-    assert by_id(score(metrics=[Wants16k()], resample=True), "wants_16k")["a"] == 16_000
+    resampled = score(metrics=["si_sdr", Wants16k()], resample=True)
+    assert by_id(resampled, "wants_16k")["a"] == 16_000
+    assert [metric.identity["resampled"] for metric in resampled.metrics] == [[], [48000]]
+    assert resampled.metrics[1].described.endswith("16000 Hz, files of 48000 Hz were resampled")
     default = score(metrics=None)
     assert "si_sdr" in [metric.name for metric in default.metrics]
     assert "dnsmos" in default.left_out
