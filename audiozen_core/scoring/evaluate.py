@@ -34,8 +34,8 @@ def evaluate(
     *,
     far_end: str | Path | None = None,
     text: str | Path | None = None,
-    metrics: Sequence[MetricSpec] | None = None,
-    by: Sequence[str] = (),
+    metrics: str | Sequence[MetricSpec] | None = None,
+    by: str | Sequence[str] = (),
     conditions: str | Path | None = None,
     num_workers: int | None = None,
     align: bool = False,
@@ -56,8 +56,9 @@ def evaluate(
         noisy: the folder of the noisy files, for metrics that need them, such as the improvement of the SI-SDR.
         far_end: the folder of the signals of the loudspeaker, for metrics of echo cancellation.
         text: a file with what is said: CSV or TSV with the columns `id` and `text`, or lines of an ID and the words.
-        metrics: the metrics, as names, tables or objects; None for all that are installed and need only what is given.
-        by: the names of the conditions whose means the table has, such as `snr`.
+        metrics: the metrics, as names, tables or objects, or one name; None for all that are installed and need only
+            what is given.
+        by: the names of the conditions whose means the table has, such as `snr`; or one name.
         conditions: a CSV, TSV or JSONL file with the conditions of each file.
         num_workers: the number of processes; None for one on each CPU, 0 for this process. The scores don't depend on
             it.
@@ -75,6 +76,8 @@ def evaluate(
         DataError: a folder or file is missing or can't be used, or files lack their partners.
         RunError: a metric can't be used; or a condition has no value for any file, or the name of a metric.
     """
+    by = [by] if isinstance(by, str) else by
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     pairing = pair_files(enhanced, {"clean": clean, "noisy": noisy, "far_end": far_end}, allow_missing=allow_missing)
     texts = None if text is None else read_id_table(text, text=True)
     said, findings = _texts_of(pairing.files, texts, allow_missing=allow_missing)

@@ -337,6 +337,8 @@ def test_conditions_of_a_file_group_the_means_and_come_back(score, tmp_path):
     }
     found.write(tmp_path / "out")
     assert read_scores(tmp_path / "out").table() == found.table()
+    one = score(metrics="si_sdr", by="snr", conditions=tmp_path / "conditions.csv")
+    assert one.conditions == ("snr",)
 
 
 def test_metrics_with_a_network_are_computed_one_after_another_for_all_files(score, tmp_path):
