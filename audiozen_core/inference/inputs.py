@@ -84,8 +84,9 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
             Job(source, output / target, relative.with_suffix("").as_posix())
             for (source, relative), target in zip(found.items(), targets, strict=True)
         ]
-    sources = set(found)
-    if clash := next((job for job in jobs if _absolute(job.target) in sources), None):
+    # Through links, too: that a link is replaced leaves the file that it points to.
+    sources = {place for source in found for place in (_place(source), os.path.realpath(source))}
+    if clash := next((job for job in jobs if _place(job.target) in sources), None):
         raise DataError(
             f"the result of `{clash.source}` would replace the input `{clash.target}`",
             remedy="name another output folder",
@@ -169,6 +170,11 @@ def _fold(path: Path) -> str:
 
 def _is_in(path: Path, folder: Path) -> bool:
     return _absolute(path).is_relative_to(_absolute(folder))
+
+
+def _place(path: Path) -> str:
+    """Returns the real folder of a file and its name."""
+    return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
 
 
 def _absolute(path: Path) -> Path:

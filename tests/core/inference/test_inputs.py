@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from audiozen_core.errors import DataError
 from audiozen_core.inference.inputs import list_jobs
 
 
@@ -23,6 +24,18 @@ def test_path_in_a_manifest_may_have_a_line_break(place):
     Path("list.csv").write_text('\ufefffile,snr\n"two\nlines.wav",5\n', encoding="utf-8")
     (job,) = list_jobs(["list.csv"], Path("out"))
     assert (job.source, job.target) == (place / "two\nlines.wav", Path("out/two\nlines.wav"))
+
+
+def test_results_never_replace_inputs_through_links(place):
+    write("in/a.wav")
+    Path("link").symlink_to("in")
+    Path("files").mkdir()
+    Path("files/a.wav").symlink_to("../in/a.wav")
+    for given, output in (("in", "link"), ("link", "in"), ("files", "in"), ("link/a.wav", "in/a.wav")):
+        with pytest.raises(DataError, match=r"would replace the input"):
+            list_jobs([given], Path(output))
+    # The link is replaced, not the file that it points to.
+    assert len(list_jobs(["in"], Path("files"))) == 1
 
 
 def test_two_files_with_one_stem_have_results_of_their_own(place):
