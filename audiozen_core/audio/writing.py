@@ -26,6 +26,9 @@ _BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 _MOST_BYTES = 2**32 - 2**16
 # libsndfile overflows its stack for long pieces of Ogg Vorbis.
 _PIECE = 1 << 16
+# Beyond these, libsndfile ends the process when it closes the file (1.2.2).
+_MOST_VORBIS_RATE = 200_000
+_MOST_VORBIS_CHANNELS = 255
 
 
 class AudioWriter:
@@ -45,15 +48,20 @@ class AudioWriter:
         self.peak = 0.0
         self._sink = sink
         self._subtype = subtype
-        try:
-            self._file = soundfile.SoundFile(sink, "w", sr, channels, subtype, format=form)
-        except soundfile.LibsndfileError as error:
-            sink.check()
-            raise DataError(
-                f"`{path}` can't be written with {channels} channels of {sr} Hz as {form} {subtype}: "
-                f"{error.error_string.strip()}",
-                remedy="choose another format, such as `wav`",
-            ) from error
+        cause = None
+        if subtype == "VORBIS" and (sr > _MOST_VORBIS_RATE or channels > _MOST_VORBIS_CHANNELS):
+            reason = f"Vorbis has at most {_MOST_VORBIS_CHANNELS} channels and {_MOST_VORBIS_RATE} Hz"
+        else:
+            try:
+                self._file = soundfile.SoundFile(sink, "w", sr, channels, subtype, format=form)
+                return
+            except soundfile.LibsndfileError as error:
+                sink.check()
+                cause, reason = error, error.error_string.strip()
+        raise DataError(
+            f"`{path}` can't be written with {channels} channels of {sr} Hz as {form} {subtype}: {reason}",
+            remedy="choose another format, such as `wav`",
+        ) from cause
 
     def write(self, wave: Tensor) -> None:
         """Appends samples.

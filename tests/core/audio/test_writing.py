@@ -108,6 +108,17 @@ def test_format_that_can_not_have_the_channels_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("sr", "channels"), [(384_000, 1), (SR, 256)])
+def test_vorbis_beyond_its_limits_is_an_error_and_does_not_end_the_process(tmp_path, sr, channels):
+    options = {"channels": channels, "form": "OGG", "subtype": "VORBIS"}
+    with (
+        pytest.raises(DataError, match=rf"with {channels} channels of {sr} Hz as OGG VORBIS: Vorbis has at most"),
+        write_pieces(tmp_path / "a.ogg", sr, **options),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wav_file_of_more_than_4_gib_is_written_as_rf64(tmp_path):
     with write_pieces(tmp_path / "a.wav", SR, channels=1, frames=2**31) as writer:
         writer.write(torch.zeros(100))
