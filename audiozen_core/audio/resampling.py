@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 from torch import Tensor
 
 from audiozen_core.audio.chunks import joined, windows
@@ -76,9 +77,15 @@ def resampled_length(length: int, source: int, target: int) -> int:
 
 def check_rates(source: int, target: int) -> None:
     """Raises a `DataError` if audio of one rate can't be resampled to the other."""
+    for sr in (source, target):
+        if not isinstance(sr, int | np.integer) or sr < 1:
+            raise DataError(
+                f"the sample rate is {sr!r}, but must be a whole number of hertz, at least 1",
+                remedy="give the rate at which the audio was recorded, such as 16000",
+            )
     divisor = math.gcd(source, target)
     old, new = source // divisor, target // divisor
-    if source < 1 or new * (2 * _width(old, new) + old) > _MOST_WEIGHTS:
+    if new * (2 * _width(old, new) + old) > _MOST_WEIGHTS:
         raise DataError(
             f"audio of {source} Hz can't be resampled to {target} Hz, because the two have no large common divisor",
             remedy=f"resample it to a usual rate with another program: ffmpeg -i IN.wav -ar {target} OUT.wav",

@@ -22,13 +22,16 @@ SUBTYPES = {"pcm_16": "PCM_16", "float": "FLOAT"}
 
 # The bits of the encodings whose samples are whole numbers. libsndfile would multiply by 2 ** (bits - 1) - 1, but it
 # divides by 2 ** (bits - 1) when it reads, so a file would not have the samples that were written.
-_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
 # What the size field of a WAV file can say.
 _MOST_BYTES = 2**32 - 2**16
 # libsndfile overflows its stack for long pieces of Ogg Vorbis.
 _PIECE = 1 << 16
+# Beyond these, libsndfile ends the process when it closes the file (1.2.2).
+_MOST_VORBIS_RATE = 200_000
+_MOST_VORBIS_CHANNELS = 255
 
 
 class AudioWriter:
@@ -48,15 +51,20 @@ class AudioWriter:
         self.peak = 0.0
         self._sink = sink
         self._subtype = subtype
-        try:
-            self._file = soundfile.SoundFile(sink, "w", sr, channels, subtype, format=form)
-        except soundfile.LibsndfileError as error:
-            sink.check()
-            raise DataError(
-                f"`{path}` can't be written with {channels} channels of {sr} Hz as {form} {subtype}: "
-                f"{error.error_string.strip()}",
-                remedy="choose another format, such as `wav`",
-            ) from error
+        cause = None
+        if subtype == "VORBIS" and (sr > _MOST_VORBIS_RATE or channels > _MOST_VORBIS_CHANNELS):
+            reason = f"Vorbis has at most {_MOST_VORBIS_CHANNELS} channels and {_MOST_VORBIS_RATE} Hz"
+        else:
+            try:
+                self._file = soundfile.SoundFile(sink, "w", sr, channels, subtype, format=form)
+                return
+            except soundfile.LibsndfileError as error:
+                sink.check()
+                cause, reason = error, error.error_string.strip()
+        raise DataError(
+            f"`{path}` can't be written with {channels} channels of {sr} Hz as {form} {subtype}: {reason}",
+            remedy="choose another format, such as `wav`",
+        ) from cause
 
     def write(self, wave: Tensor) -> None:
         """Appends samples.
@@ -91,8 +99,9 @@ class AudioWriter:
         scaled = np.round(samples.astype(np.float64) * full)
         self.clipped += int((np.abs(scaled) > full).sum())
         whole = scaled.clip(-full, full - 1)
-        # A sample of 24 bits is the upper part of one of 32.
-        encoded: np.ndarray = whole.astype(np.int16) if bits == 16 else (whole * 2 ** (32 - bits)).astype(np.int32)
+        # libsndfile takes 16 or 32 bits. A sample of 8 or 24 bits is the upper part of one.
+        given = 16 if bits <= 16 else 32
+        encoded: np.ndarray = (whole * 2 ** (given - bits)).astype(f"int{given}")
         return encoded
 
     def close(self) -> None:

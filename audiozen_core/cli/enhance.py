@@ -69,7 +69,7 @@ def command(
 
     MODEL is the folder of a run, of a checkpoint or of an exported network, or the name of a network that a plugin
     publishes (`audiozen plugins pretrained` lists them). IN is files, folders (with their subfolders), patterns, or a
-    manifest: a CSV file with the column `file`, or a text file with one path in each line.
+    manifest: a CSV or TSV file with the column `file`, or a text file with one path in each line.
 
     Each result has the rate, the channels, the length and the path within OUT that its input has. Any rate is
     resampled to that of the network, and back. A file of hours needs no more memory than one of minutes.
@@ -128,7 +128,9 @@ def _tell(outcome: Outcome, output: Path) -> None:
     from audiozen_core.diagnostics.printable import printable
 
     for path, error in outcome.failed.items():
-        click.echo(printable(f"{path}: {error.message}" + (f" ({error.remedy})" if error.remedy else "")), err=True)
+        # Most messages name the file.
+        said = error.message if str(path) in error.message else f"{path}: {error.message}"
+        click.echo(printable(said + (f" ({error.remedy})" if error.remedy else "")), err=True)
     if outcome.written:
         files = f"{len(outcome.written)} file{'s' * (len(outcome.written) > 1)}"
         speed = outcome.seconds / max(outcome.wall, 1e-9)

@@ -31,7 +31,7 @@ def prepare_process(meta: Meta) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise BuildError(
             f'`device = "{name}"` can\'t be used here: {str(error).splitlines()[0]}',
-            remedy='set `device = "auto"` in [meta]',
+            remedy="use `auto`: the GPU if there is one, else the CPU",
         ) from error
     return device
 

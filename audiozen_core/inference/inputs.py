@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import os
 import unicodedata
 from collections import Counter
@@ -11,12 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiozen_core.audio.listing import list_audio
+from audiozen_core.audio.listing import AUDIO_SUFFIXES, list_audio
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_core.inference.formats import FORMATS
 
 # The column of a manifest, as in the corpora of the recipes.
 _COLUMN = "file"
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_MANIFESTS = (*_DELIMITERS, ".txt", ".lst", ".scp")
 _LOSSLESS = ("wav", "flac", "aiff", "aif", "w64", "caf")
 
 
@@ -43,14 +47,15 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
     the output folder is not an input.
 
     Args:
-        inputs: files, folders, patterns such as `*.wav`, and manifests: a CSV file with the column `file`, or a text
-            file with a path in each line, relative to the manifest.
+        inputs: files, folders, patterns such as `*.wav`, and manifests: a CSV or TSV file with the column `file`, or a
+            text file with a path in each line, relative to the manifest.
         output: the folder of the results; or the file, if there is one input.
         form: the ending of the results, such as `flac`.
 
     Raises:
-        DataError: an input does not exist, or has no audio; or the output folder is the input folder, so that results
-            would replace the inputs.
+        DataError: an input does not exist, or has no audio; the output folder is the input folder, so that results
+            would replace the inputs; or the output is a file of a format that is not written, or of another format
+            than `form`.
     """
     if form is not None and form not in FORMATS:
         raise DataError(f"the format `{form}` is not written", remedy=f"use one of {', '.join(FORMATS)}")
@@ -59,7 +64,14 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
         for path, relative in _files(given, output):
             found.setdefault(_absolute(path), relative)
     ending = output.suffix.lower().removeprefix(".")
+    if output.suffix.lower() in AUDIO_SUFFIXES and ending not in FORMATS and not output.exists():
+        raise DataError(f"the format of `{output}` is not written", remedy=f"use one of {', '.join(FORMATS)}")
     if ending in FORMATS and not output.is_dir():
+        if form is not None and FORMATS[form] != FORMATS[ending]:
+            raise DataError(
+                f"`{output}` and the format `{form}` contradict each other",
+                remedy="leave out `--format`, or name a folder",
+            )
         if len(found) != 1:
             raise DataError(
                 f"`{output}` is the name of one file, but there are {len(found)} inputs", remedy="name a folder"
@@ -72,8 +84,9 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
             Job(source, output / target, relative.with_suffix("").as_posix())
             for (source, relative), target in zip(found.items(), targets, strict=True)
         ]
-    sources = set(found)
-    if clash := next((job for job in jobs if _absolute(job.target) in sources), None):
+    # Through links, too: that a link is replaced leaves the file that it points to.
+    sources = {place for source in found for place in (_place(source), os.path.realpath(source))}
+    if clash := next((job for job in jobs if _place(job.target) in sources), None):
         raise DataError(
             f"the result of `{clash.source}` would replace the input `{clash.target}`",
             remedy="name another output folder",
@@ -84,13 +97,13 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
 def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
     """Yields the files of one input, each with its path relative to the folder whose structure the results keep."""
     path = Path(given).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is not an error
         inside = [file for file in list_audio(path) if not _is_in(file, output) or _is_in(path, output)]
         if not inside:
             raise DataError(f"the folder `{path}` has no audio besides the results", remedy="name another folder")
         yield from ((file, file.relative_to(path)) for file in inside)
-    elif path.exists():
-        if path.suffix.lower() in (".csv", ".txt", ".lst", ".scp"):
+    elif os.path.exists(path):  # noqa: PTH110
+        if path.suffix.lower() in _MANIFESTS:
             yield from _together(_listed(path))
         else:
             yield path, Path(path.name)
@@ -103,14 +116,21 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
 
 def _listed(manifest: Path) -> list[Path]:
     text = manifest.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    if manifest.suffix.lower() == ".csv":
-        rows = list(csv.DictReader(text.splitlines()))
-        if not rows or _COLUMN not in rows[0]:
-            raise DataError(f"`{manifest}` has no column `{_COLUMN}`, or no rows", remedy="name the column of paths so")
+    suffix = manifest.suffix.lower()
+    if suffix in _DELIMITERS:
+        # A path in quotes may have a line break.
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[suffix])
+        columns = list(rows.fieldnames or ())
+        if _COLUMN not in columns:
+            raise DataError(
+                f"`{manifest}` has no column `{_COLUMN}`; it has {listed(map(repr, columns)) or 'none'}",
+                remedy=f"name the column of the paths `{_COLUMN}`, and separate columns by "
+                f"{'commas' if suffix == '.csv' else 'tabs'}",
+            )
         lines = [row[_COLUMN] for row in rows if row[_COLUMN]]
     else:
         # A Kaldi list has an ID before the path.
-        is_scp = manifest.suffix.lower() == ".scp"
+        is_scp = suffix == ".scp"
         lines = [line.split(maxsplit=1)[-1] if is_scp else line for line in text.splitlines() if line.strip()]
     if not lines:
         raise DataError(f"`{manifest}` lists no files", remedy="write one path in each line")
@@ -150,6 +170,11 @@ def _fold(path: Path) -> str:
 
 def _is_in(path: Path, folder: Path) -> bool:
     return _absolute(path).is_relative_to(_absolute(folder))
+
+
+def _place(path: Path) -> str:
+    """Returns the real folder of a file and its name."""
+    return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
 
 
 def _absolute(path: Path) -> Path:

@@ -17,8 +17,8 @@ from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.inference.enhancer import Enhancer, Written, write_result
 from audiozen_core.inference.formats import Format
 from audiozen_core.inference.inputs import Job
-from audiozen_core.inference.records import Records, check_results
-from audiozen_core.storage.atomic import NO_ROOM
+from audiozen_core.inference.records import Records, check_results, source_facts
+from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files
 
 # Longer files fill a GPU by themselves.
 _LONGEST_IN_BATCH = 60.0
@@ -92,6 +92,8 @@ def enhance_jobs(
     states = {job: records.state(job) for job in jobs}
     if not overwrite:
         check_results({job.target: state for job, state in states.items()})
+    for target in {job.target.parent for job in jobs}:
+        remove_partial_files(target)
     infos: dict[Job, AudioInfo] = {}
     for job in jobs:
         if states[job] == "done":
@@ -104,12 +106,13 @@ def enhance_jobs(
     on_start(sum(info.seconds for info in infos.values()))
     try:
         for batch in _batches(infos, batch_size):
+            sources = {job: source_facts(job) for job in batch}
             for job, result in _enhance_batch(model, batch, options, on_seconds):
                 if isinstance(result, AudioZenError):
                     outcome.failed[job.source] = result
                 else:
                     outcome.written[job.source] = result
-                    records.add(job, result.paths, {"frames": result.frames, "sr": result.sr})
+                    records.add(job, result.paths, sources[job], {"frames": result.frames, "sr": result.sr})
     finally:
         records.close()
     outcome.wall = time.monotonic() - start
@@ -178,7 +181,11 @@ def _together(
     stream = model.enhance_stream(
         [torch.cat(list(waves.values()))], info.sr, names=names, attenuation_limit=options.attenuation_limit
     )
-    enhanced = torch.split(joined(stream, info.frames), [len(wave) for wave in waves.values()])
+    try:
+        enhanced = torch.split(joined(stream, info.frames), [len(wave) for wave in waves.values()])
+    except AudioZenError as error:  # what concerns all of them, such as their sample rate
+        yield from ((job, error) for job in waves)
+        return
     for job, wave in zip(waves, enhanced, strict=True):
         on_seconds(info.seconds)
         try:

@@ -24,6 +24,7 @@ from audiozen_core.config.overrides import written
 from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.listed import listed
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.experiment.build import build_component, build_components, build_lifecycle
 from audiozen_core.experiment.load_run import config_of, locate_checkpoint
@@ -149,7 +150,7 @@ def _exported(name: str, folder: Path) -> Found:
 
 def _published(name: str) -> Found:
     index = installed_index()
-    if not index.names("pretrained"):
+    if name not in index.names("pretrained") and ":" not in name:
         raise _not_found(name, Path(name))
     entry = index.find(name, "pretrained")
     folder = Path(cast(Callable[[], str | Path], load_entry(entry, path=name).target)())
@@ -164,7 +165,8 @@ def _published(name: str) -> Found:
 
 def _not_found(source: str, path: Path) -> RunError:
     names = installed_index().names("pretrained")
-    notes = (f"installed networks: {listed(names)}",) if names else ()
+    guess = did_you_mean(nearest(source, names))
+    notes = (f"installed networks: {listed(names)}{f'; {guess}' if guess else ''}",) if names else ()
     if path.suffix == ".toml":
         return RunError(
             f"`{source}` is the file of an experiment, not a trained network",

@@ -41,15 +41,21 @@ class Records:
             return ""
         if sizes != record["files"]:
             return "it was changed afterwards"
-        if record["source"] != _source(job):
+        if record["source"] != source_facts(job):
             return "it was made from another input"
         for key, value in self._made_with.items():
             if record["made_with"].get(key) != value:
                 return f"it was made with another {key}"
         return "done"
 
-    def add(self, job: Job, paths: Sequence[Path], facts: Mapping[str, Any]) -> None:
+    def add(self, job: Job, paths: Sequence[Path], source: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Records a result.
+
+        Args:
+            job: the file.
+            paths: what was written.
+            source: the `source_facts` of the file before it was read, because a recording may still grow.
+            facts: what else to record.
 
         Raises:
             OSError: the record can't be written.
@@ -59,7 +65,7 @@ class Records:
         record = {
             "result": self._key(job),
             "files": {path.relative_to(self.folder).as_posix(): _size(path) for path in paths},
-            "source": _source(job),
+            "source": source,
             "made_with": self._made_with,
             **facts,
         }
@@ -89,19 +95,21 @@ def check_results(states: Mapping[Path, str]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns the newest record of each result. A line that was cut off belongs to a result that is made again."""
+    """Returns the newest record of each result, without lines that can't be read."""
     records: dict[str, Any] = {}
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
-                records[record["result"]] = record
+                if all(isinstance(record[key], dict) for key in ("files", "source", "made_with")):
+                    records[record["result"]] = record
             except (ValueError, KeyError, TypeError):
                 continue
     return records
 
 
-def _source(job: Job) -> dict[str, Any]:
+def source_facts(job: Job) -> dict[str, Any]:
+    """Returns what tells whether an input has changed."""
     try:
         status = job.source.stat()
     except OSError:

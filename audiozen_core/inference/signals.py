@@ -55,17 +55,14 @@ def as_waves(audio: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
             remedy="give it as [channels, time]: `audio.T` of what `soundfile.read` returns",
         )
     # A copy, because a network or the caller may change it.
-    given = torch.tensor(audio) if isinstance(audio, np.ndarray) else audio.detach().clone()
+    given = _as_tensor(audio) if isinstance(audio, np.ndarray) else audio.detach().clone()
     if given.dtype in _WHOLE:
         scale, zero = _WHOLE[given.dtype]
         waves = ((given.double() - zero) / scale).float()
     elif given.is_floating_point():
         waves = given.float()
     else:
-        raise DataError(
-            f"the audio consists of {dtype} numbers",
-            remedy="give floats between -1 and 1, or whole numbers as uint8, int16 or int32",
-        )
+        raise _other_numbers(dtype)
     if not bool(waves.isfinite().all()):
         raise DataError("the audio has a sample that is NaN or infinite", remedy="correct it, or leave it out")
     if (peak := float(waves.abs().max())) > _LOUDEST:
@@ -77,9 +74,27 @@ def as_waves(audio: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     def restore(result: Tensor) -> Any:
         result = result[0] if len(shape) == 1 else result
         result = _as_dtype(result, given.dtype).to(given.device)
-        return result.numpy() if isinstance(audio, np.ndarray) else result
+        # In the byte order of the array, and as a plain array even if it was of a subclass.
+        return result.numpy().astype(audio.dtype, copy=False) if isinstance(audio, np.ndarray) else result
 
     return waves if waves.ndim == 2 else waves.unsqueeze(0), restore
+
+
+def _as_tensor(audio: np.ndarray) -> Tensor:
+    """Copies an array of any strides and byte order, such as one that is reversed or was read from a raw file."""
+    if audio.dtype.kind == "f":
+        wide = audio.dtype.itemsize > 8  # torch has no numbers of this kind
+        return torch.from_numpy(np.array(audio, np.float64 if wide else audio.dtype.newbyteorder("="), order="C"))
+    if audio.dtype.kind in "iubc":
+        return torch.from_numpy(np.array(audio, audio.dtype.newbyteorder("="), order="C"))
+    raise _other_numbers(audio.dtype)
+
+
+def _other_numbers(dtype: object) -> DataError:
+    return DataError(
+        f"the audio consists of {dtype} numbers",
+        remedy="give floats between -1 and 1, or whole numbers as uint8, int16 or int32",
+    )
 
 
 def _as_dtype(result: Tensor, dtype: torch.dtype) -> Tensor:

@@ -95,6 +95,12 @@ def _rows(path: Path, content: str) -> Iterator[tuple[str, dict[str, str]]]:
     suffix = path.suffix.lower()
     if suffix in _DELIMITERS:
         reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=_DELIMITERS[suffix])
+        columns = list(reader.fieldnames or ())
+        if len(columns) == 1 and any(other in columns[0] for other in ",;\t"):
+            raise DataError(
+                f"`{path}` has only the column `{columns[0]}`, so its columns are separated by something else",
+                remedy=f"separate them by {'commas' if suffix == '.csv' else 'tabs'}",
+            )
         for record in reader:
             cells = {key: value or "" for key, value in record.items() if key is not None}
             yield _split(path, cells, next(iter(cells), ""))

@@ -65,7 +65,8 @@ class Scores:
         """Returns a table of the means and their 95 % bootstrap intervals.
 
         With conditions, it has a row for each value of each condition and one for all files, and a column for each
-        metric. Without conditions, it has a row for each metric. Lines below the table say which files are not in the
+        metric; where a mean has fewer files than its row, their number follows in parentheses. Without conditions, it
+        has a row for each metric. Lines below the table say which files are not in the
         means, and which implementation computed each metric.
         """
         return self._table().render(form)
@@ -97,11 +98,14 @@ class Scores:
         cells = [str(len(files))]
         for metric in self.metrics:
             found = self.mean(metric.name, files)
-            cells.append(f"{_mean(metric, found)} {_interval(metric, found)}".rstrip())
+            fewer = f"({found.count})" if 0 < found.count < len(files) else ""
+            cells.append(" ".join(filter(None, (_mean(metric, found), _interval(metric, found), fewer))))
         return cells
 
     def _notes(self) -> list[str]:
         notes = ["in brackets: 95 % bootstrap interval over the files"]
+        if self.conditions and any(map(self.missing, (metric.name for metric in self.metrics))):
+            notes.append("in parentheses: the number of files in the mean, if it is not that of the row")
         for metric in self.metrics:
             if missing := self.missing(metric.name):
                 notes.append(

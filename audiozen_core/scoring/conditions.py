@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
 from audiozen_core.results.id_table import IdTable
 
+# The other columns and keys of the files with the scores.
+_TAKEN = ("id", "note", "files", "means")
 _LEVEL = re.compile(r"folder([1-9]\d*)")
 _PAIRS = re.compile(r"(?<![A-Za-z0-9])([A-Za-z]+)[_=](-?[A-Za-z0-9]+(?:\.\d+)?)")
+
+
+def check_condition_names(names: Sequence[str], metrics: Collection[str]) -> None:
+    """Raises a `RunError` if conditions are named twice, or like something else in the files with the scores.
+
+    Args:
+        names: the names of the conditions.
+        metrics: the names of the metrics.
+    """
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise RunError(f"the condition `{name}` is named twice", remedy="name each condition once")
+        if name in _TAKEN or name in metrics:
+            raise RunError(
+                f"a condition can't be called `{name}`, because the files with the scores have "
+                f"{'a metric' if name in metrics else 'something else'} of this name",
+                remedy="rename the column or the condition",
+            )
 
 
 def conditions_of(

@@ -14,10 +14,10 @@ from audiozen_core.results.records import FileScores
 from audiozen_core.results.result_folders import find_results
 from audiozen_core.results.scores import Scores
 from audiozen_core.scoring.chosen import MetricSpec
-from audiozen_core.scoring.conditions import conditions_of
+from audiozen_core.scoring.conditions import check_condition_names, conditions_of
 from audiozen_core.scoring.file_rating import WRONG_RATE, FileContent, FileRating, Step
 from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions
-from audiozen_core.scoring.pairing import PairedFile, pair_files
+from audiozen_core.scoring.pairing import RATED, PairedFile, pair_files
 from audiozen_core.scoring.progress import with_progress
 from audiozen_core.scoring.rated_metrics import RatedMetric, choose_metrics
 from audiozen_core.scoring.score_cache import Score, ScoreCache, default_cache
@@ -34,8 +34,8 @@ def evaluate(
     *,
     far_end: str | Path | None = None,
     text: str | Path | None = None,
-    metrics: Sequence[MetricSpec] | None = None,
-    by: Sequence[str] = (),
+    metrics: str | Sequence[MetricSpec] | None = None,
+    by: str | Sequence[str] = (),
     conditions: str | Path | None = None,
     num_workers: int | None = None,
     align: bool = False,
@@ -56,8 +56,9 @@ def evaluate(
         noisy: the folder of the noisy files, for metrics that need them, such as the improvement of the SI-SDR.
         far_end: the folder of the signals of the loudspeaker, for metrics of echo cancellation.
         text: a file with what is said: CSV or TSV with the columns `id` and `text`, or lines of an ID and the words.
-        metrics: the metrics, as names, tables or objects; None for all that are installed and need only what is given.
-        by: the names of the conditions whose means the table has, such as `snr`.
+        metrics: the metrics, as names, tables or objects, or one name; None for all that are installed and need only
+            what is given.
+        by: the names of the conditions whose means the table has, such as `snr`; or one name.
         conditions: a CSV, TSV or JSONL file with the conditions of each file.
         num_workers: the number of processes; None for one on each CPU, 0 for this process. The scores don't depend on
             it.
@@ -73,8 +74,10 @@ def evaluate(
 
     Raises:
         DataError: a folder or file is missing or can't be used, or files lack their partners.
-        RunError: a metric can't be used, or a condition has no value for any file.
+        RunError: a metric can't be used; or a condition has no value for any file, or the name of a metric.
     """
+    by = [by] if isinstance(by, str) else by
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     pairing = pair_files(enhanced, {"clean": clean, "noisy": noisy, "far_end": far_end}, allow_missing=allow_missing)
     texts = None if text is None else read_id_table(text, text=True)
     said, findings = _texts_of(pairing.files, texts, allow_missing=allow_missing)
@@ -84,6 +87,7 @@ def evaluate(
     groups, of_conditions = conditions_of(by, ids, table)
     given = {*pairing.folders, *(["text"] if texts is not None else [])}
     chosen, left_out = choose_metrics(metrics, given)
+    check_condition_names(by, {of.metric.name for of in chosen})
     options = SignalOptions(align=align, resample=resample)
     rating = FileRating(files, [said.get(name) for name in ids], chosen, options)
     folder = None if cache is False else default_cache() if cache is None else Path(cache)
@@ -100,7 +104,7 @@ def evaluate(
         run.cache.close()
     facts = {ids[index]: of_file for index, of_file in run.facts.items()}
     return Scores(
-        tuple(chosen[place].info(run.rates[place]) for place in used),
+        tuple(chosen[place].info(run.rates[place], run.resampled[place]) for place in used),
         tuple(run.scores_of(index, used, groups[name]) for index, name in enumerate(ids)),
         tuple(by),
         {kind: str(path) for kind, path in pairing.folders.items()} | ({"text": str(text)} if text else {}),
@@ -117,6 +121,7 @@ class _Run:
         self.cache = cache
         self.facts: dict[int, SignalFacts] = {}
         self.rates: list[set[int]] = [set() for _ in rating.metrics]
+        self.resampled: list[set[int]] = [set() for _ in rating.metrics]
         self._rating = rating
         self._workers = workers
         self._progress = progress
@@ -138,6 +143,10 @@ class _Run:
                     self._scores[index, place] = Score(math.nan, content.facts.refusal or WRONG_RATE)
                 else:
                     self.rates[place].add(rate)
+                    used = (RATED, *self._rating.metrics[place].needs)
+                    self.resampled[place] |= {
+                        given for kind, given in content.facts.rates.items() if kind in used and given != rate
+                    }
                     self._keys[index, place] = key
         known = self.cache.find(filter(None, self._keys.values()))
         self._scores |= {step: known[key] for step, key in self._keys.items() if key in known}
@@ -171,7 +180,7 @@ class _Run:
             score = self._scores.get((index, place)) or Score(math.nan, self._unreadable.get(index, ""))
             values[name] = score.value if math.isfinite(score.value) else math.nan
             if not math.isfinite(score.value):
-                reasons[name] = score.reason or (f"the value is {score.value}" if not math.isnan(score.value) else "")
+                reasons[name] = score.reason or f"the metric gives {score.value} for this file"
         return FileScores(self._rating.files[index].id, values, conditions, reasons)
 
     @property

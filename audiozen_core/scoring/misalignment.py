@@ -51,17 +51,18 @@ def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignm
     if count < 2 or not 0 < energy < math.inf:
         return Misalignment()
     most = min(int(LONGEST_SECONDS * sr), count // 2)
-    size = 1 << (count + most).bit_length()
+    # A peak beyond the longest delay ends in the last lag, which is no delay then.
+    size = 1 << (count + most + 1).bit_length()
     product = torch.fft.rfft(first, size) * torch.fft.rfft(second, size).conj()
     lags = torch.fft.irfft(product, size) / energy
-    near = torch.cat([lags[size - most :], lags[: most + 1]])
-    best = int(near.abs().argmax())
-    peak, at_zero = float(near[best]), float(near[most])
-    if abs(peak) < _LEAST_CORRELATION:
+    near = torch.cat([lags[size - most - 1 :], lags[: most + 2]])
+    delay = int(near.abs().argmax()) - most - 1
+    peak, at_zero = float(lags[delay]), float(lags[0])
+    if abs(peak) < _LEAST_CORRELATION or abs(delay) > most:
         return Misalignment()
     if _decibels(peak) - _decibels(at_zero) < _LEAST_GAIN:
         return Misalignment(0, at_zero < 0)
-    return Misalignment(best - most, peak < 0)
+    return Misalignment(delay, peak < 0)
 
 
 def _decibels(correlation: float) -> float:

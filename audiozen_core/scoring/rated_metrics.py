@@ -41,22 +41,25 @@ class RatedMetric:
         """Whether it holds a network, so that its files are rated apart from those of other metrics."""
         return bool(getattr(self.metric, "weights", None))
 
-    def info(self, rates: Iterable[int]) -> MetricInfo:
+    def info(self, rates: Iterable[int], resampled: Iterable[int] = ()) -> MetricInfo:
         """Describes the metric for tables and files.
 
         Args:
             rates: the rates at which it has rated files, in hertz.
+            resampled: the rates of files that were resampled for it, in hertz.
         """
-        rates = sorted(rates)
+        rates, resampled = sorted(rates), sorted(resampled)
         identity = identity_of(self.metric, rates[0] if len(rates) == 1 else None)
         several = f"; {' and '.join(map(str, rates))} Hz" if len(rates) > 1 else ""
+        if resampled:
+            several += f", files of {' and '.join(map(str, resampled))} Hz were resampled"
         return MetricInfo(
             identity.name,
             identity.label,
             identity.unit,
             identity.higher_is_better,
             f"{identity.line()}{several}",
-            {**identity.to_json(), "rates": rates},
+            {**identity.to_json(), "rates": rates, "resampled": resampled},
         )
 
     def rate(self, sr: int, *, resample: bool) -> int | None:

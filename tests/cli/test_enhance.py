@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,6 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.load import load
 from audiozen_plugins.model import CRN
 
@@ -119,24 +120,15 @@ def test_file_pattern_and_manifest_are_inputs(enhance, place):
     enhance("x/*.wav", "-o", "two")
     Path("list.txt").write_text("x/a.wav\ny/c.flac\n")
     Path("list.csv").write_text("file,role\nx/b.wav,speech\n")
+    Path("list.tsv").write_text("role\tfile\nspeech\t./x/../x/b.wav\nspeech\tx/b.wav\n")
     enhance("list.txt", "-o", "three", "--format", "FLAC")
     enhance("list.csv", "-o", "four")
-    found = {path.as_posix() for folder in ("two", "three", "four") for path in Path(folder).rglob("*.*")}
+    enhance("list.tsv", "-o", "five")
+    found = {path.as_posix() for folder in ("two", "three", "four", "five") for path in Path(folder).rglob("*.*")}
     assert {path for path in found if not path.endswith("jsonl")} == {
         "two/a.wav", "two/b.wav", "three/x/a.flac", "three/y/c.flac", "four/b.wav",
+        "five/b.wav",
     }  # fmt: skip
-
-
-def test_two_files_with_one_stem_have_results_of_their_own(place):
-    for name in ("in/a.wav", "in/a.flac", "in/a.mp3", "in/sub/a.wav"):
-        write(name)
-    assert {job.source.name: job.target.as_posix() for job in list_jobs(["in/a.wav", "in/a.flac"], Path("out"))} == {
-        "a.wav": "out/a.wav", "a.flac": "out/a.flac",
-    }  # fmt: skip
-    targets = [job.target.as_posix() for job in list_jobs(["in"], Path("out"), "flac")]
-    assert targets == ["out/a.flac.flac", "out/a.mp3.flac", "out/a.wav.flac", "out/sub/a.flac"]
-    both = [job.target.as_posix() for job in list_jobs(["in/a.wav", "in/sub/a.wav"], Path("out"))]
-    assert sorted(both) == ["out/a.wav.wav", "out/a.wav~2.wav"]
 
 
 def test_output_folder_inside_of_the_input_folder_is_not_an_input(enhance, place):
@@ -210,8 +202,9 @@ def test_broken_files_are_reported_and_the_others_are_enhanced(enhance, place):
         ("cut.flac", "truncated"), ("empty.wav", "is empty"), ("text.wav", "can't be read"), ("none.wav", "no samples"),
         ("nan.wav", "at 150000"), ("odd.wav", "44101 Hz can't be resampled"),
     ):  # fmt: skip
-        (line,) = [line for line in outcome.err.splitlines() if f"/{name}: " in line]
+        (line,) = [line for line in outcome.err.splitlines() if f"in/{name}" in line]
         assert what in line
+        assert line.count(f"{place}/in/{name}") == 1
     assert sorted(path.name for path in Path("out").iterdir()) == ["enhanced.jsonl", "good.wav", "one.wav"]
     assert soundfile.info("out/one.wav").frames == 1
     assert "skipped 2" in enhance("in", "-o", "out", code=1).out
@@ -253,6 +246,36 @@ def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypa
     assert "skipped 1" in outcome
 
 
+def test_recording_that_grew_while_it_was_enhanced_is_not_done(enhance, place, monkeypatch):
+    from audiozen_core.inference.enhancer import Enhancer
+
+    real = Enhancer.enhance_file
+
+    def meanwhile(self, source, *args, **kwargs):
+        written = real(self, source, *args, **kwargs)
+        write(source, noise(5000))
+        return written
+
+    write("a.wav")
+    with monkeypatch.context() as patch:
+        patch.setattr(Enhancer, "enhance_file", meanwhile)
+        enhance("a.wav", "-o", "out")
+    assert "made from another input" in enhance("a.wav", "-o", "out", code=2).err
+    enhance("a.wav", "-o", "out", "--overwrite")
+    assert soundfile.info("out/a.wav").frames == 5000
+
+
+def test_half_written_files_of_dead_processes_are_removed(enhance, place):
+    write("in/sub/a.wav")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    half, live = (Path(f"out/sub/.a.wav.{pid}-0123abcd.partial") for pid in (dead.pid, os.getpid()))
+    half.parent.mkdir(parents=True)
+    half.touch(), live.touch()
+    enhance("in", "-o", "out")
+    assert sorted(half.parent.iterdir()) == [live, Path("out/sub/a.wav")]
+
+
 def test_batches_give_what_single_files_give(enhance, place):
     for index in range(5):
         write(f"in/{index}.wav", noise(4000, seed=index), subtype="FLOAT")
@@ -272,6 +295,26 @@ def test_batches_give_what_single_files_give(enhance, place):
         for name in names:
             np.testing.assert_allclose(read(f"{first}/{name}"), read(f"{second}/{name}"), atol=1e-6)
     assert read("mixed/stereo.wav").shape == (4000, 1)
+
+
+def test_error_of_a_batch_is_reported_for_each_of_its_files(enhance, place):
+    for name in ("a", "b"):
+        write(f"in/{name}.wav", noise(4000), 15999)
+    write("in/good.wav")
+    outcome = enhance("in", "-o", "out", "--batch-size", 2, code=1)
+    assert outcome.err.count("15999 Hz can't be resampled") == 2
+    assert Path("out/good.wav").is_file()
+
+
+def test_damaged_record_is_read_as_far_as_it_can_be(enhance, place):
+    write("in/a.wav"), write("in/b.wav")
+    enhance("in", "-o", "out")
+    record = Path("out/enhanced.jsonl")
+    first, second = record.read_bytes().splitlines()
+    record.write_bytes(b"\xff\x00\n" + first + b'\n{"result": "b.wav"}\n[1]\n' + second[:50])
+    assert "`out/b.wav` exists, but there is no record of it" in enhance("in", "-o", "out", code=2).err
+    Path("out/b.wav").unlink()
+    assert "skipped 1" in enhance("in", "-o", "out").out
 
 
 def test_clipped_samples_are_told(enhance, model, place, monkeypatch):
@@ -301,16 +344,21 @@ def test_attenuation_limit_and_mix(enhance, model, place):
         (("a.wav", "b.wav", "-o", "c.wav"), "is the name of one file, but there are 2 inputs"),
         (("a.wav", "-o", "out", "--device", "gpu"), "gpu"),
         (("a.wav", "-o", "out", "--weights", "ema"), "only one set of weights"),
-        (("list.csv", "-o", "out"), "has no column `file`"),
+        (("list.csv", "-o", "out"), "has no column `file`; it has 'path;snr'"),
+        (("empty.csv", "-o", "out"), "has no column `file`; it has none"),
+        (("a.wav", "-o", "out.mp3"), "the format of `out.mp3` is not written"),
+        (("a.wav", "-o", "out.wav", "--format", "flac"), "`out.wav` and the format `flac` contradict each other"),
+        ((f"{'a' * 300}.wav", "-o", "out"), "there is no file or folder `aaa"),
         (("a.wav",), "Missing option '-o'"),
     ],
 )
 def test_mistakes_in_the_command_are_told_before_anything_is_written(enhance, place, arguments, what):
     write("a.wav"), write("b.wav")
     Path("empty").mkdir()
-    Path("list.csv").write_text("path\na.wav\n")
+    Path("list.csv").write_text("path;snr\na.wav;5\n")
+    Path("empty.csv").touch()
     assert what in enhance(*arguments, code=2).err
-    assert not Path("out").exists()
+    assert not list(Path().glob("out*"))
 
 
 def test_signal_is_enhanced_in_bounded_memory(model, tmp_path):

@@ -180,15 +180,18 @@ def test_full_disk_leaves_the_old_files_and_the_next_call_continues(here, evalua
         (["--by", "snr"], "no file has the condition `snr`"),
         (["--text", "texts.txt"], "2 of 3 files have no text in `texts.txt`: b, c"),
         (["--conditions", "none.csv"], "`none.csv` can't be read"),
-        (["--conditions", "conditions.csv"], "name them with `--by`, of snr, noise"),
+        (["--conditions", "conditions.csv"], "name them with `--by`, of snr, noise, note, si_sdr"),
         (["--by", "nois", "--conditions", "conditions.csv"], "did you mean `noise`?"),
+        (["--by", "snr,snr", "--conditions", "conditions.csv"], "the condition `snr` is named twice"),
+        (["--by", "note", "--conditions", "conditions.csv"], "a condition can't be called `note`"),
+        (["--by", "si_sdr", "--conditions", "conditions.csv"], "have a metric of this name"),
         (["-o", "texts.txt"], "the output `texts.txt` is not a folder"),
         (["--noisy", "nowhere"], "the folder `nowhere` does not exist"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_computed(here, evaluate, arguments, complaint):
     (here / "texts.txt").write_text("a one\n")
-    (here / "conditions.csv").write_text("id,snr,noise\na,5,car\n")
+    (here / "conditions.csv").write_text("id,snr,noise,note,si_sdr\na,5,car,x,1\n")
     done = evaluate(*arguments)
     assert done.code == 2
     assert complaint in done.err

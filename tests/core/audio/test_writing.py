@@ -16,6 +16,8 @@ SR = 16000
 WAVE = 0.3 * torch.randn(2, 50000, generator=torch.Generator().manual_seed(0))
 # The largest error of a sample, for each encoding.
 ENCODINGS = [
+    ("WAV", "PCM_U8", 0.5 / 2**7),
+    ("AIFF", "PCM_S8", 0.5 / 2**7),
     ("WAV", "PCM_16", 0.5 / 2**15),
     ("FLAC", "PCM_24", 0.5 / 2**23 + 1e-9),
     ("AIFF", "PCM_32", 1e-7),
@@ -48,7 +50,9 @@ def test_pieces_and_one_piece_are_the_same_file_and_twice_the_same(tmp_path):
     assert b"PEAK" + bytes([16 + 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]) in contents.pop()
 
 
-@pytest.mark.parametrize(("subtype", "scale"), [("PCM_16", 2**15), ("PCM_24", 2**23), ("PCM_32", 2**31)])
+@pytest.mark.parametrize(
+    ("subtype", "scale"), [("PCM_U8", 2**7), ("PCM_16", 2**15), ("PCM_24", 2**23), ("PCM_32", 2**31)]
+)
 def test_loud_samples_are_clipped_and_counted_in_all_channels(tmp_path, subtype, scale):
     wave = torch.tensor([[0.5, 1.5, -1.0], [-2.0, 0.25, 1.0]])
     with write_pieces(tmp_path / "a.wav", SR, channels=2, subtype=subtype) as writer:
@@ -99,6 +103,17 @@ def test_format_that_can_not_have_the_channels_is_an_error(tmp_path):
     with (
         pytest.raises(DataError, match="with 9 channels of 16000 Hz as FLAC PCM_16"),
         write_pieces(tmp_path / "a.flac", SR, channels=9, form="FLAC"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("sr", "channels"), [(384_000, 1), (SR, 256)])
+def test_vorbis_beyond_its_limits_is_an_error_and_does_not_end_the_process(tmp_path, sr, channels):
+    options = {"channels": channels, "form": "OGG", "subtype": "VORBIS"}
+    with (
+        pytest.raises(DataError, match=rf"with {channels} channels of {sr} Hz as OGG VORBIS: Vorbis has at most"),
+        write_pieces(tmp_path / "a.ogg", sr, **options),
     ):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -101,6 +101,25 @@ def test_read_only_views_and_turned_arrays_are_read_as_they_are():
     np.testing.assert_allclose(enhancer().enhance(given, SR), given / 2, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2", ">i4", "longdouble"])
+def test_arrays_of_another_byte_order_or_width_keep_their_kind(dtype):
+    values = np.array([0, 2000, -4000, 8000])
+    given = values.astype(dtype) if ">i" in dtype else (values / 32768).astype(dtype)
+    found = enhancer().enhance(given, SR)
+    assert found.dtype == given.dtype
+    np.testing.assert_allclose(found.astype(float), values / 2 / (1 if ">i" in dtype else 32768), atol=1e-7)
+
+
+@pytest.mark.parametrize("sr", [0, -16000, 44100.0, "16000", None])
+def test_rate_that_is_no_whole_number_of_hertz_is_an_error(sr):
+    with pytest.raises(DataError, match=r"the sample rate is .*whole number of hertz"):
+        enhancer().enhance(np.zeros(100), sr)
+
+
+def test_rate_may_be_a_number_of_numpy():
+    assert enhancer().enhance(np.zeros(100), np.int64(8000)).shape == (100,)
+
+
 @pytest.mark.parametrize(
     ("audio", "what"),
     [
@@ -114,6 +133,9 @@ def test_read_only_views_and_turned_arrays_are_read_as_they_are():
         (np.array([0.0, np.inf], "float16"), "NaN or infinite"),
         (np.arange(100), "consists of int64 numbers"),
         (np.zeros(10, "complex64"), "consists of complex64"),
+        (np.zeros(10, ">c8"), "consists of >c8|consists of complex64"),
+        (np.array([0.0, None]), "consists of object"),
+        (np.array(["0.1"]), "consists of <U3"),
         (np.ones(10, bool), "consists of bool"),
         (np.arange(1000, dtype="float32"), "peak of 999, but full scale is 1"),
     ],

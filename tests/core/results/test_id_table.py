@@ -42,6 +42,12 @@ def test_name_in_two_folders_is_found_with_its_folder_only(tmp_path):
     [
         ("a.csv", b"id,snr\na,1\na,2\n", "two different rows"),
         ("a.csv", b"id,snr\n", "has no rows"),
+        (
+            "a.csv",
+            b"\xef\xbb\xbfid;snr\na;1\n",
+            "only the column `id;snr`, so its columns are separated by something else",
+        ),
+        ("a.tsv", b"id,snr\na,1\n", "only the column `id,snr`"),
         ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
         ("a.jsonl", b"{\n", "line 1 of .* is not JSON"),
         ("a.jsonl", b"[1]\n", "is not an object"),

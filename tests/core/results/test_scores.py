@@ -77,7 +77,10 @@ def test_table_has_a_section_for_each_condition_and_lists_what_is_not_in_the_mea
     assert [line.split("  ")[0] for line in lines[1:12]] == [
         "---------", "snr 0", "snr 2.5", "snr 10", "---------", "voice x", "voice y", "voice –", "---------", "all", ""
     ]  # fmt: skip
-    assert "2.000 [1.500, 2.500]" in lines[10]
+    assert "4.11 [0.33, 6.33] (3)" in lines[10]
+    assert "2.000 [1.500, 2.500] (2)" in lines[10]
+    assert "(" not in lines[4]  # all files with an SNR of 10 dB have values
+    assert "in parentheses: the number of files in the mean, if it is not that of the row" in lines
     assert "PESQ WB: 2 of 4 files have no value and are not in the mean: b (no utterance); d (silent)" in lines
     assert "computed by PESQ WB: pesq 0.0.4; 16000 Hz" in lines
 

@@ -196,7 +196,7 @@ def test_failing_dying_and_infinite_values_are_missing_and_listed(folders, score
     found = score(metrics=[Trouble(), "si_sdr"], num_workers=2)
     reasons = {file.id: file.reasons.get("trouble") for file in found.files}
     assert "I don't like it" in reasons["b"]
-    assert reasons["c"] == "the value is inf"
+    assert reasons["c"] == "the metric gives inf for this file"
     assert reasons["d"] == "the worker process died (signal SIGKILL)"
     assert (found.mean("trouble").mean, found.mean("trouble").count, found.mean("trouble").missing) == (1.0, 2, 3)
     assert found.mean("si_sdr").count == 5
@@ -273,6 +273,7 @@ def test_mixed_rates_in_a_folder_are_told_and_each_pair_is_rated_at_its_own(fold
     assert by_id(found, "wants_16k") == {"a": 8000.0, "b": 16000.0, "c": 16000.0}
     assert found.metrics[1].described.endswith("8000 and 16000 Hz")
     assert found.metrics[1].identity["rates"] == [8000, 16000]
+    assert found.metrics[1].identity["resampled"] == []
 
 
 def test_metric_of_another_rate_is_left_out_refused_or_given_a_resampled_copy(folders, score):
@@ -281,7 +282,10 @@ def test_metric_of_another_rate_is_left_out_refused_or_given_a_resampled_copy(fo
             write(folder / f"{name}.wav", noise(len(folder.name)), 48_000)
     with pytest.raises(RunError, match="takes 8000 or 16000 Hz, and no file has this rate"):
         score(metrics=["si_sdr", Wants16k()])
-    assert by_id(score(metrics=[Wants16k()], resample=True), "wants_16k")["a"] == 16_000
+    resampled = score(metrics=["si_sdr", Wants16k()], resample=True)
+    assert by_id(resampled, "wants_16k")["a"] == 16_000
+    assert [metric.identity["resampled"] for metric in resampled.metrics] == [[], [48000]]
+    assert resampled.metrics[1].described.endswith("16000 Hz, files of 48000 Hz were resampled")
     default = score(metrics=None)
     assert "si_sdr" in [metric.name for metric in default.metrics]
     assert "dnsmos" in default.left_out
@@ -333,6 +337,8 @@ def test_conditions_of_a_file_group_the_means_and_come_back(score, tmp_path):
     }
     found.write(tmp_path / "out")
     assert read_scores(tmp_path / "out").table() == found.table()
+    one = score(metrics="si_sdr", by="snr", conditions=tmp_path / "conditions.csv")
+    assert one.conditions == ("snr",)
 
 
 def test_metrics_with_a_network_are_computed_one_after_another_for_all_files(score, tmp_path):

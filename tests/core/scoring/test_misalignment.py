@@ -25,6 +25,14 @@ def test_delay_and_sign_are_found_in_noise(delay, sign):
     assert find_misalignment(estimate, clean, RATE) == Misalignment(delay, sign < 0)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_delay_of_more_than_a_second_is_not_taken_for_one_of_a_second(sign):
+    smooth = torch.nn.functional.avg_pool1d(noise(0, 6 * RATE)[None], 9, 1)[0]
+    for extra in (1, 3):
+        assert find_misalignment(delayed(smooth, sign * (RATE + extra)), smooth, RATE) == Misalignment()
+    assert find_misalignment(delayed(smooth, sign * RATE), smooth, RATE) == Misalignment(sign * RATE)
+
+
 def test_noisy_signal_without_a_delay_is_aligned():
     clean = noise(0)
     assert find_misalignment(clean + noise(1), clean, RATE) == Misalignment()
