@@ -14,7 +14,7 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
 from audiozen_core.results.compare_systems import compare_systems
 from audiozen_core.results.comparison import Comparison
-from audiozen_core.results.files import number
+from audiozen_core.results.files import number, read_number
 from audiozen_core.results.id_table import read_id_table
 from audiozen_core.scoring.conditions import conditions_of
 
@@ -118,7 +118,5 @@ def _conditions(
 
 def _canonical(value: str) -> str:
     """Returns a number in its shortest form, because files have it as `5`, `5.0` or `+5`."""
-    try:
-        return number(float(value)) or value
-    except ValueError:
-        return value
+    found = read_number(value)
+    return value if found is None else number(found) or value

@@ -9,7 +9,7 @@ import pytest
 from audiozen_core.errors import DataError
 from audiozen_core.results.reading import read_scores
 from audiozen_core.results.records import FileScores, MetricInfo
-from audiozen_core.results.scores import Scores
+from audiozen_core.results.scores import Scores, in_order
 from audiozen_core.scoring.rating import Row
 from audiozen_core.scoring.report import Report
 from audiozen_core.storage import atomic
@@ -146,6 +146,23 @@ def test_bad_csv_is_refused(tmp_path, text, message):
     (tmp_path / "bad.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_scores(tmp_path / "bad.csv")
+
+
+def test_digits_with_underscores_are_words(tmp_path):
+    (tmp_path / "a.csv").write_text("id,take,pesq\na,1_2,2.0\nb,3_4,2.5\n")
+    found = read_scores(tmp_path / "a.csv")
+    assert ([metric.name for metric in found.metrics], found.conditions) == (["pesq"], ("take",))
+    assert in_order(["12", "1_2", "3"]) == ["3", "12", "1_2"]
+    (tmp_path / "b.csv").write_text("id,take\na,1_2\n")
+    with pytest.raises(DataError, match="no column of numbers"):
+        read_scores(tmp_path / "b.csv")
+
+
+def test_mean_that_is_rounded_to_zero_has_no_sign():
+    files = tuple(FileScores(name, {"si_sdr": value}) for name, value in (("a", -0.001), ("b", -0.002)))
+    table = Scores(METRICS[:1], files).table()
+    assert "0.00   [0.00, 0.00]" in table
+    assert "-0.00" not in table
 
 
 def test_folder_without_scores_says_how_to_make_them(tmp_path):
