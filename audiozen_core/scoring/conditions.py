@@ -19,9 +19,9 @@ def conditions_of(
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Finds the values of the conditions of each file.
 
-    For each condition, the first of these that has a value for any file is used for all files:
+    For each condition, the first of these that fits is used for all files:
 
-    1. the column of this name in the table;
+    1. the column of this name in the table, if there is one;
     2. for `folder1`, `folder2`, …, the name of the folder at this level, from the outside to the inside;
     3. `NAME_VALUE` or `NAME=VALUE` in the path of a file: `snr_5`, `snr_-2.5`, `noise_babble`; before a number, the
        sign may be left out: `snr5`.
