@@ -5,9 +5,9 @@ from audiozen_core.audio.files import AudioInfo as AudioInfo
 from audiozen_core.audio.files import audio_info as audio_info
 from audiozen_core.audio.files import open_audio as open_audio
 from audiozen_core.audio.files import read_audio as read_audio
-from audiozen_core.audio.listing import AUDIO_SUFFIXES as AUDIO_SUFFIXES
 from audiozen_core.audio.listing import list_audio as list_audio
 from audiozen_core.audio.listing import require_folder as require_folder
 from audiozen_core.audio.resampling import resampled as resampled
 from audiozen_core.audio.stft import Stft as Stft
 from audiozen_core.audio.writing import write_audio as write_audio
+from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES as AUDIO_SUFFIXES

@@ -9,13 +9,7 @@ from pathlib import Path
 from audiozen_core.audio.damage import ffmpeg
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
-
-AUDIO_SUFFIXES = (
-    ".8svx", ".aif", ".aifc", ".aiff", ".amb", ".au", ".avr", ".bwf", ".caf", ".fap", ".flac", ".htk", ".iff", ".ircam",
-    ".m2a", ".mp1", ".mp2", ".mp3", ".mpa", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sds",
-    ".sf", ".snd", ".sph", ".svx", ".voc", ".w64", ".wav", ".wave", ".wavex", ".wve", ".xi",
-)  # fmt: skip
-"""The endings that `list_audio` looks for, in upper or lower case: those of formats that libsndfile recognises."""
+from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
 # The endings of files that are likely to have audio that libsndfile can't read.
 _OTHER_SUFFIXES = (

@@ -6,12 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT
-
-
-def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    """Splits at commas, so that `--metrics a,b` is the same as `--metrics a --metrics b`."""
-    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
 
 
 @click.command(name="compare")
@@ -20,20 +15,24 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> li
     "--baseline", metavar="NAME", help="The system that the others are compared with. Default: the first one."
 )
 @click.option(
-    "--metrics", metavar="NAME,…", multiple=True, callback=_names, help="The metrics. Default: all that they share."
+    "--metrics",
+    metavar="NAME,…",
+    multiple=True,
+    callback=split_names,
+    help="The metrics. Default: all that they share.",
 )
 @click.option(
     "--lower-is-better",
     metavar="NAME,…",
     multiple=True,
-    callback=_names,
+    callback=split_names,
     help="Metrics of a CSV file of another program for which a lower number is better.",
 )
 @click.option(
     "--by",
     metavar="NAME,…",
     multiple=True,
-    callback=_names,
+    callback=split_names,
     help="Also compare within each value of these conditions: a column of the scores or of --conditions; `folder1` for "
     "the outermost folder; or `snr` for names like `a_snr_5`.",
 )

@@ -8,18 +8,13 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
 from audiozen_core.errors import Interrupted
 
 # Each worker has one thread. Libraries read these variables when they are imported, which is later.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _FOLDER = click.Path(path_type=Path)
-
-
-def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    """Splits at commas, so that `--metrics a,b` is the same as `--metrics a --metrics b`."""
-    return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
 @click.command(name="evaluate")
@@ -36,7 +31,7 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> li
     "--metrics",
     metavar="NAME,…",
     multiple=True,
-    callback=_names,
+    callback=split_names,
     help="The metrics. Default: all that are installed and need only what is given. `audiozen plugins metric` lists "
     "them.",
 )
@@ -44,7 +39,7 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> li
     "--by",
     metavar="NAME,…",
     multiple=True,
-    callback=_names,
+    callback=split_names,
     help="Add a row for each value of these conditions: a column of --conditions; `folder1` for the outermost folder; "
     "or `snr` for names like `a_snr_5.wav`.",
 )

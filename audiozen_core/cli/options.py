@@ -29,6 +29,11 @@ OVERRIDES = click.option(
 )
 
 
+def split_names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    """Splits at commas, so that `--metrics a,b` is the same as `--metrics a --metrics b`."""
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
 def _switch_off(ctx: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
     if names:
         from audiozen_core.registry.switched_off import switch_off

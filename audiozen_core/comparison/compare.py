@@ -14,9 +14,8 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
 from audiozen_core.results.compare_systems import compare_systems
 from audiozen_core.results.comparison import Comparison
-from audiozen_core.results.files import number
 from audiozen_core.results.id_table import read_id_table
-from audiozen_core.scoring.conditions import conditions_of
+from audiozen_core.scoring.conditions import canonical, conditions_of
 
 
 def compare(
@@ -99,7 +98,7 @@ def _conditions(
             other: dict[str, str] = {}
             for own, run in having:
                 for each in run.files:
-                    value = _canonical(each.conditions.get(name, ""))
+                    value = canonical(each.conditions.get(name, ""))
                     if value and values.setdefault(each.id, value) != value:
                         other[each.id] = own
             if other:
@@ -114,11 +113,3 @@ def _conditions(
             found[name] = {key: of[name] for key, of in of_ids.items()}
             notes += told
     return found, notes
-
-
-def _canonical(value: str) -> str:
-    """Returns a number in its shortest form, because files have it as `5`, `5.0` or `+5`."""
-    try:
-        return number(float(value)) or value
-    except ValueError:
-        return value

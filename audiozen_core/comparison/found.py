@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audiozen_core.audio.listing import AUDIO_SUFFIXES
 from audiozen_core.comparison.configs import config_of, find_run
 from audiozen_core.comparison.named import NamedSystem
 from audiozen_core.errors import DataError
@@ -22,6 +21,7 @@ from audiozen_core.results.result_folders import find_results
 from audiozen_core.results.scores import Scores
 from audiozen_core.results.systems import ScoredSystem
 from audiozen_core.storage.atomic import INCOMPLETE
+from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
 # Scores of the same files by the same metric differ by less than this, even if two machines have computed them.
 _SAME = 1e-3

@@ -135,8 +135,10 @@ class Enhancer:
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of the weights and of the settings that decide what the network computes."""
+        """Returns a hash of what decides what the network computes: weights, settings, modules beside the recipe."""
         digest = hashlib.sha256(self.source.settings.encode())
+        for name, content in sorted((file.name, file.read_bytes()) for file in self.source.files):
+            digest.update(name.encode("utf-8", "surrogateescape") + content)
         for suffix, model in sorted(self.trainer.models.items()):
             for name, value in sorted(ModuleState(model).state_dict().items()):
                 if isinstance(value, Tensor):

@@ -13,8 +13,9 @@ from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.compared import SettingRow
 from audiozen_core.results.comparison import Comparison
 from audiozen_core.results.comparison_notes import notes_on_differences, notes_on_files, notes_on_metrics
+from audiozen_core.results.files import read_number
 from audiozen_core.results.paired import PairedDifference, corrected, paired_difference
-from audiozen_core.results.records import FileScores, MetricInfo
+from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.scores import in_order
 from audiozen_core.results.systems import ScoredSystem, complete_files, known_metric
 
@@ -174,21 +175,15 @@ def _check_numbers(name: str, systems: Sequence[ScoredSystem]) -> None:
     """Refuses a metric of one system that is a column of texts in another one, because of a cell that is no number."""
     for system in systems:
         for run in system.runs:
-            if name in run.conditions and (wrong := [file for file in run.files if not _is_number(file, name)]):
+            if name in run.conditions and (
+                wrong := [file for file in run.files if read_number(file.conditions.get(name, "")) is None]
+            ):
                 raise DataError(
                     f"`{run.sources.get('scores', system.name)}` has `{wrong[0].conditions[name]}` as {name} of "
                     f"`{wrong[0].id}`, which is not a number",
                     remedy="leave the cell empty if the file has no value; or give the column another name, if it is "
                     "not the metric of the other systems",
                 )
-
-
-def _is_number(file: FileScores, name: str) -> bool:
-    try:
-        float(file.conditions.get(name) or "nan")
-    except ValueError:
-        return False
-    return True
 
 
 def _constant(names: Sequence[str], systems: Sequence[ScoredSystem]) -> list[str]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.diagnostics.printable import printable
 from audiozen_core.results.compared import ComparedScores
-from audiozen_core.results.files import number, write_json
+from audiozen_core.results.files import write_json, write_table
 from audiozen_core.results.intervals import LEVEL, RESAMPLES
 from audiozen_core.results.paired import PairedDifference
 from audiozen_core.results.permutation import DRAWS
 from audiozen_core.results.result_folders import KIND
-from audiozen_core.storage.atomic import make_folder, write_whole
 
 _FIELDS = (
     "difference", "low", "high", "improvement", "p", "p_holm", "smallest_p", "exact", "permutations", "files", "better",
@@ -78,10 +74,9 @@ def write_values(comparison: ComparedScores, folder: Path) -> list[Path]:
     differences += [
         (condition, level, found) for condition, levels in comparison.by.items() for level, found in levels.items()
     ]
-    make_folder(folder)
     return [
         write_json(folder / "comparison.json", content_of(comparison)),
-        _write_csv(
+        write_table(
             folder / "differences.csv",
             ["condition", "value", "metric", "system", *_FIELDS],
             (
@@ -90,7 +85,7 @@ def write_values(comparison: ComparedScores, folder: Path) -> list[Path]:
                 for one in found
             ),
         ),
-        _write_csv(folder / "files.csv", *_files(comparison)),
+        write_table(folder / "files.csv", *_files(comparison)),
     ]
 
 
@@ -121,7 +116,7 @@ def _cell(value: Any) -> str | float:
 
 
 def _files(comparison: ComparedScores) -> tuple[list[str], list[list[str | float]]]:
-    """Returns the header and the rows of `files.csv`: of each file, the values of all systems, and the differences."""
+    """Returns the header and the rows of `files.csv`: of each file, its conditions and the values of all systems."""
     header = ["id", *comparison.conditions]
     columns: list[Mapping[str, float]] = []
     for metric in comparison.metrics:
@@ -139,15 +134,6 @@ def _files(comparison: ComparedScores) -> tuple[list[str], list[list[str | float
         for name in comparison.ids
     ]
     return header, rows
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> Path:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows)
-    write_whole(path, printable(text.getvalue()))
-    return path
 
 
 def _finite(value: float) -> float | None:

@@ -52,7 +52,7 @@ def _means(comparison: ComparedScores) -> Table:
         f"p: {method(comparison, comparison.differences)}; smallest possible p of a test: "
         f"{p_text(min((one.smallest_p for one in comparison.differences), default=1))}",
         "* p < 0.05, ** p < 0.01, *** p < 0.001; better, worse, equal: numbers of files",
-        *(f"computed by {metric.described}" for metric in comparison.metrics if metric.described),
+        *(metric.described for metric in comparison.metrics if metric.described),
     ]
     return Table(["metric", "system", *_HEADINGS], sections, notes, left=2)
 

@@ -34,14 +34,23 @@ def write_csv(
     Raises:
         OSError: the file can't be written. An earlier file of this name is unchanged.
     """
+    write_table(path, header, rows)
+    write_json(path.with_name(f"{path.stem}.metrics.json"), identities)
+    return path
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> Path:
+    """Writes a CSV file; its folder is made if it is missing. A number that is not finite is an empty cell.
+
+    Raises:
+        OSError: the file can't be written. An earlier file of this name is unchanged.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    for row in rows:
-        writer.writerow([cell if isinstance(cell, str) else number(cell) for cell in row])
+    writer.writerows([cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows)
     make_folder(path.parent)
     write_whole(path, printable(text.getvalue()))
-    write_json(path.with_name(f"{path.stem}.metrics.json"), identities)
     return path
 
 
@@ -53,6 +62,21 @@ def number(value: float) -> str:
         ('0.1', '15', '')
     """
     return repr(float(value)).removesuffix(".0") if math.isfinite(value) else ""
+
+
+def read_number(text: str) -> float | None:
+    """Returns the number that a cell has, NaN for an empty cell, and None for a text.
+
+    Digits with underscores are a text, although `float` reads `1_2` as 12.
+
+    Example:
+        >>> read_number("-1.5e3"), read_number(" "), read_number("1_2"), read_number("babble")
+        (-1500.0, nan, None, None)
+    """
+    try:
+        return None if "_" in text else float(text) if text.strip() else math.nan
+    except ValueError:
+        return None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

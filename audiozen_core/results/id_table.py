@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from audiozen_core.errors import DataError
+from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
 _ID_COLUMNS = ("id", "file", "path", "name", "filename", "utt", "utterance")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-# The endings that an ID may have in such a file. A dot can be part of an ID, so other endings are kept.
-_AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".sph")
 
 
 class IdTable:
@@ -29,36 +28,41 @@ class IdTable:
         self.path = path
         self.columns = tuple(columns)
         self._rows: dict[str, Mapping[str, str]] = {}
-        self._by_name: dict[str, str | None] = {}
+        self._by_name: dict[str, list[str]] = {}
         for name, row in rows:
             key = audio_id(name)
             if key in self._rows and dict(self._rows[key]) != dict(row):
                 raise DataError(
                     f"`{path}` has two different rows for `{name}`", remedy="leave one row for each audio file"
                 )
+            if key not in self._rows:
+                self._by_name.setdefault(PurePosixPath(key).name, []).append(key)
             self._rows[key] = row
-            stem = PurePosixPath(key).name
-            # A name in two folders is ambiguous, so it is not looked up without its folder.
-            self._by_name[stem] = key if self._by_name.get(stem, key) == key else None
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def find(self, name: str) -> Mapping[str, str] | None:
-        """Returns the row of an audio file: by its relative path, or else by its name if only one row has it.
+        """Returns the row of an audio file.
+
+        If no row has its path, it is the only row whose path ends with that of the file, or the other way round: `x/1`
+        finds `1` and `/data/x/1`, but not `y/1`.
 
         Args:
             name: the ID: the path within its folder, without the ending.
         """
-        key = name if name in self._rows else self._by_name.get(PurePosixPath(name).name)
-        return None if key is None else self._rows[key]
+        key = audio_id(name)
+        if key in self._rows:
+            return self._rows[key]
+        same = [row for row in self._by_name.get(PurePosixPath(key).name, ()) if _ends_with(row, key)]
+        return self._rows[same[0]] if len(same) == 1 else None
 
 
 def read_id_table(path: str | Path, *, text: bool = False) -> IdTable:
     """Reads a CSV or TSV file with a header, a JSONL file, or a list of texts.
 
-    - In a CSV or TSV file, the ID is in the column `id` (or `file`, `path`, `name`, `filename`, `utt`, `utterance`; if
-      none of these exists, in the first one).
+    - In a CSV or TSV file, the ID is in the column `id` ; if it has none, in the first of `file`, `path`, `name`,
+      `filename`, `utt` and `utterance` that exists, or else in the first column.
     - In a JSONL file, each line is an object with one of these keys.
     - Every other file is a list of texts: each line has an ID, a space or a tab, and the text.
 
@@ -125,7 +129,8 @@ def _rows(path: Path, content: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _split(path: Path, cells: dict[str, str], first: str) -> tuple[str, dict[str, str]]:
-    column = next((name for name in cells if name.lower() in _ID_COLUMNS), first)
+    columns = {name.lower(): name for name in cells}
+    column = next((columns[name] for name in _ID_COLUMNS if name in columns), first)
     if not column:
         raise DataError(
             f"a row of `{path}` has no ID; it has {', '.join(cells) or 'nothing'}",
@@ -138,7 +143,13 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
+def _ends_with(one: str, other: str) -> bool:
+    """Returns whether one of two paths ends with the other."""
+    longer, shorter = sorted((f"/{one.lstrip('/')}", f"/{other.lstrip('/')}"), key=len, reverse=True)
+    return longer.endswith(shorter)
+
+
 def audio_id(name: str) -> str:
     """Returns the ID that a path or a file name stands for: with `/` between folders, and without an audio ending."""
     path = PurePosixPath(name.replace("\\", "/"))
-    return (path.with_suffix("") if path.suffix.lower() in _AUDIO else path).as_posix()
+    return (path.with_suffix("") if path.suffix.lower() in AUDIO_SUFFIXES else path).as_posix()

@@ -70,8 +70,8 @@ def bootstrap_interval(values: Sequence[float], *, level: float = LEVEL) -> tupl
 
     Efron, "Better Bootstrap Confidence Intervals", JASA 1987. The files are drawn with replacement, so the interval
     says how much the mean would vary with other files of the same kind. It does not say how much it would vary with
-    another seed of the training. The resamples are drawn from a fixed seed: the same values in the same order have the
-    same interval.
+    another seed of the training. The resamples are drawn from a fixed seed: the same values have the same interval, in
+    any order.
 
     Args:
         values: finite numbers, one for each file.
@@ -84,7 +84,7 @@ def bootstrap_interval(values: Sequence[float], *, level: float = LEVEL) -> tupl
         >>> bootstrap_interval([3.0, 3.0, 3.0])
         (3.0, 3.0)
     """
-    return _interval(tuple(values), level)
+    return _interval(tuple(sorted(values)), level)
 
 
 @functools.lru_cache(4096)  # a table and a JSON file need the same intervals

@@ -55,14 +55,15 @@ def sign_flip_test(differences: Sequence[float]) -> PermutationTest:
         >>> sign_flip_test([1.0, 2.0, 3.0])
         PermutationTest(p=0.25, exact=True, permutations=8, smallest_p=0.25)
     """
-    return _test(tuple(differences))
+    return _test(tuple(sorted(differences)))
 
 
 @functools.lru_cache(4096)  # a table and a JSON file need the same tests
 def _test(differences: tuple[float, ...]) -> PermutationTest:
     if not differences:
         return PermutationTest(math.nan, True, 0, math.nan)
-    flipped = np.abs(np.array([value for value in differences if value], np.float64))
+    # Sorted, so that neither the order of the files nor which system is the baseline makes a difference.
+    flipped = np.sort(np.abs(np.array([value for value in differences if value], np.float64)))
     count = len(flipped)
     if not count:
         return PermutationTest(1.0, True, 1, 1.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import DataError
+from audiozen_core.results.files import read_number
 from audiozen_core.results.records import FileScores, MetricInfo
 from audiozen_core.results.result_folders import KIND, find_results
 from audiozen_core.results.scores import Scores
@@ -120,7 +121,9 @@ def _of_others(file: Path, header: Sequence[str], rows: list[dict[str, str]], co
     metrics = [
         name
         for name in columns
-        if name not in conditions and any(row[name] for row in rows) and all(_is_number(row[name]) for row in rows)
+        if name not in conditions
+        and any(row[name] for row in rows)
+        and None not in {read_number(row[name]) for row in rows}
     ]
     if not metrics:
         raise DataError(
@@ -188,19 +191,10 @@ def _require(file: Path, header: Sequence[str], columns: Collection[str]) -> Non
 
 def _value(file: Path, row: Mapping[str, str], column: str) -> float:
     cell = row.get(column, "")
-    try:
-        value = float(cell) if cell.strip() else math.nan
-    except ValueError as error:
+    value = read_number(cell)
+    if value is None:
         raise DataError(
             f"`{file}` has `{cell}` as {column} of `{row[_ID_COLUMN]}`, which is not a number",
             remedy="leave the cell empty if the file has no value",
-        ) from error
+        )
     return value if math.isfinite(value) else math.nan
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return False
-    return True

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.diagnostics.listed import listed
-from audiozen_core.results.files import write_csv, write_json
+from audiozen_core.results.files import read_number, write_csv, write_json
 from audiozen_core.results.intervals import LEVEL, RESAMPLES, SEED, Mean, mean_with_interval
 from audiozen_core.results.records import FileScores, MetricInfo
 from audiozen_core.results.result_folders import KIND
+from audiozen_core.results.rounding import fixed, interval
 from audiozen_core.results.tables import SUFFIXES, Table, TableForm
 from audiozen_core.storage.atomic import write_whole
 
@@ -90,16 +91,19 @@ class Scores:
         """Returns a table with a row for each metric, because one row for all metrics would be wide."""
         rows = []
         for metric in self.metrics:
-            found = self.mean(metric.name)
-            rows.append([metric.heading, str(found.count), _mean(metric, found), _interval(metric, found)])
+            found, digits = self.mean(metric.name), _digits(metric)
+            rows.append(
+                [metric.heading, str(found.count), fixed(found.mean, digits), interval(found.low, found.high, digits)]
+            )
         return Table(["metric", "files", "mean", "95 % interval"], [rows], self._notes())
 
     def _cells(self, files: Sequence[FileScores]) -> list[str]:
         cells = [str(len(files))]
         for metric in self.metrics:
-            found = self.mean(metric.name, files)
+            found, digits = self.mean(metric.name, files), _digits(metric)
             fewer = f"({found.count})" if 0 < found.count < len(files) else ""
-            cells.append(" ".join(filter(None, (_mean(metric, found), _interval(metric, found), fewer))))
+            parts = (fixed(found.mean, digits), interval(found.low, found.high, digits), fewer)
+            cells.append(" ".join(filter(None, parts)))
         return cells
 
     def _notes(self) -> list[str]:
@@ -112,8 +116,7 @@ class Scores:
                     f"{metric.label or metric.name}: {len(missing)} of {len(self.files)} files have no value and are "
                     f"not in the mean: {_with_reasons(missing)}"
                 )
-        if known := [metric.described for metric in self.metrics if metric.described]:
-            notes += [f"computed by {line}" for line in known]
+        notes += [metric.described for metric in self.metrics if metric.described]
         return notes
 
     def to_json(self) -> dict[str, Any]:
@@ -189,25 +192,13 @@ def in_order(values: Iterable[str]) -> list[str]:
     return sorted(values, key=_rank)
 
 
-def _mean(metric: MetricInfo, found: Mean) -> str:
-    return f"{found.mean:.{_digits(metric)}f}" if found.count else "–"
-
-
-def _interval(metric: MetricInfo, found: Mean) -> str:
-    digits = _digits(metric)
-    return f"[{found.low:.{digits}f}, {found.high:.{digits}f}]" if math.isfinite(found.low) else ""
-
-
 def _digits(metric: MetricInfo) -> int:
     return 2 if metric.unit == "dB" else 3
 
 
 def _rank(value: str) -> tuple[int, float, str]:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if math.isfinite(number):
+    number = read_number(value)
+    if number is not None and math.isfinite(number):
         return 0, number, value
     return (1, 0.0, value) if value else (2, 0.0, value)
 

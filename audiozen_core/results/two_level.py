@@ -28,6 +28,8 @@ def two_level_interval(
       root of a random chi-square number over its degrees of freedom, which makes a normal distribution a t one.
       The degrees of freedom are those of Welch and Satterthwaite for the variances of the files and of the seeds.
 
+    As for `bootstrap_interval`, the order of the files and of the seeds makes no difference.
+
     Args:
         values: one number for each file: the mean over the seeds, or the difference of two such means.
         seed_means: for each system, the mean over the files of each of its seeds. Give those of the system that is
@@ -37,7 +39,7 @@ def two_level_interval(
     Returns:
         Its ends; NaN for fewer than two files.
     """
-    return _interval(tuple(values), tuple(map(tuple, seed_means)), level)
+    return _interval(tuple(sorted(values)), tuple(tuple(sorted(means)) for means in seed_means), level)
 
 
 @functools.lru_cache(4096)

@@ -13,6 +13,7 @@ from audiozen_core.results.id_table import IdTable
 # The other columns and keys of the files with the scores.
 _TAKEN = ("id", "note", "files", "means")
 _LEVEL = re.compile(r"folder([1-9]\d*)")
+_NUMBER = re.compile(r"\+?(-?(?:0|[1-9]\d*))(?:\.(\d*?)0*)?")
 _PAIRS = re.compile(r"(?<![A-Za-z0-9])([A-Za-z]+)[_=](-?[A-Za-z0-9]+(?:\.\d+)?)")
 
 
@@ -39,9 +40,9 @@ def conditions_of(
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Finds the values of the conditions of each file.
 
-    For each condition, the first of these that has a value for any file is used for all files:
+    For each condition, the first of these that fits is used for all files:
 
-    1. the column of this name in the table;
+    1. the column of this name in the table, if there is one;
     2. for `folder1`, `folder2`, …, the name of the folder at this level, from the outside to the inside;
     3. `NAME_VALUE` or `NAME=VALUE` in the path of a file: `snr_5`, `snr_-2.5`, `noise_babble`; before a number, the
        sign may be left out: `snr5`.
@@ -64,12 +65,26 @@ def conditions_of(
         if not any(values.values()):
             raise _unknown(name, ids, table)
         for key, value in values.items():
-            found[key][name] = value
+            found[key][name] = canonical(value)
         if without := [key for key, value in values.items() if not value]:
             findings.append(
                 f"{len(without)} of {len(ids)} files have no value of the condition `{name}`: {listed(without)}"
             )
     return found, findings
+
+
+def canonical(value: str) -> str:
+    """Returns a number in its shortest form, because files have it as `5`, `5.0` or `+5`, and a label as it is.
+
+    Example:
+        >>> [canonical(value) for value in ("+5", "5.0", "-2.50", "-0.0", "007", "1e5", "babble")]
+        ['5', '5', '-2.5', '0', '007', '1e5', 'babble']
+    """
+    match = _NUMBER.fullmatch(value)
+    if match is None:
+        return value
+    shortest = f"{match[1]}.{match[2]}" if match[2] else match[1]
+    return "0" if shortest == "-0" else shortest
 
 
 def _values(name: str, ids: Sequence[str], table: IdTable | None) -> dict[str, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class RatedMetric:
         metric: the metric.
         needs: what it is passed besides the estimate.
         key: stands for the metric and its arguments in the keys of the cache; "" if its scores can't be kept, because
-            it holds an object whose content is not known.
+            it holds an object whose content is not known, or its code is in no file.
     """
 
     metric: Metric
@@ -146,9 +146,28 @@ def _cache_key(metric: Metric) -> str:
     # What another object holds is known only if the metric names the files of its network.
     if None in held.values() and not getattr(metric, "weights", None):
         return ""
-    source = inspect.getsourcefile(type(metric))
-    code = hashlib.blake2b(Path(source).read_bytes(), digest_size=16).hexdigest() if source else ""
-    return json.dumps([identity_of(metric).digest(), code, held], sort_keys=True)
+    code = _code(type(metric))
+    return json.dumps([identity_of(metric).digest(), code, held], sort_keys=True) if code else ""
+
+
+def _code(component: type) -> str:
+    """Returns a hash of the code that a value depends on; "" if it is in no file, as at the prompt of Python.
+
+    That is the code in the folders of the class and of the classes that it is derived from, because a metric calls
+    functions of other files, and the code that rates, which is in the folder of this file.
+    """
+    folders = {Path(__file__).parent}
+    for one in component.__mro__:
+        if one.__module__.partition(".")[0] in (*sys.stdlib_module_names - {"__main__"}, "torch"):
+            continue
+        file = getattr(sys.modules.get(one.__module__), "__file__", None)
+        if not file or not Path(file).is_file():
+            return ""
+        folders.add(Path(file).parent)
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+        digest.update(path.name.encode("utf-8", "surrogateescape") + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _content(value: Any, depth: int = 3) -> list[Any] | None:

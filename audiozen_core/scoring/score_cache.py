@@ -76,8 +76,11 @@ class ScoreCache:
         return known
 
     def keep(self, key: str, score: Score) -> None:
-        """Keeps a score. It is on the disk after about a second, or after `close`."""
-        if self._connection is not None:
+        """Keeps a score. It is on the disk after about a second, or after `close`.
+
+        A NaN without a reason is not kept: perhaps a program that the metric has called was killed.
+        """
+        if self._connection is not None and (score.reason or not math.isnan(score.value)):
             self._pending[key] = score
             if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
                 self.write()

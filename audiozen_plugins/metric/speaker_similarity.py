@@ -58,7 +58,7 @@ class SpeakerSimilarity:
     label = "speaker similarity"
     unit = ""
     higher_is_better = True
-    packages = ("resemblyzer",)
+    packages = ("resemblyzer", "webrtcvad")
 
     def __init__(self, resample: bool = False) -> None:
         # `webrtcvad` 2.0.10 imports a module that Python no longer has. The module that it wraps does not.

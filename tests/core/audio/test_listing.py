@@ -8,8 +8,9 @@ import soundfile
 from structlog.testing import capture_logs
 
 from audiozen_core.audio.files import read_audio
-from audiozen_core.audio.listing import _OTHER_SUFFIXES, AUDIO_SUFFIXES, list_audio
+from audiozen_core.audio.listing import _OTHER_SUFFIXES, list_audio
 from audiozen_core.errors import DataError
+from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 from tests.core.audio.test_rarer_formats import REFUSED
 
 TONE = 0.3 * np.sin(np.arange(4000) * 0.1)

@@ -69,6 +69,17 @@ def test_each_checkpoint_and_the_average_have_fingerprints_of_their_own(run):
     assert use(run, "epoch_0002").fingerprint() == use(run, "epoch_0002", weights="raw").fingerprint()
 
 
+def test_module_of_the_recipe_that_was_changed_has_another_fingerprint(tiny, run):
+    helper = tiny.folder / "helper.py"
+    before, content = use(run).fingerprint(), helper.read_text()
+    try:
+        helper.write_text(content + "# changed\n")
+        assert use(run).fingerprint() != before
+    finally:
+        helper.write_text(content)
+    assert use(run).fingerprint() == before
+
+
 def test_average_is_that_of_the_hook(run):
     state = CheckpointStore(run / "checkpoints").load("latest").state
     (hook,) = [value for name, value in state.items() if "average" in value]

@@ -3,7 +3,8 @@
 import pytest
 
 from audiozen_core.errors import DataError
-from audiozen_core.results.id_table import read_id_table
+from audiozen_core.results.id_table import audio_id, read_id_table
+from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
 
 def read(tmp_path, name, content, **options):
@@ -35,6 +36,36 @@ def test_name_in_two_folders_is_found_with_its_folder_only(tmp_path):
     table = read(tmp_path, "a.csv", "id,snr\nx/1,5\ny/1,0\n")
     assert table.find("y/1") == {"snr": "0"}
     assert table.find("1") is None
+
+
+def test_row_of_another_folder_is_not_taken(tmp_path):
+    table = read(tmp_path, "a.csv", "id,snr\ny/1,5\n/data/x/2.wav,0\n3,10\n")
+    assert table.find("x/1") is None
+    assert table.find("corpus/y/1") == {"snr": "5"}
+    assert table.find("x/2") == table.find("2") == {"snr": "0"}
+    assert table.find("z/2") is None
+    assert table.find("x/3") == {"snr": "10"}
+
+
+def test_two_rows_that_fit_are_ambiguous(tmp_path):
+    table = read(tmp_path, "a.csv", "id,snr\na/x/1,5\nb/x/1,0\nb/y/1,10\n")
+    assert table.find("x/1") is None
+    assert table.find("y/1") == {"snr": "10"}
+
+
+def test_column_id_is_the_id_wherever_it_stands(tmp_path):
+    for name, content in (
+        ("a.csv", "name,ID,snr\nbabble,a,5\nbabble,b,0\n"),
+        ("a.jsonl", '{"name": "babble", "ID": "a", "snr": 5}\n{"name": "babble", "ID": "b", "snr": 0}\n'),
+    ):
+        assert read(tmp_path, name, content).find("a") == {"name": "babble", "snr": "5"}
+    assert read(tmp_path, "b.csv", "name,file\nbabble,a.wav\n").find("a") == {"name": "babble"}
+
+
+@pytest.mark.parametrize("ending", AUDIO_SUFFIXES)
+def test_ending_of_audio_is_not_part_of_an_id(ending):
+    assert audio_id(f"x/a.b{ending.upper()}") == "x/a.b"
+    assert audio_id(f"x/a{ending}.5") == f"x/a{ending}.5"
 
 
 @pytest.mark.parametrize(

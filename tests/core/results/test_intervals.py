@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from audiozen_core.results.intervals import bootstrap_interval, mean_with_interval
+from audiozen_core.results.two_level import two_level_interval
 
 SKEWED = np.random.default_rng(1).gamma(1.0, 3.0, size=60).tolist()
 
@@ -48,3 +49,12 @@ def test_values_that_are_not_finite_are_counted_and_not_averaged():
 def test_one_value_has_no_interval_and_equal_values_have_one_without_width():
     assert all(map(math.isnan, bootstrap_interval([1.0])))
     assert bootstrap_interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_order_of_the_files_makes_no_difference():
+    values = np.random.default_rng(5).exponential(size=40)
+    other = np.random.default_rng(6).permutation(values)
+    assert list(values) != list(other)
+    assert bootstrap_interval(values) == bootstrap_interval(other)
+    assert bootstrap_interval(values) != bootstrap_interval(values + 1e-3), "the negative control"
+    assert two_level_interval(values, [1.0, 2.0, 4.0]) == two_level_interval(other, [4.0, 1.0, 2.0])

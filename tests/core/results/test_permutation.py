@@ -109,3 +109,11 @@ def test_holm_does_not_count_tests_that_were_not_possible():
     found = holm([0.01, math.nan, 0.04])
     assert math.isnan(found[1])
     assert [found[0], found[2]] == [0.02, 0.04]
+
+
+def test_neither_the_order_nor_the_baseline_makes_a_difference():
+    differences = np.random.default_rng(5).normal(0.2, 1, 40)
+    expected = sign_flip_test(differences)
+    assert 0.01 < expected.p < 0.99
+    assert sign_flip_test(np.random.default_rng(6).permutation(differences)) == expected
+    assert sign_flip_test(-differences) == expected

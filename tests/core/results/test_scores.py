@@ -9,7 +9,7 @@ import pytest
 from audiozen_core.errors import DataError
 from audiozen_core.results.reading import read_scores
 from audiozen_core.results.records import FileScores, MetricInfo
-from audiozen_core.results.scores import Scores
+from audiozen_core.results.scores import Scores, in_order
 from audiozen_core.scoring.rating import Row
 from audiozen_core.scoring.report import Report
 from audiozen_core.storage import atomic
@@ -82,7 +82,7 @@ def test_table_has_a_section_for_each_condition_and_lists_what_is_not_in_the_mea
     assert "(" not in lines[4]  # all files with an SNR of 10 dB have values
     assert "in parentheses: the number of files in the mean, if it is not that of the row" in lines
     assert "PESQ WB: 2 of 4 files have no value and are not in the mean: b (no utterance); d (silent)" in lines
-    assert "computed by PESQ WB: pesq 0.0.4; 16000 Hz" in lines
+    assert "PESQ WB: pesq 0.0.4; 16000 Hz" in lines
 
 
 def test_table_without_conditions_has_a_row_for_each_metric(scores):
@@ -149,6 +149,23 @@ def test_bad_csv_is_refused(tmp_path, text, message):
     (tmp_path / "bad.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_scores(tmp_path / "bad.csv")
+
+
+def test_digits_with_underscores_are_words(tmp_path):
+    (tmp_path / "a.csv").write_text("id,take,pesq\na,1_2,2.0\nb,3_4,2.5\n")
+    found = read_scores(tmp_path / "a.csv")
+    assert ([metric.name for metric in found.metrics], found.conditions) == (["pesq"], ("take",))
+    assert in_order(["12", "1_2", "3"]) == ["3", "12", "1_2"]
+    (tmp_path / "b.csv").write_text("id,take\na,1_2\n")
+    with pytest.raises(DataError, match="no column of numbers"):
+        read_scores(tmp_path / "b.csv")
+
+
+def test_mean_that_is_rounded_to_zero_has_no_sign():
+    files = tuple(FileScores(name, {"si_sdr": value}) for name, value in (("a", -0.001), ("b", -0.002)))
+    table = Scores(METRICS[:1], files).table()
+    assert "0.00   [0.00, 0.00]" in table
+    assert "-0.00" not in table
 
 
 def test_folder_without_scores_says_how_to_make_them(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from audiozen_core.errors import RunError
-from audiozen_core.results.id_table import IdTable
+from audiozen_core.results.id_table import IdTable, read_id_table
 from audiozen_core.scoring.conditions import conditions_of
 
 IDS = ["babble/p1_snr_5/a", "car/p2_snr_-2.5/b"]
@@ -43,3 +43,10 @@ def test_condition_that_no_file_has_names_the_known_ones(tmp_path):
     with pytest.raises(RunError, match="did you mean `noise_type`") as caught:
         conditions_of(["noise_typ"], IDS, table)
     assert "`folder1`, `folder2`, `snr`" in caught.value.notes[0]
+
+
+def test_number_has_one_form_and_a_label_stays_as_it_is(tmp_path):
+    (tmp_path / "a.csv").write_text("id,snr,take\na,5,007\nb,5.0,7\nc,+5,1e1\nd,-2.50,10\n")
+    found, _ = conditions_of(["snr", "take"], list("abcd"), read_id_table(tmp_path / "a.csv"))
+    assert [of["snr"] for of in found.values()] == ["5", "5", "5", "-2.5"]
+    assert [of["take"] for of in found.values()] == ["007", "7", "1e1", "10"]

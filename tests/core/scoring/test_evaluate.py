@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -159,6 +161,41 @@ def test_cache_distinguishes_the_arguments_of_a_metric(score, tmp_path):
     assert by_id(score(metrics=[Same(True)], **options), "same") != by_id(
         score(metrics=[Same(False)], **options), "same"
     )
+
+
+def test_cache_knows_the_functions_that_a_metric_calls(score, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "beside.py").write_text(
+        "from in_another_file import value\n\n\nclass Beside:\n    name = label = 'beside'\n    unit = ''\n"
+        "    higher_is_better, needs = True, ()\n\n    def __call__(self, estimate, reference, *, sr):\n"
+        "        return value()\n"
+    )
+
+    def scores(content):
+        (tmp_path / "in_another_file.py").write_text(content)
+        for name in ("beside", "in_another_file"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        metric = importlib.import_module("beside").Beside()
+        return by_id(score(metrics=[metric], cache=tmp_path / "cache"), "beside")["a"]
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert scores("def value():\n    return 1.0\n") == 1.0
+    assert scores("def value():\n    return 2.0\n") == 2.0
+    # As long as the code is the same, it is not called.
+    assert scores("value = (lambda: 3.0)\n") == 3.0
+    module = sys.modules["in_another_file"]
+    module.value = None
+    assert by_id(score(metrics=[sys.modules["beside"].Beside()], cache=tmp_path / "cache"), "beside")["a"] == 3.0
+
+
+def test_metric_of_the_python_prompt_is_rated_and_not_kept(score, tmp_path, monkeypatch):
+    metric = type("Typed", (Level,), {"__module__": "__main__"})()
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    Level.calls = 0
+    for _ in range(2):
+        assert math.isfinite(by_id(score(metrics=[metric], cache=tmp_path / "cache"), "level")["a"])
+    assert Level.calls == 6
 
 
 def test_metric_that_holds_an_unknown_object_is_not_kept(score, tmp_path):

@@ -26,6 +26,19 @@ def test_scores_are_read_back_exactly_with_their_reasons(tmp_path):
     assert "other" not in found
 
 
+def test_value_that_is_missing_without_a_reason_is_not_kept(tmp_path):
+    cache = ScoreCache(tmp_path)
+    for key, score in {
+        "killed": Score(math.nan),
+        "silent": Score(math.nan, "silent"),
+        "infinite": Score(math.inf),
+    }.items():
+        cache.keep(key, score)
+    cache.write()
+    assert cache.find(["killed", "silent", "infinite"]).keys() == {"silent", "infinite"}
+    cache.close()
+
+
 def test_many_keys_are_found_at_once(tmp_path):
     cache = ScoreCache(tmp_path)
     for number in range(2500):
