@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiozen_core.audio.listing import AUDIO_SUFFIXES, list_audio
+from audiozen_core.audio.listing import list_audio
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_core.inference.formats import FORMATS
+from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
 # The column of a manifest, as in the corpora of the recipes.
 _COLUMN = "file"

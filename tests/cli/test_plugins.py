@@ -50,7 +50,7 @@ def acme(install):  # noqa: F811
 
 
 def test_list_shows_origin_and_status_without_importing_plugins(acme, install, audiozen):  # noqa: F811
-    install("new", {}, requires="audiozen>=7", metric={"snr": "nowhere:Snr"})
+    install("new", {}, requires="audiozen>=7", metric={"loudness": "nowhere:Loudness"})
     install("left", {}, loss_function={"twice": "nowhere:A"})
     install("right", {}, loss_function={"twice": "nowhere:B"})
     outcome = audiozen("plugins")
@@ -58,7 +58,7 @@ def test_list_shows_origin_and_status_without_importing_plugins(acme, install, a
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in outcome.out.splitlines() if line.startswith("  ")}
     assert rows["net"] == "acme 1.0 third party ok acme:Net"
     assert rows["sdnn"].split(" ", 2)[2] == "first party ok audiozen_plugins.model.sdnn:SDNN"
-    assert rows["snr"] == "new 1.0 third party for audiozen>=7 nowhere:Snr"
+    assert rows["loudness"] == "new 1.0 third party for audiozen>=7 nowhere:Loudness"
     assert rows["twice"] == "right 1.0 third party clash nowhere:B"
     assert "plugins doctor" in outcome.out
     assert "acme" not in sys.modules
@@ -103,7 +103,7 @@ def test_help_and_list_import_none_of_a_hundred_plugins(install, site, arguments
     ],
 )
 def test_only_the_list_parses_the_requirements_of_plugins(install, site, arguments, requires, imported):  # noqa: F811
-    install("new", {}, requires=requires, metric={"snr": "nowhere:Snr"})
+    install("new", {}, requires=requires, metric={"loudness": "nowhere:Loudness"})
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['audiozen', *{arguments!r}]\n"
         "from audiozen_core.cli.main import main\n"
