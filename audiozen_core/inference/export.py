@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,12 @@ def _modules(model: Enhancer, found: Found) -> dict[str, bytes]:
 def _compare(model: Enhancer, folder: Path) -> None:
     """Raises an error if the exported network computes something else than the one that it was made from."""
     noise = 0.1 * torch.randn(1, round(_SECONDS * model.sr), generator=torch.Generator().manual_seed(0))
-    exported = build_enhancer(find(folder), device="cpu")
+    # Python must not add its bytecode to what is going to be published.
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        exported = build_enhancer(find(folder), device="cpu")
+    finally:
+        sys.dont_write_bytecode = writes
     expected, got = model.enhance(noise, model.sr), exported.enhance(noise, model.sr)
     if not torch.equal(expected, got):
         raise RunError(
