@@ -91,6 +91,7 @@ def test_nan_on_one_rank_ends_the_run_on_all_with_the_place(tmp_path):
     assert all("`loss` is nan at step 2" in result.args[0] for result in results)
 
 
+@pytest.mark.slow
 def test_nan_on_one_rank_rolls_all_back(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).set("trainer", on_nonfinite="rollback", max_nonfinite=1)
     tiny.add_hook(f"{HOOKS}.NanAt", batch_idx=1)

@@ -73,6 +73,7 @@ def test_run_that_a_signal_to_a_process_has_stopped_is_not_started_again():
         handler.next_rendezvous()  # the note counts once
 
 
+@pytest.mark.slow
 def test_processes_that_were_stopped_because_a_machine_waits_are_started_again(monkeypatch):
     with meeting() as handler:
         handler.next_rendezvous()

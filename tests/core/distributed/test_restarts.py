@@ -91,6 +91,7 @@ def test_start_that_went_back_to_a_checkpoint_does_so_once(stopped, tmp_path, mo
     assert [entry["step"] for entry in log if entry["event"] == "resumed"] == [1, 3]
 
 
+@pytest.mark.slow
 def test_processes_of_all_machines_continue_if_one_knows_that_the_run_has_begun(stopped, tmp_path):
     def run(rank):
         os.environ[NOTE] = str(tmp_path / f"begun_{rank}")

@@ -65,6 +65,7 @@ def test_empty_stream_is_called_empty_on_several_ranks_too(tiny):
     assert "[dataset] has no batches: it is empty" in first.args[0]
 
 
+@pytest.mark.slow
 def test_stream_that_has_become_shorter_is_noticed_by_several_ranks(tiny):
     all_right(run(tiny, 2, size=9, stops=True))
     first, _ = run(tiny, 2, size=3, stops=True, resume=True)

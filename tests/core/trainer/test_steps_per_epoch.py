@@ -256,7 +256,7 @@ def ranked(ranks, data, *, state=None, size=10, cls=Seen, **args):
     return trainer, saves.states, validations
 
 
-@pytest.mark.parametrize("data", [Numbers, Stream])
+@pytest.mark.parametrize("data", [Numbers, pytest.param(Stream, marks=pytest.mark.slow)])
 def test_ranks_go_on_in_the_data_together_and_resume_exactly(data):
     # Ten samples are five batches: two turns of two ranks, and one in which only rank 0 has a batch.
     args = {"steps_per_epoch": 2, "validation_interval_steps": 3, "gradient_accumulation_steps": 2}
