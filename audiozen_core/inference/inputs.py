@@ -111,7 +111,7 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
     elif matches := [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]:  # noqa: PTH207 - any root
         yield from _together([match for match in matches if match.is_file() and not _is_in(match, output)])
     else:
-        what = "no file matches" if glob.has_magic(given) else "there is no file or folder"
+        what = "no file matches" if glob.has_magic(given) else "no file or folder is called"
         raise DataError(f"{what} `{given}`", remedy=f"relative paths are resolved from `{Path.cwd()}`")
 
 

@@ -35,7 +35,7 @@ class Records:
         if record is None:
             # A network for several signals numbers them.
             first = job.target.with_stem(f"{job.target.stem}_1")
-            return "there is no record of it" if job.target.exists() or first.exists() else ""
+            return "no record says how it was made" if job.target.exists() or first.exists() else ""
         sizes = {name: _size(self.folder / name) for name in record["files"]}
         if None in sizes.values():
             return ""

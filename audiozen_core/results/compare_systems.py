@@ -149,10 +149,10 @@ def _metrics(
         having = [system for system in systems if name in system.metrics]
         lacking = listed([system.name for system in systems if system not in having])
         if systems[0] not in having or len(having) < 2:
-            notes.append(f"{name} is not compared, because there are no values of it in {lacking}")
+            notes.append(f"{name} is not compared, because it has no values in {lacking}")
             continue
         if lacking:
-            notes.append(f"{name}: there are no values of it in {lacking}")
+            notes.append(f"{name}: no values in {lacking}")
         metric, known = known_metric(name, having, name in lower_is_better)
         chosen.append(metric)
         if not known:
@@ -172,7 +172,7 @@ def _metrics(
 
 
 def _check_numbers(name: str, systems: Sequence[ScoredSystem]) -> None:
-    """Refuses a metric of one system that is a column of texts in another one, because of a cell that is no number."""
+    """Refuses a metric of one system that is a column of texts in another one, because of a cell without a number."""
     for system in systems:
         for run in system.runs:
             if name in run.conditions and (

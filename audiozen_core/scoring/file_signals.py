@@ -65,8 +65,8 @@ def read_signals(
         compare: whether to look for a delay and an inverted sign even if signals are not aligned.
 
     Returns:
-        The signals by kind, float32 [time], at the rate `sr` of the facts; and the facts. If the file can't be rated,
-        there are no signals.
+        The signals by kind, float32 [time], at the rate `sr` of the facts; and the facts. The signals are empty if the
+        file can't be rated.
 
     Raises:
         DataError: a file can't be read, or has a sample that is NaN or infinite.

@@ -51,7 +51,7 @@ def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignm
     if count < 2 or not 0 < energy < math.inf:
         return Misalignment()
     most = min(int(LONGEST_SECONDS * sr), count // 2)
-    # A peak beyond the longest delay ends in the last lag, which is no delay then.
+    # If the peak lies beyond the longest delay, the highest lag is the last one, and says nothing.
     size = 1 << (count + most + 1).bit_length()
     product = torch.fft.rfft(first, size) * torch.fft.rfft(second, size).conj()
     lags = torch.fft.irfft(product, size) / energy

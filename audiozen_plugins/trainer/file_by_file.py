@@ -82,7 +82,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
 
     Raises:
         RunError: a chunk is too short for its overlaps, `score` does not take the sample rate or contradicts
-            `save_max_score`, two metrics have the same name, or there is no validation set called `score_dataset`.
+            `save_max_score`, two metrics have the same name, or no validation set is called `score_dataset`.
         MissingExtraError: the package of `score` is not installed.
     """
 

@@ -170,7 +170,7 @@ def test_what_is_done_is_skipped_and_what_was_made_otherwise_is_told(enhance, mo
     Path("out/b.wav").write_bytes(b"changed")
     assert "and 1 more" in enhance("in", "-o", "out", code=2).err
     Path("out/enhanced.jsonl").unlink()
-    assert "there is no record of it" in enhance("in", "-o", "out", code=2).err
+    assert "no record says how it was made" in enhance("in", "-o", "out", code=2).err
     assert "enhanced 2 files" in enhance("in", "-o", "out", "--overwrite").out
     assert len(read("out/a.wav")) == 5000
 
@@ -312,7 +312,7 @@ def test_damaged_record_is_read_as_far_as_it_can_be(enhance, place):
     record = Path("out/enhanced.jsonl")
     first, second = record.read_bytes().splitlines()
     record.write_bytes(b"\xff\x00\n" + first + b'\n{"result": "b.wav"}\n[1]\n' + second[:50])
-    assert "`out/b.wav` exists, but there is no record of it" in enhance("in", "-o", "out", code=2).err
+    assert "`out/b.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
     Path("out/b.wav").unlink()
     assert "skipped 1" in enhance("in", "-o", "out").out
 
@@ -337,7 +337,7 @@ def test_attenuation_limit_and_mix(enhance, model, place):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (("missing", "-o", "out"), "there is no file or folder `missing`"),
+        (("missing", "-o", "out"), "no file or folder is called `missing`"),
         (("*.flac", "-o", "out"), r"no file matches `*.flac`"),
         (("empty", "-o", "out"), "has no audio files"),
         (("a.wav", "-o", "out", "--format", "mp4"), "the format `mp4` is not written"),
@@ -348,7 +348,7 @@ def test_attenuation_limit_and_mix(enhance, model, place):
         (("empty.csv", "-o", "out"), "has no column `file`; it has none"),
         (("a.wav", "-o", "out.mp3"), "the format of `out.mp3` is not written"),
         (("a.wav", "-o", "out.wav", "--format", "flac"), "`out.wav` and the format `flac` contradict each other"),
-        ((f"{'a' * 300}.wav", "-o", "out"), "there is no file or folder `aaa"),
+        ((f"{'a' * 300}.wav", "-o", "out"), "no file or folder is called `aaa"),
         (("a.wav",), "Missing option '-o'"),
     ],
 )

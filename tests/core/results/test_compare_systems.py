@@ -101,7 +101,7 @@ def test_metric_that_one_system_lacks_is_a_dash_and_one_that_the_baseline_lacks_
     assert [metric.name for metric in found.metrics] == ["m", "n"]
     assert found.mean("n", "b") is None
     assert [(one.metric, one.system) for one in found.differences] == [("m", "b"), ("m", "c"), ("n", "c")]
-    assert noted(found, "n: there are no values") == "n: there are no values of it in b"
+    assert noted(found, "n: no values") == "n: no values in b"
     assert noted(found, "o is not compared").endswith("in a, c")
     row = next(line for line in found.table("markdown").splitlines() if line.startswith("| b "))
     assert row.split("|")[3].strip() == "–"
