@@ -71,12 +71,13 @@ class MetricIdentity:
 def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
     """Returns the identity of a metric. No package of the metric is imported for it.
 
-    Three optional attributes of a metric tell what can't be seen otherwise:
+    Four optional attributes of a metric tell what can't be seen otherwise:
 
     - `packages`: the distributions besides its own whose code defines the values, such as `("pesq",)`.
     - `weights`: the paths of the files of its networks.
     - `settings`: a dict of what its constructor was given. Without it, these are the attributes that have the names of
       the arguments of the constructor and plain values.
+    - `same_as`, of the class itself: the class whose values these are, for one that is only a name for some arguments.
 
     A metric that resamples has its rate in hertz as the attribute `computed_at`.
 
@@ -86,7 +87,9 @@ def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
     """
     speakers = isinstance(metric, MeanOverSpeakers)
     own: Any = metric.metric if isinstance(metric, MeanOverSpeakers) else metric
-    component = type(own.metric if isinstance(own, OfTorchmetrics) else own)
+    # Not that of a base class: a class that is derived from a name may compute something else.
+    kind = vars(type(own)).get("same_as", type(own))
+    component = type(own.metric) if isinstance(own, OfTorchmetrics) else kind
     distributions = _distributions(component.__module__.partition(".")[0])
     versions = [(name, _version(name)) for name in dict.fromkeys((*distributions, *getattr(own, "packages", ())))]
     return MetricIdentity(
@@ -98,7 +101,7 @@ def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
         packages=dict(versions),
         code="" if distributions else _code(component),
         weights={Path(path).name: _digest(Path(path)) for path in getattr(own, "weights", ())},
-        settings=dict(_settings(own)),
+        settings=dict(_settings(own, kind)),
         rate=getattr(own, "computed_at", None) or sr,
         mean_over_speakers=speakers,
     )
@@ -109,11 +112,11 @@ def identities(metrics: Iterable[Metric], sr: int | None = None) -> dict[str, di
     return {metric.name: identity_of(metric, sr).to_json() for metric in metrics}
 
 
-def _settings(metric: Any) -> Mapping[str, Any]:
+def _settings(metric: Any, kind: type) -> Mapping[str, Any]:
     if isinstance(given := getattr(metric, "settings", None), Mapping):
         return given
     try:
-        names: Sequence[str] = list(inspect.signature(type(metric)).parameters)
+        names: Sequence[str] = list(inspect.signature(kind).parameters)
     except (TypeError, ValueError):  # a class without a signature, such as one of an extension module
         return {}
     held = vars(metric) if hasattr(metric, "__dict__") else {}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from audiozen_core.errors import MissingExtraError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.scoring.identity import identity_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
@@ -113,6 +114,7 @@ def test_scores_of_a_test_carry_the_identities(tmp_path):
 def test_identity_imports_no_package_of_the_metric():
     code = """
 import sys
+from audiozen_core.errors import MissingExtraError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.scoring.identity import identity_of
 print(identity_of(build_metric("stoi"), 16000).packages["pystoi"])
@@ -126,3 +128,24 @@ print([name for name in ("pystoi", "scipy") if name in sys.modules])
 
 def test_value_of_a_report_without_a_rate_has_none():
     assert Report([SiSdr()], []).to_json()["metrics"]["si_sdr"]["rate"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "args"),
+    [
+        ("estoi", "stoi", {"extended": True}),
+        ("pesq_nb", "pesq", {"mode": "nb"}),
+        ("word_error_rate_clean", "word_error_rate", {"against": "clean"}),
+    ],
+)
+def test_name_for_some_arguments_has_the_identity_of_the_metric_with_these_arguments(name, path, args):
+    """Otherwise a test with one and an evaluation with the other would seem to be computed in different ways."""
+    try:
+        named = build_metric(name)
+    except MissingExtraError as missing:
+        pytest.skip(missing.message)
+    assert named.name == name
+    assert identity_of(named, 16000) == identity_of(build_metric({"path": path, "args": args}), 16000)
+    assert identity_of(named, 16000) != identity_of(build_metric(path), 16000)
+    derived = type("Derived", (type(named),), {"__module__": type(named).__module__})()
+    assert identity_of(derived, 16000).path.endswith("Derived"), "it may compute something else"
