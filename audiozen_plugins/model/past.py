@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock, get_ident
 from typing import Any
 
@@ -41,7 +42,7 @@ class Past:
         A compiled network runs without its compiled code here, which would be made anew for each piece.
         """
         global _current  # noqa: PLW0603 - see there
-        with _lock, torch.compiler.set_stance("force_eager"):
+        with _lock, _uncompiled():
             self._place, self._thread = 0, get_ident()
             _current = self
             try:
@@ -55,6 +56,11 @@ class Past:
     def _keep(self, state: Any) -> None:
         self._states[self._place : self._place + 1] = [state]
         self._place += 1
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    # Setting it imports the compiler, which takes 70 MB. Whoever has compiled a network has imported it.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def recall() -> Any:
