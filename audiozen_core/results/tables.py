@@ -99,7 +99,13 @@ class Table:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+    return " & ".join(map(latex_cell, cells)) + r" \\"
+
+
+def latex_cell(text: str) -> str:
+    """Returns the text of a cell for LaTeX."""
+    # The line break at the end of the row before would take a bracket or an asterisk for its argument.
+    return "{}" * text.startswith(("[", "*")) + latex_text(text)
 
 
 def latex_text(text: str) -> str:

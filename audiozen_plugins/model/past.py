@@ -73,7 +73,7 @@ def recall() -> Any:
     return past._recall() if past is not None and past._thread == get_ident() else None
 
 
-def keep(state: Tensor | tuple[Tensor, ...]) -> None:
+def keep(state: Tensor | tuple[Tensor | int, ...]) -> None:
     """Keeps the state of the layer for the next piece. Outside of `Past.piece` this does nothing.
 
     Args:
