@@ -17,6 +17,9 @@ from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.of_torchmetrics import OfTorchmetrics
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 
+# A line for people names so many files of weights. The files have all of them.
+_MOST_WEIGHTS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class MetricIdentity:
@@ -63,6 +66,9 @@ class MetricIdentity:
         packages = [f"{package} {version}" for package, version in self.packages.items()]
         packages += [f"code {self.code[:8]}"] * bool(self.code)
         weights = ", ".join(f"{file} {digest[:8]}" for file, digest in self.weights.items())
+        if len(self.weights) > _MOST_WEIGHTS:
+            together = hashlib.sha256(json.dumps(dict(self.weights), sort_keys=True).encode()).hexdigest()
+            weights = f"{len(self.weights)} files of weights {together[:8]}"
         rate = f"{self.rate} Hz" if self.rate else ""
         parts = [part for part in (settings, ", ".join(packages), weights, rate) if part]
         return f"{self.label}: {'; '.join(parts)}"

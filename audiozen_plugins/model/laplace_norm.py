@@ -36,11 +36,13 @@ def cumulative_laplace_norm(x: Tensor) -> Tensor:
         [0.5, 1.5, 0.6666666865348816, 2.0]
     """
     means = _mean_of_frames(x)
-    total, count = recall() or (torch.zeros_like(means[0]), 0)
+    # In float64, so that the spikes of a network that follows are the same in pieces.
+    wide = torch.float32 if x.device.type == "mps" else torch.float64
+    total, count = recall() or (torch.zeros_like(means[0], dtype=wide), 0)
     counts = torch.arange(count + 1, count + len(x) + 1, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
-    totals = torch.cat([total.unsqueeze(0), means]).cumsum(0)[1:]
+    totals = torch.cat([total.unsqueeze(0), means.to(wide)]).cumsum(0)[1:]
     keep((totals[-1], count + len(x)))
-    return x / (totals / counts + _TINY)
+    return x / (totals.to(x.dtype) / counts + _TINY)
 
 
 def _mean_of_frames(x: Tensor) -> Tensor:

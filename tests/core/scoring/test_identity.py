@@ -149,3 +149,15 @@ def test_name_for_some_arguments_has_the_identity_of_the_metric_with_these_argum
     assert identity_of(named, 16000) != identity_of(build_metric(path), 16000)
     derived = type("Derived", (type(named),), {"__module__": type(named).__module__})()
     assert identity_of(derived, 16000).path.endswith("Derived"), "it may compute something else"
+
+
+def test_line_for_people_counts_many_files_of_weights(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.bin").write_bytes(bytes([number]))
+    metric = Own(tmp_path / "0.bin")
+    metric.weights = tuple(tmp_path / f"{number}.bin" for number in range(3))
+    line = identity_of(metric).line()
+    assert "; 3 files of weights " in line
+    assert "0.bin" not in line
+    (tmp_path / "2.bin").write_bytes(b"other")
+    assert identity_of(metric).line() != line
