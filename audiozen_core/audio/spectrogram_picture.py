@@ -27,7 +27,11 @@ _STEPS = (1, 2, 5)
 
 
 def top_level(levels: Sequence[NDArray[np.float32]]) -> float:
-    """Returns the loudest finite level of several spectrograms in decibels; 0 if none is finite."""
+    """Returns the loudest finite level of several spectrograms in decibels; 0 if none is finite.
+
+    Args:
+        levels: what `decibel_spectrogram` returned for each signal.
+    """
     return max((float(np.nanmax(one)) for one in levels if np.isfinite(one).any()), default=0.0)
 
 
@@ -89,7 +93,11 @@ def draw_sheet(signals: Mapping[str, Any], sr: int) -> Image.Image:
 
 
 def png(picture: Image.Image) -> bytes:
-    """Returns a picture as a PNG file."""
+    """Returns the content of a PNG file.
+
+    Args:
+        picture: what `draw_spectrogram` or `draw_sheet` returned.
+    """
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
