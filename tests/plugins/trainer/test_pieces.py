@@ -1,5 +1,7 @@
 """Long files: a causal network carries its state from piece to piece, so that they give what the whole file gives."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -152,6 +154,17 @@ def test_compiled_network_carries_its_state():
     assert (whole(trainer, noisy) - expected).abs().max() < 1e-6
     assert difference(in_pieces(trainer, noisy), expected) < -100
     assert (whole(trainer, noisy) - expected).abs().max() < 1e-6
+
+
+def test_pieces_do_not_import_the_compiler():
+    """It takes 70 MB, and only a network that was compiled needs it."""
+    code = (
+        "import sys, torch; from audiozen_plugins.model import CRN; from audiozen_plugins.model.past import Past\n"
+        "with torch.no_grad(), Past().piece(): CRN().eval()(torch.zeros(1, 2, 257, 4))\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_another_thread_does_not_see_the_state():
