@@ -43,6 +43,15 @@ def set_deterministic(enabled: bool) -> None:
         torch.use_deterministic_algorithms(enabled)
 
 
+def seed_of_rank(seed: int, rank: int) -> int:
+    """Returns the seed of what a rank draws in training, such as dropout; samples depend on the seed of the run only.
+
+    The ranks of a run are a prime apart that is larger than the seeds that people choose, so that no two runs and ranks
+    share a seed.
+    """
+    return seed + rank * 1_000_000_007
+
+
 def seed_generators(seed: int) -> None:
     """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
     random.seed(seed)
