@@ -101,7 +101,7 @@ def write_samples(folder: Path, samples: Sequence[Sample]) -> list[dict[str, Any
         picture = f"{start}.png" if drawn else None
         if picture:
             sr = next(iter(sample.waves.values())).sr
-            write_whole(folder / picture, png(draw_sheet(drawn, sr)))
+            write_whole(folder / picture, png(draw_sheet(drawn, sr), fast=True))
         entry: dict[str, Any] = {"index": index, "id": printable(sample.id), "picture": picture, "waves": waves}
         found.append({**entry, "values": {name: _printable(value) for name, value in sample.values.items()}})
     return found

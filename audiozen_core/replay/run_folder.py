@@ -22,6 +22,9 @@ from audiozen_core.hooks.progress import Progress
 from audiozen_core.logging import get_logger
 from audiozen_core.replay.target import Target
 
+PLACES = ("id", "save_dir", "import_from")
+"""The keys of `[meta]` that depend on where a run is, and decide nothing about its batches."""
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -137,7 +140,11 @@ class RunFolder:
     def _warn_of_changes(self, before: Saved, config: Document) -> None:
         earlier, _ = config_of(before.path, self.folder)
         changes = compare_configs(earlier.source.text, config.source.text, find_component)
-        if changed := [str(change) for change in changes if change.affects_training and change.key not in _PLACES]:
+        if changed := [
+            str(change)
+            for change in changes
+            if change.affects_training and change.key.removeprefix("meta.") not in PLACES
+        ]:
             get_logger().warning(
                 "the run was resumed with other settings; the replay uses the later ones, which may not be those of "
                 "this batch",
@@ -181,10 +188,6 @@ class RunFolder:
             if scalars and record.get("step") == step:
                 epoch, found = record.get("epoch"), scalars
         return epoch, found
-
-
-# They differ wherever a run is, and decide nothing about its batches.
-_PLACES = ("meta.id", "meta.save_dir", "meta.import_from")
 
 
 def _position(saved: Saved) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import tomli
 from torch.utils.data import IterableDataset
 
 from audiozen_core.checkpoint import LoadedCheckpoint
@@ -25,7 +26,7 @@ from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.resume import restore
 from audiozen_core.experiment.trial import Trial
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.replay.run_folder import RunFolder, Settings
+from audiozen_core.replay.run_folder import PLACES, RunFolder, Settings
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import EXTRA, kept_generators
 
@@ -129,15 +130,18 @@ def replayed_training(
         last = settings.ranks - 1
         had = f"{settings.ranks} processes, ranks 0 to {last}" if last else "a single process"
         raise RunError(f"the run had {had}, so it has no rank {rank}", remedy="leave --rank out, or name one of these")
-    place: dict[str, Any] = {"meta.save_dir": str(run.folder.resolve().parent), "meta.id": run.folder.resolve().name}
+    name = run.folder.resolve().name
+    # The folder of a run may have a name that the key in a TOML file can't have.
+    place: dict[str, Any] = {"meta.save_dir": str(run.folder.resolve().parent), "meta.id": "replay"}
     if hook is None or device:
         place["meta.device"] = device or "cpu"
     changes = [*written(dict(settings.import_from)), *written(place)]
     checked = check_config(load_config(settings.config, changes, ("train",)))
+    checked = dataclasses.replace(checked, config=dataclasses.replace(checked.config, id=name))
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
         yield ReplayedTraining(
             _without_compiling(checked, emit(settings.config.values)) if hook else _only_batches(checked),
-            Path(folder) / run.folder.resolve().name,
+            Path(folder) / name,
             rank=rank,
             ranks=settings.ranks,
             first_batches=settings.first_batches,
@@ -197,7 +201,19 @@ def restore_saved(training: ReplayedTraining, trainer: BaseTrainer, loaded: Load
         state["rng"] = of_ranks[training.share[0]]
     # The loader makes the batches of one of the ranks, and counts as that rank did.
     state["progress"] = {**state["progress"], "ranks": 1}
-    restore(trainer, dataclasses.replace(loaded, state=state), training.checked, allow_drift=True)
+    checked = training.checked
+    if before := loaded.state.get(EXTRA, {}).get("config"):
+        text = _in_the_place_of(checked.config.text, before)
+        checked = dataclasses.replace(checked, config=dataclasses.replace(checked.config, text=text))
+    restore(trainer, dataclasses.replace(loaded, state=state), checked, allow_drift=True)
+
+
+def _in_the_place_of(text: str, other: str) -> str:
+    """Returns a configuration with the name and the folders of another one, so that these do not differ."""
+    values, meta = tomli.loads(text), tomli.loads(other)["meta"]
+    values["meta"] = {name: value for name, value in values["meta"].items() if name not in PLACES}
+    values["meta"] |= {name: meta[name] for name in PLACES if name in meta}
+    return emit(values)
 
 
 @contextmanager
