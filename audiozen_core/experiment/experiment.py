@@ -208,7 +208,7 @@ class Experiment:
                 note_begin()
             self.ranks.wait()
             if mode in TRAINING:
-                with naming_the_replay(self.folder, self.store, self.trial):
+                with naming_the_replay(self.folder, self.store, self.trial, self.ranks.size):
                     trainer.train(loaders["train"][0], loaders.get("validate", ()))
             elif mode == "validate":
                 trainer.validate(loaders["validate"])
