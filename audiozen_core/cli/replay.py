@@ -126,8 +126,7 @@ class _Bar:
         return Progressing(self._begin, self._done)
 
     def _begin(self, what: str, total: int | None) -> None:
-        if total != 0:
-            self._task = self._bar.add_task(what, total=total)
+        self._task = self._bar.add_task(what, total=total)
 
     def _done(self, count: int) -> None:
         self._bar.update(self._task, completed=count)

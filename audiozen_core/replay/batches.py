@@ -18,6 +18,7 @@ def make_batch(
     place: Place,
     start: Progress,
     *,
+    on_begin: Callable[[int], object] = lambda count: None,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> Any:
     """Makes one batch as `training_step` gets it, on the device of the trainer.
@@ -30,13 +31,16 @@ def make_batch(
         place: the batch.
         start: the progress of a training that comes to the batch; with `steps_per_epoch` it says where in the data the
             epochs are.
-        on_batch: called with the number of batches that have been made, where a stream makes earlier ones again.
+        on_begin: called with the number of earlier batches that a stream has to make again, if there are any.
+        on_batch: called with the number of them that have been made.
 
     Raises:
         RunError: there is no such batch for this rank.
         DataError: a sample can't be read.
     """
     batches, skipped = _from_place(trainer, loader, place, start)
+    if skipped:
+        on_begin(skipped)
     for count in range(skipped):
         if next(batches, _END) is _END:
             raise _beyond(loader, place, ended=count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,12 @@ class Replayed:
 
 @dataclass(slots=True)
 class Progressing:
-    """What a command shows while batches are made. `total` is told once; None if it is not known."""
+    """What a command shows while there is something to wait for.
+
+    Attributes:
+        begin: called once, with what is done and the number of batches; None if that is not known.
+        done: called after each batch, with the number of those that are done.
+    """
 
     begin: Callable[[str, int | None], object] = lambda what, total: None
     done: Callable[[int], object] = lambda count: None
@@ -111,9 +117,14 @@ def replay(
             final = output or _default_folder(run, place, rank)
             check_replaceable(final, NUMBERS)
             if hook is None:
-                total = place.batch if built.loader.stream_workers is not None else 0
-                progress.begin("making earlier batches of the stream", total)
-                batch = make_batch(built.trainer, built.loader, place, start, on_batch=progress.done)
+                batch = make_batch(
+                    built.trainer,
+                    built.loader,
+                    place,
+                    start,
+                    on_begin=functools.partial(progress.begin, "making earlier batches of the stream"),
+                    on_batch=progress.done,
+                )
                 batch = map_tensors(batch, lambda tensor: tensor.detach().cpu())
                 found, recorded = None, {}
             else:
@@ -181,7 +192,8 @@ def _step(
             remedy="leave --step out to make the batch alone",
         )
     loaded = run.store.load(saved.path, map_location=built.trainer.state_device) if saved else None
-    progress.begin(f"training from {saved.path.name if saved else 'the start'}", between)
+    if between != 0:
+        progress.begin(f"training from {saved.path.name if saved else 'the start'}", between)
     return train_to(training, built, hook, place, loaded)
 
 

@@ -7,7 +7,8 @@ import torch
 
 from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.replay.replay import replay
+from audiozen_core.experiment.lock import run_lock
+from audiozen_core.replay.replay import Progressing, replay
 from audiozen_core.replay.target import Place, Target
 from tests.core.replay.waves import WaveExperiment, digest, recorded
 
@@ -207,3 +208,20 @@ def test_samples_that_were_left_out_are_left_out(tmp_path):
         replay(run, at(1, 1))
     with pytest.raises(RunError, match="leaves out batch 1 of epoch 1"):
         replay(run, at(1, 1), step=True, catch_up=True)
+
+
+def test_a_stream_tells_how_many_batches_come_before(tmp_path):
+    experiment = WaveExperiment(tmp_path)
+    run = experiment.train(*SETUPS["endless stream"])
+    told = []
+    progress = Progressing(lambda what, total: told.append(total), told.append)
+    replay(run, at(3, 0), progress=progress, output=tmp_path / "out")
+    assert told == [8, *range(1, 9)]
+    # Nothing comes before the first one, and nothing before any batch of other data.
+    replay(run, at(1, 0), progress=progress, output=tmp_path / "out")
+    assert len(told) == 9
+
+
+def test_a_run_that_is_being_written_is_only_read(run, tmp_path):
+    with run_lock(run):
+        assert replay(run, at(1, 0), output=tmp_path / "out").samples

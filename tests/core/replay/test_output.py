@@ -73,12 +73,13 @@ def test_odd_ids_become_file_names(tmp_path):
 
 
 @pytest.mark.usefixtures("_no_pictures")
-def test_a_preview_has_the_first_batches_of_the_training(tiny, run):
+def test_a_preview_has_the_first_batches_of_the_training(tiny, run, tmp_path):
     experiment = Experiment.load(tiny.write(text=TOML, name="new"))
     found = preview(experiment, 3)
     assert found.folder == tiny.folder / "exp" / "new_preview"
     assert not (tiny.folder / "exp" / "new").exists()
-    trained = [sample for batch in (0, 1) for sample in replay(run, Target(Place(1, batch))).samples]
+    places = Place(1, 0), Place(1, 1)
+    trained = [sample for place in places for sample in replay(run, Target(place), output=tmp_path / "out").samples]
     assert [sample.id for sample in found.samples] == [sample.id for sample in trained][:3]
     for mine, other in zip(found.samples, trained, strict=False):
         assert mine.waves["noisy"].samples.equal(other.waves["noisy"].samples)

@@ -50,6 +50,26 @@ def test_the_loss_is_the_recorded_one(tiny, run, epoch, batch, tmp_path):
     assert files(run) == before
 
 
+def test_gradients_are_those_without_the_scale_of_the_loss(tmp_path):
+    scaled = ('[[hooks]]\npath = "parts.Keep"', '[[hooks]]\npath = "parts.Scale"')
+    norms = []
+    for name, changes in (("plain", ()), ("scaled", (scaled,))):
+        (tmp_path / name).mkdir()
+        run = WaveExperiment(tmp_path / name).train(*changes, ("max_epochs = 3", "max_epochs = 1"))
+        found = replay(run, at(1, 0), step=True)
+        assert found.differing == []
+        norms.append(
+            [(row.output_gradient.norm, row.weight_gradient) for row in found.step.rows if row.output_gradient]
+        )
+    assert norms[1] == norms[0]  # 1024 is a power of two, so nothing is rounded
+
+
+def test_mixed_precision_is_replayed(tmp_path):
+    run = WaveExperiment(tmp_path).train(("seed = 3", "seed = 3\nuse_amp = true"))
+    found = replay(run, at(2, 2), step=True)
+    assert found.recorded["loss"] == found.step.scalars["loss"]
+
+
 def test_another_recorded_loss_is_told(run):
     copy = run.parent / "other_loss"
     shutil.copytree(run, copy, symlinks=True)
@@ -90,7 +110,7 @@ def test_an_epoch_without_a_checkpoint_before_it_is_an_error(run):
         replay(copy, at(3, 1), step=True)
     assert e.value.notes == ("checkpoints: epoch_0001, epoch_0003",)
     assert "--catch-up" in e.value.remedy
-    assert not (copy / "replay").exists()
+    assert not (copy / "replay" / "epoch_0003_batch_0001").exists()
     done = []
     progress = Progressing(lambda what, total: done.append((what, total)), done.append)
     found = replay(copy, at(3, 1), step=True, catch_up=True, progress=progress)

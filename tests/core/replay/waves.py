@@ -66,6 +66,21 @@ class WaveTrainer(Trainer):
         return self.loss_function(self.model(batch["noisy"]), batch["clean"])
 
 
+class Scale:
+    # Scales the loss, as AMP does.
+    phase = "precision"
+
+    @hookimpl.backward
+    def backward(self, trainer, loss, inputs, last):
+        torch.autograd.backward(loss * 1024, inputs=inputs, retain_graph=not last)
+        return True
+
+    @hookimpl.on_gradients_ready
+    def on_gradients_ready(self, trainer):
+        for weight in trainer.model.parameters():
+            weight.grad /= 1024
+
+
 class Keep:
     affects_training = False
 
