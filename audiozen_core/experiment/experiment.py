@@ -289,7 +289,7 @@ class Experiment:
         trainer.state.close()
         # Seeding a second time makes training independent of how many random numbers building the data has drawn. Each
         # rank draws other numbers, for dropout for instance; the samples depend on the seed of the run only.
-        seed_generators(seed_of_rank(self.config.meta.seed, self.share[0]))
+        seed_generators(seed_of_rank(self.config.meta.seed, self._share()[0]))
         return trainer, loaders
 
     def load_trainer(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
@@ -314,8 +314,7 @@ class Experiment:
             trainer.set_mode(training=False)
         return trainer, start.path
 
-    @property
-    def share(self) -> tuple[int, int]:
+    def _share(self) -> tuple[int, int]:
         """The rank whose data is built, and the number of ranks."""
         return self.ranks.rank, self.ranks.size
 
@@ -338,7 +337,9 @@ class Experiment:
         groups = [sections] if train else [[section] for section in sections]
         first = self.trial.batches if self.trial else None
         return [
-            build_loader(self.checked, group, lifecycle, train=train, cuda=cuda, share=self.share, first_batches=first)
+            build_loader(
+                self.checked, group, lifecycle, train=train, cuda=cuda, share=self._share(), first_batches=first
+            )
             for group in groups
         ]
 

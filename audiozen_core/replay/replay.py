@@ -165,7 +165,7 @@ def _step(
     catch_up: bool,
 ) -> ReplayedStep:
     """Trains to the batch, if that is possible and not too far, and looks at the step."""
-    _, ranks = training.share
+    ranks = training.rank_count
     start = saved.progress if saved else Progress()
     between = _batches_between(built, start, place)
     near = saved is not None and start.epoch == place.epoch - 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -97,18 +98,24 @@ class RunFolder:
         """Returns the first checkpoint that was saved after the target; None if there is none."""
         return min(self._saved(target, before=False), key=_position, default=None)
 
-    def _saved(self, target: Target, *, before: bool) -> Iterator[Saved]:
+    def _saved(self, target: Target, *, before: bool) -> list[Saved]:
+        return [saved for saved in self._all_saved if target.follows(saved.progress) == before]
+
+    @functools.cached_property
+    def _all_saved(self) -> list[Saved]:
+        """The checkpoints as they are now; a running training may delete some of them meanwhile."""
+        found = []
         for info in self.checkpoints():
             try:
                 state = self.store.load(info.path, owners=("progress",)).state["progress"]
-            except CheckpointError:
+            except CheckpointError as error:
                 if info.path.exists():
-                    raise
-                continue  # a running training has deleted it meanwhile
+                    get_logger().warning("a checkpoint is not used", checkpoint=info.name, reason=error.message)
+                continue
             names = {field.name for field in fields(Progress)}
             progress = Progress(**{name: value for name, value in state.items() if name in names})
-            if target.follows(progress) == before:
-                yield Saved(info.path, progress)
+            found.append(Saved(info.path, progress))
+        return found
 
     def settings(self, target: Target) -> Settings:
         """Returns how the training was set up when it came to a target.

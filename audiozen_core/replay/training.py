@@ -76,13 +76,11 @@ class ReplayedTraining(Experiment):
         hook: ReplayHook | None = None,
     ) -> None:
         super().__init__(checked, ("train",), trial=Trial(first_batches, folder))
-        self._share = rank, ranks
+        self.rank, self.rank_count = rank, ranks
         self._hook = hook
 
-    @property
-    def share(self) -> tuple[int, int]:
-        """The rank whose data is built, and the number of ranks."""
-        return self._share
+    def _share(self) -> tuple[int, int]:
+        return self.rank, self.rank_count
 
     def lifecycle(self) -> Lifecycle:
         """Returns the hooks that affect training, and the one of the replay."""
@@ -198,7 +196,7 @@ def restore_saved(training: ReplayedTraining, trainer: BaseTrainer, loaded: Load
     state = {name: part for name, part in loaded.state.items() if name in kept}
     of_ranks = state["rng"].get("ranks")
     if of_ranks is not None:
-        state["rng"] = of_ranks[training.share[0]]
+        state["rng"] = of_ranks[training.rank]
     # The loader makes the batches of one of the ranks, and counts as that rank did.
     state["progress"] = {**state["progress"], "ranks": 1}
     checked = training.checked

@@ -118,6 +118,17 @@ def test_an_epoch_without_a_checkpoint_before_it_is_an_error(run):
     assert done == [("training from epoch_0001", 5), 1, 2, 3, 4, 5]
 
 
+def test_a_damaged_checkpoint_is_told_and_not_used(run, capsys):
+    copy = run.parent / "damaged"
+    shutil.copytree(run, copy, symlinks=True)
+    state = copy / "checkpoints" / "epoch_0002" / "state.json"
+    state.write_bytes(state.read_bytes()[:-3] + b"   ")
+    found = replay(copy, at(3, 0), step=True, catch_up=True)
+    assert found.start == "epoch_0001"
+    assert found.step.scalars["loss"] == recorded(run)[9]["step/loss"]
+    assert capsys.readouterr().err.count("a checkpoint is not used") == 1
+
+
 def test_the_start_needs_no_checkpoint_if_the_user_says_so(run):
     copy = run.parent / "none"
     shutil.copytree(run, copy, symlinks=True)
