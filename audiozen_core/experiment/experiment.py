@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,6 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.distributed.join import compare_data, compare_ranks, joined_ranks
 from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.distributed.restarts import has_begun, note_begin
-from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import build_component, build_components, build_lifecycle, build_loader
 from audiozen_core.experiment.initial_weights import LoadedWeights, load_initial_weights
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
@@ -29,7 +28,7 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
-from audiozen_core.experiment.process import prepare_process, seed_generators, seed_of_rank
+from audiozen_core.experiment.process import no_exit, prepare_process, seed_generators, seed_of_rank
 from audiozen_core.experiment.provenance import code_of, record, training_facts
 from audiozen_core.experiment.replay_hint import naming_the_replay
 from audiozen_core.experiment.result import ModeResult, RunResult
@@ -196,7 +195,7 @@ class Experiment:
             trainer.weights.choose(weights)
             trainer.checkpoint_name += f"_{weights}" if weights else ""  # other weights have other results
             if first:
-                stack.enter_context(_no_exit())
+                stack.enter_context(no_exit())
                 if self.ranks.is_main:
                     if self.trains:
                         remove_partial_files(self.folder)
@@ -386,16 +385,6 @@ class Experiment:
             audiozen=__version__,
             torch=str(torch.__version__),
         )
-
-
-@contextmanager
-def _no_exit() -> Iterator[None]:
-    """Turns `sys.exit` in a component into an error. Otherwise the run would end early, but look successful."""
-    try:
-        yield
-    except SystemExit as stop:
-        message = f"a component called sys.exit({stop.code!r}), which ended the run:"
-        raise RunError.caused_by(stop, message, remedy="raise an error instead") from stop
 
 
 load_experiment = Experiment.load
