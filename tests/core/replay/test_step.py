@@ -142,6 +142,18 @@ def test_the_start_needs_no_checkpoint_if_the_user_says_so(run):
     assert replay(copy, at(1, 0), step=True).step.scalars["loss"] == recorded(run)[1]["step/loss"]
 
 
+def test_schedulers_that_follow_the_score_are_caught_up(tmp_path):
+    plateau = '[lr_scheduler]\npath = "torch.optim.lr_scheduler.ReduceLROnPlateau"\n'
+    plateau += 'args = {mode = "min", factor = 0.1, patience = 0}\n[dataset]\n'
+    lower = ("max_epochs = 3", "max_epochs = 3\nsave_max_score = false")
+    run = WaveExperiment(tmp_path).train(("[dataset]\n", plateau), lower)
+    records = recorded(run)
+    assert records[9]["step/lr"] < records[1]["step/lr"]  # the validations have had an effect
+    shutil.rmtree(run / "checkpoints")
+    found = replay(run, at(3, 1), step=True, catch_up=True)
+    assert found.step.scalars["loss"] == records[10]["step/loss"]
+
+
 def test_a_finetuning_does_not_start_from_other_weights(tmp_path):
     experiment = WaveExperiment(tmp_path)
     base = experiment.train(("max_epochs = 3", "max_epochs = 1"))
