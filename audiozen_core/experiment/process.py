@@ -1,15 +1,17 @@
-"""Prepares the process of a run: its seeds, threads, determinism and device."""
+"""Prepares the process of a run: its seeds, threads, determinism and device; and refuses `sys.exit`."""
 
 from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from audiozen_core.config.sections import Meta
-from audiozen_core.errors import BuildError
+from audiozen_core.errors import BuildError, RunError
 
 
 def prepare_process(meta: Meta) -> torch.device:
@@ -48,3 +50,13 @@ def seed_generators(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Turns `sys.exit` in a component into an error. Otherwise the run would end early, but look successful."""
+    try:
+        yield
+    except SystemExit as stop:
+        message = f"a component called sys.exit({stop.code!r}), which ended the run:"
+        raise RunError.caused_by(stop, message, remedy="raise an error instead") from stop
