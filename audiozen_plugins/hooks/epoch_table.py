@@ -62,6 +62,7 @@ class EpochTable:
         self._colours = colours
         self._mark, self._absent, self._cut = ("★", "–", "…") if unicode else ("*", "-", "~")
         self._names: dict[str, None] = {}
+        self._has_rate = False
         self._score = ""  # the name of the metric that is the score
         self._widths = {"epoch": max(longest_name, _LEAST_WIDTHS["epoch"])}
         self._given: dict[str, str] = {}  # the cells of the row below the header
@@ -96,6 +97,7 @@ class EpochTable:
     def _note(self, row: EpochRow) -> None:
         """Remembers the scalars. Which metric is the score shows in its value, which is the same."""
         self._names |= dict.fromkeys(row.metrics)
+        self._has_rate |= bool(row.rate)
         score = row.metrics.get("validate/score", 0.0)
         if not self._score and score and math.isfinite(score):
             same = [name for name, value in row.metrics.items() if value == score and name != "validate/score"]
@@ -113,8 +115,8 @@ class EpochTable:
             columns.append(_Column("validate/score", self._heading(self._score or "validate/score"), 98))
             columns.append(_Column("best", "best", 97))
         columns += [_Column(name, self._heading(name), 20) for name in validate]
-        columns += [_Column("lr", "lr", 30), _Column("time", "time", 50), _Column("left", "left", 40)]
-        return columns
+        columns += [_Column("lr", "lr", 30)] * self._has_rate
+        return [*columns, _Column("time", "time", 50), _Column("left", "left", 40)]
 
     def _heading(self, name: str) -> str:
         kind, _, short = name.partition("/")
