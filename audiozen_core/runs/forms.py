@@ -95,8 +95,7 @@ def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = 
 def as_markdown(runs: RunList) -> str:
     """Returns the table in Markdown."""
     table = as_table(runs)
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in table.rows]
-    return Table(table.headings, [rows], table.notes, left=2).render("markdown")
+    return Table(table.headings, [table.rows], table.notes, left=2).render("markdown")
 
 
 def as_json(runs: RunList) -> str:
