@@ -21,7 +21,7 @@ FLOORS = {
     7: ("comparison", "inference", "inspection", "runs", "tuning"),
     6: ("experiment", "scoring"),
     5: ("trainer",),
-    4: ("config", "data"),
+    4: ("config", "data", "pages"),
     3: ("checkpoint", "registry", "hooks", "audio", "distributed", "launcher", "scaffold"),
     2: ("binding", "errors", "logging", "results"),
     1: ("storage", "diagnostics", "kinds", "__init__"),
