@@ -23,7 +23,7 @@ FORMS: tuple[RunForm, ...] = get_args(RunForm)
 
 _ABSENT = "-"
 _LONGEST_VALUE = 24
-_LEAST_REASON = 20
+_LEAST_REASON, _LONGEST_REASON = 20, 60
 # Runs of different networks differ in dozens of settings, and no screen has room for these.
 _MOST_SETTINGS = 8
 _BETWEEN = 2
@@ -83,7 +83,7 @@ def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = 
         if all(_is_number(each.settings.get(key)) for each in runs.runs):
             right.append(headings[key])
     if any(reasons):
-        room = max(width - used, _LEAST_REASON) if width is not None else None
+        room = max(width - used, _LEAST_REASON) if width is not None else _LONGEST_REASON
         columns["reason"] = [_cut(reason, room) for reason in reasons]
     notes = [_legend(runs.runs)]
     if left_out:
@@ -173,8 +173,8 @@ def _first_line(text: str) -> str:
     return plain(text.splitlines()[0]) if text else ""
 
 
-def _cut(text: str, room: int | None) -> str:
-    return text if room is None or len(text) <= room else f"{text[: room - 3]}..."
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 3]}..."
 
 
 def _epoch(run: RunSummary) -> str:
