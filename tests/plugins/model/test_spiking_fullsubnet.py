@@ -50,7 +50,10 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> float:
 def test_published_weights_give_the_published_output(reference_data, clip):
     stored = load_file(reference_data / "spiking_fullsubnet" / f"{clip}.safetensors")
     enhanced = enhance(published(reference_data, "offline_laplace_norm"), stored["noisy"])
-    assert signal_to_difference(stored["enhanced"], enhanced) >= 60
+    # A membrane within rounding of its threshold spikes on one CPU and not on another. The recurrence keeps the
+    # difference: one spike 2.4 s after the start of p232_003 leaves 49 dB.
+    assert signal_to_difference(stored["enhanced"][:32000], enhanced[:32000]) >= 100
+    assert signal_to_difference(stored["enhanced"], enhanced) >= 40
 
 
 @pytest.mark.parametrize("clip", CLIPS)
