@@ -17,7 +17,7 @@ LIGHT := click filelock hypothesis numpy packaging pluggy pytest rich safetensor
 LIGHT_TESTS := tests/core/diagnostics tests/core/storage tests/core/experiment/test_lock.py \
   tests/core/registry/test_compatibility.py
 
-.PHONY: help demo test lint types unit test-all light torture clean
+.PHONY: help demo test lint types unit test-all light torture trackers clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,12 +50,16 @@ light: $(VENV)/.light  ## compile everything and run the tests that need no torc
 	$(BIN)/audiozen plugins > /dev/null
 	$(BIN)/python -m pytest -q --noconftest -p no:cacheprovider -k 'not workers' $(LIGHT_TESTS)
 
+# They need 550 MB, so they have an environment of their own, and the other tests do without them.
+trackers: $(VENV)-trackers/.done  ## the hooks for MLflow, Weights & Biases and trackio, with the real packages, without a network
+	$(VENV)-trackers/bin/python -m pytest -q -rs -m "slow or not slow" tests/plugins/hooks/test_trackers.py
+
 # Two machines and a network file system need root and tests/cluster/install.sh. Without them these tests are skipped.
 torture: $(VENV)/.dev  ## only the long tests of docs/reliability.md (hours; some need strace, root, or tests/slurm/install.sh)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -v -rs tests
 
 clean:           ## remove the environment and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(VENV)-trackers .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 
 # Each stamp file records an installation, so that pip runs again only when the project's metadata have changed.
 $(VENV)/.venv:
@@ -70,6 +74,12 @@ $(VENV)/.user: $(VENV)/.venv pyproject.toml constraints.txt
 $(VENV)/.light: $(VENV)/.venv pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt $(LIGHT)
 	$(PIP) install --no-deps -e .
+	touch $@
+
+$(VENV)-trackers/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-trackers
+	PIP_CONSTRAINT=constraints.txt $(VENV)-trackers/bin/pip --disable-pip-version-check install -c constraints.txt \
+	  -e '.[mlflow,tensorboard,trackio,wandb]' hypothesis pytest pytest-cov
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt

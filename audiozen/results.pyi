@@ -14,6 +14,9 @@ from audiozen_core.results.permutation import sign_flip_test as sign_flip_test
 from audiozen_core.results.reading import read_scores as read_scores
 from audiozen_core.results.records import FileScores as FileScores
 from audiozen_core.results.records import MetricInfo as MetricInfo
+from audiozen_core.results.samples import Sample as Sample
+from audiozen_core.results.samples import SampleSignal as SampleSignal
+from audiozen_core.results.samples import read_samples as read_samples
 from audiozen_core.results.scores import Scores as Scores
 from audiozen_core.results.systems import ScoredSystem as ScoredSystem
 from audiozen_core.results.two_level import two_level_interval as two_level_interval

@@ -19,7 +19,7 @@ from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.scalars import ReadOnlyScalars, as_scalar
 from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.kinds import kind_of
+from audiozen_core.kinds import Mode, kind_of
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
@@ -184,6 +184,13 @@ class Lifecycle(specs.Hooks[Trainer]):
     def asks(self, hook: str, argument: str) -> bool:
         """Returns whether a plugin takes this argument of a hook. If none does, it need not be computed."""
         return any(argument in implementation.argnames for implementation in self._implementations(hook))
+
+    def asks_for_signals(self, mode: Mode) -> bool:
+        """Returns whether a plugin takes the signals of an evaluation in this mode; see `signal_modes` there."""
+        return any(
+            "signals" in found.argnames and mode in getattr(found.plugin, "signal_modes", (mode,))
+            for found in self._implementations("on_evaluation_step_end")
+        )
 
     def _each(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
         """Yields each plugin that implements a hook, first to last, with a function that takes keyword arguments."""

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     from audiozen_core.hooks.ending import RunEnding
     from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
+    from audiozen_core.results.samples import Sample
 
 # A variable, because this module can't import `trainer_protocol.Trainer`, which has hooks itself and fills it in.
 Trainer = TypeVar("Trainer")
 Specs = TypeVar("Specs")
-
 PROJECT = "audiozen"
 hookspec = pluggy.HookspecMarker(PROJECT)
 """Marks a method as a hook that a plugin brings, and that other plugins implement."""
@@ -56,7 +56,6 @@ class Hooks(Generic[Trainer]):
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------ the run
-
     @hookspec
     def on_component_built(self, section: str, component: Any) -> Any:
         """A component has been built, and nothing uses it yet.
@@ -64,7 +63,7 @@ class Hooks(Generic[Trainer]):
         Called once for each model, loss function, optimiser, scheduler, data set, loader and trainer.
 
         Args:
-            section: the section of the TOML file, such as `model_g`, `trainer`, or `train_dataset.dataloader`.
+            section: the section, such as `model_g`, `trainer`, or `train_dataset.dataloader`.
             component: the object.
 
         Returns:
@@ -100,7 +99,6 @@ class Hooks(Generic[Trainer]):
         """The last call of a mode, after success and after failure: close files here. `ending` says how it ended."""
 
     # ------------------------------------------------------------------------------------------ training
-
     @hookspec
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         """A training epoch begins; `epoch` counts from 1."""
@@ -266,7 +264,6 @@ class Hooks(Generic[Trainer]):
         """
 
     # ------------------------------------------------------------------------------------------ evaluation
-
     @hookspec
     def on_evaluation_start(self, trainer: Trainer, mode: Mode, num_batches: int | None) -> None:
         """Validation, test or prediction begins; `num_batches` is None if a data set has no length."""
@@ -293,7 +290,7 @@ class Hooks(Generic[Trainer]):
             outputs: a copy of what the step returned.
             signals: the signals of each file of the batch by name, which the step showed with `self.show`. Those of
                 `enhancement` are `noisy`, `enhanced` and, except in a prediction, `clean`, each [time] on the CPU.
-                They are freed after the call unless a hook keeps them.
+                They are freed after the call unless a hook keeps them. `signal_modes = ("validate",)` spares others.
         """
 
     @hookspec
@@ -337,7 +334,6 @@ class Hooks(Generic[Trainer]):
         """The validation has reached the best score so far; the checkpoint is saved later, when it is over."""
 
     # ------------------------------------------------------------------------------------------ records
-
     @hookspec
     def on_log(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """There are scalars to record.
@@ -349,6 +345,10 @@ class Hooks(Generic[Trainer]):
             step: the optimiser step, from 0.
             epoch: the epoch, from 0 before training.
         """
+
+    @hookspec
+    def on_samples(self, trainer: Trainer, samples: Sequence[Sample], step: int, epoch: int) -> None:
+        """The hook `samples` has written files to `trainer.folder / "samples"`; called on the main process only."""
 
     @hookspec
     def on_state_collect(self, trainer: Trainer) -> None:

@@ -103,6 +103,7 @@ class Trainer(Protocol):
         folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
         seed: the seed of the run.
+        sr: the sample rate of `[acoustics]`, in Hz.
         use_amp: whether automatic mixed precision is on.
         config_text: the effective TOML.
         checkpoint_name: in validation, test and prediction the checkpoint whose weights are used, such as
@@ -113,6 +114,7 @@ class Trainer(Protocol):
         progress: the progress of the run.
         num_batches: the number of batches in an epoch; None if it is not known.
         batch_size: the number of samples in a batch.
+        data_seconds: how long training has waited for its batches since the start of the program.
         loss_is_scaled: set this to true if your hook scales the loss. The trainer then does not check the gradients,
             because an overflow is normal.
         grad_norm: the norm of all gradients of the newest optimiser step before clipping, a scalar on the device; set
@@ -128,6 +130,7 @@ class Trainer(Protocol):
     folder: Path
     experiment: str
     seed: int
+    sr: int
     use_amp: bool
     config_text: str
     checkpoint_name: str
@@ -136,6 +139,7 @@ class Trainer(Protocol):
     progress: Progress
     num_batches: int | None
     batch_size: int | None
+    data_seconds: float
     loss_is_scaled: bool
     grad_norm: torch.Tensor | None
 

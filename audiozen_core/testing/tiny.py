@@ -60,8 +60,8 @@ _VALUES: dict[str, Any] = {
         for role in ("validate_dataset", "test_dataset")
     },
     "predict_dataset": {"path": "audio_folder", "args": {"folder": "noisy"}},
-    # Importing TensorBoard takes longer than the run.
-    "hooks": [{"path": "tensorboard", "enabled": False}],
+    # Importing TensorBoard takes longer than the run, and so do the spectrograms of the samples.
+    "hooks": [{"path": name, "enabled": False} for name in ("tensorboard", "samples")],
 }
 
 

@@ -272,7 +272,7 @@ class Evaluation(Steps, Parts):
         Args:
             signals: the signals by name, such as `enhanced` [time].
         """
-        if self.hooks.asks("on_evaluation_step_end", "signals"):
+        if self._evaluated and self.hooks.asks_for_signals(self._evaluated):
             self._shown.append(signals)
 
     def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:

@@ -95,7 +95,11 @@ def _is_full(trainer: Parts, device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Returns the peak memory so far, in bytes: of the tensors on a GPU, otherwise of the whole process."""
+    """Returns the peak memory so far, in bytes: of the tensors on a GPU, otherwise of the whole process.
+
+    Args:
+        device: the GPU, or the CPU for the memory of the process, without its child processes.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return peak_process_memory()

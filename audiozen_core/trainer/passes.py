@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from time import perf_counter
 from typing import Any
 
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.trainer.batch_training import BatchTraining
+
+_END = object()
 
 
 class Passes(BatchTraining):
@@ -17,8 +20,12 @@ class Passes(BatchTraining):
     A pass is once through the training data, in the order that is drawn for it. With `steps_per_epoch`, an epoch goes
     on where the last one has ended, and a new pass begins wherever the data end. So each sample is used once in every
     pass, and neither workers nor streams have to start again at each epoch.
+
+    Attributes:
+        data_seconds: how long training has waited for its batches since the start of the program.
     """
 
+    data_seconds: float = 0.0
     steps_per_epoch: int | None = None
     _endless: Iterator[Any] | None = None
 
@@ -35,7 +42,17 @@ class Passes(BatchTraining):
             progress.num_batches = self.steps_per_epoch * self.gradient_accumulation_steps
             batches = islice(self._endless, max(0, progress.num_batches - progress.batch))
         self.num_batches = progress.num_batches
-        return batches
+        return self._timed(batches)
+
+    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yields the batches, and counts how long it takes until they are there."""
+        while True:
+            began = perf_counter()
+            item = next(batches, _END)
+            self.data_seconds += perf_counter() - began
+            if item is _END:
+                return
+            yield item
 
     def _begin_pass(self, loader: BatchLoader) -> Iterator[Any]:
         """Returns the batches of the current pass, from where the progress is. With several ranks, those of this one.

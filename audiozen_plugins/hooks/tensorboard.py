@@ -1,23 +1,34 @@
-"""Writes scalars, and the config as text, to `tb_log/` for TensorBoard."""
+"""Writes scalars, samples, histograms, and the config as text, to `tb_log/` for TensorBoard."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import soundfile
+import torch
+from PIL import Image
+
+from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import MissingExtraError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
+from audiozen_core.results.samples import Sample
+from audiozen_core.trainer.module_state import named_weights
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
 class TensorBoard:
-    """Writes every recorded scalar and the effective config for `tensorboard --logdir`.
+    """Writes every recorded scalar, the samples and the effective config for `tensorboard --logdir`.
+
+    The samples are those of the hook `samples`: each signal as audio, and a picture of the spectrograms of a file.
+    Signals of the data set are written once.
 
     The scalars of a separate validation, test or prediction are in a folder of their own, `evaluation`, which
     TensorBoard shows as another run. So they stay visible when a resume hides the points of the steps that it will
@@ -29,9 +40,13 @@ class TensorBoard:
 
     Args:
         required: whether it is an error if TensorBoard is not installed.
+        histogram_epochs: write histograms of all weights and of their gradients every N epochs, at the first step of
+            the epoch; 0 for never. The gradients are those after clipping. A GPU waits for them. Weights that several
+            processes share with `fully_sharded` have none.
 
     Raises:
         MissingExtraError: TensorBoard is required and not installed.
+        RunError: `histogram_epochs` is negative.
     """
 
     default = True
@@ -39,7 +54,11 @@ class TensorBoard:
     default_args: ClassVar = {"required": False}
     affects_training = False
 
-    def __init__(self, required: bool = True) -> None:
+    def __init__(self, required: bool = True, histogram_epochs: Annotated[int, Range(least=0)] = 0) -> None:
+        check_ranges(TensorBoard, locals())
+        self.histogram_epochs = histogram_epochs
+        self._histograms_due = False
+        self._heard: set[str] = set()
         self._writer: SummaryWriter | None = None
         self._failed = False
         self._folder = Path()
@@ -69,12 +88,43 @@ class TensorBoard:
         self.on_run_start(trainer, "train")
 
     @hookimpl.on_epoch_start
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         """Opens the log again after an error."""
+        self._histograms_due = self.histogram_epochs > 0 and (epoch - 1) % self.histogram_epochs == 0
         if self._failed:
             with self._tolerate_full_disk(trainer):
                 self._open(None)
                 self._failed = False
+
+    @hookimpl.on_gradients_ready
+    def on_gradients_ready(self, trainer: Trainer) -> None:
+        """Adds the histograms at the first step of an epoch, if they are due."""
+        if self._writer is None or not self._histograms_due:
+            return
+        self._histograms_due = False
+        step = trainer.progress.step + 1
+        with self._tolerate_full_disk(trainer):
+            for suffix, network in trainer.models.items():
+                for name, weight in named_weights(network):
+                    tag = f"{f'{suffix}/' * bool(suffix)}{name}"
+                    for kind, values in (("weights", weight), ("gradients", weight.grad)):
+                        if _can_be_counted(values):
+                            self._writer.add_histogram(f"{kind}/{tag}", values, step)
+
+    @hookimpl.on_samples
+    def on_samples(self, trainer: Trainer, samples: Sequence[Sample], step: int) -> None:
+        """Adds the audio and the pictures."""
+        folder = trainer.folder / "samples"
+        with self._tolerate_full_disk(trainer):
+            for sample in samples if self._writer else ():
+                assert self._writer is not None
+                for name, signal in sample.signals.items():
+                    tag = f"samples/{sample.title}/{name}"
+                    if not signal.given or tag not in self._heard:
+                        wave, sr = soundfile.read(folder / signal.path, dtype="float32")
+                        self._writer.add_audio(tag, torch.from_numpy(wave), step, sample_rate=sr)
+                        self._heard.add(tag)
+                self._add_picture(f"samples/{sample.title}", (folder / sample.sheet).read_bytes(), step)
 
     @hookimpl.on_log
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int) -> None:
@@ -98,6 +148,17 @@ class TensorBoard:
         if self._make is not None:
             self._writer = self._make(str(self._folder), purge_step=purge_step)
 
+    def _add_picture(self, tag: str, png: bytes, step: int) -> None:
+        """Adds a picture as it is. `add_image` would encode it again, three times as large."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(io.BytesIO(png)) as picture:
+            width, height = picture.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        assert self._writer is not None
+        writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
     @contextmanager
     def _tolerate_full_disk(self, trainer: Trainer) -> Iterator[None]:
         try:
@@ -108,3 +169,10 @@ class TensorBoard:
             trainer.log.warning(
                 "TensorBoard's log can't be written, so some of its points will be missing", reason=str(error)
             )
+
+
+def _can_be_counted(values: torch.Tensor | None) -> bool:
+    """Returns whether TensorBoard can make a histogram: of numbers that are all finite, and all in this process."""
+    if values is None or type(values.detach()).__name__ == "DTensor" or not values.numel():
+        return False
+    return bool(torch.isfinite(values).all())

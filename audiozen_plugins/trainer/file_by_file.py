@@ -318,7 +318,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     def _enhanced(self, file: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
         """Yields the signals of a file: piece by piece, if nothing needs them as a whole."""
         # The order of several speakers is that of the targets, if they are known, over the whole file.
-        if self._is_whole(file) or self.target in file or self.hooks.asks("on_evaluation_step_end", "signals"):
+        if self._is_whole(file) or self.target in file or self.hooks.asks_for_signals("predict"):
             wave, _ = self.enhance_file(file)
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from audiozen_core.cli.main import main
+from audiozen_core.trainer import sample_files
 
 RATE = 16000
 
@@ -93,6 +95,12 @@ class Outcome:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch):
+    """Replaces the spectrograms of samples, which take longer than the training."""
+    monkeypatch.setattr(sample_files, "draw_sheet", lambda *_: Image.new("RGB", (8, 8)))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from audiozen_core.checkpoint import CheckpointStore
 from tests.core.checkpoint.exactness import difference
+from tests.measured import without_measured
 from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 
 # Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
@@ -50,7 +51,7 @@ def end_of(project):
     """Returns the final state, and all records without the `time` field."""
     state = dict(store_of(project).load().state)
     records = [json.loads(line) for line in (project / "exp/run/metrics.jsonl").read_text().splitlines()]
-    return state, [{key: value for key, value in record.items() if key != "time"} for record in records]
+    return state, [without_measured(record) for record in records]
 
 
 def reads_until(process, wanted, times):

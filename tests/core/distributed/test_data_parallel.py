@@ -14,6 +14,7 @@ from audiozen_core.distributed.settings import Distributed
 from audiozen_core.testing.tiny import TinyExperiment, write_pairs
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from tests.measured import without_measured
 from tests.on_ranks import Failed, all_right, on_ranks
 
 CLIPS = 7
@@ -43,7 +44,10 @@ def state_of(folder: Path, name: str = "latest") -> dict[str, torch.Tensor]:
 
 def records(folder: Path) -> list[dict]:
     lines = map(json.loads, (folder / "exp/tiny/metrics.jsonl").read_text().splitlines())
-    return [{key: value for key, value in line.items() if isinstance(value, int | float)} for line in lines]
+    return [
+        {key: value for key, value in without_measured(line).items() if isinstance(value, int | float)}
+        for line in lines
+    ]
 
 
 def assert_near(one: dict, several: dict, limit: float = 1e-6):

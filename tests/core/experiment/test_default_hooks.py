@@ -16,6 +16,8 @@ OURS = [
     "nonfinite",
     "patience",
     "progress",
+    "resources",
+    "samples",
     "signals",
     "tensorboard",
 ]
@@ -44,6 +46,6 @@ def test_a_hook_of_another_distribution_never_becomes_a_default():
 
 def test_default_hook_is_built_with_the_arguments_of_its_class(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(TensorBoard, "__init__", lambda self, required=True: seen.append(required))
+    monkeypatch.setattr(TensorBoard, "__init__", lambda self, required=True, histogram_epochs=0: seen.append(required))
     Experiment.load(TinyExperiment(tmp_path).write()).lifecycle()
     assert seen == [False]

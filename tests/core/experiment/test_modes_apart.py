@@ -6,6 +6,7 @@ import re
 import pytest
 
 from audiozen_core.errors import AudioZenError
+from tests.measured import without_measured
 from tests.tiny_experiment import TinyExperiment
 
 PARTS = """
@@ -89,7 +90,7 @@ def records(tiny, *modes, **options):
     before = len(path.read_text().splitlines())
     tiny.run(*CHANGES, modes=modes, **options)
     lines = [json.loads(line) for line in path.read_text().splitlines()[before:]]
-    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+    return [without_measured(line) for line in lines]
 
 
 def test_evaluations_do_not_change_each_other(tiny):

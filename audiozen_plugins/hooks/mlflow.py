@@ -1,0 +1,123 @@
+"""Records a run with MLflow."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from audiozen_core.errors import MissingExtraError
+from audiozen_core.hooks.ending import RunEnding
+from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.results.samples import Sample
+from audiozen_plugins.hooks.tracker import Tracker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SQLITE = "sqlite:///"
+_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+# What MLflow takes in the name of a metric or a parameter.
+_NOT_IN_NAMES = re.compile(r"[^\w\-./ :]")
+# The most parameters in one call, and the longest value.
+_AT_ONCE, _LONGEST = 100, 6000
+
+
+class MLflow(Tracker):
+    """Records the config, scalars, samples and checkpoints of a run with MLflow; see docs/watch_a_training.md.
+
+    By default the records of all runs in `save_dir` are in the SQLite file `mlflow.db` there, and audio and pictures in
+    `mlflow_artifacts`. To see them: `mlflow ui --backend-store-uri sqlite:///exp/mlflow.db`.
+
+    MLflow keeps both values of a step that is recorded twice. Its curves show both; they are equal if nothing has
+    changed, because runs are exact.
+
+    Args:
+        tracking_uri: where the records are, such as `http://localhost:5000`; by default the environment variable
+            `MLFLOW_TRACKING_URI`, or else the SQLite file.
+        experiment: the name of the MLflow experiment.
+        tags: further tags of the record.
+
+    Raises:
+        MissingExtraError: MLflow is not installed.
+    """
+
+    name: ClassVar[str] = "mlflow"
+    title: ClassVar[str] = "MLflow"
+
+    def __init__(
+        self, tracking_uri: str | None = None, experiment: str = "audiozen", tags: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__()
+        try:
+            import mlflow  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("mlflow", extra="mlflow", needed_by="the hook mlflow") from error
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self.tags = dict(tags or {})
+        self._client: MlflowClient | None = None
+        self._run = ""
+
+    def open(self, trainer: Trainer, record: str | None, config: Mapping[str, Any]) -> str:
+        """Opens the record of a run."""
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        home = trainer.folder.absolute().parent
+        uri = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{home / 'mlflow.db'}"
+        if uri.startswith(_SQLITE):
+            home = Path(uri.removeprefix(_SQLITE)).absolute().parent
+            home.mkdir(parents=True, exist_ok=True)
+        self._client = client = MlflowClient(uri)
+        if record:
+            client.update_run(record, status="RUNNING")
+            self._run = record
+            return record
+        found = client.get_experiment_by_name(self.experiment)
+        # Without a server, MLflow would write artifacts to the folder from which the program was started.
+        place = str(home / "mlflow_artifacts") if uri.startswith(_SQLITE) else None
+        experiment = found.experiment_id if found else client.create_experiment(self.experiment, place)
+        tags = {"audiozen.folder": str(trainer.folder), **self.tags}
+        self._run = client.create_run(experiment, run_name=trainer.experiment, tags=tags).info.run_id
+        params = [Param(_named(key), str(value)[:_LONGEST]) for key, value in config.items()]
+        for first in range(0, len(params), _AT_ONCE):
+            client.log_batch(self._run, params=params[first : first + _AT_ONCE])
+        return self._run
+
+    def log_scalars(self, scalars: Mapping[str, float], step: int, epoch: int) -> None:
+        """Records scalars."""
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        metrics = [Metric(_named(name), value, now, step) for name, value in {**scalars, "epoch": epoch}.items()]
+        self._opened_client.log_batch(self._run, metrics=metrics)
+
+    def log_text(self, file: str, text: str) -> None:
+        """Keeps a text file as an artifact."""
+        self._opened_client.log_text(self._run, text, file)
+
+    def log_note(self, name: str, value: str) -> None:
+        """Keeps a short text as a tag."""
+        self._opened_client.set_tag(self._run, name, value)
+
+    def log_sample(self, sample: Sample, audio: Mapping[str, Path], sheet: Path) -> None:
+        """Keeps the files as artifacts, in the folders that they have in `samples/`."""
+        for path, place in [(sheet, sample.sheet), *((audio[name], sample.signals[name].path) for name in audio)]:
+            self._opened_client.log_artifact(self._run, str(path), f"samples/{place.rpartition('/')[0]}")
+
+    def close(self, ending: RunEnding) -> None:
+        """Sets the status of the record."""
+        self._opened_client.set_terminated(self._run, status=_STATUS[ending.kind])
+
+    @property
+    def _opened_client(self) -> MlflowClient:
+        assert self._client is not None
+        return self._client
+
+
+def _named(name: str) -> str:
+    return _NOT_IN_NAMES.sub("_", name)

@@ -1,0 +1,103 @@
+"""Records how long a training step takes, how much of it is waiting for data, and how much memory the run needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import torch
+
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.trainer.memory import peak_memory
+
+_GIB = 2**30
+
+
+class Resources:
+    """Adds the time of a step and the peak memory to the records.
+
+    The record of an epoch has `train/seconds_data`, the time that an optimiser step has waited for its batches, and
+    `train/seconds_compute`, the rest of its time: both are means over the steps of the epoch. Validations do not count.
+    With several processes they are those of the one that has waited longest, because the others wait for it.
+    A GPU works behind the program that feeds it, so the time of one step says little. The mean is right, because the
+    epoch ends when the GPU is done. Every `log_interval` steps a record has the same since the last one, as
+    `step/seconds_data` and `step/seconds_compute`; with several processes, those of the main process.
+
+    `train/memory_gib` is the peak memory of the process, without the workers of the data loader; on a GPU,
+    `train/gpu_gib` is the peak memory of the tensors, and `train/gpu_reserved_gib` that of the whole allocator. They
+    are peaks since the start of the program, in GiB, and the largest of all processes.
+
+    After a resume within an epoch, the means are over the steps since then. The hook is on by default. It never waits
+    for the GPU.
+    """
+
+    default = True
+    affects_training = False
+
+    def __init__(self) -> None:
+        self._epoch: _Span | None = None
+        self._interval: _Span | None = None
+        self._paused_at: float | None = None
+
+    @hookimpl.on_epoch_start
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Starts the clocks."""
+        self._epoch, self._interval, self._paused_at = _Span(trainer), _Span(trainer), None
+
+    @hookimpl.on_evaluation_start
+    def on_evaluation_start(self) -> None:
+        """Stops the clocks."""
+        self._paused_at = time.perf_counter()
+
+    @hookimpl.on_evaluation_end
+    def on_evaluation_end(self) -> None:
+        """Lets the clocks go on."""
+        paused = time.perf_counter() - (self._paused_at or time.perf_counter())
+        for span in (self._epoch, self._interval):
+            if span is not None:
+                span.began += paused
+
+    @hookimpl.on_optimizer_step_end
+    def on_optimizer_step_end(self, trainer: Trainer, step: int) -> None:
+        """Records the times of the last steps, if it is time for a record."""
+        if self._interval is None or not trainer.log_interval or step % trainer.log_interval:
+            return
+        data, compute = self._interval.per_step(trainer)
+        self._interval = _Span(trainer)
+        scalars = {"step/seconds_data": data, "step/seconds_compute": compute}
+        epoch = trainer.progress.epoch + 1
+        trainer.hooks.on_log(trainer=trainer, mode="train", metrics=scalars, step=step, epoch=epoch)
+
+    @hookimpl.epoch_scalars
+    def epoch_scalars(self, trainer: Trainer) -> Mapping[str, float]:
+        """Adds the times and the memory."""
+        own = {"memory_gib": peak_memory(torch.device("cpu")) / _GIB}
+        if trainer.device.type == "cuda":
+            own["gpu_gib"] = torch.cuda.max_memory_allocated(trainer.device) / _GIB
+            own["gpu_reserved_gib"] = torch.cuda.max_memory_reserved(trainer.device) / _GIB
+        times = self._epoch.per_step(trainer) if self._epoch and self._epoch.has_steps(trainer) else None
+        every = trainer.ranks.gather((own, times))
+        scalars = {name: max(memory[name] for memory, _ in every if name in memory) for name in own}
+        if measured := [times for _, times in every if times]:
+            data, compute = max(measured)
+            scalars |= {"seconds_data": data, "seconds_compute": compute}
+        return scalars
+
+
+class _Span:
+    """The time since some step."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.began = time.perf_counter()
+        self._waited = trainer.data_seconds
+        self._step = trainer.progress.step
+
+    def has_steps(self, trainer: Trainer) -> bool:
+        return trainer.progress.step > self._step
+
+    def per_step(self, trainer: Trainer) -> tuple[float, float]:
+        """Returns how long a step has waited for data, and what the rest of it has taken, in seconds."""
+        steps = trainer.progress.step - self._step
+        waited = trainer.data_seconds - self._waited
+        return waited / steps, (time.perf_counter() - self.began - waited) / steps

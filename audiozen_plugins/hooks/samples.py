@@ -1,0 +1,239 @@
+"""Keeps what the network makes of a few validation files, as audio and spectrograms, to hear and see a training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from audiozen_core.binding.ranges import Range, check_ranges
+from audiozen_core.errors import DataError, RunError
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.kinds import Mode
+from audiozen_core.results.samples import Sample, read_samples
+from audiozen_core.trainer.sample_files import TakenSample, WrittenSamples
+
+_Key = tuple[str, str]
+
+
+class Samples:
+    """Writes the signals of a few validation files to `samples/` in the run's folder, and a picture of each file.
+
+    The files are the same in every validation, in every run with this validation set, and with any number of processes
+    and any batch size: those whose IDs have the smallest hashes, or the ones that `files` names. What the trainer shows
+    of a file is written as FLAC, for `enhancement` the signals `noisy`, `enhanced` and `clean`. Signals of the data set
+    are written once. The picture has the spectrograms of all of them on one scale.
+
+    The validations that are kept are spread over the training, however long it is: as soon as there are more than
+    `keep`, every second one is deleted, and from then on only every second one is written. The best validation is kept
+    besides them.
+
+    The hook is on by default. It draws no random numbers. If its files can't be written, the training goes on, with a
+    warning. `on_samples` gives the files to other hooks, such as `tensorboard`, except those that are written only
+    because the validation is the best.
+
+    Args:
+        count: the number of files of each validation set.
+        files: the IDs of the files to take instead, such as `["p232_001", "p257_430"]`.
+        every: take samples in every N-th validation at most.
+        keep: the largest number of validations that are kept, besides the best one.
+        max_seconds: the length to which longer files are cut. The middle of the file is kept.
+
+    Raises:
+        RunError: an argument is out of range.
+    """
+
+    default = True
+    affects_training = False
+    signal_modes: ClassVar[tuple[Mode, ...]] = ("validate",)
+
+    def __init__(
+        self,
+        count: Annotated[int, Range(least=1)] = 4,
+        files: Sequence[str] = (),
+        every: Annotated[int, Range(least=1)] = 1,
+        keep: Annotated[int, Range(least=1)] = 10,
+        max_seconds: Annotated[float, Range(above=0)] = 10.0,
+    ) -> None:
+        check_ranges(Samples, locals())
+        self.count = count
+        self.files = frozenset(files)
+        self.every = every
+        self.keep = keep
+        self.max_seconds = max_seconds
+        self._training = False
+        self._validations = 0
+        self._taken: dict[_Key, TakenSample] = {}
+        self._written: WrittenSamples | None = None
+        self._told: set[str] = set()
+
+    @hookimpl.on_run_start
+    def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
+        """Removes the samples of the validations that the training will repeat."""
+        self._training, self._taken = mode == "train", {}
+        if not self._training or not trainer.ranks.is_main:
+            return
+        try:
+            samples = read_samples(trainer.folder)
+        except RunError as error:
+            trainer.log.warning(f"the samples so far are left out: {error.message}")
+            samples = []
+        self._written = WrittenSamples(trainer.folder, samples)
+        self._remove_repeated(trainer)
+
+    @hookimpl.on_rollback
+    def on_rollback(self, trainer: Trainer) -> None:
+        """Removes the samples of the validations that the training will repeat."""
+        self._remove_repeated(trainer)
+
+    @hookimpl.on_evaluation_start
+    def on_evaluation_start(self, trainer: Trainer) -> None:
+        """Begins to collect signals."""
+        self._taken = {}
+        self._validations = trainer.progress.validations
+
+    @hookimpl.on_evaluation_step_end
+    def on_evaluation_step_end(
+        self,
+        trainer: Trainer,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+        signals: Sequence[Mapping[str, Tensor]],
+    ) -> None:
+        """Takes copies of the signals of the chosen files."""
+        if not self._training or not signals:
+            return
+        dataset = trainer.dataset_name("validate", dataloader_idx)
+        for index, (id, shown) in enumerate(zip(_ids(batch, batch_idx, len(signals)), signals, strict=True)):
+            key = dataset, id
+            if key in self._taken or not self._wants(key):
+                continue
+            waves = self._waves(trainer, shown)
+            if waves:
+                self._taken[key] = self._copied(trainer, key, waves, _given(batch, index, waves))
+                self._drop_surplus(dataset)
+
+    @hookimpl.on_evaluation_end
+    def on_evaluation_end(self, trainer: Trainer, mode: Mode) -> None:
+        """Writes the samples, if those of this validation are kept, and gives them to the other hooks."""
+        taken, self._taken = self._taken, {}
+        if not self._training or mode != "validate":
+            return
+        progress, stride = trainer.progress, self._stride(trainer.progress.validations)
+        is_due = progress.validations > self._validations and progress.validations % stride == 0
+        if not is_due and not progress.is_best:
+            return
+        chosen = self._of_all_ranks(trainer, taken)
+        if self._written is None:
+            return
+        self._warn_of_missing(trainer, {id for _, id in chosen})
+        if not chosen:
+            return
+        samples: list[Sample] = []
+        try:
+            samples = self._written.write(list(chosen.values()), trainer.progress, trainer.sr, stride)
+        except (OSError, DataError) as error:
+            self._warn(trainer, "samples can't be written, so some of them will be missing", str(error))
+        if samples and is_due:  # otherwise a log that can't be thinned out would grow with each best validation
+            trainer.hooks.on_samples(trainer=trainer, samples=samples, step=progress.step, epoch=progress.current_epoch)
+
+    @hookimpl.on_evaluation_abandoned
+    def on_evaluation_abandoned(self) -> None:
+        """Forgets the signals."""
+        self._taken = {}
+
+    def _stride(self, validation: int) -> int:
+        stride = self.every
+        while validation // stride > self.keep:
+            stride *= 2
+        return stride
+
+    def _wants(self, key: _Key) -> bool:
+        if self.files:
+            return key[1] in self.files
+        rivals = [other for other in self._taken if other[0] == key[0]]
+        return len(rivals) < self.count or _rank(key) < max(map(_rank, rivals))
+
+    def _drop_surplus(self, dataset: str) -> None:
+        own = sorted((key for key in self._taken if key[0] == dataset), key=_rank)
+        for key in () if self.files else own[self.count :]:
+            del self._taken[key]
+
+    def _waves(self, trainer: Trainer, shown: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the signals [time] among those of a file, if they have samples."""
+        waves = {name: wave for name, wave in shown.items() if wave.ndim == 1 and not wave.is_complex()}
+        if others := shown.keys() - waves.keys():
+            self._warn(trainer, f"{', '.join(sorted(others))}: only signals [time] become samples", "")
+        return waves if all(map(len, waves.values())) else {}
+
+    def _copied(self, trainer: Trainer, key: _Key, waves: Mapping[str, Tensor], given: frozenset[str]) -> TakenSample:
+        whole = min(map(len, waves.values()))
+        begin = max(0, whole - round(self.max_seconds * trainer.sr)) // 2
+        end = begin + round(self.max_seconds * trainer.sr)
+        cut = {name: wave[begin:end].detach().to("cpu", torch.float32, copy=True) for name, wave in waves.items()}
+        return TakenSample(*key, begin / trainer.sr, cut, given)
+
+    def _of_all_ranks(self, trainer: Trainer, taken: dict[_Key, TakenSample]) -> dict[_Key, TakenSample]:
+        """Returns the samples of all ranks: each has those with the smallest hashes among its own files."""
+        if trainer.ranks.several:
+            keys = sorted({key for of_rank in trainer.ranks.gather(list(taken)) for key in of_rank}, key=_rank)
+            datasets = {dataset for dataset, _ in keys}
+            most = len(keys) if self.files else self.count
+            kept = {key for name in datasets for key in [own for own in keys if own[0] == name][:most]}
+            mine = {key: sample for key, sample in taken.items() if key in kept}
+            taken = {key: sample for of_rank in trainer.ranks.gather(mine) for key, sample in of_rank.items()}
+        return dict(sorted(taken.items()))
+
+    def _remove_repeated(self, trainer: Trainer) -> None:
+        if self._written is not None:
+            try:
+                self._written.remove_repeated(trainer.progress)
+            except OSError as error:
+                self._warn(trainer, "samples of repeated validations can't be removed", str(error))
+
+    def _warn_of_missing(self, trainer: Trainer, found: set[str]) -> None:
+        if missing := self.files - found:
+            self._warn(trainer, f"no validation set has the file {', '.join(sorted(missing))}, which `files` names", "")
+
+    def _warn(self, trainer: Trainer, message: str, reason: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            trainer.log.warning(message, **({"reason": reason} if reason else {}))
+
+
+def _rank(key: _Key) -> tuple[bytes, str]:
+    return hashlib.sha256(key[1].encode("utf-8", "surrogatepass")).digest(), key[1]
+
+
+def _ids(batch: Any, batch_idx: int, count: int) -> list[str]:
+    """Returns the IDs of the files of a batch, or names by their places if the batch has no IDs."""
+    ids = batch.get("id") if isinstance(batch, Mapping) else None
+    if isinstance(ids, Sequence) and not isinstance(ids, str) and len(ids) == count:
+        return [str(id) for id in ids]
+    return [f"batch_{batch_idx:04d}_{index}" for index in range(count)]
+
+
+def _given(batch: Any, index: int, waves: Mapping[str, Tensor]) -> frozenset[str]:
+    """Returns the names of the signals that are in the batch itself: the network has not made them.
+
+    Each tensor of the batch counts once, so that the output of a network that changes nothing is not taken for its
+    input.
+    """
+    rows = {
+        key: value[index]
+        for key, value in (batch.items() if isinstance(batch, Mapping) else ())
+        if isinstance(value, Tensor) and value.ndim == 2 and index < len(value) and not value.is_complex()
+    }
+    found = set()
+    for name, wave in sorted(waves.items(), key=lambda item: item[0] not in rows):
+        for key in [name] if name in rows else list(rows):
+            if len(rows[key]) >= len(wave) and torch.equal(rows[key][: len(wave)].float().cpu(), wave.float().cpu()):
+                found.add(name)
+                del rows[key]
+                break
+    return frozenset(found)
