@@ -86,10 +86,9 @@ def code_of(checked: CheckedConfig) -> str:
 def imported_versions() -> dict[str, str]:
     """Returns the version of every distribution with an imported module, by name."""
     imported = {name.partition(".")[0] for name in sys.modules}
-    names = {
-        name for module, names in _providers(tuple(installed_path())).items() if module in imported for name in names
-    }
-    return {name: metadata.version(name) for name in sorted(names, key=str.lower)}
+    path = tuple(installed_path())
+    names = {name for module, names in _providers(path).items() if module in imported for name in names}
+    return {name: _version(name, path) for name in sorted(names, key=str.lower)}
 
 
 @functools.cache
@@ -99,6 +98,12 @@ def _providers(search_path: tuple[str, ...]) -> Mapping[str, list[str]]:
     The key is the search path of installed packages, because each experiment puts a folder of its own before it.
     """
     return metadata.packages_distributions()
+
+
+@functools.cache
+def _version(name: str, search_path: tuple[str, ...]) -> str:
+    """Returns the version of an imported distribution, whose modules stay those of the first time."""
+    return metadata.version(name)
 
 
 def commit_of(folder: Path) -> str:
