@@ -55,7 +55,17 @@ def _reproducible_settings():
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     logging.configure(level="info")
-    gc.freeze()  # no collection looks through the objects of torch and of the collected tests again
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap():
+    """Keeps what exists before a module of tests out of every later collection, which would look through it again.
+
+    These are the objects of torch, of the collected tests, and of the modules that earlier tests have imported. A run
+    of several modes collects before each mode.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
