@@ -27,7 +27,7 @@ def test_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # n
         "run", str(RECIPES / "mini_denoise/sdnn/baseline.toml"), "-M", "train", "test",
         "--set", f"meta.save_dir={tmp_path}",
         "--set", "trainer.args.max_epochs=1",
-        "--set", "dataset.args.items_per_epoch=32",
+        "--set", "dataset.args.items_per_epoch=16",
         "--set", "+validate_dataset.args.items_per_epoch=4",
         "--set", "+test_dataset.args.items_per_epoch=4",
     )  # fmt: skip
@@ -47,7 +47,7 @@ def test_small_separator_trains_resumes_and_tests_on_the_corpus(model, tmp_path,
     arguments = [
         "run", str(RECIPES / f"mini_separate/{model}/baseline.toml"),
         "--set", f"meta.save_dir={tmp_path}",
-        "--set", "dataset.args.items_per_epoch=8",
+        "--set", "dataset.args.items_per_epoch=16",
         "--set", "+validate_dataset.args.items_per_epoch=2",
         "--set", "+test_dataset.args.items_per_epoch=2",
     ]  # fmt: skip
