@@ -86,6 +86,12 @@ def write_pairs(folder: Path, count: int = 4, rate: int = RATE, names: str = "cl
         soundfile.write(folder / "noisy" / names.format(index), noisy, rate)
 
 
+def write_project(folder: Path) -> None:
+    """Writes `tiny.toml` and the audio files that it uses."""
+    write_pairs(folder / "data")
+    (folder / "tiny.toml").write_text(TOML)
+
+
 @dataclass
 class Outcome:
     """The exit code and the output of a command."""
@@ -114,6 +120,5 @@ def audiozen(monkeypatch, capsys):
 def project(tmp_path, monkeypatch):
     """Creates a working directory that contains `tiny.toml` and the audio files that it uses."""
     monkeypatch.chdir(tmp_path)
-    write_pairs(tmp_path / "data")
-    (tmp_path / "tiny.toml").write_text(TOML)
+    write_project(tmp_path)
     return tmp_path
