@@ -8,6 +8,11 @@ from audiozen_core.audio.files import read_audio as read_audio
 from audiozen_core.audio.listing import list_audio as list_audio
 from audiozen_core.audio.listing import require_folder as require_folder
 from audiozen_core.audio.resampling import resampled as resampled
+from audiozen_core.audio.spectrogram import decibel_spectrogram as decibel_spectrogram
+from audiozen_core.audio.spectrogram_picture import draw_sheet as draw_sheet
+from audiozen_core.audio.spectrogram_picture import draw_spectrogram as draw_spectrogram
+from audiozen_core.audio.spectrogram_picture import png as png
+from audiozen_core.audio.spectrogram_picture import top_level as top_level
 from audiozen_core.audio.stft import Stft as Stft
 from audiozen_core.audio.writing import write_audio as write_audio
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES as AUDIO_SUFFIXES

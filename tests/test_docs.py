@@ -31,6 +31,7 @@ from audiozen_core.cli.hooks import command as hooks_command
 from audiozen_core.cli.main import main
 from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
+from audiozen_core.cli.replay import command as replay_command
 from audiozen_core.cli.run import command as run_command
 from audiozen_core.cli.schema import command as schema_command
 from audiozen_core.cli.tune import command as tune_command
@@ -56,6 +57,7 @@ COMMANDS = {
     "export": export_command,
     "evaluate": evaluate_command,
     "compare": compare_command,
+    "replay": replay_command,
     "tune": tune_command,
     "convert": convert_command,
     "check": check_command,

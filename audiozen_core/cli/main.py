@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("audiozen_core.cli.export", "Pack a trained network into a folder that works by itself."),
     "evaluate": ("audiozen_core.cli.evaluate", "Score the files of a folder, with or without clean files."),
     "compare": ("audiozen_core.cli.compare", "Compare runs, folders or CSV files: differences, intervals, tests."),
+    "replay": ("audiozen_core.cli.replay", "Make a batch of a training again: audio, losses, gradients."),
     "tune": ("audiozen_core.cli.tune", "Find a learning rate or a batch size for an experiment."),
     "checkpoints": ("audiozen_core.cli.checkpoints", "List, verify, prune and average a run's checkpoints."),
     "convert": ("audiozen_core.cli.convert", "Convert weights from a file of torch into a .safetensors file."),

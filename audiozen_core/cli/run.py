@@ -50,6 +50,12 @@ from audiozen_core.experiment.run_options import check_requeue_options
     help="Only try whether the model can learn: train on the first N batches, always the same, into <id>_overfit.",
 )
 @click.option(
+    "--preview",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Only show the training data: audio, spectrograms and numbers of the first N samples, in <id>_preview.",
+)
+@click.option(
     "--seeds",
     metavar="N",
     type=click.IntRange(min=1),
@@ -108,6 +114,7 @@ def command(
     weights: str | None,
     fast_dev_run: bool,
     overfit_batches: int | None,
+    preview: int | None,
     seeds: int | None,
     allow_drift: bool,
     overrides: tuple[str, ...],
@@ -130,6 +137,7 @@ def command(
     audiozen run new.toml -M finetune --ckpt-path exp/old/checkpoints/best
     audiozen run exp.toml -M train test --fast-dev-run
     audiozen run exp.toml --overfit-batches 2
+    audiozen run exp.toml --preview 20
     audiozen run exp.toml -M train test --seeds 3
     audiozen run exp.toml --nproc-per-node auto
     audiozen run exp.toml --launcher slurm --follow
@@ -143,6 +151,8 @@ def command(
     if tries:
         others = bool(launcher or requeue or resume or ckpt_path)
         _check_trial(modes, is_fast=fast_dev_run, overfits=overfit_batches is not None, others=others)
+    if preview is not None:
+        return _preview(files, preview, overrides, tries, seeds, launcher, requeue, resume, ckpt_path, weights, *asks)
     if launcher:
         from audiozen_core.cli.submission import submit_runs
 
@@ -209,6 +219,21 @@ def _check_trial(modes: tuple[str, ...], *, is_fast: bool, overfits: bool, other
         )
     if is_fast and modes[0] != "train":
         raise click.UsageError("--fast-dev-run has no checkpoint to begin with: let its first mode be train")
+
+
+def _preview(files: tuple[Path, ...], count: int, overrides: tuple[str, ...], *others: object) -> int:
+    """Shows the first samples of the training data, as a training of one process would get them."""
+    if any(others) or len(files) > 1:
+        raise click.UsageError("--preview shows the training data of one TOML file; it goes together with --set only")
+    from audiozen_core import logging
+    from audiozen_core.cli.replay import show_preview
+    from audiozen_core.experiment.experiment import Experiment
+
+    logging.configure(level="warning")
+    experiment = Experiment.load(files[0], overrides=overrides)
+    show_findings(experiment.warnings)
+    show_preview(experiment, count)
+    return 0
 
 
 def _check_submission(*, processes: bool, others: bool) -> None:

@@ -16,7 +16,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from audiozen_core.data.collating import CountedBatch, PartialCollate, name_of
 from audiozen_core.data.sampling import EpochBatches
 from audiozen_core.data.seeded import SeededDataset, SeededStream, stream_parts
-from audiozen_core.data.seeding import generator_states, keep_generators, set_generator_states
+from audiozen_core.data.seeding import (
+    OwnGenerators,
+    forget_half_pairs,
+    generator_states,
+    keep_generators,
+    set_generator_states,
+)
 from audiozen_core.data.streams import SHARDS_ITSELF, stream_errors
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample, UnreadableSamples
@@ -265,8 +271,12 @@ class BatchLoader:
             return  # the other ranks have all batches
         self._begin()
         batches = self._running
-        if not self._loader.num_workers:
-            batches = _with_own_generators(batches, keep=self._batches is None)
+        if self._loader.num_workers:
+            batches = _without_half_pairs(batches)
+        elif self._batches is None:
+            batches = _with_kept_generators(batches)
+        else:
+            batches = _with_own_generators(batches)
         # A stream makes the earlier batches again, because only the stream knows where they end.
         number = 0 if self._batches is None else start
         usable = start > 0
@@ -321,18 +331,33 @@ class BatchLoader:
             self._running, self._stop_workers = iterator, stop_workers_with(self, iterator)
 
 
+_END: Any = object()
+
+
 def _no_workers() -> None:
     return None
 
 
-def _with_own_generators(batches: Iterator[Any], *, keep: bool) -> Iterator[Any]:
-    """Makes batches in the main process without disturbing the run's generators.
+def _with_own_generators(batches: Iterator[Any]) -> Iterator[Any]:
+    """Makes batches in the main process, whose items seed the generators, without disturbing those of the run."""
+    generators = OwnGenerators()
+    while True:
+        with generators:
+            batch = next(batches, _END)
+        if batch is _END:
+            return
+        yield batch
+        del batch  # the next one is read without it
 
-    Saving and restoring the states takes 0.1 ms, so it happens once per batch and not once per item. With `keep`, a
-    batch continues with the generators as the previous batch left them, because a stream is seeded only once per epoch.
+
+def _with_kept_generators(batches: Iterator[Any]) -> Iterator[Any]:
+    """Makes batches of a stream in the main process without disturbing the run's generators.
+
+    A stream is seeded only once per epoch, so a batch continues with the generators as the previous batch left them.
     """
     own = None
     while True:
+        forget_half_pairs()
         training = generator_states()
         if own is not None:
             set_generator_states(own)
@@ -341,10 +366,21 @@ def _with_own_generators(batches: Iterator[Any], *, keep: bool) -> Iterator[Any]
         except StopIteration:
             return
         finally:
-            own = generator_states() if keep else None
+            own = generator_states()
             set_generator_states(training)
         yield batch
         del batch  # the next one is read without it
+
+
+def _without_half_pairs(batches: Iterator[Any]) -> Iterator[Any]:
+    """Passes on the batches of workers. The run has the same random numbers as without workers."""
+    while True:
+        forget_half_pairs()
+        batch = next(batches, _END)
+        if batch is _END:
+            return
+        yield batch
+        del batch
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, MutableMapping
 from copy import copy
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
+
+_PLAIN = frozenset((bool, int, float, str))
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -24,6 +27,14 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """
     if isinstance(value, Tensor):
         return function(value)
+    # What most values are comes first: whether something is a `Mapping` takes longer to find out than all of these.
+    if type(value) is tuple:
+        items = [map_tensors(entry, function) for entry in value]
+        return value if all(map(operator.is_, items, value)) else tuple(items)
+    if type(value) is list:
+        return [map_tensors(entry, function) for entry in value]
+    if value is None or type(value) in _PLAIN:
+        return value
     if type(value) is dict or (isinstance(value, Mapping) and not isinstance(value, MutableMapping)):
         return {key: map_tensors(entry, function) for key, entry in value.items()}
     if isinstance(value, MutableMapping):
@@ -38,7 +49,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return entries
     if isinstance(value, tuple):
         items = [map_tensors(entry, function) for entry in value]
-        if all(new is old for new, old in zip(items, value, strict=True)):
+        if all(map(operator.is_, items, value)):
             return value
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if is_dataclass(value) and not isinstance(value, type):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,6 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.distributed.join import compare_data, compare_ranks, joined_ranks
 from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.distributed.restarts import has_begun, note_begin
-from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import build_component, build_components, build_lifecycle, build_loader
 from audiozen_core.experiment.initial_weights import LoadedWeights, load_initial_weights
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
@@ -29,8 +28,9 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
-from audiozen_core.experiment.process import prepare_process, seed_generators
-from audiozen_core.experiment.provenance import code_of, record
+from audiozen_core.experiment.process import no_exit, prepare_process, seed_generators, seed_of_rank
+from audiozen_core.experiment.provenance import code_of, record, training_facts
+from audiozen_core.experiment.replay_hint import naming_the_replay
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.experiment.run_options import check_mode_names, check_run_options
@@ -195,19 +195,20 @@ class Experiment:
             trainer.weights.choose(weights)
             trainer.checkpoint_name += f"_{weights}" if weights else ""  # other weights have other results
             if first:
-                stack.enter_context(_no_exit())
+                stack.enter_context(no_exit())
                 if self.ranks.is_main:
                     if self.trains:
                         remove_partial_files(self.folder)
                     stack.enter_context(log_file(self.folder / f"{self.config.id}.log"))
-                    self._record(trainer)
+                    self._record(trainer, loaders)
                 else:
                     stack.enter_context(log_file(self.folder / f"{self.config.id}.rank{self.ranks.rank}.log"))
             if mode in TRAINING:
                 note_begin()
             self.ranks.wait()
             if mode in TRAINING:
-                trainer.train(loaders["train"][0], loaders.get("validate", ()))
+                with naming_the_replay(self.folder, self.store, self.trial, self.ranks.size):
+                    trainer.train(loaders["train"][0], loaders.get("validate", ()))
             elif mode == "validate":
                 trainer.validate(loaders["validate"])
             elif mode == "test":
@@ -287,7 +288,7 @@ class Experiment:
         trainer.state.close()
         # Seeding a second time makes training independent of how many random numbers building the data has drawn. Each
         # rank draws other numbers, for dropout for instance; the samples depend on the seed of the run only.
-        seed_generators(self.config.meta.seed + self.ranks.rank * _RANK_SEED)
+        seed_generators(seed_of_rank(self.config.meta.seed, self._share()[0]))
         return trainer, loaders
 
     def load_trainer(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
@@ -312,6 +313,10 @@ class Experiment:
             trainer.set_mode(training=False)
         return trainer, start.path
 
+    def _share(self) -> tuple[int, int]:
+        """The rank whose data is built, and the number of ranks."""
+        return self.ranks.rank, self.ranks.size
+
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""
         with name_owners(self.checked):
@@ -329,10 +334,11 @@ class Experiment:
         """Returns one loader for all training sets together, or one for each data set of another mode."""
         sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
-        share = self.ranks.rank, self.ranks.size
         first = self.trial.batches if self.trial else None
         return [
-            build_loader(self.checked, group, lifecycle, train=train, cuda=cuda, share=share, first_batches=first)
+            build_loader(
+                self.checked, group, lifecycle, train=train, cuda=cuda, share=self._share(), first_batches=first
+            )
             for group in groups
         ]
 
@@ -363,11 +369,12 @@ class Experiment:
 
     # ------------------------------------------------------------------------------- records
 
-    def _record(self, trainer: BaseTrainer) -> None:
+    def _record(self, trainer: BaseTrainer, loaders: Loaders) -> None:
         """Saves the effective config in the run folder and logs what runs where."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
-        write_whole(path, record(self.checked, self.scope.dirs, now, self.modes, self.initial_weights))
+        facts = training_facts(loaders.get("train", ()), self.ranks.size, self.trial)
+        write_whole(path, record(self.checked, self.scope.dirs, now, self.modes, self.initial_weights, facts))
         counts = {f"{section}_parameters": count for section, count in count_trained(trainer.modules).items()}
         self.log.info(
             f"experiment {self.config.id}",
@@ -379,18 +386,5 @@ class Experiment:
             torch=str(torch.__version__),
         )
 
-
-@contextmanager
-def _no_exit() -> Iterator[None]:
-    """Turns `sys.exit` in a component into an error. Otherwise the run would end early, but look successful."""
-    try:
-        yield
-    except SystemExit as stop:
-        message = f"a component called sys.exit({stop.code!r}), which ended the run:"
-        raise RunError.caused_by(stop, message, remedy="raise an error instead") from stop
-
-
-# A prime that is larger than the seeds that people choose, so that no two runs and ranks share a seed.
-_RANK_SEED = 1_000_000_007
 
 load_experiment = Experiment.load

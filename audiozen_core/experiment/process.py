@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from audiozen_core.config.sections import Meta
-from audiozen_core.errors import BuildError
+from audiozen_core.errors import BuildError, RunError
 
 
 def prepare_process(meta: Meta) -> torch.device:
@@ -43,8 +45,27 @@ def set_deterministic(enabled: bool) -> None:
         torch.use_deterministic_algorithms(enabled)
 
 
+def seed_of_rank(seed: int, rank: int) -> int:
+    """Returns the seed of what a rank draws in training, such as dropout; samples depend on the seed of the run only.
+
+    The ranks of a run are a prime apart that is larger than the seeds that people choose, so that no two runs and ranks
+    share a seed.
+    """
+    return seed + rank * 1_000_000_007
+
+
 def seed_generators(seed: int) -> None:
     """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Turns `sys.exit` in a component into an error. Otherwise the run would end early, but look successful."""
+    try:
+        yield
+    except SystemExit as stop:
+        message = f"a component called sys.exit({stop.code!r}), which ended the run:"
+        raise RunError.caused_by(stop, message, remedy="raise an error instead") from stop

@@ -15,11 +15,14 @@ from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.config.used_plugins import RECORDS, header, used_text
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.experiment.initial_weights import LoadedWeights
+from audiozen_core.experiment.trial import Trial
 from audiozen_core.kinds import TRAINING, RunMode
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.scope import installed_path
@@ -31,12 +34,13 @@ def record(
     now: datetime,
     modes: Sequence[RunMode],
     initial_weights: Sequence[LoadedWeights] = (),
+    training: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Returns a TOML file that repeats the run, with the versions, the commit and the command line as comments.
 
     The comment `plugins` says which distribution had each component that is not AudioZEN's. `without` names the plugins
     that were installed but switched off. `model.init` is the source of the weights that the training has started from,
-    with its hash.
+    with its hash. `training` are further headers, from `training_facts`.
 
     The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
     from any folder.
@@ -53,6 +57,7 @@ def record(
         "python": f"{platform.python_version()} on {platform.platform()}",
         "plugins": used_text(checked.scope.used),
         "without": ", ".join(sorted({entry.origin for entry in installed_index().off})),
+        **training,
         **{f"{loaded.section}.init": loaded.origin for loaded in initial_weights},
         "versions": ", ".join(f"{name} {version}" for name, version in imported_versions().items()),
     }
@@ -60,10 +65,33 @@ def record(
     return f"{head}\n\n{emit(values)}"
 
 
+TRAINING_SAMPLES, PROCESSES, FIRST_BATCHES = "training samples", "processes", "first batches"
+"""The headers of a record that decide, beside the config, which samples are in a batch of the training."""
+
+
+def training_facts(loaders: Sequence[BatchLoader], processes: int, trial: Trial | None) -> dict[str, str]:
+    """Returns what decides, beside the config, which samples are in a batch of a training.
+
+    Args:
+        loaders: the loader of the training data; empty without a training.
+        processes: the number of ranks.
+        trial: the trial that the run is, if it is one.
+    """
+    if not loaders:
+        return {}
+    facts = {TRAINING_SAMPLES: "" if loaders[0].size is None else str(loaders[0].size), PROCESSES: str(processes)}
+    return facts | ({FIRST_BATCHES: str(trial.batches)} if trial and trial.batches else {})
+
+
+def training_records(folder: Path) -> list[Path]:
+    """Returns the records of trainings in a run's folder, the newest first."""
+    records = sorted(folder.glob(RECORDS), reverse=True)
+    return [file for file in records if {*TRAINING} & {*header(file, "modes").split()}]
+
+
 def training_record(folder: Path) -> Path | None:
     """Returns the newest record of a training in a run's folder; None if there is none."""
-    records = sorted(folder.glob(RECORDS), reverse=True)
-    return next((file for file in records if {*TRAINING} & {*header(file, "modes").split()}), None)
+    return next(iter(training_records(folder)), None)
 
 
 def code_of(checked: CheckedConfig) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
+
+import pluggy
 
 from audiozen_core.errors import AudioZenError, HookError, foreign_frames
 from audiozen_core.hooks.answers import answer_fits, is_bool, wrong_answer
@@ -42,6 +44,32 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
         return None if of_ours and _is_empty(answer) else answer
 
     return checked
+
+
+def flat_call(implementations: Sequence[pluggy.HookImpl], *, first_answer: bool) -> Callable[..., Any]:
+    """Returns a function that calls implementations as pluggy does, without pluggy's work of each call.
+
+    Some hooks are called in every step. What pluggy finds out in each call, such as which arguments an implementation
+    takes, is found out here once.
+
+    Args:
+        implementations: the implementations, first to last. None of them is a wrapper.
+        first_answer: whether the first answer counts, and the rest is not called; otherwise all answers are a list.
+    """
+    steps = [(one.function, tuple(one.argnames)) for one in implementations]
+
+    def first_answer_of(**arguments: Any) -> Any:
+        for function, names in steps:
+            answer = function(*[arguments[name] for name in names])
+            if answer is not None:
+                return answer
+        return None
+
+    def answers_of(**arguments: Any) -> list[Any]:
+        answers = [function(*[arguments[name] for name in names]) for function, names in steps]
+        return [answer for answer in answers if answer is not None]
+
+    return first_answer_of if first_answer else answers_of
 
 
 def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:

@@ -28,12 +28,14 @@ class BatchLocation:
         epoch: the epoch, from 1.
         batches: the indices of the batches in the epoch, from 0; several if gradients are accumulated.
         ids: the IDs of the samples in the batches, if the samples have IDs.
+        rank: the rank that has the batches.
     """
 
     step: int
     epoch: int
     batches: tuple[int, ...]
     ids: tuple[str, ...] = ()
+    rank: int = 0
 
     def __str__(self) -> str:
         first, last = self.batches[0], self.batches[-1]

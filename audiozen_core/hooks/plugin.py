@@ -37,6 +37,11 @@ class Plugin:
         return phase
 
     @property
+    def affects_training(self) -> bool:
+        """Whether a training without the plugin could have another result; true unless its class says otherwise."""
+        return bool(getattr(self.instance, "affects_training", True))
+
+    @property
     def before(self) -> tuple[str, ...]:
         """The names of the plugins that run after this one."""
         return names(getattr(self.instance, "before", ()))

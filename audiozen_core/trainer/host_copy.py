@@ -24,9 +24,9 @@ class HostCopy:
         self._values = dict(scalars)
         tensors = {name: value for name, value in self._values.items() if isinstance(value, Tensor)}
         on_gpu = {name: value for name, value in tensors.items() if value.is_cuda}
-        # A tensor on the CPU is copied, too, because its owner may change it before it is read.
+        # A tensor on the CPU is read at once, because its owner may change it later.
         self._values |= {
-            name: value.to("cpu", non_blocking=True) if name in on_gpu else value.clone()
+            name: value.to("cpu", non_blocking=True) if name in on_gpu else float(value)
             for name, value in tensors.items()
         }
         # One event a GPU, because a network may be spread over several.

@@ -97,9 +97,5 @@ class _ShortTraining(Experiment):
 
     def lifecycle(self) -> Lifecycle:
         """Returns the hooks that affect training, and the one that measures."""
-        affecting = [plugin for plugin in super().lifecycle().plugins if _affects_training(plugin)]
+        affecting = [plugin for plugin in super().lifecycle().plugins if plugin.affects_training]
         return Lifecycle([*affecting, Plugin("audiozen tune", self._measure, "audiozen tune")])
-
-
-def _affects_training(plugin: Plugin) -> bool:
-    return bool(getattr(plugin.instance, "affects_training", True))

@@ -18,10 +18,10 @@ PLUGINS = CORE.parent / "audiozen_plugins"
 # The floor of every room and every loose module. Code may import from its own floor and from lower floors.
 FLOORS = {
     8: ("cli", "testing"),
-    7: ("comparison", "inference", "inspection", "tuning"),
+    7: ("comparison", "inference", "inspection", "replay", "tuning"),
     6: ("experiment", "scoring"),
     5: ("trainer",),
-    4: ("config", "data"),
+    4: ("config", "data", "pages"),
     3: ("checkpoint", "registry", "hooks", "audio", "distributed", "launcher", "scaffold"),
     2: ("binding", "errors", "logging", "results"),
     1: ("storage", "diagnostics", "kinds", "__init__"),

@@ -9,7 +9,7 @@ from torch.utils.data import IterableDataset
 
 from audiozen_core.data import loader as loader_module
 from audiozen_core.data.loader import BatchLoader, to_device
-from audiozen_core.data.seeding import generator_states, set_generator_states
+from audiozen_core.data.seeding import OwnGenerators, generator_states, seed_from, set_generator_states
 from audiozen_core.errors import DataError
 
 
@@ -93,11 +93,39 @@ def test_random_sampler_does_not_change_the_global_generators(expected_draws):
     assert global_draws() == expected_draws
 
 
-def test_global_generators_are_saved_once_per_batch(monkeypatch):
-    saved = []
-    monkeypatch.setattr(loader_module, "generator_states", lambda: saved.append(1) or generator_states())
+def test_generators_are_exchanged_once_per_batch(monkeypatch):
+    exchanged = []
+
+    class Counted(OwnGenerators):
+        def __enter__(self):
+            exchanged.append(1)
+            return super().__enter__()
+
+    monkeypatch.setattr(loader_module, "OwnGenerators", Counted)
     next(BatchLoader(Noise(), batch_size=12).epoch(1))
-    assert len(saved) == 1
+    assert len(exchanged) == 1
+
+
+class NoiseStream(IterableDataset):
+    def __iter__(self):
+        for _ in range(12):
+            yield torch.tensor([random.random(), np.random.rand()])
+
+
+def normals_of_training(dataset, num_workers):
+    seed_from(5)
+    loader = BatchLoader(dataset, batch_size=4, num_workers=num_workers)
+    return [[np.random.randn() for _ in range(3)] for _ in loader.epoch(1)]
+
+
+@pytest.mark.parametrize("dataset", [Noise(), NoiseStream()], ids=["items", "stream"])
+def test_training_draws_the_same_normal_numbers_for_any_number_of_workers(dataset, monkeypatch):
+    # NumPy draws normal numbers in pairs and keeps the second one, which is lost when generators are exchanged.
+    assert normals_of_training(dataset, 0) == normals_of_training(dataset, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(loader_module, "forget_half_pairs", lambda: None)
+        different = normals_of_training(dataset, 0) != normals_of_training(dataset, 1)
+    assert different == isinstance(dataset, Noise)  # the control: streams copy the whole state
 
 
 def test_random_collate_fn_gives_equal_batches_for_any_number_of_workers(expected_draws):

@@ -1,0 +1,79 @@
+"""Spectrograms for people to look at: levels in decibels, of a waveform of any length, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOW_SECONDS = 0.032
+"""The length of the window: long enough to separate the harmonics of a voice, short enough to show its syllables."""
+
+SILENCE_DB = -200.0
+"""The level of digital silence, and the lowest one that is returned."""
+
+_ROWS = 400  # More frequencies than a picture has pixels are joined.
+_FRAMES_AT_ONCE = 4096
+
+
+def decibel_spectrogram(wave: Any, sr: int, *, columns: int = 1000) -> NDArray[np.float32]:
+    """Returns the levels of a waveform over frequency and time.
+
+    A column of a long waveform is the mean power of its frames. A row of a wide spectrum is the largest of its
+    frequencies, so that a pure tone keeps its level.
+
+    Args:
+        wave: samples [time] between -1 and 1, as an array or a tensor on the CPU.
+        sr: its sample rate in Hz.
+        columns: the largest number of columns.
+
+    Returns:
+        Levels [frequency, column] in decibels, from 0 Hz in row 0 to half the sample rate in the last row. A sine at
+        full scale has 0 dB. Columns with samples that are not finite are NaN.
+
+    Raises:
+        ValueError: the waveform has no samples, or more dimensions than time.
+
+    Example:
+        >>> import numpy as np
+        >>> sine = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
+        >>> levels = decibel_spectrogram(sine, 16000)
+        >>> levels.shape, round(float(levels[32].max())), int(levels[:, 500].argmax())
+        ((257, 1000), 0, 32)
+    """
+    samples = np.asarray(wave)
+    if samples.ndim != 1 or not samples.size:
+        raise ValueError(f"a spectrogram needs a waveform [time] with samples, not {list(samples.shape)}")
+    n_fft = 2 * max(8, round(WINDOW_SECONDS * sr / 2))
+    columns = min(columns, samples.size)
+    # Frames overlap by three quarters or more. A long waveform has several frames in a column, a short one has one.
+    in_column = math.ceil(samples.size / columns / (n_fft // 4))
+    hop = samples.size / columns / in_column
+    window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
+    scale = np.float32(2 / window.sum())
+    group = math.ceil((n_fft // 2 + 1) / _ROWS)
+    found = []
+    columns_at_once = max(1, _FRAMES_AT_ONCE // in_column)
+    for first in range(0, columns, columns_at_once):
+        count = min(columns_at_once, columns - first)
+        # The window of a frame is centred on the middle of its part of the waveform.
+        centres = (np.arange(first * in_column, (first + count) * in_column) + 0.5) * hop
+        begins = centres.astype(np.int64) - n_fft // 2
+        frames = _stretch(samples, int(begins[0]), int(begins[-1]) + n_fft)
+        frames = np.lib.stride_tricks.sliding_window_view(frames, n_fft)[begins - begins[0]]
+        with np.errstate(invalid="ignore", over="ignore"):
+            power = np.abs(np.fft.rfft(frames * window) * scale) ** 2
+            power = power.reshape(count, in_column, -1).mean(axis=1)
+        found.append(np.maximum.reduceat(power, np.arange(0, power.shape[1], group), axis=1))
+    power = np.concatenate(found).T
+    power[:, ~np.isfinite(power).all(axis=0)] = np.nan
+    levels: NDArray[np.float32] = (10 * np.log10(np.maximum(power, 10 ** (SILENCE_DB / 10)))).astype(np.float32)
+    return levels
+
+
+def _stretch(samples: NDArray[Any], begin: int, end: int) -> NDArray[np.float32]:
+    """Returns a part of a waveform, with zeros where it reaches beyond an end."""
+    inside = samples[max(0, begin) : max(0, end)].astype(np.float32)
+    return np.pad(inside, (max(0, -begin), end - max(0, begin) - inside.size))

@@ -1,0 +1,1 @@
+"""HTML pages of one file each: they hold their audio, pictures and scripts, and load nothing from anywhere."""

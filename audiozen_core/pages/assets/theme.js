@@ -1,0 +1,13 @@
+// Switches between light and dark. Without a choice of the reader the page follows the system.
+{
+  const root = document.documentElement;
+  const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme || (systemIsDark.matches ? "dark" : "light")) === "dark";
+  const announce = () => document.dispatchEvent(new CustomEvent("themechange"));
+  document.getElementById("theme").addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try { localStorage.setItem("audiozen-theme", root.dataset.theme); } catch { /* a page from a file may have no storage */ }
+    announce();
+  });
+  systemIsDark.addEventListener("change", announce);
+}

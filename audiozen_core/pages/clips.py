@@ -1,0 +1,175 @@
+"""Clips: the recordings of one moment by several systems, to be heard and seen side by side."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiozen_core.audio.spectrogram import decibel_spectrogram
+from audiozen_core.audio.spectrogram_picture import RANGE_DB, draw_spectrogram, png, ticks, top_level
+
+_COLUMNS = 480  # the width of a picture in pixels; a page shows them at 320 to 600
+_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One system's recording in a clip.
+
+    Attributes:
+        name: the system.
+        audio: the recording as the address of a FLAC file that the page holds.
+        picture: its spectrogram as the address of a PNG file that the page holds.
+        gain: the factor that gives it the loudness of the first track.
+        peak: the largest sample, 1 for full scale.
+        facts: what is written beside the name, such as scores.
+        not_finite: the number of samples that are NaN or infinite; they are silent in the audio.
+    """
+
+    name: str
+    audio: str
+    picture: str
+    gain: float
+    peak: float
+    facts: tuple[str, ...] = ()
+    not_finite: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The recordings of one moment, at one scale.
+
+    Attributes:
+        name: the file, as the user knows it.
+        tracks: the systems, in order.
+        seconds: the length of the longest one.
+        begin: where in the file the clip begins, in seconds.
+        of: the length of the whole file in seconds.
+        sr: the sample rate in Hz.
+        top: the level of the brightest colour in decibels; the darkest is `RANGE_DB` lower.
+        frequencies: the marks of the frequency axis in kHz.
+        times: the marks of the time axis in seconds, from the beginning of the clip.
+        notes: what is remarkable, in sentences.
+    """
+
+    name: str
+    tracks: tuple[Track, ...]
+    seconds: float
+    begin: float
+    of: float
+    sr: int
+    top: float
+    frequencies: tuple[float, ...]
+    times: tuple[float, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    range_db = RANGE_DB
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the clip is a part of the file."""
+        return self.of - self.seconds > 1e-3
+
+    @property
+    def size(self) -> int:
+        """The number of characters that the clip adds to a page."""
+        return sum(len(track.audio) + len(track.picture) for track in self.tracks)
+
+
+def make_clip(
+    name: str,
+    signals: Mapping[str, Any],
+    sr: int,
+    *,
+    seconds: float = math.inf,
+    centre: float | None = None,
+    facts: Mapping[str, Sequence[str]] | None = None,
+    notes: Sequence[str] = (),
+) -> Clip:
+    """Makes a clip from the waveforms of several systems.
+
+    Args:
+        name: the file, as the user knows it.
+        signals: system to waveform [time] between -1 and 1, which begin at the same moment.
+        sr: their sample rate in Hz.
+        seconds: the greatest length of the clip.
+        centre: the moment of the file, in seconds, around which a longer file is cut; by default its middle.
+        facts: what is written beside a system, such as its scores.
+        notes: what is remarkable about the file, in sentences.
+
+    Raises:
+        ValueError: a waveform has no samples, or more dimensions than time.
+    """
+    waves = {system: np.asarray(wave) for system, wave in signals.items()}
+    of = max(wave.size for wave in waves.values())
+    length = min(of, max(1, round(min(seconds, of / sr) * sr)))
+    middle = of / 2 if centre is None else centre * sr
+    begin = min(max(0, round(middle - length / 2)), of - length)
+    parts = {system: _part(wave, begin, length) for system, wave in waves.items()}
+    levels = {system: decibel_spectrogram(wave, sr, columns=_COLUMNS) for system, wave in parts.items()}
+    top = top_level(list(levels.values()))
+    first = _rms(next(iter(parts.values())))
+    tracks = []
+    for system, wave in parts.items():
+        finite = np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0)
+        rms, peak = _rms(wave), float(np.abs(finite).max())
+        # Louder than full scale would be clipped, and would no longer sound like the system.
+        gain = min(first / rms, 1 / peak) if rms and first else 1.0
+        picture = draw_spectrogram(levels[system], top=top)
+        picture = picture.resize((_COLUMNS, min(picture.height, _ROWS)))
+        tracks.append(
+            Track(
+                system,
+                _address("audio/flac", _flac(finite, sr)),
+                _address("image/png", png(picture)),
+                gain,
+                peak,
+                tuple((facts or {}).get(system, ())),
+                int(wave.size - np.isfinite(wave).sum()),
+            )
+        )
+    kilohertz = tuple(tick for tick in ticks(sr / 2000, 4))
+    return Clip(
+        name,
+        tuple(tracks),
+        length / sr,
+        begin / sr,
+        of / sr,
+        sr,
+        top,
+        kilohertz,
+        tuple(ticks(length / sr, 6)),
+        tuple(notes),
+    )
+
+
+def _part(wave: NDArray[Any], begin: int, length: int) -> NDArray[np.float32]:
+    if wave.ndim != 1:
+        raise ValueError(f"a clip needs waveforms [time], not {list(wave.shape)}")
+    # A system whose file ends earlier is silent afterwards, so all tracks have the same length.
+    part = wave[begin : begin + length].astype(np.float32)
+    return np.pad(part, (0, length - part.size))
+
+
+def _rms(wave: NDArray[np.float32]) -> float:
+    finite = wave[np.isfinite(wave)].astype(np.float64)
+    return math.sqrt(float(np.mean(finite**2))) if finite.size else 0.0
+
+
+def _flac(wave: NDArray[np.float32], sr: int) -> bytes:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(wave, -1, 1), sr, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,82 @@
+"""Renders pages from templates. Every value is escaped, so that a text with HTML in it shows as text."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import audiozen_core
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def render_page(template: str, folders: Sequence[Path] = (), **values: Any) -> str:
+    """Renders a page.
+
+    A template extends `shell.html`, which has the head, the style, the navigation and the footer, and fills its blocks.
+
+    Args:
+        template: the file name of the template.
+        folders: where templates and assets are searched, before those that all pages share.
+        values: what the template uses. `title` is required.
+
+    Returns:
+        The whole page. It is written with `write_whole`.
+    """
+    made = datetime.now(timezone.utc).astimezone()
+    page = _environment(tuple(folders)).get_template(template)
+    return page.render(made=made, version=audiozen_core.__version__, **values)
+
+
+def json_for_script(data: Any) -> str:
+    """Returns data as JSON that is safe in a `<script>` element; numbers that JSON lacks become null."""
+    text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # `</script>` within a string would end the element; `<!--` would hide its end.
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@functools.lru_cache
+def _environment(folders: tuple[Path, ...]) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    searched = [*folders, ASSETS]
+
+    def asset(name: str) -> Markup:
+        """Includes a script or a style of ours as it is."""
+        found = next(folder / name for folder in searched if (folder / name).is_file())
+        return Markup(found.read_text(encoding="utf-8"))
+
+    environment = Environment(
+        loader=FileSystemLoader(searched),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = asset
+    environment.filters["json"] = lambda data: Markup(json_for_script(data))
+    environment.filters["clock"] = clock
+    return environment
+
+
+def clock(seconds: float) -> str:
+    """Returns a time as people read it on a player, such as `1:05.3`."""
+    minutes, rest = divmod(round(seconds * 10), 600)
+    return f"{minutes}:{rest / 10:04.1f}"
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    if isinstance(data, Mapping):
+        return {str(key): _finite(value) for key, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, (list, tuple)) else data

@@ -1,0 +1,183 @@
+"""What each module computes in a step: its activations, the gradients at its output, and those of its weights."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(slots=True)
+class Summary:
+    """Numbers about some tensors.
+
+    Attributes:
+        norm: the Euclidean norm of the finite values.
+        largest: the largest magnitude of the finite values.
+        not_finite: the number of values that are NaN or infinite.
+        count: the number of values.
+    """
+
+    norm: float = 0.0
+    largest: float = 0.0
+    not_finite: int = 0
+    count: int = 0
+
+    def add(self, tensor: Tensor, *, scale: float = 1.0) -> None:
+        """Adds a tensor of real or complex numbers, divided by `scale`."""
+        values = tensor.detach()
+        if values.is_sparse:
+            values = values.coalesce().values()
+        values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+        values = values.float() if values.dtype not in (torch.float32, torch.float64) else values
+        finite = values.isfinite()
+        known = torch.where(finite, values, torch.zeros_like(values))
+        largest = float(known.abs().max()) if values.numel() else 0.0
+        # Squares of large numbers would overflow.
+        norm = largest * float(torch.linalg.vector_norm(known / largest)) if largest else 0.0
+        self.norm = math.hypot(self.norm, norm / scale)
+        self.largest = max(self.largest, largest / scale)
+        self.not_finite += values.numel() - int(finite.sum())
+        self.count += values.numel()
+
+    def described(self) -> dict[str, Any]:
+        """Returns the numbers as data. Norm and maximum are None if no value is finite."""
+        known = self.count > self.not_finite
+        return {
+            "norm": self.norm if known and math.isfinite(self.norm) else None,
+            "max": self.largest if known and math.isfinite(self.largest) else None,
+            "not_finite": self.not_finite,
+            "count": self.count,
+        }
+
+
+@dataclass(slots=True)
+class ModuleRow:
+    """What a module has computed.
+
+    Attributes:
+        name: its section and its name there, such as `[model] encoder.0`.
+        kind: its class.
+        calls: how often it was called.
+        activation: its outputs; None if it was not called.
+        output_gradient: the gradient of the loss with respect to its outputs; None if the loss does not depend on them.
+        weight_gradient: the gradients of its own weights, without those of its children; None if it has none.
+    """
+
+    name: str
+    kind: str
+    calls: int = 0
+    activation: Summary | None = None
+    output_gradient: Summary | None = None
+    weight_gradient: Summary | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Returns the row as data."""
+        found: dict[str, Any] = {"module": self.name, "class": self.kind, "calls": self.calls}
+        for name in ("activation", "output_gradient", "weight_gradient"):
+            summary: Summary | None = getattr(self, name)
+            found[name] = summary.described() if summary else None
+        return found
+
+
+@dataclass(slots=True)
+class ModuleWatch:
+    """The modules of a step.
+
+    Attributes:
+        rows: those that were called in the order in which they returned, and then others that have weights. A module
+            therefore comes after its children.
+        first_activation: the first module whose output was not finite; None if all were finite.
+        first_gradient: the first module at whose output the gradient was not finite, in the order of the backward pass.
+        scale: what the loss was multiplied with for the backward pass. Gradients are divided by it.
+    """
+
+    rows: list[ModuleRow] = field(default_factory=list)
+    first_activation: ModuleRow | None = None
+    first_gradient: ModuleRow | None = None
+    scale: float = 1.0
+    in_backward: bool = False
+
+    def note_output(self, row: ModuleRow, outputs: Any) -> None:
+        """Adds what a module has returned, and watches the gradients that come back to it."""
+        tensors = list(_tensors(outputs))
+        # Checkpointed modules compute their outputs a second time in the backward pass.
+        if not self.in_backward:
+            if not row.calls:
+                self.rows.append(row)
+            row.calls += 1
+            row.activation = row.activation or Summary()
+            for tensor in tensors:
+                row.activation.add(tensor)
+            if row.activation.not_finite and self.first_activation is None:
+                self.first_activation = row
+        for tensor in tensors:
+            if tensor.requires_grad:
+                note = functools.partial(self._note_gradient, row)
+                tensor.register_hook(note)  # type: ignore[no-untyped-call]
+
+    def _note_gradient(self, row: ModuleRow, gradient: Tensor) -> None:
+        row.output_gradient = row.output_gradient or Summary()
+        row.output_gradient.add(gradient, scale=self.scale)
+        if row.output_gradient.not_finite and self.first_gradient is None:
+            self.first_gradient = row
+
+    def note_weights(self, row: ModuleRow, module: nn.Module) -> None:
+        """Adds the gradients of a module's own weights."""
+        gradients = [weight.grad for weight in module.parameters(recurse=False) if weight.grad is not None]
+        if not gradients:
+            return
+        row.weight_gradient = Summary()
+        for gradient in gradients:
+            row.weight_gradient.add(gradient, scale=self.scale)
+        if not row.calls:
+            self.rows.append(row)
+
+
+@contextmanager
+def watched(modules: Mapping[str, nn.Module]) -> Iterator[ModuleWatch]:
+    """Watches a forward and a backward pass in the block; set `in_backward` between them.
+
+    Args:
+        modules: the networks and losses by section.
+    """
+    watch = ModuleWatch()
+    rows: list[tuple[ModuleRow, nn.Module]] = []
+    handles = []
+    for section, root in modules.items():
+        for name, module in root.named_modules():
+            row = ModuleRow(f"[{section}] {name}".rstrip(), type(module).__name__)
+            rows.append((row, module))
+            handles.append(module.register_forward_hook(_noting(watch, row)))
+    try:
+        yield watch
+        for row, module in rows:
+            watch.note_weights(row, module)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _noting(watch: ModuleWatch, row: ModuleRow) -> Callable[[nn.Module, Any, Any], None]:
+    return lambda module, inputs, outputs: watch.note_output(row, outputs)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yields the tensors of floating-point or complex numbers, at any depth."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.is_complex():
+            yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _tensors(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _tensors(entry)
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from _tensors(vars(value) if hasattr(value, "__dict__") else ())
