@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,19 @@ class _StandardError:
     debug = info = warning = error = critical = exception = log = fatal = msg
 
 
+class _Renderer:
+    """Makes the line on the console from an event, or takes the text that stands for it."""
+
+    def __init__(self, *, colours: bool) -> None:
+        self._render = structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, sort_keys=False)
+
+    def __call__(self, logger: Any, name: str, event: EventDict) -> str:
+        return _shown_as.get() or self._render(logger, name, event)
+
+
 _sink = _FileSink()
+# Of the thread, so that a line of another thread in the meantime is not replaced.
+_shown_as: ContextVar[str] = ContextVar("shown_as", default="")
 
 
 def configure(*, level: str = "info") -> None:
@@ -69,14 +83,15 @@ def configure(*, level: str = "info") -> None:
     Args:
         level: the lowest level to show: `debug`, `info`, `warning` or `error`.
     """
-    colours = sys.stderr is not None and sys.stderr.isatty()
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    colours = sys.stderr is not None and sys.stderr.isatty() and not is_plain
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             _sink,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, sort_keys=False),
+            _Renderer(colours=colours),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=lambda *_: _StandardError(),
@@ -95,6 +110,22 @@ def log_fields(**fields: str) -> Iterator[None]:
     """Adds these values to every line of the block."""
     with structlog.contextvars.bound_contextvars(**fields):
         yield
+
+
+@contextmanager
+def shown_as(text: str) -> Iterator[None]:
+    """Shows the text on the console instead of each line of the block. The log file has the lines as they are.
+
+    A line whose level is not shown stays hidden.
+
+    Args:
+        text: one or more lines, such as the row of a table.
+    """
+    token = _shown_as.set(text)
+    try:
+        yield
+    finally:
+        _shown_as.reset(token)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
 from audiozen_core.cli.replay import command as replay_command
 from audiozen_core.cli.run import command as run_command
+from audiozen_core.cli.runs import command as runs_command
 from audiozen_core.cli.schema import command as schema_command
 from audiozen_core.cli.tune import command as tune_command
 from audiozen_core.config.check import check_config
@@ -58,6 +59,7 @@ COMMANDS = {
     "evaluate": evaluate_command,
     "compare": compare_command,
     "replay": replay_command,
+    "runs": runs_command,
     "tune": tune_command,
     "convert": convert_command,
     "check": check_command,

@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": ("audiozen_core.cli.evaluate", "Score the files of a folder, with or without clean files."),
     "compare": ("audiozen_core.cli.compare", "Compare runs, folders or CSV files: differences, intervals, tests."),
     "replay": ("audiozen_core.cli.replay", "Make a batch of a training again: audio, losses, gradients."),
+    "runs": ("audiozen_core.cli.runs", "List the runs of a folder: state, epoch, best score, what differs."),
     "tune": ("audiozen_core.cli.tune", "Find a learning rate or a batch size for an experiment."),
     "checkpoints": ("audiozen_core.cli.checkpoints", "List, verify, prune and average a run's checkpoints."),
     "convert": ("audiozen_core.cli.convert", "Convert weights from a file of torch into a .safetensors file."),

@@ -27,13 +27,17 @@ def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
         meeting     61.5
         call         8.0
     """
+    click.echo(table_text(rows, headings=headings, right=right))
+
+
+def table_text(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> str:
+    """Returns the table of `echo_table`."""
     rows = [*([tuple(headings)] if headings else []), *map(tuple, rows)]
     cells = [cell for row in rows for cell in row]
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNLIMITED
     if sum(widths) + 2 * len(widths) > limit or not all(cell.isascii() and cell.isprintable() for cell in cells):
-        _echo_wrapped(rows, headings, right)
-        return
+        return _wrapped(rows, headings, right)
     to_right = {place for place, heading in enumerate(headings) if heading in right}
     lines = []
     for row in rows:
@@ -42,11 +46,11 @@ def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
             for place, (cell, width) in enumerate(zip(row, widths, strict=False))
         )
         lines.append("  ".join(aligned).rstrip())
-    click.echo("\n".join(lines))
+    return "\n".join(lines)
 
 
-def _echo_wrapped(rows: Sequence[Sequence[str]], headings: Sequence[str], right: Iterable[str]) -> None:
-    """Prints rows that need the help of rich, whose import and layout are slow: long ones, or other scripts."""
+def _wrapped(rows: Sequence[Sequence[str]], headings: Sequence[str], right: Iterable[str]) -> str:
+    """Lays out rows that need the help of rich, whose import and layout are slow: long ones, or other scripts."""
     from rich.console import Console
     from rich.table import Table
 
@@ -59,5 +63,4 @@ def _echo_wrapped(rows: Sequence[Sequence[str]], headings: Sequence[str], right:
     console = Console(width=width, color_system=None, markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
         console.print(table)
-    for line in capture.get().splitlines():
-        click.echo(line.rstrip())
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())

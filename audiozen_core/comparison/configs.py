@@ -7,12 +7,10 @@ from pathlib import Path
 
 from audiozen_core.config.used_plugins import RECORDS, header
 from audiozen_core.diagnostics.listed import listed
-from audiozen_core.experiment.config_diff import compare_configs
+from audiozen_core.experiment.config_diff import PLACES, compare_configs
 from audiozen_core.kinds import TRAINING
 from audiozen_core.results.compared import SettingRow
 
-# They differ between all runs, and say nothing about how a network was trained.
-_PLACES = ("meta.id", "meta.save_dir", "meta.import_from")
 _SEED = "meta.seed"
 
 
@@ -68,4 +66,4 @@ def compare_settings(configs: Mapping[str, Sequence[str | None]]) -> tuple[list[
 
 def _changes(before: str, now: str) -> dict[str, tuple[str, str]]:
     changes = compare_configs(before, now, lambda section, path: None)
-    return {change.key: (change.before, change.now) for change in changes if change.key not in _PLACES}
+    return {change.key: (change.before, change.now) for change in changes if change.key not in PLACES}

@@ -43,6 +43,9 @@ _SAFE_DISTRIBUTED = (
     "static_graph",
     "find_unused_parameters",
 )
+PLACES = ("meta.id", "meta.save_dir", "meta.import_from")
+"""The keys that differ between all runs, and say nothing about how a network was trained."""
+
 _ABSENT = "(not set)"
 _HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<number>\d+))?(?:\.|$)')
 
@@ -78,6 +81,19 @@ def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
         Change(key, old.get(key, _ABSENT), new.get(key, _ABSENT), not any(_is_within(key, each) for each in safe))
         for key in changed
     ]
+
+
+def settings_of(config: str) -> dict[str, str]:
+    """Returns each value of an effective configuration as TOML, by its key.
+
+    Raises:
+        ValueError: the text is not TOML.
+
+    Example:
+        >>> settings_of("[optimizer.args]\\nlr = 0.1")
+        {'optimizer.args.lr': '0.1'}
+    """
+    return dict(_leaves(_by_hook(tomli.loads(config))))
 
 
 def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> None:

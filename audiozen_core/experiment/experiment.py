@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -34,6 +34,7 @@ from audiozen_core.experiment.replay_hint import naming_the_replay
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.experiment.run_options import check_mode_names, check_run_options
+from audiozen_core.experiment.session import Session, recorded_session
 from audiozen_core.experiment.start import Start, Starts, checkpoint_name
 from audiozen_core.experiment.trial import Trial
 from audiozen_core.hooks.lifecycle import Lifecycle
@@ -79,6 +80,7 @@ class Experiment:
         self.scope = checked.scope
         self.ranks = ALONE
         self.initial_weights: list[LoadedWeights] = []
+        self._session: Session | None = None  # of this start, on rank 0
 
     @classmethod
     def load(
@@ -136,6 +138,7 @@ class Experiment:
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
             stack.callback(setattr, self, "ranks", ALONE)
+            stack.callback(setattr, self, "_session", None)
             if self.ranks.several:
                 options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
                 options["weights"] = weights
@@ -200,21 +203,22 @@ class Experiment:
                     if self.trains:
                         remove_partial_files(self.folder)
                     stack.enter_context(log_file(self.folder / f"{self.config.id}.log"))
-                    self._record(trainer, loaders)
+                    self._session = stack.enter_context(self._record(trainer, loaders))
                 else:
                     stack.enter_context(log_file(self.folder / f"{self.config.id}.rank{self.ranks.rank}.log"))
             if mode in TRAINING:
                 note_begin()
             self.ranks.wait()
-            if mode in TRAINING:
-                with naming_the_replay(self.folder, self.store, self.trial, self.ranks.size):
-                    trainer.train(loaders["train"][0], loaders.get("validate", ()))
-            elif mode == "validate":
-                trainer.validate(loaders["validate"])
-            elif mode == "test":
-                trainer.test(loaders["test"])
-            else:
-                trainer.predict(loaders["predict"])
+            with self._session.running(mode, trainer) if self._session else nullcontext():
+                if mode in TRAINING:
+                    with naming_the_replay(self.folder, self.store, self.trial, self.ranks.size):
+                        trainer.train(loaders["train"][0], loaders.get("validate", ()))
+                elif mode == "validate":
+                    trainer.validate(loaders["validate"])
+                elif mode == "test":
+                    trainer.test(loaders["test"])
+                else:
+                    trainer.predict(loaders["predict"])
             progress = trainer.progress
             return ModeResult(
                 ending=trainer.ending,
@@ -369,8 +373,8 @@ class Experiment:
 
     # ------------------------------------------------------------------------------- records
 
-    def _record(self, trainer: BaseTrainer, loaders: Loaders) -> None:
-        """Saves the effective config in the run folder and logs what runs where."""
+    def _record(self, trainer: BaseTrainer, loaders: Loaders) -> AbstractContextManager[Session]:
+        """Saves the effective config in the run folder and logs what runs where. Returns the record of this start."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
         facts = training_facts(loaders.get("train", ()), self.ranks.size, self.trial)
@@ -385,6 +389,7 @@ class Experiment:
             audiozen=__version__,
             torch=str(torch.__version__),
         )
+        return recorded_session(trainer, self.modes, self.ranks, now, path)
 
 
 load_experiment = Experiment.load

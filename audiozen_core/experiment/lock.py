@@ -10,18 +10,31 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from audiozen_core.errors import RunError
 from audiozen_core.logging import get_logger
-from audiozen_core.storage.atomic import NO_ROOM, make_folder, read_regular, remove, write_whole
+from audiozen_core.storage.atomic import (
+    NO_ROOM,
+    make_folder,
+    open_regular,
+    process_exists,
+    read_regular,
+    remove,
+    write_whole,
+)
 
 LOCK = "run.lock"
 _NOTE = f"{LOCK}.json"
 _MARKER = f"{LOCK}.marker"
+
+# `lock_holder` takes the lock for less than a millisecond, when it looks whether a run is active.
+_WAIT_SECONDS = 0.2
 
 _NO_KERNEL_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
@@ -62,6 +75,63 @@ def run_lock(folder: Path) -> Iterator[None]:
                 each.rmdir()
 
 
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """The process that trains in a run's folder, or did so until it was killed.
+
+    Attributes:
+        active: whether it holds the lock; None if that can't be found out.
+        host: its machine; "" if it is not known.
+        pid: its process; 0 if it is not known.
+        job: its batch job; "" without one.
+        since: when it took the lock, in ISO 8601; "" if it is not known.
+    """
+
+    active: bool | None
+    host: str = ""
+    pid: int = 0
+    job: str = ""
+    since: str = ""
+
+
+def lock_holder(folder: Path) -> LockHolder | None:
+    """Returns who trains in a run's folder. Changes nothing there.
+
+    Returns:
+        The holder of the lock, or a killed process that has not been replaced yet; None if neither exists.
+    """
+    # A holder has a note, except on a full disk and in its first moments.
+    try:
+        holder = LockHolder(None, **_note(folder))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        holder = LockHolder(None)
+    active = _is_locked(folder / LOCK)
+    if active is None and (folder / _MARKER).exists():
+        # A process on another machine can't be checked. Its marker counts, as for a run that starts here.
+        active = holder.host != socket.gethostname() or process_exists(holder.pid)
+    return replace(holder, active=active)
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Returns whether a process holds the kernel's lock on a file; None if that can't be found out."""
+    try:
+        import fcntl
+
+        with open_regular(path) as file:
+            # The lock is shared, so that two who look at the same time don't see each other.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return False
+
+
 def _acquire(folder: Path) -> BaseFileLock:
     path = folder / LOCK
     with contextlib.suppress(FileNotFoundError):
@@ -74,7 +144,7 @@ def _acquire(folder: Path) -> BaseFileLock:
     # filelock falls back to a marker by itself for ENOSYS alone; NFS without a lock daemon reports ENOLCK.
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=_WAIT_SECONDS, poll_interval=0.02)
         return lock
     except Timeout:
         raise _in_use(folder, "wait for it, or end that process") from None
@@ -114,8 +184,15 @@ def _in_use(folder: Path, remedy: str) -> RunError:
 def _holder(folder: Path) -> str:
     """Describes the holder of the lock for an error message, from the note if it can be read."""
     try:
-        note = json.loads(read_regular(folder / _NOTE))
-        job = f", job {note['job']}" if note.get("job") else ""
+        note = _note(folder)
+        job = f", job {note['job']}" if note["job"] else ""
         return f"process {note['pid']} on {note['host']}{job}, since {note['since']}"
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "another process"
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    """Reads who holds the lock. Raises an error of one of many types if the note can't be read."""
+    note = json.loads(read_regular(folder / _NOTE))
+    of = {"host": str(note["host"]), "pid": int(note["pid"])}
+    return {**of, "job": str(note.get("job", "")), "since": str(note["since"])}

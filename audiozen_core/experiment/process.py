@@ -1,4 +1,4 @@
-"""Prepares the process of a run: its seeds, threads, determinism and device."""
+"""Prepares the process of a run: its seeds, threads, determinism and device; and refuses `sys.exit`."""
 
 from __future__ import annotations
 

@@ -281,10 +281,10 @@ def _removed_on_error(temporary: Path) -> Iterator[None]:
 
 def _is_abandoned(name: str) -> bool:
     match = _TEMPORARY.fullmatch(name)
-    return match is not None and not _process_exists(int(match["pid"]))
+    return match is not None and not process_exists(int(match["pid"]))
 
 
-def _process_exists(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
     """Checks whether a process exists on this machine. Always true on Windows, where `kill` would end the process."""
     if os.name == "nt":
         return True

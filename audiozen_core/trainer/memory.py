@@ -8,7 +8,8 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from traceback import walk_tb
 
 import torch
@@ -97,6 +98,15 @@ def peak_memory(device: torch.device) -> int:
     """Returns the peak memory so far, in bytes: of the tensors on a GPU, otherwise of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    return peak_process_memory()
+
+
+def peak_process_memory() -> int:
+    """Returns the most memory that this process has had in use so far, in bytes, without its child processes."""
+    with suppress(OSError, StopIteration, ValueError, IndexError):
+        # `ru_maxrss` of a process also has the peak of the process that has started it.
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
     # Linux counts kilobytes, and macOS counts bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

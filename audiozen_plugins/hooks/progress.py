@@ -1,18 +1,22 @@
-"""Shows the progress of a run: bars on a terminal, log lines elsewhere."""
+"""Shows the progress of a run: a table and a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import Progress as Bar
+from rich.table import Column
 
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
+from audiozen_core.logging import shown_as
+from audiozen_plugins.hooks.epoch_table import EpochRow, EpochTable
 
 # The least time between two redraws of a bar. Redrawing after every step would slow down training.
 REFRESH_SECONDS = 0.2
@@ -24,11 +28,13 @@ _DONE = {"validate": "validated", "test": "tested"}
 class ProgressBar:
     """Shows epoch, step, loss, gradient norm, learning rate and the time left.
 
-    On a terminal it draws bars. Elsewhere it logs one line for each epoch, and in long epochs one every half minute.
+    On a terminal it draws a table with a row for each epoch and each validation within one, and below it a bar.
+    Elsewhere it logs one line for each epoch, and in long epochs one every half minute. The log file always has these
+    lines.
 
     Args:
-        bars: whether to draw bars. By default, bars are drawn if standard error is a terminal.
-        line_seconds: the time between two log lines within an epoch, without bars.
+        bars: whether to draw the table and the bar. By default, they are drawn if standard error is a terminal.
+        line_seconds: the time between two log lines within an epoch, without a bar.
     """
 
     default = True
@@ -39,11 +45,11 @@ class ProgressBar:
         self.console = Console(stderr=True)
         self.drawn = self.console.is_terminal if bars is None else bars
         self.line_seconds = line_seconds
-        self._bars: Bars | None = None
+        self._table: EpochTable | None = None
+        self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._epochs: TaskID | None = None
         self._shown = 0.0
-        self._began = 0.0
+        self._began = self._epoch_began = 0.0
         self._done_before = 0
         self._training = False
         self._seen = 0
@@ -51,39 +57,46 @@ class ProgressBar:
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Starts the clock, and the bars."""
-        self._began = self._shown = time.monotonic()
+        """Starts the clock, and the table and the bar."""
+        self._began = self._epoch_began = self._shown = time.monotonic()
         self._done_before = trainer.progress.epoch
         self._training = mode == "train"
         if not self.drawn:
             return
+        has_colours = self.console.color_system is not None and not self.console.no_color
+        within_epochs = trainer.validation_interval_steps or trainer.validation_interval_minutes
+        self._table = EpochTable(
+            colours=has_colours,
+            unicode=self.console.encoding.lower().startswith("utf"),
+            longest_name=len("step 100000") if within_epochs else 2 * len(str(trainer.max_epochs)) + 1,
+        )
+        if self.console.is_dumb_terminal:  # it can't draw over what it has drawn
+            return
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
         )
-        self._bars = Bars(*columns, console=self.console, transient=True)
-        self._bars.start()
-        if mode == "train":
-            total = trainer.max_epochs
-            self._epochs = self._bars.add_task("epochs", total=total, completed=trainer.progress.epoch, note="")
+        self._bar = Bar(*columns, console=self.console, transient=True, refresh_per_second=1 / REFRESH_SECONDS)
+        self._bar.start()
 
     @hookimpl.on_epoch_start
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
-        """Adds a bar for the epoch."""
-        self._new_task(f"epoch {epoch}", trainer.num_batches, trainer.progress.batch)
+        """Starts the bar of the epoch."""
+        self._epoch_began = time.monotonic()
+        self._new_task(f"epoch {epoch}/{trainer.max_epochs}", trainer.num_batches, trainer.progress.batch)
 
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer, batch_idx: int) -> None:
         """Moves the bar, or logs a line, if enough time has passed."""
         now = time.monotonic()
-        if self._bars is not None and self._task is not None:
+        if self._bar is not None and self._task is not None:
             if now - self._shown >= REFRESH_SECONDS:
                 self._shown = now
-                self._bars.update(self._task, completed=batch_idx + 1, note=self._note(trainer))
+                self._bar.update(self._task, completed=batch_idx + 1, note=self._note(trainer, self._room(trainer)))
         elif now - self._shown >= self.line_seconds:
             self._shown = now
             of = f"/{trainer.num_batches}" if trainer.num_batches else ""
@@ -91,7 +104,7 @@ class ProgressBar:
 
     @hookimpl.on_evaluation_start
     def on_evaluation_start(self, mode: Mode, num_batches: int | None) -> None:
-        """Adds a bar for the evaluation."""
+        """Starts the bar of the evaluation."""
         self._seen, self._total = 0, num_batches
         self._new_task(_NOUNS.get(mode, mode), num_batches, 0)
 
@@ -99,8 +112,8 @@ class ProgressBar:
     def on_evaluation_step_end(self, trainer: Trainer, mode: Mode) -> None:
         """Moves the bar by one."""
         self._seen += 1
-        if self._bars is not None and self._task is not None:
-            self._bars.advance(self._task)
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
         elif time.monotonic() - self._shown >= self.line_seconds:
             self._shown = time.monotonic()
             of = f"/{self._total}" if self._total else ""
@@ -109,7 +122,6 @@ class ProgressBar:
     @hookimpl.on_evaluation_end
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
         """Logs the result of a validation or a test that runs alone."""
-        self._drop_task()
         if metrics and not self._training:
             trainer.log.info(_DONE.get(mode, mode), **_rounded(metrics))
 
@@ -118,51 +130,83 @@ class ProgressBar:
         """Logs the result of a validation within an epoch. `on_epoch_end` logs that of one at its end."""
         if not trainer.progress.batch:
             return
-        self._new_task(f"epoch {epoch}", trainer.num_batches, trainer.progress.batch)
+        self._new_task(f"epoch {epoch}/{trainer.max_epochs}", trainer.num_batches, trainer.progress.batch)
         best = {"best": True} if trainer.progress.is_best else {}
-        trainer.log.info(f"validated after step {trainer.progress.step}, in epoch {epoch}", **_rounded(metrics), **best)
+        rates = {name: float(rate) for name, rate in trainer.scalars.rates.items()}
+        with self._row(trainer, f"step {trainer.progress.step}", metrics, rates, None, None):
+            step = trainer.progress.step
+            trainer.log.info(f"validated after step {step}, in epoch {epoch}", **_rounded(metrics), **best)
 
     @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """Logs one line for the epoch."""
-        self._drop_task()
-        if self._bars is not None and self._epochs is not None:
-            self._bars.update(self._epochs, completed=epoch)
-        left = self._seconds_left(trainer, epoch)
+        now = time.monotonic()
+        left = (now - self._began) / max(1, epoch - self._done_before) * (trainer.max_epochs - epoch)
         shown = {name: value for name, value in metrics.items() if not name.startswith("train/lr")}
         rates = {name.removeprefix("train/"): value for name, value in metrics.items() if name not in shown}
         best = {"best": True} if trainer.progress.is_best else {}
-        trainer.log.info(f"epoch {epoch}/{trainer.max_epochs}", **_rounded(shown), **_compact(rates), **best, left=left)
+        name = f"{epoch}/{trainer.max_epochs}"
+        fields = {**_rounded(shown), **_compact(rates), **best, "left": _clock(left)}
+        with self._row(trainer, name, shown, rates, now - self._epoch_began, left):
+            trainer.log.info(f"epoch {name}", **fields)
 
     @hookimpl.on_teardown
     def on_teardown(self) -> None:
-        """Removes the bars."""
-        if self._bars is not None:
-            self._bars.stop()
-        self._bars = self._task = self._epochs = None
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = self._table = None
 
     def _new_task(self, name: str, total: int | None, completed: int) -> None:
-        self._drop_task()
-        if self._bars is not None:
-            self._task = self._bars.add_task(name, total=total, completed=completed, note="")
+        """Gives the bar another task. It stays where it is, so that nothing flickers."""
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(name, total=total, completed=completed, note="")
+        else:
+            self._bar.reset(self._task, description=name, total=total, completed=completed, note="")
 
-    def _drop_task(self) -> None:
-        if self._bars is not None and self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = None
+    def _row(
+        self,
+        trainer: Trainer,
+        name: str,
+        metrics: Mapping[str, float],
+        rates: Mapping[str, float],
+        seconds: float | None,
+        left: float | None,
+    ) -> AbstractContextManager[None]:
+        """Shows a row of the table instead of what is logged in the block."""
+        if self._table is None:
+            return nullcontext()
+        rate = str(_compact(rates).get("lr", ""))
+        row = EpochRow(name, metrics, rate, trainer.progress.is_best, seconds, left)
+        return shown_as("\n".join(self._table.lines(row, self.console.width)))
 
-    def _seconds_left(self, trainer: Trainer, epoch: int) -> str:
-        each = (time.monotonic() - self._began) / max(1, epoch - self._done_before)
-        minutes, seconds = divmod(round(each * (trainer.max_epochs - epoch)), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02}:{seconds:02}"
+    def _room(self, trainer: Trainer) -> int:
+        """Returns how many characters are left beside the bar, its counters and its times."""
+        return (
+            self.console.width
+            - 48
+            - len(f"epoch {trainer.max_epochs}/{trainer.max_epochs}")
+            - 2 * len(str(trainer.num_batches or "?"))
+        )
 
-    def _note(self, trainer: Trainer) -> str:
-        parts = [f"step {trainer.progress.step}"]
-        parts += [f"{name} {value:.4g}" for name, value in trainer.scalars.last.items()]
+    def _note(self, trainer: Trainer, room: int | None = None) -> str:
+        """Returns what the newest step has given; with `room`, not more than fits."""
+        parts = [f"{name} {value:.4g}" for name, value in trainer.scalars.last.items()]
         rates = {name: float(rate) for name, rate in trainer.scalars.rates.items()}
         parts += [f"{name} {rate}" for name, rate in _compact(rates).items()]
+        if room is None:
+            return "  ".join([f"step {trainer.progress.step}", *parts])
+        while parts and len("  ".join(parts)) > room:
+            parts.pop()
         return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
 
 
 def _compact(rates: Mapping[str, float]) -> dict[str, float | str]:

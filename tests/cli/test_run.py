@@ -20,7 +20,7 @@ def test_run_writes_all_its_files_to_its_folder(audiozen, project):
     assert outcome.code == 0, outcome.err
     folder = project / "exp" / "tiny"
     assert {path.name.split("__")[0] for path in folder.iterdir()} == {
-        "tiny.log", "run.lock", "metrics.jsonl", "config", "checkpoints", "tb_log", "test"
+        "tiny.log", "run.lock", "metrics.jsonl", "config", "session", "checkpoints", "tb_log", "test"
     }  # fmt: skip
     assert "noisy and enhanced" in outcome.out
     (results,) = (folder / "test").iterdir()

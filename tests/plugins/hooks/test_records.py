@@ -182,18 +182,6 @@ def test_long_epoch_prints_progress_lines(capsys):
     assert "epoch 1, batch 3/5: step 3  loss" in capsys.readouterr().err
 
 
-def test_progress_bars_are_shown_on_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr("audiozen_plugins.hooks.progress.REFRESH_SECONDS", 0)
-    monkeypatch.setenv("COLUMNS", "200")
-    progress = ProgressBar(bars=True)
-    progress.console._force_terminal = True
-    progress.console._width = 200
-    make_trainer(max_epochs=2, hooks={"progress": progress}).train(make_loader(), [make_loader()])
-    shown = capsys.readouterr().err
-    assert "epochs" in shown
-    assert "epoch 1" in shown
-
-
 def test_resume_at_the_end_of_an_epoch_does_not_repeat_records(tmp_path):
     def lines():
         return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

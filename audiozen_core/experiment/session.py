@@ -1,0 +1,132 @@
+"""Records a start of a run in the run's folder: at its beginning, after each mode, and at its end."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from audiozen_core.distributed.ranks import Ranks
+from audiozen_core.experiment.session_file import ModeRecord, SessionRecord, session_file, write_session
+from audiozen_core.hooks.ending import RunEnding
+from audiozen_core.kinds import RunMode
+from audiozen_core.logging import get_logger
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.memory import peak_memory, peak_process_memory
+
+
+class Session:
+    """One start of a run. It keeps no trainer, whose memory must be free for the next mode.
+
+    Args:
+        path: its file.
+        record: what is known at its beginning.
+        device: the device whose memory is measured.
+    """
+
+    def __init__(self, path: Path, record: SessionRecord, device: torch.device) -> None:
+        self._path, self._record, self._device = path, record, device
+        self._began = time.monotonic()
+        write_session(path, record)
+
+    @contextmanager
+    def running(self, mode: RunMode, trainer: BaseTrainer) -> Iterator[None]:
+        """Records how the mode ends that runs in the block."""
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException as error:
+            self._note(mode, trainer, began, RunEnding.of_error(error))
+            raise
+        self._note(mode, trainer, began, trainer.ending)
+
+    def _note(self, mode: RunMode, trainer: BaseTrainer, began: float, ending: RunEnding) -> None:
+        progress = trainer.progress
+        done = ModeRecord(
+            mode=mode,
+            seconds=round(time.monotonic() - began, 3),
+            ending=ending.kind,
+            reason=ending.reason,
+            epoch=progress.current_epoch,
+            step=progress.step,
+            best_score=progress.best_score,
+            best_epoch=progress.best_epoch,
+            scalars={name: value if math.isfinite(value) else None for name, value in trainer.last_scalars.items()},
+            folder=os.path.relpath(trainer.results_folder, self._path.parent) if trainer.results_folder else "",
+        )
+        self._update(replace(self._record, done=(*self._record.done, done)))
+
+    def end(self, ending: RunEnding) -> None:
+        """Records the end."""
+        gpu = peak_memory(self._device) if self._device.type == "cuda" else None
+        self._update(
+            replace(
+                self._record,
+                ended=datetime.now().astimezone().isoformat(timespec="milliseconds"),
+                seconds=round(time.monotonic() - self._began, 3),
+                ending=ending.kind,
+                reason=ending.reason,
+                peak_memory=peak_process_memory(),
+                peak_gpu_memory=gpu,
+            )
+        )
+
+    def _update(self, record: SessionRecord) -> None:
+        """Writes the file again. A run must neither end nor hide its error because its end can't be recorded."""
+        self._record = record
+        try:
+            write_session(self._path, record)
+        except OSError as error:
+            get_logger().warning("how the run ended can't be recorded", file=str(self._path), reason=str(error))
+
+
+@contextmanager
+def recorded_session(
+    trainer: BaseTrainer, modes: Sequence[RunMode], ranks: Ranks, now: datetime, config: Path
+) -> Iterator[Session]:
+    """Records a session that lasts as long as the block, on rank 0.
+
+    Args:
+        trainer: the trainer of the first mode.
+        modes: the modes that are asked for.
+        ranks: the processes of the run.
+        now: when the session starts, with its time zone.
+        config: the file with the configuration, in the run's folder.
+
+    Raises:
+        OSError: the file can't be written at the beginning.
+    """
+    device = trainer.device
+    is_gpu = device.type == "cuda"
+    if is_gpu:
+        torch.cuda.reset_peak_memory_stats(device)  # an earlier run in this process may have needed more
+    record = SessionRecord(
+        started=now.isoformat(timespec="milliseconds"),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        job=os.environ.get("SLURM_JOB_ID", ""),
+        processes=ranks.size,
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if is_gpu else "",
+        modes=tuple(modes),
+        record=config.name,
+        max_epochs=trainer.max_epochs,
+        monitor=trainer.monitor,
+        higher_is_better=trainer.save_max_score,
+    )
+    session = Session(session_file(config.parent, now, os.getpid()), record, device)
+    try:
+        yield session
+    except BaseException as error:
+        session.end(RunEnding.of_error(error))
+        raise
+    # Each mode has an ending of its own. The modes after a training say nothing about how the training has ended.
+    session.end(RunEnding())

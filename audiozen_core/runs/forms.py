@@ -1,0 +1,258 @@
+"""A list of runs as a table for people, and as data for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal, get_args
+
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.results.files import number
+from audiozen_core.results.tables import Table
+from audiozen_core.runs.listing import ListedRun, RunList
+from audiozen_core.runs.summary import EpochScore, RunSummary
+
+RunForm = Literal["table", "json", "csv", "markdown"]
+FORMS: tuple[RunForm, ...] = get_args(RunForm)
+
+_ABSENT = "-"
+_LONGEST_VALUE = 24
+_LEAST_REASON, _LONGEST_REASON = 20, 60
+# Runs of different networks differ in dozens of settings, and no screen has room for these.
+_MOST_SETTINGS = 8
+_BETWEEN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table for people.
+
+    Attributes:
+        headings: the headings of its columns.
+        rows: their cells.
+        right: the headings of the columns that are aligned to the right.
+        notes: lines below it.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: Sequence[str]
+    notes: Sequence[str]
+
+
+def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = None) -> TextTable:
+    """Returns the table, with the most important of the settings that differ. Reasons are cut to fit.
+
+    Args:
+        runs: the runs.
+        width: the width of the terminal; None for no limit.
+        now: the present time, with its time zone.
+    """
+    now = now or datetime.now(timezone.utc)
+    columns: dict[str, Sequence[str]] = {
+        "run": [plain(each.name) for each in runs.runs],
+        "state": [each.run.state for each in runs.runs],
+        "epoch": [_epoch(each.run) for each in runs.runs],
+        "best": [_score(each.run.best) for each in runs.runs],
+        "at": [str(each.run.best.epoch) if each.run.best else _ABSENT for each in runs.runs],
+        "last": [_score(each.run.last) for each in runs.runs],
+        "test": [_test(each.run) for each in runs.runs],
+        "time": [_duration(each.run.training_seconds) for each in runs.runs],
+        "written": [_ago(each.run.written, now) for each in runs.runs],
+    }
+    right = ["epoch", "best", "at", "last", "time", "written"]
+    used = sum(max(map(len, [name, *cells])) + _BETWEEN for name, cells in columns.items())
+    reasons = [_first_line(each.run.reason) if each.run.state != "finished" else "" for each in runs.runs]
+    reserved = min(max(map(len, reasons), default=0), _LEAST_REASON) + _BETWEEN if any(reasons) else 0
+    left_out, most = [], len(columns) + _MOST_SETTINGS
+    headings = _short_keys(runs.differing)
+    for key in _by_importance(runs.differing):
+        cells = [_value(each.settings.get(key)) for each in runs.runs]
+        needed = max(map(len, [headings[key], *cells])) + _BETWEEN
+        if len(columns) == most or (width is not None and used + needed + reserved > width):
+            left_out.append(key)
+            continue
+        used += needed
+        columns[headings[key]] = cells
+        if all(_is_number(each.settings.get(key)) for each in runs.runs):
+            right.append(headings[key])
+    if any(reasons):
+        room = max(width - used, _LEAST_REASON) if width is not None else _LONGEST_REASON
+        columns["reason"] = [_cut(reason, room) for reason in reasons]
+    notes = [_legend(runs.runs)]
+    if left_out:
+        notes.append(f"more settings differ, which `--format json` has: {listed(left_out)}")
+    rows = list(zip(*columns.values(), strict=True))
+    return TextTable(list(columns), rows, right, [plain(note) for note in notes if note])
+
+
+def as_markdown(runs: RunList) -> str:
+    """Returns the table in Markdown."""
+    table = as_table(runs)
+    return Table(table.headings, [table.rows], table.notes, left=2).render("markdown")
+
+
+def as_json(runs: RunList) -> str:
+    """Returns everything that is known, as a list with an object for each run. A number that is not finite is null."""
+    return json.dumps([_as_data(each) for each in runs.runs], indent=2, allow_nan=False)
+
+
+def as_csv(runs: RunList) -> str:
+    """Returns a row for each run, with the settings that differ as the last columns. What is not known is empty."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    known = ("run", "state", "reason", "epoch", "max_epochs", "step", "monitor", "best", "best_epoch", "last")
+    rest = ("last_epoch", "training_seconds", "written", "tested", "test_score")
+    writer.writerow([*known, *rest, *runs.differing])
+    for each in runs.runs:
+        data, main = _as_data(each), _main_test(each.run)
+        best, last = data["best"] or {}, data["last"] or {}
+        row = [data[name] for name in known[:7]]
+        row += [best.get("score"), best.get("epoch"), last.get("score"), last.get("epoch")]
+        row += [data["training_seconds"], data["written"]]
+        row += [main[0] if main else "", number(main[1]) if main else ""]
+        writer.writerow(["" if cell is None else cell for cell in row + [each.settings.get(k) for k in runs.differing]])
+    return text.getvalue().rstrip("\n")
+
+
+def _as_data(each: ListedRun) -> dict[str, Any]:
+    run = each.run
+    return {
+        "run": each.name,
+        "folder": str(run.folder),
+        "state": run.state,
+        "reason": run.reason,
+        "epoch": run.epoch,
+        "max_epochs": run.max_epochs,
+        "step": run.step,
+        "monitor": run.monitor,
+        "higher_is_better": run.higher_is_better,
+        "best": _score_data(run.best),
+        "last": _score_data(run.last),
+        "training_seconds": run.training_seconds,
+        "written": run.written.isoformat(timespec="seconds") if run.written else None,
+        "starts": len(run.sessions),
+        "tests": [
+            {
+                "folder": test.folder,
+                "ended": test.ended,
+                "scalars": {name: value if math.isfinite(value) else None for name, value in test.scalars.items()},
+            }
+            for test in run.tests
+        ],
+        "settings": dict(each.settings),
+    }
+
+
+def _score_data(score: EpochScore | None) -> dict[str, float | None] | None:
+    if score is None:
+        return None
+    return {"score": score.score if math.isfinite(score.score) else None, "epoch": score.epoch}
+
+
+# ------------------------------------------------------------------------------- cells
+
+
+def plain(text: str) -> str:
+    r"""Returns a text of one line whose characters can all be shown. Others would control the terminal.
+
+    Example:
+        >>> print(plain("a\x1b[2J\nb"))
+        a\x1b[2J\nb
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _first_line(text: str) -> str:
+    return plain(text.splitlines()[0]) if text else ""
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 3]}..."
+
+
+def _epoch(run: RunSummary) -> str:
+    return f"{run.epoch}/{run.max_epochs}" if run.max_epochs is not None else str(run.epoch)
+
+
+def _score(score: EpochScore | None) -> str:
+    return _ABSENT if score is None else f"{score.score:.4g}"
+
+
+def _main_test(run: RunSummary) -> tuple[str, float] | None:
+    """Returns the first scalar of the newest test: its name, such as `si_sdr`, and its value."""
+    if not run.tests:
+        return None
+    name, value = next(iter(run.tests[-1].scalars.items()), ("", math.nan))
+    return name.removeprefix("test/"), value
+
+
+def _test(run: RunSummary) -> str:
+    main = _main_test(run)
+    if main is None:
+        return _ABSENT
+    return f"{plain(main[0])} {main[1]:.4g}" if main[0] else "yes"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return _ABSENT
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _ago(written: datetime | None, now: datetime) -> str:
+    if written is None:
+        return _ABSENT
+    seconds = max(0, round((now - written).total_seconds()))
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds // unit} {name} ago"
+    return f"{seconds} s ago"
+
+
+def _legend(runs: Sequence[ListedRun]) -> str:
+    monitors = sorted({each.run.monitor for each in runs if each.run.monitor})
+    states = Counter(each.run.state for each in runs)
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    about = f"; best and last: {', '.join(monitors)}" if monitors else ""
+    return f"{len(runs)} runs: {counts}{about}" if runs else "no runs in these states"
+
+
+def _by_importance(keys: Sequence[str]) -> list[str]:
+    """Returns the keys of components first, then those of the network and its training, and those of hooks last."""
+
+    def rank(key: str) -> int:
+        return 0 if key.endswith(".path") else 2 if key.startswith(("hooks.", "test_dataset", "predict_dataset")) else 1
+
+    return sorted(keys, key=rank)
+
+
+def _short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Returns the last part of each key, or the whole key if that is not unique."""
+    short = {key: (key.removesuffix(".path") if key.endswith(".path") else key.rpartition(".")[2]) for key in keys}
+    taken = {"run", "state", "epoch", "best", "at", "last", "test", "time", "written", "reason"}
+    counts = Counter(short.values())
+    return {key: plain(name if counts[name] == 1 and name not in taken else key) for key, name in short.items()}
+
+
+def _value(text: str | None) -> str:
+    if text is None:
+        return _ABSENT
+    is_simple = len(text) > 2 and text[0] == text[-1] == '"' and "\\" not in text
+    return _cut(plain(text[1:-1] if is_simple else text), _LONGEST_VALUE)
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "nan")
+    except ValueError:
+        return False
+    return True

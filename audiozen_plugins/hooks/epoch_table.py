@@ -1,0 +1,190 @@
+"""The table that the progress draws on a terminal: a row for each validation and each epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# The input of the network is rated too, under the name of the metric with one of these endings.
+_BASELINES = ("_noisy", "_mixture")
+# With these, few values need more room, and so a new header.
+_LEAST_WIDTHS = {"epoch": 5, "best": 4, "lr": 8, "time": 5, "left": 5}
+_LEAST_WIDTH = 7
+_LONGEST_HEADING = 18
+_BETWEEN = "  "
+
+_BOLD, _DIM, _GREEN, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """What a row shows.
+
+    Attributes:
+        epoch: which epoch or step it is of, such as `3/100`.
+        metrics: the scalars by their names in records, such as `train/loss`. Those of learning rates are left out.
+        rate: the learning rates as one text; "" if there is none.
+        is_best: whether the validation is the best so far.
+        seconds: how long the epoch took; None if it has not ended.
+        left: the time to the end of the training in seconds; None if it is not known.
+    """
+
+    epoch: str
+    metrics: Mapping[str, float]
+    rate: str
+    is_best: bool
+    seconds: float | None
+    left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str  # of the scalar, or of what the table itself knows
+    heading: str
+    priority: int
+
+
+class EpochTable:
+    """Makes the lines of a table whose rows come one after the other.
+
+    The header comes before the first row, and again when the columns change: when a row has a scalar that none before
+    had, when a value needs more room, or when the terminal has another width. If not all scalars fit, the most
+    important ones are shown. The scalars of the network's input are a row below the header.
+
+    Args:
+        colours: whether lines may have escape sequences for colours.
+        unicode: whether lines may have characters that are not ASCII.
+        longest_name: the length of the longest name of an epoch or step that is expected.
+    """
+
+    def __init__(self, *, colours: bool, unicode: bool, longest_name: int = 0) -> None:
+        self._colours = colours
+        self._mark, self._absent, self._cut = ("★", "–", "…") if unicode else ("*", "-", "~")
+        self._names: dict[str, None] = {}
+        self._has_rate = False
+        self._score = ""  # the name of the metric that is the score
+        self._widths = {"epoch": max(longest_name, _LEAST_WIDTHS["epoch"])}
+        self._given: dict[str, str] = {}  # the cells of the row below the header
+        self._shown: tuple[tuple[str, int], ...] = ()
+
+    def lines(self, row: EpochRow, width: int) -> list[str]:
+        """Returns the lines for a row: the row, and a header before it if that is needed.
+
+        Args:
+            row: the row.
+            width: the number of columns of the terminal.
+        """
+        self._note(row)
+        cells = self._cells(row)
+        columns = self._columns()
+        self._given |= self._baselines(row.metrics)
+        for column in columns:
+            texts = (column.heading, cells[column.name], self._given.get(column.name, ""))
+            least = _LEAST_WIDTHS.get(column.name, _LEAST_WIDTH)
+            self._widths[column.name] = max(self._widths.get(column.name, least), *map(len, texts))
+        chosen = self._fitting(columns, width)
+        shown = tuple((column.name, self._widths[column.name]) for column in chosen)
+        lines = []
+        if shown != self._shown:
+            self._shown = shown
+            lines.append(self._line(chosen, {column.name: column.heading for column in chosen}, _BOLD))
+            if any(column.name in self._given and "/" in column.name for column in chosen):
+                lines.append(self._line(chosen, self._given, _DIM))
+        lines.append(self._line(chosen, cells, "", is_best=row.is_best))
+        return lines
+
+    def _note(self, row: EpochRow) -> None:
+        """Remembers the scalars. Which metric is the score shows in its value, which is the same."""
+        self._names |= dict.fromkeys(row.metrics)
+        self._has_rate |= bool(row.rate)
+        score = row.metrics.get("validate/score", 0.0)
+        if not self._score and score and math.isfinite(score):
+            same = [name for name, value in row.metrics.items() if value == score and name != "validate/score"]
+            self._score = next((name for name in same if name.startswith("validate/")), "")
+
+    def _columns(self) -> list[_Column]:
+        """Returns the columns from left to right. Those of a lower priority are the first to be left out."""
+        names = [name for name in self._names if name != self._score and not self._is_baseline(name)]
+        train = [name for name in names if not name.startswith("validate/")]
+        validate = [name for name in names if name.startswith("validate/") and name != "validate/score"]
+        main = next((name for name in train if name == "train/loss"), train[0] if train else "")
+        columns = [_Column("epoch", "epoch", 100)]
+        columns += [_Column(name, self._heading(name), 99 if name == main else 10) for name in train]
+        if "validate/score" in self._names:
+            columns.append(_Column("validate/score", self._heading(self._score or "validate/score"), 98))
+            columns.append(_Column("best", "best", 97))
+        columns += [_Column(name, self._heading(name), 20) for name in validate]
+        columns += [_Column("lr", "lr", 30)] * self._has_rate
+        return [*columns, _Column("time", "time", 50), _Column("left", "left", 40)]
+
+    def _heading(self, name: str) -> str:
+        kind, _, short = name.partition("/")
+        if kind == "validate" and f"train/{short}" in self._names:
+            short = f"val {short}"
+        short = short or kind
+        return short if len(short) <= _LONGEST_HEADING else short[: _LONGEST_HEADING - 1] + self._cut
+
+    def _is_baseline(self, name: str) -> bool:
+        return any(name.endswith(end) and name.removesuffix(end) in self._names for end in _BASELINES)
+
+    def _baselines(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        found = {}
+        for name, value in metrics.items():
+            for end in _BASELINES:
+                of = name.removesuffix(end)
+                if of != name and of in self._names:
+                    found["validate/score" if of == self._score else of] = _number(value)
+                    found["epoch"] = end[1:]
+        return found
+
+    def _cells(self, row: EpochRow) -> dict[str, str]:
+        cells = {name: _number(row.metrics[name]) if name in row.metrics else self._absent for name in self._names}
+        cells["epoch"], cells["lr"] = row.epoch, row.rate or self._absent
+        cells["best"] = self._mark if row.is_best else ""
+        cells["time"] = self._absent if row.seconds is None else duration(row.seconds)
+        cells["left"] = self._absent if row.left is None else duration(row.left)
+        return cells
+
+    def _fitting(self, columns: Sequence[_Column], width: int) -> list[_Column]:
+        room, chosen = width - 1, set[str]()
+        for column in sorted(columns, key=lambda column: -column.priority):
+            needed = self._widths[column.name] + len(_BETWEEN)
+            if needed <= room or not chosen:
+                room -= needed
+                chosen.add(column.name)
+        return [column for column in columns if column.name in chosen]
+
+    def _line(self, columns: Sequence[_Column], cells: Mapping[str, str], style: str, *, is_best: bool = False) -> str:
+        texts = []
+        for column in columns:
+            width, cell = self._widths[column.name], cells.get(column.name, "")
+            text = cell.center(width) if column.name == "best" else cell.rjust(width)
+            if is_best and self._colours and column.name in ("validate/score", "best"):
+                text = f"{_GREEN}{text}{_RESET}"
+            texts.append(text)
+        line = _BETWEEN.join(texts).rstrip()
+        return f"{style}{line}{_RESET}" if style and self._colours else line
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as a short text with its units.
+
+    Example:
+        >>> [duration(seconds) for seconds in (0.42, 12.3, 59.7, 205, 7380, 273_600)]
+        ['0.4s', '12s', '1m00s', '3m25s', '2h03m', '3d04h']
+    """
+    if seconds < 0.05:
+        return "0s"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
+
+
+def _number(value: float) -> str:
+    """Returns four digits, always, so that the numbers of a column are of one width."""
+    return f"{value:#.4g}".rstrip(".") if math.isfinite(value) else str(value)
