@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -45,18 +46,19 @@ def scores(network: SDNN, noisy: Tensor, clean: Tensor, repetitions: int, chunk_
 def without_floor() -> Iterator[None]:
     """Replaces the delta unit by one that does not round spikes down. Everything else is the same."""
 
-    def forward(_: object, activation: Tensor, threshold: float) -> Tensor:
+    def forward(
+        ctx: Any, activation: Tensor, threshold: float, previous: Tensor, residual: Tensor, level: Tensor
+    ) -> tuple[Tensor, Tensor]:
         spikes = torch.empty_like(activation)
-        previous = activation.new_zeros(activation.shape[0], activation.shape[2])
-        residual = previous.clone()
         for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
             change = now - previous + residual
             residual = torch.where(change.abs() < threshold, change, torch.zeros_like(change))
             torch.sub(change, residual, out=spike)
             previous = now
-        for before, level in itertools.pairwise(spikes.unbind(1)):
-            level.add_(before)
-        return spikes
+        for before, after in itertools.pairwise((level, *spikes.unbind(1))):
+            after.add_(before)
+        ctx.mark_non_differentiable(residual)
+        return spikes, residual
 
     published = sigma_delta._DeltaSigma.forward
     sigma_delta._DeltaSigma.forward = staticmethod(forward)  # type: ignore[method-assign, assignment]

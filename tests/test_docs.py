@@ -367,6 +367,8 @@ VARIANTS = [
     *(("si_sdr_improvement", {"zero_mean": zero_mean}) for zero_mean in (True, False)),
     *((name, args) for name in ("sdr", "sdr_improvement") for args in ({}, {"filter_length": 1})),
     *((name, {}) for name in ("snr", "segmental_snr", "frequency_weighted_snr", "estoi", "synaptic_operations")),
+    *(("pesq_nb", {"resample": resample}) for resample in (False, True)),
+    ("word_error_rate_clean", {}),
     *(("stoi", {}), ("stoi", {"extended": True}), ("lsd", {}), ("lsd", {"n_fft": 512, "hop_length": 128})),
     *(("pesq", {"mode": mode, "resample": resample}) for mode in ("wb", "nb") for resample in (False, True)),
     *(("dnsmos", {"aspect": aspect}) for aspect in ("overall", "signal", "background")),

@@ -25,6 +25,7 @@ from audiozen_plugins.metric.improvement import SdrImprovement as SdrImprovement
 from audiozen_plugins.metric.improvement import SiSdrImprovement as SiSdrImprovement
 from audiozen_plugins.metric.lsd import Lsd as Lsd
 from audiozen_plugins.metric.pesq import Pesq as Pesq
+from audiozen_plugins.metric.pesq import PesqNb as PesqNb
 from audiozen_plugins.metric.plcmos import Plcmos as Plcmos
 from audiozen_plugins.metric.sdr import Sdr as Sdr
 from audiozen_plugins.metric.sdr import bss_eval_sdr as bss_eval_sdr
@@ -37,3 +38,4 @@ from audiozen_plugins.metric.stoi import Estoi as Estoi
 from audiozen_plugins.metric.stoi import Stoi as Stoi
 from audiozen_plugins.metric.synaptic_operations import SynapticOperations as SynapticOperations
 from audiozen_plugins.metric.word_error_rate import WordErrorRate as WordErrorRate
+from audiozen_plugins.metric.word_error_rate import WordErrorRateClean as WordErrorRateClean

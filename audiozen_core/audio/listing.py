@@ -22,6 +22,9 @@ _OTHER_SUFFIXES = (
     ".wv",
 )  # fmt: skip
 
+RECORD = "enhanced.jsonl"
+"""The file that `audiozen enhance` writes beside its results."""
+
 # The log names at most this many endings.
 _MOST_KINDS = 12
 
@@ -63,6 +66,8 @@ def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
                 rest["hidden"] += 1
             elif lower.endswith(AUDIO_SUFFIXES):
                 found.append(Path(parent, name))
+            elif name == RECORD:
+                continue
             elif lower.endswith(_OTHER_SUFFIXES):
                 others.append(Path(parent, name))
             else:

@@ -75,8 +75,9 @@ def command(
     resampled to that of the network, and back. A file of hours needs no more memory than one of minutes.
 
     Give the same command again to continue: what is done is skipped. OUT/enhanced.jsonl records with which network and
-    options each result was made, and results that were made in another way are not touched without `--overwrite`. A
-    broken file is reported and the others are enhanced; the exit code is then 1.
+    options each result was made, and results that were made in another way are not touched without `--overwrite`. If
+    OUT is one file, nothing is recorded. A broken file is reported and the others are enhanced; the exit code is then
+    1.
     """
     from audiozen_core.inference.inputs import list_jobs
     from audiozen_core.inference.jobs import Options, enhance_jobs
@@ -91,7 +92,7 @@ def command(
     options = Options(mix=mix, attenuation_limit=attenuation_limit, subtype=subtype)
     with _Progress() as progress:
         outcome = enhance_jobs(
-            enhancer, jobs, folder, options, batch_size=batch_size, overwrite=overwrite,
+            enhancer, jobs, folder, options, batch_size=batch_size, overwrite=overwrite, keep_records=folder == output,
             on_start=progress.start, on_seconds=progress.advance,
         )  # fmt: skip
     _tell(outcome, output)

@@ -29,6 +29,10 @@ def _field(doc: str, *, default: Any = dataclasses.MISSING, **rules: Any) -> Any
 _INTERNAL = {"internal": True}
 
 
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+"""What a device can be called."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
     """The section `[meta]`."""
@@ -57,7 +61,7 @@ class Meta:
     device: str = _field(
         "`auto`, `cpu`, `cuda`, `cuda:1` or `mps`",
         default="auto",
-        pattern=r"auto|cpu|mps|cuda(:\d+)?",
+        pattern=DEVICES,
         choices=("auto", "cpu", "cuda", "mps"),
     )
     num_threads: int | None = _field("the number of CPU threads; torch chooses by default", default=None, minimum=1)

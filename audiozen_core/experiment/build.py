@@ -61,6 +61,7 @@ def build_components(
     device: torch.device,
     *,
     trains: bool,
+    optimizes: bool = True,
     ranks: Ranks = ALONE,
     shards: bool = False,
 ) -> Components:
@@ -72,6 +73,8 @@ def build_components(
         folder: the folder of the run.
         device: the device of the networks and losses.
         trains: whether one of the modes trains. Otherwise no loss needs to say whether it is trained.
+        optimizes: whether to build optimisers and schedulers. An evaluation needs none, and the first one makes torch
+            import its compiler, which takes 70 MB.
         ranks: the processes of the run.
         shards: whether to spread the weights over the ranks.
 
@@ -116,7 +119,7 @@ def build_components(
         for suffix, part in parts.items():
             parts[suffix] = moved(sections[kind][suffix], part, device)
     optimizers = {}
-    for suffix, section in sections["optimizer"].items():
+    for suffix, section in sections["optimizer"].items() if optimizes else ():
         weights = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
         with _located(checked, section):
             params = groups[suffix].params(functools.partial(_rebuilt, checked.component(section))) or weights
@@ -134,7 +137,7 @@ def build_components(
         with _located(checked, section):
             _check_step(section, optimizers[suffix])
     schedulers = {}
-    for suffix, section in sections["lr_scheduler"].items():
+    for suffix, section in sections["lr_scheduler"].items() if optimizes else ():
         assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
         rates = [group.get("lr") for group in optimizers[suffix].param_groups]
         scheduler = built(section, optimizer=optimizers[suffix])

@@ -263,6 +263,7 @@ class Experiment:
             self.folder,
             device,
             trains=self.trains,
+            optimizes=trains or not built or (modes is None and self.trains),
             ranks=self.ranks,
             shards=self.ranks.several and trains and strategy == "fully_sharded",
         )

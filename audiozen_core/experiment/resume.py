@@ -106,7 +106,8 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
                 changed="; ".join(changed),
                 checkpoint=str(path),
             )
-        if checked and (unused := sorted(owners - trainer.state.names() - {"extra"})):
+        unused = sorted(name for name in owners - trainer.state.names() - {"extra"} if not _is_for_training(name))
+        if checked and unused:
             get_logger().warning(
                 "the checkpoint has states that nothing in this experiment restores, so its results may differ from "
                 "those of the run that saved it",
@@ -202,6 +203,12 @@ def _changes(extra: Mapping[str, Any], checked: CheckedConfig) -> list[Change]:
         return own[section, path]
 
     return compare_configs(extra.get("config", now), now, find)
+
+
+def _is_for_training(state: str) -> bool:
+    """Returns whether a state in a checkpoint is that of an optimiser or a scheduler, which no evaluation has."""
+    known = split_section(state)
+    return known is not None and known[0] in ("optimizer", "lr_scheduler")
 
 
 def _decides_output(change: Change) -> bool:

@@ -63,6 +63,7 @@ def enhance_jobs(
     *,
     batch_size: int = 1,
     overwrite: bool = False,
+    keep_records: bool = True,
     on_start: Callable[[float], object] = lambda seconds: None,
     on_seconds: Callable[[float], object] = lambda seconds: None,
 ) -> Outcome:
@@ -75,6 +76,7 @@ def enhance_jobs(
         options: how they are enhanced.
         batch_size: how many files of equal length, rate and number of channels to enhance at once.
         overwrite: whether to replace results that exist and were made in another way.
+        keep_records: whether to write the record, from which the same call knows later what is done.
         on_start: called once with the duration of all files that are to be enhanced, in seconds.
         on_seconds: called with the duration of each piece that has been read, in seconds.
 
@@ -88,7 +90,7 @@ def enhance_jobs(
         "attenuation limit": options.attenuation_limit,
         "subtype": options.subtype,
     }
-    records = Records(folder, made_with)
+    records = Records(folder, made_with, keeps=keep_records)
     states = {job: records.state(job) for job in jobs}
     if not overwrite:
         check_results({job.target: state for job, state in states.items()})

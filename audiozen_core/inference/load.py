@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from typing import Any, cast
 import torch
 
 from audiozen_core.binding.signature import signature_of
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint import CheckpointStore, NoCheckpointError
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.compose import compose
 from audiozen_core.config.load import load_config
 from audiozen_core.config.overrides import written
+from audiozen_core.config.sections import DEVICES
 from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.listed import listed
@@ -120,6 +122,11 @@ def find(source: str | Path, checkpoint: str | None = None) -> Found:
     path = Path(source).expanduser()
     if (path / "checkpoints").is_dir():
         store = CheckpointStore(path / "checkpoints")
+        if checkpoint is None and not store.list(verify=False):
+            raise NoCheckpointError(
+                f"the run `{path}` has no checkpoint yet",
+                remedy="wait until the training has saved one, or train it: `audiozen run EXP.toml --mode train`",
+            )
         return _of_run(source, path, locate_checkpoint(store, checkpoint or ("best" if store.has_best else "latest")))
     if path.is_file() and path.name == WEIGHTS:
         path = path.parent
@@ -221,6 +228,9 @@ def _part(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
 
 def build_enhancer(found: Found, *, weights: str | None = None, device: str = "auto") -> Enhancer:
     """Builds the network that `find` has found, and loads its weights; see `load`."""
+    # The configuration would name the place of an override, which the user has not written.
+    if not re.fullmatch(DEVICES, device):
+        raise RunError(f"`{device}` is no device", remedy="use auto, cpu, cuda, cuda:1 or mps")
     place = {
         "meta.save_dir": str(found.folder.parent),
         "meta.id": found.folder.name,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audiozen_core.audio.listing import RECORD
 from audiozen_core.errors import RunError
 from audiozen_core.inference.inputs import Job
 from audiozen_core.storage.append import LineFile
-
-RECORD = "enhanced.jsonl"
-"""The file in the output folder, with a line for each result."""
 
 
 class Records:
@@ -21,13 +20,15 @@ class Records:
     Args:
         folder: the output folder.
         made_with: the network and the options, as JSON has them.
+        keeps: whether results are recorded. Otherwise the folder gets no other file than the results.
     """
 
-    def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, made_with: Mapping[str, Any], *, keeps: bool = True) -> None:
         self.folder = folder
+        self._keeps = keeps
         self._made_with = dict(made_with)
         self._lines: LineFile | None = None
-        self._records = _read(folder / RECORD)
+        self._records = _read(folder / RECORD) if keeps else {}
 
     def state(self, job: Job) -> str:
         """Returns the state of a result: "" if it is still to be made, `done`, or why it is another one, in words."""
@@ -35,11 +36,12 @@ class Records:
         if record is None:
             # A network for several signals numbers them.
             first = job.target.with_stem(f"{job.target.stem}_1")
-            return "no record says how it was made" if job.target.exists() or first.exists() else ""
-        sizes = {name: _size(self.folder / name) for name in record["files"]}
-        if None in sizes.values():
+            unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
+            return unknown if job.target.exists() or first.exists() else ""
+        states = [_is_unchanged(self.folder / name, facts) for name, facts in record["files"].items()]
+        if None in states:
             return ""
-        if sizes != record["files"]:
+        if not all(states):
             return "it was changed afterwards"
         if record["source"] != source_facts(job):
             return "it was made from another input"
@@ -60,11 +62,13 @@ class Records:
         Raises:
             OSError: the record can't be written.
         """
+        if not self._keeps:
+            return
         if self._lines is None:
             self._lines = LineFile(self.folder / RECORD)
         record = {
             "result": self._key(job),
-            "files": {path.relative_to(self.folder).as_posix(): _size(path) for path in paths},
+            "files": {path.relative_to(self.folder).as_posix(): _file_facts(path) for path in paths},
             "source": source,
             "made_with": self._made_with,
             **facts,
@@ -117,8 +121,29 @@ def source_facts(job: Job) -> dict[str, Any]:
     return {"path": str(job.source), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _size(path: Path) -> int | None:
+def _file_facts(path: Path) -> dict[str, Any]:
+    """Returns what tells whether a result has changed."""
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": _digest(path)}
+
+
+def _is_unchanged(path: Path, facts: Any) -> bool | None:
+    """Returns whether a result is as it was recorded; None if it is not there.
+
+    Its samples are only read if the time is another one, as that of a copy is.
+    """
     try:
-        return path.stat().st_size
+        status = path.stat()
+        if not isinstance(facts, dict) or status.st_size != facts.get("size"):
+            return False
+        return status.st_mtime_ns == facts.get("mtime_ns") or _digest(path) == facts.get("blake2b")
     except OSError:
         return None
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

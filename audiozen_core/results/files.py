@@ -35,8 +35,13 @@ def write_csv(
         OSError: the file can't be written. An earlier file of this name is unchanged.
     """
     write_table(path, header, rows)
-    write_json(path.with_name(f"{path.stem}.metrics.json"), identities)
+    write_json(identities_beside(path), identities)
     return path
+
+
+def identities_beside(path: Path) -> Path:
+    """Returns the file beside a CSV file that has what defines each metric."""
+    return path.with_name(f"{path.stem}.metrics.json")
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> Path:

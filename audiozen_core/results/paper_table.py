@@ -12,7 +12,7 @@ from audiozen_core.results.comparison_tables import heading, method
 from audiozen_core.results.paired import PairedDifference, SystemMean
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.rounding import digits, fixed, interval, mark
-from audiozen_core.results.tables import TableForm, latex_text
+from audiozen_core.results.tables import TableForm, latex_cell, latex_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,7 @@ class _Cell:
     mark: str = ""
 
     def latex(self) -> str:
-        value = latex_text(self.value)
-        # The line break at the end of the row before would take a bracket or an asterisk for its argument.
-        value = f"{{}}{value}" if value.startswith(("[", "*")) else value
+        value = latex_cell(self.value)
         value = f"$-${value[1:]}" if value.startswith("-") else value
         value = rf"\textbf{{{value}}}" if self.best else value
         mark = f"$^{{{self.mark}}}$" if self.mark else ""

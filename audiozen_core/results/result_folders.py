@@ -79,11 +79,17 @@ def _of_run(run: Path, checkpoint: str) -> Path:
                 f"the run `{run}` has no test of the checkpoint `{checkpoint}`; it has {names}",
                 remedy=f"test it: `audiozen run EXP.toml --mode test --ckpt-path {checkpoint}`",
             )
-    latest = max(finished, key=lambda folder: (folder.stat().st_mtime_ns, folder.name))
+    latest = max(finished, key=lambda folder: (_written(folder), folder.name))
     found = _of_test(latest)
     if found is None:
         raise RunError(f"the test `{latest}` has no `{_SCORES}`", remedy="test the run again")
     return found
+
+
+def _written(test: Path) -> int:
+    """Returns when the scores of a test were written. The time of the folder changes with each file in it."""
+    times = [path.stat().st_mtime_ns for path in test.glob(f"*/{_SCORES}")]
+    return max(times, default=test.stat().st_mtime_ns)
 
 
 def _of_test(folder: Path) -> Path | None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.diagnostics.listed import listed
-from audiozen_core.results.files import read_number, write_csv, write_json
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
+from audiozen_core.errors import RunError
+from audiozen_core.results.files import identities_beside, read_number, write_csv, write_json
 from audiozen_core.results.intervals import LEVEL, RESAMPLES, SEED, Mean, mean_with_interval
 from audiozen_core.results.records import FileScores, MetricInfo
 from audiozen_core.results.result_folders import KIND
@@ -48,7 +50,17 @@ class Scores:
         Args:
             metric: the name of the metric.
             files: the files to take the mean of; None for all.
+
+        Raises:
+            RunError: the scores have no such metric.
         """
+        names = [known.name for known in self.metrics]
+        if metric not in names:
+            guess = did_you_mean(nearest(metric, names))
+            raise RunError(
+                f"the scores have no metric `{metric}`{f'; {guess}' if guess else ''}",
+                remedy=f"use one of {listed(names) or 'none'}",
+            )
         return mean_with_interval([file.values[metric] for file in (self.files if files is None else files)])
 
     def groups(self, condition: str) -> dict[str, list[FileScores]]:
@@ -184,7 +196,7 @@ class Scores:
         )
         table = folder / f"scores{SUFFIXES[form]}"
         write_whole(table, self.table(form) + "\n")
-        return [csv_path, write_json(folder / "scores.json", self.to_json()), table]
+        return [csv_path, identities_beside(csv_path), write_json(folder / "scores.json", self.to_json()), table]
 
 
 def in_order(values: Iterable[str]) -> list[str]:

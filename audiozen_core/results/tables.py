@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from audiozen_core.diagnostics.printable import printable
+from audiozen_core.errors import RunError
 
 TableForm = Literal["text", "latex", "markdown"]
 FORMS: tuple[TableForm, ...] = get_args(TableForm)
@@ -31,6 +32,12 @@ _LATEX = str.maketrans(
         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
     }
 )  # fmt: skip
+
+
+def check_form(form: str) -> None:
+    """Raises an error unless a table can have this form."""
+    if form not in FORMS:
+        raise RunError(f"a table has no form `{form}`", remedy=f"use one of {', '.join(FORMS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,11 @@ class Table:
 
         Args:
             form: `text`, `latex` (for the package booktabs; the notes are comments) or `markdown`.
+
+        Raises:
+            RunError: the form is another one.
         """
+        check_form(form)
         sections = [[list(map(printable, row)) for row in section] for section in self.sections]
         table = Table(list(map(printable, self.headings)), sections, list(map(printable, self.notes)), self.left)
         return {"text": table._text, "latex": table._latex, "markdown": table._markdown}[form]()
@@ -99,7 +110,13 @@ class Table:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+    return " & ".join(map(latex_cell, cells)) + r" \\"
+
+
+def latex_cell(text: str) -> str:
+    """Returns the text of a cell for LaTeX."""
+    # The line break at the end of the row before would take a bracket or an asterisk for its argument.
+    return "{}" * text.startswith(("[", "*")) + latex_text(text)
 
 
 def latex_text(text: str) -> str:

@@ -98,10 +98,10 @@ class FileRating:
     def _rate(self, index: int, metric: RatedMetric, signals: Mapping[str, Tensor], sr: int) -> Score:
         rate = metric.rate(sr, resample=self.options.resample)
         assert rate is not None
-        # The rated signal is the last state, and any other one is rated, too.
+        # The rated signal is the last state.
         kinds = [need for need in metric.needs if need in signals]
         waves = {kind: resample(signals[kind], sr, rate) for kind in (*kinds, RATED)}
         far_end = waves.pop("far_end", None)
         rater = Rater([metric.metric], rate)
-        row = rater.rate(self.files[index].id, waves, far_end=far_end, text=self.texts[index])
+        row = rater.rate(self.files[index].id, waves, far_end=far_end, text=self.texts[index], only=RATED)
         return Score(row.values[RATED][metric.metric.name], "; ".join(row.faults.values()))

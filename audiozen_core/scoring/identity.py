@@ -17,6 +17,9 @@ from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.of_torchmetrics import OfTorchmetrics
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 
+# A line for people names so many files of weights. The files have all of them.
+_MOST_WEIGHTS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class MetricIdentity:
@@ -63,6 +66,9 @@ class MetricIdentity:
         packages = [f"{package} {version}" for package, version in self.packages.items()]
         packages += [f"code {self.code[:8]}"] * bool(self.code)
         weights = ", ".join(f"{file} {digest[:8]}" for file, digest in self.weights.items())
+        if len(self.weights) > _MOST_WEIGHTS:
+            together = hashlib.sha256(json.dumps(dict(self.weights), sort_keys=True).encode()).hexdigest()
+            weights = f"{len(self.weights)} files of weights {together[:8]}"
         rate = f"{self.rate} Hz" if self.rate else ""
         parts = [part for part in (settings, ", ".join(packages), weights, rate) if part]
         return f"{self.label}: {'; '.join(parts)}"
@@ -71,12 +77,13 @@ class MetricIdentity:
 def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
     """Returns the identity of a metric. No package of the metric is imported for it.
 
-    Three optional attributes of a metric tell what can't be seen otherwise:
+    Four optional attributes of a metric tell what can't be seen otherwise:
 
     - `packages`: the distributions besides its own whose code defines the values, such as `("pesq",)`.
     - `weights`: the paths of the files of its networks.
     - `settings`: a dict of what its constructor was given. Without it, these are the attributes that have the names of
       the arguments of the constructor and plain values.
+    - `same_as`, of the class itself: the class whose values these are, for one that is only a name for some arguments.
 
     A metric that resamples has its rate in hertz as the attribute `computed_at`.
 
@@ -86,7 +93,9 @@ def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
     """
     speakers = isinstance(metric, MeanOverSpeakers)
     own: Any = metric.metric if isinstance(metric, MeanOverSpeakers) else metric
-    component = type(own.metric if isinstance(own, OfTorchmetrics) else own)
+    # Not that of a base class: a class that is derived from a name may compute something else.
+    kind = vars(type(own)).get("same_as", type(own))
+    component = type(own.metric) if isinstance(own, OfTorchmetrics) else kind
     distributions = _distributions(component.__module__.partition(".")[0])
     versions = [(name, _version(name)) for name in dict.fromkeys((*distributions, *getattr(own, "packages", ())))]
     return MetricIdentity(
@@ -98,7 +107,7 @@ def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
         packages=dict(versions),
         code="" if distributions else _code(component),
         weights={Path(path).name: _digest(Path(path)) for path in getattr(own, "weights", ())},
-        settings=dict(_settings(own)),
+        settings=dict(_settings(own, kind)),
         rate=getattr(own, "computed_at", None) or sr,
         mean_over_speakers=speakers,
     )
@@ -109,11 +118,11 @@ def identities(metrics: Iterable[Metric], sr: int | None = None) -> dict[str, di
     return {metric.name: identity_of(metric, sr).to_json() for metric in metrics}
 
 
-def _settings(metric: Any) -> Mapping[str, Any]:
+def _settings(metric: Any, kind: type) -> Mapping[str, Any]:
     if isinstance(given := getattr(metric, "settings", None), Mapping):
         return given
     try:
-        names: Sequence[str] = list(inspect.signature(type(metric)).parameters)
+        names: Sequence[str] = list(inspect.signature(kind).parameters)
     except (TypeError, ValueError):  # a class without a signature, such as one of an extension module
         return {}
     held = vars(metric) if hasattr(metric, "__dict__") else {}

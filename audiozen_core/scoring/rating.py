@@ -75,6 +75,7 @@ class Rater:
         group: float | None = None,
         far_end: Tensor | None = None,
         text: str | None = None,
+        only: str | None = None,
     ) -> Row:
         """Rates one file. If it lacks what a metric needs, the metric has no value, and the faults of the row say so.
 
@@ -86,6 +87,7 @@ class Rater:
             group: the `group` of the row.
             far_end: the signal of the loudspeaker, [time], if the file has one.
             text: the words that are said, if they are known.
+            only: the state to rate; by default all of them. The others are only what metrics need.
 
         Raises:
             DataError: the reference or the input of the network is missing, or a signal has another shape.
@@ -99,7 +101,7 @@ class Rater:
             "far_end": far_end,
             "text": text,
         }
-        states = [state for state in present if state != self.reference]
+        states = [state for state in present if state != self.reference and only in (None, state)]
         with contextlib.ExitStack() as stack:
             # The trainer's step runs in mixed precision, which must not round the filters of a metric.
             for device in ("cpu", *["cuda"] * torch.cuda.is_available()):

@@ -17,6 +17,7 @@ from rich.table import Table
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.files import write_csv, write_json
+from audiozen_core.results.rounding import fixed, signed
 from audiozen_core.scoring.identity import identities, identity_of
 from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
 from audiozen_core.scoring.rating import Row
@@ -339,8 +340,8 @@ class Report:
         for metric in self.metrics:
             means = self._means(metric, rows)
             digits = 2 if metric.unit == "dB" else 3
-            values = [(mean, "") for mean in means] + [(gain, "+") for gain in self._gain(metric, means).values()]
-            cells += [f"{value:{sign}.{digits}f}" if math.isfinite(value) else "–" for value, sign in values]
+            cells += [fixed(mean, digits) for mean in means]
+            cells += [signed(gain, digits) for gain in self._gain(metric, means).values()]
         return cells
 
     def _gain(self, metric: Metric, means: Sequence[float]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from audiozen_plugins.metric.composite import Cbak, Composite, Covl, Csig
 from audiozen_plugins.metric.dnsmos import Dnsmos, DnsmosP808
 from audiozen_plugins.metric.improvement import SdrImprovement, SiSdrImprovement
 from audiozen_plugins.metric.lsd import Lsd
-from audiozen_plugins.metric.pesq import Pesq
+from audiozen_plugins.metric.pesq import Pesq, PesqNb
 from audiozen_plugins.metric.plcmos import Plcmos
 from audiozen_plugins.metric.sdr import Sdr, bss_eval_sdr
 from audiozen_plugins.metric.si_sdr import SiSdr
@@ -13,7 +13,7 @@ from audiozen_plugins.metric.snr import FrequencyWeightedSnr, SegmentalSnr, Sign
 from audiozen_plugins.metric.speaker_similarity import SpeakerSimilarity
 from audiozen_plugins.metric.stoi import Estoi, Stoi
 from audiozen_plugins.metric.synaptic_operations import SynapticOperations
-from audiozen_plugins.metric.word_error_rate import WordErrorRate
+from audiozen_plugins.metric.word_error_rate import WordErrorRate, WordErrorRateClean
 
 __all__ = [
     "Aecmos",
@@ -27,6 +27,7 @@ __all__ = [
     "FrequencyWeightedSnr",
     "Lsd",
     "Pesq",
+    "PesqNb",
     "Plcmos",
     "Sdr",
     "SdrImprovement",
@@ -38,5 +39,6 @@ __all__ = [
     "Stoi",
     "SynapticOperations",
     "WordErrorRate",
+    "WordErrorRateClean",
     "bss_eval_sdr",
 ]

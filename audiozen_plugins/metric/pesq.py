@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -27,7 +29,8 @@ import sys
 import numpy as np
 import pesq
 sr, mode = int(sys.argv[1]), sys.argv[2]
-reference, estimate = np.frombuffer(sys.stdin.buffer.read(), np.float32).reshape(2, -1)
+frames = int(sys.argv[3])
+reference, estimate = (np.frombuffer(sys.stdin.buffer.read(4 * frames), np.float32) for _ in range(2))
 sys.stdout.write(repr(float(pesq.pesq(sr, reference, estimate, mode, on_error=pesq.PesqError.RETURN_VALUES))))
 """
 
@@ -56,6 +59,7 @@ class Pesq:
 
     unit = ""
     higher_is_better = True
+    keeps_signals = True
     packages = ("pesq",)
 
     def __init__(self, mode: Literal["wb", "nb"] = "wb", resample: bool = False) -> None:
@@ -86,11 +90,11 @@ class Pesq:
         if self.resample and sr != _RESAMPLED:
             estimate, reference = (resampled(signal, sr, _RESAMPLED) for signal in (estimate, reference))
             sr = _RESAMPLED
-        signals = np.stack([reference.float().numpy(), estimate.float().numpy()])
+        signals = [signal.float().contiguous().numpy() for signal in (reference, estimate)]
         score = self._inside(signals, sr) if reference.numel() <= SAFE_SECONDS * sr else self._outside(signals, sr)
         return score if score >= 0 else math.nan  # a negative value is an error code
 
-    def _inside(self, signals: np.ndarray, sr: int) -> float:
+    def _inside(self, signals: Sequence[np.ndarray], sr: int) -> float:
         from pesq import PesqError, pesq
 
         try:
@@ -98,15 +102,42 @@ class Pesq:
         except ValueError:  # pesq raises it for a signal that is almost silent
             return math.nan
 
-    def _outside(self, signals: np.ndarray, sr: int) -> float:
-        command = [sys.executable, "-c", _CHILD, str(sr), self.mode]
-        done = subprocess.run(command, input=signals.tobytes(), capture_output=True, check=False)
+    def _outside(self, signals: Sequence[np.ndarray], sr: int) -> float:
+        command = [sys.executable, "-c", _CHILD, str(sr), self.mode, str(len(signals[0]))]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as done:
+            assert done.stdin is not None
+            assert done.stdout is not None
+            # Straight from the tensors: a copy of an hour takes 230 MB.
+            with contextlib.suppress(BrokenPipeError), done.stdin as pipe:
+                for signal in signals:
+                    pipe.write(signal.data)
+            answer = done.stdout.read()
         try:
-            return float(done.stdout)
+            return float(answer)
         except ValueError:
             get_logger().warning(
                 "PESQ failed for a long file, perhaps because it has more than 50 utterances",
-                seconds=round(signals.shape[1] / sr, 1),
+                seconds=round(len(signals[0]) / sr, 1),
                 exit_code=done.returncode,
             )
             return math.nan
+
+
+class PesqNb(Pesq):
+    """PESQ of the narrow band, up to 3.4 kHz: `pesq` with `mode = "nb"`, under a name of its own.
+
+    It takes audio of 8 and 16 kHz. Its values are higher than those of the wide band, so never compare the two.
+
+    Args:
+        resample: as in `pesq`.
+
+    Raises:
+        MissingExtraError: pesq is not installed.
+    """
+
+    same_as = Pesq
+
+    def __init__(self, resample: bool = False) -> None:
+        super().__init__("nb", resample)

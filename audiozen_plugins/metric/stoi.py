@@ -81,5 +81,7 @@ class Estoi(Stoi):
         MissingExtraError: pystoi is not installed.
     """
 
+    same_as = Stoi
+
     def __init__(self) -> None:
         super().__init__(extended=True)

@@ -107,6 +107,24 @@ class WordErrorRate:
         return words(found.hypstr) if found else []
 
 
+class WordErrorRateClean(WordErrorRate):
+    """Word error rate against what is heard in the clean file: `word_error_rate` with `against = "clean"`.
+
+    It needs no texts. A word that is heard wrongly in both files counts as right.
+
+    Args:
+        resample: as in `word_error_rate`.
+
+    Raises:
+        MissingExtraError: pocketsphinx is not installed.
+    """
+
+    same_as = WordErrorRate
+
+    def __init__(self, resample: bool = False) -> None:
+        super().__init__("clean", resample)
+
+
 def words(text: str) -> list[str]:
     """Returns the words of a text in lower case, without punctuation.
 

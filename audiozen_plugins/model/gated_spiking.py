@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiozen_plugins.model.past import keep, recall
+
 
 class _Spike(torch.autograd.Function):
     """Sends a spike where the potential is at least 0. The gradient is a triangle: 1 at 0, and 0 beyond -1 and 1."""
@@ -73,7 +75,7 @@ class GatedSpikingLayer(nn.Module):
         weights = self.cell
         gate_bias, bias = weights.bias_ih.chunk(2)
         recurrent = weights.weight_hh.t()
-        potential = spike = x.new_zeros(x.shape[1], len(gate_bias))
+        potential, spike = recall() or [x.new_zeros(x.shape[1], len(gate_bias))] * 2
         spikes = []
         for now in self._products(x).unbind():
             inputs = torch.addmm(now, spike, recurrent)
@@ -86,6 +88,7 @@ class GatedSpikingLayer(nn.Module):
             spikes.append(spike)
         if self.training and weights.batchnorm is not None and weights.batchnorm.num_batches_tracked is not None:
             weights.batchnorm.num_batches_tracked += len(spikes)
+        keep((potential, spike))
         return torch.stack(spikes)
 
 

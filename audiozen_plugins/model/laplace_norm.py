@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audiozen_plugins.model.past import keep, recall
+
 _TINY = 2.0**-52
 
 
@@ -24,6 +26,8 @@ def offline_laplace_norm(x: Tensor) -> Tensor:
 def cumulative_laplace_norm(x: Tensor) -> Tensor:
     """Divides each frame by the mean of this frame and all earlier ones, so that it depends on no later frame.
 
+    It goes on in the next piece of a signal: see `Past`.
+
     Args:
         x: [frames, batch, …].
 
@@ -32,8 +36,13 @@ def cumulative_laplace_norm(x: Tensor) -> Tensor:
         [0.5, 1.5, 0.6666666865348816, 2.0]
     """
     means = _mean_of_frames(x)
-    counts = torch.arange(1, len(x) + 1, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
-    return x / (means.cumsum(0) / counts + _TINY)
+    # In float64, so that the spikes of a network that follows are the same in pieces.
+    wide = torch.float32 if x.device.type == "mps" else torch.float64
+    total, count = recall() or (torch.zeros_like(means[0], dtype=wide), 0)
+    counts = torch.arange(count + 1, count + len(x) + 1, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+    totals = torch.cat([total.unsqueeze(0), means.to(wide)]).cumsum(0)[1:]
+    keep((totals[-1], count + len(x)))
+    return x / (totals.to(x.dtype) / counts + _TINY)
 
 
 def _mean_of_frames(x: Tensor) -> Tensor:

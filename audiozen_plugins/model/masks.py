@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audiozen_plugins.model.past import keep, recall
+
 
 def apply_complex_mask(mask: Tensor, spectrum: Tensor) -> Tensor:
     """Multiplies complex numbers that are given as real and imaginary part, both [..., 2].
@@ -21,6 +23,8 @@ def apply_complex_mask(mask: Tensor, spectrum: Tensor) -> Tensor:
 def deep_filter(spectrum: Tensor, coefficients: Tensor) -> Tensor:
     """Filters each frequency over this frame and past ones, as in Mack and Habets, "Deep Filtering", 2020.
 
+    Before the first frame there are zeros, or the frames of the piece before (see `Past`).
+
     Args:
         spectrum: complex spectra [batch, frequencies, frames].
         coefficients: complex numbers [batch, frequencies, frames, order]; the last one is for this frame.
@@ -31,5 +35,8 @@ def deep_filter(spectrum: Tensor, coefficients: Tensor) -> Tensor:
         tensor([[[ 1., 12., 23.]]])
     """
     order = coefficients.shape[-1]
-    frames = torch.nn.functional.pad(spectrum, (order - 1, 0)).unfold(-1, order, 1)
-    return (frames * coefficients).sum(-1)
+    past = recall()
+    before = spectrum.new_zeros(*spectrum.shape[:-1], order - 1) if past is None else past
+    frames = torch.cat([before, spectrum], dim=-1)
+    keep(frames[..., spectrum.shape[-1] :])
+    return (frames.unfold(-1, order, 1) * coefficients).sum(-1)

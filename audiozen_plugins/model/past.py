@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock, get_ident
 from typing import Any
 
@@ -41,7 +42,7 @@ class Past:
         A compiled network runs without its compiled code here, which would be made anew for each piece.
         """
         global _current  # noqa: PLW0603 - see there
-        with _lock, torch.compiler.set_stance("force_eager"):
+        with _lock, _uncompiled():
             self._place, self._thread = 0, get_ident()
             _current = self
             try:
@@ -57,6 +58,11 @@ class Past:
         self._place += 1
 
 
+def _uncompiled() -> AbstractContextManager[Any]:
+    # Setting it imports the compiler, which takes 70 MB. Whoever has compiled a network has imported it.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
 def recall() -> Any:
     """Returns what the layer has kept at the end of the piece before; None at the start of a signal.
 
@@ -67,7 +73,7 @@ def recall() -> Any:
     return past._recall() if past is not None and past._thread == get_ident() else None
 
 
-def keep(state: Tensor | tuple[Tensor, ...]) -> None:
+def keep(state: Tensor | tuple[Tensor | int, ...]) -> None:
     """Keeps the state of the layer for the next piece. Outside of `Past.piece` this does nothing.
 
     Args:

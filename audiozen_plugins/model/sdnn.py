@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audiozen_core.binding.ranges import Natural, Positive, Range, out_of_range
+from audiozen_plugins.model.past import keep, recall
 from audiozen_plugins.model.sigma_delta import DenseBlock, InputBlock, OutputBlock
 
 
@@ -36,6 +37,8 @@ class SDNN(nn.Module):
         num_freqs: the number of frequencies, `n_fft // 2 + 1`.
         hidden_size: the number of neurons in each of the two hidden layers.
         mean: the constant that is subtracted from the magnitude first.
+        carries_state: whether a file that is longer than a chunk gives exactly what it gives as a whole, drift
+            included. By default the network starts anew in each chunk, because that is better after half a minute.
 
     Raises:
         ValueError: an argument is out of range.
@@ -59,6 +62,7 @@ class SDNN(nn.Module):
         num_freqs: Positive = 257,
         hidden_size: Positive = 512,
         mean: float = 0.2,
+        carries_state: bool = False,
     ) -> None:
         super().__init__()
         if wrong := out_of_range(SDNN, locals()):
@@ -68,6 +72,7 @@ class SDNN(nn.Module):
         self.out_delay = out_delay
         self.num_freqs = num_freqs
         self.mean = mean
+        self.carries_state = carries_state
         self.blocks = nn.Sequential(
             InputBlock(threshold),
             DenseBlock(num_freqs, hidden_size, threshold, max_delay),
@@ -96,11 +101,13 @@ class SDNN(nn.Module):
             noisy = noisy if noisy.dtype == torch.float64 else noisy.float()
             estimate: Tensor = self.blocks((noisy - self.mean).permute(1, 2, 0).contiguous())
             mask = (estimate.permute(2, 0, 1) + 1).relu()
-            return _delayed(noisy, self.out_delay) * mask
+            return self._delayed(noisy) * mask
 
-
-def _delayed(x: Tensor, frames: int) -> Tensor:
-    """Delays x [..., frames], and puts zeros before it."""
-    if frames == 0:
-        return x
-    return nn.functional.pad(x, (frames, 0))[..., : x.shape[-1]]
+    def _delayed(self, noisy: Tensor) -> Tensor:
+        """Delays magnitudes [..., frames] by `out_delay` frames, and puts zeros, or the piece before, in front."""
+        if not self.out_delay:
+            return noisy
+        past = recall()
+        late = torch.cat([noisy.new_zeros(*noisy.shape[:-1], self.out_delay) if past is None else past, noisy], dim=-1)
+        keep(late[..., noisy.shape[-1] :])
+        return late[..., : noisy.shape[-1]]

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
+
+from audiozen_plugins.model.past import keep, recall
 
 STEPS_PER_UNIT = 4096
 WEIGHT_STEP = 2 / 64
@@ -69,10 +71,11 @@ class _DeltaSigma(torch.autograd.Function):
     """A delta unit, followed by a sigma unit. `Delta` documents the computation."""
 
     @staticmethod
-    def forward(ctx: Any, activation: Tensor, threshold: float) -> Tensor:
+    def forward(
+        ctx: Any, activation: Tensor, threshold: float, previous: Tensor, residual: Tensor, level: Tensor
+    ) -> tuple[Tensor, Tensor]:
         spikes = torch.empty_like(activation)
-        previous = activation.new_zeros(activation.shape[0], activation.shape[2])
-        change, residual = torch.empty_like(previous), previous.clone()
+        change, residual = torch.empty_like(previous), residual.clone()
         for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
             torch.sub(now, previous, out=change).add_(residual)
             # The residual is the change if its magnitude is below the threshold, and 0 otherwise. `hardtanh_backward`
@@ -85,15 +88,16 @@ class _DeltaSigma(torch.autograd.Function):
         spikes.floor_()
         # The running sum is computed in place: each spike becomes the level of its frame.
         levels = spikes
-        for before, level in itertools.pairwise(levels.unbind(1)):
-            level.add_(before)
-        return levels
+        for before, now in itertools.pairwise((level, *levels.unbind(1))):
+            now.add_(before)
+        ctx.mark_non_differentiable(residual)
+        return levels, residual
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         # Backwards, the sigma unit gives each spike the sum of the gradients of its own and all later frames. The delta
         # unit subtracts the same sum of the next frame. So the gradient of the frame itself remains.
-        return grads[0], None
+        return grads[0], None, None, None, None
 
 
 class Delta(nn.Module):
@@ -115,8 +119,12 @@ class Delta(nn.Module):
 
     def forward(self, activation: Tensor) -> Tensor:
         """Converts activations [channels, frames, batch], in steps of 1/4096, to levels of the same shape."""
-        levels: Tensor = _DeltaSigma.apply(activation, self.threshold.item() * STEPS_PER_UNIT)  # type: ignore[no-untyped-call]
-        return levels
+        if not activation.shape[1]:
+            return activation
+        past = recall() or [activation.new_zeros(activation.shape[0], activation.shape[2])] * 3
+        levels, residual = _DeltaSigma.apply(activation, self.threshold.item() * STEPS_PER_UNIT, *past)  # type: ignore[no-untyped-call]
+        keep((activation[:, -1].clone(), residual, levels[:, -1].clone()))
+        return cast(Tensor, levels)
 
 
 class _Shift(torch.autograd.Function):
@@ -172,8 +180,11 @@ class AxonalDelay(nn.Module):
             with torch.no_grad():
                 self.delay.clamp_(0, self.max_delay)
         whole_delay = self.delay.detach().clamp(0, self.max_delay).floor().long() + self.fixed
-        shifted: Tensor = _Shift.apply(levels, self.delay, whole_delay)  # type: ignore[no-untyped-call]
-        return shifted
+        past = recall()
+        joined = levels if past is None else torch.cat([past, levels], dim=1)
+        shifted: Tensor = _Shift.apply(joined, self.delay, whole_delay)  # type: ignore[no-untyped-call]
+        keep(joined[:, -(self.max_delay + self.fixed) :])
+        return shifted[:, shifted.shape[1] - levels.shape[1] :]
 
 
 class Synapse(nn.Module):

@@ -101,6 +101,7 @@ class SpikingFullSubNet(nn.Module):
         self.num_freqs = num_freqs
         self.fb_freqs = fb_freqs
         self.norm = _NORMS[norm_type]
+        self.carries_state = norm_type == "cumulative_laplace_norm"
         self.bands = [_Band(*edge, *numbers) for edge, *numbers in zip(edges, *per_band.values(), strict=True)]
         options = {"shared_weights": shared_weights, "bn": bn}
         self.fb_model = GatedSpikingModel(fb_freqs, fb_hidden_size, fb_freqs, **options)

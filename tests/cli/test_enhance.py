@@ -387,3 +387,39 @@ def test_export_and_enhance(command, project):
     Path("tiny.toml").unlink()
     command("enhance", "denoiser", "data/noisy", "-o", "out", code=0)
     assert len(list(Path("out").glob("*.wav"))) == len(list(Path("data/noisy").glob("*.wav")))
+
+
+def test_output_of_one_file_leaves_no_other_file(enhance, place):
+    write("in/a.wav")
+    Path("new").mkdir()
+    enhance("in/a.wav", "-o", "new/out.wav")
+    assert [path.name for path in Path("new").iterdir()] == ["out.wav"]
+    err = enhance("in/a.wav", "-o", "new/out.wav", code=2).err
+    assert "exists, but no record says how it was made, because the output is one file" in err
+    enhance("in/a.wav", "-o", "new/out.wav", "--overwrite")
+
+
+def test_result_with_other_samples_of_the_same_size_is_told_and_a_copy_is_skipped(enhance, place):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    result = Path("out/a.wav")
+    content = result.read_bytes()
+    os.utime(result, (1, 1))  # as in a copy
+    assert "skipped 1" in enhance("in", "-o", "out").out
+    result.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
+    assert "`out/a.wav` exists, but it was changed afterwards" in enhance("in", "-o", "out", code=2).err
+
+
+def test_device_that_does_not_exist_is_named_and_no_place_that_nobody_wrote(enhance, place):
+    write("in/a.wav")
+    err = enhance("in", "-o", "out", "--device", "tpu", code=2).err
+    assert "`tpu` is no device" in err
+    assert "--set" not in err
+
+
+def test_run_without_a_checkpoint_is_told_without_options_of_other_commands(command, place):
+    write("in/a.wav")
+    Path("run/checkpoints").mkdir(parents=True)
+    err = command("enhance", "run", "in", "-o", "out", code=2).err
+    assert "the run `run` has no checkpoint yet" in err
+    assert "--ckpt-path" not in err

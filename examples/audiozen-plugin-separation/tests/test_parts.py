@@ -80,6 +80,16 @@ def test_assignment_brings_the_estimates_into_the_order_of_the_sources():
     torch.testing.assert_close(estimates[assignment] - 0.01, sources[0])
 
 
+def test_metric_gets_what_it_needs_besides_the_sources():
+    estimates, sources = draw(1, 2, 200)
+    mixture = sources[0].sum(0)
+    metric = Pit("si_sdr_improvement")
+    assert metric.needs == ("clean", "noisy")
+    improved = metric(estimates[0], sources[0], sr=SR, noisy=mixture.expand(2, -1))
+    before = np.mean([si_sdr(mixture, source) for source in sources[0]])
+    assert improved == pytest.approx(Pit("si_sdr")(estimates[0], sources[0], sr=SR) - before, abs=1e-9)
+
+
 def test_gradient_is_that_of_the_best_order():
     estimates, sources = draw(1, 2, 200)
     found = estimates.clone().requires_grad_()

@@ -96,6 +96,7 @@ def test_every_file_that_is_left_out_is_counted_once_by_its_ending(folder):
 
 def test_folder_without_other_files_says_nothing(tmp_path):
     (tmp_path / "a.wav").touch()
+    (tmp_path / "enhanced.jsonl").touch()  # by `audiozen enhance`
     with capture_logs() as logs:
         list_audio(tmp_path)
     assert not logs

@@ -12,11 +12,9 @@ from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.distributed.join import joined_ranks
-from audiozen_core.distributed.ranks import ALONE, Ranks
+from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.distributed.sharding import (
-    check_methods,
-    check_sharing,
     is_sharded,
     local_part,
     shard,
@@ -25,7 +23,6 @@ from audiozen_core.distributed.sharding import (
     whole_tensor,
     whole_weights,
 )
-from audiozen_core.errors import BuildError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -351,28 +348,6 @@ def test_one_process_trains_unsharded(tmp_path):
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def _with_scalar():
-    network = nn.Linear(2, 2)
-    network.gain = nn.Parameter(torch.tensor(1.0))
-    return network
-
-
-@pytest.mark.parametrize(
-    ("network", "message"),
-    [
-        (_with_scalar, "its weight `gain` has no dimension to be split"),
-        (lambda: nn.LazyLinear(2), "its weight `weight` has no shape yet"),
-        (lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()), "its weight `1.weight` is of torch.float64"),
-        (lambda: nn.Conv2d(2, 2, 3).to(memory_format=torch.channels_last), "its weight `weight` is not contiguous"),
-        (lambda: nn.Sequential(nn.Embedding(2, 2, sparse=True)), "`0` makes sparse gradients"),
-    ],
-)
-def test_network_that_cannot_be_sharded_is_refused(network, message):
-    with pytest.raises(BuildError, match=message) as caught:
-        shard(network(), "[model]", Ranks(0, 2), SHARDED, CPU)
-    assert 'strategy = "data_parallel"' in str(caught.value.remedy)
-
-
 class Spectral(Stack):
     domain = "spectrum"
     layout = "channels_last"
@@ -391,47 +366,6 @@ def test_sharded_network_declares_what_its_class_declares():
     assert all_right(on_ranks(2, declared_by_a_sharded_network)) == [wanted] * 2
 
 
-def test_torch_that_cannot_leave_weights_out_is_refused(monkeypatch):
-    monkeypatch.delattr(torch.distributed.fsdp.FSDPModule, "set_reduce_scatter_unused_params")
-    with pytest.raises(BuildError, match=r"\[model\] can't be sharded by torch \d") as caught:
-        shard(nn.Linear(2, 2), "[model]", Ranks(0, 2), SHARDED, CPU)
-    assert "torch 2.13" in str(caught.value.remedy)
-
-
-def test_weights_of_two_networks_and_unknown_methods_are_refused():
-    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
-    check_sharing({"model_a": first, "model_b": second})
-    second.weight = first.weight
-    with pytest.raises(BuildError, match=r"\[model_b\] can't be sharded: its weight `weight` is also `weight` of"):
-        check_sharing({"model_a": first, "model_b": second})
-    settings = Distributed(strategy="fully_sharded", forward_methods=["decode"])
-    check_methods([first, Stack()], settings)
-    with pytest.raises(BuildError, match="no network has the method `decode`"):
-        check_methods([first], settings)
-
-
-class DifferentLosses(TwoNetworks):
-    def training_step(self, batch, batch_idx):
-        losses = super().training_step(batch, 0)
-        return losses if self.ranks.is_main else {"loss_g": losses["loss_g"]}
-
-
-@pytest.mark.parametrize(
-    ("trainer", "networks", "message"),
-    [
-        (CallsMethod, {"": Stack}, "the weights of a sharded network were used outside of a call"),
-        (DifferentLosses, {"g": Stack, "d": Stack}, "returned `loss_d` on some ranks, but not on rank 1"),
-    ],
-)
-def test_training_step_that_sharded_networks_do_not_allow_is_an_error_on_all_ranks(trainer, networks, message):
-    def train(ranks):
-        build(ranks, networks, trainer).train(loader(ranks, 2))
-
-    for result in in_ranks(2, train):
-        assert isinstance(result, Failed)
-        assert message in result.args[0]
-
-
 def test_network_that_an_evaluation_does_not_call_is_trained_afterwards():
     def run(ranks):
         trainer = build(ranks, {"": Stack})
@@ -446,15 +380,6 @@ def test_network_that_an_evaluation_does_not_call_is_trained_afterwards():
         assert not any(whole)
         for name, values in weights_of(expected).items():
             torch.testing.assert_close(torch.tensor(weights[name]), torch.tensor(values), rtol=0, atol=1e-6)
-
-
-def test_network_of_an_experiment_that_cannot_be_sharded_leaves_no_run(tmp_path):
-    tiny = experiment(tmp_path, batch_size=2).set("model", "torch.nn.LazyLinear", out_features=65)
-    tiny.values["distributed"] = {"strategy": "fully_sharded"}
-    for result in on_ranks(2, lambda rank: tiny.run() and None):
-        assert isinstance(result, Failed)
-        assert "[model] can't be sharded: its weight `weight` has no shape yet" in result.args[0]
-    assert not (tmp_path / "exp").exists()
 
 
 class Views(nn.Module):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from audiozen_core.results import permutation
 from audiozen_core.results.permutation import DRAWS, holm, sign_flip_test
 
 
@@ -117,3 +118,13 @@ def test_neither_the_order_nor_the_baseline_makes_a_difference():
     assert 0.01 < expected.p < 0.99
     assert sign_flip_test(np.random.default_rng(6).permutation(differences)) == expected
     assert sign_flip_test(-differences) == expected
+
+
+def test_signs_drawn_in_blocks_are_those_of_one_draw(monkeypatch):
+    differences = np.random.default_rng(1).normal(0.05, 1, 300).tolist()
+    permutation._test.cache_clear()
+    expected = permutation.sign_flip_test(differences)
+    permutation._test.cache_clear()
+    monkeypatch.setattr(permutation, "_COLUMNS", 4)
+    assert permutation.sign_flip_test(differences) == expected
+    permutation._test.cache_clear()

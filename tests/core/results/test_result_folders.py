@@ -14,7 +14,7 @@ def make_test(run, name, sets=("0",), audio=True, age=0):
         (folder / "audio" if audio else folder).mkdir(parents=True)
         (folder / "scores.csv").write_text("id\n")
         (folder / "scores.json").write_text("{}")
-    os.utime(run / "test" / name, (1e9 - age, 1e9 - age))
+        os.utime(folder / "scores.csv", (1e9 - age, 1e9 - age))
     return run / "test" / name
 
 
@@ -30,6 +30,8 @@ def test_latest_finished_test_of_a_run_is_found(run):
     make_test(run, "best_epoch_0003.incomplete")
     assert find_results(run) == latest / "0"
     assert find_audio(run) == latest / "0" / "audio"
+    (run / "test" / "best_epoch_0002" / "notes.txt").touch()  # changes the time of the folder, and not of the scores
+    assert find_results(run) == latest / "0"
     assert find_results(latest) == find_results(latest / "0") == find_results(latest / "0" / "audio") == latest / "0"
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from audiozen_core.errors import DataError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.reading import read_scores
 from audiozen_core.results.records import FileScores, MetricInfo
 from audiozen_core.results.scores import Scores, in_order
@@ -172,3 +172,18 @@ def test_folder_without_scores_says_how_to_make_them(tmp_path):
     with pytest.raises(DataError, match="has no scores") as caught:
         read_scores(tmp_path)
     assert "audiozen evaluate" in caught.value.remedy
+
+
+def test_unknown_metric_and_form_are_named():
+    scores = Scores((MetricInfo("si_sdr"),), (FileScores("a", {"si_sdr": 1.0}),))
+    with pytest.raises(RunError, match="the scores have no metric `si_sdx`; did you mean `si_sdr`") as caught:
+        scores.mean("si_sdx")
+    assert caught.value.remedy == "use one of si_sdr"
+    with pytest.raises(RunError, match="a table has no form `html`") as caught:
+        scores.table("html")
+    assert caught.value.remedy == "use one of text, latex, markdown"
+
+
+def test_every_file_that_is_written_is_returned(tmp_path):
+    written = Scores((MetricInfo("si_sdr"),), (FileScores("a", {"si_sdr": 1.0}),)).write(tmp_path / "new")
+    assert sorted(written) == sorted((tmp_path / "new").iterdir())

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from types import SimpleNamespace
@@ -444,3 +445,21 @@ def test_clips_enhanced_with_published_weights_have_the_published_scores(referen
     assert by_id(found) == pytest.approx(expected, abs=0.05)
     if count == 10:
         assert found.mean("si_sdr").mean == pytest.approx(published["mean"]["sdnn"], abs=0.01)
+
+
+def test_noisy_file_that_a_metric_needs_is_not_rated_itself(folders, score, tmp_path):
+    calls = []
+
+    class Gain(Level):
+        needs = ("clean", "noisy")
+
+        def __call__(self, estimate, reference, *, sr, noisy):
+            calls.append(bool(torch.equal(estimate, noisy)))
+            return 1.0
+
+    shutil.copytree(folders[1], tmp_path / "input")
+    for path in (tmp_path / "input").iterdir():
+        samples, sr = soundfile.read(path)
+        soundfile.write(path, 0.5 * np.roll(samples, 5), sr)
+    score(metrics=[Gain()], noisy=tmp_path / "input")
+    assert calls == [False, False, False]

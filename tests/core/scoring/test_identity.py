@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from audiozen_core.errors import MissingExtraError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.scoring.identity import identity_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
@@ -113,6 +114,7 @@ def test_scores_of_a_test_carry_the_identities(tmp_path):
 def test_identity_imports_no_package_of_the_metric():
     code = """
 import sys
+from audiozen_core.errors import MissingExtraError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.scoring.identity import identity_of
 print(identity_of(build_metric("stoi"), 16000).packages["pystoi"])
@@ -126,3 +128,36 @@ print([name for name in ("pystoi", "scipy") if name in sys.modules])
 
 def test_value_of_a_report_without_a_rate_has_none():
     assert Report([SiSdr()], []).to_json()["metrics"]["si_sdr"]["rate"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "args"),
+    [
+        ("estoi", "stoi", {"extended": True}),
+        ("pesq_nb", "pesq", {"mode": "nb"}),
+        ("word_error_rate_clean", "word_error_rate", {"against": "clean"}),
+    ],
+)
+def test_name_for_some_arguments_has_the_identity_of_the_metric_with_these_arguments(name, path, args):
+    """Otherwise a test with one and an evaluation with the other would seem to be computed in different ways."""
+    try:
+        named = build_metric(name)
+    except MissingExtraError as missing:
+        pytest.skip(missing.message)
+    assert named.name == name
+    assert identity_of(named, 16000) == identity_of(build_metric({"path": path, "args": args}), 16000)
+    assert identity_of(named, 16000) != identity_of(build_metric(path), 16000)
+    derived = type("Derived", (type(named),), {"__module__": type(named).__module__})()
+    assert identity_of(derived, 16000).path.endswith("Derived"), "it may compute something else"
+
+
+def test_line_for_people_counts_many_files_of_weights(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.bin").write_bytes(bytes([number]))
+    metric = Own(tmp_path / "0.bin")
+    metric.weights = tuple(tmp_path / f"{number}.bin" for number in range(3))
+    line = identity_of(metric).line()
+    assert "; 3 files of weights " in line
+    assert "0.bin" not in line
+    (tmp_path / "2.bin").write_bytes(b"other")
+    assert identity_of(metric).line() != line

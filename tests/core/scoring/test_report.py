@@ -56,7 +56,7 @@ def test_files_whose_snr_is_not_finite_have_a_row_of_their_own(tmp_path, value):
         ("f", value, 6.0, 9.0, 0.9, 0.9),
     )
     lines = [line.split() for line in shown(made).splitlines()]
-    assert ["inf,", "NaN", "2", "7.00", "9.00", "+2.00", "0.900", "0.900", "+0.000"] in lines
+    assert ["inf,", "NaN", "2", "7.00", "9.00", "+2.00", "0.900", "0.900", "0.000"] in lines
     assert ["0", "2", "2.00", "6.00", "+4.00", "0.700", "0.800", "+0.100"] in lines
     content = json.loads(made.write_json(tmp_path / "scores.json").read_text())
     assert [(level["snr"], level["files"]) for level in content["by_snr"]] == [(0.0, 2), (5.0, 2), (None, 2)]

@@ -53,7 +53,7 @@ write("short", 1, 1)
 write("long", 6, 2)
 short = peak("short")
 print((peak("long") - short) / (5 * 60 * 16000))
-print("torch._inductor" in sys.modules)
+print("torch._dynamo" in sys.modules)
 """
 
 
@@ -64,5 +64,6 @@ def test_evaluation_holds_each_signal_of_a_long_file_once(tmp_path, mode, signal
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), mode]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     growth, compiler = done.stdout.splitlines()[-2:]
-    assert 4 * signals - 0.5 < float(growth) < 4 * signals + 2
+    # Less than another copy of a signal. The working memory of the short file is smaller, because it is enhanced once.
+    assert 4 * signals - 0.5 < float(growth) < 4 * signals + 3
     assert compiler == "False"

@@ -1,5 +1,7 @@
 """Long files: a causal network carries its state from piece to piece, so that they give what the whole file gives."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.chunks import joined
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.model import BSRNN, CRN, GTCRN, ULUNAS
+from audiozen_plugins.model import BSRNN, CRN, GTCRN, SDNN, ULUNAS, SpikingFullSubNet
 from audiozen_plugins.model.past import Past, keep, recall
 from audiozen_plugins.trainer import enhancement
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
@@ -92,10 +94,29 @@ def test_blocks_of_a_single_sample_give_the_same():
     assert (in_pieces(trainer, noisy, block=1) - whole(trainer, noisy)).abs().max() < 1e-5
 
 
+CUMULATIVE = "cumulative_laplace_norm"
 NETWORKS = {
     "crn": (lambda: CRN(num_freqs=129, num_low=16, num_bands=16, kernel_size=3, hidden_size=16), ACOUSTICS["centred"]),
     "gtcrn": (GTCRN, Acoustics(**GTCRN.acoustics)),
     "ul_unas": (ULUNAS, Acoustics(**ULUNAS.acoustics)),
+    "sdnn": (
+        lambda: SDNN(0.02, num_freqs=129, hidden_size=32, max_delay=20, out_delay=2, carries_state=True),
+        Acoustics(n_fft=256, win_length=256, hop_length=64),
+    ),
+    "spiking_fullsubnet": (
+        lambda: SpikingFullSubNet(
+            num_freqs=128,
+            fb_freqs=32,
+            fb_hidden_size=8,
+            sb_hidden_size=8,
+            freq_cutoffs=(16,),
+            norm_type=CUMULATIVE,
+            sb_num_center_freqs=(4, 16),
+            sb_num_neighbor_freqs=(3, 3),
+            sb_df_orders=(3, 1),
+        ),
+        Acoustics(n_fft=256, win_length=256, hop_length=128, pad_mode="constant"),
+    ),
     "bsrnn": (lambda: BSRNN(features=8, num_blocks=1), Acoustics(n_fft=320, win_length=320, hop_length=160)),
 }
 
@@ -133,6 +154,17 @@ def test_compiled_network_carries_its_state():
     assert (whole(trainer, noisy) - expected).abs().max() < 1e-6
     assert difference(in_pieces(trainer, noisy), expected) < -100
     assert (whole(trainer, noisy) - expected).abs().max() < 1e-6
+
+
+def test_pieces_do_not_import_the_compiler():
+    """It takes 70 MB, and only a network that was compiled needs it."""
+    code = (
+        "import sys, torch; from audiozen_plugins.model import CRN; from audiozen_plugins.model.past import Past\n"
+        "with torch.no_grad(), Past().piece(): CRN().eval()(torch.zeros(1, 2, 257, 4))\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_another_thread_does_not_see_the_state():
