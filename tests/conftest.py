@@ -18,7 +18,7 @@ settings.register_profile("audiozen", deadline=None)
 settings.load_profile("audiozen")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
+fsync = os.fsync
 
 MEASURED_CASES = 3
 
@@ -55,7 +55,29 @@ def _reproducible_settings():
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     logging.configure(level="info")
-    gc.freeze()  # no collection looks through the objects of torch and of the collected tests again
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_is_synced():
+    """Leaves out the syncs of this process: a run makes dozens, which are slow, and the power is not cut here.
+
+    The tests of crashes have a disk of their own, which counts them. Those in `tests/cluster`, where the power is cut,
+    and each process that a test starts, sync.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap():
+    """Keeps what exists before a module of tests out of every later collection, which would look through it again.
+
+    These are the objects of torch, of the collected tests, and of the modules that earlier tests have imported. A run
+    of several modes collects before each mode.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

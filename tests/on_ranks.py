@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import multiprocessing
 import os
 import socket
 import traceback
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from audiozen_core.testing.tiny import TinyExperiment
 
 # The children are copies of the test process, in which torch is imported already. `torchrun` takes seconds for that.
 _CONTEXT = multiprocessing.get_context("fork")
+
+
+@cache
+def warm_up() -> None:
+    """Imports what a run needs, and reads what it keeps in caches, once instead of in each rank."""
+    importlib.import_module("torch._dynamo")
+    importlib.import_module("torch.distributed.fsdp")
+    with TemporaryDirectory() as folder:
+        TinyExperiment(Path(folder)).set("trainer", max_epochs=1).run()
 
 
 def free_port() -> int:
@@ -30,6 +46,7 @@ def on_ranks(size: int, function: Callable[[int], Any]) -> list[Any]:
     Returns:
         What each rank returned, in order; a `Failed` for a rank that raised an error, or was killed.
     """
+    warm_up()
     port = free_port()
     pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(size)]
     children = [_CONTEXT.Process(target=_child, args=(rank, size, port, function, pipes)) for rank in range(size)]
@@ -48,6 +65,7 @@ def on_ranks(size: int, function: Callable[[int], Any]) -> list[Any]:
 
 
 def _child(rank: int, size: int, port: int, function: Callable[[int], Any], pipes: list[Any]) -> None:
+    gc.freeze()  # a collection that looks through the objects of the test process copies their memory
     for other, (receiver, sender) in enumerate(pipes):
         receiver.close()
         if other != rank:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import linecache
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Iterator
 from typing import Any
 
 from audiozen_core.binding.source import syntax_tree
@@ -26,7 +28,8 @@ def attributes_used(cls: type, base: str) -> dict[str, str]:
         for name, member in vars(owner).items():
             if name not in seen:
                 seen.add(name)
-                for attribute, place in _used_by(_function(member)):
+                function = _function(member)
+                for attribute, place in _used_by(function, function.__code__) if function else ():
                     found.setdefault(attribute, place)
     return {attribute: place for attribute, place in found.items() if attribute not in seen}
 
@@ -101,26 +104,30 @@ def may_set(cls: type, attribute: str) -> bool:
     return any(attribute in function.__code__.co_names for function in functions if function)
 
 
-def _function(member: Any) -> Callable[..., Any] | None:
+def _function(member: Any) -> types.FunctionType | None:
     """Returns the plain function of a method or of a property."""
     member = getattr(member, "fget", None) or getattr(member, "func", member)
     member = inspect.unwrap(member) if callable(member) else member
     return member if inspect.isfunction(member) else None
 
 
-def _used_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, str]]:
-    found = syntax_tree(function) if function else None
-    if function is None or found is None:
-        return
+# A check reads the methods of a base class for each of its subclasses. `%autoreload` replaces the code in place.
+@functools.lru_cache(maxsize=4096)
+def _used_by(function: types.FunctionType, code: types.CodeType) -> tuple[tuple[str, str], ...]:
+    """Returns the attributes that a function with this code reads from `self`, each with its line."""
+    found = syntax_tree(function)
+    if found is None:
+        return ()
     tree, offset = found
-    code = function.__code__
     own = code.co_varnames[0] if code.co_argcount else ""
     # The tree may have an `if` around the function. It is not part of the function, so the search starts inside.
     root = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), tree)
+    used = []
     for node in _unconditional(root):
         match node:
             case ast.Attribute(value=ast.Name(id=name), ctx=ast.Load()) if name == own:
-                yield node.attr, f"{code.co_filename}:{node.lineno + offset}"
+                used.append((node.attr, f"{code.co_filename}:{node.lineno + offset}"))
+    return tuple(used)
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:

@@ -114,19 +114,29 @@ def code_of(checked: CheckedConfig) -> str:
 def imported_versions() -> dict[str, str]:
     """Returns the version of every distribution with an imported module, by name."""
     imported = {name.partition(".")[0] for name in sys.modules}
-    names = {
-        name for module, names in _providers(tuple(installed_path())).items() if module in imported for name in names
-    }
-    return {name: metadata.version(name) for name in sorted(names, key=str.lower)}
+    versions: dict[str, str] = {}
+    for folder in installed_path():
+        for name, (version, modules) in _distributions_in(folder).items():
+            if modules & imported:
+                versions.setdefault(name, version)
+    return dict(sorted(versions.items(), key=lambda item: item[0].lower()))
 
 
 @functools.cache
-def _providers(search_path: tuple[str, ...]) -> Mapping[str, list[str]]:
-    """Returns the distributions that provide each module. This reads thousands of file names, so it is done once.
+def _distributions_in(folder: str) -> Mapping[str, tuple[str, frozenset[str]]]:
+    """Returns the version of each distribution in a folder of `sys.path`, and the modules that it provides.
 
-    The key is the search path of installed packages, because each experiment puts a folder of its own before it.
+    This reads thousands of file names, so it is done once for each folder.
     """
-    return metadata.packages_distributions()
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for distribution in metadata.distributions(path=[folder]):
+        modules = (distribution.read_text("top_level.txt") or "").split()
+        if not modules:
+            lines = (distribution.read_text("RECORD") or "").splitlines()
+            files = (line.partition(",")[0].split("/") for line in lines if ".py," in line)
+            modules = [first if rest else first.removesuffix(".py") for first, *rest in files]
+        found.setdefault(distribution.name, (distribution.version, frozenset(modules)))
+    return found
 
 
 def commit_of(folder: Path) -> str:

@@ -52,7 +52,7 @@ _VALUES: dict[str, Any] = {
     "optimizer": {"path": "torch.optim.Adam", "args": {"lr": 1e-3}},
     "dataset": {
         "path": "noisy_clean_folders",
-        "args": {"noisy_dir": "noisy", "clean_dir": "clean", "clip_seconds": 0.25},
+        "args": {"noisy_dir": "noisy", "clean_dir": "clean", "clip_seconds": 0.125},
         "dataloader": {"batch_size": 2},
     },
     **{
@@ -90,7 +90,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class TinyExperiment:
-    """A small speech enhancement experiment: four clips of half a second, a network with a few hundred weights.
+    """A small speech enhancement experiment: four clips of a quarter of a second, a network with a few hundred weights.
 
     Attributes:
         folder: the folder of its TOML file, its audio and its runs.
@@ -101,7 +101,7 @@ class TinyExperiment:
     values: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(_VALUES))
 
     def __post_init__(self) -> None:
-        write_pairs(self.folder)
+        write_pairs(self.folder, seconds=0.25)
         self.values["meta"]["save_dir"] = str(self.folder / "exp")
         for section in (table for table in self.values.values() if isinstance(table, dict)):
             for name in ("noisy_dir", "clean_dir", "folder"):

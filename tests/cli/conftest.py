@@ -53,7 +53,7 @@ path = "noisy_clean_folders"
 [dataset.args]
 noisy_dir = "data/noisy"
 clean_dir = "data/clean"
-clip_seconds = 0.25
+clip_seconds = 0.125
 [dataset.dataloader]
 batch_size = 2
 
@@ -82,10 +82,16 @@ def write_pairs(folder: Path, count: int = 4, rate: int = RATE, names: str = "cl
     for kind in ("noisy", "clean"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        clean = 0.2 * np.sin(np.arange(8000) * (0.05 + 0.03 * index))
-        noisy = clean + 0.05 * generator.standard_normal(8000)
+        clean = 0.2 * np.sin(np.arange(4000) * (0.05 + 0.03 * index))
+        noisy = clean + 0.05 * generator.standard_normal(4000)
         soundfile.write(folder / "clean" / names.format(index), clean, rate)
         soundfile.write(folder / "noisy" / names.format(index), noisy, rate)
+
+
+def write_project(folder: Path) -> None:
+    """Writes `tiny.toml` and the audio files that it uses."""
+    write_pairs(folder / "data")
+    (folder / "tiny.toml").write_text(TOML)
 
 
 @dataclass
@@ -122,6 +128,5 @@ def audiozen(monkeypatch, capsys):
 def project(tmp_path, monkeypatch):
     """Creates a working directory that contains `tiny.toml` and the audio files that it uses."""
     monkeypatch.chdir(tmp_path)
-    write_pairs(tmp_path / "data")
-    (tmp_path / "tiny.toml").write_text(TOML)
+    write_project(tmp_path)
     return tmp_path

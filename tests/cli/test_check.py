@@ -41,7 +41,7 @@ def test_build_option_runs_one_batch_and_reports_its_cost(audiozen, project):
     assert outcome.code == 0, outcome.err
     facts = dict(line.split(maxsplit=1) for line in outcome.out.splitlines()[1:])
     assert facts["weights"] == "model 1,120"
-    assert facts["batch"] == "noisy [2, 4000], clean [2, 4000], length [2]"
+    assert facts["batch"] == "noisy [2, 2000], clean [2, 2000], length [2]"
     assert facts["batches"] == "2 an epoch"
     assert facts["loss"].startswith("loss 0.")
     assert facts["memory"].endswith("MB at the peak, of the whole process")

@@ -80,12 +80,6 @@ path = "models.Fir"
 [loss_function]
 path = "torch.nn.L1Loss"
 
-[validate_dataset]
-path = "noisy_clean_folders"
-[validate_dataset.args]
-noisy_dir = "clips/noisy"
-clean_dir = "clips/clean"
-
 [test_dataset]
 path = "noisy_clean_folders"
 [test_dataset.args]
@@ -130,7 +124,7 @@ def write(folder, clips, *, names="abc", suffix="wav", subtype="PCM_16", gain=1.
 
 
 class Results:
-    """The results of a validation, a test and a prediction."""
+    """The results of a test and a prediction."""
 
     def __init__(self, folder):
         (self.test,) = (folder / "test").glob("*/0")
@@ -151,7 +145,7 @@ class Results:
 
 @pytest.fixture
 def evaluate(tmp_path, monkeypatch, audiozen, clips):
-    """Returns a function that writes the clips in some form and validates, tests and predicts with fixed weights."""
+    """Returns a function that writes the clips in some form, and tests and predicts with fixed weights."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models.py").write_text(MODELS)
     (tmp_path / "meta.toml").write_text(TOML)
@@ -171,12 +165,11 @@ def evaluate(tmp_path, monkeypatch, audiozen, clips):
         folder = tmp_path / f"clips{count}"
         write(folder, **{"clips": clips, **form})
         assignments = [f"meta.id=run{count}", f"model.path=models.{model}", *changes]
-        for kind in ("validate", "test"):
-            assignments += [f"{kind}_dataset.args.{part}_dir=clips{count}/{part}" for part in ("noisy", "clean")]
+        assignments += [f"test_dataset.args.{part}_dir=clips{count}/{part}" for part in ("noisy", "clean")]
         assignments.append(f"predict_dataset.args.folder=clips{count}/noisy")
         arguments = [part for change in assignments for part in ("--set", change)]
         outcome = audiozen(
-            "run", "meta.toml", "-M", "validate", "test", "predict", "--ckpt-path", f"{model}.safetensors", *arguments
+            "run", "meta.toml", "-M", "test", "predict", "--ckpt-path", f"{model}.safetensors", *arguments
         )
         assert outcome.code == 0, outcome.err
         return Results(tmp_path / f"exp/run{count}")
@@ -184,9 +177,10 @@ def evaluate(tmp_path, monkeypatch, audiozen, clips):
     return call
 
 
-SPECTRA = [(512, 512, 256, "hann"), (512, 512, 128, "hann"), (512, 400, 160, "hann"), (320, 320, 160, "hann"),
-           (1024, 512, 256, "hann"), (512, 512, 128, "rectangular"), (512, 512, 512, "rectangular"),
-           (512, 512, 511, "rectangular")]  # fmt: skip
+SPECTRA = [(512, 400, 160, "hann"), (1024, 512, 256, "hann"), (512, 512, 511, "rectangular")]
+# `test_stft_round_trip.py` shows that every STFT is exact or refused.
+MORE_SPECTRA = [(512, 512, 256, "hann"), (512, 512, 128, "hann"), (320, 320, 160, "hann"),
+                (512, 512, 128, "rectangular"), (512, 512, 512, "rectangular")]  # fmt: skip
 
 
 # Complex spectra, and compressed ones.
@@ -196,7 +190,11 @@ COMPLEX = [["trainer.args.domain=spectrum"],
            ["trainer.args.domain=magnitude", "+trainer.args.compression=log1p", "+acoustics.center=false"]]  # fmt: skip
 
 
-@pytest.mark.parametrize("spectrum", [None, *SPECTRA, *COMPLEX], ids=str)
+@pytest.mark.parametrize(
+    "spectrum",
+    [None, *SPECTRA, *COMPLEX, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE_SPECTRA)],
+    ids=str,
+)
 def test_identity_has_the_noisy_scores_and_writes_the_input(evaluate, clips, spectrum):
     """The scores are equal to 1e-6 dB (and 1e-6 for STOI), and the 16-bit audio is the same to the last bit."""
     changes = ["trainer.args.domain=waveform"]
@@ -219,7 +217,7 @@ def test_identity_has_the_noisy_scores_and_writes_the_input(evaluate, clips, spe
 def test_order_batch_size_workers_and_container_change_nothing(evaluate):
     """Every number and every byte is the same."""
     plain = evaluate()
-    batched = [f"+{kind}_dataset.dataloader.batch_size=3" for kind in ("validate", "test", "predict")]
+    batched = [f"+{kind}_dataset.dataloader.batch_size=3" for kind in ("test", "predict")]
     workers = [f"+{kind}_dataset.dataloader.num_workers=2" for kind in ("test", "predict")]
     for results in (evaluate(*batched), evaluate(*batched, *workers), evaluate(suffix="flac")):
         assert results.rows == plain.rows

@@ -12,18 +12,30 @@ import torch
 
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.experiment import resume as resuming
+from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_plugins.hooks.signals import Signals
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
-from tests.cli.conftest import write_pairs
+from tests.cli.conftest import write_pairs, write_project
 from tests.core.checkpoint.exactness import difference
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished run of two epochs. No test changes it."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Experiment.load("tiny.toml").run()
+    return folder / "exp"
+
+
 @pytest.fixture
-def ran(audiozen, project):
+def ran(finished, project):
     """Creates a project with a finished run of two epochs."""
-    assert audiozen("run", "tiny.toml").code == 0
+    shutil.copytree(finished, project / "exp", symlinks=True)
     return project
 
 

@@ -306,7 +306,7 @@ def test_log_ends_with_the_error_that_stopped_the_run(audiozen, project):
     (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
     outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 2
-    assert "the model returns [2, 64, 63] for an input of shape [2, 65, 63]" in outcome.err
+    assert "the model returns [2, 64, 32] for an input of shape [2, 65, 32]" in outcome.err
     last = json.loads((project / "exp/tiny/tiny.log").read_text().splitlines()[-1])
     assert last["event"] == "ended with an error"
     assert "the model returns" in last["error"]

@@ -1,6 +1,16 @@
 """Fixtures for the tests on several machines."""
 
+import os
+
 import pytest
+
+from tests.conftest import fsync
+
+
+@pytest.fixture(autouse=True)
+def _synced(monkeypatch):
+    """Lets this process sync, unlike in other tests."""
+    monkeypatch.setattr(os, "fsync", fsync)
 
 
 @pytest.fixture

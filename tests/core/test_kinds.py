@@ -18,6 +18,7 @@ from audiozen_core.kinds import (
     split_section,
 )
 from audiozen_core.testing.tiny import TinyExperiment
+from tests.cli.conftest import audiozen  # noqa: F401 - a fixture
 from tests.copied_tree import copied_tree, environment
 
 CORE = Path(audiozen_core.__file__).parent
@@ -116,14 +117,8 @@ for line in sys.argv[1:]:
 
 
 @pytest.fixture
-def with_new_kind(tmp_path):
-    """Returns a tiny experiment, and a function that runs the command line with one more row in the table."""
-    root = copied_tree(tmp_path / "tree")
-    table = root / "audiozen_core" / "kinds.py"
-    text = table.read_text(encoding="utf-8")
-    changed = text.replace('    Kind(name="metric"', f'{ROW}    Kind(name="metric"')
-    assert changed.count(ROW) == 1
-    table.write_text(changed, encoding="utf-8")
+def tiny(tmp_path):
+    """Returns a tiny experiment with two components of the new kind."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     tiny = TinyExperiment(folder)
@@ -131,13 +126,25 @@ def with_new_kind(tmp_path):
     tiny.set("trainer", path="own_parts.Trainer", max_epochs=1)
     tiny.values["augmentation"] = {"path": "own_parts.Gain", "args": {"db": 3.0}}
     tiny.values["augmentation_late"] = {"path": "own_parts.Gain", "args": {"db": 6.0}}
+    return tiny
 
-    def call(*commands, tree=root):
+
+@pytest.fixture
+def with_new_row(tmp_path, tiny):
+    """Returns a function that runs the command line with one more row in the table."""
+    root = copied_tree(tmp_path / "tree")
+    table = root / "audiozen_core" / "kinds.py"
+    text = table.read_text(encoding="utf-8")
+    changed = text.replace('    Kind(name="metric"', f'{ROW}    Kind(name="metric"')
+    assert changed.count(ROW) == 1
+    table.write_text(changed, encoding="utf-8")
+
+    def call(*commands):
         """Runs several command lines in one process, and returns what each has printed, on stdout and stderr."""
         done = subprocess.run(
             [sys.executable, "-c", SHELL, *commands],
-            cwd=folder,
-            env=environment(tree),
+            cwd=tiny.folder,
+            env=environment(root),
             capture_output=True,
             text=True,
             check=True,
@@ -145,18 +152,17 @@ def with_new_kind(tmp_path):
         )
         return done.stdout.split(END)[:-1]
 
-    return tiny, call
+    return call
 
 
-def test_new_row_is_enough_to_check_build_and_pass_a_new_kind(with_new_kind):
-    tiny, call = with_new_kind
+def test_new_row_is_enough_to_check_build_and_pass_a_new_kind(tiny, with_new_row):
     good = tiny.write()
     tiny.values["augmentation_late"]["args"] = {"dbs": 6.0, "sr": 8000}
     bad = good.with_name("bad.toml")
     bad.write_text(tiny.write().read_text(encoding="utf-8"), encoding="utf-8")
     tiny.values["augmentation_late"]["args"] = {"db": 6.0}
     tiny.write()
-    run, check, schema, check_name = call(
+    run, check, schema, check_name = with_new_row(
         f"run {good}", f"check {bad}", "schema", f"check {good} --set augmentation.path=gian"
     )
     assert "got '' Gain 3.0\ngot 'late' Gain 6.0" in run
@@ -169,9 +175,8 @@ def test_new_row_is_enough_to_check_build_and_pass_a_new_kind(with_new_kind):
     assert "no augmentation named `gian` is installed" in check_name
 
 
-def test_section_is_unknown_without_the_new_row(with_new_kind):
+def test_section_is_unknown_without_the_new_row(tiny, audiozen):  # noqa: F811
     """The negative control."""
-    tiny, call = with_new_kind
-    (check,) = call(f"check {tiny.write()}", tree=CORE.parent)
-    assert "unknown section `augmentation`" in check
-    assert check.endswith("exit code 2\n")
+    outcome = audiozen("check", str(tiny.write()))
+    assert "unknown section `augmentation`" in outcome.err
+    assert outcome.code == 2

@@ -13,6 +13,8 @@ from audiozen_core.experiment.experiment import Experiment
 from tests.cli.conftest import audiozen  # noqa: F401 - a fixture
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+# A run of a few items reads only their recordings, instead of decoding the whole corpus.
+UNCACHED = [f"--set=+{role}.args.cache_mb=0" for role in ("dataset", "validate_dataset", "test_dataset")]
 FILES = sorted(path for path in RECIPES.rglob("*.toml") if "exp" not in path.relative_to(RECIPES).parts)
 
 
@@ -27,9 +29,10 @@ def test_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # n
         "run", str(RECIPES / "mini_denoise/sdnn/baseline.toml"), "-M", "train", "test",
         "--set", f"meta.save_dir={tmp_path}",
         "--set", "trainer.args.max_epochs=1",
-        "--set", "dataset.args.items_per_epoch=32",
+        "--set", "dataset.args.items_per_epoch=16",
         "--set", "+validate_dataset.args.items_per_epoch=4",
         "--set", "+test_dataset.args.items_per_epoch=4",
+        *UNCACHED,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     # PESQ can be installed only where there is a C compiler. The mode `test` goes on without PESQ, and says so.
@@ -47,9 +50,10 @@ def test_small_separator_trains_resumes_and_tests_on_the_corpus(model, tmp_path,
     arguments = [
         "run", str(RECIPES / f"mini_separate/{model}/baseline.toml"),
         "--set", f"meta.save_dir={tmp_path}",
-        "--set", "dataset.args.items_per_epoch=8",
+        "--set", "dataset.args.items_per_epoch=16",
         "--set", "+validate_dataset.args.items_per_epoch=2",
         "--set", "+test_dataset.args.items_per_epoch=2",
+        *UNCACHED,
     ]  # fmt: skip
     for name, value in small.items():
         arguments += ["--set", f"model.args.{name}={value}"]
@@ -80,6 +84,7 @@ SHORT = [
     "--set=meta.num_threads=1", "--set=dataset.args.items_per_epoch=2", "--set=dataset.args.clip_seconds=0.5",
     "--set=dataset.dataloader.batch_size=2", "--set=+trainer.args.metrics=['si_sdr']",
     "--set=+validate_dataset.args.items_per_epoch=1", "--set=+test_dataset.args.items_per_epoch=1",
+    *UNCACHED,
 ]  # fmt: skip
 
 
@@ -243,7 +248,7 @@ def test_small_recipe_trains_resumes_and_tests(name, tmp_path, audiozen):  # noq
         "dataset.dataloader.batch_size=4", "+validate_dataset.args.items_per_epoch=1",
         "+test_dataset.args.items_per_epoch=1", '+trainer.args.metrics=["si_sdr"]', *smaller[name],
     ]  # fmt: skip
-    common = [str(RECIPES / f"mini_denoise/{name}/baseline.toml"), *(f"--set={value}" for value in settings)]
+    common = [str(RECIPES / f"mini_denoise/{name}/baseline.toml"), *(f"--set={value}" for value in settings), *UNCACHED]
     outcome = audiozen("run", *common, "--set", "trainer.args.max_epochs=1")
     assert outcome.code == 0, outcome.err
     outcome = audiozen("run", *common, "--set", "trainer.args.max_epochs=2", "--resume", "-M", "train", "test")

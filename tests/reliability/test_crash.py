@@ -121,8 +121,8 @@ def check(tries, kind, stride, offset=0):
 @pytest.mark.parametrize(
     "kind", [kind if kind in SHORT else pytest.param(kind, marks=pytest.mark.slow) for kind in FAULTS]
 )
-def test_run_resumed_after_every_tenth_operation_ends_with_the_same_state(kind, tries, record_property):
-    record_property("crash points", check(tries, kind, 10, list(FAULTS).index(kind)))
+def test_run_resumed_after_every_twentieth_operation_ends_with_the_same_state(kind, tries, record_property):
+    record_property("crash points", check(tries, kind, 20, list(FAULTS).index(kind)))
 
 
 @pytest.mark.slow

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError, load_weights
-from audiozen_core.storage import atomic
 from tests.core.checkpoint.small_states import damage, save, weight
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(tmp_path):
     """Saves four checkpoints. The second is the best."""
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # A sync is slow, and the crash tests check it.
     store = CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
     save(store, 1)
     save(store, 2, is_best=True, score=9.5)

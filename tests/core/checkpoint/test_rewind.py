@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.checkpoint import CheckpointStore, NoCheckpointError
-from audiozen_core.storage import atomic
 from tests.core.checkpoint.small_states import damage, names, save, state, weight
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # A sync is slow, and the crash tests check it.
+def store(tmp_path):
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 

@@ -28,8 +28,7 @@ from tests.core.checkpoint.small_states import damage, names, save, state, weigh
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # A sync is slow, and the crash tests check it.
+def store(tmp_path):
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 

@@ -23,7 +23,7 @@ CLIPS = 7
 def experiment(folder, *, batch_size, **trainer):
     """An experiment with seven clips, so that the last batch of an epoch is smaller, also with several ranks."""
     tiny = TinyExperiment(folder)
-    write_pairs(folder, CLIPS)
+    write_pairs(folder, CLIPS, seconds=0.25)
     tiny.set(
         "trainer", save_ckpt_interval_steps=1, max_num_checkpoints=100, log_interval=1, **{"plot_norm": True, **trainer}
     )

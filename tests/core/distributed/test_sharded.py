@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-import torch.distributed.fsdp  # here rather than in each of the processes
 from torch import nn
 
 from audiozen_core.audio.acoustics import declared_acoustics

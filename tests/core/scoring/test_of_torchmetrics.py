@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -9,7 +11,9 @@ from audiozen_core.errors import RunError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.testing.tiny import TinyExperiment
 
-pytest.importorskip("torchmetrics.audio")
+# `importorskip` would import torchmetrics in each process that collects the tests.
+pytestmark = pytest.mark.skipif(find_spec("torchmetrics") is None, reason="torchmetrics is not installed")
+
 PATH = "torchmetrics.audio.ScaleInvariantSignalNoiseRatio"
 
 
