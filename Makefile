@@ -22,8 +22,9 @@ LIGHT_TESTS := tests/core/diagnostics tests/core/storage tests/core/experiment/t
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.user    ## train the small denoiser (three to four minutes of one CPU core) and print its table of scores
+demo: $(VENV)/.user    ## train the small denoiser (three to four minutes of one CPU core), print its scores, write a report
 	$(BIN)/audiozen run $(RECIPE)/baseline.toml --mode train test $(if $(wildcard $(RUN)/checkpoints/latest),--resume)
+	$(BIN)/audiozen report $(RUN) -o $(RUN)/report.html
 
 test: lint types unit  ## linter, type checker, all tests but the long ones; COVERAGE=yes measures the coverage too
 

@@ -1,3 +1,4 @@
+from audiozen_core.report.report import WrittenReport as WrittenReport
 from audiozen_core.results.compare_systems import compare_systems as compare_systems
 from audiozen_core.results.compared import ComparedScores as ComparedScores
 from audiozen_core.results.compared import FileDifference as FileDifference

@@ -32,6 +32,7 @@ from audiozen_core.cli.main import main
 from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
 from audiozen_core.cli.replay import command as replay_command
+from audiozen_core.cli.report import command as report_command
 from audiozen_core.cli.run import command as run_command
 from audiozen_core.cli.runs import command as runs_command
 from audiozen_core.cli.schema import command as schema_command
@@ -58,6 +59,7 @@ COMMANDS = {
     "export": export_command,
     "evaluate": evaluate_command,
     "compare": compare_command,
+    "report": report_command,
     "replay": replay_command,
     "runs": runs_command,
     "tune": tune_command,
@@ -154,6 +156,13 @@ def test_commands_of_the_page_on_comparisons_print_what_it_shows(tmp_path, monke
     (shown,) = [block["text"] for block in blocks(REPOSITORY / "docs/compare.md") if block["language"] == "text"]
     assert printed.startswith(shown.rstrip("\n"))
     assert (tmp_path / "results" / "comparison.md").is_file()
+
+
+def test_command_of_the_page_on_reports_writes_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_page("docs/report.md", tmp_path, monkeypatch) == 1
+    assert "new is certainly better than old in pesq" in capsys.readouterr().out
+    assert "<!DOCTYPE html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def run_page(page, tmp_path, monkeypatch, changes=MappingProxyType({})):

@@ -70,6 +70,23 @@ def compare(
                 remedy=f"choose the baseline from {', '.join(names)}",
             )
         found.insert(0, found.pop(place))
+    return compare_found(found, metrics=metrics, lower_is_better=lower_is_better, by=by, conditions=conditions)
+
+
+def compare_found(
+    found: Sequence[FoundSystem],
+    *,
+    metrics: Sequence[str] | None = None,
+    lower_is_better: Sequence[str] = (),
+    by: Sequence[str] = (),
+    conditions: str | Path | None = None,
+) -> Comparison:
+    """Compares systems whose scores have been found. The first one is the baseline, and the rest is as in `compare`.
+
+    Raises:
+        DataError: the scores can't be compared, for example because the systems have no file in common.
+        RunError: a metric or a condition is not known.
+    """
     settings, told = compare_settings({system.scored.name: system.configs for system in found})
     of_files, findings = _conditions(found, by, conditions)
     notes = [*(note for system in found for note in system.notes), *other_inputs(found), *told, *findings]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from audiozen_core.comparison.configs import config_of, find_run
@@ -26,6 +27,9 @@ from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 # Scores of the same files by the same metric differ by less than this, even if two machines have computed them.
 _SAME = 1e-3
 
+# A test writes `a_noisy.wav`, `a_clean.wav` and, for each speaker, `a_separated_1.wav`.
+_OF_KIND = re.compile(r"(.+?)_([a-z]+(?:_\d+)?)", re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True)
 class FoundSystem:
@@ -36,12 +40,16 @@ class FoundSystem:
         configs: the configuration of each of its runs as TOML; None if it is not known.
         given: the scores of the files before they were processed, if a test has them.
         notes: what is remarkable, in words.
+        folders: the folder of each of its runs; None if it is not known.
+        references: by kind, such as `clean`, the audio that its files were made from or compared with, by ID.
     """
 
     scored: ScoredSystem
     configs: tuple[str | None, ...]
     given: Scores | None
     notes: tuple[str, ...]
+    folders: tuple[Path | None, ...] = ()
+    references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,8 @@ def find_systems(named: Sequence[NamedSystem], *, checkpoint: str, by: Collectio
         )
         configs = tuple(config_of(run.folder) if run.folder else None for run in of)
         notes = (*system.notes, *(note for run in of for note in run.notes))
-        found.append(FoundSystem(scored, configs, of[0].given, notes))
+        folders = tuple(run.folder for run in of)
+        found.append(FoundSystem(scored, configs, of[0].given, notes, folders, _references(scored)))
     return found
 
 
@@ -180,6 +189,19 @@ def _audio(folder: Path, state: str) -> dict[str, str]:
                     found[key.removesuffix(f"_{state}")] = str(path)
                 else:
                     found.setdefault(key, str(path))
+    return found
+
+
+def _references(system: ScoredSystem) -> dict[str, dict[str, str]]:
+    """Returns the other audio of the files of the first run: beside its own in a test, or where it was scored from."""
+    sources, ids = system.runs[0].sources, set(system.ids)
+    found: dict[str, dict[str, str]] = {}
+    for kind, folder in sources.items():
+        if kind not in ("scores", "state", "enhanced") and Path(folder).is_dir():
+            found[kind] = _audio(Path(folder), kind)
+    for key, path in system.audio[0].items():
+        if key not in ids and (match := _OF_KIND.fullmatch(key)) and match[1] in ids:
+            found.setdefault(match[2], {})[match[1]] = path
     return found
 
 

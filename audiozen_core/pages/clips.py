@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from audiozen_core.audio.spectrogram import decibel_spectrogram
-from audiozen_core.audio.spectrogram_picture import RANGE_DB, draw_spectrogram, png, ticks, top_level
+from audiozen_core.audio.spectrogram_picture import RANGE_DB, draw_spectrogram, ticks, top_level
 
 _COLUMNS = 480  # the width of a picture in pixels; a page shows them at 320 to 600
 _ROWS = 200
@@ -26,7 +27,7 @@ class Track:
     Attributes:
         name: the system.
         audio: the recording as the address of a FLAC file that the page holds.
-        picture: its spectrogram as the address of a PNG file that the page holds.
+        picture: its spectrogram as the address of a WebP file that the page holds.
         gain: the factor that gives it the loudness of the first track.
         peak: the largest sample, 1 for full scale.
         facts: what is written beside the name, such as scores.
@@ -128,7 +129,7 @@ def make_clip(
             Track(
                 system,
                 _address("audio/flac", _flac(finite, sr)),
-                _address("image/png", png(picture)),
+                _address("image/webp", _webp(picture)),
                 gain,
                 peak,
                 tuple((facts or {}).get(system, ())),
@@ -168,6 +169,13 @@ def _flac(wave: NDArray[np.float32], sr: int) -> bytes:
 
     file = io.BytesIO()
     soundfile.write(file, np.clip(wave, -1, 1), sr, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _webp(picture: Image.Image) -> bytes:
+    # Noise makes a PNG file four times as large, and larger than the audio.
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "WEBP", quality=80, method=4)
     return file.getvalue()
 
 

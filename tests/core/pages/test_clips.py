@@ -14,7 +14,7 @@ SR = 8000
 
 def decoded(address):
     kind, _, content = address.partition(";base64,")
-    assert kind in {"data:audio/flac", "data:image/png"}
+    assert kind in {"data:audio/flac", "data:image/webp"}
     return io.BytesIO(base64.b64decode(content))
 
 

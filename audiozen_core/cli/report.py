@@ -1,0 +1,124 @@
+"""`audiozen report`: writes one HTML page about runs, with their scores, recordings and curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
+
+
+@click.command(name="report")
+@click.argument("systems", metavar="RUN [RUN…]", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    show_default=True,
+    help="The HTML file to write.",
+)
+@click.option("--title", metavar="TEXT", help="The title of the page. Default: the names of the systems.")
+@click.option(
+    "--files",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="How many worst, middle and best files can be heard for each system. Default: about 20 files in all. 0: none.",
+)
+@click.option(
+    "--seconds",
+    metavar="S",
+    type=click.FloatRange(min=0.5),
+    default=4.0,
+    show_default=True,
+    help="The greatest length of a clip. Of a longer file, the part is taken in which the systems differ most.",
+)
+@click.option("--metric", metavar="NAME", help="The metric that ranks the files. Default: the first one.")
+@click.option(
+    "--by",
+    metavar="NAME,…",
+    multiple=True,
+    callback=split_names,
+    help="Also compare within each value of these conditions, as in `audiozen compare`. Default: those of the scores.",
+)
+@click.option(
+    "--lower-is-better",
+    metavar="NAME,…",
+    multiple=True,
+    callback=split_names,
+    help="Metrics of a CSV file of another program for which a lower number is better.",
+)
+@click.option(
+    "--conditions",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A CSV, TSV or JSONL file with `id` and a column per condition.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="NAME",
+    help="Of runs, take the test of this checkpoint: `best`, `latest`, `epoch_0012`. Default: the latest test.",
+)
+@click.option(
+    "--megabytes",
+    metavar="MB",
+    type=click.FloatRange(min=1),
+    default=15.0,
+    show_default=True,
+    help="The greatest size of the page: clips get shorter, and then fewer, until it fits.",
+)
+@WITHOUT
+@TRACEBACK
+def command(
+    systems: tuple[str, ...],
+    output: Path,
+    title: str | None,
+    files: int | None,
+    seconds: float,
+    metric: str | None,
+    by: list[str],
+    lower_is_better: list[str],
+    conditions: Path | None,
+    checkpoint: str | None,
+    megabytes: float,
+) -> None:
+    """Write one HTML page about runs: which is better, by how much, is that certain, and how does it sound?
+
+    \b
+    audiozen report exp/baseline                        one run, compared with its noisy files
+    audiozen report exp/baseline exp/new -o new.html    a run compared with the first one
+    audiozen report exp/a b='exp/b_seed_*'              several seeds of a system
+    audiozen report ours=scores theirs=theirs.csv       scores of `audiozen evaluate -o`, and a CSV file
+    audiozen report exp/a exp/b --metric pesq --by snr  other files to hear, and a table by SNR
+
+    The page holds all that it shows, so it can be sent by mail and opened without a network. It has a summary in words,
+    scores with intervals and tests, the worst, middle and best files with players that switch between the systems at
+    the same moment, the curves of the training, the settings that differ, and the environment of the runs.
+
+    A RUN is anything that `audiozen compare` takes. What does not exist yet, such as the test of a run that is still
+    being trained, is told in the page.
+    """
+    from audiozen_core.diagnostics.printable import printable
+    from audiozen_core.report.report import write_report
+
+    done = write_report(
+        systems,
+        output,
+        title=title,
+        files=files,
+        seconds=seconds,
+        metric=metric,
+        by=by,
+        lower_is_better=lower_is_better,
+        conditions=conditions,
+        checkpoint=checkpoint,
+        megabytes=megabytes,
+    )
+    for text in (*done.verdicts, *done.told):
+        click.echo(printable(text))
+    for name, why in done.missing.items():
+        click.echo(printable(f"note: {name}: {why}"), err=True)
+    clips = f"{done.clips} clip{'s' * (done.clips != 1)}"
+    click.echo(printable(f"report: {done.path} ({done.size / 1e6:.1f} MB, {clips})"))

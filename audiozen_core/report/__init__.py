@@ -1,0 +1,1 @@
+"""`audiozen report`: one HTML page about runs, which needs no network."""

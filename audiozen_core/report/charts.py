@@ -1,0 +1,154 @@
+"""The curves of all runs as charts: which scalars are drawn together, and in which order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from audiozen_core.report.history import Curve
+from audiozen_core.report.subjects import RunOf
+
+_PARTS = ("train", "validate", "step")
+_FIRST = ("loss", "score")
+_LATER = ("lr", "grad_norm")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve of a chart.
+
+    Attributes:
+        run: the label of the run.
+        system: the name of its system.
+        series: the number of its colour.
+        part: `train`, `validate`, `step`, or another beginning of its name.
+        curve: its points.
+    """
+
+    run: str
+    system: str
+    series: int
+    part: str
+    curve: Curve
+
+
+@dataclass(slots=True)
+class Chart:
+    """The curves of one scalar of all runs.
+
+    Attributes:
+        name: the scalar, without the part.
+        lines: its curves.
+        notes: what is remarkable, in sentences.
+    """
+
+    name: str
+    lines: list[Line] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def described(self) -> str:
+        """What a reader who does not see the chart is told: the first and the last value of each curve."""
+        parts = []
+        for line in self.lines:
+            finite = [value for value in line.curve.values if math.isfinite(value)]
+            if finite:
+                name = f"{line.run} {line.part}".strip()
+                parts.append(f"{name} from {finite[0]:.4g} to {finite[-1]:.4g} in {line.curve.recorded} values")
+        return "; ".join(parts) or "no finite value"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content for the script of the page."""
+        return {
+            "name": self.name,
+            "lines": [
+                {
+                    "run": line.run,
+                    "series": line.series,
+                    "part": line.part,
+                    "steps": line.curve.steps,
+                    "epochs": line.curve.epochs,
+                    "values": [_short(value) for value in line.curve.values],
+                }
+                for line in self.lines
+            ],
+        }
+
+
+def make_charts(histories: Sequence[tuple[RunOf, Mapping[str, Curve]]]) -> list[Chart]:
+    """Joins the curves of runs to charts: one for each scalar, with its training and its validation together."""
+    charts: dict[str, Chart] = {}
+    for run, curves in histories:
+        for name, curve in _without_copies(curves).items():
+            part, _, rest = name.partition("/")
+            title, part = (rest, part) if part in _PARTS and rest else (name, "")
+            if title.endswith("_noisy") and f"{part}/{title.removesuffix('_noisy')}" in curves:
+                title, part = title.removesuffix("_noisy"), "noisy"
+            chart = charts.setdefault(title, Chart(title))
+            if part == "noisy" and (same := _with_same_beginning(chart, curve)):
+                # All runs are validated on the same files, so one line is enough: the longest.
+                if len(same.curve.values) >= len(curve.values):
+                    continue
+                chart.lines.remove(same)
+            chart.lines.append(Line(run.label, run.system, run.series, part, curve))
+    for chart in charts.values():
+        chart.notes += _notes(chart)
+    return sorted(charts.values(), key=lambda chart: _rank(chart, [*charts]))
+
+
+def _with_same_beginning(chart: Chart, curve: Curve) -> Line | None:
+    """Returns a line of the unprocessed files that has the same values as a curve, as far as both go."""
+    return next(
+        (
+            line
+            for line in chart.lines
+            if line.part == "noisy"
+            and all(one == other for one, other in zip(line.curve.values, curve.values, strict=False))
+        ),
+        None,
+    )
+
+
+def _without_copies(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Leaves out what another curve shows: the score if it is that of a metric, and what a step has of an epoch."""
+    kept = dict(curves)
+    score = curves.get("validate/score")
+    if score and any(
+        name.startswith("validate/") and name != "validate/score" and curve.values == score.values
+        for name, curve in curves.items()
+    ):
+        del kept["validate/score"]
+    if "step/lr" in kept:
+        kept.pop("train/lr", None)
+    return kept
+
+
+def _rank(chart: Chart, names: Sequence[str]) -> tuple[int, int]:
+    parts = {line.part for line in chart.lines}
+    if chart.name in _FIRST:
+        kind = 0
+    elif "validate" in parts and "/" not in chart.name:
+        kind = 1
+    else:
+        kind = 2 if chart.name in _LATER else 3
+    return kind, names.index(chart.name)
+
+
+def _notes(chart: Chart) -> list[str]:
+    notes = []
+    for line in chart.lines:
+        part = f"{line.part} " if line.part else ""
+        if line.curve.not_finite:
+            notes.append(f"{line.run}: {line.curve.not_finite} of {line.curve.recorded} {part}values are not finite.")
+        if line.curve.recorded > len(line.curve.values):
+            notes.append(
+                f"{line.run}: {len(line.curve.values)} of {line.curve.recorded:,} {part}values are drawn, the least "
+                "and the greatest of each stretch."
+            )
+    return notes
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}") if math.isfinite(value) else value

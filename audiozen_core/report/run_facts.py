@@ -1,0 +1,169 @@
+"""What is known about the runs of a report: state, times, memory, commands and environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiozen_core.config.used_plugins import RECORDS, header
+from audiozen_core.experiment.session_file import SessionRecord
+from audiozen_core.report.subjects import RunOf
+from audiozen_core.report.words import duration
+from audiozen_core.runs.summary import RunSummary, read_run
+
+_PARAMETERS = re.compile(r'"model_parameters": (\d+)')
+_BEGIN_OF_LOG = 1 << 20
+_UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of a run.
+
+    Attributes:
+        when: when, in ISO 8601.
+        modes: the modes, in words.
+        command: the command line.
+        ending: how it ended, in words.
+        took: how long it took, in words.
+        memory: the most memory that it had, in words.
+    """
+
+    when: str
+    modes: str
+    command: str
+    ending: str
+    took: str
+    memory: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is known about a run.
+
+    Attributes:
+        run: the run.
+        state: what it is doing or how it ended, in words.
+        is_running: whether it is being trained now.
+        training_time: how long its trainings took, in words.
+        parameters: the number of parameters in words; "" if that is not known.
+        best: its best validation score, in words; "" if there is none.
+        facts: names and values of its environment: the device, the commit, Python, the file.
+        versions: by the name of the distribution, its version.
+        starts: its starts, the oldest first.
+    """
+
+    run: RunOf
+    state: str
+    is_running: bool
+    training_time: str
+    parameters: str
+    best: str
+    facts: dict[str, str]
+    versions: dict[str, str]
+    starts: tuple[Start, ...]
+
+
+def read_facts(run: RunOf) -> RunFacts:
+    """Reads what is known about a run. It may be active."""
+    summary = read_run(run.folder)
+    records = sorted(run.folder.glob(RECORDS))
+    newest = records[-1] if records else None
+    last = summary.sessions[-1] if summary.sessions else None
+    count = _parameters(run.folder)
+    return RunFacts(
+        run,
+        _state(summary),
+        summary.state == "running",
+        duration(summary.training_seconds) if summary.training_seconds is not None else _UNKNOWN,
+        f"{count:,}" if count else "",
+        f"{summary.monitor or 'score'} {summary.best.score:.4g} in epoch {summary.best.epoch}" if summary.best else "",
+        {
+            "folder": str(run.folder),
+            "device": _device(last) if last else _UNKNOWN,
+            "machine": last.host if last else _UNKNOWN,
+            "batch job": last.job if last else "",
+            "commit": header(newest, "commit") if newest else "",
+            "Python": header(newest, "python") if newest else "",
+            "plugins": header(newest, "plugins") if newest else "",
+            "initial weights": header(newest, "model.init") if newest else "",
+        },
+        _versions(newest),
+        tuple(_starts(records, summary.sessions)),
+    )
+
+
+def differing_versions(facts: Sequence[RunFacts]) -> dict[str, list[str]]:
+    """Returns the distributions whose versions differ between the runs: for each, the version of each run.
+
+    A record has only what was imported when it was written, so what it lacks may have been used.
+    """
+    names = sorted({name for one in facts for name in one.versions}, key=str.lower)
+    rows = {name: [one.versions.get(name, "") for one in facts] for name in names}
+    return {name: row for name, row in rows.items() if len(set(filter(None, row))) > 1}
+
+
+def _state(summary: RunSummary) -> str:
+    done = f"epoch {summary.epoch}{f' of {summary.max_epochs}' * bool(summary.max_epochs)}" if summary.epoch else ""
+    return ", ".join(filter(None, (summary.state, done))) + (f": {summary.reason}" if summary.reason else "")
+
+
+def _device(session: SessionRecord) -> str:
+    name = f" ({session.device_name})" if session.device_name else ""
+    return f"{session.device}{name}{f', {session.processes} processes' * (session.processes > 1)}"
+
+
+def _parameters(folder: Path) -> int | None:
+    """Returns the number of parameters that the log of a run says; None if it does not."""
+    try:
+        with (folder / f"{folder.name}.log").open("rb") as file:
+            begin = file.read(_BEGIN_OF_LOG).decode(errors="replace")
+    except OSError:
+        return None
+    found = _PARAMETERS.search(begin)
+    return int(found[1]) if found else None
+
+
+def _versions(record: Path | None) -> dict[str, str]:
+    text = header(record, "versions") if record else ""
+    pairs = (part.rpartition(" ") for part in text.split(", ") if part)
+    return {name: version for name, _, version in pairs}
+
+
+def _starts(records: Sequence[Path], sessions: Sequence[SessionRecord]) -> list[Start]:
+    """Returns the starts of a run. A start by an older version has a record and no session."""
+    of_record = {session.record: session for session in sessions}
+    starts = []
+    for record in records:
+        session = of_record.get(record.name)
+        starts.append(
+            Start(
+                header(record, "started"),
+                header(record, "modes"),
+                header(record, "command"),
+                _ending(session) if session else _UNKNOWN,
+                duration(session.seconds) if session and session.seconds is not None else "",
+                _memory(session) if session else "",
+            )
+        )
+    return starts
+
+
+def _ending(session: SessionRecord) -> str:
+    ending = session.ending or "no ending is recorded: it runs, or it was killed"
+    return f"{ending}: {session.reason}" if session.reason else str(ending)
+
+
+def _memory(session: SessionRecord) -> str:
+    parts = []
+    if session.peak_memory is not None:
+        parts.append(_bytes(session.peak_memory))
+    if session.peak_gpu_memory is not None:
+        parts.append(f"GPU {_bytes(session.peak_gpu_memory)}")
+    return ", ".join(parts)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

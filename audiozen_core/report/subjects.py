@@ -1,0 +1,114 @@
+"""The systems of a report: their scores as far as they exist, and the folders of their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from audiozen_core.comparison.configs import config_of, find_run
+from audiozen_core.comparison.found import FoundSystem, find_systems
+from audiozen_core.comparison.named import NamedSystem
+from audiozen_core.errors import RunError
+from audiozen_core.results.result_folders import find_results
+from audiozen_core.results.scores import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class RunOf:
+    """One run of a system.
+
+    Attributes:
+        label: what it is called in the report: the name of the system, and the folder if there are several seeds.
+        system: the name of the system.
+        series: the number of the system, which decides its colour.
+        folder: the folder of the run.
+        config: its configuration as TOML; None if it is not known.
+    """
+
+    label: str
+    system: str
+    series: int
+    folder: Path
+    config: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A system of a report.
+
+    Attributes:
+        name: its name.
+        series: its number, which decides its colour.
+        found: its scores and audio; None if it has no scores.
+        missing: why it has no scores, or some of its runs have none, in sentences; "" if all have them.
+        runs: its runs, also those without scores. Empty for a CSV file.
+    """
+
+    name: str
+    series: int
+    found: FoundSystem | None
+    missing: str
+    runs: tuple[RunOf, ...]
+
+    @property
+    def scores(self) -> tuple[Scores, ...]:
+        """The scores of its runs."""
+        return self.found.scored.runs if self.found else ()
+
+
+def find_subjects(named: Sequence[NamedSystem], *, checkpoint: str, by: Collection[str]) -> list[Subject]:
+    """Finds what there is of each system. A run without a test has no scores, which is told and is not an error.
+
+    Args:
+        named: the systems that the user has named.
+        checkpoint: of runs, the checkpoint whose latest test is read; "" for the latest test of any.
+        by: the names of conditions, which a CSV of another program may have as columns of numbers.
+
+    Raises:
+        AudioZenError: a folder is neither a run nor has scores, or scores can't be read.
+    """
+    tested: list[NamedSystem] = []
+    missing = []
+    for system in named:
+        having, lacking = [], []
+        for path in system.paths:
+            try:
+                find_results(path, checkpoint)
+                having.append(path)
+            except RunError as error:
+                lacking.append(f"{_sentence(error.message)} {_sentence(error.remedy)}".strip())
+        missing.append(" ".join(lacking))
+        if having:
+            tested.append(replace(system, paths=tuple(having)))
+    found = iter(find_systems(tested, checkpoint=checkpoint, by=by))
+    texts = {system.text for system in tested}
+    subjects: list[Subject] = []
+    for series, (system, why) in enumerate(zip(named, missing, strict=True)):
+        scored = next(found) if system.text in texts else None
+        name = scored.scored.name if scored else _own_name(system, [subject.name for subject in subjects])
+        subjects.append(Subject(name, series, scored, why, _runs(name, series, system, scored)))
+    return subjects
+
+
+def _sentence(text: str | None) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+def _own_name(system: NamedSystem, taken: Collection[str]) -> str:
+    name = system.name or system.paths[0].absolute().name
+    if len(system.paths) > 1 and not system.name:
+        name = name.rpartition("_seed_")[0] or name
+    return system.text if name in taken else name
+
+
+def _runs(name: str, series: int, system: NamedSystem, found: FoundSystem | None) -> tuple[RunOf, ...]:
+    if system.state:  # the files that a test was given, which no run has made
+        return ()
+    folders = [folder for folder in (found.folders if found else ()) if folder]
+    folders += [folder for path in system.paths if path.is_dir() and (folder := find_run(path))]
+    every = list(dict.fromkeys(folder.absolute() for folder in folders))
+    return tuple(
+        RunOf(f"{name} ({folder.name})" if len(every) > 1 else name, name, series, folder, config_of(folder))
+        for folder in every
+    )
