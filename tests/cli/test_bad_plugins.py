@@ -12,6 +12,7 @@ from audiozen_core.registry.process_state import read_state, restore_state
 from tests.bad_plugins import BAD, install_all, install_bad
 from tests.cli.conftest import audiozen  # noqa: F401 - fixtures
 from tests.installed import site  # noqa: F401 - fixtures
+from tests.measured import without_measured
 from tests.tiny_experiment import TOML, TinyExperiment
 
 ROUTINE = ("--help", "plugins", "check", "hooks")
@@ -39,8 +40,7 @@ def _installed(site, *plugins):
 
 def _weights_and_metrics(tiny, name):
     lines = (tiny.folder / f"exp/{name}/metrics.jsonl").read_text().splitlines()
-    kept = [{key: value for key, value in json.loads(line).items() if "/" in key or key == "epoch"} for line in lines]
-    return tiny.state(name)["model"], kept
+    return tiny.state(name)["model"], [without_measured(json.loads(line)) for line in lines]
 
 
 def test_all_plugins_together_leave_an_experiment_that_uses_none_unharmed(site, tiny, audiozen):

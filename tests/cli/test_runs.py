@@ -57,7 +57,11 @@ def test_watch_draws_in_place_and_ends_with_ctrl_c(ran):
     pty = pytest.importorskip("pty")
     main, terminal = pty.openpty()
     command = [sys.executable, "-m", "audiozen", "runs", "exp", "--watch"]
-    process = subprocess.Popen(command, cwd=ran, stdin=terminal, stdout=terminal, stderr=terminal)
+    # A job in the background ignores Ctrl-C, and so does what it starts.
+    process = subprocess.Popen(
+        command, cwd=ran, stdin=terminal, stdout=terminal, stderr=terminal,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     os.close(terminal)
     shown = b""
 
