@@ -57,11 +57,12 @@ def test_watch_draws_in_place_and_ends_with_ctrl_c(ran):
     pty = pytest.importorskip("pty")
     main, terminal = pty.openpty()
     command = [sys.executable, "-m", "audiozen", "runs", "exp", "--watch"]
-    # A job in the background ignores Ctrl-C, and so does what it starts.
-    process = subprocess.Popen(
-        command, cwd=ran, stdin=terminal, stdout=terminal, stderr=terminal,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    # A job in the background ignores Ctrl-C, and so would what it starts. A handler of ours is not passed on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, cwd=ran, stdin=terminal, stdout=terminal, stderr=terminal)
+    finally:
+        signal.signal(signal.SIGINT, before)
     os.close(terminal)
     shown = b""
 
