@@ -13,6 +13,9 @@ from audiozen_core.results.systems import ScoredSystem, identity_notes
 
 _MOST = 5
 
+ONE_RUN_EACH = "one run each: the tests say whether these outputs differ on such files, not whether other seeds would"
+"""The note on a comparison in which no system has several seeds."""
+
 
 def notes_on_files(systems: Sequence[ScoredSystem], ids: Sequence[str]) -> Iterator[str]:
     """Yields which files are left out because a system, or a seed of a system, does not have them."""
@@ -72,13 +75,8 @@ def notes_on_differences(
                     f"{metric.label or metric.name}: {len(files)} of {count} files have no value in {system}, and are "
                     f"left out of this metric for all systems: {listed(map(_with_reason, files.items()), most=_MOST)}"
                 )
-    tests = [one for one in differences if math.isfinite(one.p)]
-    if tests and all(one.smallest_p * len(tests) >= SIGNIFICANT for one in tests):
-        smallest = min(one.smallest_p for one in tests)
-        yield (
-            f"no difference can be significant: with so few files that differ, the smallest possible p is "
-            f"{smallest:.2g}, before the correction for {len(tests)} test{'s' * (len(tests) > 1)}"
-        )
+    if few := too_few_files(differences):
+        yield few
     for one in differences:
         if one.over_seeds and one.p_holm < SIGNIFICANT and not one.verdict and one.mean:
             yield (
@@ -87,9 +85,21 @@ def notes_on_differences(
             )
     several = [system.name for system in systems if len(system.runs) > 1]
     if not several:
-        yield "one run each: the tests say whether these outputs differ on such files, not whether other seeds would"
+        yield ONE_RUN_EACH
     elif len(several) < len(systems):
         yield f"the intervals cover the seeds of {listed(several)} only, because the other systems have one run each"
+
+
+def too_few_files(differences: Sequence[PairedDifference]) -> str:
+    """Says that too few files differ for any difference to be significant; "" if that is not so."""
+    tests = [one for one in differences if math.isfinite(one.p)]
+    if not tests or any(one.smallest_p * len(tests) < SIGNIFICANT for one in tests):
+        return ""
+    smallest = min(one.smallest_p for one in tests)
+    return (
+        f"no difference can be significant: with so few files that differ, the smallest possible p is "
+        f"{smallest:.2g}, before the correction for {len(tests)} test{'s' * (len(tests) > 1)}"
+    )
 
 
 def _left_out(files: Sequence[str]) -> str:
