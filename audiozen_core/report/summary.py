@@ -13,7 +13,7 @@ from audiozen_core.report.standing import Standing, files_text
 from audiozen_core.report.subjects import Subject
 from audiozen_core.report.words import headline, joined, plural, size_words
 from audiozen_core.results.compared import ComparedScores
-from audiozen_core.results.comparison_notes import ONE_RUN_EACH, too_few_files
+from audiozen_core.results.comparison_notes import ONE_RUN_EACH, too_few
 from audiozen_core.results.paired import PairedDifference
 from audiozen_core.results.records import MetricInfo
 
@@ -109,7 +109,7 @@ def _cautions(standing: Standing) -> Iterator[str]:
         counts = joined([f"{name} has {count:,} more" for name, count in more.items() if count])
         files = plural(len(comparison.ids), "file")
         yield f"All means are over the {files} that all systems have: {counts}."
-    decisive = (ONE_RUN_EACH, too_few_files(comparison.differences))
+    decisive = (ONE_RUN_EACH, too_few(comparison.differences))
     for note in comparison.notes:
         if note in decisive or note.startswith("warning: "):
             text = note.removeprefix("warning: ")

@@ -75,14 +75,17 @@ def notes_on_differences(
                     f"{metric.label or metric.name}: {len(files)} of {count} files have no value in {system}, and are "
                     f"left out of this metric for all systems: {listed(map(_with_reason, files.items()), most=_MOST)}"
                 )
-    if few := too_few_files(differences):
+    if few := too_few(differences, "files or listeners" if systems[0].ratings else "files"):
         yield few
-    for one in differences:
-        if one.over_seeds and one.p_holm < SIGNIFICANT and not one.verdict and one.mean:
-            yield (
-                f"{one.metric}: these networks of {one.system} differ significantly, but the interval over files and "
-                "seeds contains zero, so other seeds may show no difference"
-            )
+
+
+def notes_on_seeds(systems: Sequence[ScoredSystem], differences: Sequence[PairedDifference]) -> Iterator[str]:
+    """Yields what the tests say about other seeds."""
+    for one in _undecided(differences):
+        yield (
+            f"{one.metric}: these networks of {one.system} differ significantly, but the interval over files and "
+            "seeds contains zero, so other seeds may show no difference"
+        )
     several = [system.name for system in systems if len(system.runs) > 1]
     if not several:
         yield ONE_RUN_EACH
@@ -90,16 +93,31 @@ def notes_on_differences(
         yield f"the intervals cover the seeds of {listed(several)} only, because the other systems have one run each"
 
 
-def too_few_files(differences: Sequence[PairedDifference]) -> str:
+def notes_on_listeners(differences: Sequence[PairedDifference], listeners: Sequence[str]) -> Iterator[str]:
+    """Yields what the tests say about other listeners."""
+    for one in _undecided(differences):
+        yield (
+            f"{one.metric}: these ratings of {one.system} differ significantly, but the interval over files and "
+            "listeners contains zero, so other ones may show no difference"
+        )
+    if len(listeners) == 1:
+        yield "one listener: the tests say whether the ratings differ on such files, not whether others would agree"
+
+
+def too_few(differences: Sequence[PairedDifference], what: str = "files") -> str:
     """Says that too few files differ for any difference to be significant; "" if that is not so."""
     tests = [one for one in differences if math.isfinite(one.p)]
     if not tests or any(one.smallest_p * len(tests) < SIGNIFICANT for one in tests):
         return ""
     smallest = min(one.smallest_p for one in tests)
     return (
-        f"no difference can be significant: with so few files that differ, the smallest possible p is "
+        f"no difference can be significant: with so few {what} that differ, the smallest possible p is "
         f"{smallest:.2g}, before the correction for {len(tests)} test{'s' * (len(tests) > 1)}"
     )
+
+
+def _undecided(differences: Sequence[PairedDifference]) -> Iterator[PairedDifference]:
+    return (one for one in differences if one.over_seeds and one.p_holm < SIGNIFICANT and not one.verdict and one.mean)
 
 
 def _left_out(files: Sequence[str]) -> str:
