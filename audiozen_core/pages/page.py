@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import html
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -65,7 +67,18 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
     environment.globals["asset"] = asset
     environment.filters["json"] = lambda data: Markup(json_for_script(data))
     environment.filters["clock"] = clock
+    environment.filters["code"] = lambda text: Markup(code_in(text))
     return environment
+
+
+def code_in(text: str) -> str:
+    """Returns a message as HTML. What it has between backticks is code.
+
+    Example:
+        >>> code_in("the run `a<b` has no test")
+        'the run <code>a&lt;b</code> has no test'
+    """
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def clock(seconds: float) -> str:

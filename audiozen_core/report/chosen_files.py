@@ -154,7 +154,8 @@ def choose_files(orders: Sequence[FileOrder], count: int | None) -> list[ChosenF
     if count is None:
         count = max(1, min(3, CLIPS // (len(_KINDS) * len(orders)))) if orders else 0
     found: dict[str, ChosenFile] = {}
-    for order in orders:
+    # A system whose files are all as in the first one has neither worst nor best files.
+    for order in [order for order in orders if not order.base or order.better or order.worse] or orders:
         for kind, rows in _kinds(order, count).items():
             for rank, row in enumerate(rows):
                 chosen = found.setdefault(row.id, ChosenFile(row.id, kind, order.system, rank))
@@ -188,6 +189,8 @@ def _reason(order: FileOrder, row: FileRow, kind: str) -> str:
         where = f"the worst of {plural(len(order.rows), 'file')}"
     if kind == "best" and place == len(order.rows) - 1:
         where = f"the best of {plural(len(order.rows), 'file')}"
+    if order.base and not order.better and not order.worse:
+        return f"{order.system}: {label} as in {order.base}, like all files."
     if not order.base:
         return f"{order.system}: {label} {row.values[order.system]}, {where}."
     word = "better" if row.improvement > 0 else "worse"

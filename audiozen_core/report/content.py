@@ -82,11 +82,6 @@ class Content:
         """The versions that differ between the runs."""
         return differing_versions(self.facts)
 
-    @property
-    def missing(self) -> list[tuple[str, str]]:
-        """The systems without scores, or with runs without scores, and why."""
-        return [(subject.name, subject.missing) for subject in self.subjects if subject.missing]
-
 
 def read_content(
     named: Sequence[NamedSystem],

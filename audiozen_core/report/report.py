@@ -123,7 +123,8 @@ def write_report(
     write_whole(output, text)
     clips = sum(heard.clip is not None for heard in content.heard)
     size = len(text.encode())
-    return WrittenReport(output, size, clips, content.summary.verdicts, tuple(content.told), dict(content.missing))
+    missing = {subject.name: subject.missing for subject in content.subjects if subject.missing}
+    return WrittenReport(output, size, clips, content.summary.verdicts, tuple(content.told), missing)
 
 
 def _render(content: Content, title: str) -> str:

@@ -117,13 +117,16 @@ def _device(session: SessionRecord) -> str:
 
 def _parameters(folder: Path) -> int | None:
     """Returns the number of parameters that the log of a run says; None if it does not."""
-    try:
-        with (folder / f"{folder.name}.log").open("rb") as file:
-            begin = file.read(_BEGIN_OF_LOG).decode(errors="replace")
-    except OSError:
-        return None
-    found = _PARAMETERS.search(begin)
-    return int(found[1]) if found else None
+    # A run that was renamed or copied still has a log with its first name.
+    for log in sorted(folder.glob("*.log"), key=lambda path: path.stem != folder.name):
+        try:
+            with log.open("rb") as file:
+                begin = file.read(_BEGIN_OF_LOG).decode(errors="replace")
+        except OSError:
+            continue
+        if found := _PARAMETERS.search(begin):
+            return int(found[1])
+    return None
 
 
 def _versions(record: Path | None) -> dict[str, str]:

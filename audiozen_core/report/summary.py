@@ -11,8 +11,9 @@ from audiozen_core.report.run_facts import RunFacts
 from audiozen_core.report.score_tables import MetricTable, Score, decimals_of
 from audiozen_core.report.standing import Standing, files_text
 from audiozen_core.report.subjects import Subject
-from audiozen_core.report.words import headline, plural, size_words
+from audiozen_core.report.words import headline, joined, plural, size_words
 from audiozen_core.results.compared import ComparedScores
+from audiozen_core.results.comparison_notes import ONE_RUN_EACH, too_few
 from audiozen_core.results.paired import PairedDifference
 from audiozen_core.results.records import MetricInfo
 
@@ -65,6 +66,7 @@ class Summary:
         rows: its rows.
         files: how many files the scores are of, in words.
         base: the system that the others are compared with; "" if nothing is compared.
+        cautions: what one must know before one believes the verdicts, in sentences.
     """
 
     verdicts: tuple[str, ...]
@@ -73,6 +75,7 @@ class Summary:
     rows: tuple[SummaryRow, ...]
     files: str
     base: str
+    cautions: tuple[str, ...]
 
 
 def summarise(
@@ -92,7 +95,25 @@ def summarise(
         tuple(_rows(standing, chosen, facts, subjects)),
         files_text(standing) if standing.systems else "",
         comparison.baseline.name if comparison else "",
+        tuple(_cautions(standing)),
     )
+
+
+def _cautions(standing: Standing) -> Iterator[str]:
+    """Yields what limits the verdicts; all notes are below the tables, where few people look."""
+    comparison = standing.comparison
+    if comparison is None:
+        return
+    more = {system.name: len(system.ids) - len(comparison.ids) for system in comparison.systems}
+    if any(more.values()):
+        counts = joined([f"{name} has {count:,} more" for name, count in more.items() if count])
+        files = plural(len(comparison.ids), "file")
+        yield f"All means are over the {files} that all systems have: {counts}."
+    decisive = (ONE_RUN_EACH, too_few(comparison.differences))
+    for note in comparison.notes:
+        if note in decisive or note.startswith("warning: "):
+            text = note.removeprefix("warning: ")
+            yield f"{text[0].upper()}{text[1:]}."
 
 
 def _verdicts(standing: Standing, tables: Sequence[MetricTable]) -> Iterator[str]:
@@ -126,6 +147,11 @@ def _best(standing: Standing, metric: MetricInfo) -> str:
         return f"No file has a {metric.label or metric.name} in all systems."
     best = max(differences.values(), key=lambda one: one.improvement)
     label, base = metric.label or metric.name, comparison.baseline.name
+    equal = [name for name, one in differences.items() if one.equal == one.files]
+    if best.improvement <= 0 and equal:
+        rest = [one for name, one in differences.items() if name not in equal]
+        sure = _sure(all(one.verdict == "worse" for one in rest), "than that of every other system") if rest else ""
+        return f"{joined([base, *equal])} have the best {label}, the same for every file{sure}."
     if best.improvement <= 0:
         certain = all(one.verdict == "worse" for one in differences.values())
         return f"{base} has the best {label}{_sure(certain, 'than that of every other system')}."
@@ -144,7 +170,7 @@ def _certain(one: PairedDifference) -> str:
 def _failing(standing: Standing, orders: Sequence[FileOrder]) -> Iterator[Failing]:
     comparison = standing.comparison
     for order in orders:
-        if not order.base or comparison is None:
+        if not order.base or comparison is None or not (order.better or order.worse):
             continue
         label, decimals = order.metric.label or order.metric.name, decimals_of(standing, order.metric)
         parts = [
@@ -173,6 +199,8 @@ def _worst_levels(comparison: ComparedScores, order: FileOrder, decimals: int) -
             continue
         level = min(found, key=lambda each: found[each].improvement)
         one = found[level]
+        if one.equal == one.files:  # for every level, or nothing is worse and some are better
+            continue
         how = "gains least, it is better" if one.improvement > 0 else "does worst, it is worse"
         size = size_words(one.mean, order.metric, decimals)
         certain = "certain" if one.verdict else "not certain"

@@ -106,18 +106,21 @@ def headline(name: str, base: str, rows: Iterable[tuple[PairedDifference, Metric
         base: the first one.
         rows: for each metric, the difference, the metric, and how many decimals its means have.
     """
-    parts: dict[str, list[str]] = {"better": [], "worse": [], "": []}
+    parts: dict[str, list[str]] = {"better": [], "worse": [], "same": [], "": []}
     for one, metric, decimals in rows:
         label = metric.label or metric.name
         if one.verdict:
             parts[one.verdict].append(f"{label} (by {size_words(one.mean, metric, decimals)})")
         else:
-            parts[""].append(label)
+            parts["same" if one.equal == one.files else ""].append(label)
     sure = [f"{word} than {base} in {joined(parts[word])}" for word in ("better", "worse") if parts[word]]
-    if not sure:
-        return f"No certain difference between {name} and {base} in {joined(parts[''])}."
-    rest = f" No certain difference in {joined(parts[''])}." if parts[""] else ""
-    return f"{name} is certainly {' and '.join(sure)}.{rest}"
+    between = f" between {name} and {base}" * (not sure)
+    sentences = [f"{name} is certainly {' and '.join(sure)}."] if sure else []
+    if parts[""]:
+        sentences.append(f"No certain difference{between} in {joined(parts[''])}.")
+    if parts["same"]:
+        sentences.append(f"{name} and {base} are the same in {joined(parts['same'])} for every file.")
+    return " ".join(sentences)
 
 
 def joined(words: Sequence[str]) -> str:

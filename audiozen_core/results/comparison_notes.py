@@ -13,6 +13,9 @@ from audiozen_core.results.systems import ScoredSystem, identity_notes
 
 _MOST = 5
 
+ONE_RUN_EACH = "one run each: the tests say whether these outputs differ on such files, not whether other seeds would"
+"""The note on a comparison in which no system has several seeds."""
+
 
 def notes_on_files(systems: Sequence[ScoredSystem], ids: Sequence[str]) -> Iterator[str]:
     """Yields which files are left out because a system, or a seed of a system, does not have them."""
@@ -72,14 +75,8 @@ def notes_on_differences(
                     f"{metric.label or metric.name}: {len(files)} of {count} files have no value in {system}, and are "
                     f"left out of this metric for all systems: {listed(map(_with_reason, files.items()), most=_MOST)}"
                 )
-    tests = [one for one in differences if math.isfinite(one.p)]
-    if tests and all(one.smallest_p * len(tests) >= SIGNIFICANT for one in tests):
-        smallest = min(one.smallest_p for one in tests)
-        what = "files or listeners" if systems[0].ratings else "files"
-        yield (
-            f"no difference can be significant: with so few {what} that differ, the smallest possible p is "
-            f"{smallest:.2g}, before the correction for {len(tests)} test{'s' * (len(tests) > 1)}"
-        )
+    if few := too_few(differences, "files or listeners" if systems[0].ratings else "files"):
+        yield few
 
 
 def notes_on_seeds(systems: Sequence[ScoredSystem], differences: Sequence[PairedDifference]) -> Iterator[str]:
@@ -91,7 +88,7 @@ def notes_on_seeds(systems: Sequence[ScoredSystem], differences: Sequence[Paired
         )
     several = [system.name for system in systems if len(system.runs) > 1]
     if not several:
-        yield "one run each: the tests say whether these outputs differ on such files, not whether other seeds would"
+        yield ONE_RUN_EACH
     elif len(several) < len(systems):
         yield f"the intervals cover the seeds of {listed(several)} only, because the other systems have one run each"
 
@@ -105,6 +102,18 @@ def notes_on_listeners(differences: Sequence[PairedDifference], listeners: Seque
         )
     if len(listeners) == 1:
         yield "one listener: the tests say whether the ratings differ on such files, not whether others would agree"
+
+
+def too_few(differences: Sequence[PairedDifference], what: str = "files") -> str:
+    """Says that too few files differ for any difference to be significant; "" if that is not so."""
+    tests = [one for one in differences if math.isfinite(one.p)]
+    if not tests or any(one.smallest_p * len(tests) < SIGNIFICANT for one in tests):
+        return ""
+    smallest = min(one.smallest_p for one in tests)
+    return (
+        f"no difference can be significant: with so few {what} that differ, the smallest possible p is "
+        f"{smallest:.2g}, before the correction for {len(tests)} test{'s' * (len(tests) > 1)}"
+    )
 
 
 def _undecided(differences: Sequence[PairedDifference]) -> Iterator[PairedDifference]:

@@ -102,6 +102,8 @@ def _interval(values: tuple[float, ...], level: float) -> tuple[float, float]:
     bias = normal.inv_cdf(min(max(float(below), 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
     # Leaving one value out moves the mean by an amount that is proportional to (mean - value).
     deviations = sample - mean
+    # Only their ratios count. Scaled by a power of two, which is exact, their cubes neither overflow nor vanish.
+    deviations = np.ldexp(deviations, -int(np.frexp(np.abs(deviations).max())[1]))
     acceleration = float((deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5))
     ends = []
     for tail in ((1 - level) / 2, (1 + level) / 2):

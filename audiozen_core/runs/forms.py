@@ -223,7 +223,7 @@ def _legend(runs: Sequence[ListedRun]) -> str:
     states = Counter(each.run.state for each in runs)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     about = f"; best and last: {', '.join(monitors)}" if monitors else ""
-    return f"{len(runs)} runs: {counts}{about}" if runs else "no runs in these states"
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}{about}" if runs else "no runs in these states"
 
 
 def _by_importance(keys: Sequence[str]) -> list[str]:

@@ -97,7 +97,12 @@ def blame(modules: Mapping[str, nn.Module]) -> str:
             return f"note: the {wrong[0]} `{wrong[1]}` of [{section}] was already not finite"
     if any(is_sharded(weight) for module in modules.values() for weight in module.parameters()):
         return "note: the share of the weights that this rank keeps is finite"
-    return "note: all weights are finite, so the cause is in these samples or in the loss function"
+    weights = [weight for module in modules.values() for _, weight in _floating(module.named_parameters())]
+    largest = max((float(_largest(weight)) for weight in weights), default=0.0)
+    return (
+        f"note: all weights are finite, the largest magnitude is {largest:.3g}; unless that is too large, the cause is "
+        "in these samples or in the loss function"
+    )
 
 
 def check_weights(modules: Mapping[str, nn.Module], last_step: BatchLocation | None, ranks: Ranks = ALONE) -> None:

@@ -124,7 +124,9 @@ def test_text_with_html_shows_as_text(page):
 
 def test_run_without_a_test_is_told_with_what_to_do(page):
     assert list(page.written.missing) == ["untested"]
-    assert "has no test, so it has no results. Test it first: `audiozen run EXP.toml --mode test`." in plain(page.text)
+    assert (
+        "has no test, so it has no results. Test it first: <code>audiozen run EXP.toml --mode test</code>." in page.text
+    )
     assert "untested" in section(page, "curves")
 
 
@@ -164,6 +166,7 @@ def test_run_that_is_being_written(runs, tmp_path):
     text = plain(done.path.read_text(encoding="utf-8"))
     assert "No system has scores yet." in text
     assert "has no test" in done.missing["young"]
+    assert "young has no scores." in text
     assert "No file was chosen, because no system has scores." in text
 
 
@@ -194,6 +197,50 @@ def test_missing_values_are_counted(write):
     _, text = shown(["a.csv", "b.csv"])
     assert "1 without a value" in text
     assert "Means over 6 files" in text
+
+
+def test_equal_systems_are_called_equal(write):
+    rows = [f"x{index},{index}" for index in range(12)]
+    write("a.csv", rows)
+    write("same.csv", rows)
+    write("worse.csv", [f"x{index},{index - 1 - index / 9}" for index in range(12)])
+    done, text = shown(["a.csv", "same.csv", "worse.csv"])
+    assert done.verdicts[:2] == (
+        "a and same have the best pesq, the same for every file, certainly better than that of every other system.",
+        "same and a are the same in pesq for every file.",
+    )
+    assert "same is worse than a" not in text
+    assert "files of same" not in text
+    assert "The scores of a and same are identical, file by file." in section_of_summary(done)
+
+
+def section_of_summary(done):
+    text = done.path.read_text(encoding="utf-8")
+    return plain(text[text.index('id="summary"') : text.index('id="scores"')])
+
+
+def test_summary_says_what_limits_its_verdicts(write):
+    write("a.csv", [f"x{index},{index}" for index in range(12)])
+    write("b.csv", [f"x{index},{index + 1}" for index in range(9, 14)])
+    done, _ = shown(["a.csv", "b.csv"])
+    summary = section_of_summary(done)
+    assert "All means are over the 3 files that all systems have: a has 9 more and b has 2 more." in summary
+    assert "No difference can be significant: with so few files that differ" in summary
+    assert "One run each:" in summary
+    write("c.csv", [f"x{index},{index + 1}" for index in range(12)])
+    done, _ = shown(["a.csv", "c.csv"])
+    assert "All means are over" not in section_of_summary(done)
+    assert "No difference can be significant" not in section_of_summary(done)
+
+
+def test_a_renamed_copy_is_the_same_run(runs, tmp_path):
+    copy = shutil.copytree(runs / "slow", tmp_path / "copy")
+    assert (copy / "slow.log").is_file()
+    done = write_report([runs / "slow", copy], tmp_path / "page.html", files=1)
+    text = plain(done.path.read_text(encoding="utf-8"))
+    assert "parameters not recorded" not in text
+    assert "as in slow, like all files." in text
+    assert "the worst of" not in text
 
 
 def test_many_files_have_a_short_table_and_no_recordings(write):

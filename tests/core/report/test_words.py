@@ -71,5 +71,14 @@ def test_headline_separates_what_is_certain():
     assert headline("new", "old", [(unsure, stoi, 3)]) == "No certain difference between new and old in STOI."
 
 
+def test_headline_says_what_is_the_same():
+    same, better = difference(SI_SDR, BEFORE, BEFORE), difference(SI_SDR, BEFORE, BEFORE + RAMP)
+    stoi = MetricInfo("stoi", "STOI")
+    assert headline("new", "old", [(same, SI_SDR, 2)]) == "new and old are the same in SI-SDR for every file."
+    assert headline("new", "old", [(better, SI_SDR, 2), (same, stoi, 2)]) == (
+        "new is certainly better than old in SI-SDR (by 0.50 dB). new and old are the same in STOI for every file."
+    )
+
+
 def test_joined():
     assert [joined([]), joined(["a", "b"])] == ["", "a and b"]

@@ -58,3 +58,11 @@ def test_order_of_the_files_makes_no_difference():
     assert bootstrap_interval(values) == bootstrap_interval(other)
     assert bootstrap_interval(values) != bootstrap_interval(values + 1e-3), "the negative control"
     assert two_level_interval(values, [1.0, 2.0, 4.0]) == two_level_interval(other, [4.0, 1.0, 2.0])
+
+
+def test_scale_of_the_values_changes_nothing():
+    values = [0.3, 1.7, 0.4, 2.5, -0.9, 0.1, 3.3]
+    low, high = bootstrap_interval(values)
+    for exponent in (-900, 900):  # their cubes would vanish or overflow
+        scaled = bootstrap_interval([math.ldexp(value, exponent) for value in values])
+        assert scaled == (math.ldexp(low, exponent), math.ldexp(high, exponent))
