@@ -20,6 +20,8 @@ _BETA = 14.769656459379492
 # Two rates without a large common divisor, such as 16000 and 44101, need a filter for each of many phases.
 _MOST_WEIGHTS = 20_000_000
 _SECONDS = 10
+# A lower rate is one in kilohertz, such as 16: a second of audio would become a quarter of an hour.
+_LOWEST = 1000
 
 
 def resampled(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Tensor]:
@@ -78,11 +80,16 @@ def resampled_length(length: int, source: int, target: int) -> int:
 def check_rates(source: int, target: int) -> None:
     """Raises a `DataError` if audio of one rate can't be resampled to the other."""
     for sr in (source, target):
-        if not isinstance(sr, int | np.integer) or sr < 1:
+        if not isinstance(sr, int | np.integer) or isinstance(sr, bool) or sr < 1:
             raise DataError(
                 f"the sample rate is {sr!r}, but must be a whole number of hertz, at least 1",
                 remedy="give the rate at which the audio was recorded, such as 16000",
             )
+    if source != target and min(source, target) < _LOWEST:
+        raise DataError(
+            f"audio of {source} Hz can't be resampled to {target} Hz: rates below {_LOWEST} Hz are not resampled",
+            remedy="give the rate in hertz: 16000, not 16",
+        )
     divisor = math.gcd(source, target)
     old, new = source // divisor, target // divisor
     if new * (2 * _width(old, new) + old) > _MOST_WEIGHTS:

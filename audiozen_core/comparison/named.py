@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
+from audiozen_core.results.delimited import DELIMITERS
 
 _SEEDS = "_seeds.json"
 """The ending of the file that `audiozen run --seeds` writes beside the folders of the seeds."""
@@ -90,7 +91,7 @@ def _paths(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]] | None:
         return (path,), ()
     if glob.has_magic(text):
         matches = sorted(Path(match) for match in glob.glob(str(path)))  # noqa: PTH207 - `Path.glob` takes no absolute patterns
-        runs = tuple(match for match in matches if match.is_dir() or match.suffix == ".csv")
+        runs = tuple(match for match in matches if match.is_dir() or match.suffix in DELIMITERS)
         return (runs, ()) if runs else None
     if "," in text:
         parts = [_paths(part.strip()) for part in text.split(",") if part.strip()]

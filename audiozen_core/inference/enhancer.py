@@ -93,6 +93,12 @@ class Written:
         return self.frames / self.sr
 
 
+def check_attenuation_limit(decibels: float | None) -> None:
+    """Raises a `RunError` if a limit is negative or NaN."""
+    if decibels is not None and not decibels >= 0:
+        raise RunError(f"the attenuation limit is {decibels} dB", remedy="give 0 or more")
+
+
 class Enhancer:
     """A trained network, ready for use. `audiozen.load` returns one.
 
@@ -241,8 +247,7 @@ class Enhancer:
             RunError: the network gives several signals, so that `attenuation_limit` has no meaning; or it returns
                 another number of samples.
         """
-        if attenuation_limit is not None and not attenuation_limit >= 0:
-            raise RunError(f"the attenuation limit is {attenuation_limit} dB", remedy="give 0 or more")
+        check_attenuation_limit(attenuation_limit)
         check_rates(sr, self.sr)
         given = _Given(blocks, mix=mix, keeps=attenuation_limit is not None)
         enhanced = self._at_own_rate(resampled(given, sr, self.sr), names)

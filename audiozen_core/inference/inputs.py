@@ -55,8 +55,8 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
 
     Raises:
         DataError: an input does not exist, or has no audio; the output folder is the input folder, so that results
-            would replace the inputs; or the output is a file of a format that is not written, or of another format
-            than `form`.
+            would replace the inputs; a file is in the way of the output folder; or the output is a file of a format
+            that is not written, or of another format than `form`.
     """
     if form is not None and form not in FORMATS:
         raise DataError(f"the format `{form}` is not written", remedy=f"use one of {', '.join(FORMATS)}")
@@ -85,6 +85,7 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
             Job(source, output / target, relative.with_suffix("").as_posix())
             for (source, relative), target in zip(found.items(), targets, strict=True)
         ]
+    _check_folder(jobs[0].target.parent if len(jobs) == 1 else output)
     # Through links, too: that a link is replaced leaves the file that it points to.
     sources = {place for source in found for place in (_place(source), os.path.realpath(source))}
     if clash := next((job for job in jobs if _place(job.target) in sources), None):
@@ -95,8 +96,20 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
     return jobs
 
 
+def _check_folder(folder: Path) -> None:
+    """Raises a `DataError` if a file is in the way of a folder that is to be made."""
+    in_the_way = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if in_the_way is not None and not in_the_way.is_dir():
+        raise DataError(
+            f"the output folder `{folder}` can't be made, because `{in_the_way}` is a file",
+            remedy="name another output folder",
+        )
+
+
 def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
     """Yields the files of one input, each with its path relative to the folder whose structure the results keep."""
+    if not given.strip():
+        raise DataError("the name of an input is empty", remedy="set the variable of the shell that it comes from")
     path = Path(given).expanduser()
     if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is not an error
         inside = [file for file in list_audio(path) if not _is_in(file, output) or _is_in(path, output)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from audiozen_core.audio.chunks import joined
 from audiozen_core.audio.files import AudioInfo, audio_info, open_audio
 from audiozen_core.errors import AudioZenError, RunError
-from audiozen_core.inference.enhancer import Enhancer, Written, write_result
+from audiozen_core.inference.enhancer import Enhancer, Written, check_attenuation_limit, write_result
 from audiozen_core.inference.formats import Format
 from audiozen_core.inference.inputs import Job
 from audiozen_core.inference.records import Records, check_results, source_facts
@@ -81,8 +81,9 @@ def enhance_jobs(
         on_seconds: called with the duration of each piece that has been read, in seconds.
 
     Raises:
-        RunError: results exist that were made in another way; or the disk is full.
+        RunError: results exist that were made in another way; the disk is full; or an option has no meaning.
     """
+    check_attenuation_limit(options.attenuation_limit)
     start, outcome = time.monotonic(), Outcome()
     made_with = {
         "model": model.fingerprint(),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from audiozen_core.errors import DataError
+from audiozen_core.results.delimited import DELIMITERS, read_delimited
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
 _ID_COLUMNS = ("id", "file", "path", "name", "filename", "utt", "utterance")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 class IdTable:
@@ -97,17 +95,10 @@ def read_id_table(path: str | Path, *, text: bool = False) -> IdTable:
 
 def _rows(path: Path, content: str) -> Iterator[tuple[str, dict[str, str]]]:
     suffix = path.suffix.lower()
-    if suffix in _DELIMITERS:
-        reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=_DELIMITERS[suffix])
-        columns = list(reader.fieldnames or ())
-        if len(columns) == 1 and any(other in columns[0] for other in ",;\t"):
-            raise DataError(
-                f"`{path}` has only the column `{columns[0]}`, so its columns are separated by something else",
-                remedy=f"separate them by {'commas' if suffix == '.csv' else 'tabs'}",
-            )
-        for record in reader:
-            cells = {key: value or "" for key, value in record.items() if key is not None}
-            yield _split(path, cells, next(iter(cells), ""))
+    if suffix in DELIMITERS:
+        header, records = read_delimited(path, content)
+        for record in records:
+            yield _split(path, dict(zip(header, record, strict=True)), header[0])
     elif suffix in (".jsonl", ".json", ".ndjson"):
         for number, line in enumerate(content.splitlines(), 1):
             if not line.strip():

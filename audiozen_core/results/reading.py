@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import DataError
+from audiozen_core.results.delimited import read_delimited
 from audiozen_core.results.files import read_number
 from audiozen_core.results.records import FileScores, MetricInfo
 from audiozen_core.results.result_folders import KIND, find_results
@@ -19,6 +19,9 @@ _EXTRA = ("note",)
 """Columns that are neither conditions nor metrics."""
 
 _ID_COLUMN = "id"
+
+_NO_VALUE = ("na", "n/a", "#n/a", "nan", "null", "none", "-", "–", "—")
+"""What other programs write into a cell without a value."""
 
 
 def read_scores(path: str | Path, *, state: str | None = None, conditions: Collection[str] = ()) -> Scores:
@@ -118,28 +121,43 @@ def _of_others(file: Path, header: Sequence[str], rows: list[dict[str, str]], co
     """Reads a CSV of any program: which columns are metrics follows from their cells."""
     columns = [name for name in header if name != _ID_COLUMN and name not in _EXTRA]
     _require(file, header, conditions)
-    metrics = [
-        name
-        for name in columns
-        if name not in conditions
-        and any(row[name] for row in rows)
-        and None not in {read_number(row[name]) for row in rows}
-    ]
+    metrics = [name for name in columns if name not in conditions and _is_metric([row[name] for row in rows])]
     if not metrics:
         raise DataError(
             f"`{file}` has no column of numbers; it has {', '.join(header)}",
+            notes=[
+                f"`{row[name]}` as {name} of `{row[_ID_COLUMN]}` is not a number"
+                for name in columns
+                for row in rows
+                if name not in conditions and _number(row[name]) is None
+            ][:1],
             remedy="give it a column for each metric, with a header",
         )
     others = tuple(name for name in columns if name not in metrics)
     files = tuple(
         FileScores(
             row[_ID_COLUMN],
-            {name: _value(file, row, name) for name in metrics},
+            {name: _finite(_number(row[name])) for name in metrics},
             {name: row[name] for name in others},
         )
         for row in rows
     )
     return Scores(tuple(MetricInfo(name, name) for name in metrics), files, others, {"scores": str(file)})
+
+
+def _is_metric(cells: Sequence[str]) -> bool:
+    """Returns whether a column has numbers, and besides them nothing but cells without a value."""
+    return None not in {_number(cell) for cell in cells} and any(
+        cell.strip().lower() == "nan" or (cell.strip() and not _is_missing(cell)) for cell in cells
+    )
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip().lower() in _NO_VALUE
+
+
+def _number(cell: str) -> float | None:
+    return math.nan if _is_missing(cell) else read_number(cell)
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -150,20 +168,16 @@ def _read_csv(file: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise DataError(f"`{file}` is not a CSV file in UTF-8", remedy="give a CSV file, a folder or a run") from error
     except OSError as error:
         raise DataError(f"`{file}` can't be read: {error.strerror}", remedy="check the path") from error
-    records = [record for record in csv.reader(text.splitlines(keepends=True)) if record]
-    if len(records) < 2:
+    header, records = read_delimited(file, text)
+    if not records:
         raise DataError(f"`{file}` has no rows", remedy="give a CSV file with a header and one row for each file")
-    header = records[0]
     if _ID_COLUMN not in header:
         header = [_ID_COLUMN, *header[1:]]
     rows: dict[str, dict[str, str]] = {}
-    for record in records[1:]:
-        if len(record) != len(header):
-            raise DataError(
-                f"a row of `{file}` has {len(record)} cells, but the header has {len(header)}: {record[0]}",
-                remedy="create the file again",
-            )
+    for record in records:
         row = dict(zip(header, record, strict=True))
+        if not row[_ID_COLUMN]:
+            raise DataError(f"a row of `{file}` has no ID", remedy="name the audio file, or remove the row")
         if row[_ID_COLUMN] in rows:
             raise DataError(
                 f"`{file}` has two rows for `{row[_ID_COLUMN]}`", remedy="leave one row for each audio file"
@@ -197,4 +211,8 @@ def _value(file: Path, row: Mapping[str, str], column: str) -> float:
             f"`{file}` has `{cell}` as {column} of `{row[_ID_COLUMN]}`, which is not a number",
             remedy="leave the cell empty if the file has no value",
         )
-    return value if math.isfinite(value) else math.nan
+    return _finite(value)
+
+
+def _finite(value: float | None) -> float:
+    return value if value is not None and math.isfinite(value) else math.nan

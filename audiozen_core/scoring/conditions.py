@@ -101,7 +101,7 @@ def _values(name: str, ids: Sequence[str], table: IdTable | None) -> dict[str, s
 
 
 def _unknown(name: str, ids: Sequence[str], table: IdTable | None) -> RunError:
-    columns = list(table.columns) if table is not None else []
+    columns = [column for column in table.columns if column not in _TAKEN] if table is not None else []
     levels = [f"folder{depth}" for depth in range(1, max((key.count("/") for key in ids), default=0) + 1)]
     in_names = sorted({match[1] for key in ids for match in _PAIRS.finditer(key)})
     known = [*columns, *levels, *in_names[:20]]

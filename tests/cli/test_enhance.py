@@ -350,6 +350,10 @@ def test_attenuation_limit_and_mix(enhance, model, place):
         (("a.wav", "-o", "out.wav", "--format", "flac"), "`out.wav` and the format `flac` contradict each other"),
         ((f"{'a' * 300}.wav", "-o", "out"), "no file or folder is called `aaa"),
         (("a.wav",), "Missing option '-o'"),
+        (("", "-o", "out"), "the name of an input is empty"),
+        (("a.wav", "b.wav", "-o", "list.csv"), "because `list.csv` is a file"),
+        (("a.wav", "-o", "list.csv/out/b.wav"), "because `list.csv` is a file"),
+        (("a.wav", "-o", "out", "--attenuation-limit", "nan"), "the attenuation limit is nan dB"),
     ],
 )
 def test_mistakes_in_the_command_are_told_before_anything_is_written(enhance, place, arguments, what):

@@ -110,9 +110,15 @@ def test_arrays_of_another_byte_order_or_width_keep_their_kind(dtype):
     np.testing.assert_allclose(found.astype(float), values / 2 / (1 if ">i" in dtype else 32768), atol=1e-7)
 
 
-@pytest.mark.parametrize("sr", [0, -16000, 44100.0, "16000", None])
+@pytest.mark.parametrize("sr", [0, -16000, 44100.0, "16000", None, True])
 def test_rate_that_is_no_whole_number_of_hertz_is_an_error(sr):
     with pytest.raises(DataError, match=r"the sample rate is .*whole number of hertz"):
+        enhancer().enhance(np.zeros(100), sr)
+
+
+@pytest.mark.parametrize("sr", [1, 16, 48])
+def test_rate_in_kilohertz_is_an_error(sr):
+    with pytest.raises(DataError, match="rates below 1000 Hz are not resampled"):
         enhancer().enhance(np.zeros(100), sr)
 
 

@@ -45,6 +45,13 @@ def test_condition_that_no_file_has_names_the_known_ones(tmp_path):
     assert "`folder1`, `folder2`, `snr`" in caught.value.notes[0]
 
 
+def test_column_that_can_not_be_a_condition_is_not_proposed(tmp_path):
+    table = IdTable(tmp_path, [("a", {"note": "silent"})], ["note"])
+    with pytest.raises(RunError) as caught:
+        conditions_of(["noise"], ["a"], table)
+    assert (list(caught.value.notes), "did you mean" in caught.value.message) == (["known: none"], False)
+
+
 def test_number_has_one_form_and_a_label_stays_as_it_is(tmp_path):
     (tmp_path / "a.csv").write_text("id,snr,take\na,5,007\nb,5.0,7\nc,+5,1e1\nd,-2.50,10\n")
     found, _ = conditions_of(["snr", "take"], list("abcd"), read_id_table(tmp_path / "a.csv"))
