@@ -15,16 +15,14 @@ from audiozen_core.config.toml.document import Document
 from audiozen_core.config.used_plugins import RECORDS, header
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import CheckpointError, RunError
-from audiozen_core.experiment.config_diff import compare_configs
+from audiozen_core.experiment.config_diff import PLACES, compare_configs
 from audiozen_core.experiment.load_run import config_of
-from audiozen_core.experiment.provenance import FIRST_BATCHES, PROCESSES, TRAINING_SAMPLES, training_records
+from audiozen_core.experiment.provenance import FIRST_BATCHES, PROCESSES, TRAINING_SAMPLES
 from audiozen_core.experiment.resume import find_component
+from audiozen_core.experiment.run_records import training_records
 from audiozen_core.hooks.progress import Progress
 from audiozen_core.logging import get_logger
 from audiozen_core.replay.target import Target
-
-PLACES = ("id", "save_dir", "import_from")
-"""The keys of `[meta]` that depend on where a run is, and decide nothing about its batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +145,7 @@ class RunFolder:
     def _warn_of_changes(self, before: Saved, config: Document) -> None:
         earlier, _ = config_of(before.path, self.folder)
         changes = compare_configs(earlier.source.text, config.source.text, find_component)
-        if changed := [
-            str(change)
-            for change in changes
-            if change.affects_training and change.key.removeprefix("meta.") not in PLACES
-        ]:
+        if changed := [str(change) for change in changes if change.affects_training and change.key not in PLACES]:
             get_logger().warning(
                 "the run was resumed with other settings; the replay uses the later ones, which may not be those of "
                 "this batch",
