@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.info import CheckpointInfo
@@ -23,6 +21,7 @@ from audiozen_core.experiment.run_records import training_records
 from audiozen_core.hooks.progress import Progress
 from audiozen_core.logging import get_logger
 from audiozen_core.replay.target import Target
+from audiozen_core.results.metric_records import FILE, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +180,9 @@ class RunFolder:
             The epoch, None if there is no record; and the scalars of the step by name, such as `loss`. None stands for
             a number that was not finite.
         """
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / FILE
         epoch, found = None, {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            record = _read(line)
+        for record in read_records(path) if path.is_file() else ():
             scalars = {name.removeprefix("step/"): value for name, value in record.items() if name.startswith("step/")}
             if scalars and record.get("step") == step:
                 epoch, found = record.get("epoch"), scalars
@@ -193,11 +191,3 @@ class RunFolder:
 
 def _position(saved: Saved) -> tuple[int, int, int]:
     return saved.progress.epoch, saved.progress.batch, saved.progress.step
-
-
-def _read(line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError:  # the last line of a run that is being written, or was killed
-        return {}
-    return record if isinstance(record, dict) else {}

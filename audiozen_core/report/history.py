@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-FILE = "metrics.jsonl"
+from audiozen_core.results.metric_records import FILE, read_records
+
 _MOST_POINTS = 1200
 _NOT_VALUES = ("time", "epoch", "step", "checkpoint")
 
@@ -40,20 +42,10 @@ def read_history(folder: Path) -> dict[str, Curve]:
     Records of tests, and of a validation that ran alone, are points of no curve. A line that is still being written is
     left out.
     """
-    try:
-        text = (folder / FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
     points: dict[str, dict[int, float]] = {}
     ends: dict[int, int] = {}  # the last step of each epoch
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-            step, epoch = int(record["step"]), int(record["epoch"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        if "checkpoint" in record:
-            continue
+    for record in _training_records(folder):
+        step, epoch = record["step"], record["epoch"]
         ends[epoch] = max(step, ends.get(epoch, 0))
         for name, value in record.items():
             if name not in _NOT_VALUES and not name.startswith(("test/", "predict/")):
@@ -61,6 +53,14 @@ def read_history(folder: Path) -> dict[str, Curve]:
                 # A step that was repeated after a rollback has two records, of which the later one counts.
                 points.setdefault(name, {})[step] = float(value) if is_number else math.nan
     return {name: _curve(name, of, ends) for name, of in points.items()}
+
+
+def _training_records(folder: Path) -> Iterator[dict[str, Any]]:
+    with suppress(OSError):
+        for record in read_records(folder / FILE):
+            # That of a validation that ran alone names its checkpoint.
+            if "checkpoint" not in record and all(isinstance(record.get(name), int) for name in ("step", "epoch")):
+                yield record
 
 
 def _curve(name: str, points: dict[int, float], ends: dict[int, int]) -> Curve:

@@ -18,7 +18,7 @@ from audiozen_core.checkpoint.names import BEST
 from audiozen_core.experiment.lock import LockHolder, lock_holder
 from audiozen_core.experiment.session_file import SESSIONS, ModeRecord, SessionRecord, read_sessions
 from audiozen_core.kinds import TRAINING
-from audiozen_core.runs.metrics_tail import newest_records
+from audiozen_core.results.metric_records import FILE, newest_records
 from audiozen_core.storage.atomic import process_exists
 
 RunState = Literal["running", "finished", "stopped", "interrupted", "failed", "killed", "unknown"]
@@ -117,7 +117,7 @@ def read_run(folder: Path, *, now: datetime | None = None) -> RunSummary:
     state, reason = _state(sessions, trainings, holder, written, now)
     newest = (trainings or sessions)[-1] if sessions else None
     trained = _training(trainings[-1]) if trainings else None
-    place, last, tested = _records(folder / "metrics.jsonl")
+    place, last, tested = _records(folder / FILE)
     best = _best(folder, None if state == "running" else trained)
     tests = tuple(_tests(sessions)) or (tested if not sessions else ())
     return RunSummary(
@@ -260,7 +260,7 @@ def _number(value: Any) -> float:
 
 
 def _last_written(folder: Path) -> datetime | None:
-    files = [folder / "metrics.jsonl", folder / "checkpoints", *folder.glob("*.log"), *folder.glob(SESSIONS)]
+    files = [folder / FILE, folder / "checkpoints", *folder.glob("*.log"), *folder.glob(SESSIONS)]
     files += folder.glob("config__*.toml")
     times = []
     for file in files:

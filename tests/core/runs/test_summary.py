@@ -16,7 +16,7 @@ import pytest
 
 from audiozen_core.experiment.lock import lock_holder, run_lock
 from audiozen_core.experiment.session_file import SESSIONS, read_sessions, write_session
-from audiozen_core.runs.metrics_tail import newest_records
+from audiozen_core.results.metric_records import newest_records, read_records
 from audiozen_core.runs.summary import read_run
 from tests.tiny_experiment import TinyExperiment
 
@@ -206,5 +206,6 @@ def test_records_come_from_the_end_also_across_pieces(tmp_path, ends):
     path.write_text("\n".join(json.dumps(record, ensure_ascii=False) for record in records) + ends)
     assert path.stat().st_size > 3 << 16
     assert list(newest_records(path)) == records[::-1]
+    assert list(read_records(path)) == records
     path.write_text("")
     assert list(newest_records(path)) == []
