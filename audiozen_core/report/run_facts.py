@@ -80,7 +80,7 @@ def read_facts(run: RunOf) -> RunFacts:
         run,
         _state(summary),
         summary.state == "running",
-        duration(summary.training_seconds) if summary.training_seconds is not None else _UNKNOWN,
+        _training_time(summary),
         f"{count:,}" if count else "",
         f"{summary.monitor or 'score'} {summary.best.score:.4g} in epoch {summary.best.epoch}" if summary.best else "",
         {
@@ -111,6 +111,12 @@ def differing_versions(facts: Sequence[RunFacts]) -> dict[str, list[str]]:
 def _state(summary: RunSummary) -> str:
     done = f"epoch {summary.epoch}{f' of {summary.max_epochs}' * bool(summary.max_epochs)}" if summary.epoch else ""
     return ", ".join(filter(None, (summary.state, done))) + (f": {summary.reason}" if summary.reason else "")
+
+
+def _training_time(summary: RunSummary) -> str:
+    if summary.training_seconds is None:
+        return _UNKNOWN
+    return f"{'more than ' * summary.is_time_partial}{duration(summary.training_seconds)}"
 
 
 def _device(session: SessionRecord) -> str:
