@@ -27,7 +27,7 @@ def test_table_json_and_states(audiozen, ran):
     heading, row, _, note = outcome.out.splitlines()
     assert heading.split() == ["run", "state", "epoch", "best", "at", "last", "test", "time", "written"]
     assert row.split()[:3] == ["tiny", "finished", "2/2"]
-    assert note == "1 runs: 1 finished; best and last: score"
+    assert note == "1 run: 1 finished; best and last: score"
     with run_lock(ran / "exp/tiny"):
         (run,) = json.loads(audiozen("runs", "exp", "--format", "json", "--state", "running").out)
         assert (run["run"], run["state"]) == ("tiny", "running")
