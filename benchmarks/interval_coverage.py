@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 
 from audiozen_core.results.intervals import bootstrap_interval
+from audiozen_core.results.paired import paired_difference
+from audiozen_core.results.rated import rated_difference
 from audiozen_core.results.two_level import two_level_interval
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 CASES = ((2, 2), (3, 3), (5, 5), (3, 5), (1, 5))
 SEED_DEVIATIONS = (0.05, 0.3)
 FILES = 60
+LISTENING_TESTS = ((6, 10), (10, 10), (20, 10), (20, 20))
 
 
 def draw(generator: np.random.Generator, seeds: tuple[int, int], deviation: float) -> tuple[Array, Array]:
@@ -78,6 +81,30 @@ def coverage_of_single_runs(trials: int, files: int) -> tuple[float, float]:
     return hits[0] / trials, hits[1] / trials
 
 
+def coverage_of_ratings(trials: int, listeners: int, files: int) -> tuple[float, ...]:
+    """Simulates listening tests of two equally good systems, about which listeners and files differ.
+
+    The differences of the ratings have a standard deviation of 5 over the listeners, 5 over the files, and 10 of each
+    single one.
+
+    Returns:
+        How often the interval of `compare --ratings` has the true difference, and how often its verdict is wrong; then
+        the same over the files alone, and over the listeners alone.
+    """
+    generator = np.random.default_rng(1)
+    counts = np.zeros(6)
+    for _ in range(trials):
+        values = generator.normal(0, 5, (listeners, 1)) + generator.normal(0, 5, files)
+        values = values + generator.normal(0, 10, (listeners, files))
+        both = rated_difference("", "", np.zeros_like(values), values, higher_is_better=True, tested=True)
+        alone = [
+            paired_difference("", "", np.zeros((1, of.size)), of[None])
+            for of in (values.mean(axis=0), values.mean(axis=1))
+        ]
+        counts += [count for one in (both, *alone) for count in (one.low <= 0 <= one.high, bool(one.verdict))]
+    return tuple(counts / trials)
+
+
 def main() -> None:
     """Prints a table."""
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 500
@@ -91,6 +118,10 @@ def main() -> None:
     for files in (8, 20, 60, 200):
         normal, skewed = coverage_of_single_runs(trials, files)
         print(f"{files:>3} files  {100 * normal:.1f}  {100 * skewed:.1f}", flush=True)
+    print("ratings: coverage and wrong verdicts in % over listeners and files, over files only, over listeners only")
+    for listeners, files in LISTENING_TESTS:
+        found = ", ".join(f"{100 * part:.1f}" for part in coverage_of_ratings(trials, listeners, files))
+        print(f"{listeners:>2} listeners, {files:>2} files  {found}", flush=True)
 
 
 if __name__ == "__main__":

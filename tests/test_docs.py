@@ -28,6 +28,7 @@ from audiozen_core.cli.evaluate import command as evaluate_command
 from audiozen_core.cli.explain import command as explain_command
 from audiozen_core.cli.export import command as export_command
 from audiozen_core.cli.hooks import command as hooks_command
+from audiozen_core.cli.listen import command as listen_command
 from audiozen_core.cli.main import main
 from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
@@ -59,6 +60,7 @@ COMMANDS = {
     "export": export_command,
     "evaluate": evaluate_command,
     "compare": compare_command,
+    "listen": listen_command,
     "report": report_command,
     "replay": replay_command,
     "runs": runs_command,

@@ -12,6 +12,24 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
 @click.command(name="compare")
 @click.argument("systems", metavar="SYSTEM SYSTEM…", nargs=-1, required=True)
 @click.option(
+    "--ratings",
+    "rated",
+    is_flag=True,
+    help="Compare the ratings of a listening test: each SYSTEM is a file of ratings, or a folder of them.",
+)
+@click.option(
+    "--key",
+    metavar="PAGE.key.json",
+    type=click.Path(path_type=Path),
+    help="With --ratings, the key of the page. Default: the one beside the ratings or in the working directory.",
+)
+@click.option(
+    "--keep-all",
+    is_flag=True,
+    help="With --ratings, also count listeners who rate the hidden reference of MUSHRA below 90 in more than 15 % of "
+    "the trials.",
+)
+@click.option(
     "--baseline", metavar="NAME", help="The system that the others are compared with. Default: the first one."
 )
 @click.option(
@@ -75,6 +93,9 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
 @TRACEBACK
 def command(
     systems: tuple[str, ...],
+    rated: bool,
+    key: Path | None,
+    keep_all: bool,
     baseline: str | None,
     metrics: list[str],
     lower_is_better: list[str],
@@ -95,6 +116,7 @@ def command(
     audiozen compare exp/a exp/b --by snr -o results   within each SNR, too; with files
     audiozen compare exp/a exp/b --format latex        a table for a paper
     audiozen compare a='exp/a_seed_*' b=exp/b1,exp/b2  several seeds of each
+    audiozen compare --ratings ratings_*.json          what listeners say (see `audiozen listen`)
 
     A SYSTEM is a run, of which the latest finished test is taken; the result folder of a test; a folder with a
     scores.csv; or a CSV file with one row for each file. NAME=… gives it a name. Several paths with commas between
@@ -109,19 +131,37 @@ def command(
     """
     from audiozen_core.comparison.compare import compare
     from audiozen_core.diagnostics.printable import printable
+    from audiozen_core.listening.compare_ratings import compare_ratings
+    from audiozen_core.results.comparison import Comparison
     from audiozen_core.results.tables import TableForm
 
     if output is not None and output.exists() and not output.is_dir():
         raise click.UsageError(f"the output `{output}` is not a folder")
-    comparison = compare(
-        systems,
-        baseline=baseline,
-        metrics=metrics or None,
-        lower_is_better=lower_is_better,
-        by=by,
-        conditions=conditions,
-        checkpoint=checkpoint,
-    )
+    if rated and (lower_is_better or checkpoint):
+        raise click.UsageError("--lower-is-better and --checkpoint are for scores, and ratings have neither")
+    if not rated and (key or keep_all):
+        raise click.UsageError("--key and --keep-all are for the ratings of a listening test: add --ratings")
+    comparison: Comparison
+    if rated:
+        comparison = compare_ratings(
+            systems,
+            key=key,
+            baseline=baseline,
+            metrics=metrics or None,
+            by=by,
+            conditions=conditions,
+            keep_all=keep_all,
+        )
+    else:
+        comparison = compare(
+            systems,
+            baseline=baseline,
+            metrics=metrics or None,
+            lower_is_better=lower_is_better,
+            by=by,
+            conditions=conditions,
+            checkpoint=checkpoint,
+        )
     chosen: TableForm = form  # type: ignore[assignment]
     for system in comparison.systems:
         click.echo(printable(f"{system.name}: {', '.join(system.sources)}"), err=True)

@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("audiozen_core.cli.export", "Pack a trained network into a folder that works by itself."),
     "evaluate": ("audiozen_core.cli.evaluate", "Score the files of a folder, with or without clean files."),
     "compare": ("audiozen_core.cli.compare", "Compare runs, folders or CSV files: differences, intervals, tests."),
+    "listen": ("audiozen_core.cli.listen", "Make the page of a blinded listening test: MUSHRA or P.835."),
     "report": ("audiozen_core.cli.report", "Write an HTML page about runs: scores, players, curves, settings."),
     "replay": ("audiozen_core.cli.replay", "Make a batch of a training again: audio, losses, gradients."),
     "runs": ("audiozen_core.cli.runs", "List the runs of a folder: state, epoch, best score, what differs."),

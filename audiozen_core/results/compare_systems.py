@@ -12,9 +12,16 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.compared import SettingRow
 from audiozen_core.results.comparison import Comparison
-from audiozen_core.results.comparison_notes import notes_on_differences, notes_on_files, notes_on_metrics
+from audiozen_core.results.comparison_notes import (
+    notes_on_differences,
+    notes_on_files,
+    notes_on_listeners,
+    notes_on_metrics,
+    notes_on_seeds,
+)
 from audiozen_core.results.files import read_number
 from audiozen_core.results.paired import PairedDifference, corrected, paired_difference
+from audiozen_core.results.rated import rated_difference
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.scores import in_order
 from audiozen_core.results.systems import ScoredSystem, complete_files, known_metric
@@ -28,6 +35,7 @@ def compare_systems(
     conditions: Mapping[str, Mapping[str, str]] | None = None,
     notes: Sequence[str] = (),
     settings: Sequence[SettingRow] = (),
+    listeners: Sequence[str] = (),
 ) -> Comparison:
     """Compares systems with the first one, over the files that all of them have.
 
@@ -38,6 +46,7 @@ def compare_systems(
         conditions: for each condition, its value for each file.
         notes: what is already known to be remarkable.
         settings: what differs in the configurations of the runs.
+        listeners: of a listening test, the names of the listeners.
 
     Raises:
         DataError: the systems have no file or no metric in common, or values of a metric that can't be compared.
@@ -73,8 +82,17 @@ def compare_systems(
         for name in names
     }
     all_notes += notes_on_differences(systems, chosen, differences, missing, len(ids))
+    all_notes += notes_on_listeners(differences, listeners) if listeners else notes_on_seeds(systems, differences)
     return Comparison(
-        tuple(systems), chosen, tuple(ids), differences, by, conditions, tuple(all_notes), tuple(settings)
+        tuple(systems),
+        chosen,
+        tuple(ids),
+        differences,
+        by,
+        conditions,
+        tuple(all_notes),
+        tuple(settings),
+        tuple(listeners),
     )
 
 
@@ -84,19 +102,22 @@ def _differences(
     found = []
     for metric in metrics:
         complete = complete_files(metric.name, systems, ids)
-        before = systems[0].values(metric.name, complete)
         found += [
-            paired_difference(
-                metric.name,
-                system.name,
-                before,
-                system.values(metric.name, complete),
-                higher_is_better=metric.higher_is_better,
-            )
-            for system in systems[1:]
-            if metric.name in system.metrics
+            _difference(metric, systems[0], system, complete) for system in systems[1:] if metric.name in system.metrics
         ]
     return found
+
+
+def _difference(
+    metric: MetricInfo, baseline: ScoredSystem, system: ScoredSystem, ids: Sequence[str]
+) -> PairedDifference:
+    name, upwards = metric.name, metric.higher_is_better
+    if system.ratings:
+        tested = not (system.is_control or baseline.is_control)
+        before, after = baseline.rated(name, ids), system.rated(name, ids)
+        return rated_difference(name, system.name, before, after, higher_is_better=upwards, tested=tested)
+    before, after = baseline.values(name, ids), system.values(name, ids)
+    return paired_difference(name, system.name, before, after, higher_is_better=upwards)
 
 
 def _common_files(systems: Sequence[ScoredSystem]) -> list[str]:

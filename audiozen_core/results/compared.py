@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from audiozen_core.errors import RunError
 from audiozen_core.results.paired import PairedDifference, SystemMean, file_differences, system_mean
+from audiozen_core.results.rated import rated_mean
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.systems import ScoredSystem, complete_files
 
@@ -55,6 +56,7 @@ class ComparedScores:
         conditions: by the name of a condition and the ID, the value.
         notes: what is remarkable about the scores, in words.
         settings: what differs in the configurations of the runs.
+        listeners: of a listening test, the names of the listeners; empty for scores.
     """
 
     systems: tuple[ScoredSystem, ...]
@@ -65,6 +67,7 @@ class ComparedScores:
     conditions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     settings: tuple[SettingRow, ...] = ()
+    listeners: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> ScoredSystem:
@@ -98,7 +101,10 @@ class ComparedScores:
         (found,) = [one for one in self.systems if one.name == system]
         if metric not in found.metrics:
             return None
-        return system_mean(found.values(metric, self.files_of(metric, condition, level)), interval=interval)
+        ids = self.files_of(metric, condition, level)
+        if found.ratings:
+            return rated_mean(found.rated(metric, ids), interval=interval)
+        return system_mean(found.values(metric, ids), interval=interval)
 
     def files_of(self, metric: str, condition: str = "", level: str = "") -> list[str]:
         """Returns the IDs of the files that count for a metric: all systems that have the metric have a value."""

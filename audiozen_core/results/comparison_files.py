@@ -29,6 +29,7 @@ def content_of(comparison: ComparedScores) -> dict[str, Any]:
             system.name: {"runs": len(system.runs), "sources": list(system.sources)} for system in comparison.systems
         },
         "files": len(comparison.ids),
+        **({"listeners": list(comparison.listeners)} if comparison.listeners else {}),
         "metrics": {
             metric.name: {
                 **metric.identity,
@@ -41,10 +42,11 @@ def content_of(comparison: ComparedScores) -> dict[str, Any]:
         },
         "method": {
             "interval": {"level": LEVEL, "resamples": RESAMPLES},
-            "test": "paired sign-flip permutation test of the mean, two-sided",
+            "test": "paired sign-flip permutation test of the mean, two-sided"
+            + ", over files and over listeners: the larger p" * (len(comparison.listeners) > 1),
             "random_sign_flips": DRAWS,
             "correction": "Holm",
-            "tests": len(comparison.differences),
+            "tests": sum(math.isfinite(one.p) for one in comparison.differences),
         },
         "means": _means(comparison),
         "differences": [one.to_json() for one in comparison.differences],

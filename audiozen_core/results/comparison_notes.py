@@ -75,21 +75,40 @@ def notes_on_differences(
     tests = [one for one in differences if math.isfinite(one.p)]
     if tests and all(one.smallest_p * len(tests) >= SIGNIFICANT for one in tests):
         smallest = min(one.smallest_p for one in tests)
+        what = "files or listeners" if systems[0].ratings else "files"
         yield (
-            f"no difference can be significant: with so few files that differ, the smallest possible p is "
+            f"no difference can be significant: with so few {what} that differ, the smallest possible p is "
             f"{smallest:.2g}, before the correction for {len(tests)} test{'s' * (len(tests) > 1)}"
         )
-    for one in differences:
-        if one.over_seeds and one.p_holm < SIGNIFICANT and not one.verdict and one.mean:
-            yield (
-                f"{one.metric}: these networks of {one.system} differ significantly, but the interval over files and "
-                "seeds contains zero, so other seeds may show no difference"
-            )
+
+
+def notes_on_seeds(systems: Sequence[ScoredSystem], differences: Sequence[PairedDifference]) -> Iterator[str]:
+    """Yields what the tests say about other seeds."""
+    for one in _undecided(differences):
+        yield (
+            f"{one.metric}: these networks of {one.system} differ significantly, but the interval over files and "
+            "seeds contains zero, so other seeds may show no difference"
+        )
     several = [system.name for system in systems if len(system.runs) > 1]
     if not several:
         yield "one run each: the tests say whether these outputs differ on such files, not whether other seeds would"
     elif len(several) < len(systems):
         yield f"the intervals cover the seeds of {listed(several)} only, because the other systems have one run each"
+
+
+def notes_on_listeners(differences: Sequence[PairedDifference], listeners: Sequence[str]) -> Iterator[str]:
+    """Yields what the tests say about other listeners."""
+    for one in _undecided(differences):
+        yield (
+            f"{one.metric}: these ratings of {one.system} differ significantly, but the interval over files and "
+            "listeners contains zero, so other ones may show no difference"
+        )
+    if len(listeners) == 1:
+        yield "one listener: the tests say whether the ratings differ on such files, not whether others would agree"
+
+
+def _undecided(differences: Sequence[PairedDifference]) -> Iterator[PairedDifference]:
+    return (one for one in differences if one.over_seeds and one.p_holm < SIGNIFICANT and not one.verdict and one.mean)
 
 
 def _left_out(files: Sequence[str]) -> str:

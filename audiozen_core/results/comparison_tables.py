@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from audiozen_core.results.compared import ComparedScores
@@ -35,31 +36,40 @@ def heading(metric: MetricInfo) -> str:
 
 def method(comparison: ComparedScores, differences: Sequence[PairedDifference]) -> str:
     """Says in one sentence how the p-values were computed."""
-    exact = {one.exact for one in differences}
-    drawn = max((one.permutations for one in differences if not one.exact), default=0)
+    tested = [one for one in differences if not math.isnan(one.p)]
+    exact, count = {one.exact for one in tested}, len(tested)
+    drawn = max((one.permutations for one in tested if not one.exact), default=0)
     how = [f"{drawn:,} random sign flips"] * (False in exact) + ["all sign flips"] * (True in exact)
+    over = "the files, and one over the listeners, of which the larger p counts" * (len(comparison.listeners) > 1)
     return (
-        f"paired permutation test over the files ({' or '.join(how)}), corrected by Holm's method for "
-        f"{len(differences)} test{'s' * (len(differences) != 1)}"
+        f"paired permutation test over {over or 'the files'} ({' or '.join(how)}), corrected by Holm's method for "
+        f"{count} test{'s' * (count != 1)}"
     )
 
 
 def _means(comparison: ComparedScores) -> Table:
     sections = [list(_rows(comparison, metric, comparison.differences, "", "")) for metric in comparison.metrics]
     notes = [
-        f"{len(comparison.ids)} file{'s' * (len(comparison.ids) != 1)}; difference: system minus "
-        f"{comparison.baseline.name}, in brackets its 95 % bootstrap interval{_over_seeds(comparison)}",
+        f"{len(comparison.ids)} file{'s' * (len(comparison.ids) != 1)}{_listeners(comparison)}; difference: system "
+        f"minus {comparison.baseline.name}, in brackets its 95 % bootstrap interval{_over_seeds(comparison)}",
         f"p: {method(comparison, comparison.differences)}; smallest possible p of a test: "
-        f"{p_text(min((one.smallest_p for one in comparison.differences), default=1))}",
+        f"{p_text(min((one.smallest_p for one in comparison.differences if not math.isnan(one.p)), default=1))}",
         "* p < 0.05, ** p < 0.01, *** p < 0.001; better, worse, equal: numbers of files",
         *(metric.described for metric in comparison.metrics if metric.described),
     ]
     return Table(["metric", "system", *_HEADINGS], sections, notes, left=2)
 
 
+def _listeners(comparison: ComparedScores) -> str:
+    count = len(comparison.listeners)
+    return f" and {count} listener{'s' * (count > 1)}" if count else ""
+
+
 def _over_seeds(comparison: ComparedScores) -> str:
     if not any(one.over_seeds for one in comparison.differences):
         return ""
+    if comparison.listeners:
+        return " over files and listeners"
     return " over files and seeds; ±: standard deviation over seeds"
 
 

@@ -85,13 +85,17 @@ def _column(
     means = [
         comparison.mean(metric.name, system.name, condition, level, interval=intervals) for system in comparison.systems
     ]
-    finite = [found.mean for found in means if found is not None and math.isfinite(found.mean)]
+    finite = [
+        found.mean
+        for system, found in zip(comparison.systems, means, strict=True)
+        if found is not None and math.isfinite(found.mean) and not system.is_control
+    ]
     decimals = digits(metric, finite)
     # What looks equal is bold alike.
     best = fixed((max if metric.higher_is_better else min)(finite), decimals) if finite else ""
     marks = {one.system: mark(one.verdict, one.p_holm) for one in differences if one.metric == metric.name}
     return [
-        _cell(found, decimals, best, marks.get(system.name, ""), intervals)
+        _cell(found, decimals, "" if system.is_control else best, marks.get(system.name, ""), intervals)
         for system, found in zip(comparison.systems, means, strict=True)
     ]
 
@@ -107,7 +111,8 @@ def _cell(found: SystemMean | None, decimals: int, best: str, asterisks: str, in
 
 def _caption(comparison: ComparedScores, intervals: bool) -> str:
     name = printable(comparison.baseline.name)
-    parts = [f"Means over {len(comparison.ids)} files"]
+    listeners = f" and {len(comparison.listeners)} listeners" * bool(comparison.listeners)
+    parts = [f"Means over {len(comparison.ids)} files{listeners}"]
     fewer = [
         f"{metric.label or metric.name}: {count}"
         for metric in comparison.metrics
@@ -123,10 +128,12 @@ def _caption(comparison: ComparedScores, intervals: bool) -> str:
         f"Asterisks: different from {name} by a {method(comparison, comparison.differences)}"
         f"{' and per condition' * bool(comparison.by)}: * p < 0.05, ** p < 0.01, *** p < 0.001"
     )
-    if seeds:
-        parts[-1] += "; the 95 % interval of the difference over files and seeds excludes zero, too"
+    if seeds or len(comparison.listeners) > 1:
+        over = "seeds" if seeds else "listeners"
+        parts[-1] += f"; the 95 % interval of the difference over files and {over} excludes zero, too"
     if intervals:
-        parts.append(f"In brackets: 95 % bootstrap interval over files{' and seeds' * bool(seeds)}")
+        besides = " and listeners" if comparison.listeners else " and seeds" * bool(seeds)
+        parts.append(f"In brackets: 95 % bootstrap interval over files{besides}")
     return ". ".join(parts) + "."
 
 

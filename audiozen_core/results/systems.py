@@ -26,12 +26,17 @@ class ScoredSystem:
         runs: its scores: one entry, or one for each seed of the training.
         sources: where the scores of each run were read from, in words.
         audio: for each run, the paths of the audio files by ID, as far as they are known.
+        ratings: of a listening test, by metric and ID, the rating of each listener; NaN where one has not rated the
+            file for all systems. The scores are their means.
+        is_control: whether it is the hidden reference or an anchor of a listening test. It is shown and not tested.
     """
 
     name: str
     runs: tuple[Scores, ...]
     sources: tuple[str, ...] = ()
     audio: tuple[Mapping[str, str], ...] = ()
+    ratings: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    is_control: bool = False
     _files: list[dict[str, FileScores]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +62,10 @@ class ScoredSystem:
     def values(self, metric: str, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Returns the values of a metric, [runs, files]; NaN where there is none."""
         return np.array([[files[name].values[metric] for name in ids] for files in self._files], np.float64)
+
+    def rated(self, metric: str, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Returns the ratings of a metric, [listeners, files]; NaN where there is none."""
+        return np.array([self.ratings[metric][name] for name in ids], np.float64).reshape(len(ids), -1).T
 
     def reason(self, metric: str, name: str) -> str:
         """Returns why a metric has no value for a file; "" if that is not known."""

@@ -26,6 +26,7 @@ const Players = (() => {
       this.time = root.querySelector(".time");
       this.loop = root.querySelector(".loop");
       this.level = root.querySelector(".level");
+      this.region = [0, this.seconds]; // what is played
       this.position = 0;
       this.sources = null;
       this.buffers = null;
@@ -35,11 +36,11 @@ const Players = (() => {
       for (const audio of root.querySelectorAll("audio")) audio.hidden = true;
       this.button.addEventListener("click", () => this.toggle());
       this.seek.addEventListener("input", () => this.moveTo(Number(this.seek.value)));
-      this.loop.addEventListener("change", () => this.applyLoop());
-      this.level.addEventListener("change", () => this.applyGains());
+      this.loop?.addEventListener("change", () => this.applyLoop());
+      this.level?.addEventListener("change", () => this.applyGains());
       for (const choice of this.choices) choice.addEventListener("change", () => this.choose(Number(choice.value)));
       this.tracks.forEach((track, index) => {
-        track.querySelector(".picture").addEventListener("click", (event) => {
+        track.querySelector(".picture")?.addEventListener("click", (event) => {
           const box = event.currentTarget.getBoundingClientRect();
           this.choose(index);
           this.moveTo(((event.clientX - box.left) / box.width) * this.seconds);
@@ -52,13 +53,15 @@ const Players = (() => {
     }
 
     get chosen() { return this.index; }
+    get isLooping() { return this.loop?.checked ?? false; }
     get isPlaying() { return this.sources !== null; }
 
     // Where the clip is heard now, in seconds.
     now() {
       if (!this.sources) return this.position;
       const passed = this.position + Math.max(0, context.currentTime - this.began);
-      return this.loop.checked ? passed % this.seconds : Math.min(passed, this.seconds);
+      const [from, to] = this.region;
+      return this.isLooping ? from + ((passed - from) % (to - from)) : Math.min(passed, to);
     }
 
     choose(index) {
@@ -70,7 +73,7 @@ const Players = (() => {
 
     gainOf(index) {
       if (index !== this.index) return 0;
-      return this.level.checked ? Number(this.tracks[index].dataset.gain) : 1;
+      return this.level?.checked ? Number(this.tracks[index].dataset.gain) : 1;
     }
 
     applyGains() {
@@ -85,7 +88,7 @@ const Players = (() => {
     moveTo(seconds) {
       const restart = this.isPlaying;
       this.stop();
-      this.position = Math.min(Math.max(0, seconds), this.seconds);
+      this.position = Math.min(Math.max(this.region[0], seconds), this.region[1]);
       this.show();
       if (restart) this.play();
     }
@@ -114,7 +117,8 @@ const Players = (() => {
       if (!this.wanted || this.sources) return; // paused meanwhile, or pressed twice
       if (playing && playing !== this) playing.pause();
       playing = this;
-      if (this.position >= this.seconds - 0.01) this.position = 0;
+      const [from, to] = this.region;
+      if (this.position < from || this.position >= to - 0.01) this.position = from;
       this.began = context.currentTime + 0.02;
       this.gains = buffers.map((_, index) => {
         const gain = context.createGain();
@@ -125,7 +129,8 @@ const Players = (() => {
       this.sources = buffers.map((buffer, index) => {
         const source = context.createBufferSource();
         source.buffer = buffer;
-        source.loop = this.loop.checked;
+        source.loop = this.isLooping;
+        [source.loopStart, source.loopEnd] = this.region;
         source.connect(this.gains[index]);
         source.start(this.began, this.position);
         return source;
@@ -136,7 +141,7 @@ const Players = (() => {
       const draw = () => {
         if (!this.sources) return;
         this.show();
-        if (!this.loop.checked && this.now() >= this.seconds) this.stop();
+        if (!this.isLooping && this.now() >= to) this.stop();
         else requestAnimationFrame(draw);
       };
       draw();
@@ -184,7 +189,7 @@ const Players = (() => {
         " ": () => event.target.type !== "checkbox" && event.target !== this.button && this.toggle(),
         ArrowLeft: () => !inRange && !onRadio && this.moveTo(this.now() - 1),
         ArrowRight: () => !inRange && !onRadio && this.moveTo(this.now() + 1),
-        l: () => { this.loop.checked = !this.loop.checked; this.applyLoop(); },
+        l: () => { if (!this.loop) return false; this.loop.checked = !this.loop.checked; this.applyLoop(); },
       }[event.key];
       const number = Number(event.key);
       if (number >= 1 && number <= this.tracks.length) this.choose(number - 1);

@@ -1,0 +1,125 @@
+"""`audiozen listen`: makes the page of a blinded listening test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command(name="listen")
+@click.argument("systems", metavar="SYSTEM…", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", metavar="PAGE.html", type=_FOLDER, required=True, help="The page. Its key is PAGE.key.json."
+)
+@click.option(
+    "--method",
+    type=click.Choice(("mushra", "p835")),
+    default="mushra",
+    show_default=True,
+    help="`mushra` (ITU-R BS.1534): all systems side by side, against a reference. `p835` (ITU-T P.835): one recording "
+    "at a time, rated for speech signal, background and overall.",
+)
+@click.option("--clean", metavar="FOLDER", type=_FOLDER, help="The clean files. Default: those of the tests.")
+@click.option("--noisy", metavar="FOLDER", type=_FOLDER, help="The noisy files. Default: those of the tests.")
+@click.option(
+    "--anchor",
+    "anchors",
+    metavar="NAME,…",
+    multiple=True,
+    callback=split_names,
+    help="`noisy`, `lowpass3500`, `lowpass7000` (the reference below 3.5 or 7 kHz) or `none`. Default: `noisy`, and "
+    "with mushra above 8 kHz also `lowpass3500`.",
+)
+@click.option(
+    "--files",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="How many files are heard. They are drawn at random, because files that are chosen by their scores would "
+    "favour a system.",
+)
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="The seed of this draw.")
+@click.option(
+    "--seconds",
+    metavar="S",
+    type=click.FloatRange(min=0.1, max=60),
+    default=10,
+    show_default=True,
+    help="How much of a longer file is heard: its loudest part. BS.1534 advises at most 12.",
+)
+@click.option(
+    "--same-loudness",
+    is_flag=True,
+    help="Give all recordings of a file the same root mean square. Default: systems are as loud as they are.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="NAME",
+    help="Of runs, take the test of this checkpoint: `best`, `latest`, `epoch_0012`. Default: the latest test.",
+)
+@click.option(
+    "--title", metavar="TEXT", default="Listening test", show_default=True, help="The title that listeners see."
+)
+@WITHOUT
+@TRACEBACK
+def command(
+    systems: tuple[str, ...],
+    output: Path,
+    method: str,
+    clean: Path | None,
+    noisy: Path | None,
+    anchors: list[str],
+    files: int,
+    seed: int,
+    seconds: float,
+    same_loudness: bool,
+    checkpoint: str | None,
+    title: str,
+) -> None:
+    """Make a page with which people rate systems by ear, without knowing which one they hear.
+
+    \b
+    audiozen listen exp/a exp/b -o test.html                   MUSHRA of the tests of two runs
+    audiozen listen exp/a exp/b -o test.html --method p835     signal, background, overall
+    audiozen listen a=out/a b=out/b --clean CLEAN --noisy NOISY -o test.html     folders of audio
+    audiozen compare --ratings ratings_*.json --key test.key.json                what the ratings say
+
+    A SYSTEM is a run, of which the latest finished test is taken; the result folder of a test; or a folder of audio.
+    NAME=… gives it a name for the table. Listeners never see it.
+
+    Send the page to listeners. It is one file that needs no network and no server. At its end they download a file of
+    ratings, which they send back. The key says which system each recording is: keep it, and do not send it.
+    """
+    from audiozen_core.diagnostics.printable import printable
+    from audiozen_core.listening.listen import listen
+
+    made = listen(
+        systems,
+        output,
+        method=method,  # type: ignore[arg-type]
+        clean=clean,
+        noisy=noisy,
+        anchors=anchors or None,
+        files=files,
+        seconds=seconds,
+        seed=seed,
+        same_loudness=same_loudness,
+        checkpoint=checkpoint,
+        title=title,
+    )
+    for note in made.notes:
+        click.echo(printable(note if note.startswith("warning: ") else f"note: {note}"), err=True)
+    loudness = "all as loud as the reference" if same_loudness else "as loud as they are (--same-loudness changes it)"
+    click.echo(printable(f"rated: {', '.join(made.systems)}; {loudness}"))
+    click.echo(printable(f"files: {', '.join(made.files)}"))
+    count = len(made.files) * (1 if method == "mushra" else len(made.systems))
+    click.echo(f"length: {count} trial{'s' * (count > 1)} after a training, about {made.minutes} minutes a listener")
+    click.echo(printable(f"page: {made.page} ({made.size / 1e6:.1f} MB), for listeners"))
+    click.echo(printable(f"key: {made.key}, for yourself"))
+    click.echo(printable(f"next: audiozen compare --ratings ratings_*.json --key {made.key}"))

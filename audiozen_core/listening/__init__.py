@@ -1,0 +1,1 @@
+"""`audiozen listen`: pages of blinded listening tests, and what their ratings say."""

@@ -1,0 +1,56 @@
+// The player of a trial: it knows how long each recording was heard.
+class TrialPlayer extends Players.Player {
+  constructor(root, tokens, audio, seconds, onHeard) {
+    const sources = root.querySelector(".sources");
+    sources.replaceChildren(...tokens.map((token) => {
+      const track = document.createElement("div");
+      track.className = "track";
+      const element = track.appendChild(document.createElement("audio"));
+      element.preload = "none";
+      element.src = `data:audio/flac;base64,${audio[token]}`;
+      return track;
+    }));
+    root.dataset.seconds = seconds;
+    root.querySelector(".seek").max = seconds;
+    super(root);
+    this.heard = tokens.map(() => 0);
+    this.show();
+    this.onHeard = onHeard; // last, because it asks the player, which is not known before
+  }
+
+  choose(index) {
+    this.count();
+    super.choose(index);
+  }
+
+  // Adds the time that has passed since the last call to the recording that is audible.
+  count() {
+    if (!this.heard || !this.isPlaying) return;
+    const now = Players.context.currentTime;
+    const since = Math.max(this.counted ?? 0, this.began);
+    this.heard[this.index] += Math.max(0, now - since);
+    this.counted = now;
+  }
+
+  show() {
+    super.show();
+    this.count();
+    this.onHeard?.();
+  }
+
+  stop() {
+    this.count();
+    super.stop();
+  }
+
+  // What was heard of a recording before the listener rates it: two seconds, or half of a short one.
+  get enough() { return Math.min(2, this.seconds / 2); }
+}
+
+// Makes elements: `make("p", {class: "hint"}, "text", child)`. Texts are texts, never HTML.
+const make = (name, attributes, ...children) => {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+};

@@ -1,0 +1,118 @@
+"""The two methods of listening tests, with their scales in the words of the recommendations."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+MethodName = Literal["mushra", "p835"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What is rated.
+
+    Attributes:
+        name: its name in files: the name of the metric.
+        label: its name in tables.
+        question: what the listener is asked.
+        lead: the beginning of the sentence that the words end.
+        words: the words of the categories, from the best to the worst.
+        low: the lowest rating.
+        high: the highest rating.
+    """
+
+    name: str
+    label: str
+    question: str
+    lead: str
+    words: tuple[str, ...]
+    low: int
+    high: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the attributes."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method.
+
+    Attributes:
+        name: its name on the command line.
+        label: its name on the page and in tables.
+        standard: the recommendation.
+        scales: what is rated.
+        training: how many training trials there are at most.
+    """
+
+    name: MethodName
+    label: str
+    standard: str
+    scales: tuple[Scale, ...]
+    training: int
+
+
+MUSHRA = Method(
+    "mushra",
+    "MUSHRA",
+    "ITU-R BS.1534-3",
+    (
+        Scale(
+            "mushra",
+            "MUSHRA",
+            "How close is each recording to the quality of the reference?",
+            "",
+            ("Excellent", "Good", "Fair", "Poor", "Bad"),
+            0,
+            100,
+        ),
+    ),
+    training=1,
+)
+
+P835 = Method(
+    "p835",
+    "P.835",
+    "ITU-T P.835",
+    (
+        Scale(
+            "signal",
+            "speech signal",
+            "Attending ONLY to the SPEECH SIGNAL, select the category which best describes the sample you just heard.",
+            "The SPEECH SIGNAL in this sample was",
+            ("Not distorted", "Slightly distorted", "Somewhat distorted", "Fairly distorted", "Very distorted"),
+            1,
+            5,
+        ),
+        Scale(
+            "background",
+            "background",
+            "Attending ONLY to the BACKGROUND, select the category which best describes the sample you just heard.",
+            "The BACKGROUND in this sample was",
+            (
+                "Not noticeable",
+                "Slightly noticeable",
+                "Noticeable but not intrusive",
+                "Somewhat intrusive",
+                "Very intrusive",
+            ),
+            1,
+            5,
+        ),
+        Scale(
+            "overall",
+            "overall",
+            "Select the category which best describes the sample you just heard for purposes of everyday speech "
+            "communication.",
+            "The OVERALL SPEECH SAMPLE was",
+            ("Excellent", "Good", "Fair", "Poor", "Bad"),
+            1,
+            5,
+        ),
+    ),
+    training=1,
+)
+
+METHODS: dict[str, Method] = {method.name: method for method in (MUSHRA, P835)}
