@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from audiozen_core.config.used_plugins import RECORDS, header
+from audiozen_core.config.used_plugins import RECORDS
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.experiment.config_diff import PLACES, compare_configs
-from audiozen_core.kinds import TRAINING
+from audiozen_core.experiment.run_records import main_record
 from audiozen_core.results.compared import SettingRow
 
 _SEED = "meta.seed"
@@ -22,10 +22,8 @@ def find_run(path: Path) -> Path | None:
 
 def config_of(run: Path) -> str | None:
     """Returns the newest record of a training in the folder of a run, or else of anything; None if it has none."""
-    records = sorted(run.glob(RECORDS), reverse=True)
-    trained = [file for file in records if {*TRAINING} & {*header(file, "modes").split()}]
-    chosen = next(iter([*trained, *records]), None)
-    return chosen.read_text(encoding="utf-8") if chosen else None
+    record = main_record(run)
+    return record.read_text(encoding="utf-8") if record else None
 
 
 def compare_settings(configs: Mapping[str, Sequence[str | None]]) -> tuple[list[SettingRow], list[str]]:

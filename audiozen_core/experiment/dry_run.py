@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.diagnostics.clock import clock
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.owners import name_owners
@@ -74,7 +75,7 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
         "memory": f"{memory / 1e6:.0f} MB at the peak, "
         + ("including the optimiser's state" if trainer.device.type == "cuda" else "of the whole process"),
         "time": f"{seconds:.3f} s a batch, forward and backward"
-        + (f", {_hours(seconds * batches)} an epoch" if batches else ""),
+        + (f", {clock(seconds * batches)} an epoch" if batches else ""),
     }
     if trainer.device.type == "cpu":
         facts["threads"] = _compare_threads(trainer, batch, batch_idx, seconds)
@@ -155,9 +156,3 @@ def _shapes(value: Any, name: str) -> Iterator[tuple[str, list[int]]]:
     elif isinstance(value, list | tuple):
         for index, entry in enumerate(value):
             yield from _shapes(entry, f"{name}[{index}]")
-
-
-def _hours(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

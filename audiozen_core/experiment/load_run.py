@@ -17,7 +17,7 @@ from audiozen_core.config.overrides import Overrides, written
 from audiozen_core.config.toml.document import Document
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
-from audiozen_core.experiment.provenance import training_record
+from audiozen_core.experiment.run_records import training_record
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 

@@ -19,11 +19,11 @@ from types import MappingProxyType
 
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
-from audiozen_core.config.used_plugins import RECORDS, header, used_text
+from audiozen_core.config.used_plugins import used_text
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.experiment.initial_weights import LoadedWeights
 from audiozen_core.experiment.trial import Trial
-from audiozen_core.kinds import TRAINING, RunMode
+from audiozen_core.kinds import RunMode
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.scope import installed_path
 
@@ -81,17 +81,6 @@ def training_facts(loaders: Sequence[BatchLoader], processes: int, trial: Trial 
         return {}
     facts = {TRAINING_SAMPLES: "" if loaders[0].size is None else str(loaders[0].size), PROCESSES: str(processes)}
     return facts | ({FIRST_BATCHES: str(trial.batches)} if trial and trial.batches else {})
-
-
-def training_records(folder: Path) -> list[Path]:
-    """Returns the records of trainings in a run's folder, the newest first."""
-    records = sorted(folder.glob(RECORDS), reverse=True)
-    return [file for file in records if {*TRAINING} & {*header(file, "modes").split()}]
-
-
-def training_record(folder: Path) -> Path | None:
-    """Returns the newest record of a training in a run's folder; None if there is none."""
-    return next(iter(training_records(folder)), None)
 
 
 def code_of(checked: CheckedConfig) -> str:

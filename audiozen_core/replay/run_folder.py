@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.info import CheckpointInfo
@@ -15,16 +13,15 @@ from audiozen_core.config.toml.document import Document
 from audiozen_core.config.used_plugins import RECORDS, header
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import CheckpointError, RunError
-from audiozen_core.experiment.config_diff import compare_configs
+from audiozen_core.experiment.config_diff import PLACES, compare_configs
 from audiozen_core.experiment.load_run import config_of
-from audiozen_core.experiment.provenance import FIRST_BATCHES, PROCESSES, TRAINING_SAMPLES, training_records
+from audiozen_core.experiment.provenance import FIRST_BATCHES, PROCESSES, TRAINING_SAMPLES
 from audiozen_core.experiment.resume import find_component
+from audiozen_core.experiment.run_records import training_records
 from audiozen_core.hooks.progress import Progress
 from audiozen_core.logging import get_logger
 from audiozen_core.replay.target import Target
-
-PLACES = ("id", "save_dir", "import_from")
-"""The keys of `[meta]` that depend on where a run is, and decide nothing about its batches."""
+from audiozen_core.results.metric_records import FILE, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +144,7 @@ class RunFolder:
     def _warn_of_changes(self, before: Saved, config: Document) -> None:
         earlier, _ = config_of(before.path, self.folder)
         changes = compare_configs(earlier.source.text, config.source.text, find_component)
-        if changed := [
-            str(change)
-            for change in changes
-            if change.affects_training and change.key.removeprefix("meta.") not in PLACES
-        ]:
+        if changed := [str(change) for change in changes if change.affects_training and change.key not in PLACES]:
             get_logger().warning(
                 "the run was resumed with other settings; the replay uses the later ones, which may not be those of "
                 "this batch",
@@ -187,10 +180,9 @@ class RunFolder:
             The epoch, None if there is no record; and the scalars of the step by name, such as `loss`. None stands for
             a number that was not finite.
         """
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / FILE
         epoch, found = None, {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            record = _read(line)
+        for record in read_records(path) if path.is_file() else ():
             scalars = {name.removeprefix("step/"): value for name, value in record.items() if name.startswith("step/")}
             if scalars and record.get("step") == step:
                 epoch, found = record.get("epoch"), scalars
@@ -199,11 +191,3 @@ class RunFolder:
 
 def _position(saved: Saved) -> tuple[int, int, int]:
     return saved.progress.epoch, saved.progress.batch, saved.progress.step
-
-
-def _read(line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError:  # the last line of a run that is being written, or was killed
-        return {}
-    return record if isinstance(record, dict) else {}

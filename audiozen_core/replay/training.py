@@ -21,12 +21,13 @@ from audiozen_core.config.sections import ModelComponent
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import BuildError, DataError, RunError
+from audiozen_core.experiment.config_diff import PLACES
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.resume import restore
 from audiozen_core.experiment.trial import Trial
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.replay.run_folder import PLACES, RunFolder, Settings
+from audiozen_core.replay.run_folder import RunFolder, Settings
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import EXTRA, kept_generators
 
@@ -209,8 +210,9 @@ def restore_saved(training: ReplayedTraining, trainer: BaseTrainer, loaded: Load
 def _in_the_place_of(text: str, other: str) -> str:
     """Returns a configuration with the name and the folders of another one, so that these do not differ."""
     values, meta = tomli.loads(text), tomli.loads(other)["meta"]
-    values["meta"] = {name: value for name, value in values["meta"].items() if name not in PLACES}
-    values["meta"] |= {name: meta[name] for name in PLACES if name in meta}
+    places = [key.removeprefix("meta.") for key in PLACES]
+    values["meta"] = {name: value for name, value in values["meta"].items() if name not in places}
+    values["meta"] |= {name: meta[name] for name in places if name in meta}
     return emit(values)
 
 

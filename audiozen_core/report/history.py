@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-FILE = "metrics.jsonl"
+from audiozen_core.results.metric_records import FILE, read_records
+
 _MOST_POINTS = 1200
 _NOT_VALUES = ("time", "epoch", "step", "checkpoint")
 
@@ -20,7 +23,8 @@ class Curve:
     Attributes:
         name: its name in records, such as `train/loss`.
         steps: the optimiser step of each point.
-        epochs: the epoch of each point; within an epoch, as a fraction of it.
+        epochs: the epoch of each point; within an epoch, as a fraction of it. An epoch that still runs counts as long
+            as the one before it; the length of a first one is not known, so it ends with its last record.
         values: the values; NaN for one that was not finite.
         recorded: the number of records, of which the points are a part.
         not_finite: how many of them were not finite.
@@ -40,30 +44,32 @@ def read_history(folder: Path) -> dict[str, Curve]:
     Records of tests, and of a validation that ran alone, are points of no curve. A line that is still being written is
     left out.
     """
-    try:
-        text = (folder / FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
     points: dict[str, dict[int, float]] = {}
     ends: dict[int, int] = {}  # the last step of each epoch
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-            step, epoch = int(record["step"]), int(record["epoch"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        if "checkpoint" in record:
-            continue
+    ended = set()
+    for record in _training_records(folder):
+        step, epoch = record["step"], record["epoch"]
         ends[epoch] = max(step, ends.get(epoch, 0))
+        if any(name.startswith("train/") for name in record):
+            ended.add(epoch)
         for name, value in record.items():
             if name not in _NOT_VALUES and not name.startswith(("test/", "predict/")):
                 is_number = isinstance(value, int | float) and not isinstance(value, bool)
                 # A step that was repeated after a rollback has two records, of which the later one counts.
                 points.setdefault(name, {})[step] = float(value) if is_number else math.nan
+    ends = _with_running_epoch(ends, ended)
     return {name: _curve(name, of, ends) for name, of in points.items()}
 
 
-def _curve(name: str, points: dict[int, float], ends: dict[int, int]) -> Curve:
+def _training_records(folder: Path) -> Iterator[dict[str, Any]]:
+    with suppress(OSError):
+        for record in read_records(folder / FILE):
+            # That of a validation that ran alone names its checkpoint.
+            if "checkpoint" not in record and all(isinstance(record.get(name), int) for name in ("step", "epoch")):
+                yield record
+
+
+def _curve(name: str, points: Mapping[int, float], ends: Mapping[int, int]) -> Curve:
     steps = sorted(points)
     values = [points[step] for step in steps]
     missing = sum(not math.isfinite(value) for value in values)
@@ -92,18 +98,27 @@ def _thinned(values: Sequence[float]) -> list[int]:
     return sorted(kept)
 
 
-def _epoch_of(steps: Sequence[int], ends: dict[int, int]) -> list[float]:
+def _epoch_of(steps: Sequence[int], ends: Mapping[int, int]) -> list[float]:
     """Returns the epoch of each step as a number: 1.5 is the middle of the second epoch."""
-    knots = sorted(ends.items())
+    epochs = sorted(ends)
+    knots = [ends[epoch] for epoch in epochs]
     found = []
     for step in steps:
-        before_step, before_epoch = 0, (knots[0][0] - 1 if knots else 0)
-        for epoch, end in knots:
-            if step <= end:
-                width = end - before_step
-                found.append(before_epoch + (step - before_step) / width * (epoch - before_epoch) if width else epoch)
-                break
-            before_step, before_epoch = end, epoch
-        else:
-            found.append(float(before_epoch))
+        place = bisect_left(knots, step)
+        if place == len(knots):
+            found.append(float(epochs[-1]))
+            continue
+        before_step, before_epoch = (knots[place - 1], epochs[place - 1]) if place else (0, epochs[0] - 1)
+        part = (step - before_step) / (knots[place] - before_step) if knots[place] > before_step else 1.0
+        found.append(before_epoch + part * (epochs[place] - before_epoch))
     return [round(epoch, 4) for epoch in found]
+
+
+def _with_running_epoch(ends: Mapping[int, int], ended: Collection[int]) -> dict[int, int]:
+    """Returns the last step of each epoch, where one that still runs counts as long as the one before it."""
+    found = dict(ends)
+    newest, before = max(ends, default=0), max(ends, default=0) - 1
+    if newest not in ended and before in ends:
+        length = ends[before] - ends.get(before - 1, 0)
+        found[newest] = max(ends[newest], ends[before] + length)
+    return found

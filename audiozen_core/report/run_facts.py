@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiozen_core.config.used_plugins import RECORDS, header
+from audiozen_core.experiment.run_records import main_record
 from audiozen_core.experiment.session_file import SessionRecord
 from audiozen_core.report.subjects import RunOf
 from audiozen_core.report.words import duration
@@ -50,8 +51,9 @@ class RunFacts:
         training_time: how long its trainings took, in words.
         parameters: the number of parameters in words; "" if that is not known.
         best: its best validation score, in words; "" if there is none.
-        facts: names and values of its environment: the device, the commit, Python, the file.
-        versions: by the name of the distribution, its version.
+        facts: names and values of the environment of its newest training, or else of its newest start: the device, the
+            commit, Python, …
+        versions: the version of each distribution there, by its name.
         starts: its starts, the oldest first.
     """
 
@@ -70,27 +72,28 @@ def read_facts(run: RunOf) -> RunFacts:
     """Reads what is known about a run. It may be active."""
     summary = read_run(run.folder)
     records = sorted(run.folder.glob(RECORDS))
-    newest = records[-1] if records else None
-    last = summary.sessions[-1] if summary.sessions else None
+    # A later test may have had another machine and other versions; the table of the starts has them.
+    main = main_record(run.folder)
+    session = next((one for one in summary.sessions if main and one.record == main.name), None)
     count = _parameters(run.folder)
     return RunFacts(
         run,
         _state(summary),
         summary.state == "running",
-        duration(summary.training_seconds) if summary.training_seconds is not None else _UNKNOWN,
+        _training_time(summary),
         f"{count:,}" if count else "",
         f"{summary.monitor or 'score'} {summary.best.score:.4g} in epoch {summary.best.epoch}" if summary.best else "",
         {
             "folder": str(run.folder),
-            "device": _device(last) if last else _UNKNOWN,
-            "machine": last.host if last else _UNKNOWN,
-            "batch job": last.job if last else "",
-            "commit": header(newest, "commit") if newest else "",
-            "Python": header(newest, "python") if newest else "",
-            "plugins": header(newest, "plugins") if newest else "",
-            "initial weights": header(newest, "model.init") if newest else "",
+            "device": _device(session) if session else _UNKNOWN,
+            "machine": session.host if session else _UNKNOWN,
+            "batch job": session.job if session else "",
+            "commit": header(main, "commit") if main else "",
+            "Python": header(main, "python") if main else "",
+            "plugins": header(main, "plugins") if main else "",
+            "initial weights": header(main, "model.init") if main else "",
         },
-        _versions(newest),
+        _versions(main),
         tuple(_starts(records, summary.sessions)),
     )
 
@@ -108,6 +111,12 @@ def differing_versions(facts: Sequence[RunFacts]) -> dict[str, list[str]]:
 def _state(summary: RunSummary) -> str:
     done = f"epoch {summary.epoch}{f' of {summary.max_epochs}' * bool(summary.max_epochs)}" if summary.epoch else ""
     return ", ".join(filter(None, (summary.state, done))) + (f": {summary.reason}" if summary.reason else "")
+
+
+def _training_time(summary: RunSummary) -> str:
+    if summary.training_seconds is None:
+        return _UNKNOWN
+    return f"{'more than ' * summary.is_time_partial}{duration(summary.training_seconds)}"
 
 
 def _device(session: SessionRecord) -> str:

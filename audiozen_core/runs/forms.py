@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, get_args
 
+from audiozen_core.diagnostics.clock import clock
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.results.files import number
 from audiozen_core.results.tables import Table
@@ -63,7 +64,7 @@ def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = 
         "at": [str(each.run.best.epoch) if each.run.best else _ABSENT for each in runs.runs],
         "last": [_score(each.run.last) for each in runs.runs],
         "test": [_test(each.run) for each in runs.runs],
-        "time": [_duration(each.run.training_seconds) for each in runs.runs],
+        "time": [_time(each.run) for each in runs.runs],
         "written": [_ago(each.run.written, now) for each in runs.runs],
     }
     right = ["epoch", "best", "at", "last", "time", "written"]
@@ -136,6 +137,7 @@ def _as_data(each: ListedRun) -> dict[str, Any]:
         "best": _score_data(run.best),
         "last": _score_data(run.last),
         "training_seconds": run.training_seconds,
+        "training_seconds_partial": run.is_time_partial,
         "written": run.written.isoformat(timespec="seconds") if run.written else None,
         "starts": len(run.sessions),
         "tests": [
@@ -200,12 +202,10 @@ def _test(run: RunSummary) -> str:
     return f"{plain(main[0])} {main[1]:.4g}" if main[0] else "yes"
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
+def _time(run: RunSummary) -> str:
+    if run.training_seconds is None:
         return _ABSENT
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{'>' * run.is_time_partial}{clock(run.training_seconds)}"
 
 
 def _ago(written: datetime | None, now: datetime) -> str:

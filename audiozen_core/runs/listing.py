@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from audiozen_core.config.used_plugins import RECORDS
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.config_diff import PLACES, settings_of
-from audiozen_core.kinds import TRAINING
+from audiozen_core.experiment.run_records import main_record
 from audiozen_core.runs.found import RUN_FILES, find_runs
 from audiozen_core.runs.summary import RunState, RunSummary, read_run
 
@@ -104,7 +103,7 @@ class ConfigCache:
 
     def settings(self, run: RunSummary) -> Mapping[str, str]:
         """Returns the settings of a run's newest training, or else of its newest start; {} if they can't be read."""
-        path = _record(run)
+        path = main_record(run.folder)
         if path is None:
             return {}
         if path not in self._read:
@@ -114,14 +113,6 @@ class ConfigCache:
                 return {}
             self._read[path] = {key: value for key, value in settings.items() if key not in PLACES}
         return self._read[path]
-
-
-def _record(run: RunSummary) -> Path | None:
-    trainings = [session for session in run.sessions if any(mode in TRAINING for mode in session.modes)]
-    for session in (*reversed(trainings), *reversed(run.sessions)):
-        if Path(session.record).name == session.record and (run.folder / session.record).is_file():
-            return run.folder / session.record
-    return max(run.folder.glob(RECORDS), default=None)
 
 
 def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:

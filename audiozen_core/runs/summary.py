@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from audiozen_core.checkpoint.directory import CheckpointDirectory
 from audiozen_core.checkpoint.errors import DamagedCheckpointError
@@ -18,7 +18,7 @@ from audiozen_core.checkpoint.names import BEST
 from audiozen_core.experiment.lock import LockHolder, lock_holder
 from audiozen_core.experiment.session_file import SESSIONS, ModeRecord, SessionRecord, read_sessions
 from audiozen_core.kinds import TRAINING
-from audiozen_core.runs.metrics_tail import newest_records
+from audiozen_core.results.metric_records import FILE, newest_records
 from audiozen_core.storage.atomic import process_exists
 
 RunState = Literal["running", "finished", "stopped", "interrupted", "failed", "killed", "unknown"]
@@ -76,8 +76,10 @@ class RunSummary:
         higher_is_better: whether a higher score is better; None if that is not known.
         best: the best score; None if there is none.
         last: the score of the last validation, which may be NaN; None if there is none.
-        training_seconds: how long all its trainings took together; None if that is not known. Of one that was killed,
-            the time to its last sign of life counts.
+        training_seconds: how long all its trainings took together; None if that is not known. If the last one was
+            killed, its time to its last sign of life counts.
+        is_time_partial: whether `training_seconds` is too short, because a training was killed before a later start.
+            That has written to the same files, so it is not known when the training ended.
         written: when something was last written to its folder.
         tests: its tests, the oldest first.
     """
@@ -95,6 +97,7 @@ class RunSummary:
     best: EpochScore | None
     last: EpochScore | None
     training_seconds: float | None
+    is_time_partial: bool
     written: datetime | None
     tests: Sequence[TestSummary]
 
@@ -117,7 +120,10 @@ def read_run(folder: Path, *, now: datetime | None = None) -> RunSummary:
     state, reason = _state(sessions, trainings, holder, written, now)
     newest = (trainings or sessions)[-1] if sessions else None
     trained = _training(trainings[-1]) if trainings else None
-    place, last, tested = _records(folder / "metrics.jsonl")
+    place, last, tested = _records(folder / FILE)
+    # Later starts write to the same files, except to the records of the training.
+    alive = now if state == "running" else written if trainings and trainings[-1] is sessions[-1] else place.written
+    seconds, is_partial = _training_time(sessions, trainings, state, alive)
     best = _best(folder, None if state == "running" else trained)
     tests = tuple(_tests(sessions)) or (tested if not sessions else ())
     return RunSummary(
@@ -126,14 +132,15 @@ def read_run(folder: Path, *, now: datetime | None = None) -> RunSummary:
         reason=reason,
         sessions=tuple(sessions),
         holder=holder,
-        epoch=place[0],
-        step=place[1],
+        epoch=place.epoch,
+        step=place.step,
         max_epochs=newest.max_epochs if newest else None,
         monitor=newest.monitor if newest else "",
         higher_is_better=newest.higher_is_better if newest else None,
         best=best,
         last=last,
-        training_seconds=_training_seconds(trainings, state, written, now),
+        training_seconds=seconds,
+        is_time_partial=is_partial,
         written=written,
         tests=tests,
     )
@@ -189,28 +196,50 @@ def _training(session: SessionRecord) -> ModeRecord | None:
     return next((done for done in reversed(session.done) if done.mode in TRAINING), None)
 
 
-def _training_seconds(
-    trainings: Sequence[SessionRecord], state: RunState, written: datetime | None, now: datetime
-) -> float | None:
+def _was_killed(session: SessionRecord) -> bool:
+    """Returns whether a training has no recorded end; it may also still run, if it is the last one."""
+    return not _training(session) and session.ending is None
+
+
+def _training_time(
+    sessions: Sequence[SessionRecord], trainings: Sequence[SessionRecord], state: RunState, alive: datetime | None
+) -> tuple[float | None, bool]:
+    """Returns the seconds of all trainings, and whether these are too few.
+
+    Args:
+        sessions: all starts.
+        trainings: those that train.
+        state: what the run is doing.
+        alive: when the last training was last seen alive.
+    """
     if not trainings:
-        return None
-    total = 0.0
-    for place, session in enumerate(trainings):
+        return None, False
+    total, is_partial = 0.0, False
+    for session in trainings:
         total += sum(done.seconds for done in session.done if done.mode in TRAINING)
-        if not _training(session) and session.ending is None:
-            # What it wrote before it was killed is only known of the last start.
-            end = now if state == "running" else written
-            if place == len(trainings) - 1 and end is not None:
-                total += max(0.0, (end - session.start).total_seconds())
-    return total
+        if not _was_killed(session):
+            continue
+        is_last = session is trainings[-1]
+        if is_last and alive is not None:
+            total += max(0.0, (alive - session.start).total_seconds())
+        is_partial |= not (is_last and state == "running") and session is not sessions[-1]
+    return total, is_partial
 
 
 # ------------------------------------------------------------------------------- what it has reached
 
 
-def _records(path: Path) -> tuple[tuple[int, int], EpochScore | None, tuple[TestSummary, ...]]:
-    """Returns the epoch and the step of the last record of a training, its last validation, and the newest test."""
-    place: tuple[int, int] | None = None
+class _Place(NamedTuple):
+    """Where a training was at its last record, and when that was written."""
+
+    epoch: int = 0
+    step: int = 0
+    written: datetime | None = None
+
+
+def _records(path: Path) -> tuple[_Place, EpochScore | None, tuple[TestSummary, ...]]:
+    """Returns the last record of a training, its last validation, and the newest test."""
+    place: _Place | None = None
     last: EpochScore | None = None
     tests: tuple[TestSummary, ...] = ()
     with suppress(OSError):
@@ -225,11 +254,11 @@ def _records(path: Path) -> tuple[tuple[int, int], EpochScore | None, tuple[Test
                 if scalars and not tests:
                     tests = (TestSummary(scalars, ended=str(record.get("time", ""))),)
                 continue
-            place = place or (epoch, step)
+            place = place or _Place(epoch, step, _time(record.get("time")))
             if "validate/score" in record:
                 last = EpochScore(_number(record["validate/score"]), epoch)
                 break
-    return place or (0, 0), last, tests
+    return place or _Place(), last, tests
 
 
 def _best(folder: Path, trained: ModeRecord | None) -> EpochScore | None:
@@ -254,13 +283,21 @@ def _tests(sessions: Sequence[SessionRecord]) -> list[TestSummary]:
     ]
 
 
+def _time(text: Any) -> datetime | None:
+    """Returns the time of a record; None if it has none with a time zone."""
+    with suppress(TypeError, ValueError):
+        time = datetime.fromisoformat(text)
+        return time if time.tzinfo else None
+    return None
+
+
 def _number(value: Any) -> float:
     """Returns a number of a record, where null is a number that was not finite."""
     return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _last_written(folder: Path) -> datetime | None:
-    files = [folder / "metrics.jsonl", folder / "checkpoints", *folder.glob("*.log"), *folder.glob(SESSIONS)]
+    files = [folder / FILE, folder / "checkpoints", *folder.glob("*.log"), *folder.glob(SESSIONS)]
     files += folder.glob("config__*.toml")
     times = []
     for file in files:

@@ -75,6 +75,7 @@ class TensorBoard:
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the log. A resumed run hides the points of the steps that it will repeat."""
         training = mode == "train"
+        self._heard = set()  # signals that were heard in a step that is hidden now are needed again
         self._folder = trainer.folder / "tb_log" if training else trainer.folder / "tb_log" / "evaluation"
         with self._tolerate_full_disk(trainer):
             self._open(trainer.progress.step + 1 if training and trainer.progress.step else None)

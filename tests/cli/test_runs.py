@@ -9,10 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import pytest
 
+from audiozen_core.cli.runs import command
 from audiozen_core.experiment.lock import run_lock
+from audiozen_core.runs.forms import FORMS
+from audiozen_core.runs.listing import ORDERS
+from audiozen_core.runs.summary import RunState
 
 
 @pytest.fixture
@@ -85,3 +90,8 @@ def test_watch_draws_in_place_and_ends_with_ctrl_c(ran):
     os.close(main)
     assert b"Traceback" not in shown
     assert b"interrupted" not in shown
+
+
+def test_the_choices_are_those_of_the_listing():
+    choices = {option.name: tuple(option.type.choices) for option in command.params if hasattr(option.type, "choices")}
+    assert choices == {"order": ORDERS, "states": get_args(RunState), "form": FORMS}

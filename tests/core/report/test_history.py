@@ -22,10 +22,18 @@ def record(step, epoch, **values):
 
 
 def test_curves_of_a_run(history):
-    found = history(record(5, 1, loss=3.0), record(10, 1, loss=2.0, lr=0.1), record(20, 2, loss=1.5))
+    last = record(20, 2, loss=1.5, **{"train/loss": 1.6})
+    found = history(record(5, 1, loss=3.0), record(10, 1, loss=2.0, lr=0.1), last)
     assert (found["loss"].steps, found["loss"].values) == ((5, 10, 20), (3.0, 2.0, 1.5))
     assert found["loss"].epochs == (0.5, 1.0, 2.0)
     assert (found["lr"].steps, found["lr"].epochs) == ((10,), (1.0,))
+
+
+def test_epoch_that_still_runs_counts_as_long_as_the_one_before_it(history):
+    ended = [record(5, 1, loss=3.0), record(10, 1, loss=2.0, **{"train/loss": 2.5})]
+    assert history(*ended, record(12, 2, loss=1.5))["loss"].epochs == (0.5, 1.0, 1.2)
+    assert history(*ended, record(22, 2, loss=1.5))["loss"].epochs == (0.5, 1.0, 2.0)
+    assert history(*ended, record(12, 2, loss=1.5, **{"train/loss": 2.5}))["loss"].epochs == (0.5, 1.0, 2.0)
 
 
 def test_line_that_is_still_being_written_is_left_out(history):

@@ -17,7 +17,7 @@ from audiozen_core.errors import RunError
 from audiozen_core.experiment.session_file import SESSIONS, read_sessions, write_session
 from audiozen_core.runs.forms import as_csv, as_json, as_markdown, as_table, plain
 from audiozen_core.runs.found import find_runs
-from audiozen_core.runs.listing import ConfigCache, list_runs
+from audiozen_core.runs.listing import ConfigCache, RunList, list_runs
 from tests.tiny_experiment import TinyExperiment
 
 
@@ -237,3 +237,12 @@ def test_configuration_is_read_once(folder, monkeypatch):
     for record in folder.rglob("config__*.toml"):
         record.write_text("never read again")
     assert list_runs([folder], cache=cache).differing == first.differing == ["optimizer.args.lr"]
+
+
+def test_time_that_is_too_short_is_marked(folder):
+    (run,) = listed(folder / "sweep/b").runs
+    runs = RunList([replace(run, run=replace(run.run, is_time_partial=True))], [], [])
+    table = as_table(runs)
+    assert table.rows[0][table.headings.index("time")] == ">0:01:40"
+    assert table.notes == ["1 run: 1 finished; best and last: score"]
+    assert json.loads(as_json(runs))[0]["training_seconds_partial"] is True

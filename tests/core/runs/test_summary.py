@@ -16,7 +16,7 @@ import pytest
 
 from audiozen_core.experiment.lock import lock_holder, run_lock
 from audiozen_core.experiment.session_file import SESSIONS, read_sessions, write_session
-from audiozen_core.runs.metrics_tail import newest_records
+from audiozen_core.results.metric_records import newest_records, read_records
 from audiozen_core.runs.summary import read_run
 from tests.tiny_experiment import TinyExperiment
 
@@ -171,6 +171,29 @@ def test_trainings_of_all_starts_count(run):
     assert read_run(run).training_seconds == pytest.approx(2 * record.done[0].seconds)
 
 
+def test_time_of_a_training_that_was_killed_before_a_later_start_is_partial(run):
+    (record,) = read_sessions(run)
+    assert not read_run(run).is_time_partial
+    killed = replace(record, done=(), ended="", seconds=None, ending=None)
+    start = (record.start - timedelta(seconds=1)).isoformat()
+    write_session(run / "session__0.json", replace(killed, started=start))
+    found = read_run(run)
+    assert (found.training_seconds, found.is_time_partial) == (record.done[0].seconds, True)
+
+
+def test_later_test_does_not_lengthen_a_training_that_was_killed(run):
+    without_end(run)
+    (record,) = read_sessions(run)
+    assert not read_run(run).is_time_partial
+    tested = (record.start + timedelta(days=3)).isoformat()
+    write_session(run / "session__9.json", replace(record, started=tested, modes=("test",), ending="finished"))
+    late = (record.start + timedelta(days=3)).timestamp()
+    os.utime(run / "session__9.json", (late, late))
+    found = read_run(run)
+    assert found.is_time_partial
+    assert 0 < found.training_seconds < 60
+
+
 def test_run_of_an_older_version_has_no_state_but_its_scores(run):
     for path in run.glob(SESSIONS):
         path.unlink()
@@ -206,5 +229,6 @@ def test_records_come_from_the_end_also_across_pieces(tmp_path, ends):
     path.write_text("\n".join(json.dumps(record, ensure_ascii=False) for record in records) + ends)
     assert path.stat().st_size > 3 << 16
     assert list(newest_records(path)) == records[::-1]
+    assert list(read_records(path)) == records
     path.write_text("")
     assert list(newest_records(path)) == []

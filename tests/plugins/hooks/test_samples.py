@@ -2,6 +2,7 @@ import errno
 import io
 import math
 import os
+import shutil
 import wave as wave_files
 from types import SimpleNamespace
 
@@ -168,6 +169,24 @@ def test_tensorboard_plays_what_the_files_have(run, events):
         wanted, _ = soundfile.read(folder / "samples" / sample.signals["enhanced"].path, dtype="int16")
         assert abs(found.astype(int) - wanted).max() <= 1
     assert [event.step for event in events.Audio(f"samples/{samples[0].id}/noisy")] == [5]
+
+
+def test_tensorboard_has_the_signals_of_the_data_set_after_a_rollback(run, tmp_path, monkeypatch):
+    from tensorboard.summary.writer import event_file_writer
+
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+    shutil.copytree(run[0] / "samples", tmp_path / "samples")
+    trainer, board = make_trainer(tmp_path), TensorBoard()
+    samples = read_samples(tmp_path)[:1]
+    board.on_run_start(trainer, "train")
+    board.on_samples(trainer, samples, 5)
+    trainer.progress.step = 1
+    board.on_rollback(trainer)  # what was written after step 1 is hidden from now on
+    board.on_samples(trainer, samples, 5)
+    board.on_teardown(trainer)
+    found = EventAccumulator(str(tmp_path / "tb_log"), size_guidance={"audio": 0})
+    found.Reload()
+    assert [event.step for event in found.Audio(f"samples/{samples[0].id}/noisy")] == [5]
 
 
 def test_tensorboard_shows_the_pictures(run, events):
