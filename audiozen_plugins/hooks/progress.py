@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 from rich.table import Column
 
-from audiozen_core.diagnostics.clock import clock
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
@@ -147,7 +146,7 @@ class ProgressBar:
         rates = {name.removeprefix("train/"): value for name, value in metrics.items() if name not in shown}
         best = {"best": True} if trainer.progress.is_best else {}
         name = f"{epoch}/{trainer.max_epochs}"
-        fields = {**_rounded(shown), **_compact(rates), **best, "left": clock(left)}
+        fields = {**_rounded(shown), **_compact(rates), **best, "left": _clock(left)}
         with self._row(trainer, name, shown, rates, now - self._epoch_began, left):
             trainer.log.info(f"epoch {name}", **fields)
 
@@ -202,6 +201,12 @@ class ProgressBar:
         while parts and len("  ".join(parts)) > room:
             parts.pop()
         return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
 
 
 def _compact(rates: Mapping[str, float]) -> dict[str, float | str]:
