@@ -18,6 +18,7 @@ from audiozen_core.audio.spectrogram_picture import RANGE_DB, draw_spectrogram, 
 
 _COLUMNS = 480  # the width of a picture in pixels; a page shows them at 320 to 600
 _ROWS = 200
+_MOST_QUIETER = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Track:
         audio: the recording as the address of a FLAC file that the page holds.
         picture: its spectrogram as the address of a WebP file that the page holds.
         gain: the factor that gives it the loudness of the first track.
-        peak: the largest sample, 1 for full scale.
+        peak: the largest sample as it is played, 1 for full scale; more is clipped.
         facts: what is written beside the name, such as scores.
         not_finite: the number of samples that are NaN or infinite; they are silent in the audio.
     """
@@ -116,11 +117,19 @@ def make_clip(
     parts = {system: _part(wave, begin, length) for system, wave in waves.items()}
     levels = {system: decibel_spectrogram(wave, sr, columns=_COLUMNS) for system, wave in parts.items()}
     top = top_level(list(levels.values()))
-    first = _rms(next(iter(parts.values())))
+    finite = {system: np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0) for system, wave in parts.items()}
+    peaks = {system: float(np.abs(wave).max()) for system, wave in finite.items()}
+    # All recordings become quieter by the same factor, so that none is clipped and their levels can still be compared.
+    # A recording that is louder still is broken, and the others must stay audible beside it.
+    factor = 1 / min(max(1.0, *peaks.values()), _MOST_QUIETER)
+    if factor < 1:
+        loudest = max(peaks, key=lambda system: peaks[system])
+        quieter = f"{-20 * math.log10(factor):.1f} dB"
+        notes = [*notes, f"All recordings are played {quieter} quieter, because {loudest} is louder than full scale."]
+    first = _rms(next(iter(parts.values()))) * factor
     tracks = []
     for system, wave in parts.items():
-        finite = np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0)
-        rms, peak = _rms(wave), float(np.abs(finite).max())
+        rms, peak = _rms(wave) * factor, peaks[system] * factor
         # Louder than full scale would be clipped, and would no longer sound like the system.
         gain = min(first / rms, 1 / peak) if rms and first else 1.0
         picture = draw_spectrogram(levels[system], top=top)
@@ -128,7 +137,7 @@ def make_clip(
         tracks.append(
             Track(
                 system,
-                _address("audio/flac", _flac(finite, sr)),
+                _address("audio/flac", _flac(finite[system] * np.float32(factor), sr)),
                 _address("image/webp", _webp(picture)),
                 gain,
                 peak,

@@ -30,6 +30,11 @@ def test_sine_on_a_bin_has_exactly_its_level():
     assert decibel_spectrogram(sine(1000, 1), SR)[:, 300].max() == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize(("row", "wave"), [(0, np.ones(SR)), (-1, np.tile([1.0, -1.0], SR // 2))])
+def test_lowest_and_highest_frequency_have_their_level(row, wave):
+    assert decibel_spectrogram(wave, SR)[row, 500] == pytest.approx(0, abs=1e-3)
+
+
 @pytest.mark.parametrize("seconds", [0.2, 2, 60])
 def test_click_is_in_its_column(seconds):
     wave = np.zeros(round(seconds * SR))

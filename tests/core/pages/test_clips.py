@@ -64,6 +64,25 @@ def test_gain_gives_the_loudness_of_the_first_without_clipping(noise):
     assert peaky.gain == pytest.approx(1 / 0.9)
 
 
+def test_recordings_louder_than_full_scale_are_played_quieter_together(noise):
+    clip = make_clip("a", {"noisy": noise, "loud": noise * 4}, SR)
+    np.testing.assert_allclose(audio_of(clip.tracks[0])[0], noise / clip_peak(noise * 4), atol=2**-15)
+    np.testing.assert_allclose(audio_of(clip.tracks[1])[0], noise * 4 / clip_peak(noise * 4), atol=2**-14)
+    assert clip.tracks[1].peak == pytest.approx(1)
+    assert clip.notes == ("All recordings are played 6.0 dB quieter, because loud is louder than full scale.",)
+    assert not make_clip("a", {"noisy": noise}, SR).notes
+
+
+def test_broken_recording_leaves_the_others_audible(noise):
+    clip = make_clip("a", {"noisy": noise, "broken": noise * 1e4}, SR)
+    np.testing.assert_allclose(audio_of(clip.tracks[0])[0], noise / 4, atol=2**-15)
+    assert clip.tracks[1].peak > 1000
+
+
+def clip_peak(wave):
+    return float(np.abs(wave.astype(np.float32)).max())
+
+
 def test_what_is_not_finite_is_counted_and_silent(noise):
     wave = noise.copy()
     wave[100:103] = np.nan, np.inf, -np.inf
