@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from audiozen_core.results.compared import ComparedScores
 from audiozen_core.results.paired import PairedDifference, SystemMean
@@ -155,13 +157,13 @@ def _files(comparison: ComparedScores, count: int) -> Table:
 
 
 def _audio_lines(comparison: ComparedScores, ids: Sequence[str]) -> list[str]:
-    """Returns where the audio of files is: the path of each system."""
-    return [
-        f"{name}, {system.name}: {path}"
-        for name in ids
-        for system in comparison.systems
-        if system.audio and (path := system.audio[0].get(name))
-    ]
+    """Returns where the audio of files is: the folder of each system."""
+    lines = []
+    for system in comparison.systems:
+        paths = [path for name in ids if system.audio and (path := system.audio[0].get(name))]
+        if paths:
+            lines.append(f"audio of {system.name}: {os.path.commonpath([str(Path(path).parent) for path in paths])}")
+    return [*lines, "`audiozen report` plays these files side by side"] if lines else []
 
 
 def _settings(comparison: ComparedScores) -> Table:
