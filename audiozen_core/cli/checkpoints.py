@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiozen_core.cli.options import ListByDefault
+from audiozen_core.cli.options import GivenPath, ListByDefault
 from audiozen_core.cli.table import echo_table
 from audiozen_core.errors import CheckpointError
 
@@ -30,7 +30,7 @@ def command() -> None:
     """
 
 
-_EXP = click.argument("exp", metavar="EXP", type=click.Path(path_type=Path))
+_EXP = click.argument("exp", metavar="EXP", type=GivenPath(path_type=Path))
 
 
 @command.command("list")
@@ -90,7 +90,7 @@ def prune(exp: Path, keep: int, damaged: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="The folder to create; by default `average_last_N` in the folder of the run. It must not exist.",
 )
 def average(exp: Path, last: int, output: Path | None) -> None:

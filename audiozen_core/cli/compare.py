@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
 
 
 @click.command(name="compare")
@@ -20,7 +20,7 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
 @click.option(
     "--key",
     metavar="PAGE.key.json",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="With --ratings, the key of the page. Default: the one beside the ratings or in the working directory.",
 )
 @click.option(
@@ -57,7 +57,7 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
 @click.option(
     "--conditions",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="A CSV, TSV or JSONL file with `id` and a column per condition.",
 )
 @click.option(
@@ -77,7 +77,7 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
     "-o",
     "--output",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="Write comparison.json, differences.csv, files.csv and the table here.",
 )
 @click.option(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK
+from audiozen_core.cli.options import TRACEBACK, GivenPath
 
 
 @click.command(name="convert")
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
-@click.argument("target", metavar="TARGET", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SOURCE", type=GivenPath(path_type=Path))
+@click.argument("target", metavar="TARGET", type=GivenPath(path_type=Path))
 @click.option("--key", default="", help="Where the weights are in the file, such as `model`, if it has several.")
 @TRACEBACK
 def command(source: Path, target: Path, key: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath
 
 if TYPE_CHECKING:
     from audiozen_core.inference.jobs import Outcome
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("inputs", metavar="IN…", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", metavar="OUT", type=click.Path(path_type=Path), required=True,
+    "-o", "--output", metavar="OUT", type=GivenPath(path_type=Path), required=True,
     help="The folder for the results; or the file, if there is one input.",
 )  # fmt: skip
 @click.option(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
 from audiozen_core.errors import Interrupted
 
 # Each worker has one thread. Libraries read these variables when they are imported, which is later.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-_FOLDER = click.Path(path_type=Path)
+_FOLDER = GivenPath(path_type=Path)
 
 
 @click.command(name="evaluate")

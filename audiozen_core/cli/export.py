@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath
 
 
 @click.command(name="export")
 @click.argument("model", metavar="RUN")
-@click.option("-o", "--output", metavar="FOLDER", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("-o", "--output", metavar="FOLDER", type=GivenPath(path_type=Path), required=True, help="A new folder.")
 @click.option(
     "--checkpoint", metavar="NAME|PATH",
     help="Which checkpoint: best, latest, epoch_0012, or a path. Default: best, or latest if there is none.",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
 
-_FOLDER = click.Path(path_type=Path)
+_FOLDER = GivenPath(path_type=Path)
 
 
 @click.command(name="listen")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK
+from audiozen_core.cli.options import TRACEBACK, GivenPath
 
 
 @click.group(name="new")
@@ -19,7 +19,7 @@ def command() -> None:
 @click.option(
     "--into",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     default=Path(),
     help="The parent folder. Default: the current one.",
 )
@@ -40,13 +40,13 @@ def plugin_command(name: str, into: Path) -> None:
 @click.option(
     "--into",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="The folder of the recipes. Default: `recipes` if it exists here, else the current folder.",
 )
 @click.option(
     "--manifest",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="The manifest of the recordings to train on: a CSV file that lists them. Default: that of the small corpus.",
 )
 @TRACEBACK

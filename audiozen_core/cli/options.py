@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from audiozen_core.kinds import RUN_MODES
 
-FILE = click.argument("file", metavar="EXP.toml", type=click.Path(path_type=Path))
+
+class GivenPath(click.Path):
+    """A path that is not empty: an empty one is mostly an unset variable, and would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the path."""
+        if value == "":
+            self.fail("the path is empty: is a variable of the shell not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = click.argument("file", metavar="EXP.toml", type=GivenPath(path_type=Path))
 MODES = click.option(
     "-M",
     "--mode",

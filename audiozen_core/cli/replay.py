@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath
 from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MOST_SAMPLES = 20
 
 
 @click.command(name="replay")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN", type=GivenPath(path_type=Path))
 @click.option("--epoch", metavar="E", type=click.IntRange(min=1), help="The epoch, from 1.")
 @click.option("--batch", metavar="B", type=click.IntRange(min=0), help="The batch of the epoch, from 0, as in errors.")
 @click.option(
@@ -46,7 +46,7 @@ _MOST_SAMPLES = 20
 )  # fmt: skip
 @click.option("--device", metavar="NAME", help="With --step: cpu, cuda, cuda:1 or mps. Default: that of the run.")
 @click.option(
-    "-o", "--output", metavar="DIR", type=click.Path(path_type=Path),
+    "-o", "--output", metavar="DIR", type=GivenPath(path_type=Path),
     help="The folder to write. Default: RUN/replay/epoch_0003_batch_0017.",
 )  # fmt: skip
 @WITHOUT

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
 
 
 @click.command(name="report")
@@ -15,7 +15,7 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=GivenPath(path_type=Path, dir_okay=False),
     default=Path("report.html"),
     show_default=True,
     help="The HTML file to write.",
@@ -53,7 +53,7 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, split_names
 @click.option(
     "--conditions",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="A CSV, TSV or JSONL file with `id` and a column per condition.",
 )
 @click.option(

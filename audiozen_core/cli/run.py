@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.findings import show_findings
-from audiozen_core.cli.options import MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
+from audiozen_core.cli.options import MODES, OVERRIDES, TRACEBACK, WITHOUT, GivenPath, SeveralModes
 from audiozen_core.distributed.environment import find_place
 from audiozen_core.experiment.run_options import check_requeue_options
 
 
 @click.command(cls=SeveralModes, name="run")
-@click.argument("files", metavar="EXP.toml...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("files", metavar="EXP.toml...", type=GivenPath(path_type=Path), nargs=-1, required=True)
 @MODES
 @click.option(
     "-R",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK
+from audiozen_core.cli.options import TRACEBACK, GivenPath
 
 if TYPE_CHECKING:
     from audiozen_core.runs.listing import RunList
@@ -23,7 +23,7 @@ _MOST_LOAD = 0.2
 
 
 @click.command(name="runs")
-@click.argument("folders", metavar="FOLDER…", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("folders", metavar="FOLDER…", type=GivenPath(path_type=Path), nargs=-1, required=True)
 @click.option("--watch", is_flag=True, help="Draw the table again every few seconds, until Ctrl-C.")
 @click.option(
     "--sort",

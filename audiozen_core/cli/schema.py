@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK, WITHOUT
+from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath
 
 
 @click.command(name="schema")
@@ -15,7 +15,7 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="The file to write. Default: standard output.",
 )
 @WITHOUT

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiozen_core.cli.options import FILE, OVERRIDES, TRACEBACK, WITHOUT
+from audiozen_core.cli.options import FILE, OVERRIDES, TRACEBACK, WITHOUT, GivenPath
 from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def command() -> None:
     "-o",
     "--output",
     metavar="PICTURE",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="The picture (.svg, .png or .pdf); the points are written beside it, as .csv. Default: "
     "<meta.save_dir>/<id>_tune_lr.svg.",
 )

@@ -71,6 +71,10 @@ def _parse(text: str, named: bool = False) -> NamedSystem:
     before, equals, after = text.partition("=")
     if equals and not named and os.sep not in before and not Path(text).exists():
         name, rest = before.strip(), after
+    if not rest.strip():
+        raise RunError(
+            f"the path of the system `{text}` is empty", remedy="set the variable of the shell that it comes from"
+        )
     found = _paths(rest)
     state = ""
     if found is None and ":" in rest:

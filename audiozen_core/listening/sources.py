@@ -147,10 +147,11 @@ def _names(named: Sequence[NamedSystem], folders: Sequence[Path]) -> list[str]:
         names.append(system.name or (run or system.paths[0].absolute()).name)
     counts = Counter(names)
     if clash := next((name for name in names if counts[name] > 1), None):
-        texts = [system.text for name, system in zip(names, named, strict=True) if name == clash]
+        same = [system for name, system in zip(names, named, strict=True) if name == clash]
+        given = " ".join(f"NAME{place}={system.text.rpartition('=')[2]}" for place, system in enumerate(same, 1))
         raise RunError(
-            f"{len(texts)} systems are called `{clash}`: {listed(texts)}",
-            remedy=f"give them names: {' '.join(f'NAME{place}={text}' for place, text in enumerate(texts, 1))}",
+            f"{len(same)} systems are called `{clash}`: {listed([system.text for system in same])}",
+            remedy=f"give each a name of its own: {given}",
         )
     if taken := next((name for name in names if name in (REFERENCE, NOISY, *LOW_PASSES)), None):
         raise RunError(

@@ -94,8 +94,8 @@ def pair_files(
         raise DataError(
             "files lack their partners",
             notes=[f"missing: {line}" for line in missing],
-            remedy="the files of a pair have the same relative path, apart from the ending; `--allow-missing` leaves "
-            "out files without a partner",
+            remedy="the files of a pair have the same relative path, apart from the ending"
+            + "; `--allow-missing` leaves out files without a partner" * bool(complete),
         )
     findings += [f"{line} (left out)" for line in missing]
     names = sorted(complete)
