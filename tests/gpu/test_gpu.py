@@ -12,6 +12,7 @@ from audiozen_core.trainer.host_copy import HostCopy
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
+from audiozen_plugins.hooks.resources import Resources
 from audiozen_plugins.model.sdnn import SDNN
 from tests.core.checkpoint.exactness import difference
 from tests.tiny_experiment import TinyExperiment
@@ -54,6 +55,7 @@ class Waits(TinyTrainer):
 def train_without_waiting(folder, **options):
     hooks = {
         "forbids": ForbidsWaiting(), "clip": ClipGradNorm(), "amp": Amp(dtype="bfloat16"), "metrics": MetricsJsonl(),
+        "resources": Resources(),
     }  # fmt: skip
     trainer = on_gpu(folder=folder, hooks=hooks, max_epochs=2, clip_grad_norm_value=1.0, plot_norm=True, **options)
     trainer.use_amp = True
