@@ -35,10 +35,13 @@ def section(page, name):
     return rest[: re.search(r'<section id="(?!clip)|<script|</main>', rest).start()]
 
 
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # pages are written into the present folder
 
+
+@pytest.fixture
+def write(tmp_path):
     def of(name, rows, header="id,pesq"):
         (tmp_path / name).write_text("\n".join([header, *rows]) + "\n")
         return name
