@@ -38,7 +38,7 @@ _MOST_SAMPLES = 20
 )  # fmt: skip
 @click.option(
     "--catch-up", is_flag=True,
-    help="With --step: train from a checkpoint of an earlier epoch, or from the start, if there is no nearer one.",
+    help="With --step: train from a checkpoint of an earlier epoch, or from the start, if this epoch has none.",
 )  # fmt: skip
 @click.option(
     "--rank", metavar="R", type=click.IntRange(min=0), default=0, show_default=True,

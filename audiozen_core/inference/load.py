@@ -230,7 +230,7 @@ def build_enhancer(found: Found, *, weights: str | None = None, device: str = "a
     """Builds the network that `find` has found, and loads its weights; see `load`."""
     # The configuration would name the place of an override, which the user has not written.
     if not re.fullmatch(DEVICES, device):
-        raise RunError(f"`{device}` is no device", remedy="use auto, cpu, cuda, cuda:1 or mps")
+        raise RunError(f"`{device}` is not a device", remedy="use auto, cpu, cuda, cuda:1 or mps")
     place = {
         "meta.save_dir": str(found.folder.parent),
         "meta.id": found.folder.name,

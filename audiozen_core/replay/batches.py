@@ -35,7 +35,7 @@ def make_batch(
         on_batch: called with the number of them that have been made.
 
     Raises:
-        RunError: there is no such batch for this rank.
+        RunError: this rank has no such batch.
         DataError: a sample can't be read.
     """
     batches, skipped = _from_place(trainer, loader, place, start)

@@ -177,7 +177,7 @@ class RunFolder:
         """Returns what `metrics.jsonl` has for an optimiser step.
 
         Returns:
-            The epoch, None if there is no record; and the scalars of the step by name, such as `loss`. None stands for
+            The epoch, None without a record; and the scalars of the step by name, such as `loss`. None stands for
             a number that was not finite.
         """
         path = self.folder / FILE

@@ -16,7 +16,7 @@ class Interval:
     Attributes:
         zero: where zero is.
         mean: where the mean is.
-        low: where the interval begins; the mean if there is no interval.
+        low: where the interval begins; the mean itself where no interval is known.
         high: where it ends.
     """
 
@@ -35,7 +35,7 @@ def axis_of(values: Iterable[float]) -> tuple[float, float]:
 
 
 def place_interval(axis: tuple[float, float], mean: float, low: float, high: float) -> Interval | None:
-    """Places a mean and its interval on an axis; None if there is no mean.
+    """Places a mean and its interval on an axis; None without a mean.
 
     Args:
         axis: the values at its ends.

@@ -54,8 +54,8 @@ class Score:
         missing: the number of files of the system that have no value.
         seeds: the number of seeds, and the standard deviation over them; "" for one.
         is_first: whether the others are compared with it.
-        difference: the difference from the first system; None for that one, and if there is no comparison.
-        note: why there is no difference, or what the mean is of; "" if that is plain.
+        difference: the difference from the first system; None for that one, and where systems can't be compared.
+        note: why the difference is missing, or what the mean is of; "" if that is plain.
     """
 
     system: str

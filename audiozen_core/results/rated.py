@@ -47,7 +47,7 @@ def rated_difference(
         baseline: the ratings of the baseline, [listeners, files]; NaN where there is none.
         system: those of the system by the same listeners for the same files.
         higher_is_better: whether a higher rating is better.
-        tested: whether there is a test. A hidden reference and an anchor are no systems that somebody asks about.
+        tested: whether the system is tested. The hidden reference and the low-pass anchors are not.
     """
     files, listeners = _effects(system - baseline)
     mean = math.fsum(files) / len(files) if files else math.nan

@@ -74,7 +74,7 @@ def list_runs(
             found.setdefault(path, str(path.relative_to(folder)) if is_below else str(path))
     if not found:
         raise RunError(
-            f"there are no runs in {', '.join(f'`{folder}`' for folder in folders)}",
+            f"no runs in {', '.join(f'`{folder}`' for folder in folders)}",
             notes=[f"it can't be read: {warning}" for warning in warnings],
             remedy=f"name a folder with runs, such as `exp`: a folder with {', '.join(RUN_FILES)} is a run",
         )

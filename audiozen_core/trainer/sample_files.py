@@ -63,7 +63,7 @@ class WrittenSamples:
         self._samples = list(samples)
 
     def write(self, taken: Sequence[TakenSample], progress: Progress, sr: int, stride: int) -> list[Sample]:
-        """Writes the samples of a validation, and removes the ones that are no longer kept.
+        """Writes the samples of a validation, and removes older ones beyond the number that is kept.
 
         Args:
             taken: the samples.

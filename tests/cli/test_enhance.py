@@ -417,7 +417,7 @@ def test_result_with_other_samples_of_the_same_size_is_told_and_a_copy_is_skippe
 def test_device_that_does_not_exist_is_named_and_no_place_that_nobody_wrote(enhance, place):
     write("in/a.wav")
     err = enhance("in", "-o", "out", "--device", "tpu", code=2).err
-    assert "`tpu` is no device" in err
+    assert "`tpu` is not a device" in err
     assert "--set" not in err
 
 

@@ -43,7 +43,7 @@ def test_table_json_and_states(audiozen, ran):
 def test_folder_without_runs_and_wrong_options_are_errors(audiozen, project):
     outcome = audiozen("runs", "data")
     assert outcome.code == 2
-    assert "there are no runs in `data`" in outcome.err
+    assert "no runs in `data`" in outcome.err
     assert "run.lock" in outcome.err
     assert audiozen("runs").code == 2
     outcome = audiozen("runs", "data", "--watch")
