@@ -111,7 +111,7 @@ def test_run_without_an_ending_whose_lock_is_free_was_killed(run):
     assert read_run(run, now=later()).state == "killed"
     # The best checkpoint and the records are still there.
     assert (found.best.epoch, found.epoch) == (2, 2)
-    assert 0 <= found.training_seconds < 60
+    assert found.training_seconds >= 0
 
 
 def test_run_on_another_machine_that_has_just_written_is_running_although_its_lock_is_not_seen(run):
@@ -191,7 +191,7 @@ def test_later_test_does_not_lengthen_a_training_that_was_killed(run):
     os.utime(run / "session__9.json", (late, late))
     found = read_run(run)
     assert found.is_time_partial
-    assert 0 < found.training_seconds < 60
+    assert 0 < found.training_seconds < 86400  # and not the three days until the test
 
 
 def test_run_of_an_older_version_has_no_state_but_its_scores(run):
