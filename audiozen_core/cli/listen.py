@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
+from audiozen_core.cli.scored_options import OF_CHECKPOINT
 
 _FOLDER = GivenPath(path_type=Path)
 
@@ -58,11 +59,7 @@ _FOLDER = GivenPath(path_type=Path)
     is_flag=True,
     help="Give all recordings of a file the same root mean square. Default: systems are as loud as they are.",
 )
-@click.option(
-    "--checkpoint",
-    metavar="NAME",
-    help="Of runs, take the test of this checkpoint: `best`, `latest`, `epoch_0012`. Default: the latest test.",
-)
+@OF_CHECKPOINT
 @click.option(
     "--title", metavar="TEXT", default="Listening test", show_default=True, help="The title that listeners see."
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
+from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHECKPOINT
 
 
 @click.command(name="report")
@@ -43,24 +44,9 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
     callback=split_names,
     help="Also compare within each value of these conditions, as in `audiozen compare`. Default: those of the scores.",
 )
-@click.option(
-    "--lower-is-better",
-    metavar="NAME,…",
-    multiple=True,
-    callback=split_names,
-    help="Metrics of a CSV file of another program for which a lower number is better.",
-)
-@click.option(
-    "--conditions",
-    metavar="FILE",
-    type=GivenPath(path_type=Path),
-    help="A CSV, TSV or JSONL file with `id` and a column per condition.",
-)
-@click.option(
-    "--checkpoint",
-    metavar="NAME",
-    help="Of runs, take the test of this checkpoint: `best`, `latest`, `epoch_0012`. Default: the latest test.",
-)
+@LOWER_IS_BETTER
+@CONDITIONS
+@OF_CHECKPOINT
 @click.option(
     "--megabytes",
     metavar="MB",
