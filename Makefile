@@ -17,7 +17,7 @@ LIGHT := click filelock hypothesis numpy packaging pluggy pytest rich safetensor
 LIGHT_TESTS := tests/core/diagnostics tests/core/storage tests/core/experiment/test_lock.py \
   tests/core/registry/test_compatibility.py
 
-.PHONY: help demo test lint types unit test-all light torture trackers clean
+.PHONY: help demo test lint types unit test-all light torture trackers bench clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,10 @@ trackers: $(VENV)-trackers/.done  ## the hooks for MLflow, Weights & Biases and 
 torture: $(VENV)/.dev  ## only the long tests of docs/reliability.md (hours; some need strace, root, or tests/slurm/install.sh)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -v -rs tests
 
+# ROWS=sdnn_step measures one row only.
+bench: $(VENV)/.bench  ## the table of docs/performance.md: speed and memory beside other tools (best on a quiet machine)
+	$(BIN)/python -m benchmarks $(ROWS) --json benchmarks.json
+
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) $(VENV)-trackers .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 
@@ -87,3 +91,7 @@ $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	$(INSTALL_PESQ)
 	touch $@ $(VENV)/.user
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) install -c constraints.txt -e '.[bench]'
+	touch $@

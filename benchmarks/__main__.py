@@ -1,0 +1,119 @@
+"""Measures AudioZEN against its peers, and prints one table.
+
+    python -m benchmarks [ROW ...] [--rounds N] [--json FILE]
+
+Each row is a module of `benchmarks/rows`, whose docstring says what it compares. Each is measured in a process of its
+own, on one thread. The sides take turns; the ratio is computed in each round, and the table shows medians and, in
+brackets, quartiles. The peers come with the extra `bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from audiozen_core.storage.atomic import write_whole
+from benchmarks import rows
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+
+
+def measure(name: str, rounds: int | None) -> list[dict[str, Any]]:
+    """Measures the rows of one module in this process. `rounds` is None for the number that the module chooses."""
+    module = importlib.import_module(f"benchmarks.rows.{name}")
+    return [row.as_json() for row in (module.rows() if rounds is None else module.rows(rounds))]
+
+
+def measure_apart(name: str, rounds: int | None) -> list[dict[str, Any]]:
+    """Measures the rows of one module in a process of its own. A row that fails says why."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "rows.json"
+        command = [sys.executable, "-m", "benchmarks", name, "--into", str(result)]
+        command += [] if rounds is None else ["--rounds", str(rounds)]
+        ended = subprocess.run(
+            command, cwd=REPOSITORY, env={**os.environ, **ONE_THREAD}, check=False, capture_output=True, text=True
+        )
+        if result.exists():
+            measured: list[dict[str, Any]] = json.loads(result.read_text(encoding="utf-8"))
+            return measured
+        lines = ended.stderr.strip().splitlines() or [f"ended with {ended.returncode}"]
+        return [{"what": name, "failed": lines[-1]}]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "processor": names[0].partition(":")[2].strip() if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
+def figure(value: dict[str, float]) -> str:
+    """A median with its quartiles."""
+    return f"{value['median']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
+
+
+def table_of(measured: list[dict[str, Any]]) -> Table:
+    """The rows as a table."""
+    table = Table(title="AudioZEN beside its peers")
+    for column in ("what", "ours", "peer", "ratio", "goal", "met"):
+        table.add_column(column)
+    for row in measured:
+        if "failed" in row:
+            table.add_row(row["what"], "not measured", row["failed"], "", "", "")
+            continue
+        goal = row["goal"]
+        of = "" if goal["figure"] == "ratio" else f" ({goal['figure']})"
+        table.add_row(
+            row["what"],
+            f"{figure(row['ours'])} {row['unit']}",
+            f"{figure(row['peer'])}\n{row['peer_name']}",
+            figure(row["ratio"]),
+            f"{goal['direction']} {goal['limit']:g}{of}",
+            "yes" if row["met"] else "NO",
+        )
+    return table
+
+
+def main() -> None:
+    """Measures the asked rows and prints them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = sorted(module.name for module in pkgutil.iter_modules(rows.__path__))
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of: {', '.join(names)} (default: all)")
+    parser.add_argument("--rounds", type=int, help="how often each side takes its turn (default: each row's own)")
+    parser.add_argument("--json", type=Path, help="write all figures to this file too")
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := sorted(set(options.rows) - set(names)):
+        parser.error(f"no such row: {', '.join(unknown)}; choose from {', '.join(names)}")
+    if options.into:
+        options.into.write_text(json.dumps(measure(options.rows[0], options.rounds)), encoding="utf-8")
+        return
+    measured: list[dict[str, Any]] = []
+    console = Console(stderr=True)
+    for name in options.rows or names:
+        with console.status(f"measuring {name}"):
+            measured += [{"row": name, **row} for row in measure_apart(name, options.rounds)]
+    Console(width=None if sys.stdout.isatty() else 130).print(table_of(measured))
+    if options.json:
+        write_whole(options.json, json.dumps({"machine": machine(), "rows": measured}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
