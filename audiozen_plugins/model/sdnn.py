@@ -100,7 +100,8 @@ class SDNN(nn.Module):
         with torch.autocast(noisy.device.type, enabled=False):
             noisy = noisy if noisy.dtype == torch.float64 else noisy.float()
             estimate: Tensor = self.blocks((noisy - self.mean).permute(1, 2, 0).contiguous())
-            mask = (estimate.permute(2, 0, 1) + 1).relu()
+            # In the layout of the magnitudes, so that all that follows runs through memory in order, also backwards.
+            mask = (estimate.permute(2, 0, 1).contiguous() + 1).relu()
             return self._delayed(noisy) * mask
 
     def _delayed(self, noisy: Tensor) -> Tensor:

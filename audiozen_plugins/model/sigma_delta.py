@@ -18,7 +18,6 @@ The unit of a level is 1/4096, the resolution of a spike. So levels are whole nu
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
+from audiozen_plugins.kernels.sigma_delta import delay_levels, delta_levels
 from audiozen_plugins.model.past import keep, recall
 
 STEPS_PER_UNIT = 4096
@@ -67,39 +67,6 @@ def delta_spikes(levels: Tensor) -> Tensor:
     return torch.diff(levels, dim=1, prepend=torch.zeros_like(levels[:, :1]))
 
 
-class _DeltaSigma(torch.autograd.Function):
-    """A delta unit, followed by a sigma unit. `Delta` documents the computation."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, activation: Tensor, threshold: float, previous: Tensor, residual: Tensor, level: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        spikes = torch.empty_like(activation)
-        change, residual = torch.empty_like(previous), residual.clone()
-        for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
-            torch.sub(now, previous, out=change).add_(residual)
-            # The residual is the change if its magnitude is below the threshold, and 0 otherwise. `hardtanh_backward`
-            # computes exactly that in one operation, where `abs`, `<` and `where` would be three.
-            torch.ops.aten.hardtanh_backward.grad_input(change, change, -threshold, threshold, grad_input=residual)
-            torch.sub(change, residual, out=spike)
-            previous = now
-        # One call for all frames. For a single frame, torch would start several threads. That takes longer than the
-        # rounding itself.
-        spikes.floor_()
-        # The running sum is computed in place: each spike becomes the level of its frame.
-        levels = spikes
-        for before, now in itertools.pairwise((level, *levels.unbind(1))):
-            now.add_(before)
-        ctx.mark_non_differentiable(residual)
-        return levels, residual
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        # Backwards, the sigma unit gives each spike the sum of the gradients of its own and all later frames. The delta
-        # unit subtracts the same sum of the next frame. So the gradient of the frame itself remains.
-        return grads[0], None, None, None, None
-
-
 class Delta(nn.Module):
     """A delta unit. It sends a spike when its input has changed by at least the threshold since the last spike.
 
@@ -117,43 +84,18 @@ class Delta(nn.Module):
         self.threshold: Tensor
         self.register_buffer("threshold", torch.tensor([math.floor(threshold * 64) / 64]))
 
-    def forward(self, activation: Tensor) -> Tensor:
-        """Converts activations [channels, frames, batch], in steps of 1/4096, to levels of the same shape."""
+    def forward(self, activation: Tensor, *, rectify: bool = False) -> Tensor:
+        """Converts activations [channels, frames, batch], in steps of 1/4096, to levels of the same shape.
+
+        With `rectify`, negative activations are replaced with zero first.
+        """
         if not activation.shape[1]:
             return activation
         past = recall() or [activation.new_zeros(activation.shape[0], activation.shape[2])] * 3
-        levels, residual = _DeltaSigma.apply(activation, self.threshold.item() * STEPS_PER_UNIT, *past)  # type: ignore[no-untyped-call]
-        keep((activation[:, -1].clone(), residual, levels[:, -1].clone()))
+        levels, residual = delta_levels(activation, self.threshold.item() * STEPS_PER_UNIT, rectify, *past)
+        last = activation[:, -1]
+        keep((last.relu() if rectify else last.clone(), residual, levels[:, -1].clone()))
         return cast(Tensor, levels)
-
-
-class _Shift(torch.autograd.Function):
-    """Delays each channel by its own number of frames."""
-
-    @staticmethod
-    def forward(ctx: Any, levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
-        shifted = _shift_rows(levels, whole_delay)
-        ctx.save_for_backward(shifted, whole_delay)
-        return shifted
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        (grad,) = grads
-        shifted, whole_delay = ctx.saved_tensors
-        # A longer delay lowers a rising level: d level / d delay is minus the rise of the level since the last frame.
-        rise = torch.sub(shifted[:, 1:], shifted[:, :-1]).mul_(grad[:, 1:]).sum(dim=(1, 2))
-        rise += torch.sum(shifted[:, 0] * grad[:, 0], dim=1)
-        return _shift_rows(grad, -whole_delay), -rise, None
-
-
-def _shift_rows(x: Tensor, delay: Tensor) -> Tensor:
-    """Returns x[c, t - delay[c], b], and zero where `t - delay[c]` is outside of x; delays are whole frames."""
-    channels, length, batch = x.shape
-    source = torch.arange(length, device=x.device) - delay[:, None]
-    outside = (source < 0) | (source >= length)
-    rows = source.clamp(0, length - 1) + torch.arange(channels, device=x.device)[:, None] * length
-    shifted = x.reshape(-1, batch).index_select(0, rows.view(-1))
-    return shifted.index_fill_(0, outside.view(-1).nonzero().squeeze(1), 0).view(x.shape)
 
 
 class AxonalDelay(nn.Module):
@@ -182,9 +124,9 @@ class AxonalDelay(nn.Module):
         whole_delay = self.delay.detach().clamp(0, self.max_delay).floor().long() + self.fixed
         past = recall()
         joined = levels if past is None else torch.cat([past, levels], dim=1)
-        shifted: Tensor = _Shift.apply(joined, self.delay, whole_delay)  # type: ignore[no-untyped-call]
+        delayed: Tensor = delay_levels(joined, self.delay, whole_delay)
         keep(joined[:, -(self.max_delay + self.fixed) :])
-        return shifted[:, shifted.shape[1] - levels.shape[1] :]
+        return delayed if past is None else delayed[:, past.shape[1] :]
 
 
 class Synapse(nn.Module):
@@ -228,7 +170,7 @@ class Neuron(nn.Module):
 
     def forward(self, activation: Tensor) -> Tensor:
         """Converts activations [channels, frames, batch], in steps of 1/4096, to levels of the same shape."""
-        levels: Tensor = self.delta(activation.relu() if self.rectify else activation)
+        levels: Tensor = self.delta(activation, rectify=self.rectify)
         return levels
 
 

@@ -1,0 +1,276 @@
+"""Kernels of the sigma-delta network: delta units, and delays of whole frames.
+
+Each operator has three forms with the same values: numba on the CPU, Triton on the GPU, and PyTorch for all else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiozen_plugins.kernels import on_gpu
+from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel
+from audiozen_plugins.kernels.operators import differentiable, operator
+
+_FLOATS = (torch.float32, torch.float64)
+
+
+def _fits_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype in _FLOATS and CpuKernel.is_available()
+
+
+def _fits_gpu(x: Tensor) -> bool:
+    return x.dtype in _FLOATS and on_gpu.is_available(x.device)
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+@operator(
+    "delta_levels(Tensor activation, float threshold, bool rectify, Tensor previous, Tensor residual, Tensor level)"
+    " -> (Tensor, Tensor)",
+    shapes=lambda activation, threshold, rectify, previous, residual, level: (
+        torch.empty_like(activation, memory_format=torch.contiguous_format),
+        torch.empty_like(residual, memory_format=torch.contiguous_format),
+    ),
+)
+def delta_levels(
+    activation: Tensor, threshold: float, rectify: bool, previous: Tensor, residual: Tensor, level: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Computes the levels of delta units, the running sums of the spikes that they send.
+
+    The gradient passes straight through the threshold and the rounding, and through a rectifier where it is positive.
+
+    Args:
+        activation: activations [channels, frames, batch], in the unit of a level.
+        threshold: the smallest change that is sent.
+        rectify: whether to replace negative activations with zero first.
+        previous: the activation [channels, batch] before the first frame, rectified.
+        residual: what had not been sent before the first frame, of the same shape.
+        level: the level before the first frame, of the same shape.
+
+    Returns:
+        The levels [channels, frames, batch], and the residual after the last frame, which has no gradient.
+    """
+    if _fits_cpu(activation):
+        levels = torch.empty_like(activation, memory_format=torch.contiguous_format)
+        residual = residual.clone(memory_format=torch.contiguous_format)
+        limit = _arrays(activation)[0].dtype.type(threshold)
+        _delta_levels(*_arrays(activation), limit, rectify, *_arrays(previous, residual, level, levels))
+        return levels, residual
+    if _fits_gpu(activation):
+        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
+
+        return sigma_delta_on_gpu.delta_levels(activation, threshold, rectify, previous, residual, level)
+    return _plain_delta_levels(activation.relu() if rectify else activation, threshold, previous, residual, level)
+
+
+def _plain_delta_levels(
+    activation: Tensor, threshold: float, previous: Tensor, residual: Tensor, level: Tensor
+) -> tuple[Tensor, Tensor]:
+    spikes = torch.empty_like(activation, memory_format=torch.contiguous_format)
+    change, residual = torch.empty_like(previous), residual.clone()
+    for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
+        torch.sub(now, previous, out=change).add_(residual)
+        # The residual is the change if its magnitude is below the threshold, and 0 otherwise. `hardtanh_backward`
+        # computes exactly that in one operation, where `abs`, `<` and `where` would be three.
+        torch.ops.aten.hardtanh_backward.grad_input(change, change, -threshold, threshold, grad_input=residual)
+        torch.sub(change, residual, out=spike)
+        previous = now
+    # One call for all frames. For a single frame, torch would start several threads. That takes longer than the
+    # rounding itself.
+    spikes.floor_()
+    # The running sum is computed in place: each spike becomes the level of its frame.
+    levels = spikes
+    for before, now in itertools.pairwise((level, *levels.unbind(1))):
+        now.add_(before)
+    return levels, residual
+
+
+_CHANNELS, _FRAMES = 16, 16
+
+
+@cpu_kernel()
+def _delta_levels(
+    activation: Any, threshold: Any, rectify: Any, previous: Any, residual: Any, level: Any, levels: Any
+) -> None:
+    """Writes `levels`, and the last residual into `residual`.
+
+    The recursion of one neuron waits for its last frame. So a tile of frames of 16 channels is copied such that all
+    their neurons lie side by side: the innermost loop has no recursion, and the compiler makes vectors of it.
+    """
+    channels, frames, batch = activation.shape
+    zero = np.zeros(1, activation.dtype)[0]
+    tile = np.empty((_FRAMES, _CHANNELS * batch), activation.dtype)
+    last = np.empty(_CHANNELS * batch, activation.dtype)
+    rest = np.empty(_CHANNELS * batch, activation.dtype)
+    total = np.empty(_CHANNELS * batch, activation.dtype)
+    for first in range(0, channels, _CHANNELS):
+        some = min(_CHANNELS, channels - first)
+        for c in range(some):
+            for b in range(batch):
+                last[c * batch + b] = previous[first + c, b]
+                rest[c * batch + b] = residual[first + c, b]
+                total[c * batch + b] = level[first + c, b]
+        for start in range(0, frames, _FRAMES):
+            length = min(_FRAMES, frames - start)
+            for c in range(some):
+                for t in range(length):
+                    for b in range(batch):
+                        tile[t, c * batch + b] = activation[first + c, start + t, b]
+            for t in range(length):
+                for i in range(some * batch):
+                    now = tile[t, i]
+                    if rectify and now < zero:
+                        now = zero
+                    change = (now - last[i]) + rest[i]
+                    kept = zero if change <= -threshold or change >= threshold else change
+                    total[i] += np.floor(change - kept)
+                    rest[i] = kept
+                    last[i] = now
+                    tile[t, i] = total[i]
+            for c in range(some):
+                for t in range(length):
+                    for b in range(batch):
+                        levels[first + c, start + t, b] = tile[t, c * batch + b]
+        for c in range(some):
+            for b in range(batch):
+                residual[first + c, b] = rest[c * batch + b]
+
+
+def _keep_activation(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    activation, _, rectify, *_ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*[activation] * rectify)
+
+
+def _delta_gradient(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    # Backwards, the sigma unit gives each spike the sum of the gradients of its own and all later frames. The delta
+    # unit subtracts the same sum of the next frame. So the gradient of the frame itself remains.
+    grad = grads[0]
+    for activation in ctx.saved_tensors:
+        grad = torch.ops.aten.threshold_backward(grad, activation, 0)
+    return grad, None, None, None, None, None
+
+
+differentiable("delta_levels", keep=_keep_activation, backward=_delta_gradient)
+
+
+@operator(
+    "delay_levels(Tensor levels, Tensor delay, Tensor whole_delay) -> Tensor",
+    shapes=lambda levels, delay, whole_delay: torch.empty_like(levels, memory_format=torch.contiguous_format),
+)
+def delay_levels(levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
+    """Delays each channel by its own number of frames; zeros come in front.
+
+    Args:
+        levels: levels [channels, frames, batch].
+        delay: the learned delays [channels], which get a gradient as if a level were differentiable in time.
+        whole_delay: the delays [channels] in whole frames, at least 0.
+
+    Returns:
+        The delayed levels, of the same shape.
+    """
+    if _fits_cpu(levels):
+        delayed = torch.empty_like(levels, memory_format=torch.contiguous_format)
+        _delay_levels(*_arrays(levels, whole_delay, delayed))
+        return delayed
+    if _fits_gpu(levels):
+        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
+
+        return sigma_delta_on_gpu.delay_levels(levels, whole_delay)
+    return _shift_rows(levels, whole_delay)
+
+
+def _shift_rows(x: Tensor, delay: Tensor) -> Tensor:
+    """Returns x[c, t - delay[c], b], and zero where `t - delay[c]` is outside of x; delays are whole frames."""
+    channels, length, batch = x.shape
+    source = torch.arange(length, device=x.device) - delay[:, None]
+    outside = (source < 0) | (source >= length)
+    rows = source.clamp(0, length - 1) + torch.arange(channels, device=x.device)[:, None] * length
+    shifted = x.reshape(-1, batch).index_select(0, rows.view(-1))
+    return shifted.index_fill_(0, outside.view(-1).nonzero().squeeze(1), 0).view(x.shape)
+
+
+@cpu_kernel()
+def _delay_levels(levels: Any, whole_delay: Any, delayed: Any) -> None:
+    channels, frames, batch = levels.shape
+    for c in range(channels):
+        late = (whole_delay[c] if 0 <= whole_delay[c] < frames else frames) * batch
+        source, target = levels[c].reshape(-1), delayed[c].reshape(-1)
+        for i in range(late):
+            target[i] = 0
+        for i in range(late, frames * batch):
+            target[i] = source[i - late]
+
+
+@operator(
+    "delay_levels_backward(Tensor grad, Tensor delayed, Tensor whole_delay) -> (Tensor, Tensor)",
+    shapes=lambda grad, delayed, whole_delay: (
+        torch.empty_like(grad, memory_format=torch.contiguous_format),
+        grad.new_empty(len(grad)),
+    ),
+)
+def delay_levels_backward(grad: Tensor, delayed: Tensor, whole_delay: Tensor) -> tuple[Tensor, Tensor]:
+    """Computes the gradients of `delay_levels` for the levels and the learned delays."""
+    if _fits_cpu(grad):
+        grad_levels = torch.empty_like(grad, memory_format=torch.contiguous_format)
+        grad_delay = grad.new_empty(len(grad))
+        _delay_levels_backward(*_arrays(grad, delayed, whole_delay, grad_levels, grad_delay))
+        return grad_levels, grad_delay
+    if _fits_gpu(grad):
+        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
+
+        return sigma_delta_on_gpu.delay_levels_backward(grad, delayed, whole_delay)
+    # A longer delay lowers a rising level: d level / d delay is minus the rise of the level since the last frame.
+    rise = torch.sub(delayed[:, 1:], delayed[:, :-1]).mul_(grad[:, 1:]).sum(dim=(1, 2))
+    rise += torch.sum(delayed[:, 0] * grad[:, 0], dim=1)
+    return _shift_rows(grad, -whole_delay), -rise
+
+
+_PART = 64
+
+
+@cpu_kernel(fastmath={"reassoc"})
+def _delay_levels_backward(grad: Any, delayed: Any, whole_delay: Any, grad_levels: Any, grad_delay: Any) -> None:
+    """Writes `grad_levels` and `grad_delay`.
+
+    `reassoc` lets the compiler add up short parts in vectors, in another order than written. Their sums are then added
+    in float64.
+    """
+    channels, frames, batch = grad.shape
+    zero = np.zeros(1, grad.dtype)[0]
+    for c in range(channels):
+        size = frames * batch
+        late = (whole_delay[c] if 0 <= whole_delay[c] < frames else frames) * batch
+        grads, levels, target = grad[c].reshape(-1), delayed[c].reshape(-1), grad_levels[c].reshape(-1)
+        # The delayed level is zero before `late`, and so is its rise.
+        rise = np.float64(0)
+        for i in range(late, min(late + batch, size)):
+            rise += levels[i] * grads[i]
+        for start in range(late + batch, size, _PART):
+            part = zero
+            for i in range(start, min(start + _PART, size)):
+                part += (levels[i] - levels[i - batch]) * grads[i]
+            rise += part
+        for i in range(late, size):
+            target[i - late] = grads[i]
+        for i in range(size - late, size):
+            target[i] = zero
+        grad_delay[c] = -rise
+
+
+def _keep_delayed(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(output, inputs[2])
+
+
+def _delay_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    return (*delay_levels_backward(grad, *ctx.saved_tensors), None)
+
+
+differentiable("delay_levels", keep=_keep_delayed, backward=_delay_gradient)
