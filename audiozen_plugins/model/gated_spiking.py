@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiozen_plugins.kernels.gated_spiking import MOMENTUM, Trace, gated_spikes, has_kernel
 from audiozen_plugins.model.past import keep, recall
 
 
@@ -72,12 +73,40 @@ class GatedSpikingLayer(nn.Module):
         return torch.bmm(x, weight.t().expand(len(x), -1, -1))
 
     def _spikes(self, x: Tensor) -> Tensor:
+        batchnorm = self.cell.batchnorm
+        state = recall() or [x.new_zeros(x.shape[1], self.cell.weight_hh.shape[1])] * 2
+        products = self._products(x)
+        if has_kernel(x) and (batchnorm is None or _is_usual(batchnorm, x)):
+            spikes, state = self._at_once(products, *state)
+        else:
+            spikes, state = self._frame_by_frame(products, *state)
+        if batchnorm is not None and batchnorm.training and batchnorm.num_batches_tracked is not None:
+            batchnorm.num_batches_tracked += len(x)
+        keep(state)
+        return spikes
+
+    def _at_once(self, products: Tensor, potential: Tensor, spike: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        weights, norm = self.cell, self.cell.batchnorm
+        stats = [] if norm is None else [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        options = (False, 0.0) if norm is None else (norm.training, norm.eps)
+        biases = weights.bias_ih.chunk(2)
+        trace = Trace(
+            *gated_spikes(products, weights.weight_hh, *biases, stats, *options, potential, spike, torch.is_grad_enabled())
+        )
+        if norm is not None and norm.training:
+            with torch.no_grad():
+                norm.running_mean.copy_(trace.running_mean)
+                norm.running_var.copy_(trace.running_var)
+        return trace.spikes, (trace.potentials[-1], trace.spikes[-1])
+
+    def _frame_by_frame(
+        self, products: Tensor, potential: Tensor, spike: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         weights = self.cell
         gate_bias, bias = weights.bias_ih.chunk(2)
         recurrent = weights.weight_hh.t()
-        potential, spike = recall() or [x.new_zeros(x.shape[1], len(gate_bias))] * 2
         spikes = []
-        for now in self._products(x).unbind():
+        for now in products.unbind():
             inputs = torch.addmm(now, spike, recurrent)
             to_gate, to_potential = (inputs, inputs) if weights.shared else inputs.chunk(2, 1)
             forget = (to_gate + gate_bias).sigmoid()
@@ -86,10 +115,7 @@ class GatedSpikingLayer(nn.Module):
                 potential = _normalize(potential, weights.batchnorm)
             spike = _Spike.apply(potential)  # type: ignore[no-untyped-call]
             spikes.append(spike)
-        if self.training and weights.batchnorm is not None and weights.batchnorm.num_batches_tracked is not None:
-            weights.batchnorm.num_batches_tracked += len(spikes)
-        keep((potential, spike))
-        return torch.stack(spikes)
+        return torch.stack(spikes), (potential, spike)
 
 
 class _Weights(nn.Module):
@@ -107,10 +133,15 @@ class _Weights(nn.Module):
         self.batchnorm = nn.BatchNorm1d(hidden_size) if bn else None
 
 
+def _is_usual(norm: nn.BatchNorm1d, x: Tensor) -> bool:
+    """Whether a batch norm has running statistics, and is given enough sequences; if not, PyTorch says so."""
+    return norm.running_mean is not None and (x.shape[1] > 1 or not norm.training)
+
+
 def _normalize(potential: Tensor, norm: nn.BatchNorm1d) -> Tensor:
     # Calling the module would also count each frame, with an operation of its own.
     return F.batch_norm(
-        potential, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, 0.1, norm.eps
+        potential, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, MOMENTUM, norm.eps
     )
 
 

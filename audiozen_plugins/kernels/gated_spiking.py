@@ -1,0 +1,355 @@
+"""Kernels of a gated spiking layer: all frames in one operator, forwards and backwards."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiozen_plugins.kernels import on_gpu
+from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel
+from audiozen_plugins.kernels.operators import differentiable, operator
+
+MOMENTUM = 0.1
+
+
+def has_kernel(x: Tensor) -> bool:
+    """Whether `gated_spikes` can be used for tensors like x. Without it, autograd follows a layer frame by frame."""
+    if x.dtype not in (torch.float32, torch.float64):
+        return False
+    return on_gpu.is_available(x.device) or (x.device.type == "cpu" and CpuKernel.is_available())
+
+
+class Trace(NamedTuple):
+    """What `gated_spikes` returns. Only the spikes have a gradient.
+
+    Attributes:
+        spikes: the spikes [frames, batch, neurons].
+        potentials: the potentials before the first frame and after each one [1 + frames, batch, neurons].
+        inputs: what the gates and the potentials receive, without their biases [frames, batch, rows].
+        gates: the gates [frames, batch, neurons].
+        means: the means that the norm has subtracted from each frame [frames, neurons]; empty without a batch norm, and
+            if it uses its running mean.
+        scales: what it has multiplied with, before its weight; likewise.
+        running_mean: the running mean after the last frame [neurons]; empty without a batch norm.
+        running_var: the running variance after the last frame; likewise.
+    """
+
+    spikes: Tensor
+    potentials: Tensor
+    inputs: Tensor
+    gates: Tensor
+    means: Tensor
+    scales: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+
+def _empty_trace(
+    products: Tensor, weight: Tensor, norm: list[Tensor], training: bool, potential: Tensor, remember: bool
+) -> Trace:
+    frames, (batch, neurons) = len(products), potential.shape
+    kept = frames if remember else 1
+    measured = kept if norm and training else 0
+    return Trace(
+        products.new_empty(frames, batch, neurons),
+        products.new_empty(kept + remember, batch, neurons),
+        products.new_empty(kept, batch, len(weight)),
+        products.new_empty(kept, batch, neurons),
+        products.new_empty(measured, neurons),
+        products.new_empty(measured, neurons),
+        products.new_empty(neurons if norm else 0),
+        products.new_empty(neurons if norm else 0),
+    )
+
+
+@operator(
+    "gated_spikes(Tensor products, Tensor weight, Tensor gate_bias, Tensor bias, Tensor[] norm, bool training,"
+    " float eps, Tensor potential, Tensor spike, bool remember)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    shapes=lambda products, weight, gate_bias, bias, norm, training, eps, potential, spike, remember: _empty_trace(
+        products, weight, norm, training, potential, remember
+    ),
+)
+def gated_spikes(
+    products: Tensor,
+    weight: Tensor,
+    gate_bias: Tensor,
+    bias: Tensor,
+    norm: list[Tensor],
+    training: bool,
+    eps: float,
+    potential: Tensor,
+    spike: Tensor,
+    remember: bool,
+) -> Trace:
+    """Runs a gated spiking layer over all frames.
+
+    On a CPU, the products, the sigmoid and the norm are operations of PyTorch, so all is rounded as in the plain form
+    and the spikes are exactly the same. A single spike more or less would change the rest of a clip.
+
+    Args:
+        products: the inputs times their weights [frames, batch, rows]; as many rows as neurons, or twice as many if the
+            gates have weights of their own, which come first.
+        weight: the recurrent weights [rows, neurons].
+        gate_bias: the bias of the gates [neurons].
+        bias: the bias of the potentials [neurons].
+        norm: weight, bias, running mean and running variance of the batch norm, each [neurons]; empty without one.
+        training: whether the batch norm uses the mean and variance of each frame.
+        eps: what it adds to the variance.
+        potential: the potentials [batch, neurons] before the first frame.
+        spike: the spikes before it.
+        remember: whether to keep what the backward pass needs. Otherwise only the last of all frames is kept, apart
+            from the spikes.
+
+    Returns:
+        A `Trace`, as a plain tuple.
+    """
+    trace = _empty_trace(products, weight, norm, training, potential, remember)
+    trace.potentials[0] = potential
+    for new, old in zip(trace[6:], norm[2:], strict=False):
+        new.copy_(old)
+    if on_gpu.is_available(products.device):
+        from audiozen_plugins.kernels import gated_spiking_on_gpu  # noqa: PLC0415 - imports Triton
+
+        gated_spiking_on_gpu.forward(trace, products, weight, gate_bias, bias, norm[:2], training, eps, spike)
+    else:
+        _forward(trace, products, weight, gate_bias, bias, norm[:2], training, eps, spike)
+    return trace
+
+
+def _forward(
+    trace: Trace,
+    products: Tensor,
+    weight: Tensor,
+    gate_bias: Tensor,
+    bias: Tensor,
+    norm: list[Tensor],
+    training: bool,
+    eps: float,
+    spike: Tensor,
+) -> None:
+    remember = len(trace.potentials) > len(trace.gates)
+    recurrent, neurons = weight.t(), len(bias)
+    mixed = torch.empty_like(trace.potentials[:1]) if norm else trace.potentials
+    arrays = [_array(each) for each in (trace.inputs, trace.gates, trace.potentials, bias, mixed)]
+    inputs, gates, potentials = trace.inputs.unbind(), trace.gates.unbind(), trace.potentials.unbind()
+    measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True)) or [
+        (products.new_empty(0), products.new_empty(0))
+    ]
+    for frame, (now, sent) in enumerate(zip(products.unbind(), trace.spikes.unbind(), strict=True)):
+        slot, after = (frame, frame + 1) if remember else (0, 0)
+        torch.addmm(now, spike, recurrent, out=inputs[slot])
+        torch.add(inputs[slot][:, :neurons], gate_bias, out=gates[slot])
+        torch.sigmoid(gates[slot], out=gates[slot])
+        _mix(*arrays, slot, 0 if norm else after)
+        if norm:
+            torch.native_batch_norm(
+                mixed[0],
+                *norm,
+                trace.running_mean,
+                trace.running_var,
+                training,
+                MOMENTUM,
+                eps,
+                out=(potentials[after], *measured[slot % len(measured)]),
+            )
+        torch.ge(potentials[after], 0, out=sent)
+        spike = sent
+
+
+@cpu_kernel()
+def _mix(inputs: Any, gates: Any, potentials: Any, bias: Any, mixed: Any, slot: int, target: int) -> None:
+    """Mixes the last potentials with the new inputs, rounded after each operation as PyTorch does."""
+    _, batch, neurons = gates.shape
+    first = inputs.shape[2] - neurons
+    one = np.ones(1, gates.dtype)[0]
+    for b in range(batch):
+        for i in range(neurons):
+            gate = gates[slot, b, i]
+            mixed[target, b, i] = gate * potentials[slot, b, i] + (one - gate) * (inputs[slot, b, first + i] + bias[i])
+
+
+def _array(x: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = x.detach().contiguous().numpy()
+    return array
+
+
+@operator(
+    "gated_spikes_backward(Tensor grad, Tensor spikes, Tensor potentials, Tensor inputs, Tensor gates, Tensor means,"
+    " Tensor scales, Tensor weight, Tensor bias, Tensor[] norm, bool training, Tensor spike)"
+    " -> (Tensor, Tensor, Tensor)",
+    shapes=lambda grad, spikes, potentials, inputs, gates, means, scales, weight, bias, norm, training, spike: (
+        torch.empty_like(inputs, memory_format=torch.contiguous_format),
+        torch.empty_like(weight, memory_format=torch.contiguous_format),
+        bias.new_empty(4, len(bias)),
+    ),
+)
+def gated_spikes_backward(
+    grad: Tensor,
+    spikes: Tensor,
+    potentials: Tensor,
+    inputs: Tensor,
+    gates: Tensor,
+    means: Tensor,
+    scales: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    norm: list[Tensor],
+    training: bool,
+    spike: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Runs backwards through all frames of `gated_spikes`.
+
+    Args:
+        grad: the gradient of the spikes.
+        spikes: as in `Trace`, and so are the next five.
+        potentials: see there.
+        inputs: see there.
+        gates: see there.
+        means: see there; if the norm uses its running mean, this mean [1, neurons].
+        scales: likewise.
+        weight: as in `gated_spikes`, and so are the others.
+        bias: see there.
+        norm: the weight of the batch norm; empty without one.
+        training: see there.
+        spike: see there.
+
+    Returns:
+        The gradient of the inputs, which is that of the products; of the recurrent weights; and, stacked, of the bias
+        of the gates, the bias of the potentials, and the weight and the bias of the norm.
+    """
+    grad_inputs = torch.empty_like(inputs, memory_format=torch.contiguous_format)
+    saved = (potentials, inputs, gates, means, scales, bias, norm, training)
+    if on_gpu.is_available(grad.device):
+        from audiozen_plugins.kernels import gated_spiking_on_gpu  # noqa: PLC0415 - imports Triton
+
+        sums = gated_spiking_on_gpu.backward(grad, weight, *saved, grad_inputs)
+    else:
+        sums = _backward(grad, weight, *saved, grad_inputs)
+    grad_weight = grad_inputs[0].t() @ spike
+    grad_weight.addmm_(grad_inputs[1:].flatten(0, 1).t(), spikes[:-1].flatten(0, 1))
+    return grad_inputs, grad_weight, sums.to(bias.dtype)
+
+
+def _backward(
+    grad: Tensor,
+    weight: Tensor,
+    potentials: Tensor,
+    inputs: Tensor,
+    gates: Tensor,
+    means: Tensor,
+    scales: Tensor,
+    bias: Tensor,
+    norm: list[Tensor],
+    training: bool,
+    grad_inputs: Tensor,
+) -> Tensor:
+    frames = len(grad)
+    sums = torch.zeros(4, len(bias), dtype=torch.float64)
+    grad_spike, carry, grads = grad[-1].clone(memory_format=torch.contiguous_format), torch.zeros_like(gates[0]), grad.unbind()
+    arrays = [
+        _array(each)
+        for each in (potentials, inputs, gates, means, scales, bias, *(norm or [bias]), grad_spike, carry, grad_inputs, sums)
+    ]
+    later = grad_inputs.unbind()
+    for frame in reversed(range(frames)):
+        if frame + 1 < frames:
+            torch.addmm(grads[frame], later[frame + 1], weight, out=grad_spike)
+        _frame_backward(*arrays, frame, bool(norm), training)
+    return sums
+
+
+@cpu_kernel()
+def _frame_backward(
+    potentials: Any,
+    inputs: Any,
+    gates: Any,
+    means: Any,
+    scales: Any,
+    bias: Any,
+    norm_weight: Any,
+    grad_spike: Any,
+    carry: Any,
+    grad_inputs: Any,
+    sums: Any,
+    frame: int,
+    has_norm: bool,
+    training: bool,
+) -> None:
+    """Goes back through one frame: changes `grad_spike` and `carry`, the gradient of the potentials before it."""
+    _, batch, neurons = gates.shape
+    first = inputs.shape[2] - neurons
+    one = np.ones(1, gates.dtype)[0]
+    zero = one - one
+    count = zero
+    for _ in range(batch):
+        count += one
+    measured = frame if training else 0
+    total, total_normal = np.zeros(neurons, gates.dtype), np.zeros(neurons, gates.dtype)
+    normal = np.empty((batch, neurons), gates.dtype)
+    for b in range(batch):
+        for i in range(neurons):
+            slope = one - abs(potentials[frame + 1, b, i])
+            slope = zero if slope < zero else slope
+            grad_spike[b, i] = grad_spike[b, i] * slope + carry[b, i]
+    if has_norm:
+        for b in range(batch):
+            for i in range(neurons):
+                gate = gates[frame, b, i]
+                mixed = gate * potentials[frame, b, i] + (one - gate) * (inputs[frame, b, first + i] + bias[i])
+                normal[b, i] = (mixed - means[measured, i]) * scales[measured, i]
+                total[i] += grad_spike[b, i]
+                total_normal[i] += grad_spike[b, i] * normal[b, i]
+        for i in range(neurons):
+            sums[2, i] += total_normal[i]
+            sums[3, i] += total[i]
+            total[i] = total[i] / count if training else zero
+            total_normal[i] = total_normal[i] / count if training else zero
+        for b in range(batch):
+            for i in range(neurons):
+                centred = grad_spike[b, i] - total[i] - normal[b, i] * total_normal[i]
+                grad_spike[b, i] = centred * scales[measured, i] * norm_weight[i]
+    total[:] = zero
+    total_normal[:] = zero
+    for b in range(batch):
+        for i in range(neurons):
+            gate = gates[frame, b, i]
+            change = potentials[frame, b, i] - (inputs[frame, b, first + i] + bias[i])
+            to_gate = grad_spike[b, i] * change * gate * (one - gate)
+            to_potential = grad_spike[b, i] * (one - gate)
+            carry[b, i] = grad_spike[b, i] * gate
+            total[i] += to_gate
+            total_normal[i] += to_potential
+            if first:
+                grad_inputs[frame, b, i] = to_gate
+                grad_inputs[frame, b, first + i] = to_potential
+            else:
+                grad_inputs[frame, b, i] = to_gate + to_potential
+    for i in range(neurons):
+        sums[0, i] += total[i]
+        sums[1, i] += total_normal[i]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, weight, _, bias, norm, training, eps, _, spike, _ = inputs
+    trace = Trace(*output)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.training = training
+    measured = (trace.means, trace.scales)
+    if norm and not training:
+        measured = (norm[2][None], (norm[3] + eps).rsqrt()[None])
+    ctx.save_for_backward(*trace[:4], *measured, weight, bias, spike, *norm[:1])
+
+
+def _gradient(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    *values, weight, bias, spike = ctx.saved_tensors[:9]
+    norm = list(ctx.saved_tensors[9:])
+    to_products, to_weight, sums = gated_spikes_backward(grads[0], *values, weight, bias, norm, ctx.training, spike)
+    to_norm = [sums[2], sums[3], None, None] if norm else []
+    return to_products, to_weight, sums[0], sums[1], to_norm, None, None, None, None, None
+
+
+differentiable("gated_spikes", keep=_keep, backward=_gradient)
