@@ -136,13 +136,14 @@ def _forward(
     mixed = torch.empty_like(trace.potentials[:1]) if norm else trace.potentials
     arrays = [_array(each) for each in (trace.inputs, trace.gates, trace.potentials, bias, mixed)]
     inputs, gates, potentials = trace.inputs.unbind(), trace.gates.unbind(), trace.potentials.unbind()
+    to_gates = trace.inputs[..., :neurons].unbind()
     measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True)) or [
         (products.new_empty(0), products.new_empty(0))
     ]
     for frame, (now, sent) in enumerate(zip(products.unbind(), trace.spikes.unbind(), strict=True)):
         slot, after = (frame, frame + 1) if remember else (0, 0)
         torch.addmm(now, spike, recurrent, out=inputs[slot])
-        torch.add(inputs[slot][:, :neurons], gate_bias, out=gates[slot])
+        torch.add(to_gates[slot], gate_bias, out=gates[slot])
         torch.sigmoid(gates[slot], out=gates[slot])
         _mix(*arrays, slot, 0 if norm else after)
         if norm:
@@ -279,64 +280,79 @@ def _frame_backward(
     has_norm: bool,
     training: bool,
 ) -> None:
-    """Goes back through one frame: changes `grad_spike` and `carry`, the gradient of the potentials before it."""
+    """Goes back through one frame: changes `grad_spike` and `carry`, the gradient of the potentials before it.
+
+    Each loop writes to one array only. With more, the compiler can't rule out that arrays overlap, and uses no vectors.
+    """
     _, batch, neurons = gates.shape
     first = inputs.shape[2] - neurons
     one = np.ones(1, gates.dtype)[0]
     zero = one - one
-    count = zero
-    for _ in range(batch):
-        count += one
-    measured = frame if training else 0
-    total, total_normal = np.zeros(neurons, gates.dtype), np.zeros(neurons, gates.dtype)
-    normal = np.empty((batch, neurons), gates.dtype)
+    before, after, gate, row = potentials[frame], potentials[frame + 1], gates[frame], inputs[frame]
+    other = np.empty((batch, neurons), gates.dtype)
+    total, total_other = np.zeros(neurons, gates.dtype), np.zeros(neurons, gates.dtype)
     for b in range(batch):
         for i in range(neurons):
-            slope = one - abs(potentials[frame + 1, b, i])
-            slope = zero if slope < zero else slope
-            grad_spike[b, i] = grad_spike[b, i] * slope + carry[b, i]
+            slope = one - abs(after[b, i])
+            grad_spike[b, i] = grad_spike[b, i] * (zero if slope < zero else slope) + carry[b, i]
     if has_norm:
+        mean, scale = means[frame if training else 0], scales[frame if training else 0]
         for b in range(batch):
             for i in range(neurons):
-                gate = gates[frame, b, i]
-                mixed = gate * potentials[frame, b, i] + (one - gate) * (inputs[frame, b, first + i] + bias[i])
-                normal[b, i] = (mixed - means[measured, i]) * scales[measured, i]
+                mixed = gate[b, i] * before[b, i] + (one - gate[b, i]) * (row[b, first + i] + bias[i])
+                other[b, i] = (mixed - mean[i]) * scale[i]
+        for b in range(batch):
+            for i in range(neurons):
                 total[i] += grad_spike[b, i]
-                total_normal[i] += grad_spike[b, i] * normal[b, i]
+            for i in range(neurons):
+                total_other[i] += grad_spike[b, i] * other[b, i]
         for i in range(neurons):
-            sums[2, i] += total_normal[i]
+            sums[2, i] += total_other[i]
+        for i in range(neurons):
             sums[3, i] += total[i]
-            total[i] = total[i] / count if training else zero
-            total_normal[i] = total_normal[i] / count if training else zero
+        for i in range(neurons):
+            total[i] = total[i] / batch if training else zero
+        for i in range(neurons):
+            total_other[i] = total_other[i] / batch if training else zero
         for b in range(batch):
             for i in range(neurons):
-                centred = grad_spike[b, i] - total[i] - normal[b, i] * total_normal[i]
-                grad_spike[b, i] = centred * scales[measured, i] * norm_weight[i]
-    total[:] = zero
-    total_normal[:] = zero
+                centred = grad_spike[b, i] - total[i] - other[b, i] * total_other[i]
+                grad_spike[b, i] = centred * (scale[i] * norm_weight[i])
     for b in range(batch):
         for i in range(neurons):
-            gate = gates[frame, b, i]
-            change = potentials[frame, b, i] - (inputs[frame, b, first + i] + bias[i])
-            to_gate = grad_spike[b, i] * change * gate * (one - gate)
-            to_potential = grad_spike[b, i] * (one - gate)
-            carry[b, i] = grad_spike[b, i] * gate
-            total[i] += to_gate
-            total_normal[i] += to_potential
-            if first:
-                grad_inputs[frame, b, i] = to_gate
-                grad_inputs[frame, b, first + i] = to_potential
-            else:
-                grad_inputs[frame, b, i] = to_gate + to_potential
+            change = before[b, i] - (row[b, first + i] + bias[i])
+            other[b, i] = grad_spike[b, i] * change * (gate[b, i] * (one - gate[b, i]))
+        for i in range(neurons):
+            carry[b, i] = grad_spike[b, i] * gate[b, i]
+        for i in range(neurons):
+            grad_spike[b, i] *= one - gate[b, i]
+    # Now `other` is the gradient of the gates before their sigmoid, and `grad_spike` that of the new inputs.
+    total[:] = zero
+    total_other[:] = zero
+    for b in range(batch):
+        for i in range(neurons):
+            total[i] += other[b, i]
+        for i in range(neurons):
+            total_other[i] += grad_spike[b, i]
+        if first:
+            for i in range(neurons):
+                grad_inputs[frame, b, i] = other[b, i]
+            for i in range(neurons):
+                grad_inputs[frame, b, first + i] = grad_spike[b, i]
+        else:
+            for i in range(neurons):
+                grad_inputs[frame, b, i] = other[b, i] + grad_spike[b, i]
     for i in range(neurons):
         sums[0, i] += total[i]
-        sums[1, i] += total_normal[i]
+    for i in range(neurons):
+        sums[1, i] += total_other[i]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, weight, _, bias, norm, training, eps, _, spike, _ = inputs
     trace = Trace(*output)
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # otherwise autograd makes zeros as gradients of all that has none
     ctx.training = training
     measured = (trace.means, trace.scales)
     if norm and not training:
