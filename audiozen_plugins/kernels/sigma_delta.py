@@ -57,16 +57,16 @@ def delta_levels(
     Returns:
         The levels [channels, frames, batch], and the residual after the last frame, which has no gradient.
     """
+    if _fits_gpu(activation):
+        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
+
+        return sigma_delta_on_gpu.delta_levels(activation, threshold, rectify, previous, residual, level)
     if _fits_cpu(activation):
         levels = torch.empty_like(activation, memory_format=torch.contiguous_format)
         residual = residual.clone(memory_format=torch.contiguous_format)
         limit = _arrays(activation)[0].dtype.type(threshold)
         _delta_levels(*_arrays(activation), limit, rectify, *_arrays(previous, residual, level, levels))
         return levels, residual
-    if _fits_gpu(activation):
-        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
-
-        return sigma_delta_on_gpu.delta_levels(activation, threshold, rectify, previous, residual, level)
     return _plain_delta_levels(activation.relu() if rectify else activation, threshold, previous, residual, level)
 
 
@@ -176,14 +176,14 @@ def delay_levels(levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
     Returns:
         The delayed levels, of the same shape.
     """
-    if _fits_cpu(levels):
-        delayed = torch.empty_like(levels, memory_format=torch.contiguous_format)
-        _delay_levels(*_arrays(levels, whole_delay, delayed))
-        return delayed
     if _fits_gpu(levels):
         from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
 
         return sigma_delta_on_gpu.delay_levels(levels, whole_delay)
+    if _fits_cpu(levels):
+        delayed = torch.empty_like(levels, memory_format=torch.contiguous_format)
+        _delay_levels(*_arrays(levels, whole_delay, delayed))
+        return delayed
     return _shift_rows(levels, whole_delay)
 
 
@@ -218,15 +218,15 @@ def _delay_levels(levels: Any, whole_delay: Any, delayed: Any) -> None:
 )
 def delay_levels_backward(grad: Tensor, delayed: Tensor, whole_delay: Tensor) -> tuple[Tensor, Tensor]:
     """Computes the gradients of `delay_levels` for the levels and the learned delays."""
+    if _fits_gpu(grad):
+        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
+
+        return sigma_delta_on_gpu.delay_levels_backward(grad, delayed, whole_delay)
     if _fits_cpu(grad):
         grad_levels = torch.empty_like(grad, memory_format=torch.contiguous_format)
         grad_delay = grad.new_empty(len(grad))
         _delay_levels_backward(*_arrays(grad, delayed, whole_delay, grad_levels, grad_delay))
         return grad_levels, grad_delay
-    if _fits_gpu(grad):
-        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
-
-        return sigma_delta_on_gpu.delay_levels_backward(grad, delayed, whole_delay)
     # A longer delay lowers a rising level: d level / d delay is minus the rise of the level since the last frame.
     rise = torch.sub(delayed[:, 1:], delayed[:, :-1]).mul_(grad[:, 1:]).sum(dim=(1, 2))
     rise += torch.sum(delayed[:, 0] * grad[:, 0], dim=1)
