@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 from audiozen_plugins.kernels import on_gpu
 from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel
 from audiozen_plugins.kernels.operators import differentiable, operator
-
-MOMENTUM = 0.1
+from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace, empty_trace
 
 
 def has_kernel(x: Tensor) -> bool:
@@ -22,54 +21,11 @@ def has_kernel(x: Tensor) -> bool:
     return on_gpu.is_available(x.device) or (x.device.type == "cpu" and CpuKernel.is_available())
 
 
-class Trace(NamedTuple):
-    """What `gated_spikes` returns. Only the spikes have a gradient.
-
-    Attributes:
-        spikes: the spikes [frames, batch, neurons].
-        potentials: the potentials before the first frame and after each one [1 + frames, batch, neurons].
-        inputs: what the gates and the potentials receive, without their biases [frames, batch, rows].
-        gates: the gates [frames, batch, neurons].
-        means: the means that the norm has subtracted from each frame [frames, neurons]; empty without a batch norm, and
-            if it uses its running mean.
-        scales: what it has multiplied with, before its weight; likewise.
-        running_mean: the running mean after the last frame [neurons]; empty without a batch norm.
-        running_var: the running variance after the last frame; likewise.
-    """
-
-    spikes: Tensor
-    potentials: Tensor
-    inputs: Tensor
-    gates: Tensor
-    means: Tensor
-    scales: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-
-
-def _empty_trace(
-    products: Tensor, weight: Tensor, norm: list[Tensor], training: bool, potential: Tensor, remember: bool
-) -> Trace:
-    frames, (batch, neurons) = len(products), potential.shape
-    kept = frames if remember else 1
-    measured = kept if norm and training else 0
-    return Trace(
-        products.new_empty(frames, batch, neurons),
-        products.new_empty(kept + remember, batch, neurons),
-        products.new_empty(kept, batch, len(weight)),
-        products.new_empty(kept, batch, neurons),
-        products.new_empty(measured, neurons),
-        products.new_empty(measured, neurons),
-        products.new_empty(neurons if norm else 0),
-        products.new_empty(neurons if norm else 0),
-    )
-
-
 @operator(
     "gated_spikes(Tensor products, Tensor weight, Tensor gate_bias, Tensor bias, Tensor[] norm, bool training,"
     " float eps, Tensor potential, Tensor spike, bool remember)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    shapes=lambda products, weight, gate_bias, bias, norm, training, eps, potential, spike, remember: _empty_trace(
+    shapes=lambda products, weight, gate_bias, bias, norm, training, eps, potential, spike, remember: empty_trace(
         products, weight, norm, training, potential, remember
     ),
 )
@@ -107,14 +63,14 @@ def gated_spikes(
     Returns:
         A `Trace`, as a plain tuple.
     """
-    trace = _empty_trace(products, weight, norm, training, potential, remember)
+    trace = empty_trace(products, weight, norm, training, potential, remember)
     trace.potentials[0] = potential
     for new, old in zip(trace[6:], norm[2:], strict=False):
         new.copy_(old)
     if on_gpu.is_available(products.device):
-        from audiozen_plugins.kernels import gated_spiking_on_gpu  # noqa: PLC0415 - imports Triton
+        from audiozen_plugins.kernels import gated_spiking_triton  # imports Triton
 
-        gated_spiking_on_gpu.forward(trace, products, weight, gate_bias, bias, norm[:2], training, eps, spike)
+        gated_spiking_triton.forward(trace, products, weight, gate_bias, bias, norm[:2], training, eps, spike)
     else:
         _forward(trace, products, weight, gate_bias, bias, norm[:2], training, eps, spike)
     return trace
@@ -131,6 +87,7 @@ def _forward(
     eps: float,
     spike: Tensor,
 ) -> None:
+    batch_norm: Any = torch.native_batch_norm  # its stub has no `out`
     remember = len(trace.potentials) > len(trace.gates)
     recurrent, neurons = weight.t(), len(bias)
     mixed = torch.empty_like(trace.potentials[:1]) if norm else trace.potentials
@@ -147,7 +104,7 @@ def _forward(
         torch.sigmoid(gates[slot], out=gates[slot])
         _mix(*arrays, slot, 0 if norm else after)
         if norm:
-            torch.native_batch_norm(
+            batch_norm(
                 mixed[0],
                 *norm,
                 trace.running_mean,
@@ -225,9 +182,9 @@ def gated_spikes_backward(
     grad_inputs = torch.empty_like(inputs, memory_format=torch.contiguous_format)
     saved = (potentials, inputs, gates, means, scales, bias, norm, training)
     if on_gpu.is_available(grad.device):
-        from audiozen_plugins.kernels import gated_spiking_on_gpu  # noqa: PLC0415 - imports Triton
+        from audiozen_plugins.kernels import gated_spiking_triton  # imports Triton
 
-        sums = gated_spiking_on_gpu.backward(grad, weight, *saved, grad_inputs)
+        sums = gated_spiking_triton.backward(grad, weight, *saved, grad_inputs)
     else:
         sums = _backward(grad, weight, *saved, grad_inputs)
     grad_weight = grad_inputs[0].t() @ spike
@@ -250,12 +207,10 @@ def _backward(
 ) -> Tensor:
     frames = len(grad)
     sums = torch.zeros(4, len(bias), dtype=torch.float64)
-    grad_spike, carry, grads = grad[-1].clone(memory_format=torch.contiguous_format), torch.zeros_like(gates[0]), grad.unbind()
-    arrays = [
-        _array(each)
-        for each in (potentials, inputs, gates, means, scales, bias, *(norm or [bias]), grad_spike, carry, grad_inputs, sums)
-    ]
-    later = grad_inputs.unbind()
+    grad_spike, carry = grad[-1].clone(memory_format=torch.contiguous_format), torch.zeros_like(gates[0])
+    saved = (potentials, inputs, gates, means, scales, bias, *(norm or [bias]))
+    arrays = [_array(each) for each in (*saved, grad_spike, carry, grad_inputs, sums)]
+    grads, later = grad.unbind(), grad_inputs.unbind()
     for frame in reversed(range(frames)):
         if frame + 1 < frames:
             torch.addmm(grads[frame], later[frame + 1], weight, out=grad_spike)
@@ -264,7 +219,7 @@ def _backward(
 
 
 @cpu_kernel()
-def _frame_backward(
+def _frame_backward(  # noqa: PLR0912 - many short loops
     potentials: Any,
     inputs: Any,
     gates: Any,
@@ -361,9 +316,10 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _gradient(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    *values, weight, bias, spike = ctx.saved_tensors[:9]
-    norm = list(ctx.saved_tensors[9:])
-    to_products, to_weight, sums = gated_spikes_backward(grads[0], *values, weight, bias, norm, ctx.training, spike)
+    spikes, potentials, inputs, gates, means, scales, weight, bias, spike, *norm = ctx.saved_tensors
+    to_products, to_weight, sums = gated_spikes_backward(
+        grads[0], spikes, potentials, inputs, gates, means, scales, weight, bias, norm, ctx.training, spike
+    )
     to_norm = [sums[2], sums[3], None, None] if norm else []
     return to_products, to_weight, sums[0], sums[1], to_norm, None, None, None, None, None
 

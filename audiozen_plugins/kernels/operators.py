@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-# `torch.library.custom_op` would be shorter, but its first call imports the compiler, which takes two seconds and 70 MB.
-_library = torch.library.Library("audiozen", "FRAGMENT")
+# `torch.library.custom_op` would be shorter, but its first call imports the compiler: two seconds and 70 MB.
+_library = torch.library.Library("audiozen", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 def operator(schema: str, *, shapes: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -24,8 +24,8 @@ def operator(schema: str, *, shapes: Callable[..., Any]) -> Callable[[Callable[.
     name = schema.partition("(")[0]
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        _library.define(schema)
-        _library.impl(name, function, "CompositeExplicitAutograd")
+        _library.define(schema)  # type: ignore[no-untyped-call]
+        _library.impl(name, function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
         torch.library.register_fake(f"audiozen::{name}", shapes, lib=_library)
         registered: Callable[..., Any] = getattr(torch.ops.audiozen, name)
         return registered

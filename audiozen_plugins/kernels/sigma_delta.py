@@ -32,7 +32,7 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
 
 
 @operator(
-    "delta_levels(Tensor activation, float threshold, bool rectify, Tensor previous, Tensor residual, Tensor level)"
+    "delta_levels(Tensor activation, Tensor threshold, bool rectify, Tensor previous, Tensor residual, Tensor level)"
     " -> (Tensor, Tensor)",
     shapes=lambda activation, threshold, rectify, previous, residual, level: (
         torch.empty_like(activation, memory_format=torch.contiguous_format),
@@ -40,7 +40,7 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
     ),
 )
 def delta_levels(
-    activation: Tensor, threshold: float, rectify: bool, previous: Tensor, residual: Tensor, level: Tensor
+    activation: Tensor, threshold: Tensor, rectify: bool, previous: Tensor, residual: Tensor, level: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Computes the levels of delta units, the running sums of the spikes that they send.
 
@@ -48,7 +48,7 @@ def delta_levels(
 
     Args:
         activation: activations [channels, frames, batch], in the unit of a level.
-        threshold: the smallest change that is sent.
+        threshold: the smallest change that is sent [1]. It is a tensor, so that nobody waits for a GPU.
         rectify: whether to replace negative activations with zero first.
         previous: the activation [channels, batch] before the first frame, rectified.
         residual: what had not been sent before the first frame, of the same shape.
@@ -58,16 +58,18 @@ def delta_levels(
         The levels [channels, frames, batch], and the residual after the last frame, which has no gradient.
     """
     if _fits_gpu(activation):
-        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
+        from audiozen_plugins.kernels import sigma_delta_triton  # imports Triton
 
-        return sigma_delta_on_gpu.delta_levels(activation, threshold, rectify, previous, residual, level)
+        return sigma_delta_triton.delta_levels(activation, threshold, rectify, previous, residual, level)
     if _fits_cpu(activation):
         levels = torch.empty_like(activation, memory_format=torch.contiguous_format)
         residual = residual.clone(memory_format=torch.contiguous_format)
-        limit = _arrays(activation)[0].dtype.type(threshold)
-        _delta_levels(*_arrays(activation), limit, rectify, *_arrays(previous, residual, level, levels))
+        limit = threshold.to(activation.dtype)
+        _delta_levels(*_arrays(activation, limit), rectify, *_arrays(previous, residual, level, levels))
         return levels, residual
-    return _plain_delta_levels(activation.relu() if rectify else activation, threshold, previous, residual, level)
+    return _plain_delta_levels(
+        activation.relu() if rectify else activation, threshold.item(), previous, residual, level
+    )
 
 
 def _plain_delta_levels(
@@ -96,8 +98,8 @@ _CHANNELS, _FRAMES = 16, 16
 
 
 @cpu_kernel()
-def _delta_levels(
-    activation: Any, threshold: Any, rectify: Any, previous: Any, residual: Any, level: Any, levels: Any
+def _delta_levels(  # noqa: PLR0912 - many short loops
+    activation: Any, thresholds: Any, rectify: Any, previous: Any, residual: Any, level: Any, levels: Any
 ) -> None:
     """Writes `levels`, and the last residual into `residual`.
 
@@ -105,7 +107,7 @@ def _delta_levels(
     their neurons lie side by side: the innermost loop has no recursion, and the compiler makes vectors of it.
     """
     channels, frames, batch = activation.shape
-    zero = np.zeros(1, activation.dtype)[0]
+    threshold, zero = thresholds[0], np.zeros(1, activation.dtype)[0]
     tile = np.empty((_FRAMES, _CHANNELS * batch), activation.dtype)
     last = np.empty(_CHANNELS * batch, activation.dtype)
     rest = np.empty(_CHANNELS * batch, activation.dtype)
@@ -177,9 +179,9 @@ def delay_levels(levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
         The delayed levels, of the same shape.
     """
     if _fits_gpu(levels):
-        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
+        from audiozen_plugins.kernels import sigma_delta_triton  # imports Triton
 
-        return sigma_delta_on_gpu.delay_levels(levels, whole_delay)
+        return sigma_delta_triton.delay_levels(levels, whole_delay)
     if _fits_cpu(levels):
         delayed = torch.empty_like(levels, memory_format=torch.contiguous_format)
         _delay_levels(*_arrays(levels, whole_delay, delayed))
@@ -219,9 +221,9 @@ def _delay_levels(levels: Any, whole_delay: Any, delayed: Any) -> None:
 def delay_levels_backward(grad: Tensor, delayed: Tensor, whole_delay: Tensor) -> tuple[Tensor, Tensor]:
     """Computes the gradients of `delay_levels` for the levels and the learned delays."""
     if _fits_gpu(grad):
-        from audiozen_plugins.kernels import sigma_delta_on_gpu  # noqa: PLC0415 - imports Triton
+        from audiozen_plugins.kernels import sigma_delta_triton  # imports Triton
 
-        return sigma_delta_on_gpu.delay_levels_backward(grad, delayed, whole_delay)
+        return sigma_delta_triton.delay_levels_backward(grad, delayed, whole_delay)
     if _fits_cpu(grad):
         grad_levels = torch.empty_like(grad, memory_format=torch.contiguous_format)
         grad_delay = grad.new_empty(len(grad))

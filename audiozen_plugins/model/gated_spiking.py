@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.gated_spiking import MOMENTUM, Trace, gated_spikes, has_kernel
+from audiozen_plugins.kernels.gated_spiking import gated_spikes, has_kernel
+from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace
 from audiozen_plugins.model.past import keep, recall
 
 
@@ -87,17 +88,16 @@ class GatedSpikingLayer(nn.Module):
 
     def _at_once(self, products: Tensor, potential: Tensor, spike: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         weights, norm = self.cell, self.cell.batchnorm
-        stats = [] if norm is None else [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        stats: list[Any] = [] if norm is None else [norm.weight, norm.bias, norm.running_mean, norm.running_var]
         options = (False, 0.0) if norm is None else (norm.training, norm.eps)
-        biases = weights.bias_ih.chunk(2)
-        trace = Trace(
-            *gated_spikes(products, weights.weight_hh, *biases, stats, *options, potential, spike, torch.is_grad_enabled())
-        )
+        biases, remember = weights.bias_ih.chunk(2), torch.is_grad_enabled()
+        trace = Trace(*gated_spikes(products, weights.weight_hh, *biases, stats, *options, potential, spike, remember))
         if norm is not None and norm.training:
             with torch.no_grad():
-                norm.running_mean.copy_(trace.running_mean)
-                norm.running_var.copy_(trace.running_var)
-        return trace.spikes, (trace.potentials[-1], trace.spikes[-1])
+                for old, new in zip(stats[2:], trace[6:], strict=True):
+                    old.copy_(new)
+        # Copies, because parts of a trace would keep all of it in memory.
+        return trace.spikes, (trace.potentials[-1].clone(), trace.spikes[-1].clone())
 
     def _frame_by_frame(
         self, products: Tensor, potential: Tensor, spike: Tensor

@@ -92,7 +92,7 @@ class Delta(nn.Module):
         if not activation.shape[1]:
             return activation
         past = recall() or [activation.new_zeros(activation.shape[0], activation.shape[2])] * 3
-        levels, residual = delta_levels(activation, self.threshold.item() * STEPS_PER_UNIT, rectify, *past)
+        levels, residual = delta_levels(activation, self.threshold * STEPS_PER_UNIT, rectify, *past)
         last = activation[:, -1]
         keep((last.relu() if rectify else last.clone(), residual, levels[:, -1].clone()))
         return cast(Tensor, levels)

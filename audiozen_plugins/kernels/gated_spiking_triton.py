@@ -1,51 +1,55 @@
-"""Triton kernels of a gated spiking layer: see `gated_spiking`. The recurrent products are those of PyTorch."""
+"""Triton kernels of a gated spiking layer: see `gated_spiking`. Importing this module needs Triton.
+
+The recurrent products are those of PyTorch. One kernel does all the rest of a frame.
+"""
+
+# Triton compiles these functions, and its types are not Python's.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# ruff: noqa: ANN001, ANN202, N803, PLR0915
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from audiozen_plugins.kernels.gated_spiking import Trace
+from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace
 
 _NEURONS = 16
 _BATCH = 64
 
 
 @triton.jit
-def _sigmoid(x: tl.tensor) -> tl.tensor:
+def _sigmoid(x):
     return 1 / (1 + tl.exp(-x))
 
 
 @triton.jit
 def _forward_frame(
-    inputs: tl.tensor,
-    before: tl.tensor,
-    after: tl.tensor,
-    gates: tl.tensor,
-    spikes: tl.tensor,
-    gate_bias: tl.tensor,
-    bias: tl.tensor,
-    norm_weight: tl.tensor,
-    norm_bias: tl.tensor,
-    running_mean: tl.tensor,
-    running_var: tl.tensor,
-    means: tl.tensor,
-    scales: tl.tensor,
-    eps: tl.tensor,
-    batch: tl.tensor,
-    neurons: tl.tensor,
-    first: tl.tensor,
+    inputs,
+    before,
+    after,
+    gates,
+    spikes,
+    gate_bias,
+    bias,
+    norm_weight,
+    norm_bias,
+    running_mean,
+    running_var,
+    means,
+    scales,
+    eps,
+    batch,
+    neurons,
+    first,
     MOMENTUM: tl.constexpr,
     HAS_NORM: tl.constexpr,
     TRAINING: tl.constexpr,
     BATCH: tl.constexpr,
     NEURONS: tl.constexpr,
-) -> None:
+):
     """Each program computes one frame of some neurons for the whole batch, in rows of the batch."""
     neuron = tl.program_id(0) * NEURONS + tl.arange(0, NEURONS)
     exists = neuron < neurons
@@ -111,8 +115,6 @@ def forward(
     spike: Tensor,
 ) -> None:
     """Fills a trace as `gated_spiking.gated_spikes` says."""
-    from audiozen_plugins.kernels.gated_spiking import MOMENTUM  # noqa: PLC0415 - that module calls this one
-
     remember = len(trace.potentials) > len(trace.gates)
     (batch, neurons), rows = spike.shape, len(weight)
     recurrent = weight.t()
@@ -137,26 +139,26 @@ def forward(
 
 @triton.jit
 def _backward_frame(
-    grad_spike: tl.tensor,
-    before: tl.tensor,
-    after: tl.tensor,
-    inputs: tl.tensor,
-    gates: tl.tensor,
-    means: tl.tensor,
-    scales: tl.tensor,
-    bias: tl.tensor,
-    norm_weight: tl.tensor,
-    carry: tl.tensor,
-    grad_inputs: tl.tensor,
-    sums: tl.tensor,
-    batch: tl.tensor,
-    neurons: tl.tensor,
-    first: tl.tensor,
+    grad_spike,
+    before,
+    after,
+    inputs,
+    gates,
+    means,
+    scales,
+    bias,
+    norm_weight,
+    carry,
+    grad_inputs,
+    sums,
+    batch,
+    neurons,
+    first,
     HAS_NORM: tl.constexpr,
     TRAINING: tl.constexpr,
     BATCH: tl.constexpr,
     NEURONS: tl.constexpr,
-) -> None:
+):
     """Each program goes back through one frame of some neurons for the whole batch, in rows of the batch."""
     neuron = tl.program_id(0) * NEURONS + tl.arange(0, NEURONS)
     exists = neuron < neurons

@@ -1,7 +1,10 @@
-"""Triton kernels of the sigma-delta network: see `sigma_delta`."""
+"""Triton kernels of the sigma-delta network: see `sigma_delta`. Importing this module needs Triton."""
+
+# Triton compiles these functions, and its types are not Python's.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# ruff: noqa: ANN001, ANN202, N803
 
 from __future__ import annotations
-
 
 import torch
 import triton
@@ -14,19 +17,19 @@ _FRAMES = 1024
 
 @triton.jit
 def _delta_levels(
-    activation: tl.tensor,
-    previous: tl.tensor,
-    residual: tl.tensor,
-    level: tl.tensor,
-    levels: tl.tensor,
-    last_residual: tl.tensor,
-    threshold: tl.tensor,
-    frames: tl.tensor,
-    batch: tl.tensor,
-    count: tl.tensor,
+    activation,
+    previous,
+    residual,
+    level,
+    levels,
+    last_residual,
+    threshold,
+    frames,
+    batch,
+    count,
     RECTIFY: tl.constexpr,
     NEURONS: tl.constexpr,
-) -> None:
+):
     """Each program runs some neurons of some clips through all frames."""
     neuron = tl.program_id(0) * NEURONS + tl.arange(0, NEURONS)
     exists = neuron < count
@@ -51,7 +54,7 @@ def _delta_levels(
 
 
 def delta_levels(
-    activation: Tensor, threshold: float, rectify: bool, previous: Tensor, residual: Tensor, level: Tensor
+    activation: Tensor, threshold: Tensor, rectify: bool, previous: Tensor, residual: Tensor, level: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Computes `sigma_delta.delta_levels`."""
     activation = activation.contiguous()
@@ -59,18 +62,16 @@ def delta_levels(
     levels = torch.empty_like(activation)
     last_residual = torch.empty_like(residual, memory_format=torch.contiguous_format)
     states = [state.contiguous() for state in (previous, residual, level)]
-    # As a tensor, so that it is not rounded to float32.
-    limit = activation.new_full((1,), threshold)
     count = channels * batch
     _delta_levels[(triton.cdiv(count, _NEURONS),)](
-        activation, *states, levels, last_residual, limit, frames, batch, count,
+        activation, *states, levels, last_residual, threshold.to(activation.dtype), frames, batch, count,
         RECTIFY=rectify, NEURONS=_NEURONS, num_warps=1,
     )  # fmt: skip
     return levels, last_residual
 
 
 @triton.jit
-def _delay_levels(levels: tl.tensor, whole_delay: tl.tensor, delayed: tl.tensor, frames: tl.tensor, batch: tl.tensor, SIZE: tl.constexpr) -> None:
+def _delay_levels(levels, whole_delay, delayed, frames, batch, SIZE: tl.constexpr):
     """Each program writes a part of one channel."""
     channel = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * SIZE + tl.arange(0, SIZE)
@@ -93,15 +94,15 @@ def delay_levels(levels: Tensor, whole_delay: Tensor) -> Tensor:
 
 @triton.jit
 def _delay_levels_backward(
-    grad: tl.tensor,
-    delayed: tl.tensor,
-    whole_delay: tl.tensor,
-    grad_levels: tl.tensor,
-    grad_delay: tl.tensor,
-    frames: tl.tensor,
-    batch: tl.tensor,
+    grad,
+    delayed,
+    whole_delay,
+    grad_levels,
+    grad_delay,
+    frames,
+    batch,
     SIZE: tl.constexpr,
-) -> None:
+):
     """Each program goes through one channel."""
     channel = tl.program_id(0).to(tl.int64)
     size = frames * batch

@@ -1,0 +1,53 @@
+"""What a gated spiking layer keeps of its frames, for its backward pass."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+MOMENTUM = 0.1  # of the running statistics of the norm
+
+
+class Trace(NamedTuple):
+    """What `gated_spikes` returns. Only the spikes have a gradient.
+
+    Attributes:
+        spikes: the spikes [frames, batch, neurons].
+        potentials: the potentials before the first frame and after each one [1 + frames, batch, neurons].
+        inputs: what the gates and the potentials receive, without their biases [frames, batch, rows].
+        gates: the gates [frames, batch, neurons].
+        means: the means that the norm has subtracted from each frame [frames, neurons]; empty without a batch norm, and
+            if it uses its running mean.
+        scales: what it has multiplied with, before its weight; likewise.
+        running_mean: the running mean after the last frame [neurons]; empty without a batch norm.
+        running_var: the running variance after the last frame; likewise.
+    """
+
+    spikes: Tensor
+    potentials: Tensor
+    inputs: Tensor
+    gates: Tensor
+    means: Tensor
+    scales: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+
+def empty_trace(
+    products: Tensor, weight: Tensor, norm: list[Tensor], training: bool, potential: Tensor, remember: bool
+) -> Trace:
+    """Allocates a trace for the arguments of `gated_spikes`."""
+    frames, (batch, neurons) = len(products), potential.shape
+    kept = frames if remember else 1
+    measured = kept if norm and training else 0
+    return Trace(
+        products.new_empty(frames, batch, neurons),
+        products.new_empty(kept + remember, batch, neurons),
+        products.new_empty(kept, batch, len(weight)),
+        products.new_empty(kept, batch, neurons),
+        products.new_empty(measured, neurons),
+        products.new_empty(measured, neurons),
+        products.new_empty(neurons if norm else 0),
+        products.new_empty(neurons if norm else 0),
+    )
