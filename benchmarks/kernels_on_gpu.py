@@ -1,0 +1,77 @@
+"""The kernels of spiking networks on a GPU, beside their plain form: the time of a training step, as a ratio.
+
+Run it as `python -m benchmarks.kernels_on_gpu`. It needs a GPU and Triton.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from audiozen_plugins.kernels import on_gpu
+from audiozen_plugins.model.sdnn import SDNN
+from audiozen_plugins.model.spiking_fullsubnet import SpikingFullSubNet
+
+ROUNDS = 7
+
+
+@contextmanager
+def plain_forms() -> Iterator[None]:
+    """Without any kernel."""
+    is_available = on_gpu.is_available
+    on_gpu.is_available = lambda device: False
+    try:
+        yield
+    finally:
+        on_gpu.is_available = is_available
+
+
+def milliseconds(step: Callable[[], object]) -> float:
+    """The time of one step, between two events of the GPU."""
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()
+    step()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def measure(name: str, network: nn.Module, given: torch.Tensor) -> None:
+    """Prints the median of both sides, which take turns, and of their ratio."""
+
+    def step() -> None:
+        network.zero_grad()
+        network(given).abs().sum().backward()
+
+    step()
+    with plain_forms():
+        step()
+    pairs = []
+    for _ in range(ROUNDS):
+        ours = milliseconds(step)
+        with plain_forms():
+            pairs.append((ours, milliseconds(step)))
+    ours, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+    print(f"{name}: {ours:.1f} ms, plain {plain:.1f} ms, ratio {ratio:.3f}")
+
+
+def main() -> None:
+    """Measures the training step of both networks."""
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
+    generator = torch.Generator().manual_seed(0)
+    for batch in (4, 32):
+        torch.manual_seed(0)
+        magnitude = torch.rand(batch, 257, 1000, generator=generator).cuda()
+        measure(f"SDNN, batch {batch}, 1000 frames", SDNN().cuda(), magnitude)
+        spectrum = torch.randn(batch, 257, 188, dtype=torch.complex64, generator=generator).cuda()
+        measure(f"Spiking-FullSubNet, batch {batch}, 188 frames", SpikingFullSubNet().cuda(), spectrum)
+
+
+if __name__ == "__main__":
+    main()
