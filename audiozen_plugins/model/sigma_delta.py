@@ -33,16 +33,29 @@ WEIGHT_STEP = 2 / 64
 WEIGHT_LOW, WEIGHT_HIGH = -256 / 64, 254 / 64
 
 
-class _Round(torch.autograd.Function):
-    """Rounds to whole steps, with a gradient of one."""
+class _Quantize(torch.autograd.Function):
+    """Rounds to whole steps and clamps, with a gradient of one from the smallest to the largest value."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: float) -> Tensor:
-        return x.div(step).round_().mul_(step)
+    def forward(ctx: Any, x: Tensor, step: float, low: float, high: float) -> Tensor:
+        rounded = x.div(step).round_().mul_(step)
+        if low == -math.inf and high == math.inf:
+            return rounded
+        # Half a step beyond the smallest and the largest multiple that is not clamped.
+        ctx.limits = (
+            low if low == -math.inf else (math.ceil(low / step) - 0.5) * step,
+            high if high == math.inf else (math.floor(high / step) + 0.5) * step,
+        )
+        ctx.save_for_backward(rounded)
+        return rounded.clamp(low, high)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        grad = grads[0]
+        for rounded in ctx.saved_tensors:
+            # Zero beyond the limits, in one operation.
+            grad = torch.ops.aten.hardtanh_backward(grad, rounded, *ctx.limits)
+        return grad, None, None, None
 
 
 def quantize(x: Tensor, step: float, low: float = -math.inf, high: float = math.inf) -> Tensor:
@@ -58,8 +71,8 @@ def quantize(x: Tensor, step: float, low: float = -math.inf, high: float = math.
         >>> quantize(torch.tensor([0.1, 0.3, 9.0]), step=0.25, high=4.0)
         tensor([0.0000, 0.2500, 4.0000])
     """
-    rounded: Tensor = _Round.apply(x, step)  # type: ignore[no-untyped-call]
-    return rounded if low == -math.inf and high == math.inf else rounded.clamp(low, high)
+    quantized: Tensor = _Quantize.apply(x, step, low, high)  # type: ignore[no-untyped-call]
+    return quantized
 
 
 def delta_spikes(levels: Tensor) -> Tensor:
@@ -135,10 +148,12 @@ class Synapse(nn.Module):
     Args:
         in_channels: the number of input channels.
         out_channels: the number of output channels.
+        scale: what the sums are multiplied with. A power of two changes no digit of them.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         bound = 1 / math.sqrt(in_channels)
         # The published weights come from a 3-D convolution with one tap. They load unchanged into the same shape.
         self.weight = Parameter(torch.empty(out_channels, in_channels, 1, 1, 1).uniform_(-bound, bound))
@@ -146,6 +161,8 @@ class Synapse(nn.Module):
     def forward(self, levels: Tensor) -> Tensor:
         """Computes weighted sums [out_channels, frames, batch] of levels [in_channels, frames, batch]."""
         weight = quantize(self.weight.flatten(1), WEIGHT_STEP, WEIGHT_LOW, WEIGHT_HIGH)
+        if self.scale != 1:
+            weight = weight * self.scale  # there are fewer weights than sums
         return (weight @ levels.flatten(1)).view(-1, *levels.shape[1:])
 
     def synaptic_operations(self, levels: Tensor, output: Tensor) -> Tensor:
@@ -230,10 +247,10 @@ class OutputBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, threshold: float) -> None:
         super().__init__()
-        self.synapse = Synapse(in_channels, out_channels)
+        self.synapse = Synapse(in_channels, out_channels, scale=1 / STEPS_PER_UNIT)
         self.neuron = Neuron(threshold)
 
     def forward(self, levels: Tensor) -> Tensor:
         """Converts levels [in_channels, frames, batch] to values [out_channels, frames, batch]."""
-        values: Tensor = self.synapse(levels) / STEPS_PER_UNIT
+        values: Tensor = self.synapse(levels)
         return values
