@@ -94,55 +94,52 @@ def _plain_delta_levels(
     return levels, residual
 
 
-_CHANNELS, _FRAMES = 16, 16
+_CHANNELS = 16
 
 
 @cpu_kernel()
-def _delta_levels(  # noqa: PLR0912 - many short loops
+def _delta_levels(
     activation: Any, thresholds: Any, rectify: Any, previous: Any, residual: Any, level: Any, levels: Any
 ) -> None:
     """Writes `levels`, and the last residual into `residual`.
 
-    The recursion of one neuron waits for its last frame. So a tile of frames of 16 channels is copied such that all
-    their neurons lie side by side: the innermost loop has no recursion, and the compiler makes vectors of it.
+    The recursion of a neuron waits for its last frame. So 16 channels are copied such that all their neurons lie side
+    by side: the innermost loop has no recursion, and the compiler makes vectors of it.
     """
     channels, frames, batch = activation.shape
     threshold, zero = thresholds[0], np.zeros(1, activation.dtype)[0]
-    tile = np.empty((_FRAMES, _CHANNELS * batch), activation.dtype)
+    tile = np.empty((frames, _CHANNELS * batch), activation.dtype)
     last = np.empty(_CHANNELS * batch, activation.dtype)
     rest = np.empty(_CHANNELS * batch, activation.dtype)
     total = np.empty(_CHANNELS * batch, activation.dtype)
     for first in range(0, channels, _CHANNELS):
         some = min(_CHANNELS, channels - first)
         for c in range(some):
-            for b in range(batch):
-                last[c * batch + b] = previous[first + c, b]
-                rest[c * batch + b] = residual[first + c, b]
-                total[c * batch + b] = level[first + c, b]
-        for start in range(0, frames, _FRAMES):
-            length = min(_FRAMES, frames - start)
-            for c in range(some):
-                for t in range(length):
-                    for b in range(batch):
-                        tile[t, c * batch + b] = activation[first + c, start + t, b]
-            for t in range(length):
-                for i in range(some * batch):
-                    now = tile[t, i]
-                    if rectify and now < zero:
-                        now = zero
-                    change = (now - last[i]) + rest[i]
-                    kept = zero if change <= -threshold or change >= threshold else change
-                    total[i] += np.floor(change - kept)
-                    rest[i] = kept
-                    last[i] = now
-                    tile[t, i] = total[i]
-            for c in range(some):
-                for t in range(length):
-                    for b in range(batch):
-                        levels[first + c, start + t, b] = tile[t, c * batch + b]
+            last[c * batch : (c + 1) * batch] = previous[first + c]
+            rest[c * batch : (c + 1) * batch] = residual[first + c]
+            total[c * batch : (c + 1) * batch] = level[first + c]
+            row, column = activation[first + c], tile[:, c * batch : (c + 1) * batch]
+            for t in range(frames):
+                for b in range(batch):
+                    column[t, b] = row[t, b]
+        for t in range(frames):
+            line = tile[t]
+            for i in range(some * batch):
+                now = line[i]
+                if rectify and now < zero:
+                    now = zero
+                change = (now - last[i]) + rest[i]
+                kept = zero if change <= -threshold or change >= threshold else change
+                total[i] += np.floor(change - kept)
+                rest[i] = kept
+                last[i] = now
+                line[i] = total[i]
         for c in range(some):
-            for b in range(batch):
-                residual[first + c, b] = rest[c * batch + b]
+            residual[first + c] = rest[c * batch : (c + 1) * batch]
+            row, column = levels[first + c], tile[:, c * batch : (c + 1) * batch]
+            for t in range(frames):
+                for b in range(batch):
+                    row[t, b] = column[t, b]
 
 
 def _keep_activation(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
