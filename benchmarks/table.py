@@ -43,5 +43,13 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def figure(value: Mapping[str, float]) -> str:
-    """A median with its quartiles."""
-    return f"{value['median']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
+    """A median, with its quartiles if there was more than one round."""
+    median, low, high = (digits(value[name]) for name in ("median", "low", "high"))
+    return median if low == high else f"{median} [{low}, {high}]"
+
+
+def digits(value: float) -> str:
+    """Three digits that matter, and no exponent."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
