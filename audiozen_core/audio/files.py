@@ -1,7 +1,8 @@
 """Reads audio files, with an error for each way in which a file can be unreadable.
 
-Plain WAV files are read as they are; libsndfile decodes WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more. Files are never resampled: if the sample rate
-differs from that of the experiment, an error says how to convert the file.
+Plain WAV files are read as they are; libsndfile decodes others: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more.
+Files are never resampled: if the sample rate differs from that of the experiment, an error says how to convert the
+file.
 
 Every read returns the same samples as a read of the whole file, and a whole read returns all audio of the file. Where
 libsndfile would not do this, the file is decoded from its start, gets a corrected header in memory, or is an error.

@@ -152,7 +152,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         for attempt in range(_MAX_DRAWS):
             draw = self.draw(index, attempt)
             speech, noise = self._utterances.read(draw.speech, draw.source_length), self._noise(draw)
-            if rms(speech) > PAUSE and noise.any():
+            of_speech, of_noise = rms(speech), rms(noise)
+            if of_speech > PAUSE and of_noise > 0:
                 break
         else:
             names = f"`{self.speech.recordings[draw.speech[0][0]].path}`, `{self.noise.recordings[draw.noise].path}`"
@@ -160,9 +161,11 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
                 f"{_MAX_DRAWS} random segments in a row were silent; the last two were from {names}",
                 remedy="leave out silent recordings",
             )
+        loudness: tuple[float, float] | None = of_speech, of_noise
         if draw.source_length != draw.length:
             speech, noise = change_speed(np.stack([speech, noise]), draw.length)
-        noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level)
+            loudness = None
+        noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level, loudness=loudness)
         return {
             "id": self._id(index, draw),
             "noisy": torch.from_numpy(noisy),

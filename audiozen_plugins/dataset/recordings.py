@@ -189,7 +189,9 @@ class Pool:
         samples = self._bytes[begin : begin + length * width]
         if self._is_float[index]:
             return samples.view(np.float32).copy()  # the caller may change it
-        return samples.view(np.int16) * np.float32(1 / 32768)
+        wave = samples.view(np.int16).astype(np.float32)
+        wave *= np.float32(1 / 32768)
+        return wave
 
 
 def _rows(manifest: Path) -> Iterator[dict[str, str]]:
