@@ -194,6 +194,7 @@ def _backward_frame(
         if not TRAINING:
             total = tl.zeros_like(total)
             total_normal = tl.zeros_like(total_normal)
+        tl.debug_barrier()  # before other threads write to `carry`
     total_gate = tl.zeros((NEURONS,), at_potential.dtype)
     total_new = tl.zeros((NEURONS,), at_potential.dtype)
     for start in range(0, batch, BATCH):
