@@ -42,8 +42,9 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
     The exit code is 2 if there are mistakes, else 0.
     """
     from audiozen_core import logging
+    from audiozen_core.config.check import check_config
+    from audiozen_core.config.load import load_config
     from audiozen_core.errors import AudioZenError
-    from audiozen_core.experiment.experiment import Experiment
 
     logging.configure()
     findings: tuple[Diagnostic, ...] = ()
@@ -52,14 +53,15 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
     # In the other formats, standard output is for a program, so what a constructor or a data set prints is redirected.
     with nullcontext() if form == "text" else redirect_stdout(sys.stderr):
         try:
-            experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
-            findings = experiment.warnings
+            checked = check_config(load_config(file, overrides, modes))
+            findings = checked.warnings
             if form == "text":
                 show_findings(findings)
             if build:
                 from audiozen_core.experiment.dry_run import dry_run
+                from audiozen_core.experiment.experiment import Experiment
 
-                facts = dry_run(experiment)
+                facts = dry_run(Experiment(checked, modes))  # type: ignore[arg-type]
             if form == "text":
                 click.echo(f"{file}: no mistakes found{_counted(findings)}")
         except AudioZenError as error:
