@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import soundfile
 
+from audiozen.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 from audiozen_core.audio.files import audio_info, read_audio
-from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 
 
 def test_a_pair_of_folders_opens_both_files_once(write, tmp_path, opened):
