@@ -166,7 +166,8 @@ def read_checkpoint(
         read = pool.map(lambda file: read_verified(folder, file, manifest), files.values())
         contents = dict(zip(files, read, strict=True))
     return manifest, {
-        owner: _unpack_owner(folder, owner, entry, contents.pop(owner, None), map_location) for owner, entry in wanted.items()
+        owner: _unpack_owner(folder, owner, entry, contents.pop(owner, None), map_location)
+        for owner, entry in wanted.items()
     }
 
 
