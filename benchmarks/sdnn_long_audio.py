@@ -14,7 +14,6 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import soundfile
 import torch
@@ -46,9 +45,10 @@ def scores(network: SDNN, noisy: Tensor, clean: Tensor, repetitions: int, chunk_
 def without_floor() -> Iterator[None]:
     """Replaces the delta unit by one that does not round spikes down. Everything else is the same."""
 
-    def forward(
-        ctx: Any, activation: Tensor, threshold: float, previous: Tensor, residual: Tensor, level: Tensor
+    def delta_levels(
+        activation: Tensor, threshold: Tensor, rectify: bool, previous: Tensor, residual: Tensor, level: Tensor
     ) -> tuple[Tensor, Tensor]:
+        activation = activation.relu() if rectify else activation
         spikes = torch.empty_like(activation)
         for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
             change = now - previous + residual
@@ -57,15 +57,14 @@ def without_floor() -> Iterator[None]:
             previous = now
         for before, after in itertools.pairwise((level, *spikes.unbind(1))):
             after.add_(before)
-        ctx.mark_non_differentiable(residual)
         return spikes, residual
 
-    published = sigma_delta._DeltaSigma.forward
-    sigma_delta._DeltaSigma.forward = staticmethod(forward)  # type: ignore[method-assign, assignment]
+    published = sigma_delta.delta_levels
+    sigma_delta.delta_levels = delta_levels
     try:
         yield
     finally:
-        sigma_delta._DeltaSigma.forward = published  # type: ignore[method-assign]
+        sigma_delta.delta_levels = published
 
 
 def draw(curves: dict[str, list[float]], noisy: float, seconds: float) -> str:

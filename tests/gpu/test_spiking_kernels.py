@@ -11,8 +11,9 @@ import torch
 from audiozen_plugins.kernels import gated_spiking as gated_kernels
 from audiozen_plugins.kernels import on_gpu, sigma_delta
 from audiozen_plugins.kernels.on_cpu import CpuKernel
-from audiozen_plugins.model import SDNN, gated_spiking
+from audiozen_plugins.model import gated_spiking
 from audiozen_plugins.model.gated_spiking import GatedSpikingLayer
+from audiozen_plugins.model.sdnn import SDNN
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytestmark = pytest.mark.skipif(not on_gpu.is_available(DEVICE), reason="needs a GPU and Triton")

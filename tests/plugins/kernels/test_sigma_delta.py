@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from audiozen_plugins.kernels import sigma_delta
 from audiozen_plugins.kernels.on_cpu import CpuKernel
-from audiozen_plugins.model import SDNN
+from audiozen_plugins.model.sdnn import SDNN
 
 pytestmark = pytest.mark.skipif(not CpuKernel.is_available(), reason="needs numba")
 
