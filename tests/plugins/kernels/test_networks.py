@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from audiozen_plugins.kernels.on_cpu import CpuKernel
-from audiozen_plugins.model import GTCRN, ULUNAS
+from audiozen_plugins.model.gtcrn import GTCRN
+from audiozen_plugins.model.ul_unas import ULUNAS
 
 INPUTS = {GTCRN: torch.randn(2, 257, 12, 2, generator=torch.Generator().manual_seed(0)), ULUNAS: None}
 INPUTS[ULUNAS] = INPUTS[GTCRN][..., 0].abs()
