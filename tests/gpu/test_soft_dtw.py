@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from audiozen_plugins.kernels.soft_alignment_op import has_kernel
-from audiozen_plugins.loss import SoftDTWLoss, soft_dtw
+from audiozen_plugins.loss import soft_dtw
+from audiozen_plugins.loss.soft_dtw import SoftDTWLoss
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

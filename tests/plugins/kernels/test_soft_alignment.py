@@ -11,8 +11,8 @@ from torch import Tensor
 from audiozen_plugins.kernels import soft_alignment_on_cpu, soft_alignment_on_gpu, soft_alignment_op
 from audiozen_plugins.kernels.band import Band
 from audiozen_plugins.kernels.soft_alignment_op import soft_alignment, soft_alignment_backward
-from audiozen_plugins.loss import SoftDTWLoss, soft_dtw
-from audiozen_plugins.loss.soft_dtw import plain_cost
+from audiozen_plugins.loss import soft_dtw
+from audiozen_plugins.loss.soft_dtw import SoftDTWLoss, plain_cost
 
 pytest.importorskip("numba")
 
