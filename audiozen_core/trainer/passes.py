@@ -32,7 +32,7 @@ class Passes(BatchTraining):
     @property
     def part_seconds(self) -> Mapping[str, float]:
         """Where the time of the training has gone since the trainer was built; see `Part`."""
-        return dict[str, float](self.clock.seconds())
+        return self.clock.seconds()
 
     def _begin_epoch(self, loader: BatchLoader) -> Iterator[Any]:
         """Returns the batches of the epoch, from where the progress is."""

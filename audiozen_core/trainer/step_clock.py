@@ -42,7 +42,7 @@ class StepClock:
         self._seconds[self._part] += now - self._since
         self._part, self._since = part, now
 
-    def seconds(self) -> dict[Part, float]:
+    def seconds(self) -> dict[str, float]:
         """Returns the seconds of each part since the clock was made."""
         self.begin(self._part)
-        return dict(self._seconds)
+        return {str(part): seconds for part, seconds in self._seconds.items()}

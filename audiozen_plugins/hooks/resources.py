@@ -37,6 +37,7 @@ class Resources:
 
     default = True
     affects_training = False
+    stays_in_folder = True
 
     def __init__(self) -> None:
         self._epoch: _Span | None = None
