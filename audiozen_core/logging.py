@@ -40,6 +40,8 @@ class _FileSink:
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
 
     def __call__(self, logger: Any, name: str, event: EventDict) -> EventDict:
+        if _silent.get():
+            raise structlog.DropEvent
         if self.files or self.early is not None:
             copy: EventDict = structlog.processors.ExceptionRenderer()(logger, name, dict(event))
             line = str(self._render(logger, name, self._stamp(logger, name, copy)))
@@ -75,6 +77,7 @@ class _Renderer:
 _sink = _FileSink()
 # Of the thread, so that a line of another thread in the meantime is not replaced.
 _shown_as: ContextVar[str] = ContextVar("shown_as", default="")
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 def configure(*, level: str = "info") -> None:
@@ -126,6 +129,16 @@ def shown_as(text: str) -> Iterator[None]:
         yield
     finally:
         _shown_as.reset(token)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Drops each line of the block, because what it does is done again, and says the same then."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 @contextmanager

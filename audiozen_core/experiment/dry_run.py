@@ -16,6 +16,7 @@ from torch import Tensor
 
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics.clock import clock
+from audiozen_core.experiment.auto_threads import ThreadChoice
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.owners import name_owners
@@ -43,6 +44,8 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
         AudioZenError: a component can't be built, or an optimiser can't step.
     """
     with experiment.scope, name_owners(experiment.checked):
+        if experiment.trains:
+            experiment.settle_threads()
         trainer, loaders = experiment.build()
         for loader in (loader for mode, of_mode in loaders.items() if mode != "train" for loader in of_mode):
             loader.epoch(0)  # makes no batch, but warns of a sampler that leaves items out
@@ -53,10 +56,11 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
             facts |= {f"  {name}": row for name, row in loaded.table().items()}
         for suffix, optimizer in trainer.optimizers.items():
             facts |= group_facts(experiment.config.components["optimizer"][suffix], optimizer)
-        return facts | (_train_once(trainer, loaders["train"][0]) if experiment.trains else {})
+        choice = experiment.thread_choice
+        return facts | (_train_once(trainer, loaders["train"][0], choice) if experiment.trains else {})
 
 
-def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
+def _train_once(trainer: BaseTrainer, loader: BatchLoader, choice: ThreadChoice | None) -> dict[str, str]:
     trainer.fit_schedulers(loader)
     batch, batch_idx = first_batch(trainer, loader)
     trainer.set_mode(training=True)
@@ -78,7 +82,9 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
         + (f", {clock(seconds * batches)} an epoch" if batches else ""),
     }
     if trainer.device.type == "cpu":
-        facts["threads"] = _compare_threads(trainer, batch, batch_idx, seconds)
+        facts["threads"] = (
+            f"{choice.count}; {choice.reason}" if choice else _compare_threads(trainer, batch, batch_idx, seconds)
+        )
     if unused := [name for name, weight in named if weight.requires_grad and weight.grad is None]:
         facts["no gradient"] = ", ".join(unused)
     return facts

@@ -99,13 +99,6 @@ def thread_counts(cores: int) -> list[int]:
     return sorted({count for count in powers if count <= cores} | {cores})
 
 
-def cores() -> int:
-    """Returns how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def busy_reason(load: Callable[[], tuple[float, float, float]] | None = None, processors: int | None = None) -> str:
     """Says in words that the machine has other things to do; "" if it has not, or if that is not known.
 

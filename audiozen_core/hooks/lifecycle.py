@@ -119,10 +119,11 @@ class Lifecycle(specs.Hooks[Trainer]):
             for implementation in getattr(manager.hook, name).get_hookimpls():
                 checked = checked_wrapper if implementation.wrapper else checked_call
                 owner = self._by_name[implementation.plugin_name]
-                implementation.function = checked(implementation.function, owner, spec)
+                function = implementation.function
                 if self._watch and name not in ANSWERED_FOR_THE_TRAINER:
                     watched = watched_wrapper if implementation.wrapper else watched_call
-                    implementation.function = watched(implementation.function, self._watch, owner.name)
+                    function = watched(function, self._watch, owner.name)
+                implementation.function = checked(function, owner, spec)
         return manager
 
     def wrap_component(self, section: str, component: Any) -> Any:

@@ -16,13 +16,14 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
-from audiozen_core.experiment.threads import busy_reason, cores, thread_counts, time_threads
+from audiozen_core.experiment.threads import busy_reason, thread_counts, time_threads
 from audiozen_core.experiment.timed_pass import run_pass
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.profiling.amounts import Amounts
 from audiozen_core.profiling.timeline import HOOK, Timeline
 from audiozen_core.profiling.trace import Trace
+from audiozen_core.scoring.worker_pool import usable_cpus
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.tuning.short_training import MEASURE, check_single_process, short_training, takes_part
 
@@ -115,7 +116,7 @@ def profile_training(
         measuring.attach(trainer, loader, timeline, traces=trace_folder is not None)
         trainer.train(loader)
         profile = measuring.profile(workers)
-        if compares_threads and trainer.device.type == "cpu" and cores() > 1:
+        if compares_threads and trainer.device.type == "cpu" and usable_cpus() > 1:
             profile = _with_threads(profile, trainer, loader, busy)
         kept = {plugin.name for plugin in trainer.hooks.plugins}
         trace = measuring.trace.write(trace_folder) if measuring.trace and trace_folder else None
@@ -126,7 +127,7 @@ def profile_training(
 
 def _with_threads(profile: StepProfile, trainer: BaseTrainer, loader: BatchLoader, busy: str) -> StepProfile:
     """Compares the number of threads with 1, and with more if the machine has nothing else to do."""
-    counts = sorted({1, profile.threads} if busy else {*thread_counts(cores()), profile.threads})
+    counts = sorted({1, profile.threads} if busy else {*thread_counts(usable_cpus()), profile.threads})
     if len(counts) == 1:
         return dataclasses.replace(profile, busy=busy)
     batch, batch_idx = first_batch(trainer, loader)
@@ -220,6 +221,6 @@ class _Measuring:
             samples_per_second=self._amounts.samples / count / seconds,
             real_time_factor=None if audio is None else audio / count / seconds,
             num_workers=num_workers,
-            cores=cores(),
+            cores=usable_cpus(),
             threads=torch.get_num_threads(),
         )

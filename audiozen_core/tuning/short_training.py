@@ -84,6 +84,7 @@ def short_training(
         changes = {name: value for name, value in given.items() if value is not None}
         short = _ShortTraining(experiment, measure, Path(folder) / experiment.config.id, changes, watch)
         with short.scope, name_owners(short.checked):
+            short.settle_threads()
             trainer, loaders = short.build()
             (loader,) = loaders["train"]
             trainer.max_epochs, trainer.max_steps = sys.maxsize, None

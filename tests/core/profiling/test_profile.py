@@ -81,7 +81,7 @@ def never(count):
 
 
 def test_a_data_set_that_sleeps_is_the_bottleneck_and_workers_help(tiny, monkeypatch):
-    monkeypatch.setattr("audiozen_core.profiling.profile.cores", lambda: 2)
+    monkeypatch.setattr("audiozen_core.profiling.profile.usable_cpus", lambda: 2)
     experiment = Experiment.load(tiny.write(SLOW_DATA))
     found, trace = profile_training(experiment, steps=3, compares_threads=False)
     assert trace is None
