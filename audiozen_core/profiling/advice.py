@@ -62,11 +62,11 @@ def _better_threads(profile: StepProfile) -> int | None:
 
 def _of_threads(profile: StepProfile, best: int) -> str:
     now, then = profile.thread_seconds[profile.threads], profile.thread_seconds[best]
-    busy = f", because {profile.busy}" if profile.busy else ""
+    busy = f"; {profile.busy}" if profile.busy else ""
     if best < profile.threads:
         return (
             f"{profile.threads} threads are slower than {best} here ({1000 * now:.1f} ms forward and backward, instead "
-            f"of {1000 * then:.1f}){busy}: set `num_threads = {best}` in [meta]."
+            f"of {1000 * then:.1f}{busy}): set `num_threads = {best}` in [meta]."
         )
     return (
         f"{best} threads are {now / then:.1f} times as fast as {profile.threads} forward and backward: set "

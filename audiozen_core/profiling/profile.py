@@ -28,6 +28,8 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.tuning.short_training import MEASURE, check_single_process, short_training, takes_part
 
 _TRACED_STEPS = 3
+_LONG_STEP = 2.0  # seconds; of a longer one, only one is traced
+_LONGEST_WARM_UP = 20.0  # seconds, after which no further step is left out
 _FEWEST_STEPS = 3
 _WARM_UP = 3
 _PREFETCHED = 2  # what torch's loader makes ahead for each worker, if `prefetch_factor` does not say
@@ -146,8 +148,8 @@ class _Measuring:
         self._steps, self._warm_up, self._most_seconds, self._on_step = steps, warm_up, most_seconds, on_step
         self._ends_at: int | None = None
         self._began: float | None = None
+        self._first: int | None = None
         self._newest = -1
-        self._measured = 0
 
     def attach(self, trainer: BaseTrainer, loader: BatchLoader, timeline: Timeline, *, traces: bool) -> None:
         """Names the training to measure, before its first step."""
@@ -159,30 +161,33 @@ class _Measuring:
             self.trace = Trace(trainer.device)
 
     def _before_batch(self) -> None:
-        step = self._trainer.progress.step
+        step, now = self._trainer.progress.step, perf_counter()
         # At the end of an epoch one more batch is asked for.
         if not self._trainer.between_steps or step == self._newest:
             return
         self._newest = step
-        if self._began is None and step >= self._warm_up:
-            self._began = perf_counter()
+        self._began = now if self._began is None else self._began
+        # With workers, all batches that they have made ahead must be gone.
+        is_warm = step and self._warm_up == _WARM_UP and now - self._began > _LONGEST_WARM_UP
+        if self._first is None and (step >= self._warm_up or is_warm):
+            self._first, self._began = step, now
             self._timeline.start()
-        if self._began is not None and self._ends_at is None:
-            self._measured = step - self._warm_up
-            late = self._measured >= _FEWEST_STEPS and perf_counter() - self._began > self._most_seconds
-            if self._measured < self._steps and not late:
-                self._timeline.begin_step()
-                return
-            self._timeline.stop()
-            self._ends_at = step + (_TRACED_STEPS if self.trace else 1)
-            if self.trace:
-                self.trace.start()
-                self._timeline.traces = True
+        if self._first is None or self._ends_at is not None:
+            return
+        measured, seconds = step - self._first, now - self._began
+        if measured < self._steps and (measured < _FEWEST_STEPS or seconds < self._most_seconds):
+            self._timeline.begin_step()
+            return
+        self._timeline.stop()
+        self._ends_at = step + (_TRACED_STEPS if self.trace and seconds < measured * _LONG_STEP else 1)
+        if self.trace:
+            self.trace.start()
+            self._timeline.traces = True
 
     @hookimpl.on_training_step_start
     def on_training_step_start(self, batch: Any) -> None:
         """Counts what the batch has."""
-        if self._began is not None and self._ends_at is None:
+        if self._first is not None and self._ends_at is None:
             self._amounts.add(batch, self._loader.samples)
 
     @hookimpl.on_optimizer_step_end
@@ -203,6 +208,12 @@ class _Measuring:
 
     def profile(self, num_workers: int) -> StepProfile:
         """Returns the profile of the steps."""
+        if self._ends_at is None or self._trainer.progress.step < self._ends_at:
+            raise RunError(
+                f"the training ended after {self._trainer.progress.step} steps, so they can't be measured: "
+                f"{self._trainer.ending.reason}",
+                remedy="switch off the hook that stops it, or measure fewer steps with --steps",
+            )
         measured = self._timeline.measured()
         count = len(measured.steps)
         # What is done to measure is no part of a step.

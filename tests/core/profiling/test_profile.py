@@ -40,6 +40,12 @@ class Slow:
             time.sleep(self.seconds)
 
 
+class Stops:
+    @hookimpl
+    def stop_within_epoch_reason(self, trainer):
+        return "planted" if trainer.progress.step == 5 else None
+
+
 class Uploads:
     affects_training = False
 
@@ -154,6 +160,11 @@ def test_the_trace_has_the_parts_and_the_hooks_by_name(tiny, monkeypatch):
     assert not file.exists()
 
 
+def test_a_training_that_a_hook_stops_can_not_be_measured(tiny):
+    with pytest.raises(RunError, match="ended after 5 steps, so they can't be measured: planted"):
+        profiled(tiny, hook("Stops"))
+
+
 def test_several_processes_are_refused(tiny, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name, value in (("RANK", "0"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
@@ -203,7 +214,7 @@ def test_nothing_stands_out_if_the_passes_take_the_time():
         ),
         (
             of(threads=2, thread_seconds={1: 0.05, 2: 0.09}, busy="the machine is busy"),
-            "2 threads are slower than 1 here (90.0 ms forward and backward, instead of 50.0), because the machine is",
+            "2 threads are slower than 1 here (90.0 ms forward and backward, instead of 50.0; the machine is busy): ",
         ),
         (
             of(threads=1, thread_seconds={1: 0.09, 2: 0.05, 4: 0.049}),
