@@ -79,12 +79,15 @@ def short_training(
     Yields:
         The trainer, and the loader to call `train` with.
     """
+    if batch_size is None:
+        # As in a run. Sizes are compared with one thread, because a measurement would need memory, which is measured.
+        with experiment.scope, name_owners(experiment.checked):
+            experiment.settle_threads()
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
         given = {"batch_size": batch_size, "num_workers": num_workers}
         changes = {name: value for name, value in given.items() if value is not None}
         short = _ShortTraining(experiment, measure, Path(folder) / experiment.config.id, changes, watch)
         with short.scope, name_owners(short.checked):
-            short.settle_threads()
             trainer, loaders = short.build()
             (loader,) = loaders["train"]
             trainer.max_epochs, trainer.max_steps = sys.maxsize, None

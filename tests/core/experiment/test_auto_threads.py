@@ -216,7 +216,9 @@ def test_check_and_short_trainings_use_the_same_choice(tiny, machine):
     torch.set_num_threads(1)
     with short_training(Experiment.load(tiny.write(*AUTO)), Stops()) as (trainer, loader):
         trainer.train(loader)
-    assert seen == [2]
+    with short_training(Experiment.load(tiny.write(*AUTO)), Stops(), batch_size=3) as (trainer, loader):
+        trainer.train(loader)
+    assert seen == [2, 1]
     assert machine.passes == [1, 2] * 5
     assert not (tiny.folder / "exp").exists()
 
