@@ -183,6 +183,14 @@ class Trainer(Protocol):
         ...
 
     @property
+    def gpu_part_seconds(self) -> tuple[Mapping[str, float], int]:
+        """How long a GPU has needed for each part of the steps that were measured on it, and how many these were.
+
+        It is one step of 16. To ask does not wait for the GPU. Without one, nothing is measured.
+        """
+        ...
+
+    @property
     def sections(self) -> Mapping[str, Any]:
         """The sections that plugins bring, by name: `trainer.sections["acme"]` is an object of its dataclass.
 

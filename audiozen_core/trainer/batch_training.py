@@ -23,7 +23,7 @@ from audiozen_core.trainer.losses import LossChoice
 from audiozen_core.trainer.part_errors import name_samples, translate_backward_errors, translate_step_errors
 from audiozen_core.trainer.sharded_gradients import ShardedGradients
 from audiozen_core.trainer.state import RandomState, StateRegistry
-from audiozen_core.trainer.step_clock import StepClock
+from audiozen_core.trainer.step_clock import step_clock
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.turns import Turns
 from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
@@ -57,7 +57,7 @@ class BatchTraining(CheckpointedTrainer):
         self.num_batches: int | None = None
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
-        self.clock = StepClock()
+        self.clock = step_clock(self.device)
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps, self.ranks)
         # With several ranks, all of them handle a loss that is not finite on one of them.

@@ -34,6 +34,11 @@ class Passes(BatchTraining):
         """Where the time of the training has gone since the trainer was built; see `Part`."""
         return self.clock.seconds()
 
+    @property
+    def gpu_part_seconds(self) -> tuple[Mapping[str, float], int]:
+        """What a GPU has needed for the parts of the steps that were measured on it, and the number of these steps."""
+        return self.clock.gpu_seconds()
+
     def _begin_epoch(self, loader: BatchLoader) -> Iterator[Any]:
         """Returns the batches of the epoch, from where the progress is."""
         progress = self.progress

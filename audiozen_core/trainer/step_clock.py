@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import pairwise
 from time import perf_counter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import torch
 
 Part = Literal["data", "transfer", "forward", "backward", "optimizer", "rest", "outside"]
 """A part of a training.
@@ -21,7 +25,7 @@ class StepClock:
     """Adds up the time of each part. A part lasts until the next one begins, so no time is lost or counted twice.
 
     It reads the clock of the processor. A GPU works behind the program, so for it these times are only those of the
-    program, apart from `data`: while the program waits for data, it gives the GPU nothing to do.
+    program; `GpuStepClock` also has those of the GPU.
 
     Example:
         >>> clock = StepClock()
@@ -46,3 +50,73 @@ class StepClock:
         """Returns the seconds of each part since the clock was made."""
         self.begin(self._part)
         return {str(part): seconds for part, seconds in self._seconds.items()}
+
+    def gpu_seconds(self) -> tuple[dict[str, float], int]:
+        """Returns the seconds that a GPU has needed for each part of some steps, and how many steps these were."""
+        return {}, 0
+
+
+class GpuStepClock(StepClock):
+    """Also measures how long a GPU needs for the parts, in one step of 16.
+
+    The borders of the parts are events in the queue of its work. They are read when the GPU has passed them, so nothing
+    waits. The time of a part then includes how long the GPU has waited in it for the program: that of `data` is how
+    long it had nothing to do because a batch was missing.
+
+    Args:
+        device: the GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+        self._steps = 0
+        self._gpu_seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+        self._measured = 0
+        # The borders of the step that is measured, and those of steps that the GPU has not done when they were queued.
+        self._open: list[tuple[Part, Any]] | None = None
+        self._queued: deque[list[tuple[Part, Any]]] = deque()
+
+    def begin(self, part: Part) -> None:
+        """Ends the part that lasts, and begins another one."""
+        super().begin(part)
+        if part == "optimizer":
+            self._end_step()
+        if self._open is not None:
+            self._open.append((part, self._border()))
+
+    def _end_step(self) -> None:
+        """Ends a step, for this clock, where its optimiser begins, because that comes once in each step."""
+        if self._open is not None:
+            self._open.append(("outside", self._border()))
+            self._queued.append(self._open)
+            self._open = None
+        self._steps += 1
+        if self._steps % _EVERY == _FIRST:
+            self._read()
+            self._open = []
+
+    def _border(self) -> Any:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def _read(self) -> None:
+        while self._queued and self._queued[0][-1][1].query():
+            for (part, begin), (_, end) in pairwise(self._queued.popleft()):
+                self._gpu_seconds[part] += begin.elapsed_time(end) / 1000
+            self._measured += 1
+
+    def gpu_seconds(self) -> tuple[dict[str, float], int]:
+        """Returns the seconds that the GPU has needed for each part of some steps, and how many steps these were."""
+        self._read()
+        return dict(self._gpu_seconds), self._measured
+
+
+# Of so many steps, one is measured on the GPU. The first one is left out, because memory is allocated in it.
+_EVERY, _FIRST = 16, 2
+
+
+def step_clock(device: torch.device) -> StepClock:
+    """Returns the clock for a training on a device."""
+    return GpuStepClock(device) if device.type == "cuda" else StepClock()

@@ -24,8 +24,9 @@ class Resources:
     `step/seconds_data` and `step/seconds_compute`; with several processes, those of the main process.
 
     On the CPU, `seconds_compute` is also split, into `seconds_transfer`, `seconds_forward`, `seconds_backward`,
-    `seconds_optimizer` and `seconds_rest`, which is hooks, checks and records. The program can't tell these times of a
-    GPU without waiting for it: `audiozen profile` does.
+    `seconds_optimizer` and `seconds_rest`, which is hooks, checks and records. On a GPU, one step of 16 is measured on
+    the GPU itself: `train/gpu_seconds_forward` is how long it needs for the forward pass, and so on. There,
+    `train/gpu_seconds_data` is how long it has nothing to do because a batch is missing.
 
     `train/memory_gib` is the peak memory of the process, without the workers of the data loader; on a GPU,
     `train/gpu_gib` is the peak memory of the tensors, and `train/gpu_reserved_gib` that of the whole allocator. They
@@ -78,6 +79,7 @@ class _Span:
 
     def __init__(self, trainer: Trainer) -> None:
         self._before = trainer.part_seconds
+        self._gpu_before, self._measured = trainer.gpu_part_seconds
         self._step = trainer.progress.step
 
     def has_steps(self, trainer: Trainer) -> bool:
@@ -91,4 +93,8 @@ class _Span:
         scalars = {"seconds_data": data, "seconds_compute": sum(parts.values())}
         if trainer.device.type == "cpu":
             scalars |= {f"seconds_{name}": seconds for name, seconds in parts.items()}
+        of_gpu, measured = trainer.gpu_part_seconds
+        if count := measured - self._measured:
+            gpu = {name: (of_gpu[name] - self._gpu_before.get(name, 0.0)) / count for name in of_gpu}
+            scalars |= {f"gpu_seconds_{name}": seconds for name, seconds in gpu.items() if name != "outside"}
         return scalars

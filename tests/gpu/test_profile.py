@@ -87,6 +87,18 @@ def test_a_pass_that_only_the_gpu_is_busy_with_takes_the_time_and_nothing_waits(
     assert [event for event in events if event.get("cat") == "kernel"]
 
 
+def test_a_run_records_what_the_gpu_needs_for_each_part(tiny):
+    Experiment.load(tiny.write(CUDA, BUSY, HOOK, ("max_epochs = 2", "max_epochs = 1\nsteps_per_epoch = 20"))).run()
+    records = [json.loads(line) for line in (tiny.folder / "exp/tiny/metrics.jsonl").read_text().splitlines()]
+    (record,) = [record for record in records if "train/gpu_seconds_forward" in record]
+    parts = {name: seconds for name, seconds in record.items() if "gpu_seconds_" in name}
+    assert parts.keys() == {
+        f"train/gpu_seconds_{part}" for part in ("data", "transfer", "forward", "backward", "optimizer", "rest")
+    }
+    assert record["train/gpu_seconds_forward"] > 0.6 * sum(parts.values())
+    assert record["train/gpu_seconds_forward"] > 0.01
+
+
 def test_data_that_is_there_before_the_gpu_is_done_costs_nothing(tiny):
     hidden, _ = profiled(tiny, BUSY, slow_data(0.001))
     assert hidden.share("data") < 0.1

@@ -159,6 +159,7 @@ def test_with_several_ranks_the_one_that_has_waited_longest_counts(monkeypatch):
     trainer = SimpleNamespace(
         device=torch.device("cuda"), part_seconds=parts, progress=SimpleNamespace(step=0), log_interval=0
     )
+    trainer.gpu_part_seconds = {}, 0
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 0)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 0)
     hook = Resources()
@@ -171,6 +172,11 @@ def test_with_several_ranks_the_one_that_has_waited_longest_counts(monkeypatch):
     # The times of the program say nothing about the parts of a step on a GPU.
     trainer.ranks = SimpleNamespace(gather=lambda own: [own])
     assert {name for name in hook.epoch_scalars(trainer) if name.startswith("seconds")} == TIMES
+    # Two steps were measured on the GPU.
+    trainer.gpu_part_seconds = {**parts, "forward": 3.0, "outside": 9.0}, 2
+    found = hook.epoch_scalars(trainer)
+    assert (found["gpu_seconds_forward"], found["gpu_seconds_data"]) == (1.5, 0.0)
+    assert "gpu_seconds_outside" not in found
     trainer.device = torch.device("cpu")
     assert hook.epoch_scalars(trainer)["seconds_forward"] == 4.0
 
