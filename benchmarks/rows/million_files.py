@@ -30,9 +30,10 @@ import numpy as np
 import soundfile
 from torch.utils.data import DataLoader, Dataset
 
+from audiozen.dataset import NoisySpeechMix
 from audiozen_core.audio.files import audio_info
 from audiozen_core.data.loader import BatchLoader
-from audiozen_plugins.dataset import NoisySpeechMix, pool
+from audiozen_plugins.dataset import pool
 from benchmarks.measuring import Goal, Row, compare
 
 ROWS, FILES, NOISES, SR, BATCH = 1_000_000, 1_000, 10, 16000, 16

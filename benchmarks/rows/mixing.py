@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import torch
 
-from audiozen_plugins.dataset import NoisySpeechMix
+from audiozen.dataset import NoisySpeechMix
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds
 
 SR, CLIP_SECONDS = 16000, 3.0

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiozen_plugins.dataset import NoisyCleanFolders
+from audiozen.dataset import NoisyCleanFolders
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds
 
 PAIRS, SECONDS, CLIP_SECONDS, SR = 40, 30, 2.0, 16000

@@ -13,11 +13,12 @@ import soundfile
 import torch
 from structlog.testing import capture_logs
 
+from audiozen.dataset import MixtureFolders, NoisyCleanFolders, NoisySpeechMix, SpeakerMix
 from audiozen_core.audio import listing, remembered
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable_files import skip_unreadable_files
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import MixtureFolders, NoisyCleanFolders, NoisySpeechMix, SpeakerMix, pool, recordings
+from audiozen_plugins.dataset import pool, recordings
 
 SR = 16000
 

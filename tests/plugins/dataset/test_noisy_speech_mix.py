@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from audiozen.dataset import NoisySpeechMix
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import NoisySpeechMix
 
 
 def measured_snr(sample):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiozen.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 from audiozen_core.audio.files import audio_info, read_audio
-from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 
 IO = Path("/proc/thread-self/io")
 

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import torch
 
+from audiozen.dataset import NoisySpeechMix
 from audiozen_core.audio.files import read_audio
 from audiozen_core.data.unreadable_files import skip_unreadable_files
-from audiozen_plugins.dataset import NoisySpeechMix
 from audiozen_plugins.dataset.pool import Pool
 from audiozen_plugins.dataset.recordings import Recording
 
