@@ -42,7 +42,9 @@ class _FileSink:
 
     def __call__(self, logger: Any, name: str, event: EventDict) -> EventDict:
         if _silent.get():
-            raise structlog.DropEvent
+            from structlog import DropEvent
+
+            raise DropEvent
         if self.files or self.early is not None:
             from structlog import processors
 

@@ -298,3 +298,19 @@ def test_numbers_take_turns_and_the_threads_are_as_before(machine):
     with pytest.raises(ValueError, match="planted"):
         time_threads(run, [1, 2], rounds=9)
     assert torch.get_num_threads() == 3
+
+
+SAYS = """
+class Says(Data):
+    def __init__(self):
+        super().__init__()
+        get_logger().warning("said once")
+"""
+
+
+def test_what_the_measurement_says_is_not_said_twice(tiny, machine):
+    parts = tiny.folder / "parts.py"
+    parts.write_text(f"from audiozen_core.logging import get_logger\n{parts.read_text()}\n\n{SAYS}")
+    tiny.run(*AUTO, ('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.Says"'))
+    assert machine.passes
+    assert (tiny.folder / "exp/tiny/tiny.log").read_text().count("said once") == 1
