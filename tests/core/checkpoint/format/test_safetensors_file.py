@@ -111,10 +111,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-def test_malformed_file_is_rejected(content):
+@pytest.mark.parametrize("what", BAD)
+def test_malformed_file_is_rejected(what):
     with pytest.raises(FormatError):
-        parse_tensors(content)
+        parse_tensors(BAD[what])
+    if what != "sizes that overflow":  # torch rejects these, not the library
+        with pytest.raises(safetensors.SafetensorError):
+            safetensors.deserialize(BAD[what])
 
 
 @pytest.mark.parametrize("more", [{}, {"more": 1}], ids=["plain", "with a field of a later version"])
