@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
         signals = [signal.less(_total(part.sum(-1) for part in signal) / estimate.shape[-1]) for signal in signals]
     energies = [_dot(signal, signal) for signal in signals]
     scale = _dot(*signals) / energies[1]
-    kept, error = scale.square() * energies[1], _distance(*signals, scale)
+    kept, error = scale.square() * energies[1], _distance(signals, scale)
     # A copy with another gain or offset differs from the reference by rounding only. Its ratio would be a large number
     # without meaning, and would dominate every mean. The samples were rounded together with their mean, so the limit
     # depends on the energy with the mean.
@@ -94,10 +94,10 @@ def _dot(first: _Doubles, second: _Doubles) -> Tensor:
     return _total(torch.mul(*pair).sum(-1) for pair in zip(first, second, strict=True))
 
 
-def _distance(estimate: _Doubles, reference: _Doubles, scale: Tensor) -> Tensor:
-    """Returns the energy of the difference between an estimate and `scale` [...] times the reference [..., time]."""
+def _distance(pair: Sequence[_Doubles], scale: Tensor) -> Tensor:
+    """Returns the energy of an estimate less `scale` [...] times its reference, given the pair [..., time]."""
     total = torch.zeros_like(scale)
-    for of_estimate, of_reference in zip(estimate, reference, strict=True):
+    for of_estimate, of_reference in zip(*pair, strict=True):
         total = total + (of_estimate - scale.unsqueeze(-1) * of_reference).square().sum(-1)
     return total
 

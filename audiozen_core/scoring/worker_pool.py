@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,9 @@ from audiozen_core.errors import AudioZenError
 
 _START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 """A copy of this process starts at once and needs nothing sent, but Windows and macOS can't fork safely."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
+_KEPT_BYTES = 1 << 25  # larger arrays, of long files, are given back; glibc takes no larger number
 
 Step = TypeVar("Step")
 Result = TypeVar("Result")
@@ -39,8 +43,22 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def workers_are_copies() -> bool:
+    """Returns whether workers begin as copies of this process, with all that it has imported."""
+    return _START_METHOD == "fork"
+
+
+def no_more(step: Any, result: Any) -> Sequence[Any]:
+    """Returns that no step follows another one."""
+    return ()
+
+
 def run_jobs(
-    work: Callable[[Step], Result], jobs: Iterable[Sequence[Step]], *, workers: int
+    work: Callable[[Step], Result],
+    jobs: Iterable[Sequence[Step]],
+    *,
+    workers: int,
+    then: Callable[[Step, Result | Failed], Sequence[Step]] = no_more,
 ) -> Iterator[tuple[Step, Result | Failed]]:
     """Runs the steps of many jobs, and yields each result as soon as it is there, in any order.
 
@@ -52,12 +70,13 @@ def run_jobs(
         work: computes a step.
         jobs: the steps of each job.
         workers: the number of processes; 0 runs everything in this process, with one thread of torch.
+        then: returns the steps that a result adds to its job. It runs in this process.
 
     Yields:
         Each step with its result. If `work` has raised an exception or its process has died, the result is `Failed`.
     """
     if not workers:
-        yield from _in_this_process(work, jobs)
+        yield from _in_this_process(work, jobs, then)
         return
     waiting = deque(deque(job) for job in jobs if job)
     context = multiprocessing.get_context(_START_METHOD)
@@ -75,6 +94,7 @@ def run_jobs(
                     result = Failed(f"the worker process died ({worker.exit_reason()})")
                     pool[pool.index(worker)] = worker = _Worker(context, work, worker.job)
                 worker.job.popleft()
+                worker.job.extend(then(step, result))
                 worker.start(waiting)
                 yield step, result
     finally:
@@ -120,23 +140,41 @@ def _serve(work: Callable[[Any], Any], pipe: Connection, other_end: Connection) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
+    _keep_freed_memory()
     with contextlib.suppress(EOFError, OSError):
         while True:
             pipe.send(_attempt(work, pipe.recv()))
 
 
+def _keep_freed_memory() -> None:
+    """Lets the C library keep memory that is freed, because the next file needs as much again.
+
+    Otherwise it gives each large array back, and the system clears its pages anew for the next one: 4 % of the time of
+    PESQ and STOI.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        allocator.mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_BYTES)
+
+
 def _in_this_process(
-    work: Callable[[Step], Result], jobs: Iterable[Sequence[Step]]
+    work: Callable[[Step], Result],
+    jobs: Iterable[Sequence[Step]],
+    then: Callable[[Step, Result | Failed], Sequence[Step]],
 ) -> Iterator[tuple[Step, Result | Failed]]:
     threads = torch.get_num_threads()
     for job in jobs:
-        for step in job:
+        steps = deque(job)
+        while steps:
+            step = steps.popleft()
             # The sum of several threads would differ from that of a worker in its last bit.
             torch.set_num_threads(1)
             try:
                 result = _attempt(work, step)
             finally:
                 torch.set_num_threads(threads)
+            steps.extend(then(step, result))
             yield step, result
 
 
