@@ -148,7 +148,9 @@ class AudioFile:
         Raises:
             DataError: as for `read`.
         """
-        self._renew()
+        if not self._is_new:
+            self._renew()
+        self._is_new = False
         # soundfile would seek after each read, which is not exact in every format.
         self._decoder._info.seekable = 0
         for start in range(0, self.info.frames, num_frames):
@@ -161,7 +163,6 @@ class AudioFile:
                 raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
             self._check_finite(samples, start)
             yield torch.from_numpy(np.ascontiguousarray(samples.T))
-        self._renew()
         if self._format == "FLAC":
             find_joined(self._bytes)
 
