@@ -148,7 +148,7 @@ class AudioFile:
         Raises:
             DataError: as for `read`.
         """
-        if not self._is_new:
+        if not self._is_new or self._decoder.tell():
             self._renew()
         self._is_new = False
         # soundfile would seek after each read, which is not exact in every format.

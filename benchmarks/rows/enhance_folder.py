@@ -1,4 +1,4 @@
-"""Enhancing a folder as `audiozen enhance` does, beside the network alone on the same frames, in one process and in two.
+"""Enhancing a folder as `audiozen enhance` does, beside the network alone on the same frames, in one and two processes.
 
 The peer calls the network with the spectra that the files have, one file at a time, and does nothing else: no file, no
 STFT. Both are measured from the first file to the last one; imports and the start of the processes don't count. In
@@ -11,7 +11,6 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 
 import torch
@@ -48,11 +47,10 @@ def rows(rounds: int = 5) -> list[Row]:
         model = _network(folder / "model")
         jobs = list_jobs([str(folder / "noisy")], folder / "listed")
         spectra = [_spectrum(model, job) for job in jobs]
-        outputs = count()
 
         def enhance(share: Sequence[int]) -> None:
             # Results that are there already would be skipped.
-            output = folder / f"out_{next(outputs)}_{share[0]}"
+            output = Path(tempfile.mkdtemp(dir=folder))
             enhance_jobs(model, [_moved(jobs[index], output) for index in share], output, Options())
 
         def alone(share: Sequence[int]) -> None:
