@@ -163,13 +163,17 @@ class Rater:
         """
         with contextlib.ExitStack() as stack:
             # The trainer's step runs in mixed precision, which must not round the filters of a metric.
-            for device in ("cpu", *["cuda"] * torch.cuda.is_initialized()):
+            with_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+            for device in ("cpu", *["cuda"] * with_gpu):
                 stack.enter_context(torch.autocast(device, enabled=False))
             return {
                 state: self._rate(file, state, self.metrics if metrics is None else metrics)
-                for state in file.states
-                if file.keys.get(state) not in self._kept
+                for state in self.unrated(file)
             }
+
+    def unrated(self, file: FileToRate) -> list[str]:
+        """Returns the states of a file whose values are not known."""
+        return [state for state in file.states if file.keys.get(state) not in self._kept]
 
     def finish(self, file: FileToRate, *parts: Rated) -> Row:
         """Returns the row of a file from what `compute` has returned, for all metrics or for some of them each."""

@@ -206,19 +206,25 @@ def _in_this_process(
     jobs: Iterable[Sequence[Step]],
     then: Callable[[Step, Result | Failed], Sequence[Step]],
 ) -> Iterator[tuple[Step, Result | Failed]]:
-    threads = torch.get_num_threads()
     for job in jobs:
         steps = deque(job)
         while steps:
             step = steps.popleft()
-            # The sum of several threads would differ from that of a worker in its last bit.
-            torch.set_num_threads(1)
-            try:
+            with one_thread():
                 result = _attempt(work, step)
-            finally:
-                torch.set_num_threads(threads)
             steps.extend(then(step, result))
             yield step, result
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets torch use one thread in the block. The sum of several ones would differ in its last bit from a worker's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _attempt(work: Callable[[Step], Result], step: Step) -> Result | Failed:
