@@ -39,14 +39,17 @@ _LONGEST = 4_000_000
 
 
 def default_workers(device: torch.device, processes: int) -> int:
-    """Returns how many processes compute metrics if nothing is said: one for each CPU that the networks leave.
+    """Returns how many processes compute metrics if nothing is said: as many as the CPUs that the network leaves.
+
+    One more is taken, because a process has nothing to do from the end of a file until this one has finished a step. If
+    the network leaves no CPU, there are none: its threads would wait for each other.
 
     Args:
         device: where the network is. On a CPU it uses as many as torch has threads, and on a GPU one.
         processes: how many processes of the run share the machine.
     """
-    taken = torch.get_num_threads() if device.type == "cpu" else 1
-    return max(0, usable_cpus() // processes - taken)
+    left = usable_cpus() // processes - (torch.get_num_threads() if device.type == "cpu" else 1)
+    return left + 1 if left > 0 else 0
 
 
 class PendingRow(Row):

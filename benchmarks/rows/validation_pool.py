@@ -43,7 +43,11 @@ def rows(rounds: int = 5) -> list[Row]:
         def test(processes: int) -> float:
             # A trainer of its own, because one keeps the values of the noisy files.
             trainer = EnhancementTrainer(
-                Components({"": network}, acoustics=Acoustics(), folder=Path(tempfile.mkdtemp(dir=folder))),
+                Components(
+                    {"": network},
+                    acoustics=Acoustics(n_fft=512, win_length=512, hop_length=256, window="sqrt_hann"),
+                    folder=Path(tempfile.mkdtemp(dir=folder)),
+                ),
                 metrics=["si_sdr", "stoi", "pesq"],
                 save_enhanced=False,
                 metric_workers=processes,
