@@ -74,9 +74,9 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
             `text`.
         save_enhanced: whether the test writes audio files.
         metric_workers: the number of processes that compute the metrics of a validation and of a test while the network
-            goes on; 0 for none. No value depends on it. By default as many as the CPUs that the network leaves, and one more,
-            as soon as the metrics take more than 10 ms for a file, such as PESQ. Metrics with a network of their own,
-            and files of many minutes, are rated in the main process.
+            goes on; 0 for none. No value depends on it. By default as many as the CPUs that the network leaves, and one
+            more, as soon as the metrics take more than 10 ms for a file, such as PESQ. Metrics with a network of their
+            own, and files of many minutes, are rated in the main process.
         chunk_seconds: the length of the chunks in which longer files are enhanced, by default 60 s. The network starts
             from its initial state in each chunk. With the default, a network that can carry its state does so instead,
             so that the result is that of the whole file; see docs/long_audio.md. It is rounded to a multiple of
