@@ -18,9 +18,10 @@ from audiozen_core.scoring.file_rating import FileRating
 from audiozen_core.scoring.file_signals import SignalOptions
 from audiozen_core.scoring.pairing import PairedFile, pair_files
 from audiozen_core.scoring.rated_metrics import choose_metrics
-from audiozen_core.scoring.score_cache import ScoreCache, default_cache
+from audiozen_core.scoring.score_cache import ScoreCache
 from audiozen_core.scoring.signal_findings import signal_findings
 from audiozen_core.scoring.worker_pool import usable_cpus
+from audiozen_core.storage.cache_folder import default_cache
 
 _EXAMPLES = 5
 
