@@ -14,7 +14,8 @@ from audiozen_core.scoring import rating_pool
 from audiozen_core.scoring.rating import Rater, Row
 from audiozen_core.scoring.rating_pool import PendingRow, RatingPool, default_workers
 from audiozen_core.scoring.worker_pool import Worker, workers_are_copies
-from audiozen_plugins.metric import Estoi, SiSdr, Stoi
+from audiozen_plugins.metric.si_sdr import SiSdr
+from audiozen_plugins.metric.stoi import Estoi, Stoi
 
 pytestmark = pytest.mark.skipif(not workers_are_copies(), reason="processes are not copies here")
 SR = 16_000
