@@ -93,7 +93,7 @@ def command(
     with _Progress() as progress:
         outcome = enhance_jobs(
             enhancer, jobs, folder, options, batch_size=batch_size, overwrite=overwrite, keep_records=folder == output,
-            on_start=progress.start, on_seconds=progress.advance,
+            on_start=progress.start, on_part=progress.advance,
         )  # fmt: skip
     _tell(outcome, output)
     return 1 if outcome.failed else 0
@@ -108,7 +108,7 @@ class _Progress:
 
         console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("enhancing"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
+            TextColumn("enhancing"), BarColumn(), TextColumn("{task.percentage:.0f} %"),
             TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
             transient=True,
         )  # fmt: skip
@@ -118,11 +118,11 @@ class _Progress:
     def __exit__(self, *details: object) -> None:
         self._bar.stop()
 
-    def start(self, seconds: float) -> None:
-        self._task = self._bar.add_task("", total=seconds)
+    def start(self, size: float) -> None:
+        self._task = self._bar.add_task("", total=size)
 
-    def advance(self, seconds: float) -> None:
-        self._bar.advance(self._task, seconds)
+    def advance(self, part: float) -> None:
+        self._bar.advance(self._task, part)
 
 
 def _tell(outcome: Outcome, output: Path) -> None:

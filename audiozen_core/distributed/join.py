@@ -65,7 +65,7 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
             "network interface to use",
         ) from error
     try:
-        ranks = Ranks(place.rank, place.size, place.local_rank)
+        ranks = Ranks(place.rank, place.size, place.local_rank, place.local_size)
         if backend != "gloo":
             _check_gpus(ranks)
         yield ranks

@@ -37,6 +37,7 @@ class Ranks:
         rank: the number of this process, from 0.
         size: the number of processes.
         local_rank: the number of this process among those on its machine, from 0.
+        local_size: the number of processes on its machine.
 
     Example:
         >>> alone = Ranks()
@@ -44,10 +45,11 @@ class Ranks:
         (True, ['mine'], False)
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, local_size: int = 1) -> None:
         self.rank = rank
         self.size = size
         self.local_rank = local_rank
+        self.local_size = local_size
 
     @property
     def is_main(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from audiozen_core.trainer.module_state import ModuleState
 
 # So many seconds are read at once.
 _BLOCK_SECONDS = 10
+
+
+_Result = TypeVar("_Result")
 
 
 class EnhancingTrainer(Protocol):
@@ -206,18 +209,10 @@ class Enhancer:
         Raises:
             DataError: the file can't be read or written, or its rate can't be changed to that of the network.
         """
-        source, target = Path(source), Path(target)
-        with open_audio(source) as audio:
-            info = audio.info
-
-            def blocks() -> Iterator[Tensor]:
-                for block in audio.blocks(_BLOCK_SECONDS * info.sr):
-                    on_seconds(block.shape[-1] / info.sr)
-                    yield block
-
-            names = [source.stem if name is None else name] * (1 if mix else info.channels)
-            pieces = self.enhance_stream(blocks(), info.sr, names=names, mix=mix, attenuation_limit=attenuation_limit)
-            return write_result(pieces, target, info, Format.of_file(target, audio.subtype, subtype))
+        return enhance_file_by(
+            self, write_result, Path(source), Path(target), name=name, mix=mix, attenuation_limit=attenuation_limit,
+            subtype=subtype, on_block=lambda frames, info: on_seconds(frames / info.sr),
+        )  # fmt: skip
 
     @torch.no_grad()
     def enhance_stream(
@@ -288,6 +283,35 @@ class Enhancer:
         trainer = cast(EnhancingTrainer, self.trainer)
         for piece in trainer.enhance_blocks(moved, names or [""] * len(first)):
             yield piece if short is None else piece[..., :short]
+
+
+def enhance_file_by(
+    model: Enhancer,
+    write: Callable[[Iterable[Tensor], Path, AudioInfo, Format], _Result],
+    source: Path,
+    target: Path,
+    *,
+    name: str | None,
+    mix: bool,
+    attenuation_limit: float | None,
+    subtype: str | None,
+    on_block: Callable[[int, AudioInfo], object],
+) -> _Result:
+    """Enhances a file as `Enhancer.enhance_file` does, and lets `write` decide when the result is written.
+
+    The pieces that `write` is given can only be read before it returns, because they come from the open file.
+    """
+    with open_audio(source) as audio:
+        info = audio.info
+
+        def blocks() -> Iterator[Tensor]:
+            for block in audio.blocks(_BLOCK_SECONDS * info.sr):
+                on_block(block.shape[-1], info)
+                yield block
+
+        names = [source.stem if name is None else name] * (1 if mix else info.channels)
+        pieces = model.enhance_stream(blocks(), info.sr, names=names, mix=mix, attenuation_limit=attenuation_limit)
+        return write(pieces, target, info, Format.of_file(target, audio.subtype, subtype))
 
 
 def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> Written:

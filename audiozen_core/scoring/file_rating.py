@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from audiozen_core.audio.resampling import resample
 from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions, read_signals
 from audiozen_core.scoring.pairing import RATED, PairedFile
 from audiozen_core.scoring.rated_metrics import RatedMetric
-from audiozen_core.scoring.rating import Rater
+from audiozen_core.scoring.rating import KnownFaults, Rater
 from audiozen_core.scoring.score_cache import Score
 
 Step = tuple[int, int | None]
@@ -38,6 +38,27 @@ class FileContent:
     keys: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class _OpenFile:
+    """A file that has been read.
+
+    Attributes:
+        index: its index.
+        signals: its signals by kind, at the rate at which they are compared.
+        facts: their forms.
+        rate: the rate of the last metric, in hertz.
+        waves: the signals that were needed at this rate, by kind.
+        known: what was found out about them.
+    """
+
+    index: int
+    signals: Mapping[str, Tensor]
+    facts: SignalFacts
+    rate: int | None = None
+    waves: dict[str, Tensor] = field(default_factory=dict)
+    known: KnownFaults = field(default_factory=KnownFaults)
+
+
 class FileRating:
     """Reads and rates files. The signals of the last file are kept, because several metrics rate it in a row.
 
@@ -46,6 +67,7 @@ class FileRating:
         texts: what is said in each file; None if that is not known.
         metrics: the metrics.
         options: what may be done to the signals.
+        keeps_scores: whether the scores are looked for in a cache, so that they need keys.
     """
 
     def __init__(
@@ -54,12 +76,15 @@ class FileRating:
         texts: Sequence[str | None],
         metrics: Sequence[RatedMetric],
         options: SignalOptions,
+        *,
+        keeps_scores: bool = True,
     ) -> None:
         self.files = files
         self.texts = texts
         self.metrics = metrics
         self.options = options
-        self._last: tuple[int, dict[str, Tensor], SignalFacts] | None = None
+        self._keeps_scores = keeps_scores
+        self._last: _OpenFile | None = None
 
     def __call__(self, step: Step) -> FileContent | Score:
         """Does one step.
@@ -68,40 +93,50 @@ class FileRating:
             AudioZenError: a file can't be read, or the metric fails.
         """
         index, place = step
-        if self._last is None or self._last[0] != index:
-            self._last = (index, *read_signals(self.files[index], self.options, compare=place is None))
-        _, signals, facts = self._last
+        if self._last is None or self._last.index != index:
+            signals, facts = read_signals(self.files[index], self.options, compare=place is None)
+            self._last = _OpenFile(index, signals, facts)
         if place is None:
-            return self._content(index, signals, facts)
-        return self._rate(index, self.metrics[place], signals, facts.sr)
+            return self._content(self._last)
+        return self._rate(self._last, self.metrics[place])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_last": None}
 
-    def _content(self, index: int, signals: Mapping[str, Tensor], facts: SignalFacts) -> FileContent:
+    def _content(self, file: _OpenFile) -> FileContent:
+        sr = file.facts.sr
         rates = tuple(
-            metric.rate(facts.sr, resample=self.options.resample) if signals else None for metric in self.metrics
+            metric.rate(sr, resample=self.options.resample) if file.signals else None for metric in self.metrics
         )
+        if not self._keeps_scores:
+            return FileContent(file.facts, rates, ("",) * len(rates))
         digests = {
             kind: hashlib.blake2b(signal.contiguous().numpy().data, digest_size=16).hexdigest()
-            for kind, signal in signals.items()
+            for kind, signal in file.signals.items()
         }
         keys = []
         for metric, rate in zip(self.metrics, rates, strict=True):
-            given = {"text": self.texts[index], **digests}
+            given = {"text": self.texts[file.index], **digests}
             used = [[need, given.get(need)] for need in (RATED, *metric.needs)]
-            text = json.dumps([metric.key, facts.sr, rate, used])
+            text = json.dumps([metric.key, sr, rate, used])
             keys.append(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest())
         keys = [key if metric.key else "" for key, metric in zip(keys, self.metrics, strict=True)]
-        return FileContent(facts, rates, tuple(keys))
+        return FileContent(file.facts, rates, tuple(keys))
 
-    def _rate(self, index: int, metric: RatedMetric, signals: Mapping[str, Tensor], sr: int) -> Score:
+    def _rate(self, file: _OpenFile, metric: RatedMetric) -> Score:
+        sr = file.facts.sr
         rate = metric.rate(sr, resample=self.options.resample)
         assert rate is not None
+        if file.rate != rate:
+            file.rate, file.waves, file.known = rate, {}, KnownFaults()
         # The rated signal is the last state.
-        kinds = [need for need in metric.needs if need in signals]
-        waves = {kind: resample(signals[kind], sr, rate) for kind in (*kinds, RATED)}
+        kinds = [kind for kind in (*metric.needs, RATED) if kind in file.signals]
+        for kind in kinds:
+            if kind not in file.waves:
+                file.waves[kind] = resample(file.signals[kind], sr, rate)
+        waves = {kind: file.waves[kind] for kind in kinds}
         far_end = waves.pop("far_end", None)
-        rater = Rater([metric.metric], rate)
-        row = rater.rate(self.files[index].id, waves, far_end=far_end, text=self.texts[index], only=RATED)
+        rater = Rater([metric.metric], rate, known=file.known)
+        text = self.texts[file.index]
+        row = rater.rate(self.files[file.index].id, waves, far_end=far_end, text=text, only=RATED)
         return Score(row.values[RATED][metric.metric.name], "; ".join(row.faults.values()))

@@ -43,6 +43,9 @@ class Metric(Protocol):
     The optional attributes `packages`, `weights`, `settings` and `computed_at` belong to the identity of a metric,
     which is recorded with its values; see `audiozen.metric.identity_of`.
 
+    The optional attribute `modules`, a tuple of names, says which modules the metric imports when it is first called.
+    `audiozen evaluate` imports them before it starts its processes, so that each of them does not have to.
+
     A metric with `network` in its needs has a method `watch(model)`, which returns a context manager. A test is inside
     it, and calls the metric after each file that the model has enhanced. Only a test has the network.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
 LONGEST_SECONDS = 1.0
@@ -14,6 +14,8 @@ LONGEST_SECONDS = 1.0
 _SECONDS = 60.0  # more is not needed to find a delay, and an hour would need gigabytes
 _LEAST_CORRELATION = 0.3  # of signals below it, a random lag could correlate most
 _LEAST_GAIN = 1.0  # the dB of SI-SDR by which a shift must help
+
+_ODD_FACTORS = (1, 3, 5, 9, 15, 25, 27, 45, 75, 81, 125)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +48,17 @@ def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignm
         Misalignment(delay=3, inverted=True)
     """
     count = min(len(estimate), len(reference), int(_SECONDS * sr))
-    first, second = (signal[:count].float() - signal[:count].float().mean() for signal in (estimate, reference))
-    energy = math.sqrt(float(first.square().sum()) * float(second.square().sum()))
+    first, second = (_centred(signal[:count].float()) for signal in (estimate, reference))
+    energy = math.sqrt(float(first @ first) * float(second @ second))
     if count < 2 or not 0 < energy < math.inf:
         return Misalignment()
     most = min(int(LONGEST_SECONDS * sr), count // 2)
     # If the peak lies beyond the longest delay, the highest lag is the last one, and says nothing.
-    size = 1 << (count + most + 1).bit_length()
-    product = torch.fft.rfft(first, size) * torch.fft.rfft(second, size).conj()
-    lags = torch.fft.irfft(product, size) / energy
-    near = torch.cat([lags[size - most - 1 :], lags[: most + 2]])
-    delay = int(near.abs().argmax()) - most - 1
+    size = _fast_size(count + most + 2)
+    product = np.fft.rfft(first, size) * np.fft.rfft(second, size).conj()
+    lags = np.fft.irfft(product, size) / energy
+    near = np.concatenate([lags[size - most - 1 :], lags[: most + 2]])
+    delay = int(np.abs(near).argmax()) - most - 1
     peak, at_zero = float(lags[delay]), float(lags[0])
     if abs(peak) < _LEAST_CORRELATION or abs(delay) > most:
         return Misalignment()
@@ -69,3 +71,16 @@ def _decibels(correlation: float) -> float:
     """Returns the SI-SDR of signals with this correlation, in dB."""
     kept = min(correlation**2, 1 - 1e-9)
     return 10 * math.log10(max(kept, 1e-12) / (1 - kept))
+
+
+def _centred(signal: Tensor) -> np.ndarray:
+    centred: np.ndarray = (signal - signal.mean()).numpy()
+    return centred
+
+
+def _fast_size(least: int) -> int:
+    """Returns a length from `least` at which an FFT is fast: a power of two, or a small odd number times one.
+
+    A power of two alone may be nearly twice as long, and its samples compete for the same places in the cache.
+    """
+    return min(odd << (-(-least // odd) - 1).bit_length() for odd in _ODD_FACTORS)

@@ -18,6 +18,8 @@ from audiozen_core.scoring.blocks import all_finite, constant
 from audiozen_core.scoring.metric import Metric, Need, keeps_signals, needs_of
 from audiozen_core.scoring.si_sdr import si_sdr
 
+_STRETCH = 4096  # samples
+
 Given = Mapping[Need, Tensor | str | None]
 """What a file has for metrics besides the signal that they rate; None for what it lacks."""
 
@@ -42,6 +44,33 @@ class Row:
     group: float | None = None
 
 
+@dataclass(slots=True)
+class FileToRate:
+    """A file, and what is to be rated of it. `Rater.prepare` makes it.
+
+    Attributes:
+        name: the ID of the file.
+        signals: the reference and the states, with the network's output last.
+        states: the states of the row.
+        group: the `group` of the row.
+        far_end: the signal of the loudspeaker.
+        text: the words that are said.
+        keys: for each state whose values are kept, the key of its values.
+    """
+
+    name: str
+    signals: Mapping[str, Tensor]
+    states: Sequence[str]
+    group: float | None = None
+    far_end: Tensor | None = None
+    text: str | None = None
+    keys: dict[str, bytes] = field(default_factory=dict)
+
+
+Rated = Mapping[str, tuple[dict[str, float], dict[str, str]]]
+"""For each state that was rated now, its values by metric, and the faults of signals."""
+
+
 class Rater:
     """Rates files with several metrics, in each of their states: before and after enhancement, for example.
 
@@ -57,13 +86,23 @@ class Rater:
         sr: the sample rate of all files, in hertz.
         reference: the name of the signal that the others are compared with.
         noisy: the name of the state that is the network's input, for metrics that need it.
+        known: what is known about the signals of the file, if several raters rate the same ones.
     """
 
-    def __init__(self, metrics: Sequence[Metric], sr: int, *, reference: str = "clean", noisy: str = "noisy") -> None:
+    def __init__(
+        self,
+        metrics: Sequence[Metric],
+        sr: int,
+        *,
+        reference: str = "clean",
+        noisy: str = "noisy",
+        known: KnownFaults | None = None,
+    ) -> None:
         self.metrics = tuple(metrics)
         self.sr = sr
         self.reference = reference
         self.noisy = noisy
+        self._faults_of = known or faults_of
         self._needed = {need for metric in self.metrics for need in needs_of(metric)}
         self._kept: dict[bytes, tuple[dict[str, float], dict[str, str]]] = {}
 
@@ -93,24 +132,64 @@ class Rater:
             DataError: the reference or the input of the network is missing, or a signal has another shape.
             RunError: a metric fails.
         """
+        file = self.prepare(name, signals, group=group, far_end=far_end, text=text, only=only)
+        return self.finish(file, self.compute(file))
+
+    def prepare(
+        self,
+        name: str,
+        signals: Mapping[str, Tensor | None],
+        *,
+        group: float | None = None,
+        far_end: Tensor | None = None,
+        text: str | None = None,
+        only: str | None = None,
+    ) -> FileToRate:
+        """Checks what a file has, and finds out which of its states have not been rated yet; see `rate`."""
         present = {kind: signal for kind, signal in signals.items() if signal is not None}
         self._check(name, signals, present, far_end)
-        given: Given = {
-            "clean": present.get(self.reference),
-            "noisy": present.get(self.noisy),
-            "far_end": far_end,
-            "text": text,
-        }
         states = [state for state in present if state != self.reference and only in (None, state)]
+        file = FileToRate(name, present, states, group, far_end, text)
+        for state in states[:-1]:
+            file.keys[state] = self._key(file, state)
+        return file
+
+    def compute(self, file: FileToRate, metrics: Sequence[Metric] | None = None) -> Rated:
+        """Computes the values of the states that have not been rated yet. It changes nothing here.
+
+        Args:
+            file: the file.
+            metrics: some of the metrics; by default all of them.
+        """
         with contextlib.ExitStack() as stack:
             # The trainer's step runs in mixed precision, which must not round the filters of a metric.
-            for device in ("cpu", *["cuda"] * torch.cuda.is_available()):
+            with_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+            for device in ("cpu", *["cuda"] * with_gpu):
                 stack.enter_context(torch.autocast(device, enabled=False))
-            rated = {
-                state: self._rate(name, state, present[state], given, keep=state != states[-1]) for state in states
+            return {
+                state: self._rate(file, state, self.metrics if metrics is None else metrics)
+                for state in self.unrated(file)
             }
+
+    def unrated(self, file: FileToRate) -> list[str]:
+        """Returns the states of a file whose values are not known."""
+        return [state for state in file.states if file.keys.get(state) not in self._kept]
+
+    def finish(self, file: FileToRate, *parts: Rated) -> Row:
+        """Returns the row of a file from what `compute` has returned, for all metrics or for some of them each."""
+        rated: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
+        for state in file.states:
+            key = file.keys.get(state)
+            if key in self._kept:
+                rated[state] = self._kept[key]
+                continue
+            values = {name: value for part in parts for name, value in part[state][0].items()}
+            faults = {kind: reason for part in parts for kind, reason in part[state][1].items()}
+            rated[state] = {metric.name: values[metric.name] for metric in self.metrics}, faults
+            if key is not None:
+                self._kept[key] = rated[state]
         faults = {kind: reason for _, found in rated.values() for kind, reason in found.items()}
-        return Row(name, {state: values for state, (values, _) in rated.items()}, faults, group)
+        return Row(file.name, {state: values for state, (values, _) in rated.items()}, faults, file.group)
 
     def _check(
         self, name: str, signals: Collection[str], present: Mapping[str, Tensor], far_end: Tensor | None
@@ -132,28 +211,34 @@ class Rater:
             message = f"`{name}` can't be rated, because its signals have different shapes"
             raise DataError(message, notes=given, remedy="cut all signals to the same length")
 
-    def _rate(
-        self, name: str, state: str, signal: Tensor, given: Given, *, keep: bool
-    ) -> tuple[dict[str, float], dict[str, str]]:
-        """Returns the values of one state, and the faults of what the metrics are given."""
+    def _given(self, file: FileToRate) -> Given:
+        return {
+            "clean": file.signals.get(self.reference),
+            "noisy": file.signals.get(self.noisy),
+            "far_end": file.far_end,
+            "text": file.text,
+        }
+
+    def _key(self, file: FileToRate, state: str) -> bytes:
+        """Returns a hash of everything that the values of a state depend on."""
         key = hashlib.blake2b(state.encode(), digest_size=16)
-        for one in (signal, *given.values()) if keep else ():
+        for one in (file.signals[state], *self._given(file).values()):
             if isinstance(one, Tensor):
                 key.update(f"{one.dtype} {list(one.shape)}".encode())
                 key.update(one.flatten().numpy().data)
             else:
                 key.update(repr(one).encode())
-        if keep and key.digest() in self._kept:
-            return self._kept[key.digest()]
-        found = {needs: self._faults(state, signal, needs, given) for needs in map(needs_of, self.metrics)}
+        return key.digest()
+
+    def _rate(self, file: FileToRate, state: str, metrics: Sequence[Metric]) -> tuple[dict[str, float], dict[str, str]]:
+        """Returns the values of one state, and the faults of what the metrics are given."""
+        signal, given = file.signals[state], self._given(file)
+        found = {needs: self._faults(state, signal, needs, given) for needs in map(needs_of, metrics)}
         values = {
-            metric.name: math.nan if found[needs_of(metric)] else self._value(metric, name, signal, given)
-            for metric in self.metrics
+            metric.name: math.nan if found[needs_of(metric)] else self._value(metric, file.name, signal, given)
+            for metric in metrics
         }
-        faults = {kind: reason for of_needs in found.values() for kind, reason in of_needs.items()}
-        if keep:
-            self._kept[key.digest()] = values, faults
-        return values, faults
+        return values, {kind: reason for of_needs in found.values() for kind, reason in of_needs.items()}
 
     def _faults(self, state: str, signal: Tensor, needs: tuple[Need, ...], given: Given) -> dict[str, str]:
         """Returns why metrics with these needs have no value, or nothing if they are meaningful."""
@@ -171,9 +256,9 @@ class Rater:
         for kind, wave in waves.items():
             if kind == "far_end" and not all_finite(wave):
                 return {kind: f"{kind} is not finite"}
-            if kind not in (self.reference, "far_end") and (fault := faults_of({kind: wave})):
+            if kind not in (self.reference, "far_end") and (fault := self._faults_of({kind: wave})):
                 return fault
-        return faults_of({kind: wave for kind, wave in waves.items() if kind == self.reference} | {state: signal})
+        return self._faults_of({kind: wave for kind, wave in waves.items() if kind == self.reference} | {state: signal})
 
     def _value(self, metric: Metric, name: str, signal: Tensor, given: Given) -> float:
         which = f"metric: `{type(metric).__name__}`"
@@ -237,5 +322,39 @@ def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
     if len(pair) == 1:
         return {}
     (reference_name, reference), (name, signal) = pair.items()
-    equal = bool((si_sdr(signal, reference) == math.inf).any())
+    equal = not _differ_in_the_middle(signal, reference) and bool((si_sdr(signal, reference) == math.inf).any())
     return {name: f"{name} equals {reference_name}"} if equal else {}
+
+
+def _differ_in_the_middle(signal: Tensor, reference: Tensor) -> bool:
+    """Returns whether a stretch shows that two signals [time] differ by more than gain, offset and rounding.
+
+    It does if no gain and offset bring the stretch as close to its reference as `si_sdr` demands of the whole signal,
+    which has the larger error. That is four times the limit here, because the numbers are rounded, too. Nearly all
+    signals differ so. A comparison of them as a whole would take as long as their SI-SDR.
+    """
+    if signal.ndim != 1 or {signal.dtype, reference.dtype} != {torch.float32} or len(signal) != len(reference):
+        return False
+    begin = max(0, (len(signal) - _STRETCH) // 2)
+    pair = (one[begin : begin + _STRETCH].double() for one in (signal, reference))
+    part, of_reference = (one - one.mean() for one in pair)
+    rest = part - (part @ of_reference) / (of_reference @ of_reference) * of_reference
+    return bool(rest @ rest > 4 * torch.finfo(torch.float32).eps ** 2 * (signal @ signal))
+
+
+class KnownFaults:
+    """Finds faults as `faults_of` does, and remembers them, because each metric of a file needs the same ones.
+
+    It refers to the signals, so it should not outlive them.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Mapping[str, Tensor], dict[str, str]]] = []
+
+    def __call__(self, pair: Mapping[str, Tensor]) -> dict[str, str]:
+        """Returns the faults of a signal or a pair. Signals are known by identity, not by their samples."""
+        for known, faults in self._found:
+            if known.keys() == pair.keys() and all(known[name] is pair[name] for name in pair):
+                return faults
+        self._found.append((pair, faults_of(pair)))
+        return self._found[-1][1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from audiozen_core.scoring.blocks import blocks
 
 _SILENCE = 1e-24
 """Relative to the energy of a signal: rounding leaves less than this of a constant whose mean is subtracted."""
+
+_MOST_KEPT = 1 << 20
+"""So many samples are converted once. Each copy of a longer signal would take more memory than the signal."""
 
 
 def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Tensor:
@@ -43,12 +46,14 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     rounding = max(
         torch.finfo(signal.dtype).eps if signal.is_floating_point() else 0.0 for signal in (estimate, reference)
     )
-    totals = [_dot(signal, signal) for signal in (estimate, reference)]
+    signals = [_Doubles.of(signal) for signal in (estimate, reference)]
+    totals = [_dot(signal, signal) for signal in signals]
     floors = [_SILENCE * total for total in totals]
-    means = [_mean(signal) if zero_mean else torch.zeros_like(totals[0]) for signal in (estimate, reference)]
-    energies = [_dot(signal, signal, mean, mean) for signal, mean in zip((estimate, reference), means, strict=True)]
-    scale = _dot(estimate, reference, *means) / energies[1]
-    kept, error = scale.square() * energies[1], _distance(estimate, reference, means, scale)
+    if zero_mean:
+        signals = [signal.less(_total(part.sum(-1) for part in signal) / estimate.shape[-1]) for signal in signals]
+    energies = [_dot(signal, signal) for signal in signals]
+    scale = _dot(*signals) / energies[1]
+    kept, error = scale.square() * energies[1], _distance(signals, scale)
     # A copy with another gain or offset differs from the reference by rounding only. Its ratio would be a large number
     # without meaning, and would dominate every mean. The samples were rounded together with their mean, so the limit
     # depends on the energy with the mean.
@@ -58,22 +63,41 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     return decibels.masked_fill(silent, torch.nan)
 
 
-def _mean(signal: Tensor) -> Tensor:
-    """Returns the mean of signals [..., time]."""
-    return _total(part.double().sum(-1) for part in blocks(signal)) / signal.shape[-1]
+class _Doubles:
+    """The blocks of a signal [..., time] in float64: kept if they are few, and otherwise made whenever they are read.
+
+    Args:
+        make: makes the blocks.
+        keeps: whether to keep them.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[Tensor]], keeps: bool) -> None:
+        self._make = make
+        self._kept = list(make()) if keeps else None
+
+    @classmethod
+    def of(cls, signal: Tensor) -> _Doubles:
+        """Returns the blocks of a signal."""
+        return cls(lambda: (part.double() for part in blocks(signal)), keeps=signal.numel() <= _MOST_KEPT)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self._make() if self._kept is None else iter(self._kept)
+
+    def less(self, mean: Tensor) -> _Doubles:
+        """Returns the signal after subtraction of a mean [...]."""
+        mean = mean.unsqueeze(-1)
+        return _Doubles(lambda: (part - mean for part in self), keeps=self._kept is not None)
 
 
-def _dot(first: Tensor, second: Tensor, *means: Tensor) -> Tensor:
-    """Returns the inner product of signals [..., time], after subtraction of a mean [...] from each."""
-    pairs = zip(blocks(first), blocks(second), strict=True)
-    return _total(torch.mul(*_centred(pair, means)).sum(-1) for pair in pairs)
+def _dot(first: _Doubles, second: _Doubles) -> Tensor:
+    """Returns the inner product of signals [..., time]."""
+    return _total(torch.mul(*pair).sum(-1) for pair in zip(first, second, strict=True))
 
 
-def _distance(estimate: Tensor, reference: Tensor, means: Sequence[Tensor], scale: Tensor) -> Tensor:
-    """Returns the energy of the difference between an estimate and `scale` [...] times the reference [..., time]."""
+def _distance(pair: Sequence[_Doubles], scale: Tensor) -> Tensor:
+    """Returns the energy of an estimate less `scale` [...] times its reference, given the pair [..., time]."""
     total = torch.zeros_like(scale)
-    for pair in zip(blocks(estimate), blocks(reference), strict=True):
-        of_estimate, of_reference = _centred(pair, means)
+    for of_estimate, of_reference in zip(*pair, strict=True):
         total = total + (of_estimate - scale.unsqueeze(-1) * of_reference).square().sum(-1)
     return total
 
@@ -81,8 +105,3 @@ def _distance(estimate: Tensor, reference: Tensor, means: Sequence[Tensor], scal
 def _total(terms: Iterable[Tensor]) -> Tensor:
     # A list of the terms would lie between the freed blocks in memory, which could then not be used again.
     return functools.reduce(torch.add, terms)
-
-
-def _centred(pair: tuple[Tensor, Tensor], means: Sequence[Tensor]) -> list[Tensor]:
-    parts = [part.double() for part in pair]
-    return [part - mean.unsqueeze(-1) for part, mean in zip(parts, means, strict=True)] if means else parts

@@ -56,6 +56,7 @@ class Composite:
     unit = ""
     higher_is_better = True
     packages = ("pesq",)
+    modules = ("pesq",)
 
     def __init__(self, resample: bool = False) -> None:
         self._pesq = Pesq()

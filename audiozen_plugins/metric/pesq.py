@@ -61,6 +61,7 @@ class Pesq:
     higher_is_better = True
     keeps_signals = True
     packages = ("pesq",)
+    modules = ("pesq",)
 
     def __init__(self, mode: Literal["wb", "nb"] = "wb", resample: bool = False) -> None:
         # The package is located but not imported: a training that does not use the metric would wait for it.

@@ -39,6 +39,7 @@ class Stoi:
     unit = ""
     higher_is_better = True
     packages = ("pystoi",)
+    modules = ("pystoi",)
     computed_at = 10_000
 
     def __init__(self, extended: bool = False) -> None:

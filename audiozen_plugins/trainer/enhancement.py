@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, get_args
@@ -169,10 +170,15 @@ class EnhancementTrainer(FileByFile):
         return enhance_in_pieces(
             lambda noisy, partners: _with_phase(self._output_of(noisy), partners),
             blocks,
-            stft=Stft(self.acoustics),
+            stft=self._transform,
             delay=self._delay,
             frames=max(1, round(_PIECE_SECONDS * self.sr / self.hop_length)),
         )
+
+    @functools.cached_property
+    def _transform(self) -> Stft:
+        """The STFT of pieces. It computes its window and its paddings once, and not for each file."""
+        return Stft(self.acoustics)
 
     def _output_of(self, spectrum: Tensor) -> Tensor:
         """Returns the output of the model for spectra [batch, n_fft // 2 + 1, frames]: magnitudes or spectra."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -35,6 +35,7 @@ from audiozen_core.scoring.chosen import (
 )
 from audiozen_core.scoring.metric import Metric, needs_of
 from audiozen_core.scoring.rating import Rater, Row, faults_of
+from audiozen_core.scoring.rating_pool import RatingPool, default_workers
 from audiozen_core.scoring.report import Report
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
@@ -71,6 +72,10 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
             not take the sample rate, is left out, with a warning. So is one that needs what a data set lacks, such as
             `text`.
         save_enhanced: whether the test writes audio files.
+        metric_workers: the number of processes that compute the metrics of a validation and of a test while the network
+            goes on; 0 for none. No value depends on it. By default as many as the CPUs that the network leaves, and one
+            more, as soon as the metrics take more than 10 ms for a file, such as PESQ. Metrics with a network of their
+            own, and files of many minutes, are rated in the main process.
         chunk_seconds: the length of the chunks in which longer files are enhanced, by default 60 s. The network starts
             from its initial state in each chunk. With the default, a network that can carry its state does so instead,
             so that the result is that of the whole file; see docs/long_audio.md. It is rounded to a multiple of
@@ -85,9 +90,9 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         MissingExtraError: the package of `score` is not installed.
     """
 
-    resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced")
+    resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced", "metric_workers")
     # The arguments that a network does not need which is only used, besides those of `BaseTrainer`.
-    only_for_runs: ClassVar[tuple[str, ...]] = ("score", "score_dataset", "metrics", "save_enhanced")
+    only_for_runs: ClassVar[tuple[str, ...]] = ("score", "score_dataset", "metrics", "save_enhanced", "metric_workers")
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         score_dataset: str | None = None,
         metrics: Sequence[MetricSpec] = ("si_sdr", "stoi", "pesq"),
         save_enhanced: bool = True,
+        metric_workers: Annotated[int, Range(least=0)] | None = None,
         chunk_seconds: float | None = None,
         overlap_seconds: Annotated[float, Range(above=0)] | None = None,
         **kwargs: Any,
@@ -104,6 +110,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
         self._set_chunks(chunk_seconds, overlap_seconds)
+        self._ratings = RatingPool(metric_workers)
         if components.only_enhances:
             return
         self.score = self.metric_of_file(build_metric(score))
@@ -216,6 +223,16 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                 break
         if not self.ranks.any(found) and rows:
             raise no_pair("validate", prefix, self.report([self.score], rows), self.pairs_remedy)
+
+    def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
+        """Runs a step over all batches, with processes for the metrics, which have rated all files at its end."""
+        with self._ratings.running(default_workers(self.device, self.ranks.local_size)):
+            return super()._evaluate(mode, loaders, step)
+
+    def load_batch(self, item: Any, mode: Mode, batch_idx: int) -> Any:
+        """Moves a batch to the device and prepares it, unless the metrics of an earlier file have failed."""
+        self._ratings.check()
+        return super().load_batch(item, mode, batch_idx)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
         """Returns the score of each file before and after enhancement, and its loss if there is a loss function."""
@@ -353,7 +370,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         far_end = file["far_end"][0].float().cpu() if "far_end" in file else None
         text = str(file["text"][0]) if "text" in file else None
-        return rater.rate(str(file["id"][0]), signals, group=snr, far_end=far_end, text=text)
+        return self._ratings.rate(rater, str(file["id"][0]), signals, group=snr, far_end=far_end, text=text)
 
     def _test_rater(self, available: frozenset[str]) -> Rater:
         """Returns the rater with the metrics that have what they need. Data sets that have the same share a rater."""

@@ -247,18 +247,18 @@ def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypa
 
 
 def test_recording_that_grew_while_it_was_enhanced_is_not_done(enhance, place, monkeypatch):
-    from audiozen_core.inference.enhancer import Enhancer
+    from audiozen_core.inference import jobs
 
-    real = Enhancer.enhance_file
+    real = jobs.enhance_file_by
 
-    def meanwhile(self, source, *args, **kwargs):
-        written = real(self, source, *args, **kwargs)
+    def meanwhile(model, write_result, source, *args, **kwargs):
+        finish = real(model, write_result, source, *args, **kwargs)
         write(source, noise(5000))
-        return written
+        return finish
 
     write("a.wav")
     with monkeypatch.context() as patch:
-        patch.setattr(Enhancer, "enhance_file", meanwhile)
+        patch.setattr(jobs, "enhance_file_by", meanwhile)
         enhance("a.wav", "-o", "out")
     assert "made from another input" in enhance("a.wav", "-o", "out", code=2).err
     enhance("a.wav", "-o", "out", "--overwrite")
@@ -427,3 +427,43 @@ def test_run_without_a_checkpoint_is_told_without_options_of_other_commands(comm
     err = command("enhance", "run", "in", "-o", "out", code=2).err
     assert "the run `run` has no checkpoint yet" in err
     assert "--ckpt-path" not in err
+
+
+def test_each_file_is_opened_once_and_written_while_the_next_one_is_enhanced(model, place, monkeypatch):
+    import threading
+    from collections import Counter
+
+    from audiozen_core.audio import files
+    from audiozen_core.inference import jobs
+    from audiozen_core.inference.inputs import list_jobs
+    from audiozen_core.inference.load import load
+
+    for name in "abc":
+        write(f"in/{name}.wav")
+    opened, order, begun = Counter(), [], threading.Event()
+    open_bytes, write_result, enhance_file_by = files._open_bytes, jobs.write_result, jobs.enhance_file_by
+
+    def start(model, writing, source, *args, **options):
+        order.append(f"enhance {source.stem}")
+        begun.set()
+        return enhance_file_by(model, writing, source, *args, **options)
+
+    def finish(pieces, target, *form):
+        if target.stem != "c":  # nothing follows the last one
+            assert begun.wait(10), "the next file does not begin before this one is written"
+            begun.clear()
+        order.append(f"write {target.stem}")
+        return write_result(pieces, target, *form)
+
+    monkeypatch.setattr(files, "_open_bytes", lambda path: opened.update([path.name]) or open_bytes(path))
+    monkeypatch.setattr(jobs, "enhance_file_by", start)
+    monkeypatch.setattr(jobs, "write_result", finish)
+    parts = []
+    outcome = jobs.enhance_jobs(
+        load(model), list_jobs(["in"], Path("out")), Path("out"), jobs.Options(),
+        on_start=parts.append, on_part=parts.append,
+    )  # fmt: skip
+    assert list(outcome.written) == [Path(f"in/{name}.wav").resolve() for name in "abc"]
+    assert opened == {f"{name}.wav": 1 for name in "abc"}
+    assert order.index("enhance b") < order.index("write b")
+    assert sum(parts[1:]) == parts[0] == sum(path.stat().st_size for path in Path("in").iterdir())

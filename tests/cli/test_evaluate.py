@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiozen_core.scoring import evaluate as evaluation
+from audiozen_core.scoring import evaluation_run
 from audiozen_core.storage import atomic
 from tests.core.scoring.audio_folders import noise, write, write_pairs
 
@@ -59,7 +59,7 @@ def test_table_and_files_have_the_scores_and_a_second_call_computes_nothing(here
     content = json.loads((here / "out" / "scores.json").read_text())
     assert content["all"]["si_sdr"]["mean"] == pytest.approx(np.mean([float(row["si_sdr"]) for row in rows.values()]))
     assert (here / "cache" / "audiozen" / "scores.sqlite").is_file()
-    monkeypatch.setattr(evaluation._Run, "rate_all", lambda *_: None)
+    monkeypatch.setattr(evaluation_run.EvaluationRun, "_missing", lambda *_: [])
     assert evaluate().out == done.out
     assert evaluate("--no-cache").out != done.out, "the negative control"
 
@@ -209,7 +209,7 @@ def test_interruption_says_that_the_same_command_continues(here, evaluate, monke
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation._Run, "rate_all", interrupted)
+    monkeypatch.setattr(evaluation_run.EvaluationRun, "rate_all", interrupted)
     stopped = evaluate()
     assert stopped.code == 130
     assert "the same command continues" in stopped.err

@@ -4,7 +4,7 @@ import pytest
 import soundfile
 import torch
 
-from audiozen_core.scoring.misalignment import Misalignment, find_misalignment
+from audiozen_core.scoring.misalignment import Misalignment, _fast_size, find_misalignment
 
 RATE = 16_000
 
@@ -61,3 +61,11 @@ def test_real_noisy_speech_is_aligned_and_its_delayed_copy_is_not(reference):
         assert find_misalignment(noisy, clean, RATE) == Misalignment(), path.name
         assert find_misalignment(delayed(noisy, 320), clean, RATE) == Misalignment(320), path.name
         assert find_misalignment(-delayed(noisy, -5), clean, RATE) == Misalignment(-5, True), path.name
+
+
+def test_lengths_of_transforms_are_at_most_an_eighth_longer_than_needed():
+    sizes = {least: _fast_size(least) for least in (1, 2, 1000, 67_202, 65_537, 131_073, 976_001)}
+    assert all(least <= size <= 1.13 * least for least, size in sizes.items())
+    assert sizes[67_202] == 73_728
+    # 2 ** 30 * 3 ** 20 * 5 ** 20 is a multiple of every such length, and of no other one.
+    assert all(2**30 * 3**20 * 5**20 % size == 0 for size in sizes.values())

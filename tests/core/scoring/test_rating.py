@@ -8,6 +8,7 @@ import torch
 
 from audiozen.metric import Pesq, SiSdr, SiSdrImprovement, Stoi
 from audiozen_core.errors import DataError, RunError
+from audiozen_core.scoring import rating
 from audiozen_core.scoring.metric import needs_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 from audiozen_core.scoring.rating import Rater, faults_of
@@ -412,3 +413,27 @@ def test_mean_over_speakers_passes_on_what_a_metric_needs():
         assert torch.equal(given["noisy"], 3 * speaker)
         assert torch.equal(given["far_end"], far_end)
     assert MeanOverSpeakers(Needs())(speakers, None, sr=SR) == pytest.approx(float(CLEAN.std() + NOISY.std()) / 2)
+
+
+@pytest.mark.parametrize("level", [1.0, 1e-3, 3e-8])
+def test_short_look_at_the_middle_never_decides_otherwise_than_the_whole(level, monkeypatch):
+    copies = [0.3 * CLEAN + 0.1, CLEAN * (1 + 1e-7), spoiled(CLEAN, 0.5), CLEAN.clone(), NOISY]
+    copies += [CLEAN + level * noise(7, 1e-6), CLEAN + torch.where(torch.arange(2 * SR) > 2 * SR - 9, level, 0.0)]
+    pairs = [{"clean": level * CLEAN, "enhanced": level * copy} for copy in copies]
+    quick = [faults_of(pair) for pair in pairs]
+    decided = [rating._differ_in_the_middle(pair["enhanced"], pair["clean"]) for pair in pairs]
+    monkeypatch.setattr(rating, "_differ_in_the_middle", lambda *_: False)
+    assert quick == [faults_of(pair) for pair in pairs]
+    assert decided[4]
+    assert not any(decided[:4])
+
+
+def test_faults_of_a_file_are_looked_for_once_and_those_of_other_signals_anew(monkeypatch):
+    calls = []
+    monkeypatch.setattr(rating, "faults_of", lambda pair: calls.append(list(pair)) or faults_of(pair))
+    known = rating.KnownFaults()
+    for metric in (SiSdr(), Stoi()):
+        Rater([metric], SR, known=known).rate("a", {"clean": CLEAN, "enhanced": BETTER})
+    assert calls == [["clean", "enhanced"]]
+    row = Rater([SiSdr()], SR, known=known).rate("a", {"clean": CLEAN, "enhanced": SILENT})
+    assert row.faults == {"enhanced": "enhanced is silent"}

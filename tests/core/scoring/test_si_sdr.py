@@ -1,5 +1,7 @@
 """SI-SDR in blocks: equal to the formula for the whole signal at once, and without copies of it."""
 
+import functools
+import importlib
 import math
 
 import pytest
@@ -8,6 +10,8 @@ import torch
 from audiozen_core.scoring import blocks as in_blocks
 from audiozen_core.scoring.blocks import all_finite, constant
 from audiozen_core.scoring.si_sdr import si_sdr
+
+si_sdr_module = importlib.import_module("audiozen_core.scoring.si_sdr")
 
 
 def formula(estimate, reference, *, zero_mean):
@@ -66,8 +70,44 @@ def test_faults_are_found_in_every_block(monkeypatch):
     assert constant(wave).tolist() == [True, False]
     assert constant(torch.arange(10.0).repeat_interleave(100)).item() is False  # each block is constant
     assert all_finite(wave)
+    assert all_finite(wave[:, :0])
+    assert constant(wave[:, :0]).tolist() == [True, True]
+    assert not constant(torch.full((3,), math.nan))
     for place in (0, 100, 949):
         for value in (math.nan, math.inf, -math.inf):
             spoiled = wave.clone()
             spoiled[0, place] = value
             assert not all_finite(spoiled)
+
+
+def plain(estimate, reference):
+    """Computes the ratio as before blocks were kept: each sum converts and centres them anew."""
+
+    def total(terms):
+        return functools.reduce(torch.add, terms)
+
+    def centred(signal, mean):
+        return [part.double() - mean.unsqueeze(-1) for part in in_blocks.blocks(signal)]
+
+    def dot(first, second):
+        return total(torch.mul(*pair).sum(-1) for pair in zip(first, second, strict=True))
+
+    means = [
+        total(part.double().sum(-1) for part in in_blocks.blocks(one)) / one.shape[-1] for one in (estimate, reference)
+    ]
+    first, second = (centred(one, mean) for one, mean in zip((estimate, reference), means, strict=True))
+    energy = dot(second, second)
+    scale = dot(first, second) / energy
+    error = total(
+        (one - scale.unsqueeze(-1) * other).square().sum(-1) for one, other in zip(first, second, strict=True)
+    )
+    return 10 * torch.log10(scale.square() * energy / error)
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 20])
+@pytest.mark.parametrize("shape", [(1,), (3, 950), (70_000,)])
+def test_blocks_that_are_kept_change_no_bit(monkeypatch, shape, kept):
+    monkeypatch.setattr(si_sdr_module, "_MOST_KEPT", kept)
+    reference = normal(*shape)
+    estimate = 0.3 * reference + 0.1 * normal(*shape, seed=1) + 0.2
+    torch.testing.assert_close(si_sdr(estimate, reference), plain(estimate, reference), rtol=0, atol=0, equal_nan=True)

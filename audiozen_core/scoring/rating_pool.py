@@ -1,0 +1,301 @@
+"""Rates files in processes beside the network, so that an evaluation goes on while metrics are computed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.scoring.metric import Metric, needs_of
+from audiozen_core.scoring.over_speakers import MeanOverSpeakers
+from audiozen_core.scoring.rating import FileToRate, Rated, Rater, Row
+from audiozen_core.scoring.worker_pool import (
+    DeadWorkerError,
+    Failed,
+    Worker,
+    one_thread,
+    usable_cpus,
+    workers_are_copies,
+)
+from audiozen_core.trainer.held_modules import held_modules
+
+_WORTH_SENDING = 0.01
+"""The CPU seconds from which the metrics of a file are computed elsewhere. To send a file takes about a millisecond."""
+
+_LONGEST = 4_000_000
+"""The samples of the longest signal that is sent, because all files that are being rated must fit into the memory."""
+
+
+def default_workers(device: torch.device, processes: int) -> int:
+    """Returns how many processes compute metrics if nothing is said: as many as the CPUs that the network leaves.
+
+    One more is taken, because a process has nothing to do from the end of a file until this one has finished a step. If
+    the network leaves no CPU, there are none: its threads would wait for each other.
+
+    Args:
+        device: where the network is. On a CPU it uses as many as torch has threads, and on a GPU one.
+        processes: how many processes of the run share the machine.
+    """
+    left = usable_cpus() // processes - (torch.get_num_threads() if device.type == "cpu" else 1)
+    return left + 1 if left > 0 else 0
+
+
+class PendingRow(Row):
+    """A row whose values may still be computed. Whoever reads it waits for them. A copy is an ordinary row."""
+
+    __slots__ = ("_wait",)
+    _wait: Callable[[], Row]
+
+    def __init__(self, waits: Callable[[], Row]) -> None:
+        object.__setattr__(self, "_wait", waits)
+
+    id = property(lambda self: self._wait().id)
+    values = property(lambda self: self._wait().values)
+    faults = property(lambda self: self._wait().faults)
+    group = property(lambda self: self._wait().group)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._wait() == (other._wait() if isinstance(other, PendingRow) else other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        row: Row = self._wait()
+        return Row, (row.id, row.values, row.faults, row.group)
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A file that is being rated."""
+
+    rater: Rater
+    file: FileToRate
+    of_networks: Rated
+    row: Row | None = None
+    error: Exception | None = None
+
+    def finish(self, rated: Rated) -> None:
+        self.row = self.rater.finish(self.file, self.of_networks, rated)
+        # The signals are no longer needed.
+        self.file.signals, self.file.far_end = {}, None
+
+
+class RatingPool:
+    """Rates files in several processes, which are copies of this one and last for an evaluation.
+
+    A value does not depend on where it is computed: in one thread of torch, here too. The first file of a rater is
+    rated here, so that what metrics import is imported once. If all processes are busy, this one rates files too, and
+    so no more files than twice the processes are kept. Metrics that hold a network are called here, at once.
+
+    Where processes can't be copies, as on Windows, everything is rated here.
+
+    Args:
+        workers: the number of processes; 0 for none. None takes the number that `running` is given, and rates files
+            here as long as this takes less than 10 ms of a CPU for each.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._wanted = workers
+        self._count = 0
+        self._rater: Rater | None = None
+        self._workers: list[Worker[Any, Rated]] = []
+        self._busy: dict[Worker[Any, Rated], _Task] = {}
+        self._waiting: deque[_Task] = deque()
+        self._failed: list[_Task] = []
+        self._metrics: dict[Rater, tuple[tuple[Metric, ...], tuple[Metric, ...]]] = {}
+        # By rater: the CPU seconds of the slowest file, besides the first one.
+        self._slowest: dict[Rater, float] = {}
+
+    @contextlib.contextmanager
+    def running(self, default: int) -> Iterator[None]:
+        """Lets `rate` use processes in the block, and ends them with it. At its end, all files have been rated.
+
+        Args:
+            default: the number of processes if none was given.
+        """
+        self._count = (default if self._wanted is None else self._wanted) if workers_are_copies() else 0
+        try:
+            yield
+            self.finish()
+        finally:
+            self._count = 0
+            self._stop()
+
+    def rate(self, rater: Rater, name: str, signals: Mapping[str, Tensor | None], **options: Any) -> Row:
+        """Rates a file as `Rater.rate` does, now or later.
+
+        Raises:
+            AudioZenError: as for `Rater.rate`, if it is rated now.
+        """
+        file = rater.prepare(name, signals, **options)
+        networks, others = self._divided(rater)
+        of_networks = rater.compute(file, networks)
+        if not self._is_sent(rater, file, others):
+            start = time.thread_time()
+            with one_thread():
+                rated = rater.compute(file, others)
+            spent = time.thread_time() - start
+            self._slowest[rater] = max(self._slowest[rater], spent) if rater in self._slowest else 0.0
+            return rater.finish(file, of_networks, rated)
+        if self._rater is not rater:
+            self.finish()
+            self._stop()
+            self._rater = rater
+        task = _Task(rater, file, of_networks)
+        self._waiting.append(task)
+        self._advance()
+        if len(self._waiting) > self._count:
+            self._rate_here(self._waiting.popleft())
+        return PendingRow(functools.partial(self._wait_for, task))
+
+    def check(self) -> None:
+        """Raises the error of a file that has failed, if there is one."""
+        self._advance()
+        if self._failed:
+            self._raise(self._failed[0])
+
+    def finish(self) -> None:
+        """Waits until all files have been rated, and raises the error of one that has failed."""
+        while self._waiting or self._busy:
+            self._advance()
+            if self._waiting:
+                self._rate_here(self._waiting.popleft())
+            elif self._busy:
+                wait([worker.pipe for worker in self._busy])
+            self.check()
+
+    def _is_sent(self, rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> bool:
+        if not (self._count and metrics and rater in self._slowest):
+            return False
+        if sum(signal.numel() for signal in file.signals.values()) > _LONGEST:
+            return False
+        return self._wanted is not None or self._slowest[rater] >= _WORTH_SENDING
+
+    def _divided(self, rater: Rater) -> tuple[tuple[Metric, ...], tuple[Metric, ...]]:
+        """Returns the metrics that hold or watch a network, and the others."""
+        if rater not in self._metrics:
+            networks = tuple(metric for metric in rater.metrics if _has_network(metric))
+            self._metrics[rater] = networks, tuple(metric for metric in rater.metrics if metric not in networks)
+        return self._metrics[rater]
+
+    def _advance(self) -> None:
+        """Takes the results that are there, and sends waiting files to processes that have nothing to do."""
+        for worker in [worker for worker in self._busy if worker.pipe.poll()]:
+            self._receive(worker)
+        while self._waiting and len(self._busy) < self._count and not self._failed:
+            idle = [worker for worker in self._workers if worker not in self._busy]
+            worker = idle[0] if idle else self._new_worker()
+            task = self._waiting.popleft()
+            worker.send(_Sent.of(task))
+            self._busy[worker] = task
+
+    def _new_worker(self) -> Worker[Any, Rated]:
+        assert self._rater is not None
+        metrics = self._divided(self._rater)[1]
+        self._workers.append(Worker(functools.partial(_compute, self._rater, metrics)))
+        return self._workers[-1]
+
+    def _receive(self, worker: Worker[Any, Rated]) -> None:
+        task = self._busy.pop(worker)
+        try:
+            result = worker.receive()
+        except DeadWorkerError as dead:
+            self._workers.remove(worker)
+            worker.stop()
+            names = ", ".join(f"`{metric.name}`" for metric in self._divided(task.rater)[1])
+            self._fail(
+                task,
+                RunError(
+                    f"the process that computed the metrics of `{task.file.name}` died ({dead})",
+                    notes=(f"metrics: {names}",),
+                    remedy="look for too little memory, or for a metric that crashes; `metric_workers = 0` in "
+                    "[trainer.args] computes the metrics in the main process",
+                ),
+            )
+            return
+        if isinstance(result, Failed):
+            # The same error with its cause, which can't be sent.
+            self._rate_here(task)
+        else:
+            task.finish(result)
+
+    def _rate_here(self, task: _Task) -> None:
+        try:
+            with one_thread():
+                task.finish(task.rater.compute(task.file, self._divided(task.rater)[1]))
+        except AudioZenError as error:
+            self._fail(task, error)
+
+    def _fail(self, task: _Task, error: Exception) -> None:
+        task.error = error
+        self._failed.append(task)
+
+    def _wait_for(self, task: _Task) -> Row:
+        if task in self._waiting:
+            self._waiting.remove(task)
+            self._rate_here(task)
+        for worker in [worker for worker, of_worker in self._busy.items() if of_worker is task]:
+            self._receive(worker)
+        if task.row is None:
+            self._raise(task)
+        assert task.row is not None
+        return task.row
+
+    def _raise(self, task: _Task) -> None:
+        raise task.error or RunError(f"`{task.file.name}` was not rated, because the evaluation has ended")
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+        self._workers, self._busy, self._rater = [], {}, None
+        self._waiting.clear()
+        self._failed.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What a process needs to rate a file. Arrays are sent by their samples, and tensors would be by open files."""
+
+    name: str
+    signals: dict[str, np.ndarray]
+    states: list[str]
+    far_end: np.ndarray | None
+    text: str | None
+
+    @classmethod
+    def of(cls, task: _Task) -> _Sent:
+        file = task.file
+        signals = {kind: signal.detach().cpu().numpy() for kind, signal in file.signals.items()}
+        far_end = None if file.far_end is None else file.far_end.detach().cpu().numpy()
+        return cls(file.name, signals, task.rater.unrated(file), far_end, file.text)
+
+
+def _compute(rater: Rater, metrics: Sequence[Metric], sent: _Sent) -> Rated:
+    """Rates a file in a process."""
+    # A metric that draws random numbers should not depend on which process rates which file.
+    seed = zlib.crc32(sent.name.encode("utf-8", "surrogateescape"))
+    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+    signals = {kind: torch.from_numpy(signal) for kind, signal in sent.signals.items()}
+    far_end = None if sent.far_end is None else torch.from_numpy(sent.far_end)
+    with torch.no_grad():
+        return rater.compute(FileToRate(sent.name, signals, sent.states, None, far_end, sent.text), metrics)
+
+
+def _has_network(metric: Any) -> bool:
+    own: Any = metric.metric if isinstance(metric, MeanOverSpeakers) else metric
+    if "network" in needs_of(own) or getattr(own, "weights", None):
+        return True
+    modules = [*held_modules(own).values(), *[own] * isinstance(own, torch.nn.Module)]
+    return any(next(module.parameters(), None) is not None for module in modules)

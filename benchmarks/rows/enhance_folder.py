@@ -1,0 +1,120 @@
+"""Enhancing a folder as `audiozen enhance` does, beside the network alone on the same frames, in one and two processes.
+
+The peer calls the network with the spectra that the files have, one file at a time, and does nothing else: no file, no
+STFT. Both are measured from the first file to the last one; imports and the start of the processes don't count. In
+several processes, each has its share of the files.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from audiozen_core import logging
+from audiozen_core.audio.files import read_audio
+from audiozen_core.inference.enhancer import Enhancer
+from audiozen_core.inference.inputs import Job, list_jobs
+from audiozen_core.inference.jobs import Options, enhance_jobs
+from audiozen_core.inference.load import load
+from audiozen_plugins.model.gtcrn import GTCRN
+from benchmarks.measuring import Goal, Row, compare, cpu_seconds
+from benchmarks.noisy_speech import write_pairs
+
+FILES = 24
+CONFIG = """
+[model]
+path = "gtcrn"
+[trainer]
+path = "enhancement"
+"""
+
+
+def rows(rounds: int = 5) -> list[Row]:
+    """Three rows: one process, by CPU time and by the clock, and two processes by the clock."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    logging.configure(level="error")  # the network is not trained, so it may clip
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds = write_pairs(folder, FILES)
+        model = _network(folder / "model")
+        jobs = list_jobs([str(folder / "noisy")], folder / "listed")
+        spectra = [_spectrum(model, job) for job in jobs]
+
+        def enhance(share: Sequence[int]) -> None:
+            # Results that are there already would be skipped.
+            output = Path(tempfile.mkdtemp(dir=folder))
+            enhance_jobs(model, [_moved(jobs[index], output) for index in share], output, Options())
+
+        def alone(share: Sequence[int]) -> None:
+            with torch.no_grad():
+                for index in share:
+                    model.network(spectra[index])
+
+        def row(how: str, unit: str, cost: Callable[[Callable[[Sequence[int]], None]], float]) -> Row:
+            return compare(
+                f"enhancing {FILES} files of {seconds:.0f} s in all with GTCRN, {how}",
+                lambda: cost(enhance),
+                {"the network alone": lambda: cost(alone)},
+                unit=unit,
+                goal=Goal("at most", 1 / 0.9),
+                rounds=rounds,
+            )
+
+        return [
+            row("one process", "s of CPU", lambda work: cpu_seconds(lambda: work(range(FILES)))),
+            row("one process", "s", lambda work: _in_processes(work, 1)),
+            row("two processes", "s", lambda work: _in_processes(work, 2)),
+        ]
+
+
+def _network(folder: Path) -> Enhancer:
+    """Returns a network that has not been trained, as `audiozen enhance` loads it."""
+    folder.mkdir()
+    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
+    save_file(GTCRN().state_dict(), folder / "model.safetensors")
+    return load(folder, device="cpu")
+
+
+def _spectrum(model: Enhancer, job: Job) -> Tensor:
+    """Returns what the network is given for a file."""
+    given: list[Tensor] = []
+    handle = model.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].clone()))
+    model.enhance(read_audio(job.source, sr=model.sr), model.sr)
+    handle.remove()
+    (spectrum,) = given
+    return spectrum
+
+
+def _moved(job: Job, output: Path) -> Job:
+    return Job(job.source, output / job.target.name, job.name)
+
+
+def _in_processes(work: Callable[[Sequence[int]], None], number: int) -> float:
+    """Returns the seconds that processes need for all files, each for its share of them."""
+    context = multiprocessing.get_context("fork")
+    gate = context.Barrier(number + 1)
+
+    def share(first: int) -> None:
+        torch.set_num_threads(1)
+        gate.wait()
+        work(range(first, FILES, number))
+        gate.wait()
+
+    processes = [context.Process(target=share, args=(first,)) for first in range(number)]
+    for process in processes:
+        process.start()
+    gate.wait()
+    start = time.perf_counter()
+    gate.wait()
+    spent = time.perf_counter() - start
+    for process in processes:
+        process.join()
+    return spent

@@ -1,0 +1,99 @@
+"""`audiozen evaluate` with a worker on each core, beside a plain Python loop with the same packages on one.
+
+Both score noisy speech by SI-SDR, STOI and wide-band PESQ, each in a process of its own. A run of few files gives the
+start-up (Python, imports, processes), and one of many files the time per file; together they give the time of 824
+files, the test set of VoiceBank+DEMAND. The second row has the CPU time of both, with all child processes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from audiozen_core.scoring.worker_pool import usable_cpus
+from benchmarks.measuring import Goal, Row, compare
+from benchmarks.noisy_speech import write_pairs
+
+FEW, MANY, WHOLE = 2, 50, 824
+
+LOOP = """
+import sys
+from pathlib import Path
+import numpy as np
+import soundfile
+from pesq import pesq
+from pystoi import stoi
+
+def si_sdr(estimate, reference):
+    estimate, reference = estimate - estimate.mean(), reference - reference.mean()
+    target = (estimate @ reference) / (reference @ reference) * reference
+    return 10 * np.log10((target @ target) / ((estimate - target) @ (estimate - target)))
+
+noisy, clean = map(Path, sys.argv[1:])
+scores = []
+for path in sorted(noisy.iterdir()):
+    estimate, sr = soundfile.read(path)
+    reference, _ = soundfile.read(clean / path.name)
+    scores.append((si_sdr(estimate, reference), stoi(reference, estimate, sr), pesq(sr, reference, estimate, "wb")))
+print(np.mean(scores, axis=0))
+"""
+
+
+def rows(rounds: int = 3) -> list[Row]:
+    """Two rows: by the clock and by CPU time."""
+    workers = usable_cpus()
+    with tempfile.TemporaryDirectory() as name:
+        folders = {count: Path(name) / str(count) for count in (FEW, MANY)}
+        for count, folder in folders.items():
+            folder.mkdir()
+            write_pairs(folder, count)
+
+        def command(side: str, folder: Path) -> list[str]:
+            noisy, clean = str(folder / "noisy"), str(folder / "clean")
+            if side == "loop":
+                return [sys.executable, "-c", LOOP, noisy, clean]
+            options = ["--metrics", "si_sdr,stoi,pesq", "--no-cache", "--num-workers", str(workers)]
+            return [sys.executable, "-m", "audiozen", "evaluate", noisy, "--clean", clean, *options]
+
+        spent: dict[str, list[float]] = {"ours": [], "loop": []}
+
+        def clock(side: str) -> float:
+            few, many = (_run(command(side, folder)) for folder in folders.values())
+            per_file = [(two - one) / (MANY - FEW) for one, two in zip(few, many, strict=True)]
+            wall, cpu = (one + (WHOLE - FEW) * slope for one, slope in zip(few, per_file, strict=True))
+            spent[side].append(cpu)
+            return wall
+
+        by_clock = compare(
+            f"scoring {WHOLE} files on {workers} cores, SI-SDR, STOI, PESQ",
+            lambda: clock("ours"),
+            {"a plain loop on one core": lambda: clock("loop")},
+            unit="s",
+            goal=Goal("at most", 1 / (0.9 * workers)),
+            rounds=rounds,
+            warm_up=0,
+        )
+        by_cpu = compare(
+            f"scoring {WHOLE} files, all processes",
+            lambda: spent["ours"].pop(0),
+            {"a plain loop": lambda: spent["loop"].pop(0)},
+            unit="s of CPU",
+            goal=Goal("at most", 1.1),
+            rounds=rounds,
+            warm_up=0,
+        )
+    return [by_clock, by_cpu]
+
+
+def _run(command: list[str]) -> tuple[float, float]:
+    """Runs a command, and returns its seconds by the clock and of CPU, with those of its children."""
+    start = time.perf_counter()
+    before = os.times()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - start, cpu
