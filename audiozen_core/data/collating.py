@@ -46,10 +46,10 @@ class PartialCollate:
 
     def __call__(self, samples: Sequence[NamedSample | UnreadableSample]) -> Any:
         """Makes the batch, or a `PartialBatch` if a sample can't be read or the samples can't be collated."""
-        readable, unreadable = samples, ()
-        if any(type(sample) is UnreadableSample for sample in samples):
+        readable = [sample for sample in samples if isinstance(sample, NamedSample)]
+        unreadable: tuple[UnreadableSample, ...] = ()
+        if len(readable) < len(samples):
             unreadable = tuple(sample for sample in samples if isinstance(sample, UnreadableSample))
-            readable = [sample for sample in samples if isinstance(sample, NamedSample)]
         batch = None
         if readable:
             try:

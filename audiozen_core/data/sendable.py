@@ -18,6 +18,7 @@ from audiozen_core.data.description import describe
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.errors import DataError
 
+_TEXT = frozenset((str,))
 _PLAIN = frozenset((str, bytes, int, float, bool, type(None)))
 
 
@@ -55,10 +56,7 @@ def is_plain(value: Any) -> bool:
     if kind is Tensor:
         return not value.requires_grad
     if kind is dict:
-        for key, entry in value.items():
-            if type(key) is not str or not is_plain(entry):
-                return False
-        return True
+        return {*map(type, value)} <= _TEXT and all(map(is_plain, value.values()))
     if kind is list or kind is tuple:
         return all(map(is_plain, value))
     return kind in _PLAIN

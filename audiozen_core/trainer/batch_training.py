@@ -13,6 +13,7 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, HookError
 from audiozen_core.hooks.nonfinite import NonFiniteError, RollbackRequest
 from audiozen_core.kinds import section_name, split_section
+from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.trainer.checkpointed import CheckpointedTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed
@@ -20,6 +21,7 @@ from audiozen_core.trainer.evaluation import NO_CONTEXT
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import LearningRates
 from audiozen_core.trainer.losses import LossChoice
+from audiozen_core.trainer.nonfinite import MeasuredGradients
 from audiozen_core.trainer.part_errors import add_samples, explain_backward_error, explain_step_error
 from audiozen_core.trainer.sharded_gradients import ShardedGradients
 from audiozen_core.trainer.state import RandomState, StateRegistry
@@ -30,6 +32,8 @@ from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
 
 class BatchTraining(CheckpointedTrainer):
     """The part of a trainer that learns from a batch. The docstring of `BaseTrainer` explains the arguments."""
+
+    clip_grad_norm_value: float | None = None
 
     def __init__(
         self,
@@ -58,6 +62,8 @@ class BatchTraining(CheckpointedTrainer):
         self.grad_norm: Tensor | None = None
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps, self.ranks)
+        changing = self.hooks.order("on_gradients_ready")
+        self._only_own_hooks = all(plugin.distribution == FIRST_PARTY for plugin in changing)
         # With several ranks, all of them handle a loss that is not finite on one of them.
         self._turns: Turns | None = None
         self._sharded: ShardedGradients | None = None
@@ -194,8 +200,7 @@ class BatchTraining(CheckpointedTrainer):
             self._turns.average()
         self._gradients.average()
         self._gradients.note_reached()
-        measured = {} if self.loss_is_scaled else self._gradients.measure()
-        if self.scalars.add_gradients(measured) and self._gradients.present:
+        if self.scalars.add_gradients(self._look_through_gradients()) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=self._as_trainer)
             # Among several ranks, those that have the last batch of the window record the norm.
             if self.plot_norm and self.grad_norm is not None and (self._has_batch or not self._turns):
@@ -215,6 +220,14 @@ class BatchTraining(CheckpointedTrainer):
             self._log_steps()
         elif self.log_interval and self.progress.step % self.log_interval == 0:
             self._complete_records()
+
+    def _look_through_gradients(self) -> Mapping[str, MeasuredGradients]:
+        """Returns the norms of the gradients, if these are needed, or if a gradient may not be finite."""
+        if self.loss_is_scaled:  # an overflow is normal
+            return {}
+        if self.plot_norm or self.clip_grad_norm_value is not None:
+            return self._gradients.measure()  # the norms that the clipping and the record need, too
+        return self._gradients.check()
 
     def step_optimizers(self, *, ask_hooks: bool = True) -> None:
         """Lets each optimiser take a step with the present gradients; the hook `optimizer_step` may do it if asked.
@@ -295,7 +308,9 @@ class BatchTraining(CheckpointedTrainer):
 
         The norms are scalars on the device. A network without gradients is left out.
         """
-        return {suffix: gradients.total for suffix, gradients in self._gradients.measure().items()}
+        # A hook of someone else may have changed gradients in a way that leaves no trace.
+        measured = self._gradients.measured() if self._only_own_hooks else self._gradients.measure()
+        return {suffix: gradients.total for suffix, gradients in measured.items()}
 
     @property
     def between_steps(self) -> bool:

@@ -51,6 +51,9 @@ class Gradients:
         self._contributions: dict[str, int] = {}
         self._unreached = set(optimizers)
         self._has_looked = False
+        # The newest norms, and the gradients that they are of, with their versions.
+        self._measured: dict[str, MeasuredGradients] = {}
+        self._marks: list[tuple[Tensor, int]] = []
         self.find_weights()
 
     def find_weights(self) -> None:
@@ -203,8 +206,28 @@ class Gradients:
                         weight.tensor.grad.mul_(self.window / batches)
 
     def measure(self) -> dict[str, MeasuredGradients]:
-        """Returns the norms of the gradients of each network that has any, by suffix."""
-        return self._norms.measure()
+        """Looks through the gradients. Returns the norms of those of each network that has any, by suffix."""
+        self._measured, self._marks = self._norms.measure(), self._present_marks()
+        return self._measured
+
+    def check(self) -> dict[str, MeasuredGradients]:
+        """Looks through the gradients. Returns their norms if one may not be finite, and otherwise nothing."""
+        return self._norms.check()
+
+    def measured(self) -> dict[str, MeasuredGradients]:
+        """Returns what `measure` has returned in this step, unless a gradient has another version since.
+
+        It does not notice changes through `gradient.data`, which has no versions.
+        """
+        marks = self._present_marks()
+        same = len(marks) == len(self._marks) and all(
+            now is then and version == before for (now, version), (then, before) in zip(marks, self._marks, strict=True)
+        )
+        return self._measured if marks and same else self.measure()
+
+    def _present_marks(self) -> list[tuple[Tensor, int]]:
+        gradients = [weight.tensor.grad for trained in self._trained.values() for weight in trained]
+        return [(gradient, gradient._version) for gradient in gradients if gradient is not None]
 
     def explain_step_error(self, error: Exception, suffix: str, optimizer: Optimizer) -> None:
         """Explains an error of an optimiser's step, and whether sparse gradients may be its cause.
@@ -255,6 +278,7 @@ class Gradients:
                 raise
         for weight in self._weights:
             weight.grad = None
+        self._marks = []
         self._contributions.clear()
 
 

@@ -15,7 +15,7 @@ from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.kinds import section_name
 
-
+_REAL = (torch.float32, torch.float64)
 _FAR_FROM_INFINITE = 2**15  # half of what float16 can hold
 
 
@@ -45,6 +45,24 @@ class GradientNorms:
         self._ranks = ranks
         tensors = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
         self._mixed = len({(tensor.device, tensor.dtype) for tensor in tensors}) > 1
+        self._on_cpu = all(tensor.device.type == "cpu" and tensor.dtype in _REAL for tensor in tensors)
+        self._found, self._one = torch.zeros(()), torch.ones(())
+
+    def check(self) -> dict[str, MeasuredGradients]:
+        """Measures the current gradients only if one of them is not finite, or if only norms can tell.
+
+        On a CPU, a check of each element takes a tenth of the time of the norms of a small network, and not more than
+        those of a large one. It is what the scaler of AMP uses, with the scale 1, which changes no gradient.
+        """
+        if self._on_cpu:
+            gradients = [weight.tensor.grad for weights in self._weights.values() for weight in weights]
+            present = [gradient for gradient in gradients if gradient is not None]
+            if all(type(one) is Tensor and one.layout is torch.strided and not one.requires_grad for one in present):
+                torch._amp_foreach_non_finite_check_and_unscale_(present, self._found, self._one)
+                if not self._found.item():
+                    return {}
+                self._found.zero_()
+        return self.measure()
 
     def measure(self) -> dict[str, MeasuredGradients]:
         """Returns the norms of the current gradients, by suffix. A network without gradients is left out."""

@@ -1,7 +1,7 @@
 """Explains the errors of networks, losses and steps, so that they say what failed, and on which form of inputs.
 
-Most of it comes in two forms. `translate_step_errors` is for a `with`; `explain_step_error` is called where an error has
-been caught. A training step uses the latter, because a `try` without an error takes no time.
+Some of it comes in two forms. `translate_step_errors` is for a `with`; `explain_step_error` is called where an error
+has been caught. A training step uses the latter, because a `try` without an error takes no time.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ def explain_backward_error(error: Exception, loss: str, participants: Participan
     if not isinstance(error, AudioZenError):
         notes = participants.notes(of_batch=True)
         remedy = _NOT_IN_PLACE if "inplace" in str(error) else ""
-        raise RunError.caused_by(
-            error, f"the backward pass of `{loss}` failed:", notes=notes, remedy=remedy
-        ) from error
+        raise RunError.caused_by(error, f"the backward pass of `{loss}` failed:", notes=notes, remedy=remedy) from error
 
 
 def _refused_call(error: Exception) -> bool:
