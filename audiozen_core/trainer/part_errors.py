@@ -130,7 +130,9 @@ def explain_step_error(
     elif not isinstance(error, OSError):
         where = f" in batch {batch_idx}" if of_batch else ""
         notes = [f"batch: {describe(batch)}", *sample_notes(batch)] if of_batch else []
-        raise RunError.caused_by(error, f"{name} failed{where}:", notes=[*notes, *took_part]) from error
+        explained = RunError.caused_by(error, f"{name} failed{where}:", notes=notes)
+        explained.notes = (*explained.notes, *took_part)
+        raise explained from error
 
 
 @contextmanager

@@ -214,9 +214,8 @@ class StepScalars:
             return bool(self.lag) or self._check([_Norm(gradients, here) for gradients in measured.values()])
         location = window[0]
         if len(window) > 1:
-            batches = tuple(index for location in window for index in location.batches)
-            ids = tuple(name for location in window for name in location.ids)
-            location = BatchLocation(window[0].step, window[0].epoch, batches, ids)
+            batches = tuple(index for one in window for index in one.batches)
+            location = location._replace(batches=batches, ids=tuple(name for one in window for name in one.ids))
         self.last_step = location
         norms = [_Norm(gradients, location) for gradients in measured.values()]
         if self._pending:
@@ -334,8 +333,7 @@ class StepScalars:
     def _read(self) -> bool:
         batch = self._pending.popleft()
         values = batch.scalars.read()
-        if batch.grad_norm:
-            values = batch.grad_norm.read() | values
+        values = batch.grad_norm.read() | values if batch.grad_norm else values
         for name, value in values.items():
             if name in batch.losses and not math.isfinite(value):
                 # If the loss was read late, it has already made the weights NaN, so they say nothing about the cause.
