@@ -1,6 +1,6 @@
 """Measures AudioZEN against its peers, and prints one table.
 
-    python -m benchmarks [ROW ...] [--rounds N] [--json FILE]
+    python -m benchmarks [ROW ...] [--rounds N] [--json FILE] [--markdown FILE]
 
 Each row is a module of `benchmarks/rows`, whose docstring says what it compares. Each is measured in a process of its
 own, on one thread. The sides take turns; the ratio is computed in each round, and the table shows medians and, in
@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from audiozen_core.storage.atomic import write_whole
-from benchmarks import rows
+from benchmarks import rows, table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
@@ -64,33 +63,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def figure(value: dict[str, float]) -> str:
-    """A median with its quartiles."""
-    return f"{value['median']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
-
-
-def table_of(measured: list[dict[str, Any]]) -> Table:
-    """The rows as a table."""
-    table = Table(title="AudioZEN beside its peers")
-    for column in ("what", "ours", "peer", "ratio", "goal", "met"):
-        table.add_column(column)
-    for row in measured:
-        if "failed" in row:
-            table.add_row(row["what"], "not measured", row["failed"], "", "", "")
-            continue
-        goal = row["goal"]
-        of = "" if goal["figure"] == "ratio" else f" ({goal['figure']})"
-        table.add_row(
-            row["what"],
-            f"{figure(row['ours'])} {row['unit']}",
-            f"{figure(row['peer'])}\n{row['peer_name']}",
-            figure(row["ratio"]),
-            f"{goal['direction']} {goal['limit']:g}{of}",
-            "yes" if row["met"] else "NO",
-        )
-    return table
-
-
 def main() -> None:
     """Measures the asked rows and prints them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,6 +70,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of: {', '.join(names)} (default: all)")
     parser.add_argument("--rounds", type=int, help="how often each side takes its turn (default: each row's own)")
     parser.add_argument("--json", type=Path, help="write all figures to this file too")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file too")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := sorted(set(options.rows) - set(names)):
@@ -110,9 +83,11 @@ def main() -> None:
     for name in options.rows or names:
         with console.status(f"measuring {name}"):
             measured += [{"row": name, **row} for row in measure_apart(name, options.rounds)]
-    Console(width=None if sys.stdout.isatty() else 130).print(table_of(measured))
+    Console(width=None if sys.stdout.isatty() else 130).print(table.for_terminal(measured))
     if options.json:
         write_whole(options.json, json.dumps({"machine": machine(), "rows": measured}, indent=2) + "\n")
+    if options.markdown:
+        write_whole(options.markdown, table.for_page(measured, machine()) + "\n")
 
 
 if __name__ == "__main__":

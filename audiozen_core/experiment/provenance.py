@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import os
 import platform
 import shlex
@@ -13,7 +12,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +23,7 @@ from audiozen_core.experiment.initial_weights import LoadedWeights
 from audiozen_core.experiment.trial import Trial
 from audiozen_core.kinds import RunMode
 from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.provided_modules import providers
 from audiozen_core.registry.scope import installed_path
 
 
@@ -103,29 +102,8 @@ def code_of(checked: CheckedConfig) -> str:
 def imported_versions() -> dict[str, str]:
     """Returns the version of every distribution with an imported module, by name."""
     imported = {name.partition(".")[0] for name in sys.modules}
-    versions: dict[str, str] = {}
-    for folder in installed_path():
-        for name, (version, modules) in _distributions_in(folder).items():
-            if modules & imported:
-                versions.setdefault(name, version)
+    versions = providers(imported, installed_path())
     return dict(sorted(versions.items(), key=lambda item: item[0].lower()))
-
-
-@functools.cache
-def _distributions_in(folder: str) -> Mapping[str, tuple[str, frozenset[str]]]:
-    """Returns the version of each distribution in a folder of `sys.path`, and the modules that it provides.
-
-    This reads thousands of file names, so it is done once for each folder.
-    """
-    found: dict[str, tuple[str, frozenset[str]]] = {}
-    for distribution in metadata.distributions(path=[folder]):
-        modules = (distribution.read_text("top_level.txt") or "").split()
-        if not modules:
-            lines = (distribution.read_text("RECORD") or "").splitlines()
-            files = (line.partition(",")[0].split("/") for line in lines if ".py," in line)
-            modules = [first if rest else first.removesuffix(".py") for first, *rest in files]
-        found.setdefault(distribution.name, (distribution.version, frozenset(modules)))
-    return found
 
 
 def commit_of(folder: Path) -> str:

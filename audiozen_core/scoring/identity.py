@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.provided_modules import providers
+from audiozen_core.registry.scope import installed_path
 from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.of_torchmetrics import OfTorchmetrics
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
@@ -146,9 +148,7 @@ def _distributions(module: str) -> tuple[str, ...]:
     if found:
         return tuple(sorted(found))
     # This reads thousands of file names, so it is the last resort.
-    from importlib import metadata
-
-    return tuple(dict.fromkeys(metadata.packages_distributions().get(module, ())))
+    return tuple(providers([module], installed_path()))
 
 
 @functools.cache

@@ -23,6 +23,7 @@ def test_every_component_has_an_entry_point():
         ("loss_function", "mel_distance"),
         ("model", "gru_mask"),
         ("hooks", "thaw"),
+        ("pretrained", "mini-denoiser"),
     }
 
 

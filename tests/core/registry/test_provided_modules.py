@@ -1,0 +1,51 @@
+import sys
+from importlib import metadata
+
+import pytest
+
+from audiozen_core.experiment.provenance import imported_versions
+from audiozen_core.registry import provided_modules
+from audiozen_core.registry.scope import ImportScope
+from audiozen_core.scoring.identity import _distributions
+
+
+def test_distributions_of_imported_modules_are_found_and_read_once_for_each_folder(tmp_path, monkeypatch):
+    read, folders = metadata.distributions, []
+    monkeypatch.setattr(metadata, "distributions", lambda path: folders.append(path) or read(path=path))
+    provided_modules._distributions_in.cache_clear()
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        with ImportScope([tmp_path / name]):
+            versions = imported_versions()
+    assert len(folders) == len(set(map(tuple, folders))) > 1
+    monkeypatch.syspath_prepend(str(tmp_path))  # something else may be installed there
+    imported_versions()
+    assert folders[-1] == [str(tmp_path)]
+    monkeypatch.undo()
+    # Python finds the same ones, but reads all of them again each time.
+    imported = {name.partition(".")[0] for name in sys.modules}
+    names = {
+        name for module, names in metadata.packages_distributions().items() if module in imported for name in names
+    }
+    assert versions == {name: metadata.version(name) for name in names}
+    assert "torch" in names
+    assert "hatchling" not in names
+
+
+@pytest.mark.parametrize(
+    "headers", [b"Name: acme\nVersion: 1\nAuthor: J\xe4ger\n\n", b"Version: 1\n\n", b"Name: acme\n\n", b""]
+)
+def test_distribution_whose_metadata_cannot_be_read_is_left_out(tmp_path, monkeypatch, headers):
+    _distributions.cache_clear()
+    (tmp_path / "sound_acme.py").write_text("")
+    for name, content in (("acme", headers), ("sound", b"Name: sound\nVersion: 2\n\n")):
+        folder = tmp_path / f"{name}-1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_bytes(content)
+        (folder / "top_level.txt").write_text("sound_acme")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "sound_acme", object())
+    versions = imported_versions()
+    assert versions["sound"] == "2"
+    assert "acme" not in versions
+    assert _distributions("sound_acme") == ("sound",)  # and a metric says which packages it uses
