@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from audiozen_core.errors import AudioZenError, RunError
 
@@ -18,7 +19,8 @@ _REMEDY = (
 _MAX_SAMPLES = 8
 
 
-class BatchLocation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BatchLocation:
     """The batches that caused an error.
 
     Attributes:

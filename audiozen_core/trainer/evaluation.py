@@ -71,13 +71,8 @@ class Evaluation(Steps, Parts):
         """Runs the validation once and returns the score."""
         with self._running("validate"):
             score, metrics = self._validate(loaders, compare=False)
-            self.hooks.on_log(
-                trainer=self._as_trainer,
-                mode="validate",
-                metrics=metrics,
-                step=self.progress.step,
-                epoch=self.progress.epoch,
-            )
+            step, epoch = self.progress.step, self.progress.epoch
+            self.hooks.on_log(trainer=self._as_trainer, mode="validate", metrics=metrics, step=step, epoch=epoch)
         return score
 
     def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:

@@ -20,6 +20,7 @@ import time
 import tty
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from benchmarks.measuring import Goal, Row, compare
+from benchmarks.measuring import Goal, Row, alternate, row_of
 
 FIRST, LAST = 200, 1200
 LOG_EVERY = 50
@@ -202,11 +203,6 @@ def step_seconds(train: Callable[[Path], None]) -> float:
     return (Pairs.moments[LAST] - Pairs.moments[FIRST]) / (LAST - FIRST)
 
 
-def added_seconds(train: Callable[[Path], None], plain: Callable[[Path], None] = train_plainly) -> float:
-    """What a side adds to a step of a plain loop."""
-    return step_seconds(train) - step_seconds(plain)
-
-
 @contextlib.contextmanager
 def terminal() -> Iterator[None]:
     """Lets standard output and standard error be a terminal, which another process reads, so that bars are drawn."""
@@ -232,21 +228,33 @@ def terminal() -> Iterator[None]:
 
 
 def rows(rounds: int = 7) -> list[Row]:
-    """One row a peer."""
+    """One row a peer. All sides take turns in each round, the plain loops among them."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    peers = (("Ignite", train_ignite, 0.5), ("Accelerate", train_accelerate, 1.0), ("Lightning", train_lightning, 1.0))
+    sides = {
+        "over our loader": train_over_our_loader,
+        "plain": train_plainly,
+        "Ignite": train_ignite,
+        "Accelerate": train_accelerate,
+        "Lightning": train_lightning,
+    }
     with terminal():
-        return [
-            compare(
-                f"what the trainer adds to a step, beside {name}",
-                lambda: added_seconds(train_audiozen, train_over_our_loader),
-                {name: lambda train=train: added_seconds(train)},  # type: ignore[misc]
-                unit="µs of CPU",
-                scale=1e6,
-                goal=Goal("at most", limit),
-                rounds=rounds,
-            )
-            for name, train, limit in peers
-        ]
+        ours, others = alternate(
+            lambda: step_seconds(train_audiozen),
+            {name: partial(step_seconds, train) for name, train in sides.items()},
+            rounds=rounds,
+        )
+    added = [whole - plain for whole, plain in zip(ours, others["over our loader"], strict=True)]
+    return [
+        row_of(
+            f"what the trainer adds to a step, beside {name}",
+            added,
+            name,
+            [whole - plain for whole, plain in zip(others[name], others["plain"], strict=True)],
+            unit="µs of CPU",
+            scale=1e6,
+            goal=Goal("at most", limit),
+        )
+        for name, limit in (("Ignite", 0.5), ("Accelerate", 1.0), ("Lightning", 1.0))
+    ]
