@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic, render
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.printable import printable
 
+if TYPE_CHECKING:
+    import traceback
+
 _Error = TypeVar("_Error", bound="AudioZenError")
 
 _OWN = tuple(
-    f"{Path(__file__).parents[1] / name}{os.sep}" for name in ("audiozen", "audiozen_core", "audiozen_plugins")
+    os.path.join(os.path.dirname(os.path.dirname(__file__)), name, "")  # noqa: PTH118, PTH120 - without `pathlib`
+    for name in ("audiozen", "audiozen_core", "audiozen_plugins")
 )
-_CALLS = re.compile(r"[/\\]torch[/\\](nn[/\\]modules[/\\]module\.py$|utils[/\\]data[/\\])")
+_CALLS = r"[/\\]torch[/\\](nn[/\\]modules[/\\]module\.py$|utils[/\\]data[/\\])"
 
 
 class AudioZenError(Exception):
@@ -60,6 +61,8 @@ class AudioZenError(Exception):
             ...     DataError.caused_by(error, "sample 3 can't be made:").message
             "sample 3 can't be made: KeyError: 'noisy'"
         """
+        import traceback
+
         # The last frame of other people's code is where they can mend it, even if it has called AudioZEN.
         frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
         raised = [f"raised in: {frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}"] if frames else []
@@ -85,8 +88,10 @@ def foreign_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
     Torch's code that only calls a module or a data set is left out as well.
     """
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
-    return [frame for frame in frames if not frame.filename.startswith(_OWN) and not _CALLS.search(frame.filename)]
+    return [frame for frame in frames if not frame.filename.startswith(_OWN) and not re.search(_CALLS, frame.filename)]
 
 
 class ConfigError(AudioZenError):
@@ -197,6 +202,8 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, number: int, note: str) -> None:
+        import signal
+
         super().__init__(f"stopped by {signal.Signals(number).name}: {note}")
         self.number = number
 

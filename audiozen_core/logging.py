@@ -2,6 +2,8 @@
 
 `get_logger()` returns the only logger. Every line goes to standard error, because standard output is for results.
 Inside `log_file`, every line also goes to the file, with an ISO time in UTC.
+
+structlog brings rich, and importing both takes 50 ms, so they are imported for the first logger only.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
-
-import structlog
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING, Any
 
 from audiozen_core.diagnostics.printable import printable
-from audiozen_core.storage.append import LineFile
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from audiozen_core.storage.append import LineFile
 
 EventDict = MutableMapping[str, Any]
 
@@ -36,13 +39,14 @@ class _FileSink:
     def __init__(self) -> None:
         self.files: list[LineFile] = []
         self.early: list[str] | None = None
-        self._render = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
-        self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
 
     def __call__(self, logger: Any, name: str, event: EventDict) -> EventDict:
         if self.files or self.early is not None:
-            copy: EventDict = structlog.processors.ExceptionRenderer()(logger, name, dict(event))
-            line = str(self._render(logger, name, self._stamp(logger, name, copy)))
+            from structlog import processors
+
+            copy: EventDict = processors.ExceptionRenderer()(logger, name, dict(event))
+            stamped = processors.TimeStamper(fmt="iso", utc=True, key="time")(logger, name, copy)
+            line = str(processors.JSONRenderer(default=str, ensure_ascii=False)(logger, name, stamped))
             if self.early is not None:
                 self.early.append(line)
             for file in self.files:
@@ -66,6 +70,8 @@ class _Renderer:
     """Makes the line on the console from an event, or takes the text that stands for it."""
 
     def __init__(self, *, colours: bool) -> None:
+        import structlog
+
         self._render = structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, sort_keys=False)
 
     def __call__(self, logger: Any, name: str, event: EventDict) -> str:
@@ -73,6 +79,7 @@ class _Renderer:
 
 
 _sink = _FileSink()
+_asked_for: list[str] = []  # the level that `configure` was called with, until structlog is imported
 # Of the thread, so that a line of another thread in the meantime is not replaced.
 _shown_as: ContextVar[str] = ContextVar("shown_as", default="")
 
@@ -83,6 +90,15 @@ def configure(*, level: str = "info") -> None:
     Args:
         level: the lowest level to show: `debug`, `info`, `warning` or `error`.
     """
+    _asked_for[:] = [level]
+    if "structlog" in sys.modules:
+        _configure_structlog()
+
+
+def _configure_structlog() -> None:
+    import structlog
+
+    level = _asked_for.pop()
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     colours = sys.stderr is not None and sys.stderr.isatty() and not is_plain
     structlog.configure(
@@ -101,6 +117,10 @@ def configure(*, level: str = "info") -> None:
 
 def get_logger() -> FilteringBoundLogger:
     """Returns AudioZEN's logger: `get_logger().info("what happened", name=value, …)`."""
+    import structlog
+
+    if _asked_for:
+        _configure_structlog()
     logger: FilteringBoundLogger = structlog.get_logger("audiozen")
     return logger
 
@@ -108,7 +128,9 @@ def get_logger() -> FilteringBoundLogger:
 @contextmanager
 def log_fields(**fields: str) -> Iterator[None]:
     """Adds these values to every line of the block."""
-    with structlog.contextvars.bound_contextvars(**fields):
+    from structlog.contextvars import bound_contextvars
+
+    with bound_contextvars(**fields):
         yield
 
 
@@ -141,6 +163,8 @@ def buffered_for_log_file() -> Iterator[None]:
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Appends every log line to the file, as JSON, while the block runs."""
+    from audiozen_core.storage.append import LineFile
+
     file = LineFile(path)
     early, _sink.early = _sink.early, None
     for kept in early or ():

@@ -22,10 +22,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from audiozen import model as networks
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.chunks import joined
 from audiozen_core.trainer.components import Components
-from audiozen_plugins import model as networks
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from audiozen_plugins.trainer.flow import FlowTrainer
 from audiozen_plugins.trainer.separation import SeparationTrainer

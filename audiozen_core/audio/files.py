@@ -1,7 +1,8 @@
 """Reads audio files, with an error for each way in which a file can be unreadable.
 
-libsndfile supports WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more. Files are never resampled: if the sample rate
-differs from that of the experiment, an error says how to convert the file.
+Plain WAV files are read as they are; libsndfile decodes others: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more.
+Files are never resampled: if the sample rate differs from that of the experiment, an error says how to convert the
+file.
 
 Every read returns the same samples as a read of the whole file, and a whole read returns all audio of the file. Where
 libsndfile would not do this, the file is decoded from its start, gets a corrected header in memory, or is an error.
@@ -10,6 +11,7 @@ libsndfile would not do this, the file is decoded from its start, gets a correct
 from __future__ import annotations
 
 import io
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +30,7 @@ from audiozen_core.audio.length import Bytes, Length, PatchedFile
 from audiozen_core.audio.mpeg_frames import check_mpeg
 from audiozen_core.audio.ogg_pages import check_ogg
 from audiozen_core.audio.pcm_chunks import BEGINNINGS, check_pcm
+from audiozen_core.audio.plain_wav import PlainWav
 from audiozen_core.errors import DataError
 
 # The bytes of a sample, for the encodings in which a sample has a fixed place. In others, libsndfile's `seek` is not
@@ -36,10 +39,15 @@ _SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1
 }  # fmt: skip
 
+_INTEGERS = frozenset(_SAMPLE_BYTES) - {"FLOAT", "DOUBLE"}  # none of these is NaN or infinite
+
 # A file of these formats says whether it is complete. We check it, except for HTK, where libsndfile does.
 _VERIFIED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3", "HTK")
 
 _CHECKED_AT_ONCE = 1 << 20  # samples
+
+# Without waiting: the opening of a named pipe would wait until somebody writes to it.
+_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile gives a number near 2 ** 63 if it does not know the length
 
@@ -89,7 +97,7 @@ class AudioFile:
         self._is_new = True
         # Read once: for each of these two, soundfile searches a table at each access.
         self._format = self._decoder.format
-        self.subtype = self._decoder.subtype
+        self.subtype: str = self._decoder.subtype
         self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self.subtype)
         try:
             self._check_form()
@@ -133,7 +141,8 @@ class AudioFile:
         if len(samples) < end - start:
             raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
         wave = _to_mono(self.path, samples, channel)
-        self._check_finite(wave, start)
+        if self.subtype not in _INTEGERS:
+            self._check_finite(wave, start)
         return torch.from_numpy(wave)
 
     def blocks(self, num_frames: int) -> Iterator[Tensor]:
@@ -149,8 +158,6 @@ class AudioFile:
             DataError: as for `read`.
         """
         self._renew()
-        # soundfile would seek after each read, which is not exact in every format.
-        self._decoder._info.seekable = 0
         for start in range(0, self.info.frames, num_frames):
             wanted = min(num_frames, self.info.frames - start)
             try:
@@ -191,7 +198,7 @@ class AudioFile:
             # The FLAC decoder can't seek back from the end.
             self._is_new = self._format != "FLAC" or end < self.info.frames
             return samples
-        # Decoding begins at the start, with a decoder that has not read anything: soundfile seeks after each read.
+        # Decoding begins at the start, with a decoder that has not read anything.
         if not self._is_new:
             self._renew()
         self._is_new = False
@@ -202,7 +209,7 @@ class AudioFile:
         """Decodes the next samples [time, channels], float32: so many, or up to the end."""
         # Memory of torch has the alignment that a batch needs, so that a long file need not be copied.
         memory = torch.empty(count, self._decoder.channels).numpy()
-        samples: np.ndarray = self._decoder.read(count, always_2d=True, out=memory)
+        samples: np.ndarray = self._decoder.read(count, out=memory)
         return samples
 
     def _renew(self) -> None:
@@ -211,20 +218,27 @@ class AudioFile:
         self._decoder = self._new_decoder()
         self._is_new = True
 
-    def _new_decoder(self) -> soundfile.SoundFile:
+    def _new_decoder(self) -> soundfile.SoundFile | PlainWav:
         length = self._length
-        try:
-            if length.head or length.size is not None:
-                return soundfile.SoundFile(PatchedFile(self._stream, length.head, length.size or self._bytes.size))
+        if (plain := PlainWav.of(self._stream, length)) is not None:
+            return plain
+        file: PatchedFile | int = self._stream.fileno()
+        if length.head or length.size is not None:
+            file = PatchedFile(self._stream, length.head, length.size or self._bytes.size)
+        else:
             # libsndfile gets the file descriptor, because it would read a Python file object through slow callbacks.
             self._stream.seek(0)
-            return soundfile.SoundFile(self._stream.fileno(), closefd=False)
+        try:
+            decoder = soundfile.SoundFile(file, closefd=False)
         except soundfile.LibsndfileError as error:
             raise DataError(
                 f"`{self.path}` can't be read as audio: {error.error_string.strip()}",
                 remedy="libsndfile reads WAV, FLAC, Ogg, MP3, AIFF; convert other formats: "
                 f"{ffmpeg(self.path, folder='converted')}",
             ) from error
+        # soundfile would seek after each read, which is slow in FLAC, and not exact in every format.
+        decoder._info.seekable = 0
+        return decoder
 
     def _check_form(self) -> None:
         """Raises an error if the form of the file does not tell whether all of it is there."""
@@ -326,14 +340,18 @@ def read_audio(
 def _open_bytes(path: Path) -> io.FileIO:
     """Opens a file. Raises a `DataError` if it is missing, empty, or not a regular file."""
     try:
-        # This check comes before opening the file, because opening a named pipe waits until somebody writes to it.
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise DataError(f"`{path}` is {what}", remedy="give the path of an audio file")
-        if status.st_size == 0:
-            raise DataError(f"`{path}` is empty (0 bytes)", remedy="create the file again, or leave it out")
-        return io.FileIO(path)
+        descriptor = os.open(path, _OPEN)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+                raise DataError(f"`{path}` is {what}", remedy="give the path of an audio file")
+            if status.st_size == 0:
+                raise DataError(f"`{path}` is empty (0 bytes)", remedy="create the file again, or leave it out")
+            return io.FileIO(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
     except FileNotFoundError as error:
         remedy = f"relative paths are resolved from `{Path.cwd()}`"
         raise DataError(f"the audio file `{path}` does not exist", remedy=remedy) from error

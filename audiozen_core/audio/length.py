@@ -24,6 +24,8 @@ class Length:
         head: bytes that the decoder gets instead of the first bytes of the file, which would mislead it.
         size: the size that the decoder is told, if it would guess too small a length from the real one.
         may_be_cut_off: whether nothing shows that the file is complete: a size in its header, or a mark at its end.
+        wav_format: the content of the chunk `fmt ` of a WAV file.
+        data_start: the position of its first sample.
     """
 
     frames: int | None = None
@@ -31,6 +33,8 @@ class Length:
     head: bytes = b""
     size: int | None = None
     may_be_cut_off: bool = False
+    wav_format: bytes = b""
+    data_start: int = 0
 
 
 class Bytes:
@@ -47,7 +51,6 @@ class Bytes:
         self.size = os.fstat(stream.fileno()).st_size
         self._stream = stream
         self.head = stream.read(HEAD_BYTES)
-        stream.seek(0)
 
     def at(self, start: int, count: int) -> bytes:
         """Returns up to `count` bytes from `start`."""
@@ -58,7 +61,6 @@ class Bytes:
         # The system may return only a part of the bytes.
         while len(found) < count and (piece := self._stream.read(count - len(found))):
             found += piece
-        self._stream.seek(0)
         return found
 
     def all(self) -> bytes:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, overload
 
 from audiozen_core.audio.damage import ffmpeg
+from audiozen_core.audio.remembered import WORTH_REMEMBERING, Sources, Stamp, look_at, recall, remember
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
+from audiozen_core.storage.mapped_table import Table, TextColumn
 
 # The endings of files that are likely to have audio that libsndfile can't read.
 _OTHER_SUFFIXES = (
@@ -25,8 +33,60 @@ _OTHER_SUFFIXES = (
 RECORD = "enhanced.jsonl"
 """The file that `audiozen enhance` writes beside its results."""
 
+_THREADS = 8  # on a network drive each waits for an answer most of the time
+
 # The log names at most this many endings.
 _MOST_KINDS = 12
+
+
+@dataclass(frozen=True)
+class AudioListing(Sequence[Path]):
+    """The audio files of a folder, sorted. The paths are made when they are used.
+
+    Attributes:
+        folder: the folder.
+        table: the column `file`, relative to the folder; and facts about the files that are left out.
+    """
+
+    folder: Path
+    table: Table
+
+    @property
+    def names(self) -> TextColumn:
+        """The files, relative to the folder, with `/` between the parts."""
+        return self.table.text("file")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        """Returns the path of a file, or the paths of some."""
+        found = self.names[index]
+        return self.folder / found if isinstance(found, str) else [self.folder / name for name in found]
+
+    def say(self) -> None:
+        """Says in the log which files are left out.
+
+        Raises:
+            DataError: the folder has no audio file.
+        """
+        facts, folder = self.table.facts, self.folder
+        others, rest = Counter(facts["others"]), Counter(facts["rest"])
+        left_out = _left_out(folder, folder / facts["first_other"], others) if others else ""
+        if not len(self):
+            raise DataError(
+                f"the folder `{folder}` has no audio files{' that can be read' if others else ''}",
+                remedy=left_out or f"give a folder with files that end in {', '.join(AUDIO_SUFFIXES)}",
+                notes=(f"other files: {_counted(rest)}",) if rest else (),
+            )
+        if others:
+            get_logger().warning(left_out)
+        if rest:
+            get_logger().info(f"files of `{folder}` that are not audio by their names: {_counted(rest)}")
 
 
 def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
@@ -45,52 +105,119 @@ def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     Raises:
         DataError: the folder is missing, is a file, or has no audio file in it.
     """
+    return scan_audio(folder, subfolders=subfolders)[:]
+
+
+def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
+    """Lists the audio files as `list_audio` does, without an object for each.
+
+    Several folders are listed at a time. If there are many files, the list is remembered until the time of a change of
+    one of the folders is another one; see `audiozen_core.audio.remembered`.
+
+    Args:
+        folder: the folder.
+        subfolders: whether to list the files of its subfolders, too.
+
+    Raises:
+        DataError: as for `list_audio`.
+    """
     folder = Path(folder)
     require_folder(folder)
-    found: list[Path] = []
-    others: list[Path] = []  # audio that can't be read
+    what = f"audio files of {os.path.abspath(folder)}, {subfolders=}"  # noqa: PTH100 - a link is another folder
+    table = recall(what)
+    if table is None:
+        table, sources = _scan(folder, subfolders=subfolders)
+        if len(table.text("file")) >= WORTH_REMEMBERING:
+            table = remember(what, table, sources)
+    listing = AudioListing(folder, table)
+    listing.say()
+    return listing
+
+
+class _Folder(NamedTuple):
+    """What a folder holds: its names relative to the listed one, and what tells whether it has changed."""
+
+    name: str
+    stamp: Stamp | None
+    files: list[str]
+    folders: list[tuple[str, tuple[str, ...]]]
+
+
+def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources]:
+    """Lists a folder level by level, and several folders of a level at a time."""
+    sources = Sources()
+    names: list[str] = []
+    # Each folder that is still to be listed, and the real paths of those that lead to it, and its own.
+    level: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while level:
+            scan = partial(_scan_one, folder, subfolders=subfolders)
+            # A thread costs more than it saves if it is the only one.
+            found = list(pool.map(scan, level) if len(level) > 1 else map(scan, level))
+            for one in found:
+                names += one.files
+                if one.stamp is not None:
+                    sources.add(folder / one.name, one.stamp)
+            level = [below for one in found for below in one.folders]
+    files: list[str] = []
+    others: list[str] = []  # audio that can't be read
     rest: Counter[str] = Counter()
-    # For each folder that is still to be listed, the real paths of the folders that lead to it, and its own.
-    chains: dict[Path, tuple[str, ...]] = {folder: (os.path.realpath(folder),)}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        chain = chains.pop(Path(parent))
-        for name in folders if subfolders else ():
-            # A link to a folder that leads to it would be followed forever.
-            real = os.path.realpath(Path(parent, name))
-            if not name.startswith(".") and real not in chain:
-                chains[Path(parent, name)] = (*chain, real)
-        folders[:] = [name for name in folders if Path(parent, name) in chains]
-        for name in names:
-            lower = name.lower()
-            if name.startswith("."):
-                rest["hidden"] += 1
-            elif lower.endswith(AUDIO_SUFFIXES):
-                found.append(Path(parent, name))
-            elif name == RECORD:
-                continue
-            elif lower.endswith(_OTHER_SUFFIXES):
-                others.append(Path(parent, name))
-            else:
-                rest[Path(lower).suffix or "without an ending"] += 1
-    left_out = _left_out(folder, sorted(others)) if others else ""
-    if not found:
-        raise DataError(
-            f"the folder `{folder}` has no audio files{' that can be read' if others else ''}",
-            remedy=left_out or f"give a folder with files that end in {', '.join(AUDIO_SUFFIXES)}",
-            notes=(f"other files: {_counted(rest)}",) if rest else (),
-        )
-    if others:
-        get_logger().warning(left_out)
-    if rest:
-        get_logger().info(f"files of `{folder}` that are not audio by their names: {_counted(rest)}")
-    return sorted(found)
+    for name in names:
+        base = name.rpartition("/")[2]
+        lower = base.lower()
+        if lower.startswith("."):
+            rest["hidden"] += 1
+        elif lower.endswith(AUDIO_SUFFIXES):
+            files.append(name)
+        elif base == RECORD:
+            continue
+        elif lower.endswith(_OTHER_SUFFIXES):
+            others.append(name)
+        else:
+            rest[Path(lower).suffix or "without an ending"] += 1
+    kinds = Counter(Path(name).suffix.lower() for name in others)
+    facts = {"others": kinds, "rest": rest, "first_other": min(others, key=_by_parts, default="")}
+    table = Table(facts)
+    table.add_text("file", sorted(files, key=_by_parts))
+    return table, sources
 
 
-def _left_out(folder: Path, others: list[Path]) -> str:
-    kinds = _counted(Counter(path.suffix.lower() for path in others))
+def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: bool) -> _Folder:
+    name, chain = place
+    path = root / name
+    found = _Folder(name, None, [], [])
+    prefix = f"{name}/" if name else ""
+    # A folder that may not be listed counts as empty.
+    with contextlib.suppress(OSError):
+        found = found._replace(stamp=look_at(path))
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not _is_folder(entry):
+                    found.files.append(prefix + entry.name)
+                elif subfolders and not entry.name.startswith("."):
+                    real = os.path.realpath(entry.path) if entry.is_symlink() else str(Path(chain[-1], entry.name))
+                    # A link to a folder that leads to it would be followed forever.
+                    if real not in chain:
+                        found.folders.append((prefix + entry.name, (*chain, real)))
+    return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _by_parts(name: str) -> str:
+    """Returns the key that sorts names as paths: part by part."""
+    return name.replace("/", "\0")
+
+
+def _left_out(folder: Path, first: Path, others: Counter[str]) -> str:
     return (
-        f"left out of `{folder}`, because libsndfile can't read them: {kinds}, such as `{others[0].name}`; "
-        f"convert them: {ffmpeg(others[0], folder='converted')}"
+        f"left out of `{folder}`, because libsndfile can't read them: {_counted(others)}, such as `{first.name}`; "
+        f"convert them: {ffmpeg(first, folder='converted')}"
     )
 
 

@@ -15,6 +15,7 @@ from audiozen_core.audio.length import Bytes, Length
 _UNKNOWN = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 _NEAR = 4096
 _LARGEST_32_BIT = 0xFFFFFFFF
+_FORMAT_BYTES = 40  # of the longest usual chunk `fmt `
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"riff\x2e\x91", b"NIST_1")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")
@@ -48,12 +49,14 @@ class _Data:
         announced: the number of bytes that the header gives.
         patch: takes the right number of bytes, and returns what to write into the header, as (position, bytes).
         chunks: how to read what follows the samples; None if nothing does.
+        wav_format: the content of the only chunk `fmt ` of a little-endian WAV file.
     """
 
     start: int
     announced: int
     patch: Patch
     chunks: _Chunks | None
+    wav_format: bytes = b""
 
 
 def check_pcm(file: Bytes) -> Length:
@@ -67,12 +70,12 @@ def check_pcm(file: Bytes) -> Length:
         return Length()  # libsndfile says what is wrong
     there = file.size - data.start
     if data.announced == there:
-        return Length(data_bytes=there)
+        return Length(data_bytes=there, wav_format=data.wav_format, data_start=data.start)
     unknown = any(abs(data.announced - size) <= _NEAR for size in _UNKNOWN)
     if data.announced > there and not unknown:
         raise damaged(file.path, f"it has {there} bytes of samples, but its header announces {data.announced}")
     if data.announced <= there and _is_followed_by_chunks(file, data):
-        return Length(data_bytes=data.announced)
+        return Length(data_bytes=data.announced, wav_format=data.wav_format, data_start=data.start)
     if data.announced and not unknown:
         raise uncounted(file.path, data.announced, data.start + data.announced, there - data.announced)
     head = bytearray(file.at(0, data.start))
@@ -135,7 +138,9 @@ def _find_in_riff(file: Bytes, order: str) -> _Data | None:
             raise misleading(file.path, why, options="-ignore_length 1")
         return [(4, struct.pack(f"{order}I", file.size - 8)), (start - 4, struct.pack(f"{order}I", size))]
 
-    return _Data(start, announced, patch, chunks)
+    formats = [file.at(content, min(size, _FORMAT_BYTES)) for name, size, content in found if name == b"fmt "]
+    is_plain = len(formats) == 1 and file.head[:4] == b"RIFF" and file.head[8:12] == b"WAVE"
+    return _Data(start, announced, patch, chunks, formats[0] if is_plain else b"")
 
 
 def _find_in_w64(file: Bytes) -> _Data | None:

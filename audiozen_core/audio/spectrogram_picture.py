@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from audiozen_core.audio.spectrogram import decibel_spectrogram
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
 
 RANGE_DB = 80.0
 """The levels that a picture shows, counted from the loudest one downwards."""
@@ -48,6 +50,8 @@ def draw_spectrogram(levels: NDArray[np.float32], *, top: float, range_db: float
     """
     shades = np.clip((levels - (top - range_db)) / range_db, 0, 1) * (_SHADES - 1)
     indices = np.where(np.isfinite(levels), np.round(shades), _SHADES).astype(np.uint8)
+    from PIL import Image
+
     picture = Image.fromarray(indices[::-1])
     picture.putpalette(_palette())
     return picture
@@ -63,6 +67,8 @@ def draw_sheet(signals: Mapping[str, Any], sr: int) -> Image.Image:
     Raises:
         ValueError: a waveform has no samples, or more dimensions than time.
     """
+    from PIL import Image, ImageDraw, ImageFont
+
     width, height = _PANEL
     levels = {name: decibel_spectrogram(wave, sr, columns=width) for name, wave in signals.items()}
     top = top_level(list(levels.values()))

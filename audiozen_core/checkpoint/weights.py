@@ -10,7 +10,7 @@ from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError, not_a_checkpoint
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
-from audiozen_core.storage.atomic import make_folder, open_regular, read_regular
+from audiozen_core.storage.atomic import make_folder, open_regular, read_hashed
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +108,7 @@ def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.
     from audiozen_core.checkpoint.format.safetensors_file import FormatError, parse_tensors
 
     try:
-        tensors, metadata = parse_tensors(read_regular(path.resolve()))
+        tensors, metadata = parse_tensors(read_hashed(path.resolve())[0])
     except FormatError as error:
         raise DamagedCheckpointError(path, str(error)) from error
     except OSError as error:

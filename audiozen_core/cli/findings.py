@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ FORMATS = ("text", "json", "github")
 def show_findings(findings: Sequence[Diagnostic], form: str = "text") -> None:
     """Prints diagnostics: text to standard error; JSON (one array) or annotations for GitHub to standard output."""
     if form == "json":
+        import json
+
         click.echo(json.dumps([as_data(finding) for finding in findings], indent=2, ensure_ascii=False))
         return
     if form == "github":

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import signal
 import sys
-import threading
 from typing import Any
 
 import click
 
 from audiozen_core import __version__
-from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.published import failed_command, published, published_command
-from audiozen_core.distributed.environment import find_place
 from audiozen_core.errors import AudioZenError, Interrupted
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.torch_backends import protect_torch
@@ -140,6 +136,8 @@ def main() -> None:
         show(AudioZenError(error.format_message(), remedy=f"`{asked} --help` lists the arguments and options"))
         sys.exit(2)
     except Interrupted as stop:
+        from audiozen_core.distributed.environment import find_place
+
         _ignore_interrupts()
         if find_place().rank == 0:
             click.echo(str(stop), err=True)
@@ -156,6 +154,9 @@ def main() -> None:
 
 def _ignore_interrupts() -> None:
     """Ignores Ctrl-C, because the program is ending: Ctrl-C would print a traceback and change the exit code."""
+    import signal
+    import threading
+
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -174,4 +175,6 @@ def show(error: AudioZenError) -> None:
     """Prints an error's diagnostics, or raises the error if `--traceback` was given."""
     if "--traceback" in sys.argv:
         raise error
+    from audiozen_core.cli.findings import show_findings
+
     show_findings(error.diagnostics)

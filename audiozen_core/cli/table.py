@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -35,7 +34,11 @@ def table_text(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
     rows = [*([tuple(headings)] if headings else []), *map(tuple, rows)]
     cells = [cell for row in rows for cell in row]
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
-    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNLIMITED
+    limit = _UNLIMITED
+    if sys.stdout.isatty():
+        import shutil
+
+        limit = shutil.get_terminal_size().columns
     if sum(widths) + 2 * len(widths) > limit or not all(cell.isascii() and cell.isprintable() for cell in cells):
         return _wrapped(rows, headings, right)
     to_right = {place for place, heading in enumerate(headings) if heading in right}

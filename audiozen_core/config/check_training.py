@@ -129,10 +129,12 @@ def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
     """
     if not isinstance(trainer.target, type):
         return
-    used = attributes_used(trainer.target, KINDS["trainer"].base)
-    for kind, plural in _ATTRIBUTES.items():
-        suffixes = sorted(sections[kind])
-        if kind in used and suffixes and "" not in suffixes:
+    only_suffixed = [kind for kind in _ATTRIBUTES if sections[kind] and "" not in sections[kind]]
+    # Reading the source of a trainer takes long.
+    used = attributes_used(trainer.target, KINDS["trainer"].base) if only_suffixed else {}
+    for kind in only_suffixed:
+        plural, suffixes = _ATTRIBUTES[kind], sorted(sections[kind])
+        if kind in used:
             there = ", ".join(f"[{section_name(kind, suffix)}]" for suffix in suffixes)
             yield (
                 Diagnostic(

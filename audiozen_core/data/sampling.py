@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -18,6 +19,35 @@ from audiozen_core.errors import AudioZenError, DataError
 
 Key = tuple[int, Any]
 """An epoch and an index of the data set."""
+
+
+class _Batches(Sequence[list[Any]]):
+    """Batches of an order, each made when it is used: lists of a million numbers take time and memory.
+
+    Args:
+        order: the indices of all items.
+        starts: where each batch starts in it.
+        size: the largest size of a batch.
+    """
+
+    def __init__(self, order: list[Any] | np.ndarray, starts: range, size: int) -> None:
+        self._order = order
+        self._starts = starts
+        self._size = size
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> list[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> _Batches: ...
+    def __getitem__(self, index: int | slice) -> list[Any] | _Batches:
+        """Returns a batch, or some of the batches."""
+        if isinstance(index, slice):
+            return _Batches(self._order, self._starts[index], self._size)
+        some = self._order[self._starts[index] : self._starts[index] + self._size]
+        return some if isinstance(some, list) else some.tolist()
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -67,7 +97,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.most = most
         self.epoch = 0
         self.start = 0
-        self._drawn: list[list[Any]] | None = None
+        self._drawn: Sequence[list[Any]] | None = None
 
     def begin(self, epoch: int, start: int) -> None:
         """Tells the epoch to the sampler, and draws the whole order of the epoch.
@@ -100,7 +130,7 @@ class EpochBatches(Sampler[list[Key]]):
     @property
     def digest(self) -> int:
         """A number that depends on the order of the epoch, if a sampler has given it; 0 otherwise."""
-        return 0 if self._given is None else zlib.crc32(repr(self._drawn).encode())
+        return 0 if self._given is None else zlib.crc32(repr(list(self._drawn or ())).encode())
 
     def __len__(self) -> int:
         """Returns the number of turns in the whole epoch: of batches, if there is one rank.
@@ -116,12 +146,13 @@ class EpochBatches(Sampler[list[Key]]):
         return self._turns(items // self.batch_size if self.drop_last else -(-items // self.batch_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return iter([[(self.epoch, index) for index in batch] for batch in self.own])
+        epoch = self.epoch
+        return ([(epoch, index) for index in batch] for batch in self.own)
 
     @property
-    def own(self) -> list[list[Any]]:
+    def own(self) -> Sequence[list[Any]]:
         """The indices of each batch of this rank, from the turn `start`."""
-        drawn = self._drawn or []
+        drawn = [] if self._drawn is None else self._drawn
         end = len(self) * self.ranks if self.drop_last else None
         return drawn[self.start * self.ranks + self.rank : end : self.ranks]
 
@@ -133,8 +164,8 @@ class EpochBatches(Sampler[list[Key]]):
     def _given(self) -> Sampler[Any] | None:
         return self.sampler if self.batch_sampler is None else self.batch_sampler
 
-    def _draw(self) -> list[list[Any]]:
-        order: list[Any]
+    def _draw(self) -> Sequence[list[Any]]:
+        order: list[Any] | np.ndarray
         if self._given is not None:
             with self._naming("failed:"):
                 seed_from(self.seed, self.epoch)
@@ -144,11 +175,11 @@ class EpochBatches(Sampler[list[Key]]):
             order = [self._checked(index) for index in order]
         elif self.shuffle:
             generator = torch.Generator().manual_seed(derive_seeds(self.seed, self.epoch)[0])
-            order = torch.randperm(self.size, generator=generator).tolist()
+            order = torch.randperm(self.size, generator=generator).numpy()
         else:
-            order = list(range(self.size))
-        batches = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
-        return batches[:-1] if self.drop_last and batches and len(batches[-1]) < self.batch_size else batches
+            order = np.arange(self.size)
+        batches = _Batches(order, range(0, len(order), self.batch_size), self.batch_size)
+        return batches[:-1] if self.drop_last and len(batches) and len(batches[-1]) < self.batch_size else batches
 
     def _checked(self, index: Any) -> Any:
         """Returns an index that means the same in every process and every run."""

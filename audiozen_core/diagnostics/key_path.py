@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import tomli
-
 KeyPath = tuple[str | int, ...]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -73,6 +71,8 @@ def match_key_path(text: str, start: int = 0) -> tuple[list[tuple[str | int, tup
         if match["index"]:
             part = int(match["index"][:9])
         elif match["basic"]:
+            import tomli
+
             part = str(tomli.loads(f"key = {match['basic']}")["key"])
         parts.append((part, match.span("part")))
         position = match.end()

@@ -6,7 +6,6 @@ accepts, so that printing or writing the name would raise an error.
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -51,6 +50,8 @@ def fit_for_file(name: str) -> str:
         >>> fit_for_file("a/short.name"), fit_for_file("a/" + 100 * "long ")[-20:]
         ('a/short.name', 'long long l~31909dab')
     """
+    import hashlib  # takes longer to import than most modules of AudioZEN
+
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return "/".join(
         part if len(part.encode("utf-8", "surrogatepass")) <= _LONGEST else f"{cut_bytes(part, _LONGEST - 9)}~{digest}"

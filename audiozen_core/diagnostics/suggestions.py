@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from itertools import islice
 
@@ -22,6 +21,8 @@ def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str,
     """
     if len(word) > _LONGEST:
         return ()
+    import difflib
+
     folded: dict[str, list[str]] = {}
     for name in dict.fromkeys(islice(known, _MOST)):
         if name != word:

@@ -7,8 +7,6 @@ from datetime import date, datetime, time
 from pathlib import PurePath
 from typing import Any
 
-import tomli
-
 from audiozen_core.diagnostics.key_path import quote, spell_key
 
 _SHOWN_CHARACTERS = 40
@@ -98,6 +96,8 @@ def read_scalar(text: str) -> Any:
     """
     if "\n" in text:
         return text
+    import tomli
+
     try:
         value = tomli.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

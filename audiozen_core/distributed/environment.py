@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -93,6 +91,9 @@ def _of_srun(environ: Mapping[str, str]) -> Place:
 
 def _first_host(nodes: str) -> str:
     """Returns the first host of Slurm's list, such as `n1` of `n[1-4]`."""
+    import socket
+    import subprocess
+
     try:
         found = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:

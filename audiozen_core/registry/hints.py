@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import pkgutil
 import sys
@@ -132,7 +133,11 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
 def _name_in_torch(name: str, section: str | None) -> str | None:
     """Returns the dotted path of the class of torch with this name, in any case, if such sections can have it."""
     kind = kind_of(section or "")
-    home = sys.modules.get(kind.torch_home) if kind else None
+    if kind is None or not kind.torch_home:
+        return None
+    with contextlib.suppress(Exception):  # a hint must not depend on what was imported before, nor on an intact torch
+        import torch  # noqa: F401
+    home = sys.modules.get(kind.torch_home)
     if home is None:
         return None
     classes = [known for known in dir(home) if inspect.isclass(inspect.getattr_static(home, known, None))]
@@ -171,9 +176,12 @@ def _has_in_source(spec: ModuleSpec, names: Sequence[str]) -> bool:
 
 
 def _top_level_of(file: Path) -> set[str]:
-    """Returns the names that a source file defines or imports at its top level."""
+    """Returns the names that a source file defines or imports at its top level.
+
+    A stub beside it tells those that it imports on first use.
+    """
     names: set[str] = set()
-    for node in _statements(file):
+    for node in [*_statements(file), *_statements(file.with_suffix(".pyi"))]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):

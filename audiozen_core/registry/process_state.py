@@ -21,6 +21,8 @@ from typing import Any
 # Variables that Python, torch or AudioZEN reads. Others are settings of the libraries that add them.
 _READ_BY_A_RUN = re.compile(r"(AUDIOZEN|CUBLAS|CUDA|CUDNN|LC|MKL|NCCL|OMP|OPENBLAS|PYTHON|PYTORCH|TORCH)_|LANG$|TZ$")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Many libraries import rich, which draws one of Python's random numbers then. This is undone, but nobody's mistake.
+_RANDOM, _DRAWS = "Python's random numbers", "rich.style"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Part:
 
 def read_state() -> dict[str, Any]:
     """Returns the state, by name. Parts whose module is not imported are left out."""
-    return {part.name: part.read() for part in PARTS if part.module in sys.modules}
+    state = {part.name: part.read() for part in PARTS if part.module in sys.modules}
+    return {**state, _DRAWS: _DRAWS in sys.modules}
 
 
 def restore_state(before: Mapping[str, Any]) -> tuple[str, ...]:
@@ -58,7 +61,8 @@ def restore_state(before: Mapping[str, Any]) -> tuple[str, ...]:
         value = before[part.name] if part.name in before else part.initial()
         if value is not None and not part.same(part.read(), value):
             part.write(value)
-            changed.append(part.name)
+            if part.name != _RANDOM or before[_DRAWS] or _DRAWS not in sys.modules:
+                changed.append(part.name)
     return tuple(changed)
 
 
@@ -196,7 +200,7 @@ PARTS = (
     Part("how uncaught exceptions are shown", lambda: sys.excepthook, _write_excepthook),
     Part("the filters of warnings", lambda: list(warnings.filters), _write_filters, same=_same_filters),
     Part("signal handlers", lambda: [signal.getsignal(number) for number in _SIGNALS], _write_signals),
-    Part("Python's random numbers", lambda: _random().getstate(), lambda value: _random().setstate(value), "random"),
+    Part(_RANDOM, lambda: _random().getstate(), lambda value: _random().setstate(value), "random"),
     Part(
         "NumPy's random numbers",
         lambda: _numpy().get_state(),

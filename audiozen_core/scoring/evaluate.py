@@ -20,9 +20,10 @@ from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions
 from audiozen_core.scoring.pairing import RATED, PairedFile, pair_files
 from audiozen_core.scoring.progress import with_progress
 from audiozen_core.scoring.rated_metrics import RatedMetric, choose_metrics
-from audiozen_core.scoring.score_cache import Score, ScoreCache, default_cache
+from audiozen_core.scoring.score_cache import Score, ScoreCache
 from audiozen_core.scoring.signal_findings import signal_findings
 from audiozen_core.scoring.worker_pool import Failed, run_jobs, usable_cpus
+from audiozen_core.storage.cache_folder import default_cache
 
 _EXAMPLES = 5
 

@@ -7,12 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
@@ -21,6 +16,10 @@ from audiozen_core.results.rounding import fixed, signed
 from audiozen_core.scoring.identity import identities, identity_of
 from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
 from audiozen_core.scoring.rating import Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 # The widest table, in characters.
 _WIDEST = 100_000
@@ -163,6 +162,10 @@ class Report:
 
         A mean that does not exist is a dash.
         """
+        from rich.box import SIMPLE_HEAD
+        from rich.markup import escape
+        from rich.table import Table
+
         # With these widths, three metrics in two states fit into a terminal of 80 columns.
         table = Table(title=escape(title) or None, box=SIMPLE_HEAD, padding=0)
         groups = self._by_group()

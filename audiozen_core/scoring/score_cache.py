@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -17,11 +16,6 @@ FILE = "scores.sqlite"
 _SECONDS_BETWEEN_WRITES = 1.0
 _WAIT_SECONDS = 30.0  # for another process that writes
 _MOST_AT_ONCE = 500  # keys in a query
-
-
-def default_cache() -> Path:
-    """Returns the folder of the cache: `audiozen` in `$XDG_CACHE_HOME`, or in `~/.cache` if that is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiozen"
 
 
 @dataclass(frozen=True, slots=True)

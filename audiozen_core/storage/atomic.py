@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 import re
 import secrets
@@ -30,6 +31,8 @@ INCOMPLETE = ".incomplete"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 """The error numbers of a full disk or an exhausted quota."""
 
+# From this size on, pages of 2 MiB are worthwhile: clearing and entering small ones takes longer than reading the file.
+_LARGE = 4 << 20
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(_PARTIAL))
 # The error numbers of an operation that the file system does not support.
 _NOT_SUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
@@ -163,6 +166,31 @@ def read_regular(path: Path) -> bytes:
     """Returns the content of a regular file. Raises an `OSError` for a link, a folder, a pipe or a device."""
     with open_regular(path) as file:
         return file.read()
+
+
+def read_hashed(path: Path) -> tuple[memoryview, Digest]:
+    """Reads a regular file into memory of its own, which may be written to, and hashes it meanwhile.
+
+    Raises:
+        OSError: the file can't be read, or is a link, a folder, a pipe or a device.
+    """
+    with open_regular(path) as file:
+        buffer = _new_memory(os.fstat(file.fileno()).st_size)
+        sha256, end = hashlib.sha256(), 0
+        # A piece is hashed while it is in the cache of the processor.
+        while count := file.readinto(buffer[end : end + (1 << 20)]):  # type: ignore[attr-defined]
+            sha256.update(buffer[end : end + count])
+            end += count
+    return buffer[:end], Digest(end, sha256.hexdigest())
+
+
+def _new_memory(size: int) -> memoryview:
+    if size < _LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return memoryview(bytearray(size))
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without large pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
 def replace_link(link: Path, target: str) -> bool:

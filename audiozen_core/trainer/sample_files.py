@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import torch
-from PIL import Image
 from torch import Tensor
 
 from audiozen_core.audio.spectrogram_picture import draw_sheet
@@ -22,6 +22,9 @@ from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.hooks.progress import Progress
 from audiozen_core.results.samples import FOLDER, Sample, SampleSignal, write_samples
 from audiozen_core.storage.atomic import make_folder, remove, write_whole
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _GIVEN, _SHEET = "inputs", "spectrograms.png"
 _OF_VALIDATION = re.compile(r"epoch_\d{4,}(_step_\d+)?")
@@ -129,6 +132,8 @@ class WrittenSamples:
                     writer.write(scaled)
             signals[name] = SampleSignal(path, given, round(-20 * math.log10(peak), 2) if peak > 1 else 0.0)
         make_folder(self._folder / here)
+        from PIL import Image
+
         # 256 colours differ from the others by 2 of 255 at most, and make a third of the file, in half the time.
         sheet = draw_sheet(taken.waves, sr).quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         write_whole(self._folder / here / _SHEET, _png(sheet))

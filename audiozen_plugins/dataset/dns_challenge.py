@@ -8,12 +8,12 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from audiozen_core.audio.listing import list_audio, require_folder
+from audiozen_core.audio.listing import require_folder, scan_audio
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import collate_read
 from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.pairs import AlignedFiles, ClipSeconds, clip_length
+from audiozen_plugins.dataset.pairs import AlignedList, ClipSeconds, clip_length
 from audiozen_plugins.dataset.remarks import Remarks
 
 # The synthesiser adds these words at the end of a name. The name of the source recording may contain the same words, so
@@ -69,8 +69,9 @@ class DnsChallenge(Dataset[dict[str, Any]]):
                 f"`offset` is {offset} and `limit` is {limit}", remedy="set `offset` to 0 or more, `limit` to 1 or more"
             )
         require_folder(root)
-        noisy, clean = _by_file_id(root / "noisy"), _by_file_id(root / "clean")
-        alone = [f"`{noisy[number].name}`" for number in sorted(noisy) if number not in clean]
+        folders = {key: root / key for key in ("noisy", "clean")}
+        noisy, clean = (_by_file_id(folder) for folder in folders.values())
+        alone = [f"`{noisy[number]}`" for number in sorted(noisy) if number not in clean]
         if alone:
             raise DataError(
                 f"{len(alone)} of {len(noisy)} files in `{root / 'noisy'}` have no clean partner: "
@@ -83,12 +84,14 @@ class DnsChallenge(Dataset[dict[str, Any]]):
                 f"`offset = {offset}` skips all {len(noisy)} clips in `{root}`",
                 remedy=f"set `offset` below {len(noisy)}",
             )
-        snrs = {number: _snr(noisy[number]) for number in chosen}
-        all_have_one = None not in snrs.values()
-        self.pairs = [
-            AlignedFiles(id, {"noisy": noisy[number], "clean": clean[number]}, snrs[number] if all_have_one else None)
-            for id, number in zip(unique_ids([noisy[number].stem for number in chosen]), chosen, strict=True)
-        ]
+        names = [Path(noisy[number]).stem for number in chosen]
+        snrs = [snr for snr in map(_snr, names) if snr is not None]
+        self.pairs = AlignedList.of(
+            folders,
+            unique_ids(names),
+            {"noisy": [noisy[number] for number in chosen], "clean": [clean[number] for number in chosen]},
+            snrs if len(snrs) == len(names) else None,
+        )
         self._remarks = Remarks()
 
     def __len__(self) -> int:
@@ -99,26 +102,26 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         return self.pairs[index].read(self.sr, self.clip, self._remarks)
 
 
-def _by_file_id(folder: Path) -> dict[int, Path]:
+def _by_file_id(folder: Path) -> dict[int, str]:
     """Finds the audio files of a folder, and the number in the name of each."""
-    found: dict[int, Path] = {}
-    for path in list_audio(folder, subfolders=False):
-        match = _FILE_ID.match(path.stem)
+    found: dict[int, str] = {}
+    for name in scan_audio(folder, subfolders=False).names:
+        match = _FILE_ID.match(Path(name).stem)
         if match is None:
             raise DataError(
-                f"`{path}` has no `fileid_<number>` in its name",
+                f"`{folder / name}` has no `fileid_<number>` in its name",
                 remedy="move the file away, or use the data set `noisy_clean_folders`, which matches files by name",
             )
         number = int(match.group(1))
         if number in found:
             raise DataError(
-                f"`{folder}` has two files with the number {number}: `{found[number].name}`, `{path.name}`",
+                f"`{folder}` has two files with the number {number}: `{found[number]}`, `{name}`",
                 remedy="keep one of them",
             )
-        found[number] = path
+        found[number] = name
     return found
 
 
-def _snr(path: Path) -> float | None:
-    match = _SNR.match(path.stem)
+def _snr(name: str) -> float | None:
+    match = _SNR.match(name)
     return float(match.group(1)) if match else None

@@ -51,13 +51,17 @@ def unique_ids(names: Sequence[str]) -> list[str]:
     names = [fit_for_file(_CONTROL.sub(_escape, printable(name))) for name in names]
     given = set(map(_fold, names))
     used: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one of each name that occurred before
     unique = []
     for name in names:
-        number, candidate = 1, name
-        while _fold(candidate) in used or (number > 1 and _fold(candidate) in given):
+        folded = _fold(name)
+        number, candidate, key = numbers.get(folded, 1), name, folded
+        while key in used or (number > 1 and key in given):
             number += 1
             candidate = f"{name}~{number}"
-        used.add(_fold(candidate))
+            key = _fold(candidate)
+        used.add(key)
+        numbers[folded] = number
         unique.append(candidate)
     return unique
 

@@ -1,4 +1,4 @@
-"""Adds speech and noise, or several speakers, at given levels. Pure functions on NumPy waves."""
+"""Adds speech and noise, or several speakers, at given levels. Functions on NumPy waves."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ def spoken_rms(wave: Wave) -> float:
     return rms(wave[: sounding[-1] + 1]) if len(sounding) else 0.0
 
 
-def mix(speech: Wave, noise: Wave, *, snr: float, level: float) -> tuple[Wave, Wave]:
-    """Adds noise to speech.
+def mix(
+    speech: Wave, noise: Wave, *, snr: float, level: float, loudness: tuple[float, float] | None = None
+) -> tuple[Wave, Wave]:
+    """Adds noise to speech, in the memory of both arrays: each new one of this size would cost as much as the sum.
 
     Args:
-        speech: [time], not silent.
-        noise: [time], not silent.
+        speech: [time], not silent. It becomes the speech in the mixture.
+        noise: [time], not silent. It becomes the mixture.
         snr: the ratio of the mean power of the speech, pauses included, to that of the noise, in dB. The SI-SDR of the
             mixture is about equal to it.
         level: the RMS of the mixture, in dBFS. The mixture is quieter if its peak would be above 0.99.
+        loudness: the RMS of speech and noise, if they are known.
 
     Returns:
         The mixture and the speech in it, each float32 [time].
@@ -58,11 +61,14 @@ def mix(speech: Wave, noise: Wave, *, snr: float, level: float) -> tuple[Wave, W
         >>> f"{20 * np.log10(rms(clean) / rms(noisy - clean)):.3f} {20 * np.log10(rms(noisy)):.3f}"
         '6.000 -26.000'
     """
-    noisy = speech + noise * np.float32(rms(speech) / (rms(noise) * 10 ** (snr / 20)))
-    gain = 10 ** (level / 20) / max(rms(noisy), 1e-12)
-    peak = max(float(np.abs(noisy).max()), float(np.abs(speech).max()))
-    scale = np.float32(min(gain, PEAK / peak))
-    return noisy * scale, speech * scale
+    of_speech, of_noise = loudness or (rms(speech), rms(noise))
+    noise *= np.float32(of_speech / (of_noise * 10 ** (snr / 20)))
+    noise += speech
+    gain = 10 ** (level / 20) / max(rms(noise), 1e-12)
+    scale = np.float32(min(gain, PEAK / max(_peak(noise), _peak(speech))))
+    noise *= scale
+    speech *= scale
+    return noise, speech
 
 
 def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float) -> tuple[Wave, list[Wave]]:
@@ -85,9 +91,14 @@ def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float)
     """
     scaled = [wave * np.float32(10 ** (gain / 20) / spoken_rms(wave)) for wave, gain in zip(waves, gains, strict=True)]
     mixture: Wave = np.sum(scaled, axis=0, dtype=np.float32)
-    peak = max(float(np.abs(wave).max()) for wave in (mixture, *scaled))
+    peak = max(map(_peak, (mixture, *scaled)))
     scale = np.float32(min(10 ** (level / 20) / max(rms(mixture), 1e-12), PEAK / peak))
     return mixture * scale, [wave * scale for wave in scaled]
+
+
+def _peak(wave: Wave) -> float:
+    """Returns the largest magnitude, without an array of magnitudes."""
+    return max(float(wave.max()), -float(wave.min()))
 
 
 def change_speed(waves: Wave, length: int) -> Wave:

@@ -8,7 +8,6 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from audiozen_core.audio.listing import require_folder
-from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import collate_read
 from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length, match_by_name
@@ -66,7 +65,7 @@ class MixtureFolders(Dataset[dict[str, Any]]):
         self.mixtures = match_by_name({"noisy": folder / mixture, **sources})
         self._remarks = Remarks()
         if check:
-            self.mixtures = keep_readable(self.mixtures, lambda files: files.check(sr, self._remarks))
+            self.mixtures = self.mixtures.checked(sr, self._remarks)
             self._remarks.say()
 
     def __len__(self) -> int:

@@ -19,7 +19,8 @@ from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.mixing import Wave, change_speed, decibel_range, loop, mix, rms
 from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length
-from audiozen_plugins.dataset.recordings import Pool, Recording, from_folder, from_manifest
+from audiozen_plugins.dataset.pool import Pool
+from audiozen_plugins.dataset.recordings import Recordings, from_folder, from_manifest
 from audiozen_plugins.dataset.utterances import PAUSE, Segment, Utterances, spread
 
 Speed = Annotated[float, Range(least=0.5, most=2)]
@@ -138,7 +139,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         self.speech = Pool(speech, sr=sr, cache_mb=cache_mb)
         self.noise = Pool(noise, sr=sr, cache_mb=cache_mb)
         self._utterances = Utterances(self.speech)
-        self._noise_turns = random.Random(seed).sample(range(len(self.noise)), len(self.noise))
+        turns = random.Random(seed).sample(range(len(self.noise)), len(self.noise)) if fixed else []
+        self._noise_turns = np.array(turns, np.int64)  # an array, which all workers share
         self._num_grid = len(self.snrs or [0.0])
         self._num_items = items_per_epoch or len(self.speech) * self._num_grid
 
@@ -152,17 +154,21 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         for attempt in range(_MAX_DRAWS):
             draw = self.draw(index, attempt)
             speech, noise = self._utterances.read(draw.speech, draw.source_length), self._noise(draw)
-            if rms(speech) > PAUSE and noise.any():
+            of_speech, of_noise = rms(speech), rms(noise)
+            if of_speech > PAUSE and of_noise > 0:
                 break
         else:
-            names = f"`{self.speech.recordings[draw.speech[0][0]].path}`, `{self.noise.recordings[draw.noise].path}`"
+            files = self.speech.recordings.path(draw.speech[0].utterance), self.noise.recordings.path(draw.noise)
+            names = ", ".join(f"`{file}`" for file in files)
             raise DataError(
                 f"{_MAX_DRAWS} random segments in a row were silent; the last two were from {names}",
                 remedy="leave out silent recordings",
             )
+        loudness: tuple[float, float] | None = of_speech, of_noise
         if draw.source_length != draw.length:
             speech, noise = change_speed(np.stack([speech, noise]), draw.length)
-        noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level)
+            loudness = None
+        noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level, loudness=loudness)
         return {
             "id": self._id(index, draw),
             "noisy": torch.from_numpy(noisy),
@@ -187,7 +193,10 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             rng = random.Random(f"{self.seed} {utterance} {attempt}")
             turn = utterance + utterance // len(self.speech) + attempt
             count = -(-self._num_items // self._num_grid)
-            utterance, noise = spread(utterance, count, len(self.speech)), self._noise_turns[turn % len(self.noise)]
+            utterance, noise = (
+                spread(utterance, count, len(self.speech)),
+                int(self._noise_turns[turn % len(self.noise)]),
+            )
         level = rng.uniform(*self.level_range)
         speed = 1.0 if self.speeds is None else rng.randint(*self.speeds) / 100
         speech, source = self._utterances.fill(utterance, self.clip and round(self.clip * speed), rng)
@@ -207,7 +216,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         return loop(self.noise.read(draw.noise), draw.source_length, start=draw.noise_start, fade=fade)
 
     def _id(self, index: int, draw: Draw) -> str:
-        names = self.speech.recordings[draw.speech[0][0]].name, self.noise.recordings[draw.noise].name
+        names = self.speech.recordings.name(draw.speech[0].utterance), self.noise.recordings.name(draw.noise)
         # The SNRs of a grid must differ in the text, too.
         snr = f"{draw.snr:+.4g}" if self.snrs is None else f"{draw.snr:+}".removesuffix(".0")
         turn = index // self._num_grid // len(self.speech) if self.fixed else index
@@ -224,7 +233,7 @@ def _percents(speed_range: Sequence[float]) -> tuple[int, int]:
 
 def _find(
     manifest: str | Path | None, split: str | None, speech_dir: str | Path | None, noise_dir: str | Path | None
-) -> tuple[list[Recording], list[Recording]]:
+) -> tuple[Recordings, Recordings]:
     remedy = "set either `manifest` (and `split`) or both `speech_dir` and `noise_dir`"
     if manifest is not None and speech_dir is None and noise_dir is None:
         return (

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Annotated, Any, overload
+
+import numpy as np
 
 from audiozen_core.audio.files import AudioFile, open_audio
-from audiozen_core.audio.listing import list_audio
+from audiozen_core.audio.listing import scan_audio
+from audiozen_core.audio.remembered import Sources, recall, remember
 from audiozen_core.binding.ranges import Range
+from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
+from audiozen_core.storage.mapped_table import Table
 from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.remarks import Remarks
 
@@ -88,8 +94,83 @@ class AlignedFiles:
             yield opened
 
 
-def match_by_name(folders: Mapping[str, Path]) -> list[AlignedFiles]:
+class AlignedList(Sequence[AlignedFiles]):
+    """Many items, in a few arrays. An object for one of them is made when it is used.
+
+    Args:
+        folders: the folders of the files, by the keys that their waves have in a sample.
+        table: the columns `id` and, for each key, `file.KEY`, relative to the folder; `snr` if it is known; and the
+            facts `sr` and `remarks` if the headers have been checked.
+        keep: remembers the table for the next start; None if that is not worth it.
+    """
+
+    def __init__(self, folders: Mapping[str, Path], table: Table, keep: Callable[[Table], Table] | None = None) -> None:
+        self.folders = dict(folders)
+        self.table = table
+        self._keep = keep
+        self._ids = table.text("id")
+        self._files = {key: table.text(f"file.{key}") for key in folders}
+
+    @classmethod
+    def of(
+        cls,
+        folders: Mapping[str, Path],
+        ids: Sequence[str],
+        files: Mapping[str, Sequence[str]],
+        snrs: Sequence[float] | None = None,
+    ) -> AlignedList:
+        """Makes the columns from lists of the same length."""
+        table = Table({})
+        table.add_text("id", ids)
+        for key in folders:
+            table.add_text(f"file.{key}", files[key])
+        if snrs is not None:
+            table.arrays["snr"] = np.array(snrs, np.float64)
+        return cls(folders, table)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AlignedList, (self.folders, self.table)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, index: int) -> AlignedFiles: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[AlignedFiles]: ...
+    def __getitem__(self, index: int | slice) -> AlignedFiles | list[AlignedFiles]:
+        """Returns an item, or a list of some."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        files = {key: self.folders[key] / column[index] for key, column in self._files.items()}
+        snrs = self.table.arrays.get("snr")
+        return AlignedFiles(self._ids[index], files, None if snrs is None else float(snrs[index]))
+
+    def checked(self, sr: int, remarks: Remarks) -> AlignedList:
+        """Reads the headers of all files, unless an earlier start has done it; see `AlignedFiles.check`.
+
+        Returns:
+            The items that can be read.
+
+        Raises:
+            DataError: as for `AlignedFiles.check`.
+        """
+        if self.table.facts.get("sr") == sr:
+            remarks.count_again(self.table.facts["remarks"])
+            return self
+        kept = keep_readable(range(len(self)), lambda index: self[index].check(sr, remarks))
+        if len(kept) < len(self):  # not remembered: the next start must find the others again, and say so
+            some = [self[index] for index in kept]
+            files = {key: [self._files[key][index] for index in kept] for key in self.folders}
+            return AlignedList.of(self.folders, [one.id for one in some], files)
+        table = Table({**self.table.facts, "sr": sr, "remarks": remarks.counted}, self.table.arrays)
+        return AlignedList(self.folders, table if self._keep is None else self._keep(table))
+
+
+def match_by_name(folders: Mapping[str, Path]) -> AlignedList:
     """Finds the files of several folders and their subfolders that have the same names without the endings.
+
+    If they are many, they are remembered until the time of a change of a folder is another one.
 
     Args:
         folders: the folders, by the keys that the waves of their files have in a sample.
@@ -100,7 +181,15 @@ def match_by_name(folders: Mapping[str, Path]) -> list[AlignedFiles]:
     Raises:
         DataError: a folder is missing or has no audio file; a name is in some of the folders only, or twice in one.
     """
-    found = {key: _by_name(folder) for key, folder in folders.items()}
+    listings = {key: scan_audio(folder) for key, folder in folders.items()}
+    tokens = [listing.table.token for listing in listings.values()]
+    what = f"aligned files of { {key: str(folder.absolute()) for key, folder in folders.items()} }"
+    known = recall(what) if all(tokens) else None
+    # The listings are remembered with the times of their folders; this depends on nothing else.
+    keep = partial(remember, what, sources=Sources()) if all(tokens) else None
+    if known is not None and known.facts.get("listings") == tokens:
+        return AlignedList(folders, known, keep)
+    found = {key: _by_name(folders[key], listing.names) for key, listing in listings.items()}
     everywhere = set.intersection(*(set(files) for files in found.values()))
     if alone := {key: sorted(files.keys() - everywhere) for key, files in found.items() if files.keys() - everywhere}:
         notes = [
@@ -115,22 +204,25 @@ def match_by_name(folders: Mapping[str, Path]) -> list[AlignedFiles]:
             "files away",
         )
     names = sorted(everywhere)
-    return [
-        AlignedFiles(id, {key: files[name] for key, files in found.items()})
-        for id, name in zip(unique_ids(names), names, strict=True)
-    ]
+    table = AlignedList.of(
+        folders, unique_ids(names), {key: [files[name] for name in names] for key, files in found.items()}
+    ).table
+    table.facts["listings"] = tokens
+    return AlignedList(folders, table if keep is None else keep(table), keep)
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in list_audio(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+def _by_name(folder: Path, files: Sequence[str]) -> dict[str, str]:
+    """Returns the files by their names without the endings."""
+    found: dict[str, str] = {}
+    for file in files:
+        name = file.rpartition(".")[0]
         if name in found:
             raise DataError(
-                f"`{folder}` has two files with the name `{name}`: `{found[name].name}`, `{path.name}`",
+                f"`{folder}` has two files with the name `{name}`: `{PurePath(found[name]).name}`, "
+                f"`{PurePath(file).name}`",
                 remedy="keep one of them",
             )
-        found[name] = path
+        found[name] = file
     return found
 
 

@@ -1,26 +1,26 @@
-"""The recordings that a data set mixes: a manifest or a folder lists them, and a pool reads and caches them."""
+"""The recordings that a data set mixes: a manifest or a folder lists them."""
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
+import os
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from audiozen_core.audio.files import audio_info, read_audio
-from audiozen_core.audio.listing import list_audio
-from audiozen_core.data.unreadable_files import keep_readable
+from audiozen_core.audio.listing import scan_audio
+from audiozen_core.audio.remembered import WORTH_REMEMBERING, Sources, look_at, recall, remember
 from audiozen_core.errors import DataError
+from audiozen_core.storage.mapped_table import Table, TextColumn
 from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.mixing import Wave
+from audiozen_plugins.dataset.manifest import label_column, read_manifest
 from audiozen_plugins.dataset.remarks import Remarks
-
-COLUMNS = ("file", "role", "voice", "kind", "split")
-"""The columns that a manifest must have. Other columns are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,134 @@ class Recording:
     kind: str = ""
 
 
-def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> list[Recording]:
+class Headers(NamedTuple):
+    """What the headers of all recordings say: the number of samples of each, and what a user should know."""
+
+    frames: array[int]
+    sr: int
+    remarks: Remarks
+
+
+class Recordings(Sequence[Recording]):
+    """Many recordings, in a few arrays. An object for one of them is made when it is used.
+
+    Args:
+        root: the folder to which the files are relative.
+        table: the columns `file`, `name`, the numbers `voice` and `kind`, which count in `voices` and `kinds`, and the
+            recordings `by_voice`; and `frames` if the headers have been read, with the facts `sr` and `remarks`.
+        keep: remembers the table for the next start; None if that is not worth it.
+    """
+
+    def __init__(self, root: Path, table: Table, keep: Callable[[Table], Table] | None = None) -> None:
+        self.root = root
+        self.table = table
+        self._keep = keep
+        self._files, self._names = table.text("file"), table.text("name")
+        self._voices, self._kinds = table.text("voices"), table.text("kinds")
+
+    @classmethod
+    def of(
+        cls,
+        recordings: Iterable[Recording],
+        *,
+        root: Path | None = None,
+        keep: Callable[[Table], Table] | None = None,
+    ) -> Recordings:
+        """Makes the columns. The files must be relative to the root, if there is one."""
+        files, names, voices, kinds = [], [], [], []
+        for recording in recordings:
+            files.append(str(recording.path))
+            names.append(recording.name)
+            voices.append(recording.voice)
+            kinds.append(recording.kind)
+        return cls.of_columns(root or Path(), files, names, voices, kinds, keep=keep)
+
+    @classmethod
+    def of_columns(
+        cls,
+        root: Path,
+        files: Sequence[str],
+        names: Sequence[str],
+        voices: Sequence[str],
+        kinds: Sequence[str],
+        keep: Callable[[Table], Table] | None = None,
+    ) -> Recordings:
+        """Makes the columns from lists of the same length."""
+        table = Table({})
+        table.add_text("file", files)
+        table.add_text("name", names)
+        for column, values in (("voice", voices), ("kind", kinds)):
+            numbers: dict[str, int] = {}
+            codes = (numbers.setdefault(value, len(numbers)) for value in values)
+            table.arrays[column] = np.fromiter(codes, np.int32, len(values))
+            table.add_text(f"{column}s", numbers)
+        table.arrays["by_voice"] = np.argsort(table.arrays["voice"], kind="stable")
+        return cls(root, table, keep)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recordings, (self.root, self.table)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, index: int) -> Recording: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Recording]: ...
+    def __getitem__(self, index: int | slice) -> Recording | list[Recording]:
+        """Returns a recording, or a list of some."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        voice, kind = (int(self.table.arrays[column][index]) for column in ("voice", "kind"))
+        return Recording(self.path(index), self._names[index], self._voices[voice], self._kinds[kind])
+
+    def path(self, index: int) -> Path:
+        """Returns the file of a recording."""
+        return self.root / self._files[index]
+
+    def name(self, index: int) -> str:
+        """Returns the name of a recording."""
+        return self._names[index]
+
+    @property
+    def voices(self) -> TextColumn:
+        """The different voices, in the order of their first recordings."""
+        return self._voices
+
+    @property
+    def voice_numbers(self) -> np.ndarray:
+        """The voice of each recording, as its place in `voices`: int32 [recordings]."""
+        return self.table.arrays["voice"]
+
+    @property
+    def by_voice(self) -> np.ndarray:
+        """The recordings of the first voice, those of the second one, and so on: int64 [recordings]."""
+        return self.table.arrays["by_voice"]
+
+    def headers(self, sr: int) -> Headers | None:
+        """Returns what the headers said when they were read at an earlier start; None if they must be read."""
+        if self.table.facts.get("sr") != sr:
+            return None
+        remarks = Remarks()
+        remarks.count_again(self.table.facts["remarks"])
+        return Headers(array("q"), sr, remarks)
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The number of samples of each recording, if the headers have been read: int64 [recordings]."""
+        return self.table.arrays["frames"]
+
+    def with_headers(self, headers: Headers) -> Recordings:
+        """Returns the recordings with what their headers say. If they are many, it is remembered for the next start."""
+        facts = {**self.table.facts, "sr": headers.sr, "remarks": headers.remarks.counted}
+        table = Table(facts, {**self.table.arrays, "frames": np.array(headers.frames, np.int64)})
+        return Recordings(self.root, table if self._keep is None else self._keep(table))
+
+
+def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Recordings:
     """Reads the recordings of one role and one split from a manifest.
+
+    If the manifest is long, they are remembered until its time of change is another one.
 
     Args:
         manifest: a CSV file with the columns `file` (relative to the manifest), `role` (`speech` or `noise`), `voice`,
@@ -55,193 +181,64 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> list
             or a kind of noise contains `/`.
     """
     manifest = Path(manifest).expanduser()
-    rows = list(_rows(manifest))
-    chosen = [row for row in rows if row["role"] == role and split in (None, row["split"])]
-    if not chosen:
-        splits = sorted({row["split"] for row in rows if row["role"] == role})
+    what = f"recordings of {os.path.abspath(manifest)}, {role=}, {split=}"  # noqa: PTH100 - a link is another manifest
+    if (known := recall(what)) is not None:
+        return Recordings(manifest.parent, known)
+    sources = Sources()
+    with contextlib.suppress(OSError):  # the error of reading it says more
+        sources.add(manifest, look_at(manifest))
+    files, voices, kinds, labels = [], [], [], []
+    splits: set[str] = set()
+    rows = 0
+    column = label_column(role)
+    for row in read_manifest(manifest):
+        rows += 1
+        if row["role"] != role:
+            continue
+        splits.add(row["split"])
+        if split in (None, row["split"]):
+            files.append(row["file"])
+            voices.append(row["voice"])
+            kinds.append(row["kind"])
+            labels.append("-".join(filter(None, (row[column], Path(row["file"]).stem))))
+    if not files:
         if not splits:
             raise DataError(f"`{manifest}` lists no {role}", remedy=f"add rows with `{role}` in the column `role`")
         raise DataError(
             f"`{manifest}` lists no {role} in the split `{split}`",
-            remedy=f"choose a split that has {role}: {', '.join(splits)}",
+            remedy=f"choose a split that has {role}: {', '.join(sorted(splits))}",
         )
-    names = ["-".join(filter(None, (row[_label_column(row)], Path(row["file"]).stem))) for row in chosen]
-    return [
-        Recording(manifest.parent / row["file"], name, row["voice"], row["kind"])
-        for row, name in zip(chosen, _unique(names), strict=True)
-    ]
+    keep = partial(remember, what, sources=sources) if rows >= WORTH_REMEMBERING else None
+    return Recordings.of_columns(manifest.parent, files, _unique(labels), voices, kinds, keep=keep)
 
 
-def from_folder(folder: str | Path) -> list[Recording]:
+def from_folder(folder: str | Path) -> Recordings:
     """Finds all audio files of a folder. The voice and the kind of a recording are the name of its subfolder.
+
+    If they are many, they are remembered until the time of a change of a folder is another one.
 
     Raises:
         DataError: the folder is missing or has no audio file.
     """
     folder = Path(folder).expanduser()
-    paths = list_audio(folder)
-    relative = [path.relative_to(folder) for path in paths]
+    listing = scan_audio(folder)
+    what = f"recordings in {os.path.abspath(folder)}"  # noqa: PTH100 - a link is another folder
+    token = listing.table.token
+    known = recall(what) if token else None
+    if known is not None and known.facts.get("listing") == token:
+        return Recordings(folder, known)
+    files = list(listing.names)
+    relative = [Path(name) for name in files]
     names = _unique(["-".join(path.with_suffix("").parts) for path in relative])
     # A name joined by another character could be that of another folder, whose voices must not be joined.
     parents = ["/".join(path.parent.parts) for path in relative]
-    return [Recording(*row) for row in zip(paths, names, parents, parents, strict=True)]
+    # The listing is remembered with the times of its folders; this depends on nothing else.
+    keep = partial(remember, what, sources=Sources()) if token else None
+    found = Recordings.of_columns(folder, files, names, parents, parents, keep=keep)
+    found.table.facts["listing"] = token
+    return found
 
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Makes names unique, and free of what separates the parts of an ID, so that IDs are unique, too."""
     return unique_ids([re.sub("_{2,}", "_", name).strip("_") for name in names])
-
-
-class Pool:
-    """The waves of recordings. They are cached in memory if they fit, without loss: as 16-bit or as float32 samples.
-
-    Args:
-        recordings: at least one.
-        sr: the sample rate that all files must have, in hertz.
-        cache_mb: the largest size of the cache in megabytes. If the recordings need more, nothing is cached, and each
-            read opens the file.
-
-    Raises:
-        DataError: a file can't be read or has another sample rate; a file is silent. Without the cache, only the
-            headers are read here, because reading all samples would take as long as an epoch. A silent file is then
-            found when an item is drawn from it.
-    """
-
-    def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
-        self.sr = sr
-        self.lengths: list[int] = []
-        self._remarks = Remarks()
-        self.recordings = keep_readable(recordings, self._measure)
-        self._remarks.say()
-        # All samples are in one array, which forked workers share. With one object per recording, each use of an object
-        # would change its reference count, and copy-on-write would soon give each worker its own copy of the pages
-        # around the objects.
-        self._bytes: np.ndarray | None = None
-        self._starts = self._is_float = np.empty(0, np.int64)
-        if sum(self.lengths) * 2 <= cache_mb * 1e6:
-            self._load_cache(int(cache_mb * 1e6))
-
-    def _measure(self, recording: Recording) -> None:
-        info = audio_info(recording.path, sr=self.sr)
-        self._remarks.count(recording.path, info)
-        self.lengths.append(info.frames)
-
-    def _load_cache(self, largest: int) -> None:
-        """Reads all samples, unless they need more than the largest number of bytes. Drops what can't be read."""
-        # The pages of an empty array take no memory until something is written to them.
-        content = np.empty(min(largest, sum(self.lengths) * 4), np.uint8)
-        lengths: list[int] = []
-        starts: list[int] = []
-        is_float: list[bool] = []
-        used, full = 0, False
-
-        def load(measured: tuple[Recording, int]) -> None:
-            nonlocal used, full
-            if full:
-                return
-            samples = _compact(_read(measured[0], self.sr))
-            end = used + samples.nbytes
-            if end > len(content):
-                full = True
-                return
-            content[used:end] = samples.view(np.uint8)
-            lengths.append(len(samples))
-            starts.append(used)
-            is_float.append(samples.dtype == np.float32)
-            used = end + -end % 4
-
-        kept = keep_readable(list(zip(self.recordings, self.lengths, strict=True)), load)
-        self.recordings = [recording for recording, _ in kept]
-        if full:
-            self.lengths = [length for _, length in kept]
-            return
-        self.lengths = lengths
-        self._starts, self._is_float = np.array(starts), np.array(is_float)
-        self._bytes = content[:used]
-
-    def __len__(self) -> int:
-        return len(self.recordings)
-
-    @property
-    def cached(self) -> bool:
-        """Whether the waves are in memory."""
-        return self._bytes is not None
-
-    def read(self, index: int, start: int = 0, length: int | None = None) -> Wave:
-        """Reads a segment of one recording.
-
-        Args:
-            index: the recording.
-            start: the first sample.
-            length: the number of samples; None reads to the end.
-
-        Returns:
-            The wave, float32 [time].
-
-        Raises:
-            DataError: the file can't be read.
-        """
-        length = self.lengths[index] - start if length is None else length
-        if self._bytes is None:
-            return read_audio(self.recordings[index].path, sr=self.sr, start=start, num_frames=length).numpy()
-        width = 4 if self._is_float[index] else 2
-        begin = int(self._starts[index]) + start * width
-        samples = self._bytes[begin : begin + length * width]
-        if self._is_float[index]:
-            return samples.view(np.float32).copy()  # the caller may change it
-        return samples.view(np.int16) * np.float32(1 / 32768)
-
-
-def _rows(manifest: Path) -> Iterator[dict[str, str]]:
-    try:
-        text = manifest.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(
-            f"the manifest `{manifest}` does not exist", remedy=f"relative paths are resolved from `{Path.cwd()}`"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"the manifest `{manifest}` is not in UTF-8: {error}", remedy="save it in UTF-8") from error
-    except OSError as error:
-        raise DataError(
-            f"the manifest `{manifest}` can't be read: {error.strerror}",
-            remedy="check that it is a file and that you have permission to read it",
-        ) from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise DataError(
-            f"the manifest `{manifest}` has no column {', '.join(f'`{column}`' for column in missing)}",
-            remedy=f"name at least these columns in its first line: {','.join(COLUMNS)}",
-        )
-    for row in reader:
-        if any(row[column] is None for column in COLUMNS):
-            raise DataError(
-                f"line {reader.line_num} of `{manifest}` has too few values", remedy="add a value for each column"
-            )
-        column = _label_column(row)
-        if "/" in row[column]:
-            raise DataError(
-                f"line {reader.line_num} of `{manifest}`: the {column} `{row[column]}` contains `/`, but files are "
-                "named after it",
-                remedy="use another character, such as `-`",
-            )
-        yield row
-
-
-def _label_column(row: dict[str, str]) -> str:
-    """Returns the column whose value becomes part of the recording's name."""
-    return "voice" if row["role"] == "speech" else "kind"
-
-
-def _read(recording: Recording, sr: int) -> np.ndarray:
-    wave = read_audio(recording.path, sr=sr).numpy()
-    if not wave.any():
-        raise DataError(f"`{recording.path}` is silent", remedy="leave the file out")
-    return wave
-
-
-def _compact(wave: np.ndarray) -> np.ndarray:
-    """Returns the wave as 16-bit samples if they hold it exactly, as those of a mono 16-bit file do."""
-    scaled = wave * np.float32(32768)
-    fits = scaled.min() >= -32768 and scaled.max() <= 32767 and np.array_equal(scaled, np.rint(scaled))
-    return scaled.astype(np.int16) if fits else wave

@@ -3,56 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from audiozen_core.audio.files import AudioInfo
 from audiozen_core.logging import get_logger
 
 _EXAMPLES = 3
-_CUT_OFF = "a size in the header, or the mark at the end of an Ogg stream, so that audio may be missing"
+_SEVERAL, _CUT_OFF = "several channels", "cut off"
+_END = "a size in the header, or the mark at the end of an Ogg stream, so that audio may be missing"
 
 
 class Remarks:
     """The files of a data set with several channels, which are averaged, and those that may be cut off."""
 
     def __init__(self) -> None:
-        self._several_channels: dict[Path, int] = {}
-        self._cut_off: list[Path] = []
         self._checked = 0
+        self._found: dict[str, int] = {_SEVERAL: 0, _CUT_OFF: 0}
+        self._examples: dict[str, list[str]] = {_SEVERAL: [], _CUT_OFF: []}
         self._said: set[str] = set()
 
     def count(self, path: Path, info: AudioInfo) -> None:
         """Counts a file whose header is read while the data set is built. `say` follows."""
         self._checked += 1
         if info.channels > 1:
-            self._several_channels[path] = info.channels
+            self._add(_SEVERAL, f"{path} ({info.channels})")
         if info.may_be_cut_off:
-            self._cut_off.append(path)
+            self._add(_CUT_OFF, str(path))
+
+    @property
+    def counted(self) -> dict[str, Any]:
+        """What has been counted, as JSON has it."""
+        return {"checked": self._checked, "found": self._found, "examples": self._examples}
+
+    def count_again(self, counted: dict[str, Any]) -> None:
+        """Takes over what was counted at an earlier start."""
+        self._checked, self._found, self._examples = (counted[key] for key in ("checked", "found", "examples"))
 
     def say(self) -> None:
         """Warns if any of the counted files has several channels, or may be cut off."""
-        if several := self._several_channels:
-            examples = [f"{path} ({channels})" for path, channels in list(several.items())[:_EXAMPLES]]
-            self._warn(
-                "channels",
-                f"{len(several)} of {self._checked} files have several channels, which are averaged to one",
-                examples=examples,
-            )
-        if self._cut_off:
-            self._warn(
-                "cut off",
-                f"{len(self._cut_off)} of {self._checked} files lack {_CUT_OFF}",
-                examples=list(map(str, self._cut_off[:_EXAMPLES])),
-            )
+        about = {_SEVERAL: "have several channels, which are averaged to one", _CUT_OFF: f"lack {_END}"}
+        for kind, what in about.items():
+            if count := self._found[kind]:
+                self._warn(kind, f"{count} of {self._checked} files {what}", examples=self._examples[kind])
 
     def say_first(self, path: Path, info: AudioInfo) -> None:
         """Warns of the first such file, in a data set that did not read all headers before."""
         if info.channels > 1:
             self._warn(
-                "channels",
+                _SEVERAL,
                 f"`{path}` has {info.channels} channels, which are averaged to one, as in each file like it",
             )
         if info.may_be_cut_off:
-            self._warn("cut off", f"`{path}` lacks {_CUT_OFF}; other files may, too")
+            self._warn(_CUT_OFF, f"`{path}` lacks {_END}; other files may, too")
+
+    def _add(self, kind: str, example: str) -> None:
+        self._found[kind] += 1
+        if len(self._examples[kind]) < _EXAMPLES:
+            self._examples[kind].append(example)
 
     def _warn(self, about: str, message: str, **more: object) -> None:
         if about not in self._said:

@@ -18,7 +18,8 @@ from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.mixing import decibel_range, mix_speakers, spoken_rms
 from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length
-from audiozen_plugins.dataset.recordings import Pool, from_folder, from_manifest
+from audiozen_plugins.dataset.pool import Pool
+from audiozen_plugins.dataset.recordings import from_folder, from_manifest
 from audiozen_plugins.dataset.utterances import PAUSE, Segment, Utterances, spread
 
 _MAX_DRAWS = 100  # this many silent segments in a row are an error
@@ -126,7 +127,7 @@ class SpeakerMix(Dataset[dict[str, Any]]):
             )
         self.speech = Pool(found, sr=sr, cache_mb=cache_mb)
         self._utterances = Utterances(self.speech)
-        voices = list(self._utterances.by_voice)
+        voices = self._utterances.voices
         if len(voices) < num_speakers:
             names = listed(f"`{voice}`" if voice else "no subfolder" for voice in voices)
             raise DataError(
@@ -150,7 +151,7 @@ class SpeakerMix(Dataset[dict[str, Any]]):
             if all(spoken_rms(wave) > PAUSE for wave in waves):
                 break
         else:
-            names = ", ".join(f"`{self.speech.recordings[one[0].utterance].path}`" for one in draw.speakers)
+            names = ", ".join(f"`{self.speech.recordings.path(one[0].utterance)}`" for one in draw.speakers)
             raise DataError(
                 f"{_MAX_DRAWS} random mixtures in a row had a silent speaker; the last one was from {names}",
                 remedy="leave out silent recordings",
@@ -177,8 +178,9 @@ class SpeakerMix(Dataset[dict[str, Any]]):
             rng = random.Random(random.getrandbits(64))
             first = rng.randrange(len(self.speech))
         own = self._utterances.voice(first)
-        voices = rng.sample([voice for voice in self._utterances.by_voice if voice != own], self.num_speakers - 1)
-        chosen = [first, *(rng.choice(self._utterances.by_voice[voice]) for voice in voices)]
+        places = rng.sample(range(len(self._utterances.voices) - 1), self.num_speakers - 1)
+        voices = [place + (place >= own) for place in places]
+        chosen = [first, *(rng.choice(self._utterances.of_voice(voice)) for voice in voices)]
         lengths = [self.speech.lengths[utterance] for utterance in chosen]
         length = self.clip or (min(lengths) if self.length == "min" else max(lengths))
         if self.length == "min":
@@ -189,7 +191,7 @@ class SpeakerMix(Dataset[dict[str, Any]]):
         return SpeakerDraw(tuple(speakers), length, tuple(gains), rng.uniform(*self.level_range))
 
     def _id(self, index: int, draw: SpeakerDraw, attempt: int) -> str:
-        names = [self.speech.recordings[segments[0].utterance].name for segments in draw.speakers]
+        names = [self.speech.recordings.name(segments[0].utterance) for segments in draw.speakers]
         turn = index // len(self.speech) if self.fixed else index
         # Another draw may have the utterances of another item.
         numbers = [str(turn + 1)] if turn or not self.fixed else []

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audiozen_plugins.dataset.mixing import Wave
-from audiozen_plugins.dataset.recordings import Pool
+from audiozen_plugins.dataset.pool import Pool
 
 PAUSE = 1e-3
 """Speech below this RMS (-60 dBFS) is a pause. With a level relative to a pause, the rest would be inaudible."""
@@ -30,20 +30,25 @@ class Utterances:
 
     Args:
         pool: the recordings of speech.
-
-    Attributes:
-        by_voice: the indices of the utterances of each voice, in the order of the pool.
     """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.by_voice: dict[str, list[int]] = {}
-        for index, recording in enumerate(pool.recordings):
-            self.by_voice.setdefault(recording.voice, []).append(index)
+        counts = np.bincount(pool.recordings.voice_numbers, minlength=len(self.voices))
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
 
-    def voice(self, utterance: int) -> str:
-        """Returns the voice of an utterance."""
-        return self.pool.recordings[utterance].voice
+    @property
+    def voices(self) -> Sequence[str]:
+        """The different voices, in the order of the pool."""
+        return self.pool.recordings.voices
+
+    def voice(self, utterance: int) -> int:
+        """Returns the number of the voice of an utterance."""
+        return int(self.pool.recordings.voice_numbers[utterance])
+
+    def of_voice(self, voice: int) -> Sequence[int]:
+        """Returns the utterances of a voice, by its number, in the order of the pool."""
+        return self.pool.recordings.by_voice[self._starts[voice] : self._starts[voice + 1]].data
 
     def fill(self, first: int, length: int | None, rng: random.Random) -> tuple[tuple[Segment, ...], int]:
         """Chooses segments that fill a length: a random part of an utterance, or several if it is shorter.
@@ -60,7 +65,7 @@ class Utterances:
             return (Segment(first, 0, 0),), self.pool.lengths[first]
         if self.pool.lengths[first] >= length:
             return self.part(first, length, rng), length
-        others = self.by_voice[self.voice(first)]
+        others = self.of_voice(self.voice(first))
         segments = []
         filled, utterance = 0, first
         while filled < length:
@@ -77,6 +82,9 @@ class Utterances:
 
     def read(self, segments: Sequence[Segment], length: int) -> Wave:
         """Reads segments, one after another, as float32 [length], with silence after them if they are shorter."""
+        first = segments[0]
+        if self.pool.lengths[first.utterance] - first.start >= length:
+            return self.pool.read(first.utterance, first.start, length)
         wave = np.zeros(length, np.float32)
         filled = 0
         for utterance, start, gap in segments:

@@ -6,17 +6,17 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.table import Column
+from typing import TYPE_CHECKING
 
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.logging import shown_as
 from audiozen_plugins.hooks.epoch_table import EpochRow, EpochTable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 # The least time between two redraws of a bar. Redrawing after every step would slow down training.
 REFRESH_SECONDS = 0.2
@@ -42,6 +42,8 @@ class ProgressBar:
     affects_training = False
 
     def __init__(self, bars: bool | None = None, line_seconds: float = 30.0) -> None:
+        from rich.console import Console
+
         self.console = Console(stderr=True)
         self.drawn = self.console.is_terminal if bars is None else bars
         self.line_seconds = line_seconds
@@ -72,15 +74,20 @@ class ProgressBar:
         )
         if self.console.is_dumb_terminal:  # it can't draw over what it has drawn
             return
+        from rich import progress
+        from rich.table import Column
+
         columns = (
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
+            progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            progress.BarColumn(bar_width=20),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
         )
-        self._bar = Bar(*columns, console=self.console, transient=True, refresh_per_second=1 / REFRESH_SECONDS)
+        self._bar = progress.Progress(
+            *columns, console=self.console, transient=True, refresh_per_second=1 / REFRESH_SECONDS
+        )
         self._bar.start()
 
     @hookimpl.on_epoch_start

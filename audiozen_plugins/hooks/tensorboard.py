@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import soundfile
 import torch
-from PIL import Image
 
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import MissingExtraError
@@ -151,6 +150,7 @@ class TensorBoard:
 
     def _add_picture(self, tag: str, png: bytes, step: int) -> None:
         """Adds a picture as it is. `add_image` would encode it again, three times as large."""
+        from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         with Image.open(io.BytesIO(png)) as picture:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from functools import cached_property
+from types import FunctionType
 from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 class CpuKernel:
@@ -16,7 +22,7 @@ class CpuKernel:
     a later process does not compile again.
 
     Args:
-        function: what numba compiles. It may call other kernels.
+        function: what numba compiles. It may call other kernels of its module.
         options: the options of `numba.njit`.
     """
 
@@ -27,13 +33,18 @@ class CpuKernel:
     @staticmethod
     def is_available() -> bool:
         """Whether numba is installed. Without it, callers use their plain form."""
-        return importlib.util.find_spec("numba") is not None
+        return "numba" in sys.modules or importlib.util.find_spec("numba") is not None
 
     @cached_property
     def compiled(self) -> Callable[..., Any]:
         """The function as numba compiles it."""
         numba = importlib.import_module("numba")
-        compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, **self.options)(self.function)
+        code, names = self.function.__code__, self.function.__globals__
+        others = {name: names[name] for name in code.co_names if isinstance(names.get(name), CpuKernel)}
+        # Numba must find the compiled form of the kernels that this one calls.
+        function = FunctionType(code, names | {name: kernel.compiled for name, kernel in others.items()})
+        function.__module__, function.__qualname__ = self.function.__module__, self.function.__qualname__
+        compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, **self.options)(function)
         return compiled
 
     def __call__(self, *args: Any) -> Any:
@@ -44,3 +55,49 @@ class CpuKernel:
 def cpu_kernel(**options: Any) -> Callable[[Callable[..., Any]], CpuKernel]:
     """Marks a function as a kernel that numba compiles, with the options of `numba.njit`."""
     return lambda function: CpuKernel(function, **options)
+
+
+def arrays(*tensors: Tensor) -> list[Any]:
+    """Returns tensors as NumPy arrays that share their memory."""
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+def fits_cpu_kernel(*tensors: Tensor) -> bool:
+    """Whether a kernel for single precision can take the tensors, and nobody asks for PyTorch's own operations.
+
+    A compiler, an export, `torch.autocast` and a counter of operations must see those operations.
+    """
+    return (
+        all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype == torch.float32 and x.is_cpu for x in tensors)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and not is_in_torch_dispatch_mode()
+        and CpuKernel.is_available()
+    )
+
+
+def fused(function: type[torch.autograd.Function], *args: Any) -> Any:
+    """Calls a kernel with its gradients."""
+    return function.apply(*args)  # type: ignore[no-untyped-call]
+
+
+def gradients_of_plain(plain: Callable[..., Any], inputs: tuple[Any, ...], grads: tuple[Tensor | None, ...]) -> Any:
+    """Returns the gradients of the plain form of a kernel, so that they can be differentiated again.
+
+    Args:
+        plain: computes the same as the kernel, with PyTorch.
+        inputs: its arguments; those that are not tensors get None.
+        grads: the gradients of its outputs.
+    """
+    with torch.enable_grad():
+        outputs = plain(*inputs)
+    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+    pairs = [(out, grad) for out, grad in zip(outputs, grads, strict=True) if grad is not None]
+    wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+    found = iter(
+        torch.autograd.grad(
+            [out for out, _ in pairs], wanted, [grad for _, grad in pairs], create_graph=True, allow_unused=True
+        )
+    )
+    return tuple(next(found) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from audiozen_plugins.kernels.depthwise import depthwise_conv
 from audiozen_plugins.model.past import keep, recall
 
 
@@ -19,6 +20,28 @@ def pad_past(x: Tensor, frames: int) -> Tensor:
     x = nn.functional.pad(x, (0, 0, frames, 0)) if past is None else torch.cat([past, x], dim=2)
     keep(x[:, :, -frames:])
     return x
+
+
+def depthwise_after_past(x: Tensor, convolution: nn.Conv2d | nn.ConvTranspose2d, dilation: int = 1) -> Tensor:
+    """Convolves each channel with its own kernel, over this frame and past ones, and over neighbouring bands.
+
+    Before x there are silent frames, or those of the piece before (see `Past`).
+
+    Args:
+        x: a signal [batch, channels, frames, frequencies].
+        convolution: with stride 1, a group for each channel, and an odd number of bands. Its padding is ignored.
+        dilation: the distance of two taps in frames.
+    """
+    kernel = kernel_of(convolution)
+    frames = (kernel.shape[2] - 1) * dilation
+    assert convolution.bias is not None
+    if not frames:
+        return depthwise_conv(x, kernel, convolution.bias)
+    past = recall()
+    x = x if past is None else torch.cat([past, x], dim=2)
+    last = x[:, :, -frames:]
+    keep(nn.functional.pad(last, (0, 0, frames - last.shape[2], 0)))
+    return depthwise_conv(x, kernel, convolution.bias, dilation, frames if past is None else 0)
 
 
 def kernel_of(convolution: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from audiozen_plugins.kernels.energies import band_energies
+from audiozen_plugins.kernels.gru import run_grus
 from audiozen_plugins.model.past import keep, recall
 
 
@@ -12,14 +14,14 @@ def temporal_gate(x: Tensor, gru: nn.GRU, linear: nn.Linear) -> Tensor:
 
     Args:
         x: a signal [batch, channels, frames, frequencies].
-        gru: a GRU with `batch_first` from channels to hidden channels.
+        gru: a GRU from channels to hidden channels.
         linear: a layer from hidden channels to channels.
 
     Returns:
         Weights between 0 and 1 [batch, channels, frames, 1].
     """
-    energies = x.square().mean(-1).transpose(1, 2)
-    hidden, state = gru(energies, recall())
+    energies = band_energies(x).transpose(1, 2)
+    hidden, state = run_grus([gru], energies, recall(), axis=1)
     keep(state)
     weights: Tensor = linear(hidden).sigmoid()
     return weights.transpose(1, 2).unsqueeze(-1)

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.model.causal_conv import interleave, kernel_of, pad_past
+from audiozen_plugins.kernels.band_conv import conv_over_three, double_bands
+from audiozen_plugins.kernels.energies import scale_bands
+from audiozen_plugins.kernels.norm_prelu import norm_prelu
+from audiozen_plugins.model.causal_conv import depthwise_after_past, interleave, kernel_of
 from audiozen_plugins.model.dual_path import DualPathGRU
 from audiozen_plugins.model.erb import ErbBands
 from audiozen_plugins.model.gates import temporal_gate
@@ -132,8 +135,8 @@ class _BandConv(nn.Module):
         self.act = nn.Tanh() if is_last else nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = self.act(self.bn(self.conv(x)))
-        return output
+        x = double_bands(x, self.conv) if isinstance(self.conv, nn.ConvTranspose2d) else self.conv(x)
+        return norm_prelu(x, self.bn, self.act)
 
 
 class _TemporalConv(nn.Module):
@@ -163,17 +166,11 @@ class _TemporalConv(nn.Module):
         # The published network copies the features of both neighbours to each band before this convolution over single
         # bands. A convolution over three bands with the same weights does both.
         over_three = kernel_of(self.point_conv1).reshape(_CHANNELS, -1, 1, 3)
-        first = F.conv2d(first, over_three, self.point_conv1.bias, padding=(0, 1))
-        first = self.point_act(self.point_bn1(first))
-        first = F.conv2d(
-            pad_past(first, 2 * self.dilation),
-            kernel_of(self.depth_conv),
-            self.depth_conv.bias,
-            padding=(0, 1),
-            dilation=(self.dilation, 1),
-            groups=_CHANNELS,
-        )
-        first = self.depth_act(self.depth_bn(first))
+        assert self.point_conv1.bias is not None
+        first = conv_over_three(first, over_three, self.point_conv1.bias)
+        first = norm_prelu(first, self.point_bn1, self.point_act)
+        first = depthwise_after_past(first, self.depth_conv, self.dilation)
+        first = norm_prelu(first, self.depth_bn, self.depth_act)
         first = self.point_bn2(F.conv2d(first, kernel_of(self.point_conv2), self.point_conv2.bias))
         return interleave(self.tra(first), second)
 
@@ -187,4 +184,4 @@ class _TemporalAttention(nn.Module):
         self.att_fc = nn.Linear(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * temporal_gate(x, self.att_gru, self.att_fc)
+        return scale_bands(x, temporal_gate(x, self.att_gru, self.att_fc))

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiozen_plugins.kernels.depthwise import depthwise_conv
+from audiozen_plugins.kernels.energies import scale_bands
+from audiozen_plugins.kernels.gru import run_grus
 from audiozen_plugins.model.causal_conv import interleave, kernel_of, pad_past
 from audiozen_plugins.model.dual_path import DualPathGRU
 from audiozen_plugins.model.erb import ErbBands
@@ -149,7 +152,7 @@ class _Shape(NamedTuple):
     def over_time(self, inputs: int, groups: int) -> tuple[nn.Module, nn.Module]:
         """Makes the padding and the convolution over frames and bands."""
         frames, bands = self.spec.kernel
-        convolution = _TransposedConv if self.transposed else nn.Conv2d
+        convolution = _TransposedConv if self.transposed else _Conv
         stride, padding = (1, self.spec.stride), (0, bands // 2)
         return _PadPast(frames - 1), convolution(
             inputs, self.outputs, self.spec.kernel, stride=stride, padding=padding, groups=groups
@@ -238,12 +241,23 @@ class _PadPast(nn.Module):
         return pad_past(x, self.frames)
 
 
+class _Conv(nn.Conv2d):
+    """A convolution over frames with their past before them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.groups == self.in_channels == self.out_channels and self.stride[1] == 1 and self.bias is not None:
+            return depthwise_conv(x, self.weight, self.bias)
+        return super().forward(x)
+
+
 class _TransposedConv(nn.ConvTranspose2d):
     """A transposed convolution over frames with their past before them. It returns the frames without the past."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         past, bands = self.kernel_size[0] - 1, self.kernel_size[1] // 2
         if self.stride[1] == 1:
+            if self.groups == self.in_channels == self.out_channels and self.bias is not None:
+                return depthwise_conv(x, kernel_of(self), self.bias)
             return F.conv2d(x, kernel_of(self), self.bias, padding=(0, bands), groups=self.groups)
         return F.conv_transpose2d(
             x, self.weight, self.bias, stride=self.stride, padding=(past, bands), groups=self.groups
@@ -283,7 +297,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weights: Tensor = self.fa(x)
-        return temporal_gate(x, self.ta_gru, self.ta_fc) * x * weights
+        return scale_bands(x, temporal_gate(x, self.ta_gru, self.ta_fc)) * weights
 
 
 class _BandGate(nn.Module):
@@ -299,6 +313,6 @@ class _BandGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, frames, width = x.shape
         energies = F.pad(x.square().mean(1), (0, self.missing))
-        pieces = energies.reshape(batch * frames, -1, self.size).transpose(0, 1)
-        weights: Tensor = self.fc(self.gru(pieces)[0]).sigmoid()
-        return weights.transpose(0, 1).reshape(batch, 1, frames, -1)[..., :width]
+        pieces = energies.reshape(batch * frames, -1, self.size)
+        weights: Tensor = self.fc(run_grus([self.gru], pieces, axis=1)[0]).sigmoid()
+        return weights.reshape(batch, 1, frames, -1)[..., :width]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
@@ -292,6 +291,8 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
             title += f", {name.rstrip('/')}" * bool(name)
             # Standard output may be closed (for example by `| head`). The results are also in the files.
             with contextlib.suppress(OSError):
+                from rich.console import Console
+
                 report.show(f"{title}: {' and '.join(self.states)}", Console())
             for metric in self.metrics:
                 needs = " and ".join(f"`{need}`" for need in needs_of(metric))

@@ -14,8 +14,8 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
+from audiozen.model import CRN
 from audiozen_core.inference.load import load
-from audiozen_plugins.model import CRN
 
 SR = 16000
 ARGS = {"num_freqs": 65, "num_low": 8, "num_bands": 8, "hidden_size": 8}

@@ -11,6 +11,7 @@ import json
 import platform
 import re
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,6 +37,9 @@ from audiozen_core.checkpoint.format.safetensors_file import FormatError, parse_
 from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage.atomic import make_new_folder, remove, rename, sync_folder, temporary_name, write_new
+
+_READERS = 4
+"""How many files of a checkpoint are read and hashed at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,21 +159,25 @@ def read_checkpoint(
             notes=[f"it has the states of: {', '.join(entries)}"],
             remedy=_suffix_remedy(missing[0], entries),
         )
-    state = {}
-    for owner, entry in entries.items():
-        if owners is None or owner in owners:
-            state[owner] = _read_owner(folder, manifest, owner, entry, map_location)
-    return manifest, state
+    wanted = {owner: entry for owner, entry in entries.items() if owners is None or owner in owners}
+    files = {owner: entry["tensors"] for owner, entry in wanted.items() if entry["tensors"] is not None}
+    # Hashing takes longer than reading, and a thread does it without the GIL.
+    with ThreadPoolExecutor(max_workers=_READERS) as pool:
+        read = pool.map(lambda file: read_verified(folder, file, manifest), files.values())
+        contents = dict(zip(files, read, strict=True))
+    return manifest, {
+        owner: _unpack_owner(folder, owner, entry, contents.pop(owner, None), map_location)
+        for owner, entry in wanted.items()
+    }
 
 
-def _read_owner(
-    folder: Path, manifest: Manifest, owner: str, entry: Mapping[str, Any], map_location: torch.device | str
+def _unpack_owner(
+    folder: Path, owner: str, entry: Mapping[str, Any], content: memoryview | None, map_location: torch.device | str
 ) -> Any:
-    name = entry["tensors"]
     tensors: dict[str, Tensor] = {}
     try:
-        if name is not None:
-            tensors, _ = parse_tensors(read_verified(folder, name, manifest))
+        if content is not None:
+            tensors, _ = parse_tensors(content)
         return unflatten(entry["state"], {key: tensor.to(map_location) for key, tensor in tensors.items()})
     except (FormatError, DecodeError) as error:
         raise DamagedCheckpointError(folder, f"the state of `{owner}` is malformed: {error}") from error

@@ -16,7 +16,7 @@ from typing import Any
 
 from audiozen_core.checkpoint.errors import DamagedCheckpointError
 from audiozen_core.checkpoint.format.json_codec import Decoder, Encoder
-from audiozen_core.storage.atomic import Digest, hash_file, open_regular, read_regular
+from audiozen_core.storage.atomic import Digest, hash_file, open_regular, read_hashed, read_regular
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -110,7 +110,7 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Reads and verifies `state.json`: for each owner, the name of its tensor file, if any, and its encoded state."""
     content = read_verified(folder, STATE, manifest)
     try:
-        owners: dict[str, dict[str, Any]] = json.loads(content)["owners"]
+        owners: dict[str, dict[str, Any]] = json.loads(bytes(content))["owners"]
         for entry in owners.values():
             if not (entry["tensors"] is None or entry["tensors"] in manifest.files) or "state" not in entry:
                 raise ValueError
@@ -119,11 +119,11 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
     return owners
 
 
-def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
-    """Reads a file and returns its bytes; a `DamagedCheckpointError` if they have changed since they were written."""
+def read_verified(folder: Path, name: str, manifest: Manifest) -> memoryview:
+    """Reads a file into new memory; a `DamagedCheckpointError` if its bytes have changed since they were written."""
     with _damage_if_unreadable(folder, name):
-        content = read_regular(folder / name)
-    _check_hash(folder, name, Digest(len(content), hashlib.sha256(content).hexdigest()), manifest.files[name])
+        content, found = read_hashed(folder / name)
+    _check_hash(folder, name, found, manifest.files[name])
     return content
 
 

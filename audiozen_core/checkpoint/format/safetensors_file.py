@@ -1,17 +1,20 @@
-"""Writes and reads one safetensors file with the `safetensors` library.
+"""Writes one safetensors file with the `safetensors` library, and reads one.
 
 The library writes the file straight from the memory of the tensors, without a copy and without holding the GIL. It does
 not sync or hash the file, and it ignores the umask, so `storage.atomic` does all this afterwards.
+To read, it would map the file, which others may change or delete after it has been verified, or copy all tensors.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 
@@ -19,6 +22,9 @@ from audiozen_core.storage.atomic import Digest, complete_new
 
 if TYPE_CHECKING:
     import torch
+
+
+_MOST = 2**63 - 1
 
 
 class FormatError(ValueError):
@@ -59,34 +65,77 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     return complete_new(path, write)
 
 
-def parse_tensors(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def parse_tensors(content: memoryview | bytearray | bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Parses the bytes of a file into the tensors by name, and the metadata.
 
-    If the digest of the file is known, verify the bytes first. The tensors own their memory, and need no more of it
-    than the bytes.
+    If the digest of the file is known, verify the bytes first. The tensors share the memory of `content` if it may be
+    written to, so nobody else may write to it. Other bytes are copied.
+
+    Raises:
+        FormatError: the bytes are not a file in this format, or have a dtype that this version of torch lacks.
     """
     import torch
 
-    try:
-        parsed = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
-    except safetensors.SafetensorError as error:
-        raise FormatError(str(error)) from None
+    view = memoryview(content)
+    view = memoryview(bytearray(view)) if view.readonly else view
+    header, begin = _read_header(view)
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise FormatError("its metadata are not strings")
     dtypes = {tag: dtype for dtype, tag in storable_dtypes().items()} | {"C64": torch.complex64}
-    tensors = {}
-    for name, tensor in parsed:
-        if tensor["dtype"] not in dtypes:
-            raise FormatError(f"tensor `{name}` has the dtype {tensor['dtype']}, which this version of torch lacks")
-        data, dtype, shape = tensor["data"], dtypes[tensor["dtype"]], tensor["shape"]
-        try:
-            # `frombuffer` raises an error for an empty buffer.
-            tensors[name] = (
-                torch.frombuffer(data, dtype=dtype).reshape(shape) if data else torch.empty(shape, dtype=dtype)
-            )
-        except (RuntimeError, TypeError) as error:
-            raise FormatError(f"tensor `{name}` has the impossible shape {shape}: {error}") from None
-    # `deserialize` checks the metadata but does not return them.
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return tensors, header.get("__metadata__") or {}
+    tensors, ends = {}, [(0, 0)]
+    for name, field in header.items():
+        tag, shape, start, end = _read_field(name, field)
+        if tag not in dtypes:
+            raise FormatError(f"tensor `{name}` has the dtype {tag}, which this version of torch lacks")
+        dtype, count = dtypes[tag], math.prod(shape)
+        # Torch multiplies the sizes in another order, so that not even a part of the product may be too large.
+        if end - start != count * dtype.itemsize or math.prod(filter(None, shape)) > _MOST:
+            raise FormatError(f"tensor `{name}` has the impossible shape {shape} for {end - start} bytes")
+        ends.append((start, end))
+        if end > len(view) - begin:
+            raise FormatError(f"tensor `{name}` ends behind the end of the file")
+        if not count:  # `frombuffer` raises an error for an empty buffer
+            tensors[name] = torch.empty(shape, dtype=dtype)
+        elif (begin + start) % dtype.itemsize:  # another program may have written it
+            tensors[name] = torch.frombuffer(bytearray(view[begin + start : begin + end]), dtype=dtype).reshape(shape)
+        else:
+            tensors[name] = torch.frombuffer(view, dtype=dtype, count=count, offset=begin + start).reshape(shape)
+    ends = sorted([*ends, (len(view) - begin, len(view) - begin)])
+    if any(end != start for (_, end), (start, _) in pairwise(ends)):
+        raise FormatError("its tensors overlap, or some of its bytes belong to no tensor")
+    return tensors, metadata
+
+
+def _read_header(view: memoryview) -> tuple[dict[str, Any], int]:
+    """Returns the header, and where the bytes of the tensors begin."""
+    begin = 8 + int.from_bytes(view[:8], "little")
+    if not 8 < begin <= len(view):
+        raise FormatError("its header is longer than the file")
+    try:
+        header = json.loads(bytes(view[8:begin]).decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"its header is not valid JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise FormatError("its header is not a table")
+    return header, begin
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return table
+
+
+def _read_field(name: str, field: Any) -> tuple[str, list[int], int, int]:
+    """Returns dtype, shape, and the positions of the first byte of a tensor and of the byte after the last one."""
+    match field:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [start, end]} if all(
+            type(number) is int and number >= 0 for number in (*shape, start, end)
+        ):
+            return dtype, shape, start, end
+    raise FormatError(f"its header describes no tensor with `{name}`")
 
 
 def _torch_name(dtype: torch.dtype) -> str:

@@ -1,3 +1,4 @@
+import gc
 import random
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from audiozen_core.data import loader as loader_module
+from audiozen_core.data import seeded as seeded_module
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.seeding import OwnGenerators, generator_states, seed_from, set_generator_states
 from audiozen_core.errors import DataError
@@ -106,6 +108,13 @@ def test_generators_are_exchanged_once_per_batch(monkeypatch):
     assert len(exchanged) == 1
 
 
+def test_generators_are_seeded_once_per_item_and_once_per_epoch(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(seeded_module, "seed_from", lambda *numbers: seeded.append(numbers))
+    list(BatchLoader(Noise(), batch_size=5, seed=3).epoch(2))
+    assert seeded == [(3, 2), *((3, 2, index) for index in range(12))]
+
+
 class NoiseStream(IterableDataset):
     def __iter__(self):
         for _ in range(12):
@@ -142,6 +151,27 @@ def test_length_counts_all_batches_even_after_a_partial_epoch():
     list(loader.epoch(1, start=2))
     assert len(loader) == 3
     assert len(BatchLoader(Noise(), batch_size=5, drop_last=True)) == 2
+
+
+def test_the_order_of_a_large_data_set_is_kept_as_one_array():
+    """A list for each batch would take memory in each worker."""
+
+    def kept(items):
+        gc.collect()
+        before = len(gc.get_objects())
+        loader = BatchLoader(range(items), batch_size=2, shuffle=True)
+        epoch = loader.epoch(1)
+        next(epoch)
+        gc.collect()
+        return len(gc.get_objects()) - before, loader
+
+    kept(10)
+    (few, _), (many, loader) = kept(10), kept(2_000)
+    assert abs(many - few) < 100
+    batches = list(loader.epoch(1))
+    assert len(loader) == len(batches) == 1_000
+    assert torch.equal(torch.cat(batches).sort().values, torch.arange(2_000))
+    assert all(map(torch.equal, loader.epoch(1, start=990), batches[990:]))
 
 
 def test_an_empty_data_set_is_an_error():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, get_worker_info
 
+from audiozen.dataset import AudioFolder, NoisySpeechMix
 from audiozen_core.data.loader import BatchLoader
-from audiozen_plugins.dataset import AudioFolder, NoisySpeechMix
 
 # Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover

@@ -213,3 +213,17 @@ def test_state_is_restored_without_importing_torch_and_known_defaults_if_the_imp
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == '("torch\'s default type",)\ntorch.float32\n'
+
+
+def test_random_number_that_the_import_of_rich_draws_is_undone_silently(install, monkeypatch):
+    """Many plugins import rich. Their authors can't help that its import draws a number."""
+    monkeypatch.delitem(sys.modules, "rich.style", raising=False)
+    install("acme", {"acme": f"import rich.style, random\nrandom.random(){CLASS}"}, loss_function={"one": "acme:Loss"})
+    install(
+        "other", {"other": f"import rich.style, random\nrandom.random(){CLASS}"}, loss_function={"two": "other:Loss"}
+    )
+    before = random.getstate()
+    assert resolve("one").changed == ()
+    assert random.getstate() == before
+    assert resolve("two").changed == ("Python's random numbers",)
+    assert random.getstate() == before

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from audiozen.metric import SiSdr, Stoi
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.reading import read_scores
 from audiozen_core.results.records import FileScores, MetricInfo
@@ -13,7 +14,6 @@ from audiozen_core.results.scores import Scores, in_order
 from audiozen_core.scoring.rating import Row
 from audiozen_core.scoring.report import Report
 from audiozen_core.storage import atomic
-from audiozen_plugins.metric import SiSdr, Stoi
 
 NAN = math.nan
 METRICS = (

@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file
 
 import audiozen
+from audiozen.metric import SiSdr
+from audiozen.model import SDNN
 from audiozen_core.audio.writing import write_audio
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.reading import read_scores
 from audiozen_core.scoring import rated_metrics, worker_pool
 from audiozen_core.scoring.evaluate import evaluate
 from audiozen_core.scoring.score_cache import FILE
-from audiozen_plugins.metric import SiSdr
-from audiozen_plugins.model import SDNN
 from tests.core.scoring.audio_folders import RATE, noise, write, write_pairs
 
 

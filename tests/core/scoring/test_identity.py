@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from audiozen.metric import SiSdr, Stoi
 from audiozen_core.errors import MissingExtraError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.scoring.identity import identity_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 from audiozen_core.scoring.rating import Row
 from audiozen_core.scoring.report import Report
-from audiozen_plugins.metric import SiSdr, Stoi
 from tests.core.scoring.shown import shown
 
 

@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 
+from audiozen.metric import Pesq, SiSdr, SiSdrImprovement, Stoi
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.scoring.metric import needs_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 from audiozen_core.scoring.rating import Rater, faults_of
 from audiozen_core.scoring.report import Report
-from audiozen_plugins.metric import Pesq, SiSdr, SiSdrImprovement, Stoi
 from tests.core.scoring.shown import shown
 
 SR = 16000

@@ -9,11 +9,11 @@ import math
 import pytest
 from rich.console import Console
 
+from audiozen.metric import SiSdr, Stoi
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.scoring.rating import Row
 from audiozen_core.scoring.report import Report
 from audiozen_core.storage import atomic
-from audiozen_plugins.metric import SiSdr, Stoi
 from tests.core.scoring.shown import shown
 
 NAN = math.nan

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.scoring.score_cache import FILE, Score, ScoreCache, default_cache
+from audiozen_core.scoring.score_cache import FILE, Score, ScoreCache
+from audiozen_core.storage.cache_folder import default_cache
 
 
 def test_scores_are_read_back_exactly_with_their_reasons(tmp_path):

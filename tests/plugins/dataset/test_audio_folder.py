@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from audiozen.dataset import AudioFolder, pad_collate
 from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import AudioFolder, pad_collate
 
 
 def test_ids_are_the_relative_paths_of_all_files_in_the_folder(write, tmp_path):

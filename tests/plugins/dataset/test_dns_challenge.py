@@ -5,9 +5,9 @@ import random
 import pytest
 import torch
 
+from audiozen.dataset import DnsChallenge, pad_collate
 from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import DnsChallenge, pad_collate
 
 
 @pytest.fixture

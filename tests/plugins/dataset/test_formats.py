@@ -15,9 +15,9 @@ import pytest
 import soundfile
 import torch
 
+from audiozen.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 from audiozen_core.audio.files import audio_info, read_audio
 from audiozen_core.audio.writing import write_audio
-from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 
 SR = 16000
 HALF_STEP_16 = 0.5 / 32768

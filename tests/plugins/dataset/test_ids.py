@@ -9,9 +9,9 @@ import unicodedata
 import pytest
 import torch
 
+from audiozen.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 from audiozen_core.audio.writing import write_audio
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 from audiozen_plugins.dataset.ids import unique_ids
 
 

@@ -25,10 +25,18 @@ def test_the_mixture_has_the_given_snr_and_level(waves, snr):
 
 
 def test_mixing_only_scales_speech_and_noise(waves):
-    noisy, clean = mix(*waves, snr=3.0, level=-30.0)
+    noisy, clean = mix(*waves.copy(), snr=3.0, level=-30.0)
 
     assert np.corrcoef(clean, waves[0])[0, 1] == pytest.approx(1.0, abs=1e-6)
     assert np.corrcoef(noisy - clean, waves[1])[0, 1] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_known_loudness_changes_nothing(waves):
+    expected = mix(*waves.copy(), snr=3.0, level=-30.0)
+    loudness = rms(waves[0]), rms(waves[1])
+
+    assert np.array_equal(mix(*waves.copy(), snr=3.0, level=-30.0, loudness=loudness), expected)
+    assert not np.array_equal(mix(*waves, snr=3.0, level=-30.0, loudness=(1.0, 1.0)), expected)
 
 
 def test_mixture_that_would_clip_is_scaled_down_as_a_whole(waves):

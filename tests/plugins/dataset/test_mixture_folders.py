@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
+from audiozen.dataset import MixtureFolders
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import MixtureFolders
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from audiozen.dataset import NoisyCleanFolders
 from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import NoisyCleanFolders
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from audiozen.dataset import NoisySpeechMix
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import NoisySpeechMix
 
 
 def measured_snr(sample):
@@ -104,7 +104,7 @@ def test_grid_uses_all_noises_about_equally_often(grid):
 
 
 def test_utterances_are_not_cut_without_a_clip_length(grid):
-    assert [len(grid[index * 3]["clean"]) for index in range(len(grid.speech))] == grid.speech.lengths
+    assert [len(grid[index * 3]["clean"]) for index in range(len(grid.speech))] == list(grid.speech.lengths)
 
 
 def test_fixed_items_do_not_depend_on_the_global_generator(grid, manifest):

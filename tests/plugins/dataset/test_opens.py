@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
 import soundfile
 
+from audiozen.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 from audiozen_core.audio.files import audio_info, read_audio
-from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
+
+IO = Path("/proc/thread-self/io")
 
 
 def test_a_pair_of_folders_opens_both_files_once(write, tmp_path, opened):
@@ -54,3 +61,37 @@ def test_every_way_of_opening_a_file_is_counted(write, opened):
     soundfile.read(file)
     file.read_bytes()
     assert opened == [str(file)] * 4
+
+
+def reads(call: Callable[[], object]) -> int:
+    """Counts the system calls of this thread that read."""
+
+    def count() -> int:
+        with IO.open() as file:
+            return int(dict(line.split(": ") for line in file.read().splitlines())["syscr"])
+
+    before, own = count(), count()
+    call()
+    return count() - own - (own - before)
+
+
+@pytest.mark.skipif(not IO.exists(), reason="the system does not count the reads of a thread")
+@pytest.mark.parametrize(("suffix", "most"), [("wav", 2), ("flac", 10)])
+def test_a_stretch_of_a_file_takes_few_reads(tmp_path, suffix, most):
+    """The head and the samples of a WAV file; of FLAC also its tail, for the check of its length."""
+    for kind in ("noisy", "clean"):
+        (tmp_path / kind).mkdir()
+        wave = np.random.default_rng(0).uniform(-0.5, 0.5, 160_000)
+        soundfile.write(tmp_path / kind / f"a.{suffix}", wave, 16000, subtype="PCM_16")
+    data = NoisyCleanFolders(tmp_path / "noisy", tmp_path / "clean", clip_seconds=0.5)
+    data[0]
+    assert 2 <= reads(lambda: data[0]) <= 2 * most
+
+
+@pytest.mark.skipif(not IO.exists(), reason="the system does not count the reads of a thread")
+def test_each_read_is_counted(write):
+    """Negative control: the test above would detect a file that is read twice."""
+    file = write("a.wav")
+    once = reads(file.read_bytes)
+    assert once >= 1
+    assert reads(lambda: [file.read_bytes(), file.read_bytes()]) == 2 * once

@@ -10,10 +10,11 @@ import pytest
 import soundfile
 import torch
 
+from audiozen.dataset import NoisySpeechMix
 from audiozen_core.audio.files import read_audio
 from audiozen_core.data.unreadable_files import skip_unreadable_files
-from audiozen_plugins.dataset import NoisySpeechMix
-from audiozen_plugins.dataset.recordings import Pool, Recording
+from audiozen_plugins.dataset.pool import Pool
+from audiozen_plugins.dataset.recordings import Recording
 
 SR = 16000
 FORMATS = {
@@ -119,6 +120,6 @@ def test_silent_file_that_was_skipped_is_not_in_the_pool_even_if_the_cache_overf
     assert pool.cached == (cache_mb == 1)
     assert [Path(message.split("`")[1]).stem for message in skipped] == ["silent"]
     assert [recording.name for recording in pool.recordings] == ["a", "b", "c"]
-    assert pool.lengths == [8000, 7000, 5000]
+    assert list(pool.lengths) == [8000, 7000, 5000]
     for index in range(3):
         assert np.array_equal(pool.read(index), read_audio(pool.recordings[index].path, sr=SR))

@@ -10,8 +10,8 @@ import soundfile
 import torch
 from structlog.testing import capture_logs
 
+from audiozen.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 from audiozen_core.audio.ogg_pages import _checksum
-from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import random
 import pytest
 import torch
 
+from audiozen.dataset import SpeakerMix
 from audiozen_core.errors import DataError
 from audiozen_core.testing.dataset import check_dataset
-from audiozen_plugins.dataset import SpeakerMix
 
 
 def sources(sample):

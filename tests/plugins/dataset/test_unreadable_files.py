@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiozen.dataset import AudioFolder, NoisyCleanFolders, NoisySpeechMix
 from audiozen_core.data.unreadable_files import keep_readable, skip_unreadable_files
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset import AudioFolder, NoisyCleanFolders, NoisySpeechMix
 
 
 @pytest.fixture

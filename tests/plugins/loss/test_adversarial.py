@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen.loss import HingeGanLoss, JudgedSignals, LeastSquaresGanLoss, MetricGanLoss
 from audiozen_core.errors import RunError
-from audiozen_plugins.loss import HingeGanLoss, JudgedSignals, LeastSquaresGanLoss, MetricGanLoss
 
 CLEAN = torch.tensor([[1.0, -1.0, 2.0, 0.5], [0.5, 0.5, -1.0, 0.0]])
 ENHANCED = torch.tensor([[0.5, -0.5, 1.0, 0.5], [1.0, 0.0, -1.0, 0.5]])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from audiozen_plugins.loss import SiSnrLoss, SiSnrMagnitudeLoss, si_snr
+from audiozen.loss import SiSnrLoss, SiSnrMagnitudeLoss, si_snr
 
 
 @pytest.fixture

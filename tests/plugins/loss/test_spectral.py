@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from audiozen.loss import CompressedMagnitudeLoss, CompressedSpectrumLoss, MultiResolutionStftLoss
 from audiozen_core.errors import RunError
 from audiozen_core.testing.networks import check_loss
-from audiozen_plugins.loss import CompressedMagnitudeLoss, CompressedSpectrumLoss, MultiResolutionStftLoss
 
 SMALL = {"fft_sizes": (64, 128), "hop_lengths": (16, 32), "win_lengths": (64, 100)}
 

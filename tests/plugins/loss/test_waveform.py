@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from audiozen.loss import L1WaveformLoss, L2WaveformLoss, SnrLoss, snr
 from audiozen_core.testing.networks import check_loss
-from audiozen_plugins.loss import L1WaveformLoss, L2WaveformLoss, SnrLoss, snr
 
 LOSSES = [SnrLoss, L1WaveformLoss, L2WaveformLoss]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen.loss import SiSnrLoss, SiSnrMagnitudeLoss, SnrLoss, WeightedLoss, WeightedSumLoss
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.errors import BuildError, ConfigError, RunError
@@ -17,7 +18,6 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.loss import SiSnrLoss, SiSnrMagnitudeLoss, SnrLoss, WeightedLoss, WeightedSumLoss
 from audiozen_plugins.loss.calls import domains_of
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from audiozen.metric import Pesq, SiSdr, Stoi
 from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError, MissingExtraError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.si_sdr import si_sdr
-from audiozen_plugins.metric import Pesq, SiSdr, Stoi
 from audiozen_plugins.metric import pesq as pesq_module
 
 SR = 16000
@@ -301,7 +301,7 @@ def test_metric_that_is_not_used_does_not_import_its_package():
     built = [kind.__name__ for kind, name in ((Stoi, "pystoi"), (Pesq, "pesq")) if importlib.util.find_spec(name)]
     code = f"""
 import sys
-from audiozen_plugins.metric import {", ".join(["SiSdr", *built])}
+from audiozen.metric import {", ".join(["SiSdr", *built])}
 print([SiSdr(), {", ".join(f"{name}()" for name in built)}])
 print([name for name in ("pystoi", "scipy", "pesq") if name in sys.modules])
 """

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from audiozen.metric import Sdr, SiSdr, bss_eval_sdr
 from audiozen_core.errors import RunError
 from audiozen_core.scoring.si_sdr import si_sdr
-from audiozen_plugins.metric import Sdr, SiSdr, bss_eval_sdr
 
 
 @pytest.fixture

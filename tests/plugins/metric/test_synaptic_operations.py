@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen.metric import SynapticOperations
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
-from audiozen_plugins.metric import SynapticOperations
 from audiozen_plugins.model.gated_spiking import GatedSpikingModel
 from audiozen_plugins.model.sdnn import SDNN
 from audiozen_plugins.model.sigma_delta import STEPS_PER_UNIT, Synapse

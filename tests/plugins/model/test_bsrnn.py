@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audiozen.model import BSRNN
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.stft import Stft
 from audiozen_core.errors import RunError
 from audiozen_core.inspection.model_size import model_size
 from audiozen_core.testing.networks import check_model
-from audiozen_plugins.model import BSRNN
 from tests.plugins.model.conftest import noise_spectrum
 
 RATES = [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from audiozen.model import CRN
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.stft import Stft
 from audiozen_core.testing.networks import check_model
-from audiozen_plugins.model import CRN
 from audiozen_plugins.model.crn import _GroupedGRU
 from tests.plugins.model.conftest import noise_spectrum
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from audiozen.model import FlowNet, MetricDiscriminator, MultiResolutionDiscriminator
 from audiozen_core.testing.networks import check_model
-from audiozen_plugins.model import FlowNet, MetricDiscriminator, MultiResolutionDiscriminator
 
 WAVE = torch.randn(2, 2000, generator=torch.Generator().manual_seed(0))
 CLEAN = torch.randn(2, 2000, generator=torch.Generator().manual_seed(1))

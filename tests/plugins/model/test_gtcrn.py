@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from audiozen.model import GTCRN
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.stft import Stft
 from audiozen_core.testing.networks import check_model
-from audiozen_plugins.model import GTCRN
 from audiozen_plugins.model.causal_conv import kernel_of
 from tests.plugins.model.conftest import noise_spectrum, read_wave
 

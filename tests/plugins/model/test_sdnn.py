@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from audiozen_plugins.model import SDNN
+from audiozen.model import SDNN
 
 CLIPS = ["p232_003", "p257_003"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from audiozen.loss import PitSiSnrLoss
+from audiozen.model import DPRNN, ConvTasNet, TFGridNet
 from audiozen_core.errors import RunError
 from audiozen_core.testing.networks import check_model
-from audiozen_plugins.loss import PitSiSnrLoss
-from audiozen_plugins.model import DPRNN, ConvTasNet, TFGridNet
 from audiozen_plugins.model.dprnn import from_chunks, into_chunks
 from audiozen_plugins.model.tf_gridnet import FullBandAttention
 

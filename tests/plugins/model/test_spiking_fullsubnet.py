@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from audiozen.model import SpikingFullSubNet
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.stft import Stft
 from audiozen_core.testing.networks import check_model
-from audiozen_plugins.model import SpikingFullSubNet
 from audiozen_plugins.model.laplace_norm import cumulative_laplace_norm, offline_laplace_norm
 from tests.plugins.model.conftest import noise_spectrum, read_wave, signal_to_difference
 

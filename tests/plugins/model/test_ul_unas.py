@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from audiozen.model import ULUNAS
 from audiozen_core.testing.networks import check_model
-from audiozen_plugins.model import ULUNAS
 from tests.plugins.model.conftest import noise_spectrum, read_wave, signal_to_difference
 
 NOISY = noise_spectrum(2, 257, 12).abs()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen.loss import L1WaveformLoss, LeastSquaresGanLoss, MetricGanLoss
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.distributed.join import joined_ranks
@@ -15,7 +16,6 @@ from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.loss import L1WaveformLoss, LeastSquaresGanLoss, MetricGanLoss
 from audiozen_plugins.trainer.adversarial import AdversarialTrainer
 from tests.on_ranks import all_right, on_ranks
 from tests.plugins.trainer.states import assert_same

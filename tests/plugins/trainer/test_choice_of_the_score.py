@@ -3,10 +3,10 @@
 import pytest
 from torch import nn
 
+from audiozen.metric import SiSdr
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.metric import SiSdr
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from tests.plugins.trainer.test_file_by_file import Norm, loader, make
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen.metric import SiSdr
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
@@ -14,7 +15,6 @@ from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.metric import SiSdr
 from audiozen_plugins.trainer.domains import ModelDomain
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 

@@ -6,12 +6,12 @@ import soundfile
 import torch
 from torch import nn
 
+from audiozen.metric import SiSdr
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.dataset.collate import pad_collate
-from audiozen_plugins.metric import SiSdr
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
 RATE = 16000

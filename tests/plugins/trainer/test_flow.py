@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen.loss import SiSnrLoss
+from audiozen.model import FlowNet
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
@@ -12,8 +14,6 @@ from audiozen_core.errors import ConfigError, RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.loss import SiSnrLoss
-from audiozen_plugins.model import FlowNet
 from audiozen_plugins.trainer.flow import FlowTrainer
 from audiozen_plugins.trainer.flow_sampling import sample
 from tests.plugins.trainer.states import assert_same

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from audiozen.model import BSRNN, CRN, GTCRN, SDNN, ULUNAS, SpikingFullSubNet
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.chunks import joined
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.model import BSRNN, CRN, GTCRN, SDNN, ULUNAS, SpikingFullSubNet
 from audiozen_plugins.model.past import Past, keep, recall
 from audiozen_plugins.trainer import enhancement
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
@@ -159,7 +159,7 @@ def test_compiled_network_carries_its_state():
 def test_pieces_do_not_import_the_compiler():
     """It takes 70 MB, and only a network that was compiled needs it."""
     code = (
-        "import sys, torch; from audiozen_plugins.model import CRN; from audiozen_plugins.model.past import Past\n"
+        "import sys, torch; from audiozen.model import CRN; from audiozen_plugins.model.past import Past\n"
         "with torch.no_grad(), Past().piece(): CRN().eval()(torch.zeros(1, 2, 257, 4))\n"
         "print('torch._dynamo' in sys.modules)"
     )

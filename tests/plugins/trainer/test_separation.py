@@ -14,6 +14,9 @@ import soundfile
 import torch
 from torch import nn
 
+from audiozen.dataset import pad_collate
+from audiozen.loss import PitSiSnrLoss, SiSnrMagnitudeLoss, WeightedLoss, WeightedSumLoss
+from audiozen.model import DPRNN, ConvTasNet, TFGridNet
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
@@ -22,9 +25,6 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.scoring.si_sdr import si_sdr
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.dataset import pad_collate
-from audiozen_plugins.loss import PitSiSnrLoss, SiSnrMagnitudeLoss, WeightedLoss, WeightedSumLoss
-from audiozen_plugins.model import DPRNN, ConvTasNet, TFGridNet
 from audiozen_plugins.trainer.separation import SeparationTrainer
 from tests.core.checkpoint.exactness import difference
 from tests.on_ranks import all_right, on_ranks

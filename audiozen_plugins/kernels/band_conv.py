@@ -1,0 +1,175 @@
+"""Convolutions over three neighbouring bands, and transposed ones that double the number of bands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain
+
+_fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
+_F = np.float32
+
+
+def conv_over_three(x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
+    """Convolves each frame over its bands, beyond which are zeros.
+
+    Args:
+        x: a signal [batch, channels, frames, bands].
+        weight: the kernels [outputs, channels // groups, 1, 3].
+        bias: what is added to each output [outputs].
+        groups: the number of groups of channels that are kept apart.
+
+    Returns:
+        [batch, outputs, frames, bands].
+    """
+    # The kernel computes two channels at once.
+    even = weight.shape[0] // groups % 2 == 0 and weight.shape[1] % 2 == 0
+    if even and fits_cpu_kernel(x, weight, bias):
+        output: Tensor = fused(_Fused, x, weight, bias, groups)
+        return output
+    return _plain(x, weight, bias, groups)
+
+
+def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
+    """Computes `conv(x)` for a transposed convolution over single frames and five bands with stride 2 and padding 2.
+
+    An even band of the output depends on three bands of the input, and an odd one on two. So both are outputs of one
+    convolution over three bands, which takes a third of the time.
+
+    Args:
+        x: a signal [batch, channels, frames, bands].
+        conv: its kernel is (1, 5), its stride (1, 2), its padding (0, 2), and it has a bias.
+
+    Returns:
+        [batch, outputs, frames, 2 * bands - 1].
+    """
+    assert conv.bias is not None
+    if not fits_cpu_kernel(x, conv.weight, conv.bias):
+        output: Tensor = conv(x)
+        return output
+    taps = _transposed(conv.weight, conv.groups)
+    even = taps.flip(-1)[..., ::2]
+    odd = F.pad(taps.flip(-1)[..., 1::2], (1, 0))
+    weight = torch.stack([even, odd], dim=1).flatten(0, 1)
+    both = conv_over_three(x, weight, conv.bias.repeat_interleave(2), conv.groups)
+    batch, _, frames, bands = both.shape
+    return both.reshape(batch, -1, 2, frames, bands).movedim(2, -1).flatten(-2)[..., :-1]
+
+
+def _transposed(weight: Tensor, groups: int) -> Tensor:
+    """Exchanges inputs and outputs of each group of kernels [outputs, inputs of a group, 1, taps]."""
+    return weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
+    return F.conv2d(x, weight, bias, padding=(0, 1), groups=groups)
+
+
+class _Fused(torch.autograd.Function):
+    """The kernel, with its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
+        x, weight = x.contiguous(), weight.contiguous()
+        output = x.new_empty(x.shape[0], len(weight), *x.shape[2:])
+        _forward(*arrays(x, weight, bias.contiguous()), groups, *arrays(output))
+        ctx.groups = groups
+        ctx.save_for_backward(x, weight, bias)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return gradients_of_plain(_plain, (*ctx.saved_tensors, ctx.groups), grads)
+        x, weight, bias = ctx.saved_tensors
+        grad, grad_x = grads[0].contiguous(), None
+        if ctx.needs_input_grad[0]:
+            # The gradient of the input is a convolution of that of the output with the turned kernel.
+            turned = _transposed(weight, ctx.groups).flip(-1)
+            grad_x = torch.empty_like(x)
+            zeros = x.new_zeros(x.shape[1])
+            _forward(*arrays(grad, turned.contiguous(), zeros), ctx.groups, *arrays(grad_x))
+        found = torch.zeros_like(weight), torch.zeros_like(bias)
+        _backward(*arrays(x, grad), ctx.groups, *arrays(*found))
+        return grad_x, *found, None
+
+
+@_fast_sums
+def _forward(x: Any, weight: Any, bias: Any, groups: Any, output: Any) -> None:
+    """A frame has one zero on each side, so that all frames of a channel are one long row, and a tap is a shift."""
+    batch, channels, frames, bands = x.shape
+    outputs, inputs, _, _ = weight.shape
+    row = bands + 2
+    length = frames * row - 2
+    padded = np.zeros((channels, frames * row), np.float32)
+    first, second = np.empty(length, np.float32), np.empty(length, np.float32)
+    for item in range(batch):
+        for channel in range(channels):
+            for t in range(frames):
+                for f in range(bands):
+                    padded[channel, t * row + 1 + f] = x[item, channel, t, f]
+        for out in range(0, outputs, 2):
+            first[:] = bias[out]
+            second[:] = bias[out + 1]
+            start = out // (outputs // groups) * inputs
+            for i in range(inputs):
+                left, middle, right = padded[start + i, :length], padded[start + i, 1:], padded[start + i, 2:]
+                a0, a1, a2 = weight[out, i, 0, 0], weight[out, i, 0, 1], weight[out, i, 0, 2]
+                b0, b1, b2 = weight[out + 1, i, 0, 0], weight[out + 1, i, 0, 1], weight[out + 1, i, 0, 2]
+                for k in range(length):
+                    first[k] += a0 * left[k] + a1 * middle[k] + a2 * right[k]
+                    second[k] += b0 * left[k] + b1 * middle[k] + b2 * right[k]
+            for t in range(frames):
+                for f in range(bands):
+                    output[item, out, t, f] = first[t * row + f]
+                    output[item, out + 1, t, f] = second[t * row + f]
+
+
+@_fast_sums
+def _backward(x: Any, grad: Any, groups: Any, grad_weight: Any, grad_bias: Any) -> None:
+    """Adds to the gradients of the weights and of the biases."""
+    batch, channels, frames, bands = x.shape
+    outputs, inputs, _, _ = grad_weight.shape
+    row = bands + 2
+    length = frames * row - 2
+    padded = np.zeros((channels, frames * row), np.float32)
+    # Between the frames are zeros, which add nothing.
+    first, second = np.zeros(frames * row, np.float32), np.zeros(frames * row, np.float32)
+    for item in range(batch):
+        for channel in range(channels):
+            for t in range(frames):
+                for f in range(bands):
+                    padded[channel, t * row + 1 + f] = x[item, channel, t, f]
+        for out in range(0, outputs, 2):
+            for t in range(frames):
+                for f in range(bands):
+                    first[t * row + f] = grad[item, out, t, f]
+                    second[t * row + f] = grad[item, out + 1, t, f]
+            a0 = b0 = _F(0)
+            for k in range(length):
+                a0 += first[k]
+                b0 += second[k]
+            grad_bias[out] += a0
+            grad_bias[out + 1] += b0
+            start = out // (outputs // groups) * inputs
+            for i in range(inputs):
+                left, middle, right = padded[start + i, :length], padded[start + i, 1:], padded[start + i, 2:]
+                a0 = a1 = a2 = b0 = b1 = b2 = _F(0)
+                for k in range(length):
+                    a0 += first[k] * left[k]
+                    a1 += first[k] * middle[k]
+                    a2 += first[k] * right[k]
+                    b0 += second[k] * left[k]
+                    b1 += second[k] * middle[k]
+                    b2 += second[k] * right[k]
+                grad_weight[out, i, 0, 0] += a0
+                grad_weight[out, i, 0, 1] += a1
+                grad_weight[out, i, 0, 2] += a2
+                grad_weight[out + 1, i, 0, 0] += b0
+                grad_weight[out + 1, i, 0, 1] += b1
+                grad_weight[out + 1, i, 0, 2] += b2

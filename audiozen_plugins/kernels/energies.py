@@ -1,0 +1,106 @@
+"""Energies of frames, and gates that scale frames: sums and products along the bands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain
+
+_fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
+_F = np.float32
+
+
+def band_energies(x: Tensor) -> Tensor:
+    """Returns the mean square [...] of the bands of x [..., bands].
+
+    Example:
+        >>> band_energies(torch.tensor([[1.0, 3.0]]))
+        tensor([5.])
+    """
+    output: Tensor = fused(_Energies, x) if fits_cpu_kernel(x) else _plain_energies(x)
+    return output
+
+
+def scale_bands(x: Tensor, gate: Tensor) -> Tensor:
+    """Multiplies x [..., bands] with one factor for all bands [..., 1].
+
+    Example:
+        >>> scale_bands(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0]]))
+        tensor([[2., 6.]])
+    """
+    output: Tensor = fused(_Scaled, x, gate) if fits_cpu_kernel(x, gate) else x * gate
+    return output
+
+
+def _plain_energies(x: Tensor) -> Tensor:
+    return x.square().mean(-1)
+
+
+class _Energies(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        output = x.new_empty(x.shape[:-1])
+        _energies(*arrays(x.flatten(0, -2), output.flatten()))
+        ctx.save_for_backward(x)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return gradients_of_plain(_plain_energies, ctx.saved_tensors, grads)
+        (x,) = ctx.saved_tensors
+        grad = torch.empty_like(x)
+        _energies_backward(*arrays(x.flatten(0, -2), grads[0].flatten(), grad.flatten(0, -2)))
+        return grad
+
+
+class _Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
+        ctx.save_for_backward(x, gate)
+        return x * gate
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return gradients_of_plain(torch.mul, ctx.saved_tensors, grads)
+        x, gate = ctx.saved_tensors
+        x, grad = x.contiguous(), grads[0].contiguous()
+        grad_x, grad_gate = torch.empty_like(x), gate.new_empty(gate.shape)
+        _scaled_backward(
+            *arrays(x.flatten(0, -2), gate.flatten(), grad.flatten(0, -2), grad_x.flatten(0, -2), grad_gate.flatten())
+        )
+        return grad_x, grad_gate
+
+
+@_fast_sums
+def _energies(x: Any, energies: Any) -> None:
+    for row in range(x.shape[0]):
+        total = _F(0)
+        for i in range(x.shape[1]):
+            total += x[row, i] * x[row, i]
+        energies[row] = total / _F(x.shape[1])
+
+
+@_fast_sums
+def _energies_backward(x: Any, grad: Any, grad_x: Any) -> None:
+    for row in range(x.shape[0]):
+        scale = grad[row] * _F(2) / _F(x.shape[1])
+        for i in range(x.shape[1]):
+            grad_x[row, i] = scale * x[row, i]
+
+
+@_fast_sums
+def _scaled_backward(x: Any, gate: Any, grad: Any, grad_x: Any, grad_gate: Any) -> None:
+    for row in range(x.shape[0]):
+        scale, total = gate[row], _F(0)
+        for i in range(x.shape[1]):
+            grad_x[row, i] = scale * grad[row, i]
+        for i in range(x.shape[1]):
+            total += x[row, i] * grad[row, i]
+        grad_gate[row] = total

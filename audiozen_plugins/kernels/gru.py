@@ -1,0 +1,114 @@
+"""GRUs with few units: several small ones together, each for its own part of the channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audiozen_plugins.kernels import gru_on_cpu
+from audiozen_plugins.kernels.on_cpu import arrays, fits_cpu_kernel, fused, gradients_of_plain
+
+_WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+# With more units, PyTorch's matrix products are faster.
+_MAX_UNITS = 64
+
+
+def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axis: int = 0) -> tuple[Tensor, Tensor]:
+    """Runs GRUs of one layer beside each other, each over its own part of the channels.
+
+    All must have the same sizes and directions, and biases. Their `batch_first` is ignored.
+
+    Args:
+        grus: the GRUs.
+        x: their inputs [..., steps, ..., channels], those of the first GRU first.
+        state: the state [GRUs * directions, sequences, units] to start from; zeros by default.
+        axis: the axis of the steps. The other axes without the last one are sequences of their own.
+
+    Returns:
+        The outputs [..., steps, ..., channels], for each GRU those of the direction forwards, then backwards; and the
+        last states, in the form of `state`.
+    """
+    cells = [(gru, suffix) for gru in grus for suffix in (("", "_reverse") if gru.bidirectional else ("",))]
+    weights = [getattr(gru, name + suffix) for gru, suffix in cells for name in _WEIGHTS]
+    shape = x.shape
+    x = x.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 : -1]), shape[-1])
+    if state is None:
+        state = x.new_zeros(len(cells), x.shape[0] * x.shape[2], grus[0].hidden_size)
+    directions = len(cells) // len(grus)
+    if grus[0].hidden_size <= _MAX_UNITS and fits_cpu_kernel(x, state, *weights):
+        output, last = fused(_Fused, x, state, directions, *weights)
+    else:
+        output, last = _plain(x, state, directions, *weights)
+    return output.reshape(*shape[:-1], -1), last
+
+
+def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Runs over x [before, steps, after, channels] with PyTorch; `weights` has the four of each cell.
+
+    All cells are computed as a single GRU with block-diagonal weights, which has fewer steps to start.
+    """
+    before, steps, after, _ = x.shape
+    batch, (cells, _, units) = before * after, state.shape
+    x = x.transpose(0, 1).flatten(1, 2)
+    if directions == 2:
+        parts = x.reshape(steps, batch, cells // 2, 1, -1)
+        x = torch.cat([parts, parts.flip(0)], dim=-2).flatten(2)
+    joined = [_joined(weights[place::4]) for place in range(4)]
+    # cuDNN reads the weights from one piece of memory.
+    pieces = torch.split(torch.cat([weight.flatten() for weight in joined]), [weight.numel() for weight in joined])
+    joined = [piece.view_as(weight) for piece, weight in zip(pieces, joined, strict=True)]
+    joined_state = state.transpose(0, 1).reshape(1, batch, cells * units)
+    output, last = torch.gru(x, joined_state, joined, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+    if directions == 2:
+        forwards, backwards = output.reshape(steps, batch, cells // 2, 2, units).unbind(-2)
+        output = torch.stack([forwards, backwards.flip(0)], dim=-2).reshape(steps, batch, -1)
+    return output.reshape(steps, before, after, -1).transpose(0, 1), last.reshape(batch, cells, units).transpose(0, 1)
+
+
+def _joined(weights: Sequence[Tensor]) -> Tensor:
+    """Joins one weight [3 * units, …] of each cell: for each gate, those of the cells are blocks on a diagonal."""
+    if len(weights) == 1:
+        return weights[0]
+    stacked = torch.stack(list(weights))
+    by_gate = stacked.reshape(len(weights), 3, -1, *stacked.shape[2:]).transpose(0, 1)
+    if stacked.ndim == 3:
+        diagonal = torch.eye(len(weights), dtype=stacked.dtype, device=stacked.device)
+        by_gate = (by_gate.unsqueeze(-2) * diagonal[:, None, :, None]).flatten(-2)
+    return by_gate.flatten(0, 2)
+
+
+class _Fused(torch.autograd.Function):
+    """The kernel, with its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        x, last = x.contiguous(), state.clone(memory_format=torch.contiguous_format)
+        cells, _, units = state.shape
+        output = x.new_empty(*x.shape[:3], cells * units)
+        w_x, w_h, biases = gru_on_cpu.padded(arrays(*weights))
+        inputs = weights[0].shape[1]
+        gru_on_cpu.forward(*arrays(x), w_x, w_h, biases, inputs, directions, *arrays(output, last))
+        ctx.directions = directions
+        ctx.save_for_backward(output, x, state, *weights)
+        return output, last
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        output, x, state, *weights = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return gradients_of_plain(_plain, (x, state, ctx.directions, *weights), grads)
+        grad_x, grad_state = torch.zeros_like(x), grads[1].clone(memory_format=torch.contiguous_format)
+        w_x, w_h, biases = gru_on_cpu.padded(arrays(*weights))
+        found = [np.zeros_like(weight) for weight in (w_x, w_h, biases)]
+        turned = [np.ascontiguousarray(weight.swapaxes(1, 2)) for weight in (w_x, w_h)]
+        tensors = arrays(output, state.contiguous(), grads[0].contiguous(), grad_state, grad_x)
+        gru_on_cpu.backward(
+            *arrays(x), w_x, w_h, biases, *turned, weights[0].shape[1], ctx.directions, *tensors, *found
+        )
+        grad_weights = gru_on_cpu.unpadded(*found, inputs=weights[0].shape[1], units=state.shape[2])
+        return grad_x, grad_state, None, *map(torch.from_numpy, grad_weights)

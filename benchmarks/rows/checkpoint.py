@@ -1,0 +1,104 @@
+"""Saving and loading a checkpoint, for a network that is trained with Adam.
+
+Saving: the time that the training waits, beside copying the state once into memory that is already there. A thread
+then hashes the copy, writes it and waits for the disk; that is not part of this row. Times are those of the training's
+thread on the CPU.
+
+Loading: `CheckpointStore.load`, which verifies the SHA-256 of every byte before it is used, beside `torch.load` with
+`weights_only=True`, which verifies no hash. Both files are in the cache of the system. Times are those of the process
+on the CPU.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.writer import CheckpointWriter
+from benchmarks.measuring import Goal, Row, compare, cpu_seconds
+
+MEGABYTES = 100
+
+
+def make_state(megabytes: float = MEGABYTES) -> dict[str, Any]:
+    """The weights, and the two moments that Adam keeps of each."""
+    torch.manual_seed(0)
+    side = int((megabytes * 1e6 / 4 / 3 / 8) ** 0.5)
+    model = nn.Sequential(*(nn.Linear(side, side) for _ in range(8)))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.randn(2, side)).square().mean().backward()
+    optimizer.step()
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def tensors_of(state: Any) -> list[Tensor]:
+    """All tensors of a state."""
+    if isinstance(state, Tensor):
+        return [state]
+    values = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return [tensor for value in values for tensor in tensors_of(value)]
+
+
+def thread_seconds(call: Callable[[], object]) -> float:
+    """The seconds of the processor that one call takes in this thread."""
+    start = time.thread_time()
+    call()
+    return time.thread_time() - start
+
+
+def rows(rounds: int = 21) -> list[Row]:
+    """One row for saving, and one for loading."""
+    torch.set_num_threads(1)
+    state = make_state()
+    tensors = tensors_of(state)
+    copies = [torch.empty_like(tensor) for tensor in tensors]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        store = CheckpointStore(folder / "checkpoints")
+        writer = CheckpointWriter(store, background=True)
+        torch.save(state, folder / "state.pt")
+        saved = 0
+
+        def save() -> float:
+            nonlocal saved
+            saved += 1
+            writer.wait()
+            return thread_seconds(lambda: writer.save(state, epoch=saved, step=saved, keep=2))
+
+        def copy() -> float:
+            writer.wait()  # it must not share the processor with the thread of the other side
+            return thread_seconds(lambda: [into.copy_(tensor) for into, tensor in zip(copies, tensors, strict=True)])
+
+        saving = compare(
+            f"a save, {MEGABYTES} MB: the training waits",
+            save,
+            {"copying the state once": copy},
+            unit="ms of CPU",
+            scale=1000,
+            goal=Goal("at most", 1.5),
+            rounds=rounds,
+        )
+        writer.wait()
+        if errors := [result.error for result in writer.take_results() if result.error]:
+            raise errors[0]
+        loading = compare(
+            f"loading, {MEGABYTES} MB, verified",
+            lambda: cpu_seconds(store.load),
+            {
+                "torch.load, not verified": lambda: cpu_seconds(
+                    lambda: torch.load(folder / "state.pt", weights_only=True)
+                )
+            },
+            unit="ms of CPU",
+            scale=1000,
+            goal=Goal("at most", 1),
+            rounds=rounds,
+        )
+    return [saving, loading]

@@ -1,0 +1,33 @@
+"""The start of the command line with a hundred good and all bad plugins of the tests installed, beside none installed.
+
+Each command is a process of its own. Its time is that of the CPU, user and system together.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.children import audiozen, child_seconds
+from benchmarks.measuring import Goal, Row, compare
+from tests.bad_plugins import install_all  # the plugins are those of the tests
+
+
+def rows(rounds: int = 31) -> list[Row]:
+    """One row for each command."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, site = Path(temporary), Path(temporary) / "site"
+        site.mkdir()
+        install_all(site)
+        return [
+            compare(
+                f"audiozen {argument}, with 100 plugins",
+                lambda argument=argument: child_seconds(audiozen(argument), folder, sites=[site]),
+                {"without": lambda argument=argument: child_seconds(audiozen(argument), folder)},
+                unit="ms of CPU",
+                scale=1000,
+                goal=Goal("at most", 10, "difference"),
+                rounds=rounds,
+            )
+            for argument in ("--help", "plugins")
+        ]

@@ -1,0 +1,186 @@
+"""The start of a training with a manifest of a million recordings, and what a worker needs for it.
+
+Our side is `noisy_speech_mix` and its loader, at a start after the first one, up to the first batch. The peer keeps the
+rows as most data sets do: dicts of `csv.DictReader` in a list, and a plain DataLoader with the same files to read. It
+checks nothing and makes no IDs. Each start is a process of its own. Memory is what the process has for itself; that of
+a worker is what it writes to while it looks up 100,000 rows at random, so that it is no longer shared.
+
+The manifest lists 1,000 files 1,000 times, because a million files take minutes to write. The first start, which is not
+measured here, reads each header once.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+from unittest import mock
+
+import numpy as np
+import soundfile
+from torch.utils.data import DataLoader, Dataset
+
+from audiozen.dataset import NoisySpeechMix
+from audiozen_core.audio.files import audio_info
+from audiozen_core.data.loader import BatchLoader
+from audiozen_plugins.dataset import pool
+from benchmarks.measuring import Goal, Row, compare
+
+ROWS, FILES, NOISES, SR, BATCH = 1_000_000, 1_000, 10, 16000, 16
+LOOKED_UP = 100_000
+COLUMNS = ("file", "role", "voice", "kind", "split")
+
+
+def rows(rounds: int = 3) -> list[Row]:
+    """A row for the time, one for the memory of the process, and one for that of a worker."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write(folder)
+        environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+
+        def start(side: str) -> dict[str, float]:
+            command = [sys.executable, "-m", "benchmarks.rows.million_files", side, str(folder)]
+            ended = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            figures: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+            return figures
+
+        start("first")
+        starts: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
+        for _ in range(rounds):
+            for side, found in starts.items():
+                found.append(start(side))
+
+    def row(what: str, figure: str, unit: str, limit: float) -> Row:
+        turns = {side: iter(found) for side, found in starts.items()}
+        return compare(
+            what,
+            lambda: next(turns["ours"])[figure],
+            {"rows of csv in a list": lambda: next(turns["peer"])[figure]},
+            unit=unit,
+            goal=Goal("at most", limit, "ours"),
+            rounds=rounds,
+            warm_up=0,
+        )
+
+    million = f"a manifest of {ROWS:,} recordings"
+    return [
+        row(f"{million}: from the start to the first batch", "seconds", "s of CPU", 1.0),
+        row(f"{million}: memory of the process", "process", "MiB", 200.0),
+        row(f"{million}: memory of a worker", "worker", "MiB", 10.0),
+    ]
+
+
+def _write(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(FILES):
+        soundfile.write(folder / f"{number}.wav", 0.1 * rng.standard_normal(2 * SR), SR, subtype="PCM_16")
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for number in range(NOISES):
+            writer.writerow((f"{number}.wav", "noise", "", f"kind{number}", "train"))
+        for number in range(ROWS):
+            writer.writerow((f"{number % FILES}.wav", "speech", f"voice{number // 200}", "", "train"))
+    # A manifest that has just been written is not remembered yet.
+    time.sleep(2.5)
+
+
+def _first(folder: Path) -> None:
+    with mock.patch.object(pool, "audio_info", functools.lru_cache(None)(audio_info)):
+        _ours(folder)
+
+
+def _ours(folder: Path) -> tuple[Any, Callable[[int], object]]:
+    data = NoisySpeechMix(manifest=folder / "manifest.csv", clip_seconds=1.0)
+    loader = BatchLoader(data, batch_size=BATCH, shuffle=True)
+    first = loader.epoch(1)
+    next(first)
+    return (data, first), data.speech.recordings.__getitem__
+
+
+class _Plain(Dataset[Any]):
+    def __init__(self, manifest: Path) -> None:
+        with manifest.open(newline="") as file:
+            found = list(csv.DictReader(file))
+        self.folder = manifest.parent
+        self.speech = [row for row in found if row["role"] == "speech"]
+        self.noise = [row for row in found if row["role"] == "noise"]
+
+    def __len__(self) -> int:
+        return len(self.speech)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        waves = []
+        for row in (self.speech[index], random.choice(self.noise)):
+            with soundfile.SoundFile(str(self.folder / row["file"])) as file:
+                file.seek(random.randrange(file.frames - SR + 1))
+                waves.append(file.read(SR, dtype="float32"))
+        mixture: np.ndarray = waves[0] + waves[1]
+        return mixture
+
+
+def _peer(folder: Path) -> tuple[Any, Callable[[int], object]]:
+    data = _Plain(folder / "manifest.csv")
+    first = iter(DataLoader(data, batch_size=BATCH, shuffle=True))
+    next(first)
+
+    def look_up(index: int) -> object:
+        row = data.speech[index]
+        return data.folder / row["file"], row["voice"], row["kind"]
+
+    return (data, first), look_up
+
+
+def _own_mib(kind: Literal["Private", "Private_Dirty"]) -> float:
+    """The memory that only this process has: all of it, or without the pages of files, which the system may drop."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
+
+
+def _measure(make: Callable[[Path], tuple[Any, Callable[[int], object]]], folder: Path) -> dict[str, float]:
+    gc.collect()
+    idle = _written_by_a_worker(lambda _: None)
+    before, start = _own_mib("Private"), time.process_time()
+    kept, look_up = make(folder)
+    seconds = time.process_time() - start
+    figures = {"seconds": seconds, "process": _own_mib("Private") - before}
+    # A worker writes to the objects of all imported modules, too, when it looks for garbage.
+    figures["worker"] = _written_by_a_worker(look_up) - idle
+    del kept
+    return figures
+
+
+def _written_by_a_worker(look_up: Callable[[int], object]) -> float:
+    """The MiB that a forked process has for itself after it has looked up many rows."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        rng = random.Random(0)
+        for _ in range(LOOKED_UP):
+            look_up(rng.randrange(ROWS))
+        gc.collect()
+        os.write(writer, json.dumps(_own_mib("Private_Dirty")).encode())
+        os._exit(0)
+    os.close(writer)
+    found: float = json.loads(os.read(reader, 100))
+    os.close(reader)
+    os.wait()
+    return found
+
+
+if __name__ == "__main__":
+    side, place = sys.argv[1], Path(sys.argv[2])
+    if side == "first":
+        _first(place)
+        print("{}")
+    else:
+        print(json.dumps(_measure(_ours if side == "ours" else _peer, place)))
