@@ -41,6 +41,10 @@ class _FileSink:
         self.early: list[str] | None = None
 
     def __call__(self, logger: Any, name: str, event: EventDict) -> EventDict:
+        if _silent.get():
+            from structlog import DropEvent
+
+            raise DropEvent
         if self.files or self.early is not None:
             from structlog import processors
 
@@ -82,6 +86,7 @@ _sink = _FileSink()
 _asked_for: list[str] = []  # the level that `configure` was called with, until structlog is imported
 # Of the thread, so that a line of another thread in the meantime is not replaced.
 _shown_as: ContextVar[str] = ContextVar("shown_as", default="")
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 def configure(*, level: str = "info") -> None:
@@ -148,6 +153,16 @@ def shown_as(text: str) -> Iterator[None]:
         yield
     finally:
         _shown_as.reset(token)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Drops each line of the block, because what it does is done again, and says the same then."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 @contextmanager

@@ -13,4 +13,4 @@ def without_measured(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_measured(name: str) -> bool:
     last = name.rpartition("/")[2]
-    return last in ("seconds_data", "seconds_compute") or last.endswith("gib")
+    return last.startswith(("seconds_", "gpu_seconds_")) or last.endswith("gib")

@@ -32,6 +32,7 @@ from audiozen_core.cli.listen import command as listen_command
 from audiozen_core.cli.main import main
 from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
+from audiozen_core.cli.profile import command as profile_command
 from audiozen_core.cli.replay import command as replay_command
 from audiozen_core.cli.report import command as report_command
 from audiozen_core.cli.run import command as run_command
@@ -65,6 +66,7 @@ COMMANDS = {
     "replay": replay_command,
     "runs": runs_command,
     "tune": tune_command,
+    "profile": profile_command,
     "convert": convert_command,
     "check": check_command,
     "checkpoints": checkpoints_command,
@@ -208,6 +210,24 @@ def test_page_on_separation_trains_tests_and_separates(tmp_path, monkeypatch):
     for name in ("test/best_epoch_0001/0/scores.csv", "predict/best_epoch_0001/0/meeting_2.wav"):
         assert (tmp_path / "exp/separate" / name).exists()
     assert (tmp_path / "exp/masks/checkpoints/best/model.safetensors").exists()
+
+
+def test_page_on_profiles_profiles_and_keeps_nothing_of_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_pairs(tmp_path / "data/train", count=8)
+    small = {"clip_seconds = 4.0": "clip_seconds = 0.05", 'path = "sdnn"': 'path = "sdnn"\nargs.hidden_size = 16'}
+    before = torch.get_num_threads()
+    try:
+        assert run_page("docs/profile.md", tmp_path, monkeypatch, small) == 1
+    finally:
+        torch.set_num_threads(before)
+    printed = capsys.readouterr().out
+    shown = next(block["text"] for block in blocks(REPOSITORY / "docs/profile.md") if block["language"] == "text")
+    parts = [line[:20].strip() for line in shown.split("\n\n")[0].splitlines()]
+    assert all(f"\n{part} " in f"\n{printed}" for part in parts if part not in ("hook tensorboard", "data"))
+    assert not Path("exp").exists() or not list(Path("exp").iterdir())
+    assert {path.name for path in Path("profile").iterdir()} == {"profile.json", "trace.json"}
 
 
 def test_page_on_tuning_tests_learning_rates_and_keeps_nothing_of_a_run(tmp_path, monkeypatch, capsys):

@@ -27,6 +27,7 @@ COMMANDS = {
     "replay": ("audiozen_core.cli.replay", "Make a batch of a training again: audio, losses, gradients."),
     "runs": ("audiozen_core.cli.runs", "List the runs of a folder: state, epoch, best score, what differs."),
     "tune": ("audiozen_core.cli.tune", "Find a learning rate or a batch size for an experiment."),
+    "profile": ("audiozen_core.cli.profile", "Show where the time of a training step goes, and what to change."),
     "checkpoints": ("audiozen_core.cli.checkpoints", "List, verify, prune and average a run's checkpoints."),
     "convert": ("audiozen_core.cli.convert", "Convert weights from a file of torch into a .safetensors file."),
     "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file without building anything."),

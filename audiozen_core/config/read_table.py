@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from audiozen_core.binding.annotations import members_of
@@ -105,7 +106,8 @@ class TableReader:
         if entry is not None:
             return self._array_of_tables(entry, place, value)
         literal = next((member for member in members if get_origin(member) is Literal), None)
-        if literal is not None:
+        others = [member for member in members if member not in (literal, NoneType)]
+        if literal is not None and (not others or isinstance(value, str)):
             return self._choice(place, value, get_args(literal))
         if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_any_table(key)):
             return self._in_range(key, place, value)

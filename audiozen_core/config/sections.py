@@ -29,6 +29,9 @@ def _field(doc: str, *, default: Any = dataclasses.MISSING, **rules: Any) -> Any
 _INTERNAL = {"internal": True}
 
 
+AUTO: Literal["auto"] = "auto"
+"""The number of threads that AudioZEN chooses by measuring."""
+
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 """What a device can be called."""
 
@@ -64,7 +67,11 @@ class Meta:
         pattern=DEVICES,
         choices=("auto", "cpu", "cuda", "mps"),
     )
-    num_threads: int | None = _field("the number of CPU threads; torch chooses by default", default=None, minimum=1)
+    num_threads: int | Literal["auto"] | None = _field(
+        "the number of CPU threads; `auto` measures which one is fastest; torch chooses by default",
+        default=None,
+        minimum=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

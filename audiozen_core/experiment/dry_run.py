@@ -7,8 +7,8 @@ run starts.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,16 +16,17 @@ from torch import Tensor
 
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics.clock import clock
+from audiozen_core.experiment.auto_threads import ThreadChoice
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.fused_optimizers import fused_facts
 from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.parameter_groups import group_facts
 from audiozen_core.experiment.part_parameters import count_trained
+from audiozen_core.experiment.threads import WORTHWHILE, time_threads
+from audiozen_core.experiment.timed_pass import run_pass, timed_pass, wait
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.memory import peak_memory
-
-_WORTHWHILE = 1.3  # several threads should be this many times as fast as one
 
 
 def dry_run(experiment: Experiment) -> dict[str, str]:
@@ -44,6 +45,8 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
         AudioZenError: a component can't be built, or an optimiser can't step.
     """
     with experiment.scope, name_owners(experiment.checked):
+        if experiment.trains:
+            experiment.settle_threads()
         trainer, loaders = experiment.build()
         for loader in (loader for mode, of_mode in loaders.items() if mode != "train" for loader in of_mode):
             loader.epoch(0)  # makes no batch, but warns of a sampler that leaves items out
@@ -54,16 +57,17 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
             facts |= {f"  {name}": row for name, row in loaded.table().items()}
         for suffix, optimizer in trainer.optimizers.items():
             facts |= group_facts(experiment.config.components["optimizer"][suffix], optimizer)
-        return facts | (_train_once(trainer, loaders["train"][0]) if experiment.trains else {})
+        choice = experiment.thread_choice
+        return facts | (_train_once(trainer, loaders["train"][0], choice) if experiment.trains else {})
 
 
-def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
+def _train_once(trainer: BaseTrainer, loader: BatchLoader, choice: ThreadChoice | None) -> dict[str, str]:
     trainer.fit_schedulers(loader)
     batch, batch_idx = first_batch(trainer, loader)
     trainer.set_mode(training=True)
-    losses = _pass(trainer, batch, batch_idx)
+    losses = run_pass(trainer, batch, batch_idx)
     _make_optimizer_states(trainer)
-    seconds = _timed_pass(trainer, batch, batch_idx)
+    seconds = timed_pass(trainer, batch, batch_idx)
     memory = peak_memory(trainer.device)
     batches = loader.num_batches
     if trainer.steps_per_epoch is not None:
@@ -79,18 +83,13 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
         + (f", {clock(seconds * batches)} an epoch" if batches else ""),
     }
     if trainer.device.type == "cpu":
-        facts["threads"] = _compare_threads(trainer, batch, batch_idx, seconds)
+        facts["threads"] = (
+            f"{choice.count}; {choice.reason}" if choice else _compare_threads(trainer, batch, batch_idx, seconds)
+        )
     facts |= fused_facts(trainer.optimizers)
     if unused := [name for name, weight in named if weight.requires_grad and weight.grad is None]:
         facts["no gradient"] = ", ".join(unused)
     return facts
-
-
-def _timed_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> float:
-    """Runs a pass, and returns its seconds."""
-    started = time.perf_counter()
-    _pass(trainer, batch, batch_idx)
-    return time.perf_counter() - started
 
 
 def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: float) -> str:
@@ -98,11 +97,8 @@ def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: 
     count = torch.get_num_threads()
     if count == 1:
         return "1"
-    torch.set_num_threads(1)
-    try:
-        return thread_fact(count, seconds, _timed_pass(trainer, batch, batch_idx))
-    finally:
-        torch.set_num_threads(count)
+    (one,) = time_threads(partial(run_pass, trainer, batch, batch_idx), (1,), rounds=1, warm_up=False)[1]
+    return thread_fact(count, seconds, one)
 
 
 def thread_fact(count: int, seconds: float, seconds_of_one: float) -> str:
@@ -119,7 +115,7 @@ def thread_fact(count: int, seconds: float, seconds_of_one: float) -> str:
     """
     speed_up = seconds_of_one / seconds
     fact = f"{count}; {speed_up:.1f} times as fast as 1 ({seconds_of_one:.3f} s a batch)"
-    return fact if speed_up >= _WORTHWHILE else f"{fact}: set `num_threads = 1` in [meta]"
+    return fact if speed_up >= WORTHWHILE else f"{fact}: set `num_threads = 1` in [meta]"
 
 
 def _make_optimizer_states(trainer: BaseTrainer) -> None:
@@ -133,20 +129,7 @@ def _make_optimizer_states(trainer: BaseTrainer) -> None:
     if trainer.gradient_accumulation_steps == 1:
         for weight in weights:
             weight.grad = None
-    _wait(trainer.device)
-
-
-def _pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-    losses, _ = trainer.forward_batch(batch, batch_idx)
-    trainer.backward_losses(losses, ask_hooks=False)
-    _wait(trainer.device)
-    return {name: loss.detach() for name, loss in losses.items()}
-
-
-def _wait(device: torch.device) -> None:
-    """Waits for the GPU, so that a time that is measured has only what was started in it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait(trainer.device)
 
 
 def _shapes(value: Any, name: str) -> Iterator[tuple[str, list[int]]]:

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.distributed.join import compare_data, compare_ranks, joined_ranks
 from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.distributed.restarts import has_begun, note_begin
+from audiozen_core.experiment.auto_threads import ThreadChoice, with_chosen_threads
 from audiozen_core.experiment.build import build_component, build_components, build_lifecycle, build_loader
 from audiozen_core.experiment.initial_weights import LoadedWeights, load_initial_weights
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
@@ -80,6 +82,7 @@ class Experiment:
         self.scope = checked.scope
         self.ranks = ALONE
         self.initial_weights: list[LoadedWeights] = []
+        self.thread_choice: ThreadChoice | None = None
         self._session: Session | None = None  # of this start, on rank 0
 
     @classmethod
@@ -184,6 +187,8 @@ class Experiment:
         start = self.starts.of_mode(mode, ckpt_path, resume=resume)
         # The first mode builds the data of all modes, so that a mistake there is found before hours of training.
         continues = mode in TRAINING and resume and self.ranks.from_main(self.starts.continues(mode, ckpt_path))
+        trained = self.starts.continued(mode, ckpt_path) if continues else None if mode in TRAINING else start
+        self.settle_threads(mode, trained)
         trainer, loaders = self.build(start, modes=self.modes if first else (mode,), continues=continues)
         built = list(chain.from_iterable(loaders.values()))
         compare_data(self.ranks, {" and ".join(loader.names): loader.size for loader in built if loader.size})
@@ -219,21 +224,18 @@ class Experiment:
                     trainer.test(loaders["test"])
                 else:
                     trainer.predict(loaders["predict"])
-            progress = trainer.progress
-            return ModeResult(
-                ending=trainer.ending,
-                scalars=trainer.last_scalars,
-                epoch=progress.epoch,
-                step=progress.step,
-                best_score=progress.best_score,
-                best_epoch=progress.best_epoch,
-                folder=trainer.results_folder,
-            )
+            return ModeResult.of(trainer)
 
     @property
     def trains(self) -> bool:
         """Whether one of the modes trains, and so writes checkpoints into the run folder."""
         return any(mode in TRAINING for mode in self.modes)
+
+    def settle_threads(self, mode: RunMode = "train", trained: Start | None = None) -> None:
+        """Puts a number in the place of `num_threads = "auto"`: that of the training that a mode continues or uses."""
+        build = partial(self.build, modes=(mode,)) if mode in TRAINING else None
+        self.checked, choice = with_chosen_threads(self.checked, self.ranks, trained and trained.path, build)
+        self.config, self.thread_choice = self.checked.config, choice or self.thread_choice
 
     def build(
         self, start: Start | None = None, *, modes: Sequence[RunMode] | None = None, continues: bool = False
@@ -379,6 +381,8 @@ class Experiment:
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
         facts = training_facts(loaders.get("train", ()), self.ranks.size, self.trial)
+        if self.thread_choice:
+            facts["threads"] = f"{self.thread_choice.count}, because {self.thread_choice.reason}"
         write_whole(path, record(self.checked, self.scope.dirs, now, self.modes, self.initial_weights, facts))
         counts = {f"{section}_parameters": count for section, count in count_trained(trainer.modules).items()}
         self.log.info(

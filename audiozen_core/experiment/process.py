@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from audiozen_core.config.sections import Meta
+from audiozen_core.config.sections import AUTO, Meta
 from audiozen_core.errors import BuildError, RunError
 
 
@@ -20,13 +20,14 @@ def prepare_process(meta: Meta) -> torch.device:
     # Denormal numbers make a CPU many times slower, and no result needs them.
     torch.set_flush_denormal(True)
     if meta.num_threads is not None:
-        torch.set_num_threads(meta.num_threads)
+        # Until a number is chosen, one thread can't wait for another one.
+        torch.set_num_threads(1 if meta.num_threads == AUTO else meta.num_threads)
     if meta.use_deterministic_algorithms:
         # cuBLAS is deterministic only with this setting. cuBLAS reads the setting when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     set_deterministic(meta.use_deterministic_algorithms)
     torch.backends.cudnn.deterministic = meta.use_deterministic_algorithms
-    name = meta.device if meta.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    name = device_name(meta)
     device = torch.device(name)
     try:
         torch.zeros(1, device=device)
@@ -36,6 +37,11 @@ def prepare_process(meta: Meta) -> torch.device:
             remedy="use `auto`: the GPU if there is one, else the CPU",
         ) from error
     return device
+
+
+def device_name(meta: Meta) -> str:
+    """Returns the name of the device: with `auto`, the GPU if there is one, else the CPU."""
+    return meta.device if meta.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def set_deterministic(enabled: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.kinds import RunMode
+from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,20 @@ class ModeResult:
     best_score: float | None
     best_epoch: int
     folder: Path | None
+
+    @classmethod
+    def of(cls, trainer: BaseTrainer) -> ModeResult:
+        """Returns the result of the mode that a trainer has run last."""
+        progress = trainer.progress
+        return cls(
+            ending=trainer.ending,
+            scalars=trainer.last_scalars,
+            epoch=progress.epoch,
+            step=progress.step,
+            best_score=progress.best_score,
+            best_epoch=progress.best_epoch,
+            folder=trainer.results_folder,
+        )
 
 
 @dataclass(frozen=True, slots=True)

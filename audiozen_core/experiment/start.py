@@ -81,6 +81,11 @@ class Starts:
         named = which is not None and (mode == "train" or self.is_own(which))
         return named or bool(self._store.list(verify=False))
 
+    def continued(self, mode: RunMode, which: str | None) -> Start:
+        """Finds the checkpoint that a training continues from, if it `continues`."""
+        named = which is not None and (mode == "train" or self.is_own(which))
+        return self.locate(which if which is not None and named else "latest")
+
     def is_own(self, which: str) -> bool:
         """Returns whether the checkpoint that the user asked for belongs to this run."""
         if which in ("best", "latest"):

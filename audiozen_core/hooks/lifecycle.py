@@ -19,6 +19,7 @@ from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.scalars import ReadOnlyScalars, as_scalar
 from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.hooks.watching import ANSWERED_FOR_THE_TRAINER, HookWatch, watched_call, watched_wrapper
 from audiozen_core.kinds import Mode, kind_of
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
@@ -48,15 +49,17 @@ class Lifecycle(specs.Hooks[Trainer]):
     Args:
         plugins: the plugins that take part.
         is_main: whether this is the main process of the run.
+        watch: is told when a hook of a plugin begins and ends; None for nobody.
 
     Raises:
         HookError: two plugins have the same name; a class has a mistake that `hook_findings` finds; or `before` and
             `after` contradict each other or the phases.
     """
 
-    def __init__(self, plugins: Iterable[Plugin] = (), *, is_main: bool = True) -> None:
+    def __init__(self, plugins: Iterable[Plugin] = (), *, is_main: bool = True, watch: HookWatch | None = None) -> None:
         plugins = list(plugins)
         self._is_main = is_main
+        self._watch = watch
         for plugin in plugins:
             _check(plugin)
         self.plugins = tuple(in_order(plugins))
@@ -116,7 +119,11 @@ class Lifecycle(specs.Hooks[Trainer]):
             for implementation in getattr(manager.hook, name).get_hookimpls():
                 checked = checked_wrapper if implementation.wrapper else checked_call
                 owner = self._by_name[implementation.plugin_name]
-                implementation.function = checked(implementation.function, owner, spec)
+                function = implementation.function
+                if self._watch and name not in ANSWERED_FOR_THE_TRAINER:
+                    watched = watched_wrapper if implementation.wrapper else watched_call
+                    function = watched(function, self._watch, owner.name)
+                implementation.function = checked(function, owner, spec)
         return manager
 
     def _flat_calls(self, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:

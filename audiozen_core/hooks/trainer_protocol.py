@@ -114,7 +114,6 @@ class Trainer(Protocol):
         progress: the progress of the run.
         num_batches: the number of batches in an epoch; None if it is not known.
         batch_size: the number of samples in a batch.
-        data_seconds: how long training has waited for its batches since the start of the program.
         loss_is_scaled: set this to true if your hook scales the loss. The trainer then does not check the gradients,
             because an overflow is normal.
         grad_norm: the norm of all gradients of the newest optimiser step before clipping, a scalar on the device; set
@@ -139,7 +138,6 @@ class Trainer(Protocol):
     progress: Progress
     num_batches: int | None
     batch_size: int | None
-    data_seconds: float
     loss_is_scaled: bool
     grad_norm: torch.Tensor | None
 
@@ -167,6 +165,29 @@ class Trainer(Protocol):
     @property
     def hooks(self) -> Hooks[Trainer]:
         """Every hook as a callable: `trainer.hooks.on_log(trainer=trainer, …)`."""
+        ...
+
+    @property
+    def data_seconds(self) -> float:
+        """How long the training has waited for its batches since the start of the program."""
+        ...
+
+    @property
+    def part_seconds(self) -> Mapping[str, float]:
+        """How long each part of the training has taken since the start of the program.
+
+        The parts are `data`, `transfer`, `forward`, `backward`, `optimizer`, `rest` (hooks, checks, records) and
+        `outside` (validations, and the time between epochs). A GPU works behind the program, so with one these are only
+        the times of the program.
+        """
+        ...
+
+    @property
+    def gpu_part_seconds(self) -> tuple[Mapping[str, float], int]:
+        """How long a GPU has needed for each part of the steps that were measured on it, and how many these were.
+
+        It is one step of 16. To ask does not wait for the GPU. Without one, nothing is measured.
+        """
         ...
 
     @property

@@ -241,6 +241,7 @@ class BaseTrainer(Passes):
     def _train_epoch(self, loader: BatchLoader) -> bool:
         """Trains to the end of the epoch. Returns false if `max_steps` is reached before."""
         epoch = self.progress.epoch + 1
+        self.clock.begin("rest")
         batches = self._begin_epoch(loader)
         self.scalars.begin()
         self._gradients.clear()
@@ -278,6 +279,7 @@ class BaseTrainer(Passes):
     def _end_epoch(self) -> None:
         """Validates if that is due, or if the training is over; records the epoch, and tells the hooks."""
         metrics = self._epoch_scalars()
+        self.clock.begin("outside")
         self.progress.complete_epoch()
         epoch, validated = self.progress.epoch, {}
         is_due = self._validation_times.is_due()
@@ -336,6 +338,7 @@ class BaseTrainer(Passes):
 
         A validation that was not due does not count: neither schedulers nor patience know of it.
         """
+        self.clock.begin("outside")
         with kept_generators():
             score, scalars = self._validate(self._validation_loaders, counts=counts)
         self.progress.validated_step = self.progress.step
@@ -350,6 +353,7 @@ class BaseTrainer(Passes):
         data = self.batch_size, self.participants.batches_from
         with self.kept_modes():
             metrics = self._validate_training(counts=counts)
+        self.clock.begin("rest")
         self.batch_size, self.participants.batches_from = data
         self._gradients.check_no_new_weights()
         step, epoch = self.progress.step, self.progress.current_epoch

@@ -25,6 +25,7 @@ from audiozen_core.trainer.nonfinite import MeasuredGradients
 from audiozen_core.trainer.part_errors import add_samples, explain_backward_error, explain_step_error
 from audiozen_core.trainer.sharded_gradients import ShardedGradients
 from audiozen_core.trainer.state import RandomState, StateRegistry
+from audiozen_core.trainer.step_clock import step_clock
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.turns import Turns
 from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
@@ -60,6 +61,7 @@ class BatchTraining(CheckpointedTrainer):
         self.num_batches: int | None = None
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
+        self.clock = step_clock(self.device)
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps, self.ranks)
         changing = self.hooks.order("on_gradients_ready")
@@ -108,9 +110,13 @@ class BatchTraining(CheckpointedTrainer):
         if self._turns:
             item = self._turns.with_stand_in(item)
         if item is not None:
+            self.clock.begin("transfer")
             batch = self.load_batch(item, "train", batch_idx)
+            self.clock.begin("rest")
             self.hooks.on_training_step_start(trainer=self._as_trainer, batch=batch, batch_idx=batch_idx)
+            self.clock.begin("forward")
             losses, outputs = self.forward_batch(batch, batch_idx)
+            self.clock.begin("rest")
             if not is_own:
                 batch, outputs, samples = None, {}, 0
             elif not self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch, samples=samples):
@@ -121,6 +127,7 @@ class BatchTraining(CheckpointedTrainer):
                 self.scalars.leave_out(batch_idx)
             losses = agreed or {}
         self._has_batch = bool(losses)
+        self.clock.begin("backward")
         try:
             # While it waits for the gradients of other ranks, one of them may end.
             with self.ranks.explained() if self._turns else NO_CONTEXT:
@@ -128,6 +135,7 @@ class BatchTraining(CheckpointedTrainer):
         except AudioZenError as error:
             add_samples(error, batch)
             raise
+        self.clock.begin("rest")
         if not self._window_open:
             self._optimizer_step()
         self.progress.complete_batch()
@@ -205,7 +213,9 @@ class BatchTraining(CheckpointedTrainer):
             # Among several ranks, those that have the last batch of the window record the norm.
             if self.plot_norm and self.grad_norm is not None and (self._has_batch or not self._turns):
                 self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
+            self.clock.begin("optimizer")
             self.step_optimizers()
+            self.clock.begin("rest")
         elif self._turns:
             self._turns.settle()
         if self._turns:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from time import perf_counter
 from typing import Any
 
 from audiozen_core.data.loader import BatchLoader
@@ -20,14 +19,25 @@ class Passes(BatchTraining):
     A pass is once through the training data, in the order that is drawn for it. With `steps_per_epoch`, an epoch goes
     on where the last one has ended, and a new pass begins wherever the data end. So each sample is used once in every
     pass, and neither workers nor streams have to start again at each epoch.
-
-    Attributes:
-        data_seconds: how long training has waited for its batches since the start of the program.
     """
 
-    data_seconds: float = 0.0
     steps_per_epoch: int | None = None
     _endless: Iterator[Any] | None = None
+
+    @property
+    def data_seconds(self) -> float:
+        """How long training has waited for its batches since the trainer was built."""
+        return self.clock.seconds()["data"]
+
+    @property
+    def part_seconds(self) -> Mapping[str, float]:
+        """Where the time of the training has gone since the trainer was built; see `Part`."""
+        return self.clock.seconds()
+
+    @property
+    def gpu_part_seconds(self) -> tuple[Mapping[str, float], int]:
+        """What a GPU has needed for the parts of the steps that were measured on it, and the number of these steps."""
+        return self.clock.gpu_seconds()
 
     def _begin_epoch(self, loader: BatchLoader) -> Iterator[Any]:
         """Returns the batches of the epoch, from where the progress is."""
@@ -45,11 +55,11 @@ class Passes(BatchTraining):
         return self._timed(batches)
 
     def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yields the batches, and counts how long it takes until they are there."""
+        """Yields the batches. The time until they are there is that of the data."""
         while True:
-            began = perf_counter()
+            self.clock.begin("data")
             item = next(batches, _END)
-            self.data_seconds += perf_counter() - began
+            self.clock.begin("rest")
             if item is _END:
                 return
             yield item

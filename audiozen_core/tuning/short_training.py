@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from audiozen_core.config.sections import Dataloader
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.distributed.environment import find_place
 from audiozen_core.errors import RunError
@@ -16,11 +18,15 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.trial import Trial
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.watching import HookWatch
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
+MEASURE = "audiozen tune"
+"""The name of the hook that measures."""
 
-def check_single_process() -> None:
-    """Checks that this process is not one of several.
+
+def check_single_process(command: str = "tune") -> None:
+    """Checks that this process is not one of several. `command` is the one that needs it.
 
     Raises:
         RunError: it is, because `torchrun` or `srun` has started it.
@@ -28,7 +34,7 @@ def check_single_process() -> None:
     size = find_place().size
     if size > 1:
         raise RunError(
-            f"`audiozen tune` needs a single process, but this is one of {size}",
+            f"`audiozen {command}` needs a single process, but this is one of {size}",
             remedy="start it without `torchrun` or `srun`",
         )
 
@@ -49,24 +55,38 @@ def check_batch_size_is_used(experiment: Experiment) -> None:
 
 @contextmanager
 def short_training(
-    experiment: Experiment, measure: object, *, batch_size: int | None = None
+    experiment: Experiment,
+    measure: object,
+    *,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    watch: HookWatch | None = None,
 ) -> Iterator[tuple[BaseTrainer, BatchLoader]]:
     """Builds an experiment for a training that lasts until the hook `measure` stops it.
 
     The training has the data, networks, losses, optimisers and trainer of the experiment. It has no schedulers, no
     validation, and none of the hooks that say that they do not affect training, such as those that save checkpoints or
-    write records. Its folder is a temporary one, for hooks that write nevertheless.
+    write records. Its folder is a temporary one, for hooks that write nevertheless. If hooks are watched, those that
+    write only into this folder, and say so by `stays_in_folder = True`, take part too.
 
     Args:
         experiment: the experiment.
         measure: an object with hooks. One of them must be `stop_within_epoch_reason`.
         batch_size: the number of samples in a batch; by default that of the experiment.
+        num_workers: the number of processes that make items; by default that of the experiment.
+        watch: is told when a hook begins and ends, but not of those of `measure`; None for nobody.
 
     Yields:
         The trainer, and the loader to call `train` with.
     """
+    if batch_size is None:
+        # As in a run. Sizes are compared with one thread, because a measurement would need memory, which is measured.
+        with experiment.scope, name_owners(experiment.checked):
+            experiment.settle_threads()
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
-        short = _ShortTraining(experiment, measure, Path(folder) / experiment.config.id, batch_size)
+        given = {"batch_size": batch_size, "num_workers": num_workers}
+        changes = {name: value for name, value in given.items() if value is not None}
+        short = _ShortTraining(experiment, measure, Path(folder) / experiment.config.id, changes, watch)
         with short.scope, name_owners(short.checked):
             trainer, loaders = short.build()
             (loader,) = loaders["train"]
@@ -80,22 +100,44 @@ def short_training(
 
 
 class _ShortTraining(Experiment):
-    def __init__(self, experiment: Experiment, measure: object, folder: Path, batch_size: int | None) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        measure: object,
+        folder: Path,
+        dataloader: Mapping[str, Any],
+        watch: HookWatch | None,
+    ) -> None:
         config = experiment.config
         datasets = {**config.datasets, "validate": []}
-        if batch_size is not None:
-            datasets["train"] = [
-                dataclasses.replace(section, dataloader=dataclasses.replace(section.dataloader, batch_size=batch_size))
-                for section in config.datasets["train"]
-            ]
+        datasets["train"] = [
+            dataclasses.replace(section, dataloader=_changed(section.dataloader, dataloader))
+            for section in config.datasets["train"]
+        ]
         # Without their sections, schedulers can't change the rates when they are built, or fail at their end.
         components = {**config.components, "lr_scheduler": {}}
         config = dataclasses.replace(config, components=components, datasets=datasets)
         checked = dataclasses.replace(experiment.checked, config=config)
         super().__init__(checked, ("train",), trial=Trial(None, folder))
         self._measure = measure
+        self._watch = watch
 
     def lifecycle(self) -> Lifecycle:
         """Returns the hooks that affect training, and the one that measures."""
-        affecting = [plugin for plugin in super().lifecycle().plugins if plugin.affects_training]
-        return Lifecycle([*affecting, Plugin("audiozen tune", self._measure, "audiozen tune")])
+        plugins = super().lifecycle().plugins
+        if self._watch is None:
+            kept = [plugin for plugin in plugins if plugin.affects_training]
+        else:
+            kept = [plugin for plugin in plugins if takes_part(plugin)]
+        return Lifecycle([*kept, Plugin(MEASURE, self._measure, MEASURE)], watch=self._watch)
+
+
+def takes_part(plugin: Plugin) -> bool:
+    """Whether a hook is part of a short training whose hooks are watched."""
+    return plugin.affects_training or bool(getattr(plugin.instance, "stays_in_folder", False))
+
+
+def _changed(table: Dataloader, changes: Mapping[str, Any]) -> Dataloader:
+    if changes.get("num_workers") == 0:  # these are for workers
+        return dataclasses.replace(table, **changes, prefetch_factor=None, persistent_workers=None, timeout=0.0)
+    return dataclasses.replace(table, **changes)

@@ -33,6 +33,7 @@ class MetricsJsonl:
     default = True
     main_process_only = True
     affects_training = False
+    stays_in_folder = True
     phase = "persist"
 
     def __init__(self) -> None:

@@ -149,8 +149,10 @@ class ProgressBar:
         """Logs one line for the epoch."""
         now = time.monotonic()
         left = (now - self._began) / max(1, epoch - self._done_before) * (trainer.max_epochs - epoch)
-        shown = {name: value for name, value in metrics.items() if not name.startswith("train/lr")}
-        rates = {name.removeprefix("train/"): value for name, value in metrics.items() if name not in shown}
+        rates = {name.removeprefix("train/"): value for name, value in metrics.items() if name.startswith("train/lr")}
+        shown = {
+            name: value for name, value in metrics.items() if not name.startswith("train/lr") and not _is_detail(name)
+        }
         best = {"best": True} if trainer.progress.is_best else {}
         name = f"{epoch}/{trainer.max_epochs}"
         fields = {**_rounded(shown), **_compact(rates), **best, "left": _clock(left)}
@@ -208,6 +210,12 @@ class ProgressBar:
         while parts and len("  ".join(parts)) > room:
             parts.pop()
         return "  ".join(parts)
+
+
+def _is_detail(name: str) -> bool:
+    """Returns whether a scalar is a part of the time of a step, which records have, but no line has room for."""
+    own = name.removeprefix("train/")
+    return own.startswith(("seconds_", "gpu_seconds_")) and own not in ("seconds_data", "seconds_compute")
 
 
 def _clock(seconds: float) -> str:

@@ -1,8 +1,7 @@
-"""Records how long a training step takes, how much of it is waiting for data, and how much memory the run needs."""
+"""Records how long a training step takes, where its time goes, and how much memory the run needs."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import torch
@@ -24,6 +23,11 @@ class Resources:
     epoch ends when the GPU is done. Every `log_interval` steps a record has the same since the last one, as
     `step/seconds_data` and `step/seconds_compute`; with several processes, those of the main process.
 
+    On the CPU, `seconds_compute` is also split, into `seconds_transfer`, `seconds_forward`, `seconds_backward`,
+    `seconds_optimizer` and `seconds_rest`, which is hooks, checks and records. On a GPU, one step of 16 is measured on
+    the GPU itself: `train/gpu_seconds_forward` is how long it needs for the forward pass, and so on. There,
+    `train/gpu_seconds_data` is how long it has nothing to do because a batch is missing.
+
     `train/memory_gib` is the peak memory of the process, without the workers of the data loader; on a GPU,
     `train/gpu_gib` is the peak memory of the tensors, and `train/gpu_reserved_gib` that of the whole allocator. They
     are peaks since the start of the program, in GiB, and the largest of all processes.
@@ -34,38 +38,24 @@ class Resources:
 
     default = True
     affects_training = False
+    stays_in_folder = True
 
     def __init__(self) -> None:
         self._epoch: _Span | None = None
         self._interval: _Span | None = None
-        self._paused_at: float | None = None
 
     @hookimpl.on_epoch_start
     def on_epoch_start(self, trainer: Trainer) -> None:
         """Starts the clocks."""
-        self._epoch, self._interval, self._paused_at = _Span(trainer), _Span(trainer), None
-
-    @hookimpl.on_evaluation_start
-    def on_evaluation_start(self) -> None:
-        """Stops the clocks."""
-        self._paused_at = time.perf_counter()
-
-    @hookimpl.on_evaluation_end
-    def on_evaluation_end(self) -> None:
-        """Lets the clocks go on."""
-        paused = time.perf_counter() - (self._paused_at or time.perf_counter())
-        for span in (self._epoch, self._interval):
-            if span is not None:
-                span.began += paused
+        self._epoch, self._interval = _Span(trainer), _Span(trainer)
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer, step: int) -> None:
         """Records the times of the last steps, if it is time for a record."""
         if self._interval is None or not trainer.log_interval or step % trainer.log_interval:
             return
-        data, compute = self._interval.per_step(trainer)
+        scalars = {f"step/{name}": seconds for name, seconds in self._interval.per_step(trainer).items()}
         self._interval = _Span(trainer)
-        scalars = {"step/seconds_data": data, "step/seconds_compute": compute}
         epoch = trainer.progress.epoch + 1
         trainer.hooks.on_log(trainer=trainer, mode="train", metrics=scalars, step=step, epoch=epoch)
 
@@ -80,8 +70,7 @@ class Resources:
         every = trainer.ranks.gather((own, times))
         scalars = {name: max(memory[name] for memory, _ in every if name in memory) for name in own}
         if measured := [times for _, times in every if times]:
-            data, compute = max(measured)
-            scalars |= {"seconds_data": data, "seconds_compute": compute}
+            scalars |= max(measured, key=lambda times: times["seconds_data"])
         return scalars
 
 
@@ -89,15 +78,23 @@ class _Span:
     """The time since some step."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.began = time.perf_counter()
-        self._waited = trainer.data_seconds
+        self._before = trainer.part_seconds
+        self._gpu_before, self._measured = trainer.gpu_part_seconds
         self._step = trainer.progress.step
 
     def has_steps(self, trainer: Trainer) -> bool:
         return trainer.progress.step > self._step
 
-    def per_step(self, trainer: Trainer) -> tuple[float, float]:
-        """Returns how long a step has waited for data, and what the rest of it has taken, in seconds."""
-        steps = trainer.progress.step - self._step
-        waited = trainer.data_seconds - self._waited
-        return waited / steps, (time.perf_counter() - self.began - waited) / steps
+    def per_step(self, trainer: Trainer) -> dict[str, float]:
+        """Returns the seconds of a step by the names of the scalars."""
+        steps, now = trainer.progress.step - self._step, trainer.part_seconds
+        parts = {name: (now[name] - self._before[name]) / steps for name in now if name != "outside"}
+        data = parts.pop("data")
+        scalars = {"seconds_data": data, "seconds_compute": sum(parts.values())}
+        if trainer.device.type == "cpu":
+            scalars |= {f"seconds_{name}": seconds for name, seconds in parts.items()}
+        of_gpu, measured = trainer.gpu_part_seconds
+        if count := measured - self._measured:
+            gpu = {name: (of_gpu[name] - self._gpu_before.get(name, 0.0)) / count for name in of_gpu}
+            scalars |= {f"gpu_seconds_{name}": seconds for name, seconds in gpu.items() if name != "outside"}
+        return scalars

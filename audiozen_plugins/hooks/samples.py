@@ -49,6 +49,7 @@ class Samples:
 
     default = True
     affects_training = False
+    stays_in_folder = True
     signal_modes: ClassVar[tuple[Mode, ...]] = ("validate",)
 
     def __init__(

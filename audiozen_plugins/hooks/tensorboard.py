@@ -52,6 +52,7 @@ class TensorBoard:
     main_process_only = True
     default_args: ClassVar = {"required": False}
     affects_training = False
+    stays_in_folder = True
 
     def __init__(self, required: bool = True, histogram_epochs: Annotated[int, Range(least=0)] = 0) -> None:
         check_ranges(TensorBoard, locals())

@@ -33,7 +33,7 @@ def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
     The cost can be differentiated twice with respect to `distance`. A third derivative is an error.
 
     Args:
-        distance: the distances [batch, frames, frames2], float64.
+        distance: the distances [batch, frames, frames2], float64; infinity for a cell that no path may visit.
         gamma: the softness of the minimum; above 0.
 
     Returns:
@@ -48,7 +48,7 @@ def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
 class _Cost(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, distance: Tensor, gamma: float) -> Tensor:
-        scores = _skewed(distance / -gamma, FAR)
+        scores = _skewed((distance / -gamma).clamp_(min=FAR), FAR)
         potentials = _sweep_potentials(scores, distance.shape[2])
         ctx.save_for_backward(distance, potentials, scores)
         ctx.gamma = gamma

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from audiozen_core.binding.ranges import Range, out_of_range
+from audiozen_core.binding.ranges import Natural, Range, out_of_range
+from audiozen_plugins.kernels.band import Band
+from audiozen_plugins.kernels.soft_alignment_op import has_kernel, soft_alignment, soft_alignment_backward
 from audiozen_plugins.loss.soft_alignment import soft_alignment_cost
 
 
@@ -19,15 +22,21 @@ class SoftDTWLoss(nn.Module):
     negative, and it is not minimal where both sequences are equal. Cuturi & Blondel, "Soft-DTW: a Differentiable Loss
     Function for Time-Series", ICML 2017.
 
-    Time and memory grow with frames times frames2. Sequences can have any length.
+    Time grows with frames times frames2, or with the cells of a band. Sequences can have any length. With numba (the
+    extra `fast`) on a CPU, and with Triton on a GPU, fused kernels compute the loss and its gradient; on a CPU, their
+    memory is a fraction of one float32 matrix of frames times frames2. Without them, and for second derivatives, plain
+    PyTorch does.
 
     Args:
         gamma: the softness of the minimum, in the unit of the squared distance; above 0. With a small `gamma`, only the
             best path counts, as in DTW. With a large one, all paths do. A good value is about the squared distance
             between two frames that match.
+        band: the radius of a Sakoe-Chiba band, in frames. A path may be up to `band` frames beside the diagonals that
+            start in the first pair of frames and end in the last. They are the same if both sequences have the same
+            length. The time is about that of the cells in the band. Default: no band.
 
     Raises:
-        ValueError: `gamma` is not above 0, or not finite.
+        ValueError: `gamma` is not above 0, or not finite, or `band` is below 0.
 
     Example:
         >>> estimate = torch.tensor([[[0.0], [1.0], [1.0], [2.0]]])
@@ -40,15 +49,16 @@ class SoftDTWLoss(nn.Module):
 
     domain = "features"
 
-    def __init__(self, gamma: Annotated[float, Range(above=0)] = 1.0) -> None:
+    def __init__(self, gamma: Annotated[float, Range(above=0)] = 1.0, band: Natural | None = None) -> None:
         super().__init__()
         if wrong := out_of_range(SoftDTWLoss, locals()):
             raise ValueError(wrong)
         self.gamma = gamma
+        self.band = band
 
     def extra_repr(self) -> str:
         """Returns the arguments that `print` shows."""
-        return f"gamma={self.gamma}"
+        return f"gamma={self.gamma}" if self.band is None else f"gamma={self.gamma}, band={self.band}"
 
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Computes the loss. It can be differentiated twice.
@@ -64,29 +74,74 @@ class SoftDTWLoss(nn.Module):
             ValueError: a sequence is empty or has a number that is NaN or infinite, or the shapes do not match.
         """
         _check(estimate, target)
-        with torch.autocast(estimate.device.type, enabled=False):
-            dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
-            estimate, target = estimate.to(dtype), target.to(dtype)
-            # The expanded square loses precision to cancellation if both sequences have a large common offset.
-            centre = target.detach().mean(dim=1, keepdim=True)
-            distance: Tensor = _SquaredDistance.apply(estimate - centre, target - centre)  # type: ignore[no-untyped-call]
-            return soft_alignment_cost(distance, self.gamma).mean().to(dtype)
+        dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
+        if has_kernel(estimate.device):
+            cost: Tensor = _FusedCost.apply(estimate, target, self.gamma, self.band)  # type: ignore[no-untyped-call]
+        else:
+            cost = plain_cost(estimate, target, self.gamma, self.band)
+        return cost.mean().to(dtype)
+
+
+def plain_cost(estimate: Tensor, target: Tensor, gamma: float, band: int | None) -> Tensor:
+    """Computes the cost of each item with plain operators. It can be differentiated twice.
+
+    Args:
+        estimate: features [batch, frames, features].
+        target: features [batch, frames2, features].
+        gamma: the softness of the minimum; above 0.
+        band: the radius of the band in frames, see `Band`; None for no band.
+
+    Returns:
+        The costs [batch], float64.
+    """
+    # The expanded square loses precision to cancellation if both sequences have a large common offset.
+    centre = target.detach().mean(dim=1, keepdim=True, dtype=torch.float64)
+    distance: Tensor = _SquaredDistance.apply(estimate - centre, target - centre)  # type: ignore[no-untyped-call]
+    if band is not None:
+        mask = Band(estimate.shape[1], target.shape[1], band).mask(distance.device)
+        distance = torch.masked_fill(distance, ~mask, float("inf"))
+    return soft_alignment_cost(distance, gamma)
+
+
+class _FusedCost(torch.autograd.Function):
+    """Computes the cost of each item with a kernel, and its second derivative with plain operators."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, gamma: float, band: int | None) -> Tensor:
+        result: tuple[Tensor, Tensor] = soft_alignment(x, y, gamma, band)
+        cost, saved = result
+        ctx.save_for_backward(x, y, saved)
+        ctx.gamma, ctx.band = gamma, band
+        return cost
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, y, saved = ctx.saved_tensors
+        need_x, need_y = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():  # the gradient will be differentiated
+            # Views, because the gradient of one side must not flow through it into the other.
+            sides = x.view_as(x), y.view_as(y)
+            cost = plain_cost(*sides, ctx.gamma, ctx.band)
+            wanted = [side for side, need in zip(sides, (need_x, need_y), strict=True) if need]
+            found = list(torch.autograd.grad(cost, wanted, grads[0], create_graph=True))
+            return found.pop(0) if need_x else None, found.pop(0) if need_y else None, None, None
+        grad_x, grad_y = soft_alignment_backward(x, y, saved, grads[0], ctx.gamma, ctx.band, need_x, need_y)
+        return grad_x if need_x else None, grad_y if need_y else None, None, None
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """Computes |x[i] - y[j]|^2 for all i and j with a matrix product, in float64 for any input."""
+    """Computes |x[i] - y[j]|^2 for all i and j with a matrix product. `x` and `y` are float64."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(x, y)
-        x, y = x.double(), y.double()
         norms = x.square().sum(dim=2)[:, :, None] + y.square().sum(dim=2)[:, None, :]
         return norms.baddbmm_(x, y.mT, alpha=-2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, y = ctx.saved_tensors
-        grad = grads[0].to(x.dtype)
+        grad = grads[0]
         grad_x = (x * grad.sum(dim=2)[..., None] - grad @ y) * 2 if ctx.needs_input_grad[0] else None
         grad_y = (y * grad.sum(dim=1)[..., None] - grad.mT @ x) * 2 if ctx.needs_input_grad[1] else None
         return grad_x, grad_y
@@ -103,5 +158,6 @@ def _check(estimate: Tensor, target: Tensor) -> None:
     for name, features in (("estimate", estimate), ("target", target)):
         if not features.is_floating_point():
             raise ValueError(f"soft-DTW needs real numbers, but the {name} is {features.dtype}")
-        if not bool(features.isfinite().all()):
+        # A sum is finite only if all its terms are, and needs no memory. Where it overflows, the terms decide.
+        if not math.isfinite(features.detach().sum()) and not bool(features.isfinite().all()):
             raise ValueError(f"the {name} has a number that is NaN or infinite")

@@ -18,7 +18,7 @@ PLUGINS = CORE.parent / "audiozen_plugins"
 # The floor of every room and every loose module. Code may import from its own floor and from lower floors.
 FLOORS = {
     8: ("cli", "testing"),
-    7: ("comparison", "inference", "inspection", "listening", "replay", "report", "runs", "tuning"),
+    7: ("comparison", "inference", "inspection", "listening", "profiling", "replay", "report", "runs", "tuning"),
     6: ("experiment", "scoring"),
     5: ("trainer",),
     4: ("config", "data", "pages"),

@@ -161,8 +161,9 @@ class Row:
     workers: int = 0
     loader: Callable[..., BatchLoader] = make_loader
 
-    def trainer(self, folder: Path, *, every: int | None, asynchronous: bool) -> BaseTrainer:
-        hooks = {"checkpoint": Checkpoint(), "patience": Patience(), "clip": ClipGradNorm(), **self.hooks()}
+    def trainer(self, folder: Path, *, every: int | None, asynchronous: bool, **more: Any) -> BaseTrainer:
+        """Builds the trainer, with `more` hooks."""
+        hooks = {"checkpoint": Checkpoint(), "patience": Patience(), "clip": ClipGradNorm(), **self.hooks(), **more}
         defaults = {"max_epochs": EPOCHS, "max_num_checkpoints": 999, "save_ckpt_interval_steps": every}
         args = {**defaults, "save_ckpt_async": asynchronous, "log_interval": 1, **self.args}
         return make_trainer(folder, hooks=hooks, cls=self.cls, scheduler=self.scheduler, interval=self.interval, **args)
@@ -177,7 +178,6 @@ class Row:
         seed: int = 1,
     ) -> dict[str, Any]:
         """Trains to the end, from `state` if it is given; returns the last state and the metrics of each epoch."""
-        trainer = self.trainer(folder, every=every, asynchronous=asynchronous)
         ends: list[dict[str, float]] = []
 
         class Listener:
@@ -185,7 +185,7 @@ class Row:
             def on_epoch_end(self, metrics):
                 ends.append(dict(metrics))
 
-        trainer.hooks._manager.register(Listener(), "listens")
+        trainer = self.trainer(folder, every=every, asynchronous=asynchronous, listens=Listener())
         torch.rand(11)  # Changes the generators, so that a resume must restore them.
         if state is not None:
             trainer.load_checkpoint(state)

@@ -42,10 +42,10 @@ ONCE_AN_EPOCH = [part for change in CHANGES for part in ("--set", f"trainer.args
 
 @pytest.fixture
 def project(tmp_path):
-    """Creates a project that writes into a file system of four megabytes."""
+    """Creates a project that writes into a file system of eight megabytes."""
     project = make_project(tmp_path / "project", epochs=6)
     (project / "exp").mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(project / "exp")]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(project / "exp")]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the permission to mount a file system")
     yield project

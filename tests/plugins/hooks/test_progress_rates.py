@@ -1,11 +1,13 @@
-"""The progress shows learning rates, also of optimisers that have none."""
+"""The progress shows learning rates, also of optimisers that have none; of the time of a step, only its sum."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_plugins.hooks.progress import ProgressBar
+from audiozen_plugins.hooks.resources import Resources
 from tests.tiny_training import make_loader, make_trainer
 
 
@@ -44,3 +46,21 @@ def test_rate_is_shown_where_there_is_one(capsys):
     shown = capsys.readouterr().err
     assert "lr=0.05" in shown
     assert "lr 0.05" in shown
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_the_parts_of_a_step_are_in_records_and_not_in_lines(bars, capsys):
+    seen = []
+
+    class Sees:
+        @hookimpl
+        def on_epoch_end(self, metrics):
+            seen.append(metrics)
+
+    hooks = {"progress": ProgressBar(bars=bars), "resources": Resources(), "sees": Sees()}
+    make_trainer(hooks=hooks, max_epochs=1).train(make_loader())
+    shown = capsys.readouterr().err
+    assert "train/seconds_forward" in seen[0]
+    assert "seconds_data" in shown or bars
+    assert "seconds_forward" not in shown
+    assert "seconds_rest" not in shown

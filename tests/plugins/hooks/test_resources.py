@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.trainer import passes
-from audiozen_plugins.hooks import resources
+from audiozen_core.trainer import step_clock
+from audiozen_core.trainer.step_clock import PARTS
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from audiozen_plugins.hooks.resources import Resources
 from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, state_of, weights_of
@@ -18,8 +18,7 @@ TIMES = {"seconds_data", "seconds_compute"}
 def clock(monkeypatch):
     """Returns a clock that only moves when a test moves it."""
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(passes, "perf_counter", lambda: now.seconds)
-    monkeypatch.setattr(resources, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    monkeypatch.setattr(step_clock, "perf_counter", lambda: now.seconds)
     return now
 
 
@@ -74,6 +73,60 @@ def test_validations_within_an_epoch_do_not_count(training):
     assert times(records, "step") == [(4, 7)]
 
 
+def test_compute_is_split_into_the_parts_of_a_step(training, clock):
+    class Slow:
+        """Moves the clock in each part of a step: 64 s in hooks, and as many in the backward pass and the optimiser."""
+
+        @hookimpl
+        def on_training_step_start(self):
+            clock.seconds += 60
+
+        @hookimpl
+        def backward(self):
+            clock.seconds += 100
+
+        @hookimpl
+        def optimizer_step(self):
+            clock.seconds += 300
+
+        @hookimpl
+        def on_optimizer_step_end(self):
+            clock.seconds += 4
+
+    (record,) = [record for record in training(max_epochs=1, hooks={"slow": Slow()}) if "train/loss" in record]
+    parts = {name.partition("seconds_")[2]: record[name] for name in record if name.startswith("train/seconds_")}
+    assert parts == {
+        **{"data": 4, "compute": 471},
+        **{"transfer": 0, "forward": 7, "backward": 100, "optimizer": 300, "rest": 64},
+    }
+
+
+@pytest.mark.parametrize("interval", [None, 2])
+def test_each_moment_of_a_training_belongs_to_one_part(clock, training, interval):
+    began = clock.seconds
+    trainers = []
+
+    class Keeps:
+        @hookimpl
+        def on_setup(self, trainer):
+            trainers.append(trainer)
+
+        @hookimpl
+        def on_epoch_end(self, trainer):
+            clock.seconds += 500
+            trainers.append(trainer)
+
+    training(max_epochs=2, validation_interval_steps=interval, hooks={"keeps": Keeps()})
+    parts = trainers[-1].part_seconds
+    assert sum(parts.values()) == clock.seconds - began
+    # Two epochs of 5 batches; 5 batches are validated after each epoch, or after each of 4 windows and at the end.
+    validations = 2 if interval is None else 5
+    assert parts == {
+        **{"data": 40, "transfer": 0, "forward": 70, "backward": 0, "optimizer": 0, "rest": 0},
+        "outside": 2 * 500 + validations * (5 * 1000 + 20),
+    }
+
+
 def test_every_log_interval_records_the_time_since_the_last_one(training):
     records = training(max_epochs=2, log_interval=2)
     assert [(record["step"], record["epoch"]) for record in records if "step/seconds_data" in record] == [
@@ -101,16 +154,31 @@ def test_a_run_resumed_within_an_epoch_measures_its_own_steps(training):
     assert times(training(states[4], max_epochs=1, log_interval=0), "train") == []
 
 
-def test_with_several_ranks_the_one_that_has_waited_longest_counts(clock):
+def test_with_several_ranks_the_one_that_has_waited_longest_counts(monkeypatch):
+    parts = dict.fromkeys(PARTS, 0.0)
     trainer = SimpleNamespace(
-        device=torch.device("cpu"), data_seconds=0.0, progress=SimpleNamespace(step=0), log_interval=0
+        device=torch.device("cuda"), part_seconds=parts, progress=SimpleNamespace(step=0), log_interval=0
     )
+    trainer.gpu_part_seconds = {}, 0
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 0)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 0)
     hook = Resources()
     hook.on_epoch_start(trainer)
-    clock.seconds += 10
-    trainer.data_seconds, trainer.progress.step = 2.0, 2
-    trainer.ranks = SimpleNamespace(gather=lambda own: [own, ({"memory_gib": 99.0}, (3.0, 2.0))])
-    assert hook.epoch_scalars(trainer) == {"memory_gib": 99.0, "seconds_data": 3.0, "seconds_compute": 2.0}
+    trainer.part_seconds, trainer.progress.step = {**parts, "data": 2.0, "forward": 8.0, "outside": 50.0}, 2
+    slower = {"seconds_data": 3.0, "seconds_compute": 2.0}
+    trainer.ranks = SimpleNamespace(gather=lambda own: [own, ({"memory_gib": 99.0}, slower)])
+    found = hook.epoch_scalars(trainer)
+    assert {name: value for name, value in found.items() if "gpu" not in name} == {"memory_gib": 99.0, **slower}
+    # The times of the program say nothing about the parts of a step on a GPU.
+    trainer.ranks = SimpleNamespace(gather=lambda own: [own])
+    assert {name for name in hook.epoch_scalars(trainer) if name.startswith("seconds")} == TIMES
+    # Two steps were measured on the GPU.
+    trainer.gpu_part_seconds = {**parts, "forward": 3.0, "outside": 9.0}, 2
+    found = hook.epoch_scalars(trainer)
+    assert (found["gpu_seconds_forward"], found["gpu_seconds_data"]) == (1.5, 0.0)
+    assert "gpu_seconds_outside" not in found
+    trainer.device = torch.device("cpu")
+    assert hook.epoch_scalars(trainer)["seconds_forward"] == 4.0
 
 
 def test_peak_memory_of_the_process_is_recorded(training):

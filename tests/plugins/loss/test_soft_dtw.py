@@ -213,5 +213,10 @@ def test_a_wrong_gamma_is_an_error(gamma):
         SoftDTWLoss(gamma)
 
 
+def test_a_wrong_band_is_an_error():
+    with pytest.raises(ValueError, match="band"):
+        SoftDTWLoss(band=-1)
+
+
 def test_domain_of_the_loss_is_features():
     assert SoftDTWLoss.domain == "features"

@@ -1,0 +1,184 @@
+"""`num_threads = "auto"`: measures how many threads make a training step fastest, and remembers it.
+
+A number is part of what decides the last bit of a result, so it is written into the configuration of the run: its
+record and its checkpoints have the number, and a run that continues, or a replay, uses it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import gc
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import tomli
+import torch
+
+from audiozen_core import __version__
+from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.config.checked import CheckedConfig
+from audiozen_core.config.sections import AUTO
+from audiozen_core.config.toml.emit import emit
+from audiozen_core.data.loader import BatchLoader
+from audiozen_core.distributed.ranks import Ranks
+from audiozen_core.errors import AudioZenError
+from audiozen_core.experiment.lazy_modules import first_batch
+from audiozen_core.experiment.process import device_name
+from audiozen_core.experiment.provenance import code_of
+from audiozen_core.experiment.threads import (
+    busy_reason,
+    disturbed_reason,
+    fastest_count,
+    thread_counts,
+    time_threads,
+)
+from audiozen_core.experiment.timed_pass import run_pass
+from audiozen_core.logging import get_logger, silenced
+from audiozen_core.scoring.worker_pool import usable_cpus
+from audiozen_core.storage.atomic import make_folder, read_regular, write_whole
+from audiozen_core.storage.cache_folder import default_cache
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+Build = Callable[[], tuple[BaseTrainer, Mapping[Any, list[BatchLoader]]]]
+"""Builds the trainer and its data, to be thrown away."""
+
+# What does not decide how long a step takes.
+_OTHER_SECTIONS = ("meta", "hooks", "launcher", "distributed", "validate_dataset", "test_dataset", "predict_dataset")
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadChoice:
+    """A number of threads, and why, in words."""
+
+    count: int
+    reason: str
+
+
+def with_chosen_threads(
+    checked: CheckedConfig, ranks: Ranks, trained: Path | None, build: Build | None
+) -> tuple[CheckedConfig, ThreadChoice | None]:
+    """Puts a number of threads in the place of `auto`. Call it within the experiment's `scope`.
+
+    Args:
+        checked: the configuration.
+        ranks: the processes of the run.
+        trained: the checkpoint that a training continues from, or an evaluation uses; None for a new training.
+        build: builds what a training step needs; None for an evaluation, which has none.
+
+    Returns:
+        The configuration, and the choice; None if the file does not leave it to AudioZEN.
+    """
+    if checked.config.meta.num_threads != AUTO:
+        return checked, None
+    choice = _of_checkpoint(trained) or _choose(checked, ranks, build)
+    get_logger().info(f"num_threads = {choice.count}", reason=choice.reason)
+    composition = dataclasses.replace(checked.composition, values=copy.deepcopy(checked.composition.values))
+    composition.values["meta"]["num_threads"] = choice.count
+    meta = dataclasses.replace(checked.config.meta, num_threads=choice.count)
+    config = dataclasses.replace(checked.config, meta=meta, text=emit(composition.values))
+    return dataclasses.replace(checked, config=config, composition=composition), choice
+
+
+def _of_checkpoint(trained: Path | None) -> ThreadChoice | None:
+    """Returns the number of the training that has saved a checkpoint; None for another file, or if it is not known."""
+    if trained is None or not trained.is_dir():
+        return None
+    extra = CheckpointStore(trained.parent).load(trained, owners=("extra",)).state.get("extra", {})
+    count = tomli.loads(extra.get("config", "")).get("meta", {}).get("num_threads")
+    return ThreadChoice(count, f"that of the training that has saved {trained.name}") if type(count) is int else None
+
+
+def _choose(checked: CheckedConfig, ranks: Ranks, build: Build | None) -> ThreadChoice:
+    if build is None:
+        return ThreadChoice(1, "it is not known with how many the weights were trained")
+    counts = thread_counts(usable_cpus())
+    if ranks.several:
+        return ThreadChoice(1, "several processes share the machine")
+    if len(counts) == 1:
+        return ThreadChoice(1, "this process may use one processor only")
+    if (device := device_name(checked.config.meta)) != "cpu":
+        return ThreadChoice(1, f"the step runs on {device}")
+    if busy := busy_reason():
+        return ThreadChoice(1, busy)
+    file = default_cache() / "threads" / f"{_digest(checked)}.json"
+    if known := _known(file, counts):
+        return known
+    try:
+        times = _times(build, counts)
+    except AudioZenError as error:  # the training shows it as always; or it needs what hooks prepare when a run starts
+        return ThreadChoice(1, f"a pass outside of a training fails: {error.message}")
+    if disturbed := disturbed_reason(times):
+        return ThreadChoice(1, disturbed)
+    count = fastest_count(times)
+    reason = _in_words(times, count)
+    content = {"num_threads": count, "reason": reason, "measured": f"{date.today():%Y-%m-%d}", "seconds": times}
+    with suppress(OSError):  # it is measured again
+        make_folder(file.parent)
+        write_whole(file, json.dumps(content, indent=2) + "\n")
+    return ThreadChoice(count, reason)
+
+
+def _times(build: Build, counts: Sequence[int]) -> dict[int, list[float]]:
+    """Times the passes of a first batch with networks that are thrown away.
+
+    The run builds its own ones afterwards, and seeds everything again, so its result does not depend on this.
+    """
+    with silenced():
+        trainer, loaders = build()
+        try:
+            batch, batch_idx = first_batch(trainer, loaders["train"][0])
+            trainer.set_mode(training=True)
+            return time_threads(partial(run_pass, trainer, batch, batch_idx), counts)
+        finally:
+            for loader in chain.from_iterable(loaders.values()):
+                loader.close()
+            del trainer, loaders
+            gc.collect()  # their parts refer to each other
+
+
+def _in_words(times: Mapping[int, list[float]], count: int) -> str:
+    """Says what has been measured: how fast the number is, compared with 1; or, for 1, the best other number.
+
+    >>> _in_words({1: [0.9], 2: [0.5]}, 2), _in_words({1: [0.9], 2: [0.8], 4: [2.0]}, 1)
+    ('2 threads are 1.8 times as fast as 1', '2 threads are only 1.1 times as fast as 1')
+    """
+    best = {of_count: min(of) for of_count, of in times.items()}
+    named = count if count > 1 else min((other for other in best if other > 1), key=lambda other: best[other])
+    only = "" if count > 1 else "only "
+    return f"{named} threads are {only}{best[1] / best[named]:.1f} times as fast as 1"
+
+
+def _known(file: Path, counts: list[int]) -> ThreadChoice | None:
+    """Returns what was measured before; None if there is nothing that can be read."""
+    try:
+        content = json.loads(read_regular(file))
+        count, reason, measured = content["num_threads"], str(content["reason"]), str(content["measured"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return ThreadChoice(count, f"{reason}, as measured on {measured}") if count in counts else None
+
+
+def _digest(checked: CheckedConfig) -> str:
+    """Returns a name for all that decides how long a step takes: the machine, the program, and the experiment."""
+    step = {name: value for name, value in checked.composition.values.items() if name not in _OTHER_SECTIONS}
+    machine = [_processor(), usable_cpus(), __version__, str(torch.__version__), checked.config.meta.use_amp]
+    text = json.dumps([machine, emit(step), code_of(checked)])
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]
+
+
+def _processor() -> str:
+    """Returns the name of the processor; "" if it is not known. Nodes of a cluster may share a folder of caches."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "CPU part")):
+                return line.partition(":")[2].strip()
+    return ""

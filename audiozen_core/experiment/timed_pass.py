@@ -1,0 +1,35 @@
+"""A forward and a backward pass of one batch, for those who measure without training."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+
+def run_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+    """Runs a batch forward and backward, waits for the GPU, and returns the losses.
+
+    Of the hooks, only `autocast` is asked: others may need what they prepare when a run starts.
+    """
+    losses, _ = trainer.forward_batch(batch, batch_idx)
+    trainer.backward_losses(losses, ask_hooks=False)
+    wait(trainer.device)
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def timed_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> float:
+    """Runs a pass, and returns its seconds."""
+    started = time.perf_counter()
+    run_pass(trainer, batch, batch_idx)
+    return time.perf_counter() - started
+
+
+def wait(device: torch.device) -> None:
+    """Waits for the GPU, so that a time that is measured has only what was started in it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

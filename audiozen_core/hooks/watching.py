@@ -1,0 +1,64 @@
+"""Tells an observer when the implementation of a hook begins and ends."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+ANSWERED_FOR_THE_TRAINER = ("autocast", "backward", "optimizer_step")
+"""Hooks that do a part of a step in the place of the trainer. Their time is that of the part, so nobody is told."""
+
+
+class HookWatch(Protocol):
+    """An observer of hooks. A hook may call others, so they may be nested."""
+
+    def enter(self, plugin: str) -> None:
+        """A hook of this plugin begins."""
+        ...
+
+    def leave(self) -> None:
+        """The hook that has begun last ends."""
+        ...
+
+
+def watched_call(function: Callable[..., Any], watch: HookWatch, plugin: str) -> Callable[..., Any]:
+    """Wraps an implementation, so that the observer is told of each call."""
+
+    @functools.wraps(function)
+    def watched(*args: Any) -> Any:
+        watch.enter(plugin)
+        try:
+            return function(*args)
+        finally:
+            watch.leave()
+
+    return watched
+
+
+def watched_wrapper(function: Callable[..., Any], watch: HookWatch, plugin: str) -> Callable[..., Any]:
+    """Wraps a wrapper in the same way. While it waits for the other implementations, it does not count as running."""
+
+    @functools.wraps(function)
+    def watched(*args: Any) -> Generator[Any, Any, Any]:
+        inner = function(*args)
+        go_on: Callable[[], Any] = functools.partial(next, inner)
+        while True:
+            watch.enter(plugin)
+            try:
+                given = go_on()
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                watch.leave()
+            try:
+                sent = yield given
+            except GeneratorExit:
+                inner.close()
+                raise
+            except BaseException as error:
+                go_on = functools.partial(inner.throw, error)
+            else:
+                go_on = functools.partial(inner.send, sent)
+
+    return watched

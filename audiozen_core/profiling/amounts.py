@@ -1,0 +1,60 @@
+"""How much a step is trained on: samples, and seconds of audio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+# Other tensors may be features, whose last axis is no time in samples.
+_WAVEFORMS = ("noisy", "mixture", "clean")
+_MOST_CHANNELS = 16
+
+
+class Amounts:
+    """Adds up the samples and the audio of batches without waiting for a GPU.
+
+    Args:
+        sr: the sample rate of `[acoustics]`, in Hz.
+    """
+
+    def __init__(self, sr: int) -> None:
+        self.samples = 0
+        self._sr = sr
+        self._values = 0
+        self._lengths: list[Tensor] = []
+        self._has_audio = True
+
+    def add(self, batch: Any, samples: int) -> None:
+        """Adds a batch.
+
+        Its audio is `noisy`, else `mixture`, else `clean`, as [sample, time] or [sample, channel, time]. If the batch
+        has `length`, padding does not count.
+        """
+        self.samples += samples
+        wave = _waveform(batch)
+        if wave is None:
+            self._has_audio = False
+            return
+        length = batch.get("length")
+        if isinstance(length, Tensor) and length.shape == wave.shape[:1] and not length.is_floating_point():
+            self._lengths.append(length)
+        else:
+            self._values += wave.shape[0] * wave.shape[-1]
+
+    @property
+    def audio_seconds(self) -> float | None:
+        """The length of the audio in seconds; None if a batch had none. Waits for the GPU."""
+        if not self._has_audio or not self.samples:
+            return None
+        return (self._values + sum(int(length.sum()) for length in self._lengths)) / self._sr
+
+
+def _waveform(batch: Any) -> Tensor | None:
+    """Returns the tensor whose last axis is the time; None without one."""
+    for name in _WAVEFORMS if isinstance(batch, Mapping) else ():
+        wave = batch.get(name)
+        if isinstance(wave, Tensor) and wave.is_floating_point() and wave.dim() in (2, 3):
+            return wave if wave.dim() == 2 or wave.shape[1] <= _MOST_CHANNELS else None
+    return None

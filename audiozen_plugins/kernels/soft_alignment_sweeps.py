@@ -1,0 +1,229 @@
+"""The two sweeps of soft-DTW over a strip of rows, for the CPU.
+
+The recursion of soft-DTW is a sum in the domain of probabilities: `p[i, j] = 2^score[i, j] * (p[i-1, j-1] + p[i-1, j] +
+p[i, j-1])`, with `score = -distance / (gamma * ln 2)`. These numbers leave every range, so each is kept as a mantissa
+between 1 and 2 and an exponent, a whole number in a float64. A sum then needs no logarithm, and only one power of two
+with a fractional exponent, which is a polynomial. Nothing branches, so the compiler vectorises the loop over the cells
+of an anti-diagonal, and the rounding error of a cost does not grow with the cost.
+
+A strip has the cells (j, l): column j counts from the first column of the strip's first row, and l is the row in the
+strip. Row l has the columns from `low[l]` to `high[l]`, which never decrease with l. The cells of anti-diagonal
+t = j + l are the rows from `first` to `last`. All `ROWS` rows are computed, so that the compiler knows how many; a cell
+that isn't in the band has the score `FAR`, so no path leads through it.
+
+The last anti-diagonals are records in one flat array, at distances that the compiler knows. Otherwise it can't tell
+that they don't overlap, and does not vectorise. Each record is stored in front of the one before, because the compiler
+avoids a loop that may soon read what it has just written. At the start of the array, the last two records are copied to
+its end.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiozen_plugins.kernels.on_cpu import cpu_kernel
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FAR = -1e300  # the score of a cell that no path may visit, and the exponent of one that no path reaches
+TINY = 1e-200  # fewer visits count as none, because smaller numbers would become denormal, which are slow
+SHIFT = 2.0**52  # adding it to a whole number moves the number into the lowest bits
+SHIFT_BITS = 0x4330_0000_0000_0000
+BIAS = 1023.0
+MANTISSA = 0x000F_FFFF_FFFF_FFFF
+ONE = 0x3FF0_0000_0000_0000
+ROWS = 48  # the most rows of a strip: they fill some vector registers, and the cells of a strip fit into the cache
+FIELD = 56  # the numbers of a field of a record: the rows and their neighbours
+RECORD = 3 * FIELD
+RECORDS = 32
+C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12 = (math.log(2) ** n / math.factorial(n) for n in range(1, 13))
+
+# Sums stay in their order, because the rounding by `SHIFT` depends on it.
+_OPTIONS = {"error_model": "numpy", "fastmath": {"nnan", "ninf", "nsz", "contract"}}
+
+
+@cpu_kernel(error_model="numpy", fastmath=True)
+def complete_square(
+    columns: Floats, centre: Floats, scale: float, weight: float, square_column: int, weight_column: int
+) -> None:
+    """Centres and scales frames, and fills two columns with their weighted squares and with the weight.
+
+    Args:
+        columns: the frames [frames, features + 2], which are changed in place.
+        centre: what is subtracted from each frame [features].
+        scale: what the centred features are multiplied with.
+        weight: what the squared norms are multiplied with.
+        square_column: the column of the squared norms.
+        weight_column: the column of the weight.
+    """
+    for frame in range(columns.shape[0]):
+        square = 0.0
+        for feature in range(centre.size):
+            value = columns[frame, feature] - centre[feature]
+            columns[frame, feature] = value * scale
+            square += value * value
+        columns[frame, square_column] = square * weight
+        columns[frame, weight_column] = weight
+
+
+@cpu_kernel(**_OPTIONS)
+def sweep_probabilities(  # noqa: PLR0915 (a call would keep the compiler from vectorising)
+    scores: Floats,
+    low: Ints,
+    high: Ints,
+    above: Floats,
+    below: Floats,
+    offset: int,
+    weights: Floats,
+    keep: bool,
+    memory: Floats,
+    line: Floats,
+) -> float:
+    """Sweeps a strip from its first anti-diagonal to its last.
+
+    Args:
+        scores: the scores of the cells [columns * rows].
+        low: the first column of each row [rows]; `low[0]` is 0.
+        high: the last column of each row [rows].
+        above: mantissas and exponents of the row above the strip [2, count], from column -1 on.
+        below: receives those of the last row [2, count], from column `offset` on. Others stay as they are.
+        offset: the column of the first cell of `below`.
+        weights: receives the probabilities that a path to a cell comes from above and from the left
+            [anti-diagonals * 2 * ROWS].
+        keep: whether `weights` are wanted.
+        memory: working memory [RECORDS * RECORD].
+        line: working memory [ROWS].
+
+    Returns:
+        The natural logarithm of the probability of the last cell.
+    """
+    rows = low.size
+    # A record has the mantissas and the exponents of the rows, from the row above the strip on.
+    mantissa, exponent = 0, FIELD
+    memory[:] = 1.0
+    for start in range(0, RECORDS * RECORD, RECORD):
+        memory[start + exponent : start + exponent + FIELD] = FAR
+    line[:] = FAR
+    here, left, before = 0, RECORD, 2 * RECORD  # the distances of the records of this anti-diagonal and the last two
+    start = (RECORDS - 2) * RECORD
+    memory[start + mantissa], memory[start + exponent] = above[0, 1], above[1, 1]
+    memory[start + RECORD + mantissa], memory[start + RECORD + exponent] = above[0, 0], above[1, 0]
+    first, last = 0, -1
+    for t in range(rows + high[rows - 1]):
+        while last + 1 < rows and last + 1 + low[last + 1] <= t:
+            last += 1
+        while first + high[first] < t:
+            line[first] = FAR
+            first += 1
+        for row in range(first, last + 1):
+            line[row] = scores[(t - row) * rows + row]
+        start -= RECORD
+        if start < 0:
+            start = (RECORDS - 3) * RECORD
+            memory[start + RECORD :] = memory[: 2 * RECORD]
+        cells = memory[start:]
+        kept = weights[t * 2 * ROWS :]
+        for i in range(ROWS):
+            e_above = cells[i + left + exponent]
+            e_left = cells[i + left + exponent + 1]
+            e_before = cells[i + before + exponent]
+            top = max(e_above, e_left, e_before)
+            d_above = np.float64(max(e_above - top, -BIAS) + (SHIFT + BIAS))
+            d_left = np.float64(max(e_left - top, -BIAS) + (SHIFT + BIAS))
+            d_before = np.float64(max(e_before - top, -BIAS) + (SHIFT + BIAS))
+            from_above = cells[i + left + mantissa] * np.int64(d_above.view(np.int64) << 52).view(np.float64)
+            from_left = cells[i + left + mantissa + 1] * np.int64(d_left.view(np.int64) << 52).view(np.float64)
+            from_before = cells[i + before + mantissa] * np.int64(d_before.view(np.int64) << 52).view(np.float64)
+            total = from_above + from_left + from_before
+            if keep:
+                part = 1.0 / total
+                kept[i] = from_above * part
+                kept[i + ROWS] = from_left * part
+            whole = np.rint(line[i])
+            x = line[i] - whole
+            x2 = x * x
+            x4 = x2 * x2
+            power = (
+                ((1.0 + C1 * x) + (C2 + C3 * x) * x2)
+                + ((C4 + C5 * x) + (C6 + C7 * x) * x2) * x4
+                + (((C8 + C9 * x) + (C10 + C11 * x) * x2) + C12 * x4) * (x4 * x4)
+            )
+            bits = np.float64(total * power).view(np.int64)
+            carry = np.int64((bits >> 52) | SHIFT_BITS).view(np.float64) - (SHIFT + BIAS)
+            cells[i + here + mantissa + 1] = np.int64((bits & MANTISSA) | ONE).view(np.float64)
+            cells[i + here + exponent + 1] = top + whole + carry
+        cells[mantissa], cells[exponent] = 1.0, FAR
+        if t + 2 < above.shape[1]:
+            cells[mantissa], cells[exponent] = above[0, t + 2], above[1, t + 2]
+        target = t - rows + 1 - offset
+        if 0 <= target < below.shape[1]:
+            below[0, target], below[1, target] = cells[mantissa + rows], cells[exponent + rows]
+    end = start + here + rows
+    logarithm: float = math.log(memory[end + mantissa]) + memory[end + exponent] * math.log(2.0)
+    return logarithm
+
+
+@cpu_kernel(**_OPTIONS)
+def sweep_visits(
+    visits: Floats,
+    low: Ints,
+    high: Ints,
+    weights: Floats,
+    below: Floats,
+    above: Floats,
+    offset: int,
+    memory: Floats,
+    line: Floats,
+) -> None:
+    """Sweeps a strip from its last anti-diagonal to its first, and computes how often a path visits each cell.
+
+    Args:
+        visits: receives the visits of the cells [columns * rows]. Cells out of the rows stay as they are.
+        low: the first column of each row [rows]; `low[0]` is 0.
+        high: the last column of each row [rows].
+        weights: the probabilities that a path to a cell comes from above and from the left
+            [anti-diagonals * 2 * ROWS].
+        below: the visits that the last row receives from the row below [count], from column 0 on.
+        above: the visits that the row above receives are added to these [count], from column `offset` on.
+        offset: the column of the first cell of `above`.
+        memory: working memory [RECORDS * RECORD].
+        line: working memory [ROWS].
+    """
+    rows = low.size
+    # A record has the visits that the cells of an anti-diagonal pass on: upwards, to the left, and to the cell before.
+    up, left, before = 0, FIELD, 2 * FIELD
+    memory[:] = 0.0
+    first, last = rows - 1, rows - 1
+    start = (RECORDS - 2) * RECORD
+    for t in range(rows + high[rows - 1] - 1, -1, -1):
+        while first > 0 and first - 1 + high[first - 1] >= t:
+            first -= 1
+        while last + low[last] > t:
+            last -= 1
+        start -= RECORD
+        if start < 0:
+            start = (RECORDS - 3) * RECORD
+            memory[start + RECORD :] = memory[: 2 * RECORD]
+        column = t - rows + 1
+        cells = memory[start:]
+        cells[RECORD + up + rows] = below[column] if 0 <= column < below.size else 0.0
+        given = weights[t * 2 * ROWS :]
+        for i in range(ROWS):
+            visit = cells[i + RECORD + up + 1] + cells[i + RECORD + left] + cells[i + 2 * RECORD + before + 1]
+            visit = visit if visit > TINY or visit < -TINY else 0.0
+            line[i] = visit
+            upwards = visit * given[i]
+            leftwards = visit * given[i + ROWS]
+            cells[i + up] = upwards
+            cells[i + left] = leftwards
+            cells[i + before] = visit - upwards - leftwards
+        for row in range(first, last + 1):
+            visits[(t - row) * rows + row] = line[row]
+        if 0 <= t - offset < above.size:
+            above[t - offset] += cells[up]
+        if 0 <= t - 1 - offset < above.size:
+            above[t - 1 - offset] += cells[before]

@@ -1,0 +1,49 @@
+"""A step with the number of threads that `num_threads = "auto"` chooses, beside one thread and as many as processors.
+
+Wall clock, because threads that wait for each other are what it is about. The choice is made as in a run, on the
+machine as it is, without the memory of earlier ones.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from audiozen_core.experiment.threads import busy_reason, fastest_count, thread_counts, time_threads
+from audiozen_core.scoring.worker_pool import usable_cpus
+from audiozen_plugins.model.sdnn import SDNN
+from benchmarks.measuring import Goal, Row, compare, seconds
+
+BATCH, FRAMES = 4, 250
+
+
+def rows(rounds: int = 7) -> list[Row]:
+    """One row. The peer is the faster of the two fixed numbers."""
+    torch.manual_seed(0)
+    torch.set_flush_denormal(True)
+    network = SDNN()
+    magnitude = torch.rand(BATCH, network.num_freqs, FRAMES)
+
+    def step() -> None:
+        network.zero_grad()
+        network(magnitude).square().mean().backward()
+
+    counts = thread_counts(usable_cpus())
+    chosen = 1 if busy_reason() else fastest_count(time_threads(step, counts))
+
+    def with_threads(count: int) -> float:
+        torch.set_num_threads(count)
+        return seconds(step)
+
+    return [
+        compare(
+            f'num_threads = "auto", which is {chosen}',
+            lambda: with_threads(chosen),
+            {f"{count} of them": partial(with_threads, count) for count in {1, counts[-1]}},
+            unit="ms a step",
+            scale=1000,
+            goal=Goal("at most", 1.1),
+            rounds=rounds,
+        )
+    ]

@@ -1,0 +1,115 @@
+"""Soft-DTW, forward and backward, as a loss of a training: the estimate needs a gradient, the target does not.
+
+Both peers are given a matrix product for the squared distances; it is the default of pysdtw, and without it tslearn
+needs the memory of frames times frames2 times features. Then the peak of the resident memory, in a process of its own,
+beside one float32 matrix of distances, and a Sakoe-Chiba band beside the whole matrix.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pysdtw
+import torch
+from pysdtw.distance import pairwise_l2_squared
+from torch import Tensor
+from tslearn.metrics import SoftDTWLossPyTorch
+
+from audiozen_plugins.loss.soft_dtw import SoftDTWLoss
+from benchmarks.measuring import Goal, Row, compare, cpu_seconds
+
+BATCH, FEATURES, FRAMES_MEMORY = 8, 80, 1000
+FRAMES = {300: 5, 1000: 1}  # and the steps of a turn
+BANDS = {1000: 51, 3000: 154}  # the radius of a tenth of the cells of so many frames
+BATCH_BAND = 2
+MIB = 2**20
+
+
+def sequences(frames: int, batch: int = BATCH) -> tuple[Tensor, Tensor]:
+    """An estimate that needs a gradient and a target, both [batch, frames, features] float32."""
+    torch.manual_seed(0)
+    return torch.randn(batch, frames, FEATURES, requires_grad=True), torch.randn(batch, frames, FEATURES)
+
+
+def step(loss: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Tensor) -> None:
+    """Forward and backward, with the mean over the batch."""
+    estimate.grad = None
+    torch.autograd.backward(loss(estimate, target).mean())
+
+
+def peak_of_a_step(frames: int) -> int:
+    """The bytes by which a step raises the peak of the resident memory of this process, with its gradient."""
+    loss = SoftDTWLoss()
+    estimate, target = sequences(frames)
+    step(loss, torch.randn(1, 40, FEATURES, requires_grad=True), torch.randn(1, 40, FEATURES))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
+    before = _peak()
+    step(loss, estimate, target)
+    return _peak() - before
+
+
+def _peak() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def peak_in_a_process_of_its_own() -> float:
+    """See `peak_of_a_step`."""
+    program = f"from benchmarks.rows.soft_dtw import peak_of_a_step; print(peak_of_a_step({FRAMES_MEMORY}))"
+    return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+
+
+def rows(rounds: int = 5) -> list[Row]:
+    """Two rows of time, one of memory, and two of a band."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as a training does
+
+    def side(
+        loss: Callable[[Tensor, Tensor], Tensor], frames: int, batch: int = BATCH, number: int = 1
+    ) -> Callable[[], float]:
+        estimate, target = sequences(frames, batch)
+        return lambda: cpu_seconds(lambda: step(loss, estimate, target), number=number)
+
+    measured = [
+        compare(
+            f"Soft-DTW step, B{BATCH} T{frames} F{FEATURES}",
+            side(SoftDTWLoss(), frames, number=number),
+            {
+                "pysdtw": side(pysdtw.SoftDTW(use_cuda=False), frames, number=number),
+                "tslearn": side(SoftDTWLossPyTorch(dist_func=pairwise_l2_squared), frames, number=number),
+            },
+            unit="ms of CPU",
+            scale=1000,
+            goal=Goal("at most", 1 / 3),
+            rounds=rounds,
+        )
+        for frames, number in FRAMES.items()
+    ]
+    measured.append(
+        compare(
+            f"Soft-DTW step, peak memory, B{BATCH} T{FRAMES_MEMORY}",
+            peak_in_a_process_of_its_own,
+            {"one distance matrix": lambda: 4.0 * BATCH * FRAMES_MEMORY**2},
+            unit="MiB",
+            scale=1 / MIB,
+            goal=Goal("at most", 1),
+            rounds=min(rounds, 3),
+            warm_up=0,
+        )
+    )
+    measured += [
+        compare(
+            f"Soft-DTW step, band of a tenth of T{frames}",
+            side(SoftDTWLoss(band=radius), frames, BATCH_BAND, number=3),
+            {"the whole matrix": side(SoftDTWLoss(), frames, BATCH_BAND)},
+            unit="ms of CPU",
+            scale=1000,
+            goal=Goal("at most", 0.15),
+            rounds=rounds,
+        )
+        for frames, radius in BANDS.items()
+    ]
+    return measured
