@@ -119,17 +119,23 @@ def compare(
     own, others = alternate(ours, peers, rounds=rounds, warm_up=warm_up)
     choose = min if best == "lowest" else max
     name = choose(others, key=lambda each: statistics.median(others[each]))
-    own, peer = [scale * cost for cost in own], [scale * cost for cost in others[name]]
-    pairs = list(zip(own, peer, strict=True))
+    return row_of(what, own, name, others[name], unit=unit, goal=goal, scale=scale)
+
+
+def row_of(
+    what: str, ours: list[float], peer_name: str, peer: list[float], *, unit: str, goal: Goal, scale: float = 1.0
+) -> Row:
+    """Makes a row from what each round has cost, ours and that of one peer; see `compare`."""
+    pairs = [(scale * mine, scale * theirs) for mine, theirs in zip(ours, peer, strict=True)]
     return Row(
         what=what,
         unit=unit,
-        ours=Spread.of(own),
-        peer=Spread.of(peer),
-        peer_name=name,
+        ours=Spread.of([mine for mine, _ in pairs]),
+        peer=Spread.of([theirs for _, theirs in pairs]),
+        peer_name=peer_name,
         ratio=Spread.of([mine / theirs for mine, theirs in pairs]),
         difference=Spread.of([mine - theirs for mine, theirs in pairs]),
-        rounds=rounds,
+        rounds=len(pairs),
         goal=goal,
     )
 

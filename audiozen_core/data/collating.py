@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from audiozen_core.data.description import describe
 from audiozen_core.data.seeded import NamedSample
-from audiozen_core.data.sendable import sendable, without_gradients
+from audiozen_core.data.sendable import is_plain, sendable, without_gradients
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, DataError
@@ -46,19 +46,14 @@ class PartialCollate:
 
     def __call__(self, samples: Sequence[NamedSample | UnreadableSample]) -> Any:
         """Makes the batch, or a `PartialBatch` if a sample can't be read or the samples can't be collated."""
-        unreadable = tuple(sample for sample in samples if isinstance(sample, UnreadableSample))
         readable = [sample for sample in samples if isinstance(sample, NamedSample)]
+        unreadable: tuple[UnreadableSample, ...] = ()
+        if len(readable) < len(samples):
+            unreadable = tuple(sample for sample in samples if isinstance(sample, UnreadableSample))
         batch = None
         if readable:
             try:
-                given = [without_gradients(sample.sample) for sample in readable]
-                # It takes the keys of the first sample, and drops those that only others have.
-                if self.collate_fn is default_collate and (unequal := unequal_keys(given)):
-                    raise DataError(
-                        f"the samples of a batch differ in their keys: {unequal}",
-                        remedy="return the same keys for each sample, or give the data set a `collate_fn` of its own",
-                    )
-                batch = sendable(self.collate_fn(given))
+                batch = self._join([sample.sample for sample in readable])
             except MemoryError:
                 raise
             except (Exception, GeneratorExit) as error:
@@ -69,6 +64,21 @@ class PartialCollate:
                 elif self.counts:
                     batch = CountedBatch(len(readable), batch)
         return PartialBatch(unreadable, batch) if unreadable else batch
+
+    def _join(self, samples: list[Any]) -> Any:
+        """Makes the batch of samples that can be read."""
+        if self.collate_fn is not default_collate:
+            # It gets copies of the containers, because it may change them, and the data set may keep them.
+            return sendable(self.collate_fn([without_gradients(sample) for sample in samples]))
+        # It takes the keys of the first sample, and drops those that only others have.
+        if len(samples) > 1 and (unequal := unequal_keys(samples)):
+            raise DataError(
+                f"the samples of a batch differ in their keys: {unequal}",
+                remedy="return the same keys for each sample, or give the data set a `collate_fn` of its own",
+            )
+        if all(map(is_plain, samples)):
+            return default_collate(samples)  # of plain samples it always makes a plain batch
+        return sendable(default_collate([without_gradients(sample) for sample in samples]))
 
     def _returned_none(self, samples: Sequence[NamedSample]) -> UnreadableSample:
         return UnreadableSample(

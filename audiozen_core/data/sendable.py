@@ -18,7 +18,8 @@ from audiozen_core.data.description import describe
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.errors import DataError
 
-_PLAIN = frozenset((Tensor, str, bytes, int, float, bool, type(None)))
+_TEXT = frozenset((str,))
+_PLAIN = frozenset((str, bytes, int, float, bool, type(None)))
 
 
 def sendable(batch: Any) -> Any:
@@ -28,7 +29,7 @@ def sendable(batch: Any) -> Any:
         DataError: a value can't be sent; the error names its key and type.
     """
     batch = without_gradients(batch)
-    if not _is_plain(batch) and _refusal(batch) is not None:
+    if not is_plain(batch) and _refusal(batch) is not None:
         for place, value in _values(batch, ""):
             if error := _refusal(value):
                 raise DataError(
@@ -49,13 +50,15 @@ def _detached(tensor: Tensor) -> Tensor:
     return tensor.detach() if tensor.requires_grad else tensor
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a value has only types that can always be sent, as in most batches. Then no slow trial is needed."""
+def is_plain(value: Any) -> bool:
+    """Whether a value has only types that can always be sent, and no gradients. No slow trial is needed then."""
     kind = type(value)
+    if kind is Tensor:
+        return not value.requires_grad
     if kind is dict:
-        return all(type(key) is str and _is_plain(entry) for key, entry in value.items())
+        return {*map(type, value)} <= _TEXT and all(map(is_plain, value.values()))
     if kind is list or kind is tuple:
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return kind in _PLAIN
 
 

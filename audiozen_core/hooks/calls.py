@@ -6,9 +6,7 @@ import contextlib
 import functools
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
-
-import pluggy
+from typing import Any, NamedTuple
 
 from audiozen_core.errors import AudioZenError, HookError, foreign_frames
 from audiozen_core.hooks.answers import answer_fits, is_bool, wrong_answer
@@ -24,52 +22,81 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
     Raises:
         HookError: during a call: the implementation has raised an error, or returned something that is not an answer.
     """
-    fits, hook, of_ours = answer_fits(spec), spec.__name__, is_own(spec)
+    accept = _acceptance(function, plugin, spec)
 
-    # This runs several times per step, so the usual case, None, costs nothing.
     @functools.wraps(function)
     def checked(*args: Any) -> Any:
-        try:
+        with _naming(plugin, spec.__name__):
             answer = function(*args)
-        except AudioZenError as error:
-            _note(error, plugin, hook)
-            raise
-        # `sys.exit(0)` in a hook would end the run as if it had succeeded.
-        except (Exception, SystemExit) as error:
-            raise _failed(error, plugin, hook) from error
-        if answer is None:
-            return None
-        if not fits(answer):
-            raise wrong_answer(answer, function, plugin, spec)
-        return None if of_ours and _is_empty(answer) else answer
+        return None if answer is None else accept(answer)
 
     return checked
 
 
-def flat_call(implementations: Sequence[pluggy.HookImpl], *, first_answer: bool) -> Callable[..., Any]:
+class Step(NamedTuple):
+    """One implementation of a hook, as `flat_call` calls it.
+
+    Attributes:
+        function: the bound method, as its author has written it.
+        names: the arguments that it takes, in order.
+        plugin: the plugin that implements the hook, for messages.
+    """
+
+    function: Callable[..., Any]
+    names: Sequence[str]
+    plugin: object
+
+
+def flat_call(steps: Sequence[Step], spec: Spec) -> Callable[..., Any]:
     """Returns a function that calls implementations as pluggy does, without pluggy's work of each call.
 
     Some hooks are called in every step. What pluggy finds out in each call, such as which arguments an implementation
-    takes, is found out here once.
+    takes, is found out here once. Errors and answers are those of `checked_call`.
 
     Args:
-        implementations: the implementations, first to last. None of them is a wrapper.
-        first_answer: whether the first answer counts, and the rest is not called; otherwise all answers are a list.
+        steps: the implementations, first to last. None of them is a wrapper.
+        spec: the hook. It says whether the first answer counts, and the rest is not called; otherwise all answers are a
+            list.
     """
-    steps = [(one.function, tuple(one.argnames)) for one in implementations]
+    hook, first_answer = spec.__name__, first_answer_counts(spec)
+    calls = [(one.function, one.names, one.plugin, _acceptance(one.function, one.plugin, spec)) for one in steps]
 
-    def first_answer_of(**arguments: Any) -> Any:
-        for function, names in steps:
-            answer = function(*[arguments[name] for name in names])
-            if answer is not None:
-                return answer
-        return None
+    # The usual answer is None, and the usual call raises nothing: these two cost one call of each implementation.
+    def call(**arguments: Any) -> Any:
+        answers = []
+        for function, names, plugin, accept in calls:
+            values = [*map(arguments.__getitem__, names)]
+            try:
+                answer = function(*values)
+            except AudioZenError as error:
+                _note(error, plugin, hook)
+                raise
+            # `sys.exit(0)` in a hook would end the run as if it had succeeded.
+            except (Exception, SystemExit) as error:
+                raise _failed(error, plugin, hook) from error
+            if answer is not None and (accepted := accept(answer)) is not None:
+                if first_answer:
+                    return accepted
+                answers.append(accepted)
+        return None if first_answer else answers
 
-    def answers_of(**arguments: Any) -> list[Any]:
-        answers = [function(*[arguments[name] for name in names]) for function, names in steps]
-        return [answer for answer in answers if answer is not None]
+    return call
 
-    return first_answer_of if first_answer else answers_of
+
+def _acceptance(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[[Any], Any]:
+    """Returns a function that checks an answer, and returns what it means.
+
+    Raises:
+        HookError: during a call: it is not an answer of the hook.
+    """
+    fits, of_ours = answer_fits(spec), is_own(spec)
+
+    def accepted(answer: Any) -> Any:
+        if not fits(answer):
+            raise wrong_answer(answer, function, plugin, spec)
+        return None if of_ours and _is_empty(answer) else answer
+
+    return accepted
 
 
 def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
@@ -148,6 +175,7 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
     except AudioZenError as error:
         _note(error, plugin, hook)
         raise
+    # `sys.exit(0)` in a hook would end the run as if it had succeeded.
     except (Exception, SystemExit) as error:
         raise _failed(error, plugin, hook) from error
 

@@ -12,7 +12,7 @@ import pluggy
 from audiozen_core.binding.arguments import loaded_class
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.calls import checked_call, checked_wrapper, flat_call
+from audiozen_core.hooks.calls import Step, checked_call, checked_wrapper, flat_call
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
 from audiozen_core.hooks.order import in_order
 from audiozen_core.hooks.plugin import Plugin
@@ -72,11 +72,11 @@ class Lifecycle(specs.Hooks[Trainer]):
             self._by_name[plugin.name] = plugin
         self._manager = self._manager_of(specs.Hooks, self.plugins)
         self._of: dict[type, Any] = {}
-        calls = _flat_calls(specs.Hooks, self._manager)
+        calls = self._flat_calls(self._manager)
         self._last_first: pluggy.PluginManager | None = None
         if any(len(self._implementations(name)) > 1 for name in _LAST_FIRST):
             self._last_first = self._manager_of(specs.Hooks, self.plugins[::-1])
-            reverse = _flat_calls(specs.Hooks, self._last_first)
+            reverse = self._flat_calls(self._last_first)
             calls |= {name: reverse[name] for name in _LAST_FIRST}
         calls |= {name: _with_read_only(calls[name]) for name in _WITH_METRICS if self._implementations(name)}
         if not is_main:
@@ -125,6 +125,21 @@ class Lifecycle(specs.Hooks[Trainer]):
                     function = watched(function, self._watch, owner.name)
                 implementation.function = checked(function, owner, spec)
         return manager
+
+    def _flat_calls(self, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+        """Returns a callable for each hook of AudioZEN, without pluggy where nothing wraps the hook."""
+        calls = _calls(specs.Hooks, manager)
+        for name, spec in specs_in(specs.Hooks).items():
+            implementations = getattr(manager.hook, name).get_hookimpls()
+            if not implementations or name in _CALL_ALL_DESPITE_ERRORS or any(one.wrapper for one in implementations):
+                continue
+            # pluggy lists the one that is called first at the end. `checked_call` has wrapped the method.
+            steps = [
+                Step(one.function.__wrapped__, one.argnames, self._by_name[one.plugin_name])
+                for one in reversed(implementations)
+            ]
+            calls[name] = flat_call(steps, spec)
+        return calls
 
     def wrap_component(self, section: str, component: Any) -> Any:
         """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use.
@@ -258,18 +273,6 @@ def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[...
             calls[name] = _no_answer if first_answer_counts(spec) else _no_answers
         else:
             calls[name] = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
-    return calls
-
-
-def _flat_calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
-    """Returns a callable for each hook, without pluggy where nothing wraps the hook."""
-    calls = _calls(hooks, manager)
-    for name, spec in specs_in(hooks).items():
-        implementations = getattr(manager.hook, name).get_hookimpls()
-        if not implementations or name in _CALL_ALL_DESPITE_ERRORS or any(one.wrapper for one in implementations):
-            continue
-        # pluggy lists the one that is called first at the end.
-        calls[name] = flat_call(implementations[::-1], first_answer=first_answer_counts(spec))
     return calls
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,16 +10,19 @@ from torch import Tensor
 
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.diagnostics.listed import listed
-from audiozen_core.errors import HookError
+from audiozen_core.errors import AudioZenError, HookError
 from audiozen_core.hooks.nonfinite import NonFiniteError, RollbackRequest
 from audiozen_core.kinds import section_name, split_section
+from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.trainer.checkpointed import CheckpointedTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed
+from audiozen_core.trainer.evaluation import NO_CONTEXT
 from audiozen_core.trainer.gradients import Gradients
-from audiozen_core.trainer.learning_rates import learning_rates
+from audiozen_core.trainer.learning_rates import LearningRates
 from audiozen_core.trainer.losses import LossChoice
-from audiozen_core.trainer.part_errors import name_samples, translate_backward_errors, translate_step_errors
+from audiozen_core.trainer.nonfinite import MeasuredGradients
+from audiozen_core.trainer.part_errors import add_samples, explain_backward_error, explain_step_error
 from audiozen_core.trainer.sharded_gradients import ShardedGradients
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_clock import step_clock
@@ -31,6 +33,8 @@ from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
 
 class BatchTraining(CheckpointedTrainer):
     """The part of a trainer that learns from a batch. The docstring of `BaseTrainer` explains the arguments."""
+
+    clip_grad_norm_value: float | None = None
 
     def __init__(
         self,
@@ -60,6 +64,8 @@ class BatchTraining(CheckpointedTrainer):
         self.clock = step_clock(self.device)
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps, self.ranks)
+        changing = self.hooks.order("on_gradients_ready")
+        self._only_own_hooks = all(plugin.distribution == FIRST_PARTY for plugin in changing)
         # With several ranks, all of them handle a loss that is not finite on one of them.
         self._turns: Turns | None = None
         self._sharded: ShardedGradients | None = None
@@ -75,6 +81,7 @@ class BatchTraining(CheckpointedTrainer):
         self.state.register("scalars", self.scalars, training_only=True)
         self.state.register("unreadable", self.unreadable, training_only=True)
         self.state.register("rng", RandomState(self.ranks), training_only=True)
+        self._learning_rates = LearningRates(self.optimizers)
         self._losses = LossChoice(f"{type(self).__name__}.training_step")
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
@@ -120,10 +127,14 @@ class BatchTraining(CheckpointedTrainer):
                 self.scalars.leave_out(batch_idx)
             losses = agreed or {}
         self._has_batch = bool(losses)
-        # While it waits for the gradients of other ranks, one of them may end.
         self.clock.begin("backward")
-        with name_samples(batch), self.ranks.explained() if self._turns else nullcontext():
-            self.backward_losses(losses)
+        try:
+            # While it waits for the gradients of other ranks, one of them may end.
+            with self.ranks.explained() if self._turns else NO_CONTEXT:
+                self.backward_losses(losses)
+        except AudioZenError as error:
+            add_samples(error, batch)
+            raise
         self.clock.begin("rest")
         if not self._window_open:
             self._optimizer_step()
@@ -134,15 +145,21 @@ class BatchTraining(CheckpointedTrainer):
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         if not self._first_step_done:
             self._gradients.find_weights()  # hooks may have changed some since the trainer was built
-        explained = self._sharded.explained() if self._sharded else nullcontext()
-        with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx), explained:
-            result = self.training_step(batch, batch_idx)
-            losses = self._losses.choose(result, self._gradients.trained_suffixes)
+        self.participants.begin_step()
+        with self._autocast():
+            try:
+                with self._sharded.explained() if self._sharded else NO_CONTEXT:
+                    result = self.training_step(batch, batch_idx)
+                    losses = self._losses.choose(result, self._gradients.trained_suffixes)
+            except Exception as error:
+                explain_step_error(error, self.training_step, batch, batch_idx)
+                raise
         if not self._first_step_done:
             self._gradients.check_no_new_weights()
             self._first_step_done = True
         given: dict[str, Any] = dict(result if isinstance(result, Mapping) else losses)
-        given |= {name: value for name, value in self.take_loss_scalars().items() if name not in given}
+        for scalar, value in self.take_loss_scalars().items():
+            given.setdefault(scalar, value)
         return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given.items()}
 
     def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
@@ -156,11 +173,11 @@ class BatchTraining(CheckpointedTrainer):
             share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
             # Several losses may share parts of one graph, so the graph is kept until the last loss.
             last = count == len(losses)
-            with self._sharded.only_of(inputs) if self._sharded else nullcontext(inputs) as leaves:
-                done = ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=share, inputs=leaves, last=last)
-                if not done:
-                    with translate_backward_errors(name, self.participants):
-                        torch.autograd.backward(share, inputs=leaves, retain_graph=not last)
+            if self._sharded:
+                with self._sharded.only_of(inputs) as leaves:
+                    done = self._back_propagate(name, share, leaves, last=last, ask_hooks=ask_hooks)
+            else:
+                done = self._back_propagate(name, share, inputs, last=last, ask_hooks=ask_hooks)
             if done and last and not self._sharded and not self._gradients.exist:
                 raise HookError(
                     "a hook says that it has back-propagated the loss, but no weight has a gradient",
@@ -170,7 +187,20 @@ class BatchTraining(CheckpointedTrainer):
             if suffix is not None:
                 reached = self._sharded.has_used(inputs or ()) if self._sharded else None
                 self._gradients.check_reached(suffix, reached=reached)
-            self._gradients.count(list(self.models) if suffix is None else [suffix])
+            self._gradients.count(self.models if suffix is None else [suffix])
+
+    def _back_propagate(
+        self, name: str, loss: Tensor, leaves: list[Tensor] | None, *, last: bool, ask_hooks: bool
+    ) -> bool | None:
+        """Back-propagates one loss to some weights, or to all. Returns whether a hook has done it."""
+        if ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=loss, inputs=leaves, last=last):
+            return True
+        try:
+            torch.autograd.backward(loss, inputs=leaves, retain_graph=not last)
+        except Exception as error:
+            explain_backward_error(error, name, self.participants)
+            raise
+        return False
 
     def _optimizer_step(self) -> None:
         """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
@@ -178,8 +208,7 @@ class BatchTraining(CheckpointedTrainer):
             self._turns.average()
         self._gradients.average()
         self._gradients.note_reached()
-        measured = {} if self.loss_is_scaled else self._gradients.measure()
-        if self.scalars.add_gradients(measured) and self._gradients.present:
+        if self.scalars.add_gradients(self._look_through_gradients()) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=self._as_trainer)
             # Among several ranks, those that have the last batch of the window record the norm.
             if self.plot_norm and self.grad_norm is not None and (self._has_batch or not self._turns):
@@ -194,13 +223,21 @@ class BatchTraining(CheckpointedTrainer):
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1
-        self.scalars.close_step(self.progress.step, learning_rates(self.optimizers))
+        self.scalars.close_step(self.progress.step, self._learning_rates.now())
         self._step_schedulers("step")
         self.hooks.on_optimizer_step_end(trainer=self._as_trainer, step=self.progress.step)
         if not self._turns:
             self._log_steps()
         elif self.log_interval and self.progress.step % self.log_interval == 0:
             self._complete_records()
+
+    def _look_through_gradients(self) -> Mapping[str, MeasuredGradients]:
+        """Returns the norms of the gradients, if these are needed, or if a gradient may not be finite."""
+        if self.loss_is_scaled:  # an overflow is normal
+            return {}
+        if self.plot_norm or self.clip_grad_norm_value is not None:
+            return self._gradients.measure()  # the norms that the clipping and the record need, too
+        return self._gradients.check()
 
     def step_optimizers(self, *, ask_hooks: bool = True) -> None:
         """Lets each optimiser take a step with the present gradients; the hook `optimizer_step` may do it if asked.
@@ -209,10 +246,13 @@ class BatchTraining(CheckpointedTrainer):
             RunError: an optimiser can't step.
         """
         for suffix, optimizer in self.optimizers.items():
-            with self._gradients.explained_step(suffix, optimizer):
+            try:
                 done = ask_hooks and self.hooks.optimizer_step(trainer=self._as_trainer, optimizer=optimizer)
                 if not done:
                     optimizer.step()
+            except Exception as error:
+                self._gradients.explain_step_error(error, suffix, optimizer)
+                raise
             if done:
                 self._left_to_hooks.add(suffix)
 
@@ -278,7 +318,9 @@ class BatchTraining(CheckpointedTrainer):
 
         The norms are scalars on the device. A network without gradients is left out.
         """
-        return {suffix: gradients.total for suffix, gradients in self._gradients.measure().items()}
+        # A hook of someone else may have changed gradients in a way that leaves no trace.
+        measured = self._gradients.measured() if self._only_own_hooks else self._gradients.measure()
+        return {suffix: gradients.total for suffix, gradients in measured.items()}
 
     @property
     def between_steps(self) -> bool:

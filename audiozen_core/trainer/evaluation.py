@@ -25,11 +25,12 @@ from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
 from audiozen_core.trainer.memory import translate_memory_errors
-from audiozen_core.trainer.part_errors import translate_step_errors
+from audiozen_core.trainer.part_errors import explain_step_error, translate_step_errors
 from audiozen_core.trainer.parts import Parts
 from audiozen_core.trainer.results import ResultFolder
 from audiozen_core.trainer.steps import Steps
 
+NO_CONTEXT = nullcontext()
 _RUNS: dict[Mode, str] = {"validate": "validation run", "test": "test run", "predict": "prediction run"}
 
 
@@ -70,13 +71,8 @@ class Evaluation(Steps, Parts):
         """Runs the validation once and returns the score."""
         with self._running("validate"):
             score, metrics = self._validate(loaders, compare=False)
-            self.hooks.on_log(
-                trainer=self._as_trainer,
-                mode="validate",
-                metrics=metrics,
-                step=self.progress.step,
-                epoch=self.progress.epoch,
-            )
+            step, epoch = self.progress.step, self.progress.epoch
+            self.hooks.on_log(trainer=self._as_trainer, mode="validate", metrics=metrics, step=step, epoch=epoch)
         return score
 
     def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
@@ -383,8 +379,12 @@ class Evaluation(Steps, Parts):
     def load_batch(self, item: Any, mode: Mode, batch_idx: int) -> Any:
         """Moves a batch to the device, and lets `prepare_batch` check or convert it."""
         batch = to_device(item, self.device)
-        with translate_step_errors(self.prepare_batch, batch, batch_idx):
+        self.participants.begin_step()
+        try:
             return self.prepare_batch(batch, mode)
+        except Exception as error:
+            explain_step_error(error, self.prepare_batch, batch, batch_idx)
+            raise
 
     def _is_better(self, score: float) -> bool:
         best = self.progress.best_score
@@ -395,4 +395,4 @@ class Evaluation(Steps, Parts):
 
     def _autocast(self) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self._as_trainer)
-        return context or nullcontext()
+        return context or NO_CONTEXT

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
 import torch
@@ -16,7 +14,7 @@ from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import AudioZenError, HookError, RunError
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, named_weights
-from audiozen_core.trainer.part_errors import translate_method_errors
+from audiozen_core.trainer.part_errors import explain_method_error
 
 _MOST_SHAPES = 8
 
@@ -34,6 +32,9 @@ class Gradients:
         optimizers: the optimisers by suffix.
         window: the number of batches in a window.
         ranks: the processes of the run.
+
+    Attributes:
+        trained_suffixes: the suffixes of the networks that an optimiser changes, or whose loss functions it changes.
     """
 
     def __init__(
@@ -47,9 +48,12 @@ class Gradients:
         self._ranks = ranks
         self._parts = parts
         self._optimizers = optimizers
-        self._contributions = Counter[str]()
+        self._contributions: dict[str, int] = {}
         self._unreached = set(optimizers)
         self._has_looked = False
+        # The newest norms, and the gradients that they are of, with their versions.
+        self._measured: dict[str, MeasuredGradients] = {}
+        self._marks: list[tuple[Tensor, int]] = []
         self.find_weights()
 
     def find_weights(self) -> None:
@@ -78,9 +82,14 @@ class Gradients:
             suffix: [weight for weight in of_suffix if id(weight.tensor) in optimised]
             for suffix, of_suffix in weights.items()
         }
+        self.trained_suffixes = [suffix for suffix, trained in self._trained.items() if trained]
         # These get gradients too, for instance those of a network without an optimiser, but nothing uses them.
         self._others = [w.tensor for of_suffix in weights.values() for w in of_suffix if id(w.tensor) not in optimised]
         self._norms = GradientNorms(self._trained, self._ranks)
+        self._weights = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
+        self._clearing = {
+            suffix: optimizer for suffix, optimizer in self._optimizers.items() if _has_own_zero_grad(optimizer)
+        }
 
     def untrained(self) -> dict[str, list[str]]:
         """Returns the weights that require gradients, but that no optimiser has: the names, by section."""
@@ -96,6 +105,8 @@ class Gradients:
     def note_reached(self) -> None:
         """Remembers which networks have gradients now."""
         self._has_looked = True
+        if not self._unreached:
+            return
         for suffix in self._unreached & self._contributions.keys():
             if any(weight.tensor.grad is not None for weight in self._trained[suffix]):
                 self._unreached.discard(suffix)
@@ -134,11 +145,6 @@ class Gradients:
     def trained(self, suffix: str) -> list[Tensor]:
         """Returns the weights of one network and its loss function that an optimiser changes."""
         return [weight.tensor for weight in self._trained[suffix]]
-
-    @property
-    def trained_suffixes(self) -> list[str]:
-        """The suffixes of the networks that an optimiser changes, or whose loss functions it changes."""
-        return [suffix for suffix, weights in self._trained.items() if weights]
 
     def inputs(self, suffix: str) -> list[Tensor]:
         """Returns the weights that the loss of one network trains.
@@ -186,9 +192,10 @@ class Gradients:
         """Whether any weight that is trained has a gradient."""
         return any(weight.tensor.grad is not None for weights in self._trained.values() for weight in weights)
 
-    def count(self, suffixes: Sequence[str]) -> None:
+    def count(self, suffixes: Iterable[str]) -> None:
         """Counts a batch that has contributed to the gradients of these networks."""
-        self._contributions.update(suffixes)
+        for suffix in suffixes:
+            self._contributions[suffix] = self._contributions.get(suffix, 0) + 1
 
     def average(self) -> None:
         """Makes the gradients the mean over the batches that contributed."""
@@ -199,47 +206,63 @@ class Gradients:
                         weight.tensor.grad.mul_(self.window / batches)
 
     def measure(self) -> dict[str, MeasuredGradients]:
-        """Returns the norms of the gradients of each network that has any, by suffix."""
-        return self._norms.measure()
+        """Looks through the gradients. Returns the norms of those of each network that has any, by suffix."""
+        self._measured, self._marks = self._norms.measure(), self._present_marks()
+        return self._measured
 
-    @contextmanager
-    def explained_step(self, suffix: str, optimizer: Optimizer) -> Iterator[None]:
+    def check(self) -> dict[str, MeasuredGradients]:
+        """Looks through the gradients. Returns their norms if one may not be finite, and otherwise nothing."""
+        return self._norms.check()
+
+    def measured(self) -> dict[str, MeasuredGradients]:
+        """Returns what `measure` has returned in this step, unless a gradient has another version since.
+
+        It does not notice changes through `gradient.data`, which has no versions.
+        """
+        marks = self._present_marks()
+        same = len(marks) == len(self._marks) and all(
+            now is then and version == before for (now, version), (then, before) in zip(marks, self._marks, strict=True)
+        )
+        return self._measured if marks and same else self.measure()
+
+    def _present_marks(self) -> list[tuple[Tensor, int]]:
+        gradients = [weight.tensor.grad for trained in self._trained.values() for weight in trained]
+        return [(gradient, gradient._version) for gradient in gradients if gradient is not None]
+
+    def explain_step_error(self, error: Exception, suffix: str, optimizer: Optimizer) -> None:
         """Explains an error of an optimiser's step, and whether sparse gradients may be its cause.
 
         Raises:
-            RunError: the optimiser raised an error. This one names the section, and a weight whose gradient may be the
-                cause.
+            RunError: in place of the error. It names the section, and a weight whose gradient may be the cause. If the
+                mistake is that of a hook, this returns.
         """
-        try:
-            yield
-        except Exception as error:
-            cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ else error
-            # If a hook steps the optimiser, the mistake may be the hook's. Optimisers mostly raise one of these types.
-            of_hook = isinstance(error, HookError) and not isinstance(cause, RuntimeError | ValueError)
-            if of_hook or isinstance(cause, AudioZenError | torch.OutOfMemoryError):
-                raise
-            weights = self._trained.get(suffix, ())
-            layouts = [(weight, weight.tensor.grad.is_sparse) for weight in weights if weight.tensor.grad is not None]
-            sparse = [weight for weight, is_sparse in layouts if is_sparse]
-            dense = [weight for weight, is_sparse in layouts if not is_sparse]
-            notes = [
-                f"gradients: {len(of_layout)} of {len(layouts)} are {word}, such as that of `{of_layout[0].name}` of "
-                f"`{of_layout[0].section}`"
-                for word, of_layout in (("sparse", sparse), ("dense", dense))
-                if of_layout
-            ]
-            remedy = "change the optimiser or its arguments"
-            if sparse:
-                remedy = (
-                    "torch.optim.SGD and torch.optim.Adagrad take sparse and dense gradients together, without "
-                    "`weight_decay` and `fused`, and torch.optim.SparseAdam takes sparse ones only; or let "
-                    f"`{sparse[0].name}` have dense gradients: "
-                    "`sparse = false` in its module, such as nn.Embedding"
-                )
-            elif isinstance(optimizer, torch.optim.SparseAdam):
-                remedy = "SparseAdam is for networks whose gradients are all sparse: use torch.optim.Adam instead"
-            what = f"[{section_name('optimizer', suffix)}] {type(optimizer).__name__} can't step:"
-            raise RunError.caused_by(cause, what, notes=notes, remedy=remedy) from error
+        cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ else error
+        # If a hook steps the optimiser, the mistake may be the hook's. Optimisers mostly raise one of these types.
+        of_hook = isinstance(error, HookError) and not isinstance(cause, RuntimeError | ValueError)
+        if of_hook or isinstance(cause, AudioZenError | torch.OutOfMemoryError):
+            return
+        weights = self._trained.get(suffix, ())
+        layouts = [(weight, weight.tensor.grad.is_sparse) for weight in weights if weight.tensor.grad is not None]
+        sparse = [weight for weight, is_sparse in layouts if is_sparse]
+        dense = [weight for weight, is_sparse in layouts if not is_sparse]
+        notes = [
+            f"gradients: {len(of_layout)} of {len(layouts)} are {word}, such as that of `{of_layout[0].name}` of "
+            f"`{of_layout[0].section}`"
+            for word, of_layout in (("sparse", sparse), ("dense", dense))
+            if of_layout
+        ]
+        remedy = "change the optimiser or its arguments"
+        if sparse:
+            remedy = (
+                "torch.optim.SGD and torch.optim.Adagrad take sparse and dense gradients together, without "
+                "`weight_decay` and `fused`, and torch.optim.SparseAdam takes sparse ones only; or let "
+                f"`{sparse[0].name}` have dense gradients: "
+                "`sparse = false` in its module, such as nn.Embedding"
+            )
+        elif isinstance(optimizer, torch.optim.SparseAdam):
+            remedy = "SparseAdam is for networks whose gradients are all sparse: use torch.optim.Adam instead"
+        what = f"[{section_name('optimizer', suffix)}] {type(optimizer).__name__} can't step:"
+        raise RunError.caused_by(cause, what, notes=notes, remedy=remedy) from error
 
     def clear(self) -> None:
         """Clears all gradients, and begins a window.
@@ -247,9 +270,18 @@ class Gradients:
         Raises:
             RunError: an optimiser can't clear its gradients.
         """
-        for suffix, optimizer in self._optimizers.items():
-            with translate_method_errors(section_name("optimizer", suffix), optimizer, "zero_grad"):
+        for suffix, optimizer in self._clearing.items():
+            try:
                 optimizer.zero_grad(set_to_none=True)
-        for weight in self._others:
+            except Exception as error:
+                explain_method_error(error, section_name("optimizer", suffix), optimizer, "zero_grad")
+                raise
+        for weight in self._weights:
             weight.grad = None
+        self._marks = []
         self._contributions.clear()
+
+
+def _has_own_zero_grad(optimizer: Optimizer) -> bool:
+    """Whether an optimiser does something else than torch's do: these only forget the gradients, and take time."""
+    return "zero_grad" in vars(optimizer) or type(optimizer).zero_grad is not Optimizer.zero_grad

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,18 +22,17 @@ class HostCopy:
 
     def __init__(self, scalars: Mapping[str, Any]) -> None:
         self._values = dict(scalars)
-        tensors = {name: value for name, value in self._values.items() if isinstance(value, Tensor)}
-        on_gpu = {name: value for name, value in tensors.items() if value.is_cuda}
-        # A tensor on the CPU is read at once, because its owner may change it later.
-        self._values |= {
-            name: value.to("cpu", non_blocking=True) if name in on_gpu else float(value)
-            for name, value in tensors.items()
-        }
-        # One event a GPU, because a network may be spread over several.
-        self._copied = [
-            torch.cuda.current_stream(device).record_event()
-            for device in dict.fromkeys(value.device for value in on_gpu.values())
-        ]
+        self._copied: Sequence[torch.cuda.Event] = ()
+        on_gpu: dict[torch.device, None] = {}
+        for name, value in scalars.items():
+            if isinstance(value, Tensor):
+                if value.is_cuda:
+                    on_gpu[value.device] = None
+                    self._values[name] = value.to("cpu", non_blocking=True)
+                else:
+                    self._values[name] = value.item()  # at once, because its owner may change it later
+        if on_gpu:  # one event a GPU, because a network may be spread over several
+            self._copied = [torch.cuda.current_stream(device).record_event() for device in on_gpu]
 
     def read(self) -> dict[str, float]:
         """Returns the values. Waits only until they have been copied."""

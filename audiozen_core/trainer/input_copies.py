@@ -37,8 +37,18 @@ def report_changed_inputs(module: nn.Module, name: str) -> None:
         module: the module; `copy_inputs` has been called for it.
         name: the module in the warning.
     """
-    if not any(isinstance(hook, _Watch) for hook in module._forward_hooks.values()):
+    watched = any(isinstance(hook, _Watch) for hook in module._forward_hooks.values())
+    if not watched and _takes_further_inputs(module):
         nn.Module.register_forward_hook(module, _Watch(name), with_kwargs=True)
+
+
+def _takes_further_inputs(module: nn.Module) -> bool:
+    """Whether a module can be called with more than one argument. It is so if nothing is known about it."""
+    try:
+        parameters = inspect.signature(unwrapped(module).forward).parameters.values()
+    except (TypeError, ValueError):  # a compiled function has no signature
+        return True
+    return len(parameters) != 1 or any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters)
 
 
 class _Watch:
@@ -87,9 +97,13 @@ def _note_version(found: list[int], tensor: Tensor) -> Tensor:
 
 
 def protected(function: Callable[..., Any]) -> nn.Module | CopiesInputs:
-    """Makes a function work on copies of the tensors among its arguments. A module is changed and returned itself."""
+    """Makes a function work on copies of the tensors among its arguments. A module is changed and returned itself.
+
+    The losses of torch itself change nothing, and work without copies.
+    """
     if isinstance(function, nn.Module):
-        copy_inputs(function)
+        if type(function).__module__ != nn.modules.loss.__name__:
+            copy_inputs(function)
         return function
     return CopiesInputs(function)
 
@@ -123,4 +137,6 @@ def copied(value: Any) -> Any:
 
 
 def _pass_copies(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    return copied(args), copied(kwargs)
+    # Most networks are given tensors, without names.
+    copies = tuple([value.clone() if type(value) is Tensor else copied(value) for value in args])
+    return copies, copied(kwargs) if kwargs else kwargs

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+
+
+class LearningRates:
+    """The learning rates of a run, noted after each optimiser step, although they seldom change.
+
+    Args:
+        optimizers: the optimisers by suffix.
+    """
+
+    def __init__(self, optimizers: Mapping[str, Optimizer]) -> None:
+        self._optimizers = optimizers
+        self._noted: list[Any] = []
+        self._named: Mapping[str, float | Tensor] = {}
+
+    def now(self) -> Mapping[str, float | Tensor]:
+        """Returns the present rates by name, as `learning_rates` does; the same mapping as long as none has changed."""
+        present = [group.get("lr") for optimizer in self._optimizers.values() for group in optimizer.param_groups]
+        # A tensor may have changed in place.
+        if {*map(type, present)} != {float} or present != self._noted:
+            self._noted, self._named = present, MappingProxyType(learning_rates(self._optimizers))
+        return self._named
 
 
 def learning_rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float | Tensor]:

@@ -39,6 +39,9 @@ class LossChoice:
         """
         if not isinstance(result, Mapping):
             result = {"loss": result}
+        if len(suffixes) == 1 and "loss" in result:  # as in most trainings
+            _check("loss", result["loss"])
+            return {"loss": result["loss"]}
         own = [f"loss_{suffix}" for suffix in suffixes if suffix]
         losses = {name: result[name] for name in (["loss"] if "loss" in result else own) if name in result}
         if not losses:

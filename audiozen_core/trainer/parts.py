@@ -72,6 +72,7 @@ class Parts:
             self.participants.watch(section_name("model", suffix), model)
         for suffix, loss in losses.items():
             self.participants.watch(section_name("loss_function", suffix), loss)
+        self._loss_scalars = {suffix: _reader_of(loss, "recorded_scalars") for suffix, loss in losses.items()}
         self.optimizers: Mapping[str, torch.optim.Optimizer] = BySuffix("optimizer", components.optimizers)
         self._frozen_weights = components.frozen_weights
         self.lr_schedulers: Mapping[str, Scheduler] = BySuffix("lr_scheduler", components.lr_schedulers)
@@ -179,9 +180,8 @@ class Parts:
         After a training step they are recorded beside its results; the step of an evaluation calls this itself.
         """
         found: dict[str, torch.Tensor] = {}
-        for suffix, loss in self.loss_functions.items():
-            own = unwrapped(loss) if isinstance(loss, nn.Module) else loss
-            recorded = getattr(own, "recorded_scalars", None)
+        for suffix, recorded_by in self._loss_scalars.items():
+            recorded = recorded_by()
             if isinstance(recorded, dict):
                 found |= {f"{section_name('loss', suffix)}/{name}": value for name, value in recorded.items()}
                 recorded.clear()
@@ -250,6 +250,19 @@ class BySuffix(dict[str, _Part]):
             notes=(f"suffixes: {sections or f'it has no [{self.kind}]'}",),
             remedy="use one of these suffixes, or add the section",
         )
+
+
+def _reader_of(part: Callable[..., Any], name: str) -> Callable[[], Any]:
+    """Returns a function that returns an attribute of a loss, or None.
+
+    A module without the attribute looks for it among its weights and raises an error, which takes a while in each step.
+    What a plain module has is in its `__dict__`.
+    """
+    owner = unwrapped(part) if isinstance(part, nn.Module) else part
+    finds_others = type(owner).__getattr__ is not nn.Module.__getattr__ if isinstance(owner, nn.Module) else True
+    if finds_others or hasattr(type(owner), name):
+        return lambda: getattr(owner, name, None)
+    return lambda: owner.__dict__.get(name)
 
 
 def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -28,11 +28,13 @@ class _Norm:
     def __init__(self, gradients: MeasuredGradients, location: BatchLocation) -> None:
         self.gradients = gradients
         self.location = location
-        self._total = HostCopy({"total": gradients.total})
+        self._total = HostCopy({"total": gradients.total}) if gradients.is_on_gpu else None
 
     def complaint(self) -> str | None:
         """Describes the first gradient that is not finite; None if all are finite."""
-        return None if math.isfinite(self._total.read()["total"]) else self.gradients.complaint()
+        if self._total is not None and math.isfinite(self._total.read()["total"]):
+            return None
+        return self.gradients.complaint()
 
 
 class _GradNorm:
@@ -71,8 +73,7 @@ class Row(NamedTuple):
     scalars: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """The scalars of one optimiser step: those of its last batch, and the learning rates that the step was taken with.
 
     Attributes:
@@ -171,20 +172,20 @@ class StepScalars:
         Raises:
             NonFiniteError: the loss of this batch, or of a batch up to `lag` steps ago, is NaN or infinite.
         """
-        scalars = self._recordable(outputs)
-        ids = batch.get("id") if isinstance(batch, Mapping) else None
-        ids = tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
-        location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), ids)
+        location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), _ids_of(batch))
         self._window.append(location)
-        self._pending.append(_Batch(location, HostCopy(scalars), frozenset(losses), samples))
-        good = True
-        while len(self._pending) > self.lag:
+        self._pending.append(_Batch(location, HostCopy(self._recordable(outputs)), frozenset(losses), samples))
+        good, lag = True, self.lag
+        while len(self._pending) > lag:
             good = self._read()
         return good
 
     def _recordable(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         scalars = {}
         for name, value in outputs.items():
+            if type(value) is Tensor and value.numel() == 1 and value.is_floating_point():  # as in most steps
+                scalars[name] = value
+                continue
             if value is None or is_truth_value(value):
                 continue
             scalar = as_scalar(value)
@@ -211,9 +212,10 @@ class StepScalars:
         if not window:  # with several ranks, the gradients come from the batches of others
             here = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (self._progress.batch,))
             return bool(self.lag) or self._check([_Norm(gradients, here) for gradients in measured.values()])
-        batches = tuple(index for location in window for index in location.batches)
-        ids = tuple(name for location in window for name in location.ids)
-        location = BatchLocation(window[0].step, window[0].epoch, batches, ids)
+        location = window[0]
+        if len(window) > 1:
+            batches = tuple(index for one in window for index in one.batches)
+            location = replace(location, batches=batches, ids=tuple(name for one in window for name in one.ids))
         self.last_step = location
         norms = [_Norm(gradients, location) for gradients in measured.values()]
         if self._pending:
@@ -330,7 +332,8 @@ class StepScalars:
 
     def _read(self) -> bool:
         batch = self._pending.popleft()
-        values = (batch.grad_norm.read() if batch.grad_norm else {}) | batch.scalars.read()
+        values = batch.scalars.read()
+        values = batch.grad_norm.read() | values if batch.grad_norm else values
         for name, value in values.items():
             if name in batch.losses and not math.isfinite(value):
                 # If the loss was read late, it has already made the weights NaN, so they say nothing about the cause.
@@ -368,6 +371,12 @@ class StepScalars:
                 self._judge(NonFiniteError(complaint, norm.location))
                 return False
         return True
+
+
+def _ids_of(batch: Any) -> tuple[str, ...]:
+    """Returns the IDs of the samples of a batch; none if it has none."""
+    ids = batch.get("id") if type(batch) is dict or isinstance(batch, Mapping) else None
+    return tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
 
 
 def mean_of(steps: list[dict[str, float]]) -> dict[str, float]:

@@ -25,7 +25,7 @@ class ClipGradNorm:
         limit = trainer.clip_grad_norm_value
         if limit is None and not trainer.plot_norm:
             return
-        # Measured here, because AMP or another hook may have changed the gradients before.
+        # They are measured again only if AMP or another hook may have changed the gradients before.
         measured = trainer.measure_gradients()
         if limit is not None:
             for suffix, norm in measured.items():

@@ -163,6 +163,8 @@ class Signals:
         return next((stop for stop, _ in received if stop), 0), any(save for _, save in received)
 
     def _act_if_due(self, trainer: Trainer) -> None:
+        if not (self._stop or self._save or trainer.ranks.several):
+            return
         # A signal that arrives while the ranks tell each other is not lost: it is told the next time.
         stop, save = self._received(trainer)
         if stop or save:

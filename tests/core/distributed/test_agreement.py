@@ -115,7 +115,7 @@ def test_answer_of_a_hook_of_the_main_process_counts_for_all(tmp_path):
 
 
 def test_signal_that_arrives_while_the_ranks_tell_each_other_is_told_the_next_time():
-    ranks = SimpleNamespace(is_main=True)
+    ranks = SimpleNamespace(is_main=True, several=True)
     hook, trainer = Signals(), SimpleNamespace(ranks=ranks, between_steps=True)
     told = []
 

@@ -1,0 +1,128 @@
+"""The memory of a training step: what an experiment needs from its first batch on, beside the loop of a tutorial.
+
+Both sides train the same network with the same optimiser on the same batches, each in a process of its own, which has
+imported the same modules. What counts is the peak of the memory in use after some steps, minus what was in use when the
+first batch was read: gradients, the state of the optimiser, activations, and whatever a trainer keeps besides.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.memory import peak_process_memory
+from benchmarks.measuring import Goal, Row, compare
+
+STEPS, BATCH, FRAMES, BANDS, NEURONS = 3, 8, 400, 64, 512
+# The C library gives each tensor memory of its own, and takes it back at once. Otherwise a peak depends on chance.
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+EXPERIMENT = """
+[meta]
+save_dir = "{folder}"
+device = "cpu"
+num_threads = 1
+[trainer]
+path = "{module}.Trainer"
+args = {{max_epochs = 1}}
+[model]
+path = "{module}.Network"
+[loss_function]
+path = "torch.nn.MSELoss"
+[optimizer]
+path = "torch.optim.Adam"
+args = {{lr = 1e-3}}
+[dataset]
+path = "{module}.Frames"
+dataloader = {{batch_size = {batch}}}
+"""
+
+
+class Frames(Dataset[Tensor]):
+    """Random frames. It prints the memory that the steps have needed when the first batch after them is read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.before = 0
+
+    def __len__(self) -> int:
+        return (STEPS + 1) * BATCH
+
+    def __getitem__(self, index: int) -> Tensor:
+        if self.reads == 0:
+            self.before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        elif self.reads == STEPS * BATCH:
+            print("memory of the steps:", peak_process_memory() - self.before, flush=True)
+        self.reads += 1
+        return torch.randn(FRAMES, BANDS, generator=torch.Generator().manual_seed(index))
+
+
+class Network(nn.Sequential):
+    """Seven layers."""
+
+    def __init__(self) -> None:
+        hidden = [layer for _ in range(5) for layer in (nn.Linear(NEURONS, NEURONS), nn.ReLU())]
+        super().__init__(nn.Linear(BANDS, NEURONS), nn.ReLU(), *hidden, nn.Linear(NEURONS, BANDS))
+
+
+class Trainer(BaseTrainer):
+    """Lets the network return its input."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Returns the loss of one batch."""
+        return {"loss": self.loss_function(self.model(batch), batch)}
+
+
+def train_plainly() -> None:
+    """The loop that PyTorch's tutorials teach."""
+    torch.set_flush_denormal(True)
+    network, compare_frames = Network(), nn.MSELoss()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for batch in DataLoader(Frames(), batch_size=BATCH, shuffle=True):
+        optimizer.zero_grad()
+        loss = compare_frames(network(batch), batch)
+        loss.backward()
+        optimizer.step()
+
+
+def train_audiozen() -> None:
+    """The experiment, as `audiozen run` runs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "memory.toml"
+        file.write_text(EXPERIMENT.format(folder=folder, module="benchmarks.rows.step_memory", batch=BATCH))
+        Experiment.load(file, modes=("train",)).run()
+
+
+def memory_of(side: str) -> float:
+    """The bytes that the steps of one side need, measured in a process of its own."""
+    code = f"import torch; from benchmarks.rows import step_memory; torch.set_num_threads(1); step_memory.{side}()"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **EXACT})
+    line = next(line for line in ended.stdout.splitlines() if line.startswith("memory of the steps:"))
+    return float(line.rpartition(":")[2])
+
+
+def rows(rounds: int = 2) -> list[Row]:
+    """One row."""
+    return [
+        compare(
+            f"memory of a training step, B{BATCH} T{FRAMES}, {NEURONS} neurons",
+            lambda: memory_of("train_audiozen"),
+            {"a plain loop": lambda: memory_of("train_plainly")},
+            unit="MB",
+            scale=1e-6,
+            goal=Goal("at most", 1.02),
+            rounds=rounds,
+            warm_up=0,
+        )
+    ]

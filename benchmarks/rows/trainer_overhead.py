@@ -1,0 +1,260 @@
+"""What a trainer adds to a step of a plain loop: a tiny network, batches of one item, logging and a progress bar.
+
+Every side trains the same network on the same data set with the same optimiser. Each shows the loss in a progress bar
+on a terminal and records it for TensorBoard every 50 steps; ours and Ignite stop at a loss that is NaN, too.
+Ours is an experiment as a user runs it, with the hooks that are on by default; the others are what their documentation
+shows. A figure is the time of a step minus that of a plain loop, which has neither records nor progress, over the same
+loader: ours over a `BatchLoader`, the others over a `DataLoader`. What a batch costs is another row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pty
+import subprocess
+import sys
+import tempfile
+import time
+import tty
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from audiozen_core.data.loader import BatchLoader
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from benchmarks.measuring import Goal, Row, alternate, row_of
+
+FIRST, LAST = 200, 1200
+LOG_EVERY = 50
+EXPERIMENT = f"""
+[meta]
+save_dir = "."
+device = "cpu"
+num_threads = 1
+[trainer]
+path = "{__name__}.Trainer"
+args = {{max_epochs = 1, log_interval = {LOG_EVERY}}}
+[model]
+path = "{__name__}.Network"
+[loss_function]
+path = "torch.nn.MSELoss"
+[optimizer]
+path = "torch.optim.Adam"
+args = {{lr = 1e-3}}
+[dataset]
+path = "{__name__}.Pairs"
+dataloader = {{batch_size = 1}}
+"""
+
+
+class Pairs(Dataset[dict[str, Tensor]]):
+    """Inputs and their sums. It notes the time of this process when it is read for the `FIRST`th and `LAST`th time."""
+
+    moments: dict[int, float] = {}  # noqa: RUF012 (shared on purpose: each side makes its own data set)
+
+    def __init__(self) -> None:
+        self.x = torch.randn(LAST + 1, 8, generator=torch.Generator().manual_seed(0))
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        self.reads += 1
+        if self.reads in (FIRST, LAST):
+            self.moments[self.reads] = time.process_time()
+        x = self.x[index]
+        return {"x": x, "y": x.sum(0, keepdim=True)}
+
+
+class Network(nn.Sequential):
+    """A network of 81 weights."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+class Trainer(BaseTrainer):
+    """Minimises the loss between the output of the network and the target."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Returns the loss of one batch."""
+        return {"loss": self.loss_function(self.model(batch["x"]), batch["y"])}
+
+
+def parts() -> tuple[nn.Module, torch.optim.Optimizer, DataLoader[Any]]:
+    """What every side but ours is made of."""
+    network = Network()
+    return network, torch.optim.Adam(network.parameters(), lr=1e-3), DataLoader(Pairs(), batch_size=1, shuffle=True)
+
+
+def train_plainly(folder: Path) -> None:
+    """The loop that PyTorch's tutorials teach."""
+    loop(parts()[2])
+
+
+def train_over_our_loader(folder: Path) -> None:
+    """The same loop over the batches that an experiment has."""
+    loop(BatchLoader(Pairs(), batch_size=1, shuffle=True).epoch(1))
+
+
+def loop(batches: Iterable[Any]) -> None:
+    """Trains on some batches."""
+    network, optimizer, _ = parts()
+    error = nn.MSELoss()
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = error(network(batch["x"]), batch["y"])
+        loss.backward()
+        optimizer.step()
+
+
+def train_audiozen(folder: Path) -> None:
+    """The experiment, as `audiozen run` runs it. Only the progress bar is told to be drawn, as on a terminal."""
+    file = folder / "tiny.toml"
+    file.write_text(EXPERIMENT)
+    Experiment.load(file, modes=("train",), overrides=[f"meta.save_dir={folder}"]).run()
+
+
+def train_ignite(folder: Path) -> None:
+    """Ignite, with the progress bar and the handlers of its documentation."""
+    from ignite.engine import Events, create_supervised_trainer
+    from ignite.handlers import ProgressBar, TerminateOnNan
+    from ignite.handlers.logger_utils import setup_tb_logging
+    from ignite.metrics import RunningAverage
+
+    network, optimizer, loader = parts()
+    trainer = create_supervised_trainer(
+        network, optimizer, nn.MSELoss(), prepare_batch=lambda batch, device, non_blocking: (batch["x"], batch["y"])
+    )
+    RunningAverage(output_transform=lambda loss: loss).attach(trainer, "loss")
+    ProgressBar().attach(trainer, ["loss"])
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan())
+    logger = setup_tb_logging(str(folder), trainer, optimizers=optimizer, log_every_iters=LOG_EVERY)
+    trainer.run(loader, max_epochs=1)
+    logger.close()
+
+
+def train_accelerate(folder: Path) -> None:
+    """Accelerate, with its tracker, and tqdm, which its examples use."""
+    from accelerate import Accelerator
+    from tqdm.auto import tqdm
+
+    accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=folder)
+    accelerator.init_trackers("tiny")
+    network, optimizer, loader = accelerator.prepare(*parts())
+    error = nn.MSELoss()
+    progress = tqdm(range(len(loader)))
+    for step, batch in enumerate(loader):
+        loss = error(network(batch["x"]), batch["y"])
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        progress.update(1)
+        progress.set_postfix(loss=loss.item())
+        if step % LOG_EVERY == 0:
+            accelerator.log({"loss": loss.item()}, step=step)
+    accelerator.end_training()
+
+
+def train_lightning(folder: Path) -> None:
+    """Lightning, with its defaults."""
+    from lightning import LightningModule
+    from lightning import Trainer as LightningTrainer
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.error = Network(), nn.MSELoss()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = self.error(self.network(batch["x"]), batch["y"])
+            self.log("loss", loss, prog_bar=True)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+    trainer = LightningTrainer(
+        accelerator="cpu",
+        max_epochs=1,
+        log_every_n_steps=LOG_EVERY,
+        default_root_dir=folder,
+        logger=TensorBoardLogger(folder),
+        enable_model_summary=False,
+    )
+    trainer.fit(Module(), DataLoader(Pairs(), batch_size=1, shuffle=True))
+
+
+def step_seconds(train: Callable[[Path], None]) -> float:
+    """The time that one step takes in this process, between the `FIRST` and the `LAST` item."""
+    with tempfile.TemporaryDirectory() as folder:
+        train(Path(folder))
+    return (Pairs.moments[LAST] - Pairs.moments[FIRST]) / (LAST - FIRST)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[None]:
+    """Lets standard output and standard error be a terminal, which another process reads, so that bars are drawn."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    reader = subprocess.Popen(["cat"], stdin=master, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(master)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    os.dup2(slave, 1)
+    os.dup2(slave, 2)
+    os.close(slave)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, descriptor)
+            os.close(before)
+        reader.wait()
+
+
+def rows(rounds: int = 7) -> list[Row]:
+    """One row a peer. All sides take turns in each round, the plain loops among them."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    sides = {
+        "over our loader": train_over_our_loader,
+        "plain": train_plainly,
+        "Ignite": train_ignite,
+        "Accelerate": train_accelerate,
+        "Lightning": train_lightning,
+    }
+    with terminal():
+        ours, others = alternate(
+            lambda: step_seconds(train_audiozen),
+            {name: partial(step_seconds, train) for name, train in sides.items()},
+            rounds=rounds,
+        )
+    added = [whole - plain for whole, plain in zip(ours, others["over our loader"], strict=True)]
+    return [
+        row_of(
+            f"what the trainer adds to a step, beside {name}",
+            added,
+            name,
+            [whole - plain for whole, plain in zip(others[name], others["plain"], strict=True)],
+            unit="µs of CPU",
+            scale=1e6,
+            goal=Goal("at most", limit),
+        )
+        for name, limit in (("Ignite", 0.5), ("Accelerate", 1.0), ("Lightning", 1.0))
+    ]
