@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain
+from audiozen_plugins.kernels.on_cpu import cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
@@ -75,9 +75,8 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
-        x, weight = x.contiguous(), weight.contiguous()
         output = x.new_empty(x.shape[0], len(weight), *x.shape[2:])
-        _forward(*arrays(x, weight, bias.contiguous()), groups, *arrays(output))
+        _forward(*to_read(x, weight, bias), groups, *to_write(output))
         ctx.groups = groups
         ctx.save_for_backward(x, weight, bias)
         return output
@@ -87,15 +86,15 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():
             return gradients_of_plain(_plain, (*ctx.saved_tensors, ctx.groups), grads)
         x, weight, bias = ctx.saved_tensors
-        grad, grad_x = grads[0].contiguous(), None
+        given, grad_x = to_read(x, grads[0]), None
         if ctx.needs_input_grad[0]:
             # The gradient of the input is a convolution of that of the output with the turned kernel.
             turned = _transposed(weight, ctx.groups).flip(-1)
-            grad_x = torch.empty_like(x)
+            grad_x = x.new_empty(x.shape)
             zeros = x.new_zeros(x.shape[1])
-            _forward(*arrays(grad, turned.contiguous(), zeros), ctx.groups, *arrays(grad_x))
-        found = torch.zeros_like(weight), torch.zeros_like(bias)
-        _backward(*arrays(x, grad), ctx.groups, *arrays(*found))
+            _forward(given[1], *to_read(turned, zeros), ctx.groups, *to_write(grad_x))
+        found = weight.new_zeros(weight.shape), bias.new_zeros(bias.shape)
+        _backward(*given, ctx.groups, *to_write(*found))
         return grad_x, *found, None
 
 

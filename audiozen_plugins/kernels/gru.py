@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiozen_plugins.kernels import gru_on_cpu
-from audiozen_plugins.kernels.on_cpu import arrays, fits_cpu_kernel, fused, gradients_of_plain
+from audiozen_plugins.kernels.on_cpu import fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
 
 _WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 # With more units, PyTorch's matrix products are faster.
@@ -87,12 +87,11 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        x, last = x.contiguous(), state.clone(memory_format=torch.contiguous_format)
+        last = state.clone(memory_format=torch.contiguous_format)
         cells, _, units = state.shape
         output = x.new_empty(*x.shape[:3], cells * units)
-        w_x, w_h, biases = gru_on_cpu.padded(arrays(*weights))
-        inputs = weights[0].shape[1]
-        gru_on_cpu.forward(*arrays(x), w_x, w_h, biases, inputs, directions, *arrays(output, last))
+        w_x, w_h, biases = gru_on_cpu.padded(to_read(*weights))
+        gru_on_cpu.forward(*to_read(x), w_x, w_h, biases, weights[0].shape[1], directions, *to_write(output, last))
         ctx.directions = directions
         ctx.save_for_backward(output, x, state, *weights)
         return output, last
@@ -102,13 +101,13 @@ class _Fused(torch.autograd.Function):
         output, x, state, *weights = ctx.saved_tensors
         if torch.is_grad_enabled():
             return gradients_of_plain(_plain, (x, state, ctx.directions, *weights), grads)
-        grad_x, grad_state = torch.zeros_like(x), grads[1].clone(memory_format=torch.contiguous_format)
-        w_x, w_h, biases = gru_on_cpu.padded(arrays(*weights))
+        grad_x, grad_state = x.new_zeros(x.shape), grads[1].clone(memory_format=torch.contiguous_format)
+        w_x, w_h, biases = gru_on_cpu.padded(to_read(*weights))
         found = [np.zeros_like(weight) for weight in (w_x, w_h, biases)]
         turned = [np.ascontiguousarray(weight.swapaxes(1, 2)) for weight in (w_x, w_h)]
-        tensors = arrays(output, state.contiguous(), grads[0].contiguous(), grad_state, grad_x)
+        tensors = *to_read(output, state, grads[0]), *to_write(grad_state, grad_x)
         gru_on_cpu.backward(
-            *arrays(x), w_x, w_h, biases, *turned, weights[0].shape[1], ctx.directions, *tensors, *found
+            *to_read(x), w_x, w_h, biases, *turned, weights[0].shape[1], ctx.directions, *tensors, *found
         )
         grad_weights = gru_on_cpu.unpadded(*found, inputs=weights[0].shape[1], units=state.shape[2])
         return grad_x, grad_state, None, *map(torch.from_numpy, grad_weights)
