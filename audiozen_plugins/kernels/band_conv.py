@@ -27,12 +27,24 @@ def conv_over_three(x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) ->
     Returns:
         [batch, outputs, frames, bands].
     """
-    # The kernel computes two channels at once.
-    even = weight.shape[0] // groups % 2 == 0 and weight.shape[1] % 2 == 0
-    if even and fits_cpu_kernel(x, weight, bias):
+    if _fits(x, weight, bias, groups) and fits_cpu_kernel(x, weight, bias):
         output: Tensor = fused(_Fused, x, weight, bias, groups)
         return output
     return _plain(x, weight, bias, groups)
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> bool:
+    """Whether the kernel, which checks no bounds, can take tensors of these shapes."""
+    return (
+        x.ndim == 4
+        and x.numel() > 0
+        and weight.shape[1:] == (x.shape[1] // groups, 1, 3)
+        and x.shape[1] % groups == 0
+        and bias.shape == weight.shape[:1]
+        # The kernel computes two channels at once, and also two for the gradient of the input.
+        and weight.shape[0] % (2 * groups) == 0
+        and weight.shape[1] % 2 == 0
+    )
 
 
 def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
@@ -48,8 +60,7 @@ def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     Returns:
         [batch, outputs, frames, 2 * bands - 1].
     """
-    assert conv.bias is not None
-    if not fits_cpu_kernel(x, conv.weight, conv.bias):
+    if not _doubles(x, conv) or conv.bias is None or not fits_cpu_kernel(x, conv.weight, conv.bias):
         output: Tensor = conv(x)
         return output
     taps = _transposed(conv.weight, conv.groups)
@@ -59,6 +70,12 @@ def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     both = conv_over_three(x, weight, conv.bias.repeat_interleave(2), conv.groups)
     batch, _, frames, bands = both.shape
     return both.reshape(batch, -1, 2, frames, bands).movedim(2, -1).flatten(-2)[..., :-1]
+
+
+def _doubles(x: Tensor, conv: nn.ConvTranspose2d) -> bool:
+    sizes = conv.kernel_size, conv.stride, conv.padding, conv.output_padding, conv.dilation
+    usual = (1, 5), (1, 2), (0, 2), (0, 0), (1, 1)
+    return sizes == usual and x.ndim == 4 and x.shape[1] == conv.in_channels
 
 
 def _transposed(weight: Tensor, groups: int) -> Tensor:

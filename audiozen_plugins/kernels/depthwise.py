@@ -29,10 +29,24 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1, m
     Returns:
         [batch, channels, missing + frames - (taps - 1) * dilation, bands].
     """
-    if fits_cpu_kernel(x, weight, bias):
+    if _fits(x, weight, bias, dilation, missing) and fits_cpu_kernel(x, weight, bias):
         output: Tensor = fused(_Fused, x, weight, bias, dilation, missing)
         return output
     return _plain(x, weight, bias, dilation, missing)
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, missing: int) -> bool:
+    """Whether the kernel, which checks no bounds, can take tensors of these shapes."""
+    return (
+        x.ndim == weight.ndim == 4
+        and x.numel() > 0
+        and weight.shape[:2] == (x.shape[1], 1)
+        and weight.shape[3] % 2 == 1
+        and bias.shape == weight.shape[:1]
+        and dilation > 0
+        and missing >= 0
+        and missing + x.shape[2] > (weight.shape[2] - 1) * dilation
+    )
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, missing: int) -> Tensor:

@@ -21,7 +21,7 @@ def band_energies(x: Tensor) -> Tensor:
         >>> band_energies(torch.tensor([[1.0, 3.0]]))
         tensor([5.])
     """
-    output: Tensor = fused(_Energies, x) if fits_cpu_kernel(x) else _plain_energies(x)
+    output: Tensor = fused(_Energies, x) if _has_bands(x) and fits_cpu_kernel(x) else _plain_energies(x)
     return output
 
 
@@ -32,8 +32,14 @@ def scale_bands(x: Tensor, gate: Tensor) -> Tensor:
         >>> scale_bands(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0]]))
         tensor([[2., 6.]])
     """
-    output: Tensor = fused(_Scaled, x, gate) if fits_cpu_kernel(x, gate) else x * gate
+    fits = _has_bands(x) and gate.shape == (*x.shape[:-1], 1)
+    output: Tensor = fused(_Scaled, x, gate) if fits and fits_cpu_kernel(x, gate) else x * gate
     return output
+
+
+def _has_bands(x: Tensor) -> bool:
+    """Whether the kernels, which check no bounds, can take a tensor of this shape."""
+    return x.ndim > 1 and x.numel() > 0
 
 
 def _plain_energies(x: Tensor) -> Tensor:

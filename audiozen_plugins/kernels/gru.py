@@ -32,7 +32,11 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
     Returns:
         The outputs [..., steps, ..., channels], for each GRU those of the direction forwards, then backwards; and the
         last states, in the form of `state`.
+
+    Raises:
+        ValueError: a GRU has more than one layer, no biases or a projection, or the GRUs have different sizes.
     """
+    _check(grus)
     cells = [(gru, suffix) for gru in grus for suffix in (("", "_reverse") if gru.bidirectional else ("",))]
     weights = [getattr(gru, name + suffix) for gru, suffix in cells for name in _WEIGHTS]
     shape = x.shape
@@ -40,11 +44,35 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
     if state is None:
         state = x.new_zeros(len(cells), x.shape[0] * x.shape[2], grus[0].hidden_size)
     directions = len(cells) // len(grus)
-    if grus[0].hidden_size <= _MAX_UNITS and fits_cpu_kernel(x, state, *weights):
+    if _fits(x, state, weights, len(grus)) and fits_cpu_kernel(x, state, *weights):
         output, last = fused(_Fused, x, state, directions, *weights)
     else:
         output, last = _plain(x, state, directions, *weights)
     return output.reshape(*shape[:-1], -1), last
+
+
+def _check(grus: Sequence[nn.GRU]) -> None:
+    """Both forms read the weights of one layer only, and would leave the others out without a word."""
+    for gru in grus:
+        if gru.num_layers != 1 or not gru.bias or gru.proj_size:
+            raise ValueError(f"needs a GRU of one layer, with biases and without a projection, got {gru}")
+    sizes = [(gru.input_size, gru.hidden_size, gru.bidirectional) for gru in grus]
+    if len(set(sizes)) != 1:
+        raise ValueError(f"needs GRUs of the same sizes and directions, got {', '.join(map(str, grus))}")
+
+
+def _fits(x: Tensor, state: Tensor, weights: Sequence[Tensor], count: int) -> bool:
+    """Whether the kernel, which checks no bounds, can take tensors of these shapes [before, steps, after, channels]."""
+    cells, units = len(weights) // 4, state.shape[-1]
+    inputs, sums = x.shape[3] // count, 3 * units
+    shapes = [(sums, inputs), (sums, units), (sums,), (sums,)] * cells
+    return (
+        0 < units <= _MAX_UNITS
+        and x.numel() > 0
+        and x.shape[3] % count == 0
+        and state.shape == (cells, x.shape[0] * x.shape[2], units)
+        and [tuple(weight.shape) for weight in weights] == shapes
+    )
 
 
 def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
