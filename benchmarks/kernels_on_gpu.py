@@ -6,28 +6,16 @@ Run it as `python -m benchmarks.kernels_on_gpu`. It needs a GPU and Triton.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from audiozen_plugins.kernels import on_gpu
+from audiozen_plugins.kernels.plain_forms import without_kernels
 from audiozen_plugins.model.sdnn import SDNN
 from audiozen_plugins.model.spiking_fullsubnet import SpikingFullSubNet
 
 ROUNDS = 7
-
-
-@contextmanager
-def plain_forms() -> Iterator[None]:
-    """Without any kernel."""
-    is_available = on_gpu.is_available
-    on_gpu.is_available = lambda device: False
-    try:
-        yield
-    finally:
-        on_gpu.is_available = is_available
 
 
 def milliseconds(step: Callable[[], object]) -> float:
@@ -49,12 +37,12 @@ def measure(name: str, network: nn.Module, given: torch.Tensor) -> None:
         network(given).abs().sum().backward()
 
     step()
-    with plain_forms():
+    with without_kernels():
         step()
     pairs = []
     for _ in range(ROUNDS):
         ours = milliseconds(step)
-        with plain_forms():
+        with without_kernels():
             pairs.append((ours, milliseconds(step)))
     ours, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(mine / theirs for mine, theirs in pairs)

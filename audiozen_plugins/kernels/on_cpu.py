@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable
 from functools import cached_property
 from types import FunctionType
@@ -12,15 +12,64 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from audiozen_core.logging import get_logger
+from audiozen_plugins.kernels.plain_forms import kernels_are_wanted
+
+# Whether numba can be imported; None before the first try. A plain variable, which `torch.compile` can trace.
+_numba_works: bool | None = None
+
+
+def _import_numba() -> bool:
+    """Tries to import numba, once in a process."""
+    global _numba_works  # noqa: PLW0603 - see there
+    _numba_works = False
+    if importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        events = importlib.import_module("numba.core.event")
+    except Exception as error:  # whatever is wrong with it, the plain forms compute the same
+        get_logger().warning(
+            "numba is installed but can't be imported, so networks and losses use plain PyTorch, which takes longer",
+            reason=f"{type(error).__name__}: {error}",
+            remedy="install a numba that fits the installed NumPy and Python: `pip install -U numba`",
+        )
+        return False
+
+    class Listener(events.Listener):  # type: ignore[misc, name-defined]
+        def on_start(self, event: Any) -> None:
+            if event.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
+                _say_that_kernels_are_compiled()
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    # Numba tells of this event only where its cache has no machine code.
+    events.register("numba:compile", Listener())
+    _numba_works = True
+    return True
+
+
+@functools.cache
+def _say_that_kernels_are_compiled() -> None:
+    get_logger().info("the kernels for the CPU are compiled; this happens once on this machine")
+
+
+@functools.cache
+def _say_that_nothing_is_kept() -> None:
+    get_logger().warning(
+        "the kernels for the CPU are compiled at each start, because numba can't write its cache",
+        remedy="let the environment variable NUMBA_CACHE_DIR name a folder that can be written",
+    )
 
 
 class CpuKernel:
     """A function over NumPy arrays that numba compiles when it is first called.
 
     Numba is imported then, not before, because it takes half a second. The machine code is kept beside the module, so
-    a later process does not compile again.
+    a later process does not compile again. If that can't be written, each process compiles.
 
     Args:
         function: what numba compiles. It may call other kernels of its module.
@@ -33,8 +82,8 @@ class CpuKernel:
 
     @staticmethod
     def is_available() -> bool:
-        """Whether numba is installed. Without it, callers use their plain form."""
-        return "numba" in sys.modules or importlib.util.find_spec("numba") is not None
+        """Whether kernels may be used and numba works. Otherwise callers use their plain form."""
+        return kernels_are_wanted() and (_import_numba() if _numba_works is None else _numba_works)
 
     @cached_property
     def compiled(self) -> Callable[..., Any]:
@@ -45,7 +94,14 @@ class CpuKernel:
         # Numba must find the compiled form of the kernels that this one calls.
         function = FunctionType(code, names | {name: kernel.compiled for name, kernel in others.items()})
         function.__module__, function.__qualname__ = self.function.__module__, self.function.__qualname__
-        compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, **self.options)(function)
+        compiled: Callable[..., Any]
+        try:
+            compiled = numba.njit(cache=True, nogil=True, **self.options)(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            _say_that_nothing_is_kept()
+            compiled = numba.njit(nogil=True, **self.options)(function)
         return compiled
 
     def __call__(self, *args: Any) -> Any:
@@ -84,6 +140,22 @@ def fits_cpu_kernel(*tensors: Tensor) -> bool:
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not is_in_torch_dispatch_mode()
         and CpuKernel.is_available()
+    )
+
+
+def has_hooks(*modules: nn.Module) -> bool:
+    """Whether somebody is told when one of the modules is called, or when a gradient comes to it."""
+    every = torch.nn.modules.module
+    return any(
+        (
+            every._global_forward_hooks,
+            every._global_forward_pre_hooks,
+            every._global_backward_hooks,
+            every._global_backward_pre_hooks,
+        )
+    ) or any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in modules
     )
 
 

@@ -7,6 +7,8 @@ import os
 
 import torch
 
+from audiozen_plugins.kernels.plain_forms import kernels_are_wanted
+
 
 def is_available(device: torch.device) -> bool:
     """Whether Triton can run kernels on tensors of a device. Without it, callers use their plain form.
@@ -14,4 +16,5 @@ def is_available(device: torch.device) -> bool:
     With `TRITON_INTERPRET=1`, Triton runs them on the CPU too, slowly: so they can be tested without a GPU.
     """
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return (device.type == "cuda" or interpreted) and importlib.util.find_spec("triton") is not None
+    fits = device.type == "cuda" or interpreted
+    return kernels_are_wanted() and fits and importlib.util.find_spec("triton") is not None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audiozen_plugins.kernels.band import Band
+from audiozen_plugins.kernels.plain_forms import kernels_are_wanted
 
 BLOCK = 256  # the cells of an anti-diagonal that a program computes at once
 ROWS = 64  # with a band, the rows of a matrix product: more of them compute more cells out of the band
@@ -20,7 +21,7 @@ ROWS = 64  # with a band, the rows of a matrix product: more of them compute mor
 
 def is_available() -> bool:
     """Whether the kernel can be used."""
-    return importlib.util.find_spec("triton") is not None
+    return kernels_are_wanted() and importlib.util.find_spec("triton") is not None
 
 
 def saved_shape(batch: int, frames: int, frames2: int, radius: int | None) -> tuple[int, ...]:

@@ -8,14 +8,12 @@ is where numba is not installed. All have the same weights, and the outputs are 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import CpuKernel
+from audiozen_plugins.kernels.plain_forms import without_kernels
 from audiozen_plugins.model.dual_path import DualPathGRU, GroupedGRU
 from audiozen_plugins.model.gtcrn import GTCRN, _BandConv, _TemporalAttention, _TemporalConv
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds
@@ -59,17 +57,6 @@ def rows(rounds: int = 9) -> list[Row]:
             rounds=rounds,
         )
     ]
-
-
-@contextmanager
-def without_kernels() -> Iterator[None]:
-    """Lets the networks compute with PyTorch alone."""
-    is_available = CpuKernel.is_available
-    CpuKernel.is_available = staticmethod(lambda: False)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        CpuKernel.is_available = is_available  # type: ignore[method-assign]
 
 
 def as_published(network: GTCRN) -> GTCRN:

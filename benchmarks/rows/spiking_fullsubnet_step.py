@@ -5,26 +5,13 @@ Without it, autograd follows each layer frame by frame, as in the code of its au
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
-from audiozen_plugins.kernels.on_cpu import CpuKernel
+from audiozen_plugins.kernels.plain_forms import without_kernels
 from audiozen_plugins.model.spiking_fullsubnet import SpikingFullSubNet
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds
 
 BATCH, FRAMES = 8, 188  # 1.5 s
-
-
-@contextmanager
-def _plain_forms() -> Iterator[None]:
-    is_available = CpuKernel.is_available
-    CpuKernel.is_available = staticmethod(lambda: False)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        CpuKernel.is_available = staticmethod(is_available)  # type: ignore[method-assign]
 
 
 def rows(rounds: int = 9) -> list[Row]:
@@ -40,7 +27,7 @@ def rows(rounds: int = 9) -> list[Row]:
         torch.view_as_real(network(spectrum)).square().mean().backward()
 
     def plain() -> float:
-        with _plain_forms():
+        with without_kernels():
             return cpu_seconds(step)
 
     return [

@@ -10,7 +10,7 @@ import torch
 
 from audiozen_plugins.kernels import gated_spiking as gated_kernels
 from audiozen_plugins.kernels import on_gpu, sigma_delta
-from audiozen_plugins.kernels.on_cpu import CpuKernel
+from audiozen_plugins.kernels.plain_forms import without_kernels
 from audiozen_plugins.model import gated_spiking
 from audiozen_plugins.model.gated_spiking import GatedSpikingLayer
 from audiozen_plugins.model.sdnn import SDNN
@@ -23,13 +23,11 @@ DTYPES = [torch.float32, torch.float64]
 
 
 @pytest.fixture
-def plain(monkeypatch):
+def plain():
     """Calls a function without any kernel."""
 
     def call(function, *args):
-        with monkeypatch.context() as patch:
-            patch.setattr(on_gpu, "is_available", lambda device: False)
-            patch.setattr(CpuKernel, "is_available", staticmethod(lambda: False))
+        with without_kernels():
             return function(*args)
 
     return call

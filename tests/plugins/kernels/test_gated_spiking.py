@@ -9,6 +9,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from audiozen_plugins.kernels.on_cpu import CpuKernel
+from audiozen_plugins.kernels.plain_forms import without_kernels
 from audiozen_plugins.model import gated_spiking
 from audiozen_plugins.model.gated_spiking import GatedSpikingLayer
 from audiozen_plugins.model.past import Past
@@ -40,8 +41,7 @@ def plain(monkeypatch):
     """Calls a function without the kernel."""
 
     def call(function, *args):
-        with monkeypatch.context() as patch:
-            patch.setattr(CpuKernel, "is_available", staticmethod(lambda: False))
+        with monkeypatch.context() as patch, without_kernels():
             patch.setattr(gated_spiking, "gated_spikes", None)
             return function(*args)
 

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from audiozen_plugins.kernels import sigma_delta
 from audiozen_plugins.kernels.on_cpu import CpuKernel
+from audiozen_plugins.kernels.plain_forms import without_kernels
 from audiozen_plugins.model.sdnn import SDNN
 
 pytestmark = pytest.mark.skipif(not CpuKernel.is_available(), reason="needs numba")
@@ -20,8 +21,7 @@ def plain(monkeypatch):
     """Calls a function without any kernel."""
 
     def call(function, *args):
-        with monkeypatch.context() as patch:
-            patch.setattr(CpuKernel, "is_available", staticmethod(lambda: False))
+        with monkeypatch.context() as patch, without_kernels():
             patch.setattr(sigma_delta, "_delta_levels", None)
             patch.setattr(sigma_delta, "_delay_levels", None)
             patch.setattr(sigma_delta, "_delay_levels_backward", None)
