@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
+from audiozen_plugins.kernels.on_cpu import (
+    cpu_kernel,
+    fits_cpu_kernel,
+    fused,
+    gradients_of_plain,
+    has_hooks,
+    to_read,
+    to_write,
+)
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
@@ -41,21 +49,19 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
 def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
     """Whether the kernel computes the same. Whoever watches the modules must see that they are called."""
+    if type(norm) is not nn.BatchNorm2d or type(prelu) is not nn.PReLU:
+        return False
+    tensors = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return (
-        type(norm) is nn.BatchNorm2d
-        and type(prelu) is nn.PReLU
-        and norm.momentum is not None
+        norm.momentum is not None
         and x.ndim == 4
-        and x.shape[1] == norm.num_features
         and x.numel() > x.shape[1]
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in (norm, prelu))
+        and prelu.weight.shape in ((1,), x.shape[1:2])
+        and not has_hooks(norm, prelu)
         # A norm without weights or running statistics has None there.
-        and fits_cpu_kernel(x, *_tensors(norm), prelu.weight)
+        and fits_cpu_kernel(x, *tensors, prelu.weight)
+        and all(tensor.shape == x.shape[1:2] for tensor in tensors)
     )
-
-
-def _tensors(norm: Any) -> list[Tensor]:
-    return [norm.weight, norm.bias, norm.running_mean, norm.running_var]
 
 
 def _plain(

@@ -77,6 +77,46 @@ def test_the_modules_are_called_where_the_kernel_does_not_fit(kernel_calls, othe
     assert bool(seen) == (other == "watched")
 
 
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda layers, note: layers.norm.register_full_backward_hook(note),
+        lambda layers, note: layers.prelu.register_full_backward_pre_hook(note),
+        lambda layers, note: nn.modules.module.register_module_forward_hook(note),
+        lambda layers, note: nn.modules.module.register_module_forward_pre_hook(note),
+        lambda layers, note: nn.modules.module.register_module_full_backward_hook(note),
+        lambda layers, note: nn.modules.module.register_module_full_backward_pre_hook(note),
+    ],
+)
+def test_every_hook_is_called(kernel_calls, register):
+    layers, seen = Layers(), []
+    handle = register(layers, lambda module, *_: seen.append(module))
+    try:
+        layers(torch.randn(4, 6, 5, 7, requires_grad=True)).sum().backward()
+    finally:
+        handle.remove()
+    assert {layers.norm, layers.prelu} & set(seen)
+    assert not kernel_calls
+    layers(torch.randn(4, 6, 5, 7))
+    assert kernel_calls
+
+
+@pytest.mark.parametrize("slopes", [2, 3, 12])
+def test_slopes_for_other_channels_are_an_error(kernel_calls, slopes):
+    layers = Layers(slopes)
+    with pytest.raises(RuntimeError):
+        layers(torch.randn(4, 6, 5, 7))
+    assert not kernel_calls
+
+
+def test_weights_for_other_channels_are_an_error(kernel_calls):
+    layers = Layers()
+    layers.norm.weight = nn.Parameter(torch.ones(3))
+    with pytest.raises(RuntimeError):
+        layers(torch.randn(4, 6, 5, 7))
+    assert not kernel_calls
+
+
 def test_energies_and_scaled_bands(compare_forms):
     torch.manual_seed(0)
     x = torch.randn(2, 3, 5, 7)
