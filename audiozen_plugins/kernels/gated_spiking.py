@@ -7,18 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from audiozen_plugins.kernels import on_gpu
-from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel, to_read, to_write
+from audiozen_plugins.kernels.on_cpu import can_compute, cpu_kernel, to_read, to_write
 from audiozen_plugins.kernels.operators import differentiable, operator
 from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace, empty_trace
 
 
 def has_kernel(x: Tensor) -> bool:
-    """Whether `gated_spikes` can be used for tensors like x. Without it, autograd follows a layer frame by frame."""
-    if x.dtype not in (torch.float32, torch.float64):
-        return False
-    return on_gpu.is_available(x.device) or (x.device.type == "cpu" and CpuKernel.is_available())
+    """Whether `gated_spikes` can be used for tensors like x. Without it, autograd follows a layer frame by frame.
+
+    A counter of operations must see the matrix products of the frames.
+    """
+    counted = not torch.compiler.is_compiling() and is_in_torch_dispatch_mode()
+    on_device = x.dtype in (torch.float32, torch.float64) and on_gpu.is_available(x.device)
+    return not counted and (on_device or can_compute(x))
 
 
 @operator(
@@ -94,9 +98,9 @@ def _forward(
     arrays = *to_write(trace.inputs, trace.gates, trace.potentials), *to_read(bias), *to_write(mixed)
     inputs, gates, potentials = trace.inputs.unbind(), trace.gates.unbind(), trace.potentials.unbind()
     to_gates = trace.inputs[..., :neurons].unbind()
-    measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True)) or [
-        (products.new_empty(0), products.new_empty(0))
-    ]
+    # PyTorch wants an output for the statistics of a frame also where it does not measure them.
+    unused = (products.new_empty(0), products.new_empty(0))
+    measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True))
     for frame, (now, sent) in enumerate(zip(products.unbind(), trace.spikes.unbind(), strict=True)):
         slot, after = (frame, frame + 1) if remember else (0, 0)
         torch.addmm(now, spike, recurrent, out=inputs[slot])
@@ -112,7 +116,7 @@ def _forward(
                 training,
                 MOMENTUM,
                 eps,
-                out=(potentials[after], *measured[slot % len(measured)]),
+                out=(potentials[after], *(measured[slot] if measured else unused)),
             )
         torch.ge(potentials[after], 0, out=sent)
         spike = sent
@@ -311,6 +315,11 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _gradient(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the kernel of a gated spiking layer has no second derivative: train without `create_graph=True`, or run"
+            " the forward pass in `audiozen_plugins.kernels.plain_forms.without_kernels()`"
+        )
     spikes, potentials, inputs, gates, means, scales, weight, bias, spike, *norm = ctx.saved_tensors
     to_products, to_weight, sums = gated_spikes_backward(
         grads[0], spikes, potentials, inputs, gates, means, scales, weight, bias, norm, ctx.training, spike

@@ -119,7 +119,8 @@ def forward(
     (batch, neurons), rows = spike.shape, len(weight)
     recurrent = weight.t()
     inputs, gates, potentials = trace.inputs.unbind(), trace.gates.unbind(), trace.potentials.unbind()
-    measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True)) or [(trace.means, trace.scales)]
+    unused = (trace.means, trace.scales)  # both are empty then
+    measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True))
     norm = [each.contiguous() for each in norm] or [bias, bias]
     # As a tensor, so that it is not rounded to float32.
     added = products.new_full((1,), eps)
@@ -130,7 +131,7 @@ def forward(
         torch.addmm(now, spike, recurrent, out=inputs[slot])
         _forward_frame[grid](
             inputs[slot], potentials[slot], potentials[after], gates[slot], sent, gate_bias, bias, *norm,
-            trace.running_mean, trace.running_var, *measured[slot % len(measured)], added, batch, neurons,
+            trace.running_mean, trace.running_var, *(measured[slot] if measured else unused), added, batch, neurons,
             rows - neurons, MOMENTUM=MOMENTUM, HAS_NORM=trace.running_mean.numel() > 0, TRAINING=training,
             BATCH=_BATCH, NEURONS=_NEURONS,
         )  # fmt: skip
@@ -251,7 +252,7 @@ def backward(
     for frame in reversed(range(frames)):
         if frame + 1 < frames:
             grad_spike = torch.addmm(grads[frame], later[frame + 1], weight, out=given)
-        measured = frame % len(mean_rows)
+        measured = frame if len(mean_rows) > 1 else 0  # the running statistics are one row for all frames
         _backward_frame[grid](
             grad_spike, states[frame], states[frame + 1], rows[frame], gate_rows[frame], mean_rows[measured],
             scale_rows[measured], bias, norm_weight, carry, later[frame], sums, batch, neurons,

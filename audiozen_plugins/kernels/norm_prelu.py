@@ -51,7 +51,7 @@ def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
     """Whether the kernel computes the same. Whoever watches the modules must see that they are called."""
     if type(norm) is not nn.BatchNorm2d or type(prelu) is not nn.PReLU:
         return False
-    tensors = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    tensors: tuple[Any, ...] = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return (
         norm.momentum is not None
         and x.ndim == 4

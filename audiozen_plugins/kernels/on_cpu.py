@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import cached_property
 from types import FunctionType
 from typing import Any
@@ -128,18 +128,23 @@ def to_write(*tensors: Tensor) -> list[NDArray[Any]]:
     return [tensor.detach().numpy() for tensor in tensors]
 
 
+def can_compute(*tensors: Tensor, dtypes: Container[torch.dtype] = (torch.float32, torch.float64)) -> bool:
+    """Whether a kernel for the CPU can take the tensors."""
+    return all(x.is_cpu and x.dtype in dtypes for x in tensors) and CpuKernel.is_available()
+
+
 def fits_cpu_kernel(*tensors: Tensor) -> bool:
     """Whether a kernel for single precision can take the tensors, and nobody asks for PyTorch's own operations.
 
     A compiler, an export, `torch.autocast` and a counter of operations must see those operations.
     """
     return (
-        all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype == torch.float32 and x.is_cpu for x in tensors)
+        all(type(x) in (Tensor, nn.Parameter) for x in tensors)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not is_in_torch_dispatch_mode()
-        and CpuKernel.is_available()
+        and can_compute(*tensors, dtypes=(torch.float32,))
     )
 
 

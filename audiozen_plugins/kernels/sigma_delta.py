@@ -1,6 +1,7 @@
 """Kernels of the sigma-delta network: delta units, and delays of whole frames.
 
-Each operator has three forms with the same values: numba on the CPU, Triton on the GPU, and PyTorch for all else.
+Each operator has three forms: numba on the CPU, Triton on the GPU, and PyTorch for all else. Levels are the same in all
+forms, bit for bit. Gradients of delays are sums, which are added in another order: they differ by rounding.
 """
 
 from __future__ import annotations
@@ -13,14 +14,10 @@ import torch
 from torch import Tensor
 
 from audiozen_plugins.kernels import on_gpu
-from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel, to_read, to_write
+from audiozen_plugins.kernels.on_cpu import can_compute, cpu_kernel, to_read, to_write
 from audiozen_plugins.kernels.operators import differentiable, operator
 
 _FLOATS = (torch.float32, torch.float64)
-
-
-def _fits_cpu(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in _FLOATS and CpuKernel.is_available()
 
 
 def _fits_gpu(x: Tensor) -> bool:
@@ -57,7 +54,7 @@ def delta_levels(
         from audiozen_plugins.kernels import sigma_delta_triton  # imports Triton
 
         return sigma_delta_triton.delta_levels(activation, threshold, rectify, previous, residual, level)
-    if _fits_cpu(activation):
+    if can_compute(activation):
         levels = torch.empty_like(activation, memory_format=torch.contiguous_format)
         residual = residual.clone(memory_format=torch.contiguous_format)
         limit = threshold.to(activation.dtype)
@@ -148,15 +145,16 @@ def _delta_levels(
 def _keep_activation(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     activation, _, rectify, *_ = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*[activation] * rectify)
+    if rectify:
+        ctx.save_for_backward(activation)
 
 
 def _delta_gradient(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     # Backwards, the sigma unit gives each spike the sum of the gradients of its own and all later frames. The delta
     # unit subtracts the same sum of the next frame. So the gradient of the frame itself remains.
     grad = grads[0]
-    for activation in ctx.saved_tensors:
-        grad = torch.ops.aten.threshold_backward(grad, activation, 0)
+    if saved := ctx.saved_tensors:
+        grad = torch.ops.aten.threshold_backward(grad, saved[0], 0)
     return grad, None, None, None, None, None
 
 
@@ -182,7 +180,7 @@ def delay_levels(levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
         from audiozen_plugins.kernels import sigma_delta_triton  # imports Triton
 
         return sigma_delta_triton.delay_levels(levels, whole_delay)
-    if _fits_cpu(levels):
+    if can_compute(levels):
         delayed = torch.empty_like(levels, memory_format=torch.contiguous_format)
         _delay_levels(*to_read(levels, whole_delay), *to_write(delayed))
         return delayed
@@ -224,11 +222,15 @@ def delay_levels_backward(grad: Tensor, delayed: Tensor, whole_delay: Tensor) ->
         from audiozen_plugins.kernels import sigma_delta_triton  # imports Triton
 
         return sigma_delta_triton.delay_levels_backward(grad, delayed, whole_delay)
-    if _fits_cpu(grad):
+    if can_compute(grad):
         grad_levels = torch.empty_like(grad, memory_format=torch.contiguous_format)
         grad_delay = grad.new_empty(len(grad))
         _delay_levels_backward(*to_read(grad, delayed, whole_delay), *to_write(grad_levels, grad_delay))
         return grad_levels, grad_delay
+    return _plain_delay_gradient(grad, delayed, whole_delay)
+
+
+def _plain_delay_gradient(grad: Tensor, delayed: Tensor, whole_delay: Tensor) -> tuple[Tensor, Tensor]:
     # A longer delay lowers a rising level: d level / d delay is minus the rise of the level since the last frame.
     rise = torch.sub(delayed[:, 1:], delayed[:, :-1]).mul_(grad[:, 1:]).sum(dim=(1, 2))
     rise += torch.sum(delayed[:, 0] * grad[:, 0], dim=1)
@@ -272,7 +274,9 @@ def _keep_delayed(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
 
 
 def _delay_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    return (*delay_levels_backward(grad, *ctx.saved_tensors), None)
+    # The operator of the backward pass has no gradient of its own.
+    backward = _plain_delay_gradient if torch.is_grad_enabled() else delay_levels_backward
+    return (*backward(grad, *ctx.saved_tensors), None)
 
 
 differentiable("delay_levels", keep=_keep_delayed, backward=_delay_gradient)

@@ -1,13 +1,17 @@
-"""Soft-DTW as operators of torch: `torch.compile` does not look into them, and each device has its own kernel."""
+"""Soft-DTW as operators of torch: `torch.compile` does not look into them, and each device has its own kernel.
+
+The loss gives them their gradient, because it has the plain form, whose second derivatives they take.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from audiozen_plugins.kernels import soft_alignment_on_cpu, soft_alignment_on_gpu
+from audiozen_plugins.kernels.operators import operator
 
 
 def has_kernel(device: torch.device) -> bool:
@@ -17,9 +21,13 @@ def has_kernel(device: torch.device) -> bool:
     return device.type == "cuda" and soft_alignment_on_gpu.is_available()
 
 
-# The annotations become the schema of the operator, which knows no `int | None`.
-@torch.library.custom_op("audiozen::soft_alignment", mutates_args=())
-def soft_alignment(x: Tensor, y: Tensor, gamma: float, radius: Optional[int]) -> tuple[Tensor, Tensor]:  # noqa: UP045
+def _shapes(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Tensor, Tensor]:
+    shape = _kernel(x).saved_shape(len(x), x.shape[1], y.shape[1], radius)
+    return x.new_empty(len(x), dtype=torch.float64), x.new_empty(shape, dtype=torch.float64)
+
+
+@operator("soft_alignment(Tensor x, Tensor y, float gamma, int? radius) -> (Tensor, Tensor)", shapes=_shapes)
+def soft_alignment(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Tensor, Tensor]:
     """Computes the costs of the soft alignments of two sequences, with the squared distances of their frames.
 
     Args:
@@ -35,14 +43,21 @@ def soft_alignment(x: Tensor, y: Tensor, gamma: float, radius: Optional[int]) ->
     return cost, saved
 
 
-@torch.library.custom_op("audiozen::soft_alignment_backward", mutates_args=())
+@operator(
+    "soft_alignment_backward(Tensor x, Tensor y, Tensor saved, Tensor grad, float gamma, int? radius, bool need_x,"
+    " bool need_y) -> (Tensor, Tensor)",
+    shapes=lambda x, y, saved, grad, gamma, radius, need_x, need_y: (
+        x.new_empty(x.shape if need_x else 0),
+        y.new_empty(y.shape if need_y else 0),
+    ),
+)
 def soft_alignment_backward(
     x: Tensor,
     y: Tensor,
     saved: Tensor,
     grad: Tensor,
     gamma: float,
-    radius: Optional[int],  # noqa: UP045
+    radius: int | None,
     need_x: bool,
     need_y: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -68,24 +83,3 @@ def soft_alignment_backward(
 
 def _kernel(x: Tensor) -> Any:
     return soft_alignment_on_gpu if x.is_cuda else soft_alignment_on_cpu
-
-
-@soft_alignment.register_fake
-def _(x: Tensor, y: Tensor, gamma: float, radius: Optional[int]) -> tuple[Tensor, Tensor]:  # noqa: UP045
-    batch, frames, _ = x.shape
-    shape = _kernel(x).saved_shape(batch, frames, y.shape[1], radius)
-    return x.new_empty(batch, dtype=torch.float64), x.new_empty(shape, dtype=torch.float64)
-
-
-@soft_alignment_backward.register_fake
-def _(
-    x: Tensor,
-    y: Tensor,
-    saved: Tensor,
-    grad: Tensor,
-    gamma: float,
-    radius: Optional[int],  # noqa: UP045
-    need_x: bool,
-    need_y: bool,
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x) if need_x else x.new_empty(0), torch.empty_like(y) if need_y else y.new_empty(0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from audiozen_core.binding.ranges import Natural, Range, out_of_range
 from audiozen_plugins.kernels.band import Band
+from audiozen_plugins.kernels.operators import differentiable
 from audiozen_plugins.kernels.soft_alignment_op import has_kernel, soft_alignment, soft_alignment_backward
 from audiozen_plugins.loss.soft_alignment import soft_alignment_cost
 
@@ -76,7 +77,7 @@ class SoftDTWLoss(nn.Module):
         _check(estimate, target)
         dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
         if has_kernel(estimate.device):
-            cost: Tensor = _FusedCost.apply(estimate, target, self.gamma, self.band)  # type: ignore[no-untyped-call]
+            cost: Tensor = soft_alignment(estimate, target, self.gamma, self.band)[0]
         else:
             cost = plain_cost(estimate, target, self.gamma, self.band)
         return cost.mean().to(dtype)
@@ -103,30 +104,28 @@ def plain_cost(estimate: Tensor, target: Tensor, gamma: float, band: int | None)
     return soft_alignment_cost(distance, gamma)
 
 
-class _FusedCost(torch.autograd.Function):
-    """Computes the cost of each item with a kernel, and its second derivative with plain operators."""
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, y, ctx.gamma, ctx.band = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # otherwise autograd makes zeros as the gradient of what is kept
+    ctx.save_for_backward(x, y, output[1])
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, gamma: float, band: int | None) -> Tensor:
-        result: tuple[Tensor, Tensor] = soft_alignment(x, y, gamma, band)
-        cost, saved = result
-        ctx.save_for_backward(x, y, saved)
-        ctx.gamma, ctx.band = gamma, band
-        return cost
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, y, saved = ctx.saved_tensors
-        need_x, need_y = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():  # the gradient will be differentiated
-            # Views, because the gradient of one side must not flow through it into the other.
-            sides = x.view_as(x), y.view_as(y)
-            cost = plain_cost(*sides, ctx.gamma, ctx.band)
-            wanted = [side for side, need in zip(sides, (need_x, need_y), strict=True) if need]
-            found = list(torch.autograd.grad(cost, wanted, grads[0], create_graph=True))
-            return found.pop(0) if need_x else None, found.pop(0) if need_y else None, None, None
-        grad_x, grad_y = soft_alignment_backward(x, y, saved, grads[0], ctx.gamma, ctx.band, need_x, need_y)
-        return grad_x if need_x else None, grad_y if need_y else None, None, None
+def _gradient(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, Tensor | None, None, None]:
+    x, y, saved = ctx.saved_tensors
+    need_x, need_y = ctx.needs_input_grad[:2]
+    if torch.is_grad_enabled():  # the gradient will be differentiated
+        # Views, because the gradient of one side must not flow through it into the other.
+        sides = x.view_as(x), y.view_as(y)
+        cost = plain_cost(*sides, ctx.gamma, ctx.band)
+        wanted = [side for side, need in zip(sides, (need_x, need_y), strict=True) if need]
+        found = list(torch.autograd.grad(cost, wanted, grad, create_graph=True))
+        return found.pop(0) if need_x else None, found.pop(0) if need_y else None, None, None
+    grad_x, grad_y = soft_alignment_backward(x, y, saved, grad, ctx.gamma, ctx.band, need_x, need_y)
+    return grad_x if need_x else None, grad_y if need_y else None, None, None
+
+
+differentiable("soft_alignment", keep=_keep, backward=_gradient)
 
 
 class _SquaredDistance(torch.autograd.Function):

@@ -77,7 +77,9 @@ class GatedSpikingLayer(nn.Module):
         batchnorm = self.cell.batchnorm
         state = recall() or [x.new_zeros(x.shape[1], self.cell.weight_hh.shape[1])] * 2
         products = self._products(x)
-        if has_kernel(x) and (batchnorm is None or _is_usual(batchnorm, x)):
+        # The kernel has no gradient for the state before the first frame.
+        starts_anew = not any(each.requires_grad for each in state)
+        if starts_anew and has_kernel(x) and (batchnorm is None or _is_usual(batchnorm, x)):
             spikes, state = self._at_once(products, *state)
         else:
             spikes, state = self._frame_by_frame(products, *state)

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from audiozen_plugins.kernels.on_cpu import CpuKernel
 from audiozen_plugins.kernels.plain_forms import without_kernels
@@ -146,15 +147,49 @@ def test_a_layer_that_is_computed_again_for_the_backward_pass_has_the_same_gradi
     assert all(torch.equal(one, two) for one, two in zip(grads, grads_again, strict=True))
 
 
+def test_a_second_derivative_is_refused_by_the_kernel_and_computed_without_it(plain):
+    def second():
+        layer = make()
+        x = inputs(frames=5).requires_grad_()
+        (first,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), layer.cell.weight_ih)[0]
+
+    with pytest.raises(RuntimeError, match="without_kernels"):
+        second()
+    assert plain(second).norm() > 0
+
+
+def test_a_state_that_was_computed_gets_its_gradient(monkeypatch):
+    state = [torch.randn(4, 24, requires_grad=True), torch.zeros(4, 24)]
+    layer, x = make(bn=False), inputs(frames=3)
+    expected = layer(x)
+    monkeypatch.setattr(gated_spiking, "recall", lambda: state)
+    spikes = layer(x)
+    spikes.sum().backward()
+    assert not torch.equal(spikes, expected)
+    assert state[0].grad.norm() > 0
+
+
+def test_the_matrix_products_of_the_frames_are_counted(plain):
+    def flops():
+        with FlopCounterMode(display=False) as counter:
+            make()(inputs(frames=3))
+        return counter.get_total_flops()
+
+    assert flops() == plain(flops) > 2 * 3 * 4 * 24 * 24
+
+
 @pytest.mark.slow
 def test_kernels_do_not_import_the_compiler():
     """It takes two seconds and 70 MB."""
     program = """if True:
         import sys, torch
+        from audiozen_plugins.loss.soft_dtw import SoftDTWLoss
         from audiozen_plugins.model import gated_spiking, sigma_delta
         layer = gated_spiking.GatedSpikingLayer(2, 3)
         layer(torch.randn(2, 2, 2)).sum().backward()
         sigma_delta.DenseBlock(2, 3, 0.1, 2)(torch.randn(2, 4, 1)).sum().backward()
+        SoftDTWLoss()(torch.randn(2, 3, 1, requires_grad=True), torch.randn(2, 4, 1)).backward()
         print("numba" in sys.modules, "torch._dynamo" in sys.modules)
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -85,6 +85,15 @@ def test_only_the_first_compilation_is_told(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "kernel_of_a_test")
 
 
+def test_a_kernel_never_writes_into_a_copy():
+    whole = torch.zeros(4, 4)
+    on_cpu.to_write(whole)[0][0] = 1
+    assert whole[0].tolist() == [1] * 4
+    with pytest.raises(AssertionError, match="copy"):
+        on_cpu.to_write(whole.mT[:, :2])
+    assert on_cpu.to_read(whole.mT)[0].flags.c_contiguous
+
+
 def test_kernels_can_be_switched_off(kernel_calls, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)

@@ -117,6 +117,21 @@ def test_delays_and_their_gradients_are_those_of_the_plain_form(plain, dtype):
     assert not torch.equal(late, delayed(levels, delay + 1)[0])
 
 
+def test_delays_and_levels_have_second_derivatives(plain):
+    # The levels of a state, which is no leaf, and a rectifier that is open for some activations.
+    def second():
+        activation = activations(dtype=torch.float64).div(300).requires_grad_()
+        delay = torch.linspace(0, 40, len(activation), dtype=torch.float64).requires_grad_()
+        levels, _ = levels_of(activation, True, states(activation), threshold=0.1)
+        late = sigma_delta.delay_levels(levels, delay, delay.detach().floor().long())
+        firsts = torch.autograd.grad(late.square().sum(), (activation, delay), create_graph=True)
+        return torch.autograd.grad(sum(first.square().sum() for first in firsts), activation)[0]
+
+    ours = second()
+    torch.testing.assert_close(ours, plain(second), rtol=1e-9, atol=1e-9)
+    assert ours.norm() > 0
+
+
 def trained(network, noisy):
     """The output of a network, and the gradients of its weights."""
     network.zero_grad()
