@@ -100,9 +100,13 @@ def code_of(checked: CheckedConfig) -> str:
 
 
 def imported_versions() -> dict[str, str]:
-    """Returns the version of every distribution with an imported module, by name."""
-    imported = {name.partition(".")[0] for name in sys.modules}
-    versions = providers(imported, installed_path())
+    """Returns the version of every distribution with an imported module, by name.
+
+    Numba is always there: it is imported at the first step only, and decides whether kernels round the numbers of a
+    network. Where it is not installed, its version is "none".
+    """
+    imported = {name.partition(".")[0] for name in sys.modules} | {"numba"}
+    versions = {"numba": "none"} | providers(imported, installed_path())
     return dict(sorted(versions.items(), key=lambda item: item[0].lower()))
 
 

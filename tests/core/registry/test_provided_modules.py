@@ -23,13 +23,26 @@ def test_distributions_of_imported_modules_are_found_and_read_once_for_each_fold
     assert folders[-1] == [str(tmp_path)]
     monkeypatch.undo()
     # Python finds the same ones, but reads all of them again each time.
-    imported = {name.partition(".")[0] for name in sys.modules}
+    imported = {name.partition(".")[0] for name in sys.modules} | {"numba"}
     names = {
         name for module, names in metadata.packages_distributions().items() if module in imported for name in names
     }
-    assert versions == {name: metadata.version(name) for name in names}
+    assert versions == {"numba": "none"} | {name: metadata.version(name) for name in names}
     assert "torch" in names
     assert "hatchling" not in names
+
+
+def test_the_version_of_numba_is_known_before_its_import(tmp_path, monkeypatch):
+    monkeypatch.setattr("audiozen_core.experiment.provenance.installed_path", lambda: [str(tmp_path)])
+    assert imported_versions() == {"numba": "none"}
+    for name in [name for name in sys.modules if name.partition(".")[0] == "numba"]:
+        monkeypatch.delitem(sys.modules, name)
+    provided_modules._distributions_in.cache_clear()
+    folder = tmp_path / "numba-9.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Name: numba\nVersion: 9\n\n")
+    (folder / "top_level.txt").write_text("numba")
+    assert imported_versions() == {"numba": "9"}
 
 
 @pytest.mark.parametrize(
