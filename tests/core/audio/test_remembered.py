@@ -208,6 +208,13 @@ def test_a_damaged_table_is_made_again(cache, data, scanned, content):
     assert len(scanned) == 8
 
 
+def test_a_table_with_a_changed_byte_is_made_again(cache, data):
+    found = list_audio(data)
+    (table,) = cache.iterdir()
+    table.write_bytes(table.read_bytes().replace(b"four.wav", b"five.wav"))
+    assert list_audio(data) == found
+
+
 def test_a_cache_that_can_not_be_written_is_said(cache, data):
     cache.parent.parent.write_text("a file instead of the folder")
     with capture_logs() as logs:

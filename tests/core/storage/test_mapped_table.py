@@ -57,6 +57,18 @@ def test_an_incomplete_file_is_an_error(file, size):
         Table.read(file)
 
 
+@pytest.mark.parametrize("text", [b"onezw", b"16000", b"\0\0\1\0\0"])
+def test_a_changed_byte_is_noticed(table, file, text):
+    content = file.read_bytes()
+    Table.read(file, verify=True)  # the control
+    assert text in content
+    place = content.index(text) + 4
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    Table.read(file)
+    with pytest.raises(ValueError, match="is damaged"):
+        Table.read(file, verify=True)
+
+
 def test_another_process_gets_the_name_of_the_file_instead_of_its_content(tmp_path):
     sizes = []
     for rows in (10, 10_000):
