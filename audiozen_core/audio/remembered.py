@@ -1,4 +1,4 @@
-"""Keeps what took long to find out about files and folders, until one of them changes. Deleting it is always safe.
+"""Keeps what took long to find out about files and folders, until one of them changes. A run goes on if it is deleted.
 
 This module does not import torch.
 """

@@ -73,7 +73,7 @@ def pack(strings: Iterable[str]) -> tuple[Array, Array]:
 class Table:
     """Columns by name, and facts about them.
 
-    A table that was read from a file is sent to another process as the name of the file.
+    A table that was read from a file is sent to another process as the name of the file, as long as the file is there.
 
     Args:
         facts: what else is known; values that JSON has.
@@ -154,7 +154,12 @@ class Table:
         return table
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Table, (self.facts, self.arrays)) if self.file is None else (_read_again, (self.file, self.token))
+        try:
+            if self.file is not None and _read_again(self.file, self.token):
+                return _read_again, (self.file, self.token)
+        except (OSError, ValueError):  # somebody has deleted or replaced it
+            pass
+        return Table, (self.facts, self.arrays)
 
 
 def _token(facts: Mapping[str, Any], places: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:

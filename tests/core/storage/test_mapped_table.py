@@ -91,6 +91,21 @@ def test_a_process_notices_that_the_file_is_another_one(table, file):
         pickle.loads(sent)  # noqa: S301
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a mapped file")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_another_process_gets_the_content_if_the_file_is_gone(table, file, replaced):
+    mapped = Table.read(file)
+    if replaced:
+        Table({}).write(file)
+    else:
+        file.unlink()
+    got = pickle.loads(pickle.dumps(mapped))  # noqa: S301
+    assert got.facts == table.facts
+    assert {name: array.tolist() for name, array in got.arrays.items()} == {
+        name: array.tolist() for name, array in table.arrays.items()
+    }
+
+
 def test_a_table_that_can_not_be_completed_leaves_the_old_one(table, file, monkeypatch):
     old = file.read_bytes()
     table.arrays["frames"] = np.zeros(7)
