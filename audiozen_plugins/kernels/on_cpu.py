@@ -84,7 +84,8 @@ def is_watched(*modules: nn.Module) -> bool:
     Such a hook must see the call, and may change what it gets or returns. So a kernel that takes the weights of modules
     without calling them steps aside.
     """
-    return bool(torch_modules._has_any_global_hook()) or any(
+    any_module: bool = torch_modules._has_any_global_hook()  # type: ignore[no-untyped-call]
+    return any_module or any(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
         for module in modules
     )
