@@ -76,7 +76,7 @@ def rows(rounds: int = 2) -> list[Row]:
     million = "1,000,000 files listed, later start"
     return [
         row_of(
-            "1,000,000 files listed, first start: until first batch",
+            "1,000,000 files listed, first start (1,000 headers read)",
             first,
             "rows of csv in a list",
             first_peer,
