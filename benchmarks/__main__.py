@@ -102,7 +102,7 @@ def main() -> None:
     for name in options.rows or names:
         with console.status(f"measuring {name}"):
             measured += [{"row": name, **row} for row in measure_apart(name, options.rounds)]
-    Console(width=None if sys.stdout.isatty() else 130).print(table.for_terminal(measured))
+    Console(width=None if sys.stdout.isatty() else 180).print(table.for_terminal(measured))
     if options.json:
         write_whole(options.json, json.dumps({"machine": machine(), "rows": measured}, indent=2) + "\n")
     if options.markdown:

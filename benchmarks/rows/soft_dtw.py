@@ -59,7 +59,8 @@ def peak_in_a_process_of_its_own() -> float:
 
 def check_equal(peers: Mapping[str, Callable[[Tensor, Tensor], Tensor]]) -> None:
     """Makes sure that the peers compute the same loss and gradient as ours, on shorter sequences."""
-    estimate, target = sequences(60, 2)
+    # Small distances, so that more than one path counts, and single precision is exact enough.
+    estimate, target = ((0.1 * x.detach()).requires_grad_(x.requires_grad) for x in sequences(60, 2))
     found = {}
     for name, loss in {"ours": SoftDTWLoss(), **peers}.items():
         estimate.grad = None
@@ -68,10 +69,9 @@ def check_equal(peers: Mapping[str, Callable[[Tensor, Tensor], Tensor]]) -> None
         assert estimate.grad is not None
         found[name] = value.detach(), estimate.grad.clone()
     for name in peers:
-        # The peers add up costs in single precision, so single entries of a gradient differ by more than its norm.
         for theirs, ours in zip(found[name], found["ours"], strict=True):
             difference = (torch.linalg.vector_norm(theirs - ours) / torch.linalg.vector_norm(ours)).item()
-            if difference > 5e-3:
+            if difference > 1e-4:
                 raise RuntimeError(f"{name} computes something else than ours: it differs by {difference:.2g}")
 
 
