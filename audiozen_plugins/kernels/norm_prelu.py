@@ -1,4 +1,4 @@
-"""Batch normalisation followed by a PReLU, in one pass over the signal instead of two, and two backwards."""
+"""Batch normalisation and a PReLU in one pass over the signal instead of two, and in two passes backwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
     Args:
         x: a signal [batch, channels, height, width].
-        norm: a batch normalisation. Any other module is called, and then `prelu`.
+        norm: a batch normalisation. For any other module, `norm` and `prelu` are called one after the other.
         prelu: a PReLU.
     """
     if not _fits(x, norm, prelu):
@@ -40,7 +40,7 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
 
 def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
-    """Whether the kernel computes the same. Whoever watches the modules must see that they are called."""
+    """Whether the kernel can replace the modules. A module with hooks must be called itself."""
     return (
         type(norm) is nn.BatchNorm2d
         and type(prelu) is nn.PReLU
@@ -49,7 +49,7 @@ def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
         and x.shape[1] == norm.num_features
         and x.numel() > x.shape[1]
         and not any(module._forward_hooks or module._forward_pre_hooks for module in (norm, prelu))
-        # A norm without weights or running statistics has None there.
+        # A norm without weights or running statistics has None in their place.
         and fits_cpu_kernel(x, *_tensors(norm), prelu.weight)
     )
 
@@ -66,7 +66,7 @@ def _plain(
 
 
 class _Fused(torch.autograd.Function):
-    """The kernel, with its gradients. It returns the mean and the variance of each channel too."""
+    """The kernel with its gradients. Its outputs also include the mean and the variance of each channel."""
 
     @staticmethod
     def forward(
@@ -159,7 +159,7 @@ def _backward(
     grad_bias: Any,
     grad_slope: Any,
 ) -> None:
-    """Writes `grad_x` and adds to the others. A mean and a variance of the batch depend on the signal themselves."""
+    """Writes `grad_x` and adds to the other gradients. A mean and variance of a batch depend on the signal."""
     batch, channels, size = x.shape
     for channel in range(channels):
         slope, mean = slopes[channel % slopes.size], means[channel]
