@@ -1,5 +1,4 @@
-"""The trained networks that this plugin publishes. Each function returns a folder that `audiozen export` has
-written."""
+"""The trained networks that this plugin publishes. Each function returns a folder that `audiozen export` has written."""
 
 from __future__ import annotations
 

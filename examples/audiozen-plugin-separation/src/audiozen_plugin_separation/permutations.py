@@ -20,8 +20,8 @@ def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
         scores: the score of each estimate for each source, [..., estimates, sources], as many of both.
 
     Returns:
-        The mean scores of the best assignments [...], and the assignments [..., sources]: which estimate belongs to
-        each source. If a score is NaN, so is the mean.
+        The mean scores of the best assignments [...], and the assignments [..., sources]: which estimate belongs to each
+        source. If a score is NaN, so is the mean.
     """
     permutations = _permutations(scores.shape[-1], scores.device)
     sources = torch.arange(scores.shape[-1], device=scores.device)

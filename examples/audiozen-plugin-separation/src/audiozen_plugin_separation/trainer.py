@@ -38,8 +38,8 @@ class SeparationTrainer(BaseTrainer):
     """Trains a network that separates mixtures [batch, time] into sources [batch, sources, time], and tests it.
 
     The loss function gets the estimates and the sources, both [batch, sources, time], and must not depend on their
-    order: see `sources_si_snr`. Batches are dicts with `noisy` (the mixtures), `source_1`, `source_2`, … [batch, time]
-    and `id`, as `two_speakers` returns them. Prediction needs only `noisy` and `id`, as `audio_folder` returns them.
+    order: see `sources_si_snr`. Batches are dicts with `noisy` (the mixtures), `source_1`, `source_2`, … [batch, time] and
+    `id`, as `two_speakers` returns them. Prediction needs only `noisy` and `id`, as `audio_folder` returns them.
 
     Validation, test and prediction separate each file by itself and without padding. The score is the mean SI-SDR of
     the sources, in the best order. The test prints a table with the metrics of the mixtures and of the estimates. It
