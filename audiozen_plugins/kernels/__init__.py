@@ -1,1 +1,1 @@
-"""Kernels: a computation that is fused into one loop, with a plain form in PyTorch that gives the same values."""
+"""Kernels: computations that are fused into one loop. Each has a plain form in PyTorch that gives the same values."""

@@ -1,4 +1,4 @@
-"""GRUs with few units: several small ones together, each for its own part of the channels."""
+"""Runs several small GRUs together, each over its own part of the channels."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _MAX_UNITS = 64
 
 
 def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axis: int = 0) -> tuple[Tensor, Tensor]:
-    """Runs GRUs of one layer beside each other, each over its own part of the channels.
+    """Runs single-layer GRUs side by side, each over its own part of the channels.
 
-    All must have the same sizes and directions, and biases. Their `batch_first` is ignored.
+    All GRUs must have biases, and the same sizes and directions. Their `batch_first` is ignored.
 
     Args:
         grus: the GRUs.
-        x: their inputs [..., steps, ..., channels], those of the first GRU first.
+        x: their inputs [..., steps, ..., channels]. The first channels belong to the first GRU.
         state: the state [GRUs * directions, sequences, units] to start from; zeros by default.
-        axis: the axis of the steps. The other axes without the last one are sequences of their own.
+        axis: the axis of the steps. Along all other axes except the last, each index is a sequence of its own.
 
     Returns:
         The outputs [..., steps, ..., channels], for each GRU those of the direction forwards, then backwards; and the
@@ -98,7 +98,7 @@ def _fits(x: Tensor, state: Tensor, weights: Sequence[Tensor], count: int) -> bo
 
 
 def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Runs over x [before, steps, after, channels] with PyTorch; `weights` has the four of each cell.
+    """Runs over x [before, steps, after, channels] with PyTorch; `weights` has four arrays for each cell.
 
     All cells are computed as a single GRU with block-diagonal weights, which has fewer steps to start.
     """
@@ -121,7 +121,7 @@ def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple
 
 
 def _joined(weights: Sequence[Tensor]) -> Tensor:
-    """Joins one weight [3 * units, …] of each cell: for each gate, those of the cells are blocks on a diagonal."""
+    """Joins one weight [3 * units, …] of each cell. For each gate, the cells are blocks on a diagonal."""
     if len(weights) == 1:
         return weights[0]
     stacked = torch.stack(list(weights))

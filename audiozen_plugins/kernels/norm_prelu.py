@@ -1,4 +1,4 @@
-"""Batch normalisation followed by a PReLU, in one pass over the signal instead of two, and two backwards."""
+"""Batch normalisation and a PReLU in one pass over the signal instead of two, and in two passes backwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
     Args:
         x: a signal [batch, channels, height, width].
-        norm: a batch normalisation. Any other module is called, and then `prelu`.
+        norm: a batch normalisation. For any other module, `norm` and `prelu` are called one after the other.
         prelu: a PReLU.
     """
     if not _fits(x, norm, prelu):
@@ -74,7 +74,7 @@ def _plain(
 
 
 class _Fused(torch.autograd.Function):
-    """The kernel, with its gradients. It returns the mean and the variance of each channel too."""
+    """The kernel with its gradients. Its outputs also include the mean and the variance of each channel."""
 
     @staticmethod
     def forward(

@@ -20,11 +20,11 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 class CpuKernel:
     """A function over NumPy arrays that numba compiles when it is first called.
 
-    Numba is imported then, not before, because it takes half a second. The machine code is kept beside the module, so
-    a later process does not compile again.
+    The first call also imports numba, because the import takes half a second. The machine code is kept beside the
+    module, so a later process does not compile again.
 
     Args:
-        function: what numba compiles. It may call other kernels of its module.
+        function: the function that numba compiles. It may call other kernels of its module.
         options: the options of `numba.njit`.
     """
 
@@ -43,7 +43,7 @@ class CpuKernel:
         numba = importlib.import_module("numba")
         code, names = self.function.__code__, self.function.__globals__
         others = {name: names[name] for name in code.co_names if isinstance(names.get(name), CpuKernel)}
-        # Numba must find the compiled form of the kernels that this one calls.
+        # If the function calls other kernels, numba must find their compiled form.
         function = FunctionType(code, names | {name: kernel.compiled for name, kernel in others.items()})
         function.__module__, function.__qualname__ = self.function.__module__, self.function.__qualname__
         compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, **self.options)(function)
@@ -74,9 +74,9 @@ def to_write(*tensors: Tensor) -> list[NDArray[Any]]:
 
 
 def fits_cpu_kernel(*tensors: Tensor) -> bool:
-    """Whether a kernel for single precision can take the tensors, and nobody asks for PyTorch's own operations.
+    """Whether a kernel for single precision can take the tensors, and nothing needs to see PyTorch's own operations.
 
-    A compiler, an export, `torch.autocast` and a counter of operations must see those operations.
+    A compiler, an export, `torch.autocast` and a counter of operations need to see PyTorch's operations.
     """
     return (
         all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype == torch.float32 and x.is_cpu for x in tensors)

@@ -1,4 +1,4 @@
-"""Soft-DTW as operators of torch: `torch.compile` does not look into them, and each device has its own kernel."""
+"""Soft-DTW as operators of torch: `torch.compile` treats them as black boxes, and each device has its own kernel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def has_kernel(device: torch.device) -> bool:
     return device.type == "cuda" and soft_alignment_on_gpu.is_available()
 
 
-# The annotations become the schema of the operator, which knows no `int | None`.
+# The annotations become the schema of the operator. A schema can't express `int | None`.
 @torch.library.custom_op("audiozen::soft_alignment", mutates_args=())
 def soft_alignment(x: Tensor, y: Tensor, gamma: float, radius: Optional[int]) -> tuple[Tensor, Tensor]:  # noqa: UP045
     """Computes the costs of the soft alignments of two sequences, with the squared distances of their frames.
@@ -51,7 +51,7 @@ def soft_alignment_backward(
     Args:
         x: features [batch, frames, features].
         y: features [batch, frames2, features].
-        saved: what `soft_alignment` has returned.
+        saved: the second result of `soft_alignment`.
         grad: the gradients with respect to the costs [batch].
         gamma: the softness of the minimum; above 0.
         radius: the radius of the band, see `Band`; None for no band.
@@ -59,7 +59,7 @@ def soft_alignment_backward(
         need_y: whether the gradient with respect to `y` is needed.
 
     Returns:
-        The gradients with respect to `x` and `y`, empty for one that isn't needed.
+        The gradients with respect to `x` and `y`, each empty if it isn't needed.
     """
     grads = _kernel(x).backward(x, y, saved, grad, gamma, radius, (need_x, need_y))
     grad_x, grad_y = (x.new_empty(0) if each is None else each for each in grads)
