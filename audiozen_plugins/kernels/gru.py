@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from audiozen_plugins.kernels import gru_on_cpu
 from audiozen_plugins.kernels.on_cpu import (
@@ -51,7 +52,8 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
     if state is None:
         state = x.new_zeros(len(cells), x.shape[0] * x.shape[2], grus[0].hidden_size)
     directions = len(cells) // len(grus)
-    if is_watched(*grus):
+    # A counter of operations can't look into PyTorch's GRU.
+    if is_watched(*grus) and not is_in_torch_dispatch_mode():
         output, last = _called(grus, x, state)
     elif _fits(x, state, weights, len(grus)) and fits_cpu_kernel(x, state, *weights):
         output, last = fused(_Fused, x, state, directions, *weights)
