@@ -21,6 +21,7 @@ _ENCODINGS: dict[tuple[int, int], tuple[str, np.dtype[Any]]] = {
 }
 _MOST_CHANNELS = 64
 _HIGHEST_RATE = 1_000_000
+_BLOCK = 1 << 20  # samples of each channel
 _FULL_SCALE = np.float32(1 / 32768)  # a power of two, so the product is exact, as in libsndfile
 
 
@@ -82,18 +83,30 @@ class PlainWav:
 
     def read(self, frames: int, *, out: np.ndarray) -> np.ndarray:
         """Reads the next samples into `out` (float32 [time, channels]), and returns those that the file has."""
-        as_floats = self._dtype.kind == "f"
-        content: np.ndarray = out if as_floats else np.empty(out.shape, self._dtype)
-        rest = content.data.cast("B") if content.size else memoryview(b"")
         self._stream.seek(self._start + self._place * self.channels * self._dtype.itemsize)
+        if self._dtype.kind == "f":
+            found = self._fill(out)
+        else:
+            found = 0
+            # Integers need memory of their own, so a file of hours is read in blocks.
+            integers = np.empty((min(frames, _BLOCK), self.channels), self._dtype)
+            for start in range(0, frames, _BLOCK):
+                part = out[start : start + _BLOCK]
+                count = self._fill(integers[: len(part)])
+                np.multiply(integers[:count], _FULL_SCALE, out=part[:count])
+                found += count
+                if count < len(part):
+                    break
+        self._place += found
+        return out if found == frames else out[:found]
+
+    def _fill(self, samples: np.ndarray) -> int:
+        """Reads bytes of the file into `samples`, and returns how many of the samples are complete."""
+        rest = samples.data.cast("B") if samples.size else memoryview(b"")
         # The system may return only a part of the bytes.
         while rest and (count := self._stream.readinto(rest)):
             rest = rest[count:]
-        found = frames - -(-len(rest) // (self.channels * self._dtype.itemsize))
-        self._place += found
-        if not as_floats:
-            np.multiply(content, _FULL_SCALE, out=out)
-        return out if found == frames else out[:found]
+        return len(samples) - -(-len(rest) // (self.channels * self._dtype.itemsize))
 
     def close(self) -> None:
         """Does nothing: the stream belongs to the caller."""

@@ -43,6 +43,7 @@ def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignm
         sr: the sample rate, in hertz.
 
     Example:
+        >>> import torch
         >>> clean = torch.randn(4000, generator=torch.Generator().manual_seed(0))
         >>> find_misalignment(-torch.nn.functional.pad(clean, (3, 0))[:4000], clean, sr=16000)
         Misalignment(delay=3, inverted=True)

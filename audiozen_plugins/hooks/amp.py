@@ -16,7 +16,8 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.host_copy import HostCopy
 
-# After this many further steps, a GPU has computed whether a step has overflowed. Reading it does not wait then.
+# After this many further steps, a GPU has computed whether a step has overflowed. Reading the result then does not
+# wait.
 _GPU_LAG = 8
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
@@ -25,7 +26,7 @@ _SCALES = Range(least=torch.finfo(torch.float32).tiny, most=torch.finfo(torch.fl
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step of one optimiser. `overflow` has a number for each device, which is not 0 if a gradient has overflowed."""
+    """A step of one optimiser. `overflow` has a number for each device; it is not 0 if a gradient overflowed."""
 
     suffix: str
     number: int
@@ -121,7 +122,8 @@ class Amp:
         scaler.step(optimizer)
         self._scaler_used = True
         suffix = {other: suffix for suffix, other in trainer.optimizers.items()}[optimizer]
-        # A fused optimiser is always called, and leaves the step out itself, so this reads what the scaler has found.
+        # A fused optimiser is always called, and leaves the step out itself, so this reads the overflows that the
+        # scaler found.
         found = scaler._found_inf_per_device(optimizer)
         overflow = HostCopy({str(device): tensor for device, tensor in found.items()})
         self._unread.append(_Step(suffix, trainer.progress.step + 1, overflow))
@@ -147,7 +149,7 @@ class Amp:
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
-        """Adapts the scale to whether the step was taken."""
+        """Raises the scale after steps without overflow, and lowers it after an overflow."""
         if (scaler := self._scaler_for(trainer)) and self._scaler_used:
             scaler.update()
         self._scaler_used = False
@@ -188,7 +190,7 @@ class Amp:
 
 
 def _lag(device: torch.device) -> int:
-    """Returns after how many further steps it is known whether a step has overflowed."""
+    """Returns after how many further steps the overflow of a step can be read without waiting."""
     return _GPU_LAG if device.type == "cuda" else 0
 
 

@@ -21,12 +21,12 @@ class Checkpoint:
 
     It saves every `save_ckpt_interval` epochs, after an epoch that is the best so far, and after the last epoch. During
     an epoch it saves after each validation, as `epoch_0003_step_0001200`, and with `save_ckpt_interval_steps` or
-    `save_ckpt_minutes` also after other steps. The newest `max_num_checkpoints` are kept, and `best` and `latest`
-    always are.
+    `save_ckpt_minutes` also after other steps. The hook keeps the newest `max_num_checkpoints`, and always keeps `best`
+    and `latest`.
 
     If saving fails (because the disk is full, for example), training continues, the existing checkpoints are kept,
-    and the hook saves again at the next interval. Several failures in a row end the run, and so does a failure of the
-    last save.
+    and the hook saves again at the next interval. The run ends if several saves in a row fail, or if the last save
+    fails.
 
     Args:
         max_failures: how many failures in a row end the run.
@@ -133,7 +133,7 @@ class Checkpoint:
 
     @hookimpl.on_teardown
     def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
-        """Waits for a save that is in progress, unless the user has pressed Ctrl-C twice, and so wants to leave."""
+        """Waits for a save that is in progress, unless the user pressed Ctrl-C twice to stop at once."""
         if not isinstance(ending.error, KeyboardInterrupt):
             self._writer.wait()
         for result in self._writer.take_results():

@@ -11,9 +11,9 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 class ClipGradNorm:
     """Scales the gradients of each network down to a norm of at most `clip_grad_norm_value`.
 
-    `trainer.grad_norm` is set to the norm before clipping, as a tensor on the device, so that the CPU does not wait for
-    it. If `plot_norm` is set, the norm is computed even without clipping. A hook that changes gradients before this one
-    changes the norm that is measured and limited.
+    The hook sets `trainer.grad_norm` to the norm before clipping. The norm is a tensor on the device, so the CPU does
+    not wait for the GPU. If `plot_norm` is set, the norm is computed even without clipping. If another hook changes the
+    gradients first, this hook measures and limits the changed norm.
     """
 
     default = True
@@ -25,7 +25,7 @@ class ClipGradNorm:
         limit = trainer.clip_grad_norm_value
         if limit is None and not trainer.plot_norm:
             return
-        # They are measured again only if AMP or another hook may have changed the gradients before.
+        # The norm is measured again only if AMP or another hook may have changed the gradients.
         measured = trainer.measure_gradients()
         if limit is not None:
             for suffix, norm in measured.items():

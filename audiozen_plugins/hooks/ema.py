@@ -19,14 +19,15 @@ Weights = dict[str, Tensor]
 
 
 class Ema:
-    """Keeps an exponential moving average of the weights of all networks, and evaluates it in place of the weights.
+    """Keeps an exponential moving average of the weights of all networks, and evaluates the average instead of the
+    weights.
 
     After each optimiser step, `average = decay * average + (1 - decay) * weights`. The training itself does not
     change. Validation, test and prediction use the average, so the average decides which epoch is the best. Checkpoints
-    hold both. Buffers, such as the statistics of batch normalisation, are those of the network at any time.
+    hold both. Buffers, such as the statistics of batch normalisation, are not averaged.
 
     The average was proposed by Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (SIAM J.
-    Control Optim. 30, 1992). The warm-up is that of TensorFlow's `ExponentialMovingAverage`.
+    Control Optim. 30, 1992). The warm-up is the same as in TensorFlow's `ExponentialMovingAverage`.
 
     Args:
         decay: the share of the old average that remains after a step, from 0 to below 1.
@@ -100,7 +101,7 @@ class Ema:
 
     @hookimpl.on_evaluation_start
     def on_evaluation_start(self) -> None:
-        """Puts the average into the networks, if it is wanted."""
+        """Puts the average into the networks if `evaluate` asks for it."""
         self._evaluating = True
         self._hold(average=self._is_wanted)
 
@@ -163,7 +164,7 @@ class Ema:
 
 
 def _named_weights(models: Mapping[str, nn.Module]) -> Weights:
-    """Returns the parameters of all networks, by section and name. One that several networks share is there once."""
+    """Returns the parameters of all networks, by section and name. A shared parameter is included once."""
     networks = nn.ModuleDict({f"model_{suffix}" if suffix else "model": model for suffix, model in models.items()})
     return dict(named_weights(networks))
 

@@ -1,4 +1,4 @@
-"""The table that the progress draws on a terminal: a row for each validation and each epoch."""
+"""The table that the hook `progress` draws on a terminal, with a row for each validation and each epoch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# The input of the network is rated too, under the name of the metric with one of these endings.
+# These endings mark the scores of the network's input.
 _BASELINES = ("_noisy", "_mixture")
-# With these, few values need more room, and so a new header.
+# At these widths, few values need more room. A wider column needs a new header.
 _LEAST_WIDTHS = {"epoch": 5, "best": 4, "lr": 8, "time": 5, "left": 5}
 _LEAST_WIDTH = 7
 _LONGEST_HEADING = 18
@@ -19,12 +19,12 @@ _BOLD, _DIM, _GREEN, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """What a row shows.
+    """The content of a row.
 
     Attributes:
-        epoch: which epoch or step it is of, such as `3/100`.
-        metrics: the scalars by their names in records, such as `train/loss`. Those of learning rates are left out.
-        rate: the learning rates as one text; "" if there is none.
+        epoch: the epoch or step of the row, such as `3/100`.
+        metrics: the scalars by their names in records, such as `train/loss`, without the learning rates.
+        rate: the learning rates as one text; "" without a learning rate.
         is_best: whether the validation is the best so far.
         seconds: how long the epoch took; None if it has not ended.
         left: the time to the end of the training in seconds; None if it is not known.
@@ -40,22 +40,22 @@ class EpochRow:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    name: str  # of the scalar, or of what the table itself knows
+    name: str  # the name of a scalar or of a field of `EpochRow`
     heading: str
     priority: int
 
 
 class EpochTable:
-    """Makes the lines of a table whose rows come one after the other.
+    """Makes the lines of a table that grows row by row.
 
-    The header comes before the first row, and again when the columns change: when a row has a scalar that none before
-    had, when a value needs more room, or when the terminal has another width. If not all scalars fit, the most
-    important ones are shown. The scalars of the network's input are a row below the header.
+    The header comes before the first row, and again when the columns change: when a row has a new scalar, when a value
+    needs more room, or when the terminal has another width. If not all scalars fit, the most important ones are shown.
+    The scalars of the network's input are a row below the header.
 
     Args:
         colours: whether lines may have escape sequences for colours.
         unicode: whether lines may have characters that are not ASCII.
-        longest_name: the length of the longest name of an epoch or step that is expected.
+        longest_name: the expected length of the longest name of an epoch or step.
     """
 
     def __init__(self, *, colours: bool, unicode: bool, longest_name: int = 0) -> None:
@@ -69,7 +69,7 @@ class EpochTable:
         self._shown: tuple[tuple[str, int], ...] = ()
 
     def lines(self, row: EpochRow, width: int) -> list[str]:
-        """Returns the lines for a row: the row, and a header before it if that is needed.
+        """Returns the lines for a row, with a header before the row if the columns changed.
 
         Args:
             row: the row.
@@ -95,7 +95,7 @@ class EpochTable:
         return lines
 
     def _note(self, row: EpochRow) -> None:
-        """Remembers the scalars. Which metric is the score shows in its value, which is the same."""
+        """Remembers the scalars. The score metric is the metric whose value equals the score."""
         self._names |= dict.fromkeys(row.metrics)
         self._has_rate |= bool(row.rate)
         score = row.metrics.get("validate/score", 0.0)
@@ -104,7 +104,7 @@ class EpochTable:
             self._score = next((name for name in same if name.startswith("validate/")), "")
 
     def _columns(self) -> list[_Column]:
-        """Returns the columns from left to right. Those of a lower priority are the first to be left out."""
+        """Returns the columns from left to right. If they don't fit, columns of low priority are left out first."""
         names = [name for name in self._names if name != self._score and not self._is_baseline(name)]
         train = [name for name in names if not name.startswith("validate/")]
         validate = [name for name in names if name.startswith("validate/") and name != "validate/score"]
@@ -186,5 +186,5 @@ def duration(seconds: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Returns four digits, always, so that the numbers of a column are of one width."""
+    """Returns a number with exactly four digits, so that the numbers of a column have the same width."""
     return f"{value:#.4g}".rstrip(".") if math.isfinite(value) else str(value)

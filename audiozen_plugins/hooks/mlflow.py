@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
-# What MLflow takes in the name of a metric or a parameter.
+# The characters that MLflow refuses in the name of a metric or a parameter.
 _NOT_IN_NAMES = re.compile(r"[^\w\-./ :]")
 # The most parameters in one call, and the longest value.
 _AT_ONCE, _LONGEST = 100, 6000
@@ -29,11 +29,11 @@ _AT_ONCE, _LONGEST = 100, 6000
 class MLflow(Tracker):
     """Records the config, scalars, samples and checkpoints of a run with MLflow; see docs/watch_a_training.md.
 
-    By default the records of all runs in `save_dir` are in the SQLite file `mlflow.db` there, and audio and pictures in
-    `mlflow_artifacts`. To see them: `mlflow ui --backend-store-uri sqlite:///exp/mlflow.db`.
+    By default, the folder `save_dir` has the records of all its runs in the SQLite file `mlflow.db`, and audio and
+    pictures in `mlflow_artifacts`. To see the records, run `mlflow ui --backend-store-uri sqlite:///exp/mlflow.db`.
 
-    MLflow keeps both values of a step that is recorded twice. Its curves show both; they are equal if nothing has
-    changed, because runs are exact.
+    If a resumed run records a step twice, MLflow keeps both values, and its curves show both. Without changes to the
+    experiment, both values are equal, because runs are exact.
 
     Args:
         tracking_uri: where the records are, such as `http://localhost:5000`; by default the environment variable

@@ -12,13 +12,13 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class NonFinite:
-    """Skips the batch, or restores the last checkpoint and leaves the batch out from then on.
+    """On a NaN or infinity, skips the batch, or restores the last checkpoint and leaves the batch out from then on.
 
-    With `on_nonfinite = "skip"` the batch changes neither weights nor buffers: those of networks and losses, such as
-    running means, are restored. With `"rollback"` a checkpoint is saved before the first step, so that there is always
-    a checkpoint to restore. With `"stop"` the run ends with the error.
+    With `on_nonfinite = "skip"` the batch changes neither weights nor buffers: the buffers of networks and losses, such
+    as running means, are restored. With `"rollback"` a checkpoint is saved before the first step, so that there is
+    always a checkpoint to restore. With `"stop"` the run ends with the error.
 
-    Checkpoints hold the number of such batches, and the batches that are left out.
+    Checkpoints hold the number of batches with a NaN or infinity, and the list of batches to leave out.
     """
 
     default = True

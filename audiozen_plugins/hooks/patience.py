@@ -9,11 +9,11 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 class Patience:
     """Ends training after `patience` validations without a better score.
 
-    A score that is not finite is never better. Until there is a finite score, the validations after the first one
-    count. A validation that was made only because the training ended does not count, but it may be the best
-    one, which later ones are compared with.
+    A score that is not finite is never better. If no validation has had a finite score yet, all validations after the
+    first one count. A validation that ran only because the training ended does not count. But if it has the best score,
+    later validations are compared with this score.
 
-    The hook needs no state of its own: `trainer.progress` says which validation was the best, after a resume too.
+    The hook needs no state of its own, because `trainer.progress` knows the best validation, also after a resume.
     """
 
     default = True

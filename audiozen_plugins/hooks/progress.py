@@ -28,13 +28,13 @@ _DONE = {"validate": "validated", "test": "tested"}
 class ProgressBar:
     """Shows epoch, step, loss, gradient norm, learning rate and the time left.
 
-    On a terminal it draws a table with a row for each epoch and each validation within one, and below it a bar.
-    Elsewhere it logs one line for each epoch, and in long epochs one every half minute. The log file always has these
-    lines.
+    On a terminal, this hook draws a table and a bar below it. The table has a row for each epoch, and for each
+    validation within an epoch. Elsewhere, the hook logs a line for each epoch, and in long epochs also a line every
+    half minute. The log file always has these lines.
 
     Args:
         bars: whether to draw the table and the bar. By default, they are drawn if standard error is a terminal.
-        line_seconds: the time between two log lines within an epoch, without a bar.
+        line_seconds: the time between two log lines within an epoch, if no bar is drawn.
     """
 
     default = True
@@ -72,7 +72,7 @@ class ProgressBar:
             unicode=self.console.encoding.lower().startswith("utf"),
             longest_name=len("step 100000") if within_epochs else 2 * len(str(trainer.max_epochs)) + 1,
         )
-        if self.console.is_dumb_terminal:  # it can't draw over what it has drawn
+        if self.console.is_dumb_terminal:  # a dumb terminal can't redraw a bar
             return
         from rich import progress
         from rich.table import Column
@@ -98,7 +98,7 @@ class ProgressBar:
 
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer, batch_idx: int) -> None:
-        """Moves the bar, or logs a line, if enough time has passed."""
+        """Moves the bar or logs a line if enough time has passed since the last time."""
         now = time.monotonic()
         if self._bar is not None and self._task is not None:
             if now - self._shown >= REFRESH_SECONDS:
@@ -106,8 +106,8 @@ class ProgressBar:
                 self._bar.update(self._task, completed=batch_idx + 1, note=self._note(trainer, self._room(trainer)))
         elif now - self._shown >= self.line_seconds:
             self._shown = now
-            of = f"/{trainer.num_batches}" if trainer.num_batches else ""
-            trainer.log.info(f"epoch {trainer.progress.epoch + 1}, batch {batch_idx + 1}{of}: {self._note(trainer)}")
+            total = f"/{trainer.num_batches}" if trainer.num_batches else ""
+            trainer.log.info(f"epoch {trainer.progress.epoch + 1}, batch {batch_idx + 1}{total}: {self._note(trainer)}")
 
     @hookimpl.on_evaluation_start
     def on_evaluation_start(self, mode: Mode, num_batches: int | None) -> None:
@@ -123,8 +123,8 @@ class ProgressBar:
             self._bar.advance(self._task)
         elif time.monotonic() - self._shown >= self.line_seconds:
             self._shown = time.monotonic()
-            of = f"/{self._total}" if self._total else ""
-            trainer.log.info(f"{_NOUNS.get(mode, mode)}: batch {self._seen}{of}")
+            total = f"/{self._total}" if self._total else ""
+            trainer.log.info(f"{_NOUNS.get(mode, mode)}: batch {self._seen}{total}")
 
     @hookimpl.on_evaluation_end
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
@@ -134,7 +134,7 @@ class ProgressBar:
 
     @hookimpl.on_validation_end
     def on_validation_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs the result of a validation within an epoch. `on_epoch_end` logs that of one at its end."""
+        """Logs the result of a validation within an epoch. `on_epoch_end` logs a validation at the end."""
         if not trainer.progress.batch:
             return
         self._new_task(f"epoch {epoch}/{trainer.max_epochs}", trainer.num_batches, trainer.progress.batch)
@@ -167,7 +167,7 @@ class ProgressBar:
         self._bar = self._task = self._table = None
 
     def _new_task(self, name: str, total: int | None, completed: int) -> None:
-        """Gives the bar another task. It stays where it is, so that nothing flickers."""
+        """Shows another task in the same bar. A new bar would flicker."""
         if self._bar is None:
             return
         if self._task is None:
@@ -184,7 +184,7 @@ class ProgressBar:
         seconds: float | None,
         left: float | None,
     ) -> AbstractContextManager[None]:
-        """Shows a row of the table instead of what is logged in the block."""
+        """Shows a row of the table in place of the line that is logged in this `with` block."""
         if self._table is None:
             return nullcontext()
         rate = str(_compact(rates).get("lr", ""))
@@ -201,7 +201,7 @@ class ProgressBar:
         )
 
     def _note(self, trainer: Trainer, room: int | None = None) -> str:
-        """Returns what the newest step has given; with `room`, not more than fits."""
+        """Returns the scalars of the newest step as text; at most `room` characters."""
         parts = [f"{name} {value:.4g}" for name, value in trainer.scalars.last.items()]
         rates = {name: float(rate) for name, rate in trainer.scalars.rates.items()}
         parts += [f"{name} {rate}" for name, rate in _compact(rates).items()]
@@ -213,9 +213,9 @@ class ProgressBar:
 
 
 def _is_detail(name: str) -> bool:
-    """Returns whether a scalar is a part of the time of a step, which records have, but no line has room for."""
-    own = name.removeprefix("train/")
-    return own.startswith(("seconds_", "gpu_seconds_")) and own not in ("seconds_data", "seconds_compute")
+    """Returns whether a scalar is a detailed time of a step. Records contain these times, but a line is too short."""
+    scalar = name.removeprefix("train/")
+    return scalar.startswith(("seconds_", "gpu_seconds_")) and scalar not in ("seconds_data", "seconds_compute")
 
 
 def _clock(seconds: float) -> str:

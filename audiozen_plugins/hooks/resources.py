@@ -16,24 +16,25 @@ _GIB = 2**30
 class Resources:
     """Adds the time of a step and the peak memory to the records.
 
-    The record of an epoch has `train/seconds_data`, the time that an optimiser step has waited for its batches, and
-    `train/seconds_compute`, the rest of its time: both are means over the steps of the epoch. Validations do not count.
-    With several processes they are those of the one that has waited longest, because the others wait for it.
-    A GPU works behind the program that feeds it, so the time of one step says little. The mean is right, because the
-    epoch ends when the GPU is done. Every `log_interval` steps a record has the same since the last one, as
-    `step/seconds_data` and `step/seconds_compute`; with several processes, those of the main process.
+    The record of an epoch has `train/seconds_data`, the time that an optimiser step waits for its batches, and
+    `train/seconds_compute`, the rest of its time. Both are means over the steps of the epoch, without validations. With
+    several processes, both times come from the process that waited longest, because all other processes wait for it. A
+    GPU runs behind the program that feeds it, so the time of one step says little. The mean is right, because the epoch
+    ends when the GPU is done. Every `log_interval` steps, a record has the means since the last such record, as
+    `step/seconds_data` and `step/seconds_compute`. With several processes, these means come from the main process.
 
     On the CPU, `seconds_compute` is also split, into `seconds_transfer`, `seconds_forward`, `seconds_backward`,
     `seconds_optimizer` and `seconds_rest`, which is hooks, checks and records. On a GPU, one step of 16 is measured on
-    the GPU itself: `train/gpu_seconds_forward` is how long it needs for the forward pass, and so on. There,
-    `train/gpu_seconds_data` is how long it has nothing to do because a batch is missing.
+    the GPU itself: `train/gpu_seconds_forward` is the time of the forward pass, and so on. `train/gpu_seconds_data` is
+        the time in which the GPU waits for a batch.
 
     `train/memory_gib` is the peak memory of the process, without the workers of the data loader; on a GPU,
-    `train/gpu_gib` is the peak memory of the tensors, and `train/gpu_reserved_gib` that of the whole allocator. They
-    are peaks since the start of the program, in GiB, and the largest of all processes.
+    `train/gpu_gib` is the peak memory of the tensors, and `train/gpu_reserved_gib` is the peak memory of the whole
+    allocator. Each is the peak since the start of the program, in GiB. With several processes, the largest value is
+    recorded.
 
-    After a resume within an epoch, the means are over the steps since then. The hook is on by default. It never waits
-    for the GPU.
+    After a resume within an epoch, the means are over the steps since the resume. The hook is on by default. It never
+    waits for the GPU.
     """
 
     default = True
@@ -51,7 +52,7 @@ class Resources:
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer, step: int) -> None:
-        """Records the times of the last steps, if it is time for a record."""
+        """Records the times of the last steps, every `log_interval` steps."""
         if self._interval is None or not trainer.log_interval or step % trainer.log_interval:
             return
         scalars = {f"step/{name}": seconds for name, seconds in self._interval.per_step(trainer).items()}

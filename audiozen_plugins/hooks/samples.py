@@ -1,4 +1,4 @@
-"""Keeps what the network makes of a few validation files, as audio and spectrograms, to hear and see a training."""
+"""Keeps the network's output for a few validation files, as audio and spectrograms."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ class Samples:
     """Writes the signals of a few validation files to `samples/` in the run's folder, and a picture of each file.
 
     The files are the same in every validation, in every run with this validation set, and with any number of processes
-    and any batch size: those whose IDs have the smallest hashes, or the ones that `files` names. What the trainer shows
-    of a file is written as FLAC, for `enhancement` the signals `noisy`, `enhanced` and `clean`. Signals of the data set
-    are written once. The picture has the spectrograms of all of them on one scale.
+    and any batch size: the files whose IDs have the smallest hashes, or the files that `files` names. The hook writes
+        the signals that the trainer shows as FLAC files; the trainer `enhancement` shows `noisy`, `enhanced` and
+        `clean`. Signals of the data set are written once. The picture has the spectrograms of all signals on one scale.
 
-    The validations that are kept are spread over the training, however long it is: as soon as there are more than
-    `keep`, every second one is deleted, and from then on only every second one is written. The best validation is kept
-    besides them.
+    The kept validations are spread over the whole training. When there are more than `keep`, the hook deletes every
+    second validation, and from then on writes only every second validation. The best validation is always kept.
 
     The hook is on by default. It draws no random numbers. If its files can't be written, the training goes on, with a
     warning. `on_samples` gives the files to other hooks, such as `tensorboard`, except those that are written only
@@ -38,8 +37,8 @@ class Samples:
 
     Args:
         count: the number of files of each validation set.
-        files: the IDs of the files to take instead, such as `["p232_001", "p257_430"]`.
-        every: take samples in every N-th validation at most.
+        files: the IDs of the files to choose, such as `["p232_001", "p257_430"]`.
+        every: write samples at most in every N-th validation.
         keep: the largest number of validations that are kept, besides the best one.
         max_seconds: the length to which longer files are cut. The middle of the file is kept.
 
@@ -121,7 +120,7 @@ class Samples:
 
     @hookimpl.on_evaluation_end
     def on_evaluation_end(self, trainer: Trainer, mode: Mode) -> None:
-        """Writes the samples, if those of this validation are kept, and gives them to the other hooks."""
+        """Writes the samples if this validation is kept, and gives them to the other hooks."""
         taken, self._taken = self._taken, {}
         if not self._training or mode != "validate":
             return
@@ -180,7 +179,7 @@ class Samples:
         return TakenSample(*key, begin / trainer.sr, cut, given)
 
     def _of_all_ranks(self, trainer: Trainer, taken: dict[_Key, TakenSample]) -> dict[_Key, TakenSample]:
-        """Returns the samples of all ranks: each has those with the smallest hashes among its own files."""
+        """Returns the samples of all ranks. Each rank chose the smallest hashes among its own files."""
         if trainer.ranks.several:
             keys = sorted({key for of_rank in trainer.ranks.gather(list(taken)) for key in of_rank}, key=_rank)
             datasets = {dataset for dataset, _ in keys}
@@ -212,7 +211,7 @@ def _rank(key: _Key) -> tuple[bytes, str]:
 
 
 def _ids(batch: Any, batch_idx: int, count: int) -> list[str]:
-    """Returns the IDs of the files of a batch, or names by their places if the batch has no IDs."""
+    """Returns the IDs of the files of a batch, or names made of their positions if the batch has no IDs."""
     ids = batch.get("id") if isinstance(batch, Mapping) else None
     if isinstance(ids, Sequence) and not isinstance(ids, str) and len(ids) == count:
         return [str(id) for id in ids]
@@ -222,8 +221,7 @@ def _ids(batch: Any, batch_idx: int, count: int) -> list[str]:
 def _given(batch: Any, index: int, waves: Mapping[str, Tensor]) -> frozenset[str]:
     """Returns the names of the signals that are in the batch itself: the network has not made them.
 
-    Each tensor of the batch counts once, so that the output of a network that changes nothing is not taken for its
-    input.
+    Each tensor of the batch counts once, so that an output which equals the input is not mistaken for the input.
     """
     rows = {
         key: value[index]

@@ -1,4 +1,4 @@
-"""Signals: SIGTERM, SIGINT and SIGHUP stop a run after a checkpoint, SIGUSR1 asks for one."""
+"""Signals: SIGTERM, SIGINT and SIGHUP stop a run after a checkpoint, SIGUSR1 asks for a checkpoint."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Signals:
             signal.setitimer(signal.ITIMER_REAL, max(self.grace_seconds, 1e-6))
 
     def _acknowledge(self, number: int) -> None:
-        """Says at once that the signal has arrived, because a step may take minutes."""
+        """Writes at once that the signal has arrived, because the step may still take minutes."""
         what = "finishing the step and saving a checkpoint" if self._training else "finishing the batch"
         if not self._speaks:
             return
@@ -165,7 +165,7 @@ class Signals:
     def _act_if_due(self, trainer: Trainer) -> None:
         if not (self._stop or self._save or trainer.ranks.several):
             return
-        # A signal that arrives while the ranks tell each other is not lost: it is told the next time.
+        # A signal that arrives during this exchange between the ranks is not lost: the next exchange includes it.
         stop, save = self._received(trainer)
         if stop or save:
             self._act(trainer, stop)

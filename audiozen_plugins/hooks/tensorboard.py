@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes every recorded scalar, the samples and the effective config for `tensorboard --logdir`.
 
-    The samples are those of the hook `samples`: each signal as audio, and a picture of the spectrograms of a file.
+    The samples come from the hook `samples`. Each signal is audio, and each file has a picture of its spectrograms.
     Signals of the data set are written once.
 
     The scalars of a separate validation, test or prediction are in a folder of their own, `evaluation`, which
@@ -40,8 +40,8 @@ class TensorBoard:
     Args:
         required: whether it is an error if TensorBoard is not installed.
         histogram_epochs: write histograms of all weights and of their gradients every N epochs, at the first step of
-            the epoch; 0 for never. The gradients are those after clipping. A GPU waits for them. Weights that several
-            processes share with `fully_sharded` have none.
+            the epoch; 0 for never. The gradients are taken after clipping. A GPU waits for the histograms. With
+            `fully_sharded`, weights that several processes share get no histogram.
 
     Raises:
         MissingExtraError: TensorBoard is required and not installed.
@@ -75,7 +75,7 @@ class TensorBoard:
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the log. A resumed run hides the points of the steps that it will repeat."""
         training = mode == "train"
-        self._heard = set()  # signals that were heard in a step that is hidden now are needed again
+        self._heard = set()  # signals of a hidden step must be written again
         self._folder = trainer.folder / "tb_log" if training else trainer.folder / "tb_log" / "evaluation"
         with self._tolerate_full_disk(trainer):
             self._open(trainer.progress.step + 1 if training and trainer.progress.step else None)
@@ -166,7 +166,7 @@ class TensorBoard:
         try:
             yield
         except OSError as error:
-            # The error has ended the writer's own thread, so this writer can't be used any more.
+            # The error ended the thread of the writer, so this writer can't be used any more.
             self._writer, self._failed = None, True
             trainer.log.warning(
                 "TensorBoard's log can't be written, so some of its points will be missing", reason=str(error)
@@ -174,7 +174,7 @@ class TensorBoard:
 
 
 def _can_be_counted(values: torch.Tensor | None) -> bool:
-    """Returns whether TensorBoard can make a histogram: of numbers that are all finite, and all in this process."""
+    """Returns whether TensorBoard can make a histogram: all numbers must be finite, and in this process."""
     if values is None or type(values.detach()).__name__ == "DTensor" or not values.numel():
         return False
     return bool(torch.isfinite(values).all())

@@ -1,4 +1,4 @@
-"""What the hooks for experiment trackers have in common. A hook for another tracker is a subclass with six methods."""
+"""The base class of hooks for experiment trackers. A hook for another tracker is a subclass with six methods."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Tracker:
     `trackers/<name>.json` in the run's folder has the ID of the tracker's record. A resumed run, and a test or a
     validation of its checkpoints, continue this record. The steps that a resumed run repeats are recorded again.
 
-    A tracker that can't be opened is an error at the start. If it fails later, a warning is logged, the records until
-    the next epoch are missing in it (`metrics.jsonl` has them), and the training goes on. A tracker changes no random
-    generator. It works in the main process only.
+    A tracker that can't be opened is an error at the start. If a tracker fails later, the hook logs a warning, and the
+    training goes on. The tracker then lacks the records until the next epoch, but `metrics.jsonl` has them. A tracker
+    changes no random generator. It works in the main process only.
 
     Attributes:
         name: the name of the hook, and of its file in the run's folder.
-        title: what the tracker is called.
+        title: the name of the tracker in messages.
     """
 
     main_process_only = True
@@ -72,7 +72,7 @@ class Tracker:
         raise NotImplementedError
 
     def log_note(self, name: str, value: str) -> None:
-        """Keeps a short text, such as the name of a checkpoint. A later one of the same name replaces it."""
+        """Keeps a short text, such as the name of a checkpoint. A later text of the same name replaces it."""
         raise NotImplementedError
 
     def log_sample(self, sample: Sample, audio: Mapping[str, Path], sheet: Path) -> None:
@@ -92,7 +92,7 @@ class Tracker:
         Raises:
             RunError: the tracker can't be opened.
         """
-        if mode == "predict":  # it has nothing to record
+        if mode == "predict":  # a prediction has nothing to record
             return
         path = trainer.folder / RECORDS / f"{self.name}.json"
         try:
@@ -110,7 +110,7 @@ class Tracker:
         make_folder(path.parent)
         write_whole(path, json.dumps({"id": opened}) + "\n")
         with self._going_on(trainer):
-            # A resumed run may have another config than the one before.
+            # A resumed run may have another config than before.
             step = trainer.progress.step
             file = f"config_step_{step:07d}.toml" if record and mode == "train" and step else "config.toml"
             self.log_text(file, trainer.config_text)
@@ -149,7 +149,7 @@ class Tracker:
 
     @hookimpl.on_teardown
     def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
-        """Closes the record, and says in it how the run has ended."""
+        """Closes the record, and writes into it how the run ended."""
         opened, self._opened, self._muted = self._opened, False, False
         if opened:
             self._opened = True

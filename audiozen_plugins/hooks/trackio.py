@@ -19,12 +19,12 @@ from audiozen_plugins.hooks.tracker import Tracker
 class Trackio(Tracker):
     """Records the config, scalars, samples and checkpoints of a run with trackio; `trackio show` shows them.
 
-    The records are in a local SQLite file, in the folder that the environment variable `TRACKIO_DIR` names, by default
-    `~/.cache/huggingface/trackio`. A step that a resumed run records again has two points.
+    trackio writes to a local SQLite file. The environment variable `TRACKIO_DIR` names its folder; the default is
+    `~/.cache/huggingface/trackio`. If a resumed run repeats a step, the record has two points for this step.
 
     Args:
         project: the name of the project.
-        group: the group of the record.
+        group: the group of the record in the project.
 
     Raises:
         MissingExtraError: trackio is not installed.
@@ -49,7 +49,7 @@ class Trackio(Tracker):
         """Opens the record of a run."""
         import trackio
 
-        # trackio finds a run by its name, so two runs must not have the same one.
+        # trackio finds a run by its name, so two runs must not have the same name.
         name = record or f"{trainer.experiment}-{secrets.token_hex(3)}"
         with contextlib.redirect_stdout(io.StringIO()):
             self._run = trackio.init(

@@ -18,14 +18,15 @@ class WeightsAndBiases(Tracker):
     """Records the config, scalars, samples and checkpoints of a run with Weights & Biases.
 
     By default nothing leaves the machine: the records are in `wandb/` in the run's folder, and `wandb sync` sends them
-    later. The x axis is the scalar `step`, the optimiser step. A step that a resumed run records again has two points.
-    Each part of an offline run that was resumed has a folder of its own; all have the same ID and are the same run.
+    later. The x axis is the scalar `step`, the optimiser step. If a resumed run repeats a step, the record has two
+    points for this step. After a resume, an offline run has several folders. All of them have the same ID, so Weights &
+    Biases shows one run.
 
     Args:
         project: the name of the project.
         mode: `offline`, or `online` to send the records at once; by default the environment variable `WANDB_MODE`, or
             else `offline`.
-        entity: the user or team; by default that of the account.
+        entity: the user or team; by default the account's own.
         tags: tags of the record.
         group: the group of the record.
 
@@ -71,10 +72,10 @@ class WeightsAndBiases(Tracker):
             dir=os.environ.get("WANDB_DIR") or str(trainer.folder),
             mode=self.mode or os.environ.get("WANDB_MODE") or "offline",
             config=dict(config),
-            # Otherwise it would take over standard output, where the progress is drawn.
+            # Otherwise wandb would take over standard output, where the progress is drawn.
             settings=wandb.Settings(console="off", silent=True),
         )
-        # Its own step must never fall, and begins at 0 in each part of an offline run.
+        # wandb's own step must never decrease, but begins at 0 in each part of an offline run.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         identity: str = self._run.id

@@ -16,7 +16,7 @@ class Band:
     """The cells of a matrix that are near its diagonal.
 
     A path may be up to `radius` cells in front of the diagonal that starts in the first cell, or behind the diagonal
-    that ends in the last cell. If both sequences have the same length, these are one and the same diagonal.
+    that ends in the last cell. If both sequences have the same length, both diagonals are the same.
 
     Args:
         frames: the number of rows.
@@ -46,7 +46,7 @@ class Band:
 
     @property
     def width(self) -> int:
-        """The most cells of a row."""
+        """The number of cells in the longest row."""
         if self.radius is None:
             return self.frames2
         return min(self.frames2, abs(self.frames2 - self.frames) + 2 * self.radius + 1)

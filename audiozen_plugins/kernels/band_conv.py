@@ -9,20 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
+from audiozen_plugins.kernels.on_cpu import (
+    cpu_kernel,
+    fits_cpu_kernel,
+    fused,
+    gradients_of_plain,
+    is_watched,
+    to_read,
+    to_write,
+)
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
 
 
 def conv_over_three(x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
-    """Convolves each frame over its bands, beyond which are zeros.
+    """Convolves each frame over its bands, with zeros below the first band and above the last one.
 
     Args:
         x: a signal [batch, channels, frames, bands].
         weight: the kernels [outputs, channels // groups, 1, 3].
-        bias: what is added to each output [outputs].
-        groups: the number of groups of channels that are kept apart.
+        bias: a number that is added to each output channel [outputs].
+        groups: the number of groups of channels, as in `torch.nn.Conv2d`.
 
     Returns:
         [batch, outputs, frames, bands].
@@ -50,8 +58,8 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> bool:
 def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     """Computes `conv(x)` for a transposed convolution over single frames and five bands with stride 2 and padding 2.
 
-    An even band of the output depends on three bands of the input, and an odd one on two. So both are outputs of one
-    convolution over three bands, which takes a third of the time.
+    An even band of the output depends on three bands of the input, and an odd band on two. So a single convolution over
+    three bands computes both, in a third of the time.
 
     Args:
         x: a signal [batch, channels, frames, bands].
@@ -60,7 +68,8 @@ def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     Returns:
         [batch, outputs, frames, 2 * bands - 1].
     """
-    if not _doubles(x, conv) or conv.bias is None or not fits_cpu_kernel(x, conv.weight, conv.bias):
+    fits = _doubles(x, conv) and not is_watched(conv)
+    if not fits or conv.bias is None or not fits_cpu_kernel(x, conv.weight, conv.bias):
         output: Tensor = conv(x)
         return output
     taps = _transposed(conv.weight, conv.groups)
@@ -105,7 +114,7 @@ class _Fused(torch.autograd.Function):
         x, weight, bias = ctx.saved_tensors
         given, grad_x = to_read(x, grads[0]), None
         if ctx.needs_input_grad[0]:
-            # The gradient of the input is a convolution of that of the output with the turned kernel.
+            # The gradient of the input is the gradient of the output, convolved with the reversed kernel.
             turned = _transposed(weight, ctx.groups).flip(-1)
             grad_x = x.new_empty(x.shape)
             zeros = x.new_zeros(x.shape[1])
@@ -117,7 +126,7 @@ class _Fused(torch.autograd.Function):
 
 @_fast_sums
 def _forward(x: Any, weight: Any, bias: Any, groups: Any, output: Any) -> None:
-    """A frame has one zero on each side, so that all frames of a channel are one long row, and a tap is a shift."""
+    """Puts a zero on each side of a frame. All frames of a channel are then one long row, and a tap shifts this row."""
     batch, channels, frames, bands = x.shape
     outputs, inputs, _, _ = weight.shape
     row = bands + 2

@@ -16,15 +16,15 @@ _F = np.float32
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1, missing: int = 0) -> Tensor:
-    """Convolves each channel with its own kernel, over the frames of x and over its bands, beyond which are zeros.
+    """Convolves each channel with its own kernel over frames and bands, with zeros beyond the first and last band.
 
     Args:
         x: a signal [batch, channels, frames, bands].
         weight: the kernels [channels, 1, taps, width]; the width is odd.
-        bias: what is added to each channel [channels].
+        bias: a number that is added to each channel [channels].
         dilation: the distance of two taps in frames.
-        missing: how many frames of zeros come before those of x. The first output frame needs `(taps - 1) * dilation`
-            frames before it.
+        missing: how many frames of zeros to put before x. The first output frame needs `(taps - 1) * dilation` earlier
+            frames.
 
     Returns:
         [batch, channels, missing + frames - (taps - 1) * dilation, bands].
@@ -79,7 +79,7 @@ class _Fused(torch.autograd.Function):
 
 @_fast_sums
 def _forward(x: Any, weight: Any, bias: Any, dilation: Any, missing: Any, output: Any) -> None:
-    """One channel at a time, with zeros around its bands. So a tap is a shift of the whole channel.
+    """Computes one channel at a time, with zeros around its bands. A tap is then a shift of the whole channel.
 
     Three bands are added at once, because reading and writing the sums takes longer than adding to them.
     """
@@ -118,7 +118,7 @@ def _forward(x: Any, weight: Any, bias: Any, dilation: Any, missing: Any, output
 def _backward(  # noqa: PLR0912 - numba compiles one loop
     x: Any, weight: Any, grad: Any, dilation: Any, missing: Any, grad_x: Any, grad_weight: Any, grad_bias: Any
 ) -> None:
-    """Writes `grad_x`, and adds to the others."""
+    """Writes `grad_x`, and adds to the other gradients."""
     batch, channels, frames, bands = x.shape
     taps, width = weight.shape[2:]
     side, row = width // 2, bands + width - 1

@@ -26,7 +26,7 @@ def band_energies(x: Tensor) -> Tensor:
 
 
 def scale_bands(x: Tensor, gate: Tensor) -> Tensor:
-    """Multiplies x [..., bands] with one factor for all bands [..., 1].
+    """Multiplies all bands of x [..., bands] by the same factor [..., 1].
 
     Example:
         >>> scale_bands(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0]]))

@@ -47,22 +47,22 @@ def gated_spikes(
 ) -> Trace:
     """Runs a gated spiking layer over all frames.
 
-    On a CPU, the products, the sigmoid and the norm are operations of PyTorch, so all is rounded as in the plain form
-    and the spikes are exactly the same. A single spike more or less would change the rest of a clip.
+    On a CPU, PyTorch computes the products, the sigmoid and the norm. So all numbers are rounded as in the plain form,
+    and the spikes are exactly the same. One additional or missing spike would change the rest of a clip.
 
     Args:
-        products: the inputs times their weights [frames, batch, rows]; as many rows as neurons, or twice as many if the
-            gates have weights of their own, which come first.
+        products: the inputs times their weights [frames, batch, rows]. There is one row for each neuron. If the gates
+            have their own weights, the rows of the gates come first, and there are twice as many rows.
         weight: the recurrent weights [rows, neurons].
         gate_bias: the bias of the gates [neurons].
         bias: the bias of the potentials [neurons].
         norm: weight, bias, running mean and running variance of the batch norm, each [neurons]; empty without one.
         training: whether the batch norm uses the mean and variance of each frame.
-        eps: what it adds to the variance.
+        eps: the number that the batch norm adds to the variance.
         potential: the potentials [batch, neurons] before the first frame.
-        spike: the spikes before it.
-        remember: whether to keep what the backward pass needs. Otherwise only the last of all frames is kept, apart
-            from the spikes.
+        spike: the spikes [batch, neurons] before the first frame.
+        remember: whether to keep what the backward pass needs. Without it, the trace has the spikes of all frames, but
+            everything else only of the last frame.
 
     Returns:
         A `Trace`, as a plain tuple.
@@ -161,22 +161,23 @@ def gated_spikes_backward(
     """Runs backwards through all frames of `gated_spikes`.
 
     Args:
-        grad: the gradient of the spikes.
-        spikes: as in `Trace`, and so are the next five.
-        potentials: see there.
-        inputs: see there.
-        gates: see there.
-        means: see there; if the norm uses its running mean, this mean [1, neurons].
-        scales: likewise.
-        weight: as in `gated_spikes`, and so are the others.
-        bias: see there.
+        grad: the gradient with respect to the spikes.
+        spikes: see `Trace`.
+        potentials: see `Trace`.
+        inputs: see `Trace`.
+        gates: see `Trace`.
+        means: see `Trace`. If the norm uses its running mean, this is the running mean [1, neurons].
+        scales: see `Trace`. If the norm uses its running variance, this is the factor of all frames [1, neurons].
+        weight: see `gated_spikes`.
+        bias: see `gated_spikes`.
         norm: the weight of the batch norm; empty without one.
-        training: see there.
-        spike: see there.
+        training: see `gated_spikes`.
+        spike: see `gated_spikes`.
 
     Returns:
-        The gradient of the inputs, which is that of the products; of the recurrent weights; and, stacked, of the bias
-        of the gates, the bias of the potentials, and the weight and the bias of the norm.
+        Three gradients. The first is for the inputs, and also for the products. The second is for the recurrent
+        weights. The third stacks the gradients for the bias of the gates, the bias of the potentials, and the weight
+        and the bias of the norm.
     """
     grad_inputs = torch.empty_like(inputs, memory_format=torch.contiguous_format)
     saved = (potentials, inputs, gates, means, scales, bias, norm, training)
@@ -236,7 +237,8 @@ def _frame_backward(  # noqa: PLR0912 - many short loops
 ) -> None:
     """Goes back through one frame: changes `grad_spike` and `carry`, the gradient of the potentials before it.
 
-    Each loop writes to one array only. With more, the compiler can't rule out that arrays overlap, and uses no vectors.
+    Each loop writes to one array only. With several, the compiler can't rule out that they overlap, and doesn't
+    vectorise.
     """
     _, batch, neurons = gates.shape
     first = inputs.shape[2] - neurons
@@ -280,7 +282,7 @@ def _frame_backward(  # noqa: PLR0912 - many short loops
             carry[b, i] = grad_spike[b, i] * gate[b, i]
         for i in range(neurons):
             grad_spike[b, i] *= one - gate[b, i]
-    # Now `other` is the gradient of the gates before their sigmoid, and `grad_spike` that of the new inputs.
+    # `other` is now the gradient of the gates before their sigmoid, and `grad_spike` is the gradient of the new inputs.
     total[:] = zero
     total_other[:] = zero
     for b in range(batch):
@@ -306,15 +308,17 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     _, weight, _, bias, norm, training, eps, _, spike, _ = inputs
     trace = Trace(*output)
     ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)  # otherwise autograd makes zeros as gradients of all that has none
-    ctx.training = training
+    ctx.set_materialize_grads(False)  # otherwise autograd makes zeros for missing gradients
+    ctx.training, ctx.norms = training, len(norm)
     measured = (trace.means, trace.scales)
     if norm and not training:
         measured = (norm[2][None], (norm[3] + eps).rsqrt()[None])
     ctx.save_for_backward(*trace[:4], *measured, weight, bias, spike, *norm[:1])
 
 
-def _gradient(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    if grads[0] is None:  # the operation after it has no gradient
+        return *[None] * 4, [None] * ctx.norms, *[None] * 5
     if torch.is_grad_enabled():
         raise RuntimeError(
             "the kernel of a gated spiking layer has no second derivative: train without `create_graph=True`, or run"

@@ -1,6 +1,6 @@
 """Triton kernels of a gated spiking layer: see `gated_spiking`. Importing this module needs Triton.
 
-The recurrent products are those of PyTorch. One kernel does all the rest of a frame.
+PyTorch computes the recurrent products. One kernel computes the rest of a frame.
 """
 
 # Triton compiles these functions, and its types are not Python's.
@@ -90,7 +90,7 @@ def _forward_frame(
         else:
             mean = tl.load(running_mean + neuron, exists)
             scale = 1 / tl.sqrt(tl.load(running_var + neuron, exists) + tl.load(eps))
-        # A thread may read here what another one has written above.
+        # A thread may read here what another thread wrote above.
         tl.debug_barrier()
         factor = scale * tl.load(norm_weight + neuron, exists)
         shift = tl.load(norm_bias + neuron, exists)
@@ -122,7 +122,7 @@ def forward(
     unused = (trace.means, trace.scales)  # both are empty then
     measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True))
     norm = [each.contiguous() for each in norm] or [bias, bias]
-    # As a tensor, so that it is not rounded to float32.
+    # Triton would round a Python number to float32. A tensor keeps its precision.
     added = products.new_full((1,), eps)
     gate_bias, bias = gate_bias.contiguous(), bias.contiguous()
     grid = (triton.cdiv(neurons, _NEURONS),)

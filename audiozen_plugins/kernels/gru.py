@@ -1,4 +1,4 @@
-"""GRUs with few units: several small ones together, each for its own part of the channels."""
+"""Runs several small GRUs together, each over its own part of the channels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from audiozen_plugins.kernels import gru_on_cpu
-from audiozen_plugins.kernels.on_cpu import fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
+from audiozen_plugins.kernels.on_cpu import (
+    fits_cpu_kernel,
+    fused,
+    gradients_of_plain,
+    is_watched,
+    to_read,
+    to_write,
+)
 
 _WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 # With more units, PyTorch's matrix products are faster.
@@ -19,15 +27,15 @@ _MAX_UNITS = 64
 
 
 def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axis: int = 0) -> tuple[Tensor, Tensor]:
-    """Runs GRUs of one layer beside each other, each over its own part of the channels.
+    """Runs single-layer GRUs side by side, each over its own part of the channels.
 
-    All must have the same sizes and directions, and biases. Their `batch_first` is ignored.
+    All GRUs must have biases, and the same sizes and directions. Their `batch_first` is ignored.
 
     Args:
         grus: the GRUs.
-        x: their inputs [..., steps, ..., channels], those of the first GRU first.
+        x: their inputs [..., steps, ..., channels]. The first channels belong to the first GRU.
         state: the state [GRUs * directions, sequences, units] to start from; zeros by default.
-        axis: the axis of the steps. The other axes without the last one are sequences of their own.
+        axis: the axis of the steps. Along all other axes except the last, each index is a sequence of its own.
 
     Returns:
         The outputs [..., steps, ..., channels], for each GRU those of the direction forwards, then backwards; and the
@@ -44,11 +52,27 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
     if state is None:
         state = x.new_zeros(len(cells), x.shape[0] * x.shape[2], grus[0].hidden_size)
     directions = len(cells) // len(grus)
-    if _fits(x, state, weights, len(grus)) and fits_cpu_kernel(x, state, *weights):
+    # A counter of operations can't look into PyTorch's GRU.
+    if is_watched(*grus) and not is_in_torch_dispatch_mode():
+        output, last = _called(grus, x, state)
+    elif _fits(x, state, weights, len(grus)) and fits_cpu_kernel(x, state, *weights):
         output, last = fused(_Fused, x, state, directions, *weights)
     else:
         output, last = _plain(x, state, directions, *weights)
     return output.reshape(*shape[:-1], -1), last
+
+
+def _called(grus: Sequence[nn.GRU], x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Calls one GRU after the other over its part of x [before, steps, after, channels]."""
+    before, steps, after, _ = x.shape
+    x = x.transpose(0, 1).flatten(1, 2)
+    outputs, states = [], []
+    for gru, part, start in zip(grus, x.chunk(len(grus), -1), state.chunk(len(grus)), strict=True):
+        output, last = gru(part.transpose(0, 1) if gru.batch_first else part, start.contiguous())
+        outputs.append(output.transpose(0, 1) if gru.batch_first else output)
+        states.append(last)
+    output = torch.cat(outputs, -1).reshape(steps, before, after, -1).transpose(0, 1)
+    return output, torch.cat(states)
 
 
 def _check(grus: Sequence[nn.GRU]) -> None:
@@ -76,7 +100,7 @@ def _fits(x: Tensor, state: Tensor, weights: Sequence[Tensor], count: int) -> bo
 
 
 def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Runs over x [before, steps, after, channels] with PyTorch; `weights` has the four of each cell.
+    """Runs over x [before, steps, after, channels] with PyTorch; `weights` has four arrays for each cell.
 
     All cells are computed as a single GRU with block-diagonal weights, which has fewer steps to start.
     """
@@ -99,7 +123,7 @@ def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple
 
 
 def _joined(weights: Sequence[Tensor]) -> Tensor:
-    """Joins one weight [3 * units, …] of each cell: for each gate, those of the cells are blocks on a diagonal."""
+    """Joins one weight [3 * units, …] of each cell. For each gate, the cells are blocks on a diagonal."""
     if len(weights) == 1:
         return weights[0]
     stacked = torch.stack(list(weights))

@@ -1,12 +1,13 @@
 """GRUs with few units, forward and backward, in one loop over the steps on the CPU.
 
-PyTorch starts ten operations for each step of a GRU, and thirty for its gradients. With 4 to 16 units these have less
-to compute than it takes to start them. Here a tile of `LANES` sequences goes through all steps at once. The sequences
+PyTorch starts ten operations for each step of a GRU, and thirty for its gradients. With 4 to 16 units, starting an
+operation takes longer than computing it. Here a tile of `LANES` sequences goes through all steps at once. The sequences
 are innermost in all buffers, so an inner loop computes 8 or 16 of them with one instruction.
 
-A unit has four sums: new, reset, update, hidden. The last one is the part of the new value that comes from the hidden
-units, which the reset gate scales. The inputs count in the first three, and the hidden units in the last three.
-Everything that an inner loop reads and writes is in few arrays: with more than a handful, LLVM makes no vectors.
+A unit has four sums: new, reset, update, hidden. The sum "hidden" is the part of the new value that comes from the
+    hidden units; the reset gate scales it. The inputs are added to the first three sums, and the hidden units to the
+    last three. An inner loop reads and writes few arrays, because LLVM does not vectorise loops over more than a
+    handful.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ LANES = 32
 _GATES = [1, 2, 0]  # where PyTorch's gates are: reset, update, new
 _F = np.float32
 
-# Multiplications and additions may become one instruction. With "numpy" a division by 0 is not looked for.
+# Multiplications and additions may become one instruction. With "numpy", the code does not check for a division by 0.
 _fast = cpu_kernel(fastmath={"contract", "nsz"}, error_model="numpy")
-# Here the lanes may also be added in another order.
+# With "reassoc", the lanes may also be added in another order.
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 
 
@@ -119,7 +120,7 @@ def add_outer(left: Any, right: Any, sums: Any) -> None:
 def place_lanes(shape: Any, start: int, count: int, offsets: Any) -> None:
     """Writes where the sequences of a tile begin in a flat array of the shape [before, steps, after, channels].
 
-    Offsets have no sign, because numba would look for a negative one at each access.
+    Offsets are unsigned, because numba would check a signed index at each access.
     """
     for lane in range(count):
         before, after = (start + lane) // shape[2], (start + lane) % shape[2]
@@ -128,7 +129,7 @@ def place_lanes(shape: Any, start: int, count: int, offsets: Any) -> None:
 
 @_fast
 def read_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, lanes: Any) -> None:
-    """Copies `rows` values of each sequence, from `first` after its beginning on, to `lanes` [rows, LANES]."""
+    """Copies `rows` values of each sequence, starting at its index `first`, to `lanes` [rows, LANES]."""
     for row in range(rows):
         place = np.uint64(first + row)
         for lane in range(count):
@@ -146,7 +147,7 @@ def write_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, la
 
 @_fast
 def add_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, lanes: Any) -> None:
-    """As `write_lanes`, but adds."""
+    """Adds the values, where `write_lanes` overwrites."""
     for row in range(rows):
         place = np.uint64(first + row)
         for lane in range(count):
@@ -155,7 +156,7 @@ def add_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, lane
 
 @_fast
 def parts(values: Any) -> Any:
-    """Returns the values [4 * units, LANES] of each of the four sums as a flat array. A long loop is a fast one."""
+    """Returns the values [4 * units, LANES] of each of the four sums as a flat array, because a long loop is faster."""
     flat = values.reshape(-1)
     size = flat.size // 4
     return flat[:size], flat[size : 2 * size], flat[2 * size : 3 * size], flat[3 * size :]
@@ -248,7 +249,7 @@ def backward(  # noqa: PLR0912, PLR0915 - numba compiles one loop
     grad_w_h: Any,
     grad_biases: Any,
 ) -> None:
-    """Adds to the gradients of `x`, the weights and the biases, which are as in `forward`.
+    """Adds to the gradients of `x`, the weights and the biases, which have the same form as in `forward`.
 
     The gates are computed again. Keeping them would take more than ten times the memory of the output.
 
@@ -261,10 +262,10 @@ def backward(  # noqa: PLR0912, PLR0915 - numba compiles one loop
         turned_h: `w_h` with its last two axes transposed.
         inputs: as in `forward`.
         directions: as in `forward`.
-        output: what `forward` has written.
+        output: the outputs that `forward` wrote.
         state: the first state.
         grad_output: the gradient of `output`.
-        grad_state: the gradient of the last state, which becomes that of the first one.
+        grad_state: the gradient of the last state; it is overwritten with the gradient of the first state.
         grad_x: the gradient of `x`.
         grad_w_x: the gradient of the weights of the inputs.
         grad_w_h: the gradient of the weights of the hidden units.

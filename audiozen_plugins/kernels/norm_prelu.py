@@ -1,4 +1,4 @@
-"""Batch normalisation followed by a PReLU, in one pass over the signal instead of two, and two backwards."""
+"""Batch normalisation and a PReLU in one pass over the signal instead of two, and in two passes backwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiozen_plugins.kernels.on_cpu import (
     fits_cpu_kernel,
     fused,
     gradients_of_plain,
-    has_hooks,
+    is_watched,
     to_read,
     to_write,
 )
@@ -28,7 +28,7 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
     Args:
         x: a signal [batch, channels, height, width].
-        norm: a batch normalisation. Any other module is called, and then `prelu`.
+        norm: a batch normalisation. For any other module, `norm` and `prelu` are called one after the other.
         prelu: a PReLU.
     """
     if not _fits(x, norm, prelu):
@@ -48,7 +48,7 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
 
 def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
-    """Whether the kernel computes the same. Whoever watches the modules must see that they are called."""
+    """Whether the kernel computes the same, and nobody must see that the modules are called."""
     if type(norm) is not nn.BatchNorm2d or type(prelu) is not nn.PReLU:
         return False
     tensors: tuple[Any, ...] = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
@@ -57,7 +57,7 @@ def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
         and x.ndim == 4
         and x.numel() > x.shape[1]
         and prelu.weight.shape in ((1,), x.shape[1:2])
-        and not has_hooks(norm, prelu)
+        and not is_watched(norm, prelu)
         # A norm without weights or running statistics has None there.
         and fits_cpu_kernel(x, *tensors, prelu.weight)
         and all(tensor.shape == x.shape[1:2] for tensor in tensors)
@@ -72,7 +72,7 @@ def _plain(
 
 
 class _Fused(torch.autograd.Function):
-    """The kernel, with its gradients. It returns the mean and the variance of each channel too."""
+    """The kernel with its gradients. Its outputs also include the mean and the variance of each channel."""
 
     @staticmethod
     def forward(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from audiozen_core.logging import get_logger
@@ -68,11 +69,11 @@ def _say_that_nothing_is_kept() -> None:
 class CpuKernel:
     """A function over NumPy arrays that numba compiles when it is first called.
 
-    Numba is imported then, not before, because it takes half a second. The machine code is kept beside the module, so
-    a later process does not compile again. If that can't be written, each process compiles.
+    The first call also imports numba, because the import takes half a second. The machine code is kept beside the
+    module, so a later process does not compile again. Where it can't be kept, each process compiles.
 
     Args:
-        function: what numba compiles. It may call other kernels of its module.
+        function: the function that numba compiles. It may call other kernels of its module.
         options: the options of `numba.njit`.
     """
 
@@ -91,7 +92,7 @@ class CpuKernel:
         numba = importlib.import_module("numba")
         code, names = self.function.__code__, self.function.__globals__
         others = {name: names[name] for name in code.co_names if isinstance(names.get(name), CpuKernel)}
-        # Numba must find the compiled form of the kernels that this one calls.
+        # If the function calls other kernels, numba must find their compiled form.
         function = FunctionType(code, names | {name: kernel.compiled for name, kernel in others.items()})
         function.__module__, function.__qualname__ = self.function.__module__, self.function.__qualname__
         compiled: Callable[..., Any]
@@ -134,9 +135,9 @@ def can_compute(*tensors: Tensor, dtypes: Container[torch.dtype] = (torch.float3
 
 
 def fits_cpu_kernel(*tensors: Tensor) -> bool:
-    """Whether a kernel for single precision can take the tensors, and nobody asks for PyTorch's own operations.
+    """Whether a kernel for single precision can take the tensors, and nothing needs to see PyTorch's own operations.
 
-    A compiler, an export, `torch.autocast` and a counter of operations must see those operations.
+    A compiler, an export, `torch.autocast` and a counter of operations need to see PyTorch's operations.
     """
     return (
         all(type(x) in (Tensor, nn.Parameter) for x in tensors)
@@ -148,17 +149,14 @@ def fits_cpu_kernel(*tensors: Tensor) -> bool:
     )
 
 
-def has_hooks(*modules: nn.Module) -> bool:
-    """Whether somebody is told when one of the modules is called, or when a gradient comes to it."""
-    every = torch.nn.modules.module
-    return any(
-        (
-            every._global_forward_hooks,
-            every._global_forward_pre_hooks,
-            every._global_backward_hooks,
-            every._global_backward_pre_hooks,
-        )
-    ) or any(
+def is_watched(*modules: nn.Module) -> bool:
+    """Whether somebody has registered a hook that a call of one of the modules runs, or a hook of all modules.
+
+    Such a hook must see the call, and may change what it gets or returns. So a kernel that takes the weights of modules
+    without calling them steps aside.
+    """
+    any_module: bool = torch_modules._has_any_global_hook()  # type: ignore[no-untyped-call]
+    return any_module or any(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
         for module in modules
     )

@@ -13,7 +13,7 @@ from audiozen_plugins.kernels.plain_forms import kernels_are_wanted
 def is_available(device: torch.device) -> bool:
     """Whether Triton can run kernels on tensors of a device. Without it, callers use their plain form.
 
-    With `TRITON_INTERPRET=1`, Triton runs them on the CPU too, slowly: so they can be tested without a GPU.
+    With `TRITON_INTERPRET=1`, Triton also runs kernels on the CPU, slowly. So they can be tested without a GPU.
     """
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     fits = device.type == "cuda" or interpreted

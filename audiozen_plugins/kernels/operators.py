@@ -16,7 +16,8 @@ def operator(schema: str, *, shapes: Callable[..., Any]) -> Callable[[Callable[.
 
     Args:
         schema: the name and the types of the operator, such as `"double(Tensor x) -> Tensor"`.
-        shapes: takes the same arguments and returns empty tensors like those of the function. `torch.compile` calls it.
+        shapes: takes the arguments of the function and returns empty tensors of the shapes of its results.
+            `torch.compile` calls it.
 
     Returns:
         A decorator. It returns the operator, which is called like the function. `differentiable` gives it a gradient.

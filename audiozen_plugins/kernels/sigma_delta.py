@@ -35,17 +35,18 @@ def _fits_gpu(x: Tensor) -> bool:
 def delta_levels(
     activation: Tensor, threshold: Tensor, rectify: bool, previous: Tensor, residual: Tensor, level: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Computes the levels of delta units, the running sums of the spikes that they send.
+    """Computes the levels of delta units. A level is the running sum of the spikes of a unit.
 
-    The gradient passes straight through the threshold and the rounding, and through a rectifier where it is positive.
+    The gradient passes straight through the threshold and the rounding. A rectifier passes it where the activation is
+    positive.
 
     Args:
         activation: activations [channels, frames, batch], in the unit of a level.
-        threshold: the smallest change that is sent [1]. It is a tensor, so that nobody waits for a GPU.
+        threshold: the smallest change that is sent [1]. As a Python number, it would make the CPU wait for the GPU.
         rectify: whether to replace negative activations with zero first.
         previous: the activation [channels, batch] before the first frame, rectified.
-        residual: what had not been sent before the first frame, of the same shape.
-        level: the level before the first frame, of the same shape.
+        residual: the change [channels, batch] that was not sent before the first frame.
+        level: the level [channels, batch] before the first frame.
 
     Returns:
         The levels [channels, frames, batch], and the residual after the last frame, which has no gradient.
@@ -80,7 +81,7 @@ def _plain_delta_levels(
     for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
         torch.sub(now, previous, out=change).add_(residual)
         # The residual is the change if its magnitude is below the threshold, and 0 otherwise. `hardtanh_backward`
-        # computes exactly that in one operation, where `abs`, `<` and `where` would be three.
+        # computes exactly this in one operation. `abs`, `<` and `where` would be three operations.
         torch.ops.aten.hardtanh_backward.grad_input(change, change, -threshold, threshold, grad_input=residual)
         torch.sub(change, residual, out=spike)
         previous = now
@@ -103,8 +104,9 @@ def _delta_levels(
 ) -> None:
     """Writes `levels`, and the last residual into `residual`.
 
-    The recursion of a neuron waits for its last frame. So 16 channels are copied such that all their neurons lie side
-    by side: the innermost loop has no recursion, and the compiler makes vectors of it.
+    A neuron needs its previous frame before it can compute the next one. So the kernel copies 16 channels in such a way
+    that all their neurons lie side by side. The innermost loop then goes over neurons, and the compiler can vectorise
+    it.
     """
     channels, frames, batch = activation.shape
     threshold, zero = thresholds[0], np.zeros(1, activation.dtype)[0]
@@ -150,8 +152,8 @@ def _keep_activation(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Te
 
 
 def _delta_gradient(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    # Backwards, the sigma unit gives each spike the sum of the gradients of its own and all later frames. The delta
-    # unit subtracts the same sum of the next frame. So the gradient of the frame itself remains.
+    # In the backward pass, the sigma unit gives each spike the sum of the gradients of its own frame and all later
+    # frames. The delta unit subtracts the sum of the next frame. So the gradient of the frame itself remains.
     grad = grads[0]
     if saved := ctx.saved_tensors:
         grad = torch.ops.aten.threshold_backward(grad, saved[0], 0)
@@ -244,8 +246,8 @@ _PART = 64
 def _delay_levels_backward(grad: Any, delayed: Any, whole_delay: Any, grad_levels: Any, grad_delay: Any) -> None:
     """Writes `grad_levels` and `grad_delay`.
 
-    `reassoc` lets the compiler add up short parts in vectors, in another order than written. Their sums are then added
-    in float64.
+    `reassoc` lets the compiler add up short parts in vectors, in another order than written. The sums of these parts
+    are then added in float64.
     """
     channels, frames, batch = grad.shape
     zero = np.zeros(1, grad.dtype)[0]

@@ -41,7 +41,7 @@ def _delta_levels(
     coming = tl.load(activation + place, exists)
     for frame in range(frames):
         now = coming
-        # The next frame is on its way while this one is computed.
+        # The next frame is loaded while this frame is computed.
         coming = tl.load(activation + place + tl.minimum(frame + 1, frames - 1) * batch, exists)
         if RECTIFY:
             now = tl.where(now < 0, tl.zeros_like(now), now)

@@ -1,8 +1,9 @@
 """Soft-DTW on the CPU, strip by strip.
 
-The matrix of distances is never stored. A strip of rows is computed with a matrix product, swept, and forgotten; only
-the row between two strips is kept. The backward pass computes each strip again, which costs less than writing the
-matrix to memory and reading it back, and turns it into the gradient at once. All of this is float64 for any input.
+The matrix of distances is never stored as a whole. A matrix product computes a strip of rows, a sweep goes over the
+strip, and only the row between two strips is kept. The backward pass computes each strip again, and turns it into the
+gradient at once. This costs less than writing the matrix to memory and reading it back. All computations are float64,
+whatever the input is.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def is_available() -> bool:
 
 
 def saved_shape(batch: int, frames: int, frames2: int, radius: int | None) -> tuple[int, ...]:
-    """The shape of what `forward` keeps for `backward`: the row above each strip, as `sweep_probabilities` takes it."""
+    """The shape of the rows above the strips, which `forward` keeps for `backward`."""
     return batch, -(-frames // ROWS), 2, Band(frames, frames2, radius).width + 1
 
 
@@ -48,7 +49,7 @@ class Strip:
         x: the prepared frames of `x` [rows, features + 2].
         y: the prepared frames of `y` [columns, features + 2].
         scores: the scores of the cells, and later the visits [columns, rows]. All strips share this memory.
-        cells: the same [columns * rows], as the sweeps take them.
+        cells: a flat view of `scores` [columns * rows] for the sweeps.
         low: the first column of each row [rows], counted from the strip's first column.
         high: the last column of each row [rows].
     """
@@ -68,7 +69,7 @@ class Strip:
 
 
 class Matrix:
-    """The matrix of one item of a batch after the other, as strips that share their memory.
+    """The matrix of one item of a batch, as strips. All items and all strips share the same memory.
 
     Args:
         band: the cells that a path may visit.
@@ -99,19 +100,19 @@ class Matrix:
         features = x.shape[1]
         self._x[:, :features] = x
         self._y[:, :features] = y
-        centre = self._y[:, :features].mean(dim=0).numpy()  # a large offset would take the digits of the square
+        centre = self._y[:, :features].mean(dim=0).numpy()  # with a large offset, the squares would lose digits
         complete_square(self._x.numpy(), centre, -2 * self._scale, self._scale, features + 1, features)
         complete_square(self._y.numpy(), centre, 1.0, 1.0, features, features + 1)
 
     def weighted_frames(self) -> tuple[Tensor, Tensor]:
-        """Allocates what `gradient_of_x` and `gradient_of_y` take."""
+        """Allocates the arguments of `gradient_of_x` and `gradient_of_y`."""
         return torch.empty_like(self._x), torch.empty_like(self._y)
 
     def gradient_of_x(self, weighted: Tensor) -> Tensor:
         """The gradient of the squared distances [frames, features].
 
         Args:
-            weighted: the visits of the cells times the frames of `y`, as they are prepared [frames, features + 2].
+            weighted: the visits of the cells times the prepared frames of `y` [frames, features + 2].
         """
         return self._x[:, :-2].mul_(weighted[:, -1:] / -self._scale).sub_(weighted[:, :-2], alpha=2)
 
@@ -119,7 +120,7 @@ class Matrix:
         """The gradient of the squared distances [frames2, features].
 
         Args:
-            weighted: the visits of the cells times the frames of `x`, as they are prepared [frames2, features + 2].
+            weighted: the visits of the cells times the prepared frames of `x` [frames2, features + 2].
         """
         return self._y[:, :-2].mul_(weighted[:, -2:-1] * 2).add_(weighted[:, :-2]).div_(self._scale)
 
@@ -164,14 +165,14 @@ def backward(
     Args:
         x: features [batch, frames, features].
         y: features [batch, frames2, features].
-        edges: what `forward` has returned.
+        edges: the rows above the strips, from `forward`.
         grad: the gradients with respect to the costs [batch].
         gamma: the softness of the minimum; above 0.
         radius: the radius of the band, see `Band`.
         needs: whether the gradients of `x` and of `y` are needed.
 
     Returns:
-        The gradients with respect to `x` and `y`, None for one that isn't needed.
+        The gradients with respect to `x` and `y`, each None if it isn't needed.
     """
     matrix = Matrix(Band(x.shape[1], y.shape[1], radius), x.shape[2], gamma)
     need_x, need_y = needs

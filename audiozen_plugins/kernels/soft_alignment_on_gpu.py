@@ -1,4 +1,4 @@
-"""Soft-DTW on a GPU: matrix products give the distances, and a Triton kernel sweeps over them. All is float64."""
+"""Soft-DTW on a GPU: matrix products give the distances, and a Triton kernel sweeps over them, in float64."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from audiozen_plugins.kernels.band import Band
 from audiozen_plugins.kernels.plain_forms import kernels_are_wanted
 
-BLOCK = 256  # the cells of an anti-diagonal that a program computes at once
-ROWS = 64  # with a band, the rows of a matrix product: more of them compute more cells out of the band
+BLOCK = 256  # how many cells of an anti-diagonal a program computes at once
+ROWS = 64  # the rows of a matrix product with a band; with more rows, more cells outside the band are computed
 
 
 def is_available() -> bool:
@@ -25,12 +25,12 @@ def is_available() -> bool:
 
 
 def saved_shape(batch: int, frames: int, frames2: int, radius: int | None) -> tuple[int, ...]:
-    """The shape of what `forward` keeps for `backward`: how likely a path comes to a cell from above and the left."""
+    """The shape of the probabilities that a path to a cell comes from above and from the left, for `backward`."""
     return batch, 2, frames, _Layout(Band(frames, frames2, radius)).width
 
 
 class _Layout:
-    """Where the cells of a band are in memory, in blocks of rows that have the same first column."""
+    """Says where the cells of a band are in memory. All rows of a block have the same first column."""
 
     def __init__(self, band: Band) -> None:
         self.band = band
@@ -41,12 +41,12 @@ class _Layout:
         self.width = max(part.stop - part.start for part in self.columns)
 
     def blocks(self) -> Iterator[tuple[slice, slice, slice]]:
-        """Gives the rows of each block, their columns in the matrix, and in memory."""
+        """Yields the rows of each block, their columns in the matrix, and their columns in memory."""
         for rows, columns in zip(self.rows, self.columns, strict=True):
             yield rows, columns, slice(0, columns.stop - columns.start)
 
     def bases(self, device: torch.device) -> Tensor:
-        """The column of the matrix that is the first one in memory, of each row [rows]."""
+        """The first column of the matrix that is in memory, for each row [rows]."""
         counts = [rows.stop - rows.start for rows in self.rows]
         bases = np.repeat([columns.start for columns in self.columns], counts).astype(np.int32)
         return torch.from_numpy(bases).to(device, non_blocking=True)
@@ -61,9 +61,9 @@ class _Layout:
 
 
 def _completed(x: Tensor, y: Tensor, gamma: float) -> tuple[Tensor, Tensor, float]:
-    """Prepares the sequences, so that one matrix product gives the scores. The last number is their scale."""
+    """Prepares the sequences, so that one matrix product gives the scores. Also returns the scale of the scores."""
     scale = -1 / (gamma * math.log(2))
-    centre = y.mean(dim=1, keepdim=True, dtype=torch.float64)  # a large offset would take the digits of the square
+    centre = y.mean(dim=1, keepdim=True, dtype=torch.float64)  # with a large offset, the squares would lose digits
     x, y = x - centre, y - centre
     ones, squares = torch.ones_like(y[..., :1]), y.square().sum(dim=2, keepdim=True)
     scales, squares_x = torch.full_like(x[..., :1], scale), x.square().sum(dim=2, keepdim=True) * scale
@@ -114,18 +114,18 @@ def backward(
     Args:
         x: features [batch, frames, features].
         y: features [batch, frames2, features].
-        weights: what `forward` has returned.
+        weights: the probabilities that `forward` returned.
         grad: the gradients with respect to the costs [batch].
         gamma: the softness of the minimum; above 0.
         radius: the radius of the band, see `Band`.
         needs: whether the gradients of `x` and of `y` are needed.
 
     Returns:
-        The gradients with respect to `x` and `y`, None for one that isn't needed.
+        The gradients with respect to `x` and `y`, each None if it isn't needed.
     """
     batch, frames, _ = x.shape
     layout = _Layout(Band(frames, y.shape[1], radius))
-    # The sweep leaves cells out of the band as they are.
+    # The sweep does not write to cells outside the band.
     visits = weights.new_empty(batch, frames, layout.width) if radius is None else torch.zeros_like(weights[:, 0])
     passed = weights.new_empty(batch, 9, frames)
     limits = layout.limits(x.device)

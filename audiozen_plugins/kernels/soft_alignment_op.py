@@ -1,6 +1,6 @@
-"""Soft-DTW as operators of torch: `torch.compile` does not look into them, and each device has its own kernel.
+"""Soft-DTW as operators of torch: `torch.compile` treats them as black boxes, and each device has its own kernel.
 
-The loss gives them their gradient, because it has the plain form, whose second derivatives they take.
+The loss gives them their gradient, because it has the plain form, which computes second derivatives.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def soft_alignment_backward(
     Args:
         x: features [batch, frames, features].
         y: features [batch, frames2, features].
-        saved: what `soft_alignment` has returned.
+        saved: the second result of `soft_alignment`.
         grad: the gradients with respect to the costs [batch].
         gamma: the softness of the minimum; above 0.
         radius: the radius of the band, see `Band`; None for no band.
@@ -74,7 +74,7 @@ def soft_alignment_backward(
         need_y: whether the gradient with respect to `y` is needed.
 
     Returns:
-        The gradients with respect to `x` and `y`, empty for one that isn't needed.
+        The gradients with respect to `x` and `y`, each empty if it isn't needed.
     """
     grads = _kernel(x).backward(x, y, saved, grad, gamma, radius, (need_x, need_y))
     grad_x, grad_y = (x.new_empty(0) if each is None else each for each in grads)

@@ -1,20 +1,20 @@
 """The two sweeps of soft-DTW over a strip of rows, for the CPU.
 
 The recursion of soft-DTW is a sum in the domain of probabilities: `p[i, j] = 2^score[i, j] * (p[i-1, j-1] + p[i-1, j] +
-p[i, j-1])`, with `score = -distance / (gamma * ln 2)`. These numbers leave every range, so each is kept as a mantissa
-between 1 and 2 and an exponent, a whole number in a float64. A sum then needs no logarithm, and only one power of two
-with a fractional exponent, which is a polynomial. Nothing branches, so the compiler vectorises the loop over the cells
-of an anti-diagonal, and the rounding error of a cost does not grow with the cost.
+p[i, j-1])`, with `score = -distance / (gamma * ln 2)`. No float type has the range of these numbers. So each is kept as
+a mantissa between 1 and 2 and an exponent, a whole number in a float64. A sum then needs no logarithm, but only one
+power of two with a fractional exponent, which a polynomial gives. The code has no branches, so the compiler vectorises
+the loop over the cells of an anti-diagonal, and the rounding error of a cost does not grow with the cost.
 
 A strip has the cells (j, l): column j counts from the first column of the strip's first row, and l is the row in the
 strip. Row l has the columns from `low[l]` to `high[l]`, which never decrease with l. The cells of anti-diagonal
-t = j + l are the rows from `first` to `last`. All `ROWS` rows are computed, so that the compiler knows how many; a cell
-that isn't in the band has the score `FAR`, so no path leads through it.
+t = j + l are the rows from `first` to `last`. The sweep computes all `ROWS` rows, so that the compiler knows their
+number. A cell outside the band has the score `FAR`, so no path leads through it.
 
-The last anti-diagonals are records in one flat array, at distances that the compiler knows. Otherwise it can't tell
-that they don't overlap, and does not vectorise. Each record is stored in front of the one before, because the compiler
-avoids a loop that may soon read what it has just written. At the start of the array, the last two records are copied to
-its end.
+The last anti-diagonals are records in one flat array, at distances that the compiler knows. Otherwise the compiler
+can't tell that they don't overlap, and does not vectorise. Each record is stored in front of the previous record,
+because the compiler does not vectorise a loop that may soon read what it just wrote. When the start of the array is
+reached, the last two records are copied to its end.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from audiozen_plugins.kernels.on_cpu import cpu_kernel
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FAR = -1e300  # the score of a cell that no path may visit, and the exponent of one that no path reaches
-TINY = 1e-200  # fewer visits count as none, because smaller numbers would become denormal, which are slow
+FAR = -1e300  # the score of a cell that no path may visit; also the exponent of a cell that no path reaches
+TINY = 1e-200  # fewer visits count as 0, because smaller numbers would become denormal, and denormal numbers are slow
 SHIFT = 2.0**52  # adding it to a whole number moves the number into the lowest bits
 SHIFT_BITS = 0x4330_0000_0000_0000
 BIAS = 1023.0
 MANTISSA = 0x000F_FFFF_FFFF_FFFF
 ONE = 0x3FF0_0000_0000_0000
-ROWS = 48  # the most rows of a strip: they fill some vector registers, and the cells of a strip fit into the cache
-FIELD = 56  # the numbers of a field of a record: the rows and their neighbours
+ROWS = 48  # the most rows of a strip: a multiple of a vector register, and few enough for the cache
+FIELD = 56  # the length of a field of a record: the rows and their neighbours
 RECORD = 3 * FIELD
 RECORDS = 32
 C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12 = (math.log(2) ** n / math.factorial(n) for n in range(1, 13))
 
-# Sums stay in their order, because the rounding by `SHIFT` depends on it.
+# Sums keep their order, because the rounding by `SHIFT` depends on the order.
 _OPTIONS = {"error_model": "numpy", "fastmath": {"nnan", "ninf", "nsz", "contract"}}
 
 
@@ -54,9 +54,9 @@ def complete_square(
 
     Args:
         columns: the frames [frames, features + 2], which are changed in place.
-        centre: what is subtracted from each frame [features].
-        scale: what the centred features are multiplied with.
-        weight: what the squared norms are multiplied with.
+        centre: the vector that is subtracted from each frame [features].
+        scale: the factor of the centred features.
+        weight: the factor of the squared norms.
         square_column: the column of the squared norms.
         weight_column: the column of the weight.
     """
@@ -90,11 +90,12 @@ def sweep_probabilities(  # noqa: PLR0915 (a call would keep the compiler from v
         low: the first column of each row [rows]; `low[0]` is 0.
         high: the last column of each row [rows].
         above: mantissas and exponents of the row above the strip [2, count], from column -1 on.
-        below: receives those of the last row [2, count], from column `offset` on. Others stay as they are.
+        below: receives mantissas and exponents of the last row [2, count], from column `offset` on. Earlier columns are
+            not changed.
         offset: the column of the first cell of `below`.
         weights: receives the probabilities that a path to a cell comes from above and from the left
             [anti-diagonals * 2 * ROWS].
-        keep: whether `weights` are wanted.
+        keep: whether to write `weights`.
         memory: working memory [RECORDS * RECORD].
         line: working memory [ROWS].
 
@@ -182,13 +183,13 @@ def sweep_visits(
     """Sweeps a strip from its last anti-diagonal to its first, and computes how often a path visits each cell.
 
     Args:
-        visits: receives the visits of the cells [columns * rows]. Cells out of the rows stay as they are.
+        visits: receives the visits of the cells [columns * rows]. Cells outside the rows are not changed.
         low: the first column of each row [rows]; `low[0]` is 0.
         high: the last column of each row [rows].
         weights: the probabilities that a path to a cell comes from above and from the left
             [anti-diagonals * 2 * ROWS].
         below: the visits that the last row receives from the row below [count], from column 0 on.
-        above: the visits that the row above receives are added to these [count], from column `offset` on.
+        above: the visits that the row above receives [count], from column `offset` on. The sweep adds to them.
         offset: the column of the first cell of `above`.
         memory: working memory [RECORDS * RECORD].
         line: working memory [ROWS].

@@ -1,10 +1,10 @@
 """The two sweeps of soft-DTW over whole matrices, for a GPU. Importing this module needs Triton.
 
-One program has one item of the batch, and walks along its anti-diagonals. It computes the cells of an anti-diagonal in
-blocks, so their number has no limit. The arithmetic is that of `soft_alignment_sweeps`: mantissas and exponents in
-float64.
+One program computes one item of the batch, one anti-diagonal after the other. It computes the cells of an anti-diagonal
+in blocks, so an anti-diagonal may have any number of cells. As in `soft_alignment_sweeps`, numbers are mantissas and
+exponents in float64.
 
-The cell (i, j) is in column j - base[i] of its row, so that a band needs no more memory than it has cells. `limits` has
+The cell (i, j) is in column j - base[i] of its row in memory, so the cells outside a band need no memory. `limits` has
 the first and the last row of each anti-diagonal.
 """
 
@@ -31,7 +31,7 @@ C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12 = (
 
 @triton.jit
 def _power_of(whole):
-    """2^whole for whole numbers of 0 or less, as float64; 0 for those below -1022."""
+    """2^whole for whole numbers of 0 or less, as float64; 0 for numbers below -1022."""
     bits = (tl.maximum(whole, -1023.0) + SHIFT).to(tl.int64, bitcast=True)
     return (bits << 52).to(tl.float64, bitcast=True)
 

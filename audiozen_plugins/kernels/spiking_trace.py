@@ -1,4 +1,4 @@
-"""What a gated spiking layer keeps of its frames, for its backward pass."""
+"""The trace of a gated spiking layer: the values of each frame that the backward pass needs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ MOMENTUM = 0.1  # of the running statistics of the norm
 
 
 class Trace(NamedTuple):
-    """What `gated_spikes` returns. Only the spikes have a gradient.
+    """The values that `gated_spikes` returns. Only the spikes have a gradient.
 
     Attributes:
         spikes: the spikes [frames, batch, neurons].
         potentials: the potentials before the first frame and after each one [1 + frames, batch, neurons].
-        inputs: what the gates and the potentials receive, without their biases [frames, batch, rows].
+        inputs: the weighted inputs of the gates and the potentials, without their biases [frames, batch, rows].
         gates: the gates [frames, batch, neurons].
-        means: the means that the norm has subtracted from each frame [frames, neurons]; empty without a batch norm, and
-            if it uses its running mean.
-        scales: what it has multiplied with, before its weight; likewise.
+        means: the means that the batch norm subtracted from each frame [frames, neurons]. Empty without a batch norm,
+            and if the batch norm uses its running mean.
+        scales: the factors by which the batch norm multiplied each frame before its weight [frames, neurons]. Empty in
+            the same cases.
         running_mean: the running mean after the last frame [neurons]; empty without a batch norm.
-        running_var: the running variance after the last frame; likewise.
+        running_var: the running variance after the last frame [neurons]; empty without a batch norm.
     """
 
     spikes: Tensor

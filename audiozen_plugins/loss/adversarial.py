@@ -23,10 +23,10 @@ with the batch as their first axis and in full precision.
 
 @dataclass(frozen=True, slots=True)
 class JudgedSignals:
-    """The waveforms [batch, time] of a batch, of which a discriminator judges some.
+    """The waveforms [batch, time] of a batch. A discriminator judges some of them.
 
     Attributes:
-        enhanced: what the generator made. It is detached where a discriminator is trained.
+        enhanced: the output of the generator. For the loss of a discriminator, it is detached.
         clean: the clean speech.
         noisy: the input of the generator.
         sr: the sample rate, in hertz.
@@ -56,7 +56,7 @@ class AdversarialLoss(nn.Module, ABC):
 
     @abstractmethod
     def discriminator_loss(self, judge: Judge, signals: JudgedSignals) -> Tensor:
-        """Returns what the discriminator is to minimise, a scalar."""
+        """Returns the loss of the discriminator, a scalar."""
 
     @abstractmethod
     def generator_loss(self, judge: Judge, signals: JudgedSignals) -> Tensor:
@@ -66,9 +66,9 @@ class AdversarialLoss(nn.Module, ABC):
 class GanLoss(AdversarialLoss):
     """A discriminator that tells clean speech from enhanced speech. A subclass says how its scores become a loss.
 
-    The loss is the mean over the judgements of the discriminator. With `feature_weight`, the generator's loss has the
-    feature matching of Kumar et al., "MelGAN", NeurIPS 2019, too: the mean absolute difference between the features of
-    enhanced and of clean speech, averaged over all features.
+    The loss is the mean over the judgements of the discriminator. With `feature_weight`, the generator's loss also
+    includes the feature matching of Kumar et al., "MelGAN", NeurIPS 2019. This is the mean absolute difference between
+    the features of enhanced and of clean speech, averaged over all features.
 
     Args:
         weight: the factor of this discriminator in the loss of the generator.
@@ -122,7 +122,7 @@ class GanLoss(AdversarialLoss):
 
 
 class LeastSquaresGanLoss(GanLoss):
-    """The least-squares loss: the scores are drawn to 1 for clean speech, and to 0 for enhanced speech.
+    """The least-squares loss: scores should be 1 for clean speech and 0 for enhanced speech.
 
     Mao et al., "Least Squares Generative Adversarial Networks", ICCV 2017. With the scores `D`, the discriminator
     minimises `mean((D(clean) - 1)²) + mean(D(enhanced)²)`, and the generator `mean((D(enhanced) - 1)²)`.
@@ -146,7 +146,7 @@ class LeastSquaresGanLoss(GanLoss):
 
 
 class HingeGanLoss(GanLoss):
-    """The hinge loss: scores beyond 1 for clean speech, and below -1 for enhanced speech, are good enough.
+    """The hinge loss: scores above 1 for clean speech, and below -1 for enhanced speech, are good enough.
 
     Lim and Ye, "Geometric GAN", 2017. With the scores `D`, the discriminator minimises `mean(max(0, 1 - D(clean))) +
     mean(max(0, 1 + D(enhanced)))`, and the generator `-mean(D(enhanced))`.

@@ -1,7 +1,7 @@
-"""How a loss of any package is called: what it compares, and what it returns.
+"""Calls a loss from any package: finds its inputs, and makes its result a scalar to minimise.
 
-Our losses say in their attribute `domain` what they compare. Those of auraloss and torchmetrics do not, and would take
-a magnitude for a signal, so their domains are known here.
+Our losses declare their inputs in the attribute `domain`. The losses of auraloss and torchmetrics have no such
+attribute, and would mistake a magnitude for a signal. So this module lists the domains of these packages.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from audiozen_core.trainer.losses import LossOfModules
 LossDomain = Literal["waveform", "waveform_with_channel", "magnitude", "spectrum", "features", "both"]
 """What a loss compares. `docs/domains.md` has the shapes."""
 
-# The packages whose losses take waveforms, as the beginning of their modules.
+# The packages whose losses take waveforms, by the beginning of their module names.
 _OF_PACKAGES: dict[str, LossDomain] = {
     "auraloss": "waveform_with_channel",
     "torchmetrics.audio": "waveform",
 }
-# The functions of these modules do not say that a higher value is better, as their classes do.
+# The classes of torchmetrics have `higher_is_better`, but the functions of these modules do not.
 _WITHOUT_DIRECTION = "torchmetrics.functional.audio."
 
 
 def domains_of(loss: Any, chosen: LossDomain | None = None) -> tuple[str | None, ...]:
-    """Returns what a loss compares, in order. None stands for the domain of the model.
+    """Returns the domains that a loss compares, in order. None stands for the domain of the model.
 
-    `both` is the waveforms and then the magnitudes, so it is two domains. `chosen` is what the TOML file says, which
-    decides.
+    `both` means two domains: the waveforms, then the magnitudes. `chosen` is the domain in the TOML file; it has
+        priority.
 
     Raises:
         RunError: the loss is a function of `torchmetrics.functional.audio`: training would make the signal worse.
@@ -67,8 +67,9 @@ def expanded(domain: Any) -> tuple[str | None, ...]:
 def loss_value(loss: Callable[..., Any], *inputs: Tensor) -> Tensor:
     """Calls a loss. Returns a scalar that is to be minimised.
 
-    A loss with one value for each clip becomes their mean. One that says `higher_is_better`, such as the metrics of
-    torchmetrics, becomes negative. A metric of torchmetrics is reset, because it would collect all batches.
+    If a loss returns one value for each clip, the result is their mean. If a loss declares `higher_is_better`, as the
+    metrics of torchmetrics do, its sign is reversed. A metric of torchmetrics is reset, because it would collect all
+    batches.
     """
     value: Tensor = loss(*inputs)
     if isinstance(value, Tensor) and not value.is_complex():

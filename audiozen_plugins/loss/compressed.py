@@ -48,12 +48,12 @@ class CompressedSpectrumLoss(nn.Module):
     """The mean squared error of compressed spectra, with and without their phase.
 
     Braun & Tashev, "A consolidated view of loss functions for supervised deep learning-based speech enhancement", TSP
-    2021, with means instead of sums. For spectra `S` and `T`, compressed to `S' = |S|^power · S / |S|`, it is
+    2021, with means instead of sums. For spectra `S` and `T`, compressed to `S' = |S|^power · S / |S|`, the loss is
 
         (1 - complex_weight) * mean((|S'| - |T'|)²) + complex_weight * mean(|S' - T'|²)
 
-    `|S|^power` is computed as `(|S|² + eps)^(power / 2)`, and the factor of `S` alike, so that the gradient is finite
-    for silence, too.
+    `|S|^power` is computed as `(|S|² + eps)^(power / 2)`, and the factor `|S|^power / |S|` in the same way, so that the
+    gradient is finite for silence, too.
 
     Args:
         power: the exponent of the magnitudes.

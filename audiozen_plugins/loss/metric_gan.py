@@ -35,23 +35,26 @@ class MetricGanLoss(AdversarialLoss):
 
         mean((D(enhanced, clean) - Q(enhanced))² + (D(clean, clean) - 1)² + (D(noisy, clean) - Q(noisy))²)
 
-    and the generator `mean((D(enhanced, clean) - 1)²)`. The term of the noisy speech is that of MetricGAN+. A pair for
-    which the metric is not defined, such as silence, has no term.
+    and the generator `mean((D(enhanced, clean) - 1)²)`. The term of the noisy speech comes from MetricGAN+. A pair
+    without a metric value, such as silence, has no term.
 
-    The metric is computed on the CPU in each step that trains the discriminator, which waits for the GPU then. The mean
-    of its finite values, each clipped to the range from `worst` to `best`, is recorded as
+    Each step that trains the discriminator computes the metric on the CPU, so the CPU waits for the GPU. The mean of
+    the metric's finite values, each clipped to the range from `worst` to `best`, is recorded as
     `train/loss_<suffix>/<metric>`.
 
-    With `replay`, the discriminator also learns from what the generator made before, as in both papers: the newest
-    clips are kept in a buffer, and the batch is joined by as many of them, drawn at random, as it has clips. The buffer
-    is saved with the weights, so a resumed run goes on exactly. It holds the first `replay_samples` of a clip; give it
-    the length of the training clips. With several processes, it has the clips of the first one.
+    With `replay`, the discriminator also learns from earlier outputs of the generator, as in both papers. A buffer
+    keeps the newest clips, and each batch is extended by as many random clips of the buffer as the batch has. The
+    buffer is saved with the weights, so a resumed run continues exactly. The buffer holds the first `replay_samples` of
+    a clip, so set this argument to the length of the training clips. With several processes, a checkpoint has the
+    buffer of the first process.
 
     Args:
         metric: the metric, by its name or as a table with `path` and `args`.
-        worst: the value of the metric that becomes 0. PESQ, STOI and SI-SDR have a default: -0.5, 0, and -10 dB.
-        best: the value that becomes 1. The defaults are 4.5, 1, and 30 dB. Values beyond both are clipped.
-        noisy: whether the discriminator learns from the noisy speech, too.
+        worst: the value of the metric that becomes 0. The defaults are -0.5 for PESQ, 0 for STOI, and -10 dB for
+            SI-SDR.
+        best: the value of the metric that becomes 1. The defaults are 4.5 for PESQ, 1 for STOI, and 30 dB for SI-SDR.
+            Values beyond `worst` and `best` are clipped.
+        noisy: whether the discriminator also learns from the noisy speech.
         replay: the number of clips that are kept.
         replay_samples: the length of a clip that is kept, in samples.
         weight: the factor of this discriminator in the loss of the generator.
@@ -91,7 +94,7 @@ class MetricGanLoss(AdversarialLoss):
 
     @classmethod
     def check_settings(cls, args: Mapping[str, Any], *, acoustics: Acoustics) -> Iterator[Diagnostic]:
-        """Yields what `audiozen check` can say about the metric."""
+        """Yields the mistakes in the metric that `audiozen check` can find."""
 
         def error(metric: Metric) -> RunError | None:
             return (

@@ -18,7 +18,7 @@ def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
     All assignments are compared at once, on the device of the scores.
 
     Args:
-        scores: the score of each estimate for each source, [..., estimates, sources], as many of both.
+        scores: the score of each estimate for each source, [..., estimates, sources]; both axes have the same length.
 
     Returns:
         The mean scores of the best assignments [...], through which gradients pass, and the assignments [..., sources]:
@@ -59,6 +59,6 @@ def reordered(estimates: Tensor, assignments: Tensor) -> Tensor:
     return estimates.gather(-2, assignments.unsqueeze(-1).expand(*assignments.shape, estimates.shape[-1]))
 
 
-@functools.cache  # a GPU would wait for a copy in each step
+@functools.cache  # otherwise each step would copy them to the GPU and wait
 def _permutations(count: int, device: torch.device) -> Tensor:
     return torch.tensor(list(itertools.permutations(range(count))), device=device)

@@ -1,4 +1,4 @@
-"""What every loss does first: it compares the shapes, and computes in full precision."""
+"""Prepares the inputs of every loss: checks the shapes, and converts to full precision."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def in_full_precision(estimate: Tensor, target: Tensor, shape: str) -> tuple[Ten
     Args:
         estimate: the estimate.
         target: the target.
-        shape: the shape that both need, in words, such as `[batch, time]`.
+        shape: the expected shape of both signals, in words, such as `[batch, time]`.
 
     Raises:
-        ValueError: the signals differ in shape, are empty, have another number of axes, or only one is complex.
+        ValueError: the signals differ in shape, are empty, have the wrong number of axes, or only one is complex.
     """
     if (
         estimate.shape != target.shape

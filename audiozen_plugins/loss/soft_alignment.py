@@ -1,12 +1,12 @@
 """Computes the cost of the soft alignment of two sequences from the distances between their frames.
 
 The recursion is `cost[i, j] = distance[i, j] + softmin(cost[i-1, j-1], cost[i-1, j], cost[i, j-1])`. The cells of an
-anti-diagonal do not depend on each other, so each anti-diagonal is computed at once. Tensors are *skewed* for that: the
-cell (i, j) is stored at [i + j, i, batch]. So an anti-diagonal is one row of memory, and the three predecessors of its
-cells are slices of the two rows before.
+anti-diagonal do not depend on each other, so one operation computes a whole anti-diagonal. For this, tensors are
+*skewed*: the cell (i, j) is stored at [i + j, i, batch]. An anti-diagonal is then one row of memory, and the three
+predecessors of its cells are slices of the two previous rows.
 
-Costs are stored as log-potentials, `-cost / gamma`, because softmin then is `logaddexp`. They are float64 for any
-input: a cost of 1e6 is common, and float32 resolves that to 0.06, which may be more than gamma.
+Costs are stored as log-potentials, `-cost / gamma`, because softmin is then `logaddexp`. Costs are always float64: a
+cost of 1e6 is common, and float32 resolves 1e6 only to 0.06, which may be more than gamma.
 
 The gradient of the cost is the alignment, the probability that the soft path visits a cell (Cuturi & Blondel,
 "Soft-DTW: a Differentiable Loss Function for Time-Series", ICML 2017). The gradient of the alignment is a product with
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 FAR = -1e300  # the potential of a cell that no path reaches; finite, because the difference of two infinities is NaN
-BLOCK = 32  # the number of anti-diagonals in a block; a block is sliced, and its weights are computed, in one operation
+BLOCK = 32  # the number of anti-diagonals in a block; one operation slices a block, and one computes its weights
 
 
 def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
@@ -39,7 +39,7 @@ def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
     Returns:
         The costs [batch], float64.
     """
-    if distance.shape[1] > distance.shape[2]:  # the cost stays the same, and the rows of memory get shorter
+    if distance.shape[1] > distance.shape[2]:  # a transposed matrix has the same cost, and shorter rows in memory
         distance = distance.transpose(1, 2)
     cost: Tensor = _Cost.apply(distance, gamma)  # type: ignore[no-untyped-call]
     return cost
@@ -87,26 +87,26 @@ def _skewed(cells: Tensor, outside: float) -> Tensor:
 
 
 def _unskewed(potentials: Tensor, width: int) -> Tensor:
-    """Returns a view [batch, height, width] of a tensor that is laid out like the potentials."""
+    """Returns a view [batch, height, width] of a tensor in the skewed layout of the potentials."""
     row, height, batch = potentials.stride(0), potentials.shape[1] - 1, potentials.shape[2]
     return potentials.as_strided((batch, height, width), (1, row + batch, row), 2 * row + batch)
 
 
 def _bordered(rows: Tensor, value: float) -> Tensor:
-    """Allocates potentials with a border that no path reaches: two diagonals before the first one and one row above."""
+    """Allocates potentials with a border that no path reaches: two diagonals in front, and one row above."""
     diagonals, height, batch = rows.shape
     return rows.new_full((diagonals + 2, height + 1, batch), value)
 
 
 def _blocks(diagonals: int, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Gives ranges of diagonals, each with the range of rows that contains all its cells."""
+    """Yields ranges of diagonals, each with the range of rows that contains all its cells."""
     for start in range(0, diagonals, BLOCK):
         stop = min(start + BLOCK, diagonals)
         yield start, stop, max(0, start - width + 1), min(height, stop)
 
 
 def _neighbours(rows: Tensor, start: int, stop: int, low: int, high: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Slices a tensor that is laid out like the potentials: the cells of a block, and their three predecessors."""
+    """Slices a tensor in the layout of the potentials: the cells of a block, and their three predecessors."""
     here = rows[start + 2 : stop + 2, low + 1 : high + 1]
     above = rows[start + 1 : stop + 1, low:high]
     left = rows[start + 1 : stop + 1, low + 1 : high + 1]
@@ -158,7 +158,7 @@ def _sweep_alignment(potentials: Tensor, scores: Tensor, width: int) -> Tensor:
 def _sweep_hessian(potentials: Tensor, scores: Tensor, alignment: Tensor, direction: Tensor, width: int) -> Tensor:
     """Returns how the alignment changes if the scores move along `direction`.
 
-    The result is laid out like the potentials.
+    The result has the layout of the potentials.
     """
     diagonals, height, _ = scores.shape
     blocks = list(_blocks(diagonals, height, width))

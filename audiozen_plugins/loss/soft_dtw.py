@@ -23,18 +23,18 @@ class SoftDTWLoss(nn.Module):
     negative, and it is not minimal where both sequences are equal. Cuturi & Blondel, "Soft-DTW: a Differentiable Loss
     Function for Time-Series", ICML 2017.
 
-    Time grows with frames times frames2, or with the cells of a band. Sequences can have any length. With numba (the
-    extra `fast`) on a CPU, and with Triton on a GPU, fused kernels compute the loss and its gradient; on a CPU, their
-    memory is a fraction of one float32 matrix of frames times frames2. Without them, and for second derivatives, plain
-    PyTorch does.
+    The time grows with frames times frames2, or with the number of cells in the band. Sequences can have any length.
+    With numba (the extra `fast`) on a CPU, and with Triton on a GPU, fused kernels compute the loss and its gradient;
+    on a CPU, their memory is a fraction of one float32 matrix of frames times frames2. Without a kernel, and for second
+    derivatives, plain PyTorch computes both.
 
     Args:
         gamma: the softness of the minimum, in the unit of the squared distance; above 0. With a small `gamma`, only the
-            best path counts, as in DTW. With a large one, all paths do. A good value is about the squared distance
-            between two frames that match.
-        band: the radius of a Sakoe-Chiba band, in frames. A path may be up to `band` frames beside the diagonals that
-            start in the first pair of frames and end in the last. They are the same if both sequences have the same
-            length. The time is about that of the cells in the band. Default: no band.
+            best path counts, as in DTW. With a large `gamma`, all paths count. A good value is about the squared
+            distance between two frames that match.
+        band: the radius of a Sakoe-Chiba band, in frames. A path may be up to `band` frames beside two diagonals: the
+            diagonal from the first pair of frames, and the diagonal to the last pair. Both are the same if both
+            sequences have the same length. The time grows with the cells in the band. Default: no band.
 
     Raises:
         ValueError: `gamma` is not above 0, or not finite, or `band` is below 0.
@@ -111,11 +111,13 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.save_for_backward(x, y, output[1])
 
 
-def _gradient(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, Tensor | None, None, None]:
+def _gradient(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, Tensor | None, None, None]:
+    if grad is None:  # the operation after it has no gradient
+        return None, None, None, None
     x, y, saved = ctx.saved_tensors
     need_x, need_y = ctx.needs_input_grad[:2]
     if torch.is_grad_enabled():  # the gradient will be differentiated
-        # Views, because the gradient of one side must not flow through it into the other.
+        # Two separate views, because the gradient of one side must not flow into the other side.
         sides = x.view_as(x), y.view_as(y)
         cost = plain_cost(*sides, ctx.gamma, ctx.band)
         wanted = [side for side, need in zip(sides, (need_x, need_y), strict=True) if need]
@@ -157,6 +159,7 @@ def _check(estimate: Tensor, target: Tensor) -> None:
     for name, features in (("estimate", estimate), ("target", target)):
         if not features.is_floating_point():
             raise ValueError(f"soft-DTW needs real numbers, but the {name} is {features.dtype}")
-        # A sum is finite only if all its terms are, and needs no memory. Where it overflows, the terms decide.
+        # A sum needs no memory, and is finite only if all its terms are finite. If the sum overflows, the terms are
+        # checked.
         if not math.isfinite(features.detach().sum()) and not bool(features.isfinite().all()):
             raise ValueError(f"the {name} has a number that is NaN or infinite")

@@ -11,7 +11,7 @@ from audiozen_plugins.loss.precision import in_full_precision
 def snr(estimate: Tensor, target: Tensor, *, eps: float = 1e-8) -> Tensor:
     """Computes the signal-to-noise ratio of each clip: `10 log10(sum target² / sum (target - estimate)²)`.
 
-    Unlike SI-SNR, it depends on the level of the estimate. The ratio and its gradient are finite for silence, too.
+    Unlike SI-SNR, the SNR depends on the level of the estimate. The ratio and its gradient are finite for silence, too.
 
     Args:
         estimate: waveforms [batch, time]. Half precision is converted to float32.
@@ -37,8 +37,7 @@ def snr(estimate: Tensor, target: Tensor, *, eps: float = 1e-8) -> Tensor:
 class SnrLoss(nn.Module):
     """The negative mean SNR of a batch, in dB.
 
-    Among the losses of Kavalerov et al., "Universal Sound Separation", WASPAA 2019, it is the one that also trains the
-    level.
+    Kavalerov et al., "Universal Sound Separation", WASPAA 2019. Unlike SI-SNR, this loss also trains the level.
 
     Args:
         eps: the energy that keeps the ratio finite; see `snr`.

@@ -1,4 +1,4 @@
-"""A weighted sum of losses, each of which is recorded."""
+"""A weighted sum of losses. The value of each loss is recorded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class WeightedLoss:
     """One part of a weighted sum.
 
     Attributes:
-        loss: the loss; in a TOML file, what `path` and `args` say.
-        weight: the factor of its value in the sum. With a weight of 0 it is only recorded.
-        name: its name in records: `train/loss/<name>`. By default it is made of the name of the class: `si_snr` for
+        loss: the loss; in a TOML file, `path` and `args` define it.
+        weight: the factor of the loss in the sum. With a weight of 0, the loss is only recorded.
+        name: the name in records, `train/loss/<name>`. The default comes from the name of the class: `si_snr` for
             `SiSnrLoss`.
-        domain: what it compares, as `loss_domain` of the trainer `enhancement` says it; by default the attribute
-            `domain` of the loss, or else the domain of the model.
+        domain: what the loss compares, in the form of `loss_domain` of the trainer `enhancement`. The default is the
+            attribute `domain` of the loss, or else the domain of the model.
     """
 
     loss: Annotated[Callable[..., Any], InlineComponent("loss_function")]
@@ -37,19 +37,19 @@ class WeightedLoss:
 class WeightedSumLoss(nn.Module):
     """The sum of several losses, each times its weight. The value of each, without its weight, is recorded.
 
-    The parts may compare different things, such as waveforms and magnitudes. A part with one value for each clip counts
-    with its mean, and one that says `higher_is_better`, as the metrics of torchmetrics do, with the opposite sign. All
-    are computed in full precision.
+    The parts may compare different things, such as waveforms and magnitudes. If a part returns one value for each clip,
+    its mean counts. If a part declares `higher_is_better`, as the metrics of torchmetrics do, its sign is reversed. All
+    parts are computed in full precision.
 
     Args:
-        losses: the parts, in a TOML file an array of tables with `path` and `args`, and with `weight`, `name` and
-            `domain` if they are not the defaults.
+        losses: the parts. In a TOML file, this is an array of tables with `path` and `args`, and optionally `weight`,
+            `name` and `domain`.
 
     Raises:
         ValueError: `losses` is empty, two parts have the same name, a weight is not finite, or all are 0.
 
     Attributes:
-        domain: what it compares: the domains of its parts, each once. None is the domain of the model.
+        domain: the domains of all parts, each once. None is the domain of the model.
         recorded_scalars: the values of the parts in the last call, by name, until a trainer takes them.
 
     Example:
@@ -95,7 +95,7 @@ class WeightedSumLoss(nn.Module):
             The sum, a scalar.
 
         Raises:
-            ValueError: the number of inputs is another one, or a part returns no tensor.
+            ValueError: the number of inputs is wrong, or a part returns no tensor.
         """
         pairs = dict(zip(self.domain, zip(inputs[::2], inputs[1::2], strict=False), strict=False))
         if len(inputs) == 2 and all(len(own) == 1 for own in self.domains.values()):

@@ -1,7 +1,7 @@
 """Learning-rate schedulers that begin with a warm-up.
 
-All of them count optimiser steps from 1. In step `s` of a warm-up of `w` steps the rate is `s / w` of the highest one,
-so the first step already trains, and step `w` is the first with the highest rate.
+All schedulers count optimiser steps from 1. In step `s` of a warm-up of `w` steps, the rate is `s / w` of the highest
+rate. So the first step already trains, and step `w` is the first step with the highest rate.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ class _Decay(_Scheduler):
         super().__init__(optimizer)
 
     def set_training_length(self, steps: int) -> None:
-        """Sets the number of steps of the training, which is the end of the decay unless `total_steps` is given.
+        """Sets the number of steps of the training. The decay ends there, unless `total_steps` is given.
 
-        If a checkpoint had another number, the next step already has the rate of the new decay. Otherwise the first
-        step after the end of a shorter training would have its last rate, which is mostly 0.
+        If a checkpoint had another number, the next step already uses the rate of the new decay. Otherwise the first
+        step after a longer training was requested would still use the last rate of the shorter training, which is
+        mostly 0.
         """
         if not self._follows_training or steps == self.total_steps:
             return
@@ -90,7 +91,7 @@ class _Decay(_Scheduler):
 class WarmupCosine(_Decay):
     """A linear warm-up, then half a cosine from the highest rate to the end of the training.
 
-    The shape is that of Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017),
+    The shape comes from Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017),
     without restarts.
 
     Args:

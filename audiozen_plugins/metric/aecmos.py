@@ -34,22 +34,22 @@ _RATINGS: SharedResult[tuple[float, float]] = SharedResult()
 class Aecmos:
     """AECMOS, from 1 to 5, computed by the networks in the package `speechmos`: echo, or other degradation.
 
-    It needs the signal of the loudspeaker as `far_end`, and that of the microphone as the noisy signal. All must be
-    aligned as they are for the network. Only the first 20 s are rated. NaN if the estimate or the microphone is empty,
-    silent or not finite; the loudspeaker may be silent. The values equal those of speechmos 0.0.1.1 up to the rounding
-    of its mel spectrograms. Purin et al., "AECMOS: A Speech Quality Assessment Metric for Echo Impairment", ICASSP
-    2022.
+    AECMOS needs the signal of the loudspeaker as `far_end`, and the signal of the microphone as the noisy signal. All
+    signals must have the same alignment as in the input of the enhancement network. Only the first 20 s are rated. NaN
+    if the estimate or the microphone is empty, silent or not finite; the loudspeaker may be silent. The values equal
+    those of speechmos 0.0.1.1 up to the rounding of its mel spectrograms. Purin et al., "AECMOS: A Speech Quality
+    Assessment Metric for Echo Impairment", ICASSP 2022.
 
     Args:
         aspect: the rated aspect: how audible the `echo` is (`aecmos_echo`), or how much else is wrong with the speech
             (`aecmos_degradation`).
-        talk: who talks: the `near` end, the `far` end or both (`double`). Without it, the network without a scenario
-            is used, which has other values. It is the same for all files of a test.
+        talk: who talks: the `near` end, the `far` end or both (`double`). All files of a test have the same scenario.
+            Without `talk`, a network for any scenario is used, and its values differ.
         sr: the rate of the network, in hertz: 16000, or 48000 with `talk`.
 
     Raises:
         MissingExtraError: speechmos or onnxruntime is not installed.
-        RunError: no network has this rate without `talk`.
+        RunError: `sr` is 48000 and `talk` is not given.
     """
 
     unit = ""

@@ -1,4 +1,4 @@
-"""What metrics check before they compare two signals."""
+"""Checks whether a metric can compare two signals."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _FULL_SCALE = 32768
 
 
 class Parts(NamedTuple):
-    """What the composite measures are made of: PESQ, the two distances, and the segmental SNR in dB."""
+    """The parts of the composite measures: PESQ, the two distances, and the segmental SNR in dB."""
 
     pesq: float
     llr: float
@@ -36,14 +36,14 @@ class Parts(NamedTuple):
 class Composite:
     """A composite measure, from 1 to 5: a linear combination of PESQ, LLR, WSS and segmental SNR.
 
-    Hu and Loizou, "Evaluation of Objective Quality Measures for Speech Enhancement", TASLP 2008. This is the lineage of
-    the tables for VoiceBank+DEMAND: wide-band PESQ in the place of the narrow-band one that the weights were fitted to,
-    the best 95 % of the segments in LLR and WSS, and samples within -1 … 1 divided by 32768 for WSS, as in the MATLAB
-    program of Loizou's book and in `compute_metrics.py` of CMGAN, which it equals. pysepm does not divide for WSS and
-    has lower values; see docs/metrics.md.
+    Hu and Loizou, "Evaluation of Objective Quality Measures for Speech Enhancement", TASLP 2008. This is the variant of
+    the tables for VoiceBank+DEMAND. It uses wide-band PESQ, although the weights were fitted to narrow-band PESQ. LLR
+    and WSS use the best 95 % of the segments. For WSS, samples within -1 … 1 are divided by 32768. The MATLAB program
+    of Loizou's book and `compute_metrics.py` of CMGAN do the same, and the values equal those of CMGAN. pysepm does not
+    divide for WSS and has lower values; see docs/metrics.md.
 
     NaN if PESQ is NaN, or a signal is silent or shorter than a segment. Segments in which a signal is digitally silent
-    have no LLR, and are left out of it.
+    have no LLR, and are left out of its mean.
 
     Args:
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric then
@@ -86,12 +86,12 @@ class Composite:
         return min(5.0, max(1.0, value)) if math.isfinite(value) else math.nan
 
     def combined(self, parts: Parts) -> float:
-        """Returns the linear combination, which is not limited yet."""
+        """Returns the linear combination, before it is limited to 1 … 5."""
         raise NotImplementedError
 
 
 class Csig(Composite):
-    """CSIG, from 1 to 5: how natural the speech signal is. See `Composite`, which says whose implementation it equals.
+    """CSIG, from 1 to 5: how natural the speech signal is. `Composite` names the equal implementations.
 
     Args:
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
@@ -107,7 +107,7 @@ class Csig(Composite):
 
 
 class Cbak(Composite):
-    """CBAK, from 1 to 5: how little the background intrudes. See `Composite`, which says whose it equals.
+    """CBAK, from 1 to 5: how little the background intrudes. `Composite` names the equal implementations.
 
     Args:
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
@@ -123,7 +123,7 @@ class Cbak(Composite):
 
 
 class Covl(Composite):
-    """COVL, from 1 to 5: the overall quality. See `Composite`, which says whose implementation it equals.
+    """COVL, from 1 to 5: the overall quality. `Composite` names the equal implementations.
 
     Args:
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
@@ -187,8 +187,8 @@ def _predictor(correlation: Tensor) -> Tensor:
 def weighted_slope(estimate: Tensor, reference: Tensor, sr: int) -> float:
     """Computes the mean weighted distance of the slopes of spectra (WSS, Klatt 1982); NaN without segments.
 
-    The samples are divided by 32768, as those of the book's program, which reads them within -1 … 1. Energies below
-    -100 dB count as -100 dB, so the division hides what is quiet.
+    The samples within -1 … 1 are divided by 32768, as in the book's program. Energies below -100 dB count as -100 dB,
+    so the division hides quiet parts.
     """
     filters = critical_band_filters(sr)
     slopes, weights = [], []
@@ -208,8 +208,8 @@ def weighted_slope(estimate: Tensor, reference: Tensor, sr: int) -> float:
 def _nearest_peaks(slope: Tensor) -> Tensor:
     """Returns the index of the peak that each slope belongs to, [segments, slopes].
 
-    A rising slope belongs to the last band that still rises to the right of it, as in the book's program, and a falling
-    one to the peak on its left.
+    A rising slope belongs to the last rising band to its right, as in the book's program. A falling slope belongs to
+    the peak on its left.
     """
     bands = slope.shape[-1]
     peaks = torch.zeros(slope.shape, dtype=torch.int64)

@@ -25,7 +25,8 @@ _SEGMENT = 0.03
 
 
 def frames(signal: Tensor, sr: int) -> Tensor:
-    """Returns the windowed segments [segments, samples] of a signal [time], in float64; none if it is too short.
+    """Returns the windowed segments [segments, samples] of a signal [time], in float64; no segment if the signal is too
+    short.
 
     The last segment that fits is left out, as in the book.
     """
@@ -41,7 +42,7 @@ def frames(signal: Tensor, sr: int) -> Tensor:
 def spectra(signal: Tensor, sr: int) -> Tensor:
     """Returns the magnitudes [segments, frequencies] of the segments of a signal [time], without the last frequency."""
     segments = frames(signal, sr)
-    if not len(segments):  # torch can't transform nothing
+    if not len(segments):  # torch can't transform an empty tensor
         return segments.new_zeros((0, _size(sr) // 2))
     magnitudes: Tensor = torch.fft.rfft(segments, _size(sr)).abs()
     return magnitudes[:, :-1]
@@ -49,7 +50,7 @@ def spectra(signal: Tensor, sr: int) -> Tensor:
 
 @functools.cache
 def critical_band_filters(sr: int) -> Tensor:
-    """Returns the Gaussian filters [25, frequencies] of the critical bands. What is below -30 dB is 0."""
+    """Returns the Gaussian filters [25, frequencies] of the critical bands. Values below -30 dB are 0."""
     bins = _size(sr) // 2
     centres, widths = (torch.tensor(values, dtype=torch.float64)[:, None] for values in (_CENTRES, _WIDTHS))
     centres, scaled = (centres * bins / (sr / 2)).floor(), widths * bins / (sr / 2)

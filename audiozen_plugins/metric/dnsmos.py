@@ -37,7 +37,7 @@ class _OfWindows:
         file: the file of the network in speechmos.
         name: the name of the metric.
         label: its label.
-        path: its name in a TOML file.
+        path: the name of the metric in a TOML file.
         resample: whether to take audio of any rate.
     """
 
@@ -74,8 +74,8 @@ class Dnsmos(_OfWindows):
     used. The value is NaN if the estimate is empty, silent or not finite. Reddy, Gopal and Cutler, "DNSMOS P.835: A
     Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise Suppressors", ICASSP 2022.
 
-    The value equals that of speechmos 0.0.1.1 without personalisation. speechmos refuses samples beyond full scale,
-    which are rated here as they are. See docs/metrics.md for other versions of DNSMOS.
+    The value equals the value of speechmos 0.0.1.1 without personalisation. speechmos refuses samples beyond full
+    scale; this metric rates them as they are. See docs/metrics.md for other versions of DNSMOS.
 
     Args:
         aspect: the rated aspect: the `overall` quality, the speech `signal`, or the `background` noise.
@@ -111,9 +111,10 @@ class Dnsmos(_OfWindows):
 class DnsmosP808(_OfWindows):
     """DNSMOS P.808, from 1 to 5: the overall quality in the older test of ITU-T P.808, by the network in `speechmos`.
 
-    Windows are as for `Dnsmos`. Its scale differs from that of `dnsmos`, so compare values of one of them only. Reddy,
-    Gopal and Cutler, "DNSMOS: A Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise
-    Suppressors", ICASSP 2021. The value equals that of speechmos 0.0.1.1 up to the rounding of its mel spectrogram.
+    The windows are the same as for `Dnsmos`. The scales of `dnsmos` and `dnsmos_p808` differ, so never compare a value
+    of one with a value of the other. Reddy, Gopal and Cutler, "DNSMOS: A Non-Intrusive Perceptual Objective Speech
+    Quality Metric to Evaluate Noise Suppressors", ICASSP 2021. The value equals that of speechmos 0.0.1.1 up to the
+    rounding of its mel spectrogram.
 
     Args:
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then

@@ -1,4 +1,4 @@
-"""By how much the network improves a ratio over its input."""
+"""Metrics of how much the network improves a ratio over its input."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from audiozen_plugins.metric.si_sdr import SiSdr
 
 
 class SiSdrImprovement(SiSdr):
-    """SI-SDRi: the SI-SDR of the estimate minus that of the noisy signal, in dB.
+    """SI-SDRi: the SI-SDR of the estimate minus the SI-SDR of the noisy signal, in dB.
 
-    The value of the noisy signal itself is 0. In the table of a test it equals the gain of `si_sdr`; it is for tables
-    without a column for the input, and for a score. See `si_sdr`.
+    The value of the noisy signal itself is 0. In the table of a test, SI-SDRi equals the gain of `si_sdr`. Use it as a
+    score, or in tables without a column for the input. See `si_sdr`.
 
     Args:
         zero_mean: whether to subtract the mean of all signals first. If not, the metric is called
@@ -39,13 +39,13 @@ class SiSdrImprovement(SiSdr):
 
 
 class SdrImprovement(Sdr):
-    """SDRi: the SDR of the estimate minus that of the noisy signal, in dB.
+    """SDRi: the SDR of the estimate minus the SDR of the noisy signal, in dB.
 
     The value of the noisy signal itself is 0. See `bss_eval_sdr`.
 
     Args:
-        filter_length: the length of the filter in samples. With another length than 512, the metric has the length in
-            its name, such as `sdr_1_improvement`.
+        filter_length: the length of the filter in samples. If it is not 512, the name of the metric contains the
+            length, such as `sdr_1_improvement`.
     """
 
     needs = ("clean", "noisy")

@@ -15,17 +15,17 @@ from audiozen_plugins.metric.comparable import comparable
 class Lsd:
     """Log-spectral distance: 0 for equal signals, about 1 for the best bandwidth extensions, without an upper limit.
 
-    Gray and Markel, "Distance Measures for Speech Processing", TASSP 1976. In each frame it is the root of the mean
-    square over the frequencies of the difference of log10 powers; the value is the mean over the frames. So it is the
-    form of papers on bandwidth extension. Ten times the value is in dB, which papers on speech coding use. A difference
-    in level is a distance. NaN if a signal is silent, or shorter than a frame.
+    Gray and Markel, "Distance Measures for Speech Processing", TASSP 1976. The distance of a frame is the root mean
+    square, over the frequencies, of the difference of log10 powers. The value is the mean over the frames, as in papers
+    on bandwidth extension. Papers on speech coding use dB, which is ten times this value. A difference in level is a
+    distance. NaN if a signal is silent, or shorter than a frame.
 
     Args:
         n_fft: the length of a frame and its Hann window, in samples. Papers use 2048, at 44.1 or 48 kHz, and also at
-            16 kHz. The result depends on it.
-        hop_length: how far two frames are apart, in samples.
-        floor: powers below this count as this, so that digital silence has a finite distance. It is an absolute power
-            of the transform of a signal within -1 … 1.
+            16 kHz. The result depends on this length.
+        hop_length: the distance of two frames in samples.
+        floor: the lowest power; lower powers are raised to it, so that digital silence has a finite distance. It is an
+            absolute power of the transform of a signal within -1 … 1.
     """
 
     unit = ""

@@ -1,4 +1,4 @@
-"""Mel spectrograms as librosa makes them, which several networks were trained with."""
+"""Mel spectrograms like those of librosa. Several networks were trained with them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LINEAR_MEL = 15.0
 def mel_power(signal: np.ndarray, sr: int, *, n_fft: int, hop_length: int, n_mels: int) -> np.ndarray:
     """Returns the mel spectrogram of powers [mels, frames] of a signal [time], in float32.
 
-    Frames are centred, padded with zeros, and have a periodic Hann window. The filters are those of Slaney's Auditory
-    Toolbox, with an area that is the same for all. It equals `librosa.feature.melspectrogram` up to rounding, also for
-    an odd `n_fft`, for which torchaudio's filters end at another frequency.
+    Frames are centred, padded with zeros, and have a periodic Hann window. The filters come from Slaney's Auditory
+    Toolbox, and all have the same area. The result equals `librosa.feature.melspectrogram` up to rounding. This is also
+    true for an odd `n_fft`, where torchaudio's filters end at another frequency.
     """
     padded = torch.nn.functional.pad(torch.from_numpy(signal).double(), (n_fft // 2, n_fft // 2))
     window = torch.hann_window(n_fft, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Networks in ONNX files of an installed package, which is not imported."""
+"""Runs networks from ONNX files of an installed package, without importing the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from audiozen_core.errors import MissingExtraError
 
 
 class OnnxNetwork:
-    """A network in a file of the package `speechmos`, which is opened when it is first called, on one CPU thread.
+    """A network in a file of the package `speechmos`. The file is opened at the first call. The network runs on one CPU
+    thread.
 
     Args:
         file: the path in the package.
@@ -24,8 +25,8 @@ class OnnxNetwork:
     """
 
     def __init__(self, file: str, *, needed_by: str) -> None:
-        # The packages are located but not imported: a training that does not use the metric would wait for them, and
-        # importing speechmos requires librosa, which it does not install.
+        # The packages are located but not imported. A training that does not use the metric would wait for the import.
+        # Besides, speechmos imports librosa, but does not install it.
         for package in ("speechmos", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
                 raise MissingExtraError(package, extra="metrics", needed_by=needed_by)

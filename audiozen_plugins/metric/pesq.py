@@ -38,8 +38,8 @@ sys.stdout.write(repr(float(pesq.pesq(sr, reference, estimate, mode, on_error=pe
 class Pesq:
     """PESQ, from 1.0 to 4.6 (ITU-T P.862, wide band P.862.2), computed by the package `pesq`.
 
-    It takes audio of 16 kHz (narrow band: 8 kHz too). Audio of another rate, such as 48 kHz, is rated only if
-    `resample` asks for it, under the name `pesq_16k`.
+    PESQ takes audio of 16 kHz (narrow band: also 8 kHz). Audio of another rate, such as 48 kHz, is rated only with
+    `resample`, under the name `pesq_16k`.
 
     The value is NaN if the file has no utterance, or is too short, silent or not finite.
 
@@ -50,7 +50,7 @@ class Pesq:
     Args:
         mode: `wb` for wide band (16 kHz), `nb` for narrow band (8 or 16 kHz).
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz, by
-            `torchaudio.functional.resample` with a Kaiser window. Everything above 7 kHz is then not rated. In tables
+            `torchaudio.functional.resample` with a Kaiser window. Frequencies above 7 kHz are then not rated. In tables
             and records the metric is called `pesq_16k` (or `pesq_nb_16k`), because it is not the PESQ of the files.
 
     Raises:
@@ -64,7 +64,7 @@ class Pesq:
     modules = ("pesq",)
 
     def __init__(self, mode: Literal["wb", "nb"] = "wb", resample: bool = False) -> None:
-        # The package is located but not imported: a training that does not use the metric would wait for it.
+        # The package is located but not imported: a training that does not use the metric would wait for the import.
         if importlib.util.find_spec("pesq") is None:
             raise MissingExtraError("pesq", extra="metrics", needed_by="the metric PESQ")
         self.mode = mode
@@ -127,9 +127,9 @@ class Pesq:
 
 
 class PesqNb(Pesq):
-    """PESQ of the narrow band, up to 3.4 kHz: `pesq` with `mode = "nb"`, under a name of its own.
+    """PESQ of the narrow band, up to 3.4 kHz: `pesq` with `mode = "nb"`, under its own name.
 
-    It takes audio of 8 and 16 kHz. Its values are higher than those of the wide band, so never compare the two.
+    It takes audio of 8 and 16 kHz. Never compare its values with wide-band PESQ, whose values are lower.
 
     Args:
         resample: as in `pesq`.

@@ -20,12 +20,12 @@ _RATERS = 15
 class Plcmos:
     """PLCMOS v2, from about 1 to 5, computed by the network in the package `speechmos`, without a clean reference.
 
-    It rates the speech after the concealment of lost packets, not noise suppression. The network takes the taste of a
-    rater as a random vector, and the value is the mean over 15 of them. The package draws other raters in each call;
-    here they are always the same, those of NumPy's generator with the seed 0, so that a file always has the same value.
-    With the global generator of NumPy set to 0, the package gives this value. NaN if the estimate is empty, silent or
-    not finite. Diener et al., "PLCMOS – A Data-Driven Non-Intrusive Metric for the Evaluation of Packet Loss
-    Concealment Algorithms", Interspeech 2023.
+    PLCMOS rates the concealment of lost packets, not noise suppression. A random vector tells the network the taste of
+    a rater, and the value is the mean over 15 raters. The package draws other raters in each call. Here the raters
+    always come from NumPy's generator with the seed 0, so that a file always has the same value. The package gives the
+    same value if the global generator of NumPy has the seed 0. NaN if the estimate is empty, silent or not finite.
+    Diener et al., "PLCMOS – A Data-Driven Non-Intrusive Metric for the Evaluation of Packet Loss Concealment
+    Algorithms", Interspeech 2023.
 
     Args:
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
@@ -74,12 +74,12 @@ class Plcmos:
 
 
 def _features(signal: np.ndarray) -> np.ndarray:
-    """Returns the logarithms of the spectrum [frames, frequencies], as the network was trained with."""
+    """Returns the logarithms of the spectrum [frames, frequencies], in the form that the network was trained with."""
     count = math.ceil((len(signal) + _FRAME - _HOP) / _HOP)
     padded = np.zeros((count - 1) * _HOP + _FRAME, signal.dtype)
     padded[_FRAME - _HOP :][: len(signal)] = signal
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::_HOP]
-    # The network was trained with the square of the magnitude of a magnitude, which is the power.
+    # The network was trained with the power, the square of the magnitude.
     power = np.abs(np.fft.rfft(frames * np.hamming(_FRAME + 1)[:-1])) ** 2
     sounding = power > 0
     logarithm = np.full_like(power, np.log(power[sounding].min()) - 12 * np.log(10))

@@ -1,4 +1,4 @@
-"""Signals at the sample rate that a metric is defined for."""
+"""Checks the sample rate that a metric is defined for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def check_rate(label: str, name: str, sr: int, rates: Collection[int], *, resamp
 
     Args:
         label: the label of the metric.
-        name: its path in a TOML file.
+        name: the name of the metric in a TOML file.
         sr: the rate of the file, in hertz.
         rates: the rates that the metric takes, in hertz.
-        resamples: whether the metric has an argument `resample`, which the error then names.
+        resamples: whether the metric has an argument `resample`. The error then names this argument.
 
     Raises:
         DataError: the metric does not take the rate.

@@ -15,10 +15,10 @@ from audiozen_plugins.metric.comparable import comparable
 def bss_eval_sdr(estimate: Tensor, reference: Tensor, *, filter_length: int = 512) -> Tensor:
     """Computes the signal-to-distortion ratio of BSS Eval: the reference may be filtered.
 
-    Vincent, Gribonval and Févotte, "Performance Measurement in Blind Audio Source Separation", TASLP 2006. The target
-    is the reference after the filter that brings it as close as possible to the estimate. So neither a gain nor a
-    channel response within the length of the filter is a distortion. The filter follows from the autocorrelation of the
-    reference (Scheibler, "SDR - Medium Rare with Fast Computations", ICASSP 2022), in float64.
+    Vincent, Gribonval and Févotte, "Performance Measurement in Blind Audio Source Separation", TASLP 2006. A filter
+    brings the reference as close as possible to the estimate, and the filtered reference is the target. So neither a
+    gain nor a channel response within the length of the filter is a distortion. The filter is computed from the
+    autocorrelation of the reference (Scheibler, "SDR - Medium Rare with Fast Computations", ICASSP 2022), in float64.
 
     Args:
         estimate: waveforms [..., time].
@@ -53,7 +53,7 @@ def bss_eval_sdr(estimate: Tensor, reference: Tensor, *, filter_length: int = 51
 
 
 def _unit(signal: Tensor) -> Tensor:
-    """Returns the signal with an energy of 1; NaN if it is silent."""
+    """Returns the signal with an energy of 1; NaN if the signal is silent."""
     return signal / signal.square().sum(-1, keepdim=True).sqrt()
 
 
@@ -61,8 +61,8 @@ class Sdr:
     """`bss_eval_sdr` as a metric, over the whole file. NaN if a signal is silent, or not longer than the filter.
 
     Args:
-        filter_length: the length of the filter in samples. With another length than 512, the metric has the length in
-            its name, such as `sdr_1`.
+        filter_length: the length of the filter in samples. If it is not 512, the name of the metric contains the
+            length, such as `sdr_1`.
     """
 
     unit = "dB"

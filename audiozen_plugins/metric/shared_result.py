@@ -21,7 +21,7 @@ class SharedResult(Generic[Result]):
         self._last: tuple[bytes, Result] | None = None
 
     def of(self, signals: tuple[Tensor, ...], settings: object, compute: Callable[[], Result]) -> Result:
-        """Returns the result for signals and settings, which is computed if it is not that of the last call."""
+        """Returns the result for signals and settings. It is computed only if they differ from the last call."""
         key = hashlib.blake2b(repr(settings).encode(), digest_size=16)
         for signal in signals:
             key.update(f"{signal.dtype} {list(signal.shape)}".encode() + signal.contiguous().numpy().tobytes())

@@ -16,9 +16,9 @@ _EPSILON = torch.finfo(torch.float64).eps
 
 
 class SignalToNoiseRatio:
-    """SNR: the energy of the clean signal over that of the difference to the estimate, in dB, over the whole file.
+    """SNR over the whole file in dB: the energy of the clean signal divided by the energy of the estimate's error.
 
-    Any difference is noise, also one in level, polarity or delay. NaN if a signal is silent. It equals
+    Any difference is noise, also a difference in level, polarity or delay. NaN if a signal is silent. The value equals
     `SignalNoiseRatio` of torchmetrics with `zero_mean=False`.
     """
 
@@ -44,8 +44,8 @@ class SegmentalSnr:
 
     Hansen and Pellom, "An Effective Quality Evaluation Protocol for Speech Enhancement Algorithms", ICSLP 1998, as in
     Loizou, "Speech Enhancement: Theory and Practice", 2nd edition 2013: segments of 30 ms, every 7.5 ms, with a Hann
-    window. It is the SSNR of the tables for VoiceBank+DEMAND, and equals that of CMGAN and pysepm. Pauses have a ratio
-    of about -10 dB and count. NaN if a signal is silent, or shorter than two segments need.
+    window. This is the SSNR of the tables for VoiceBank+DEMAND, and equals the values of CMGAN and pysepm. Pauses
+    count, with a ratio of about -10 dB. NaN if a signal is silent, or too short for two segments.
     """
 
     name = "segmental_snr"
@@ -76,12 +76,12 @@ def segmental_snr(estimate: Tensor, reference: Tensor, sr: int) -> float:
 class FrequencyWeightedSnr:
     """Frequency-weighted segmental SNR: the mean over segments of a weighted mean over 25 critical bands, in dB.
 
-    Hu and Loizou, "Evaluation of Objective Quality Measures for Speech Enhancement", TASLP 2008. Band by band it
-    compares the magnitudes of spectra that are normalised in each segment, so it ignores the level. A band is weighted
-    by the magnitude of the clean speech to the power 0.2. Each segment is limited to -10 … 35 dB. Segments are as for
-    `SegmentalSnr`. The bands end at 3.8 kHz, whatever the rate. It equals `fwSNRseg` of pysepm; other implementations
-    weight by the articulation index, or compare spectra that are not normalised. NaN if a signal is silent, or shorter
-    than a segment.
+    Hu and Loizou, "Evaluation of Objective Quality Measures for Speech Enhancement", TASLP 2008. In each band, the
+    metric compares the magnitudes of spectra that are normalised in each segment, so it ignores the level. A band is
+    weighted by the magnitude of the clean speech to the power 0.2. Each segment is limited to -10 … 35 dB. The segments
+    are the same as in `SegmentalSnr`. The bands end at 3.8 kHz, whatever the rate. The value equals `fwSNRseg` of
+    pysepm. Other implementations weight the bands by the articulation index, or compare spectra without normalisation.
+    NaN if a signal is silent, or shorter than a segment.
     """
 
     name = "frequency_weighted_snr"

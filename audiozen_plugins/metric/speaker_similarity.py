@@ -38,13 +38,15 @@ _REFERENCE: SharedResult[np.ndarray | None] = SharedResult()
 
 
 class SpeakerSimilarity:
-    """Cosine of the voices in estimate and reference, from 0 to 1, by the encoder in the package `resemblyzer`.
+    """Cosine similarity of the voices in estimate and reference, from 0 to 1, by the encoder of the package
+    `resemblyzer`.
 
     Wan et al., "Generalized End-to-End Loss for Speaker Verification", ICASSP 2018. Both signals are raised to -30 dB
     of full scale if they are quieter, long pauses are cut, and the network embeds parts of 1.6 s. Two utterances of one
-    speaker have about 0.8, of two speakers about 0.65, so only differences say something. The value equals that of
-    resemblyzer 0.1.4; its weights are read, and neither it nor librosa is imported. NaN if a signal is empty, silent or
-    not finite, or if no voice is detected in it.
+    speaker have a similarity of about 0.8, and two speakers about 0.65. So only differences between values have a
+    meaning. The value equals the value of resemblyzer 0.1.4. Only the weights of resemblyzer are read; neither
+    resemblyzer nor librosa is imported. NaN if a signal is empty, silent or not finite, or if no voice is detected in
+    it.
 
     Args:
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
@@ -61,7 +63,8 @@ class SpeakerSimilarity:
     packages = ("resemblyzer", "webrtcvad")
 
     def __init__(self, resample: bool = False) -> None:
-        # `webrtcvad` 2.0.10 imports a module that Python no longer has. The module that it wraps does not.
+        # `webrtcvad` 2.0.10 imports a module that newer versions of Python lack. `_webrtcvad`, which it wraps, does
+        # not.
         for module, package in (("resemblyzer", "resemblyzer"), ("_webrtcvad", "webrtcvad")):
             if importlib.util.find_spec(module) is None:
                 raise MissingExtraError(package, extra="speaker", needed_by="the metric speaker similarity")
@@ -113,7 +116,7 @@ class SpeakerSimilarity:
         return embedding
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_encoder": None}  # 17 MB, which another process reads itself
+        return {**vars(self), "_encoder": None}  # another process reads these 17 MB from the file
 
 
 class _Encoder(nn.Module):
@@ -124,7 +127,7 @@ class _Encoder(nn.Module):
         self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
         self.linear = nn.Linear(256, 256)
         with tempfile.TemporaryDirectory() as folder:
-            # The file is a pickle, so another process reads its tensors.
+            # The file is a pickle, so a separate process reads its tensors.
             converted = Path(folder) / "encoder.safetensors"
             convert_torch_file(weights, converted, "model_state")
             state = load_file(converted)
@@ -156,7 +159,7 @@ def _voiced(wave: np.ndarray) -> np.ndarray:
     ]
     if not voiced:
         return wave
-    # A moving mean over 8 decisions, and three more on both sides of what is voiced then.
+    # A moving mean over 8 decisions. Voiced parts are then extended by three decisions on both sides.
     mean = np.convolve(np.pad(np.asarray(voiced, float), (3, 4)), np.ones(8) / 8, "valid")
     kept = np.convolve(np.round(mean), np.ones(7))[3 : 3 + len(voiced)]
     return wave[np.repeat(kept > 0.5, _VOICE)]

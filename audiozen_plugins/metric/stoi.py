@@ -21,8 +21,8 @@ _SHORTEST = 256 / 10_000
 class Stoi:
     """STOI, from about 0 to 1, computed by the package `pystoi`.
 
-    The extended STOI adds a little random noise. Here that noise is always the same, so that a file always has the same
-    value, and the global generator of NumPy is restored. The value is NaN if fewer than 30 frames of 25.6 ms remain
+    The extended STOI adds a little random noise. Here the noise is always the same, so that a file always has the same
+    value. The state of NumPy's global generator is restored. The value is NaN if fewer than 30 frames of 25.6 ms remain
     after `pystoi` has removed silence, or if a signal is silent or not finite.
 
     Taal et al., "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech", IEEE TASLP 2011.
@@ -43,7 +43,7 @@ class Stoi:
     computed_at = 10_000
 
     def __init__(self, extended: bool = False) -> None:
-        # The package is located but not imported: a training that does not use the metric would wait for it.
+        # The package is located but not imported: a training that does not use the metric would wait for the import.
         if importlib.util.find_spec("pystoi") is None:
             raise MissingExtraError("pystoi", extra="metrics", needed_by="the metric STOI")
         self.extended = extended
@@ -76,7 +76,7 @@ class Stoi:
 
 
 class Estoi(Stoi):
-    """Extended STOI, from about 0 to 1: `stoi` with `extended = true`, under a name of its own.
+    """Extended STOI, from about 0 to 1: `stoi` with `extended = true`, under its own name.
 
     Raises:
         MissingExtraError: pystoi is not installed.

@@ -16,15 +16,15 @@ from audiozen_core.errors import RunError
 class SynapticOperations:
     """Synaptic operations of a spiking network for a second of audio, in millions, counted while it enhances each file.
 
-    A spike costs one operation for each neuron that it reaches, so the number depends on the file. It is the proxy for
-    the energy that Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023, call SynOPS. Their proxy of the power
-    adds ten times the updates of neurons, which do not depend on the file, and which are not counted here. An input
-    that is not a spike, such as a magnitude, counts like one if it is not zero.
+    A spike costs one operation for each neuron that it reaches, so the number depends on the file. Timcheck et al.,
+    "The Intel Neuromorphic DNS Challenge", 2023, call this number SynOPS and use it as a proxy for the energy. Their
+    proxy for the power also adds ten times the updates of neurons. These updates do not depend on the file, and are not
+    counted here. An input that is not a spike, such as a magnitude, counts like a spike if it is not zero.
 
-    It needs the network, so only a test can compute it. The noisy signal costs 0. With `chunk_seconds`, what chunks
-    share is computed and counted twice. Modules are counted that have a method
-    `synaptic_operations(input, output)`, which returns the number for one call; those of `sdnn` and
-    `spiking_fullsubnet` have it.
+    The metric needs the network, so only a test can compute it. The value of the noisy signal is 0. With
+    `chunk_seconds`, the overlap of two chunks is computed and counted twice. A module is counted if it has a method
+    `synaptic_operations(input, output)` that returns the number for one call. The modules of `sdnn` and
+    `spiking_fullsubnet` have this method.
     """
 
     name = "synaptic_operations"
@@ -42,7 +42,7 @@ class SynapticOperations:
         """Counts the operations of a network.
 
         Raises:
-            RunError: the network has no module that tells its operations.
+            RunError: no module of the network counts its operations.
         """
         counted = [module for module in model.modules() if hasattr(module, "synaptic_operations")]
         if not counted:
@@ -66,7 +66,7 @@ class SynapticOperations:
     def __call__(
         self, estimate: Tensor, reference: Tensor | None = None, *, sr: int, noisy: Tensor | None = None
     ) -> float:
-        """Returns the millions of operations for a second since the last file; 0 for the noisy signal itself.
+        """Returns the operations since the last file, in millions per second of audio; 0 for the noisy signal itself.
 
         Raises:
             RunError: the metric does not watch a network.

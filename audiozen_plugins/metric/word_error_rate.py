@@ -22,20 +22,21 @@ _CLEAN: SharedResult[list[str]] = SharedResult()
 
 
 class WordErrorRate:
-    """Word error rate of English speech: 0 if the recogniser hears all words, 1 if none, and more if it adds others.
+    """Word error rate of English speech: 0 if the recogniser hears all words, 1 if it hears none. Added words may raise
+    it above 1.
 
-    The recogniser is that of the package `pocketsphinx`, with the US English model in its wheel. It is an old one, with
-    about 30 % of wrong words even for clean speech. So the rate says by how much one system hurts it more than another,
-    and its numbers do not compare with those of another recogniser. The rate is that of one file; the mean of a test is
-    over files and not over words, so that each file counts the same.
+    The recogniser is `pocketsphinx`, with the US English model in its wheel. This is an old recogniser, with about 30 %
+    of wrong words even for clean speech. Use the rate only to compare systems with each other, and never with rates of
+    another recogniser. Each file has its own rate. The mean of a test is over files and not over words, so that each
+    file counts the same.
 
     Each file has a recogniser of its own, because its state after one file changes what it hears in the next. Words are
-    compared without case and punctuation; figures are not spelt out. NaN if the text, or what is heard in the clean
-    file, has no word, or if a signal is empty, silent or not finite.
+    compared without case and punctuation; figures are not spelt out. NaN if the text has no word, if no word is heard
+    in the clean file, or if a signal is empty, silent or not finite.
 
     Args:
-        against: `text` compares with the text of each file, and `clean` with what is heard in its clean signal
-            (`word_error_rate_clean`).
+        against: `text` compares with the text of each file. `clean` compares with the words that the recogniser hears
+            in the clean signal (`word_error_rate_clean`).
         resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The name then ends
             in `_16k`.
 
@@ -48,7 +49,7 @@ class WordErrorRate:
     packages = ("pocketsphinx",)
 
     def __init__(self, against: Literal["text", "clean"] = "text", resample: bool = False) -> None:
-        # The package is located but not imported: a training that does not use the metric would wait for it.
+        # The package is located but not imported: a training that does not use the metric would wait for the import.
         if importlib.util.find_spec("pocketsphinx") is None:
             raise MissingExtraError("pocketsphinx", extra="words", needed_by="the word error rate")
         self.against, self.resample = against, resample
@@ -98,7 +99,7 @@ class WordErrorRate:
         from pocketsphinx import Decoder  # type: ignore[import-not-found, unused-ignore]
 
         samples = resampled(signal, sr, _SR).float().clamp(-1, 1) * 32767
-        # Reading the model takes 0.3 s. Setting the mean of the cepstra back is not enough: other state stays.
+        # Reading the model takes 0.3 s. But to reset the mean of the cepstra is not enough: other state remains.
         decoder = Decoder(samprate=float(_SR), loglevel="FATAL")
         decoder.start_utt()
         decoder.process_raw(samples.round().numpy().astype(np.int16).tobytes(), full_utt=True)
@@ -108,9 +109,9 @@ class WordErrorRate:
 
 
 class WordErrorRateClean(WordErrorRate):
-    """Word error rate against what is heard in the clean file: `word_error_rate` with `against = "clean"`.
+    """Word error rate against the words heard in the clean file: `word_error_rate` with `against = "clean"`.
 
-    It needs no texts. A word that is heard wrongly in both files counts as right.
+    This metric needs no texts. A word that is heard wrongly in both files counts as right.
 
     Args:
         resample: as in `word_error_rate`.
@@ -136,7 +137,8 @@ def words(text: str) -> list[str]:
 
 
 def word_error_rate(heard: list[str], said: list[str]) -> float:
-    """Returns the number of words to insert, delete or replace, for each word that is said; NaN if none is.
+    """Returns the number of words to insert, delete or replace, divided by the number of words said; NaN if no word is
+    said.
 
     Example:
         >>> word_error_rate(["the", "cat", "sat"], ["a", "cat", "sat", "down"])

@@ -25,18 +25,18 @@ class BSRNN(nn.Module):
 
     Luo and Yu, "Music Source Separation with Band-Split RNN", TASLP 2023, and Yu and Luo, "Efficient Monaural Speech
     Enhancement with Universal Sample Rate Band-Split RNN", ICASSP 2023. The spectrum is split into sub-bands, each of
-    which becomes `features` channels. Each block has an LSTM over the frames of each sub-band and a bidirectional one
+    which becomes `features` channels. Each block has an LSTM over the frames of each sub-band, and a bidirectional LSTM
     over the sub-bands of each frame. Two small networks per sub-band estimate a complex mask and a residual that is
     added to the masked spectrum.
 
-    One set of weights works at all rates: the window lasts 20 ms at each of them, so the frequencies are always 50 Hz
-    apart, and a spectrum with fewer frequencies is given to the lowest sub-bands only. The output at a low rate is that
-    of a network that has no other sub-bands. At 48 kHz there are 34: 20 of 200 Hz, 6 of 500 Hz, 7 of 2 kHz and one of
-    3 kHz. If the highest sub-band is used in part, zeros fill the rest. The weights of unused sub-bands get no
-    gradient, so training at a low rate leaves them as they are.
+    One set of weights works at all rates. The window always lasts 20 ms, so the frequencies are always 50 Hz apart. A
+    spectrum at a low rate has fewer frequencies and uses only the lowest sub-bands. The output is then the same as from
+    a network without the other sub-bands. A spectrum at 48 kHz uses all 34 sub-bands: 20 of 200 Hz, 6 of 500 Hz, 7 of 2
+    kHz and 1 of 3 kHz. If the highest sub-band is used in part, zeros fill the rest. The weights of unused sub-bands
+    get no gradient, so training at a low rate leaves them as they are.
 
-    These sizes have as many weights as those of Zhang et al., "Beyond Performance Plateaus: A Comprehensive Study on
-    Scalability in Speech Enhancement", 2024:
+    These sizes have as many weights as the models in Zhang et al., "Beyond Performance Plateaus: A Comprehensive Study
+    on Scalability in Speech Enhancement", 2024:
 
     | `features` | `num_blocks` | causal | not causal |
     | --- | --- | --- | --- |
@@ -51,8 +51,8 @@ class BSRNN(nn.Module):
 
     With `causal`, frame `t` of the output depends on no later frame of the input, and the algorithmic latency is one
     window, 20 ms. Otherwise the LSTM over frames is bidirectional, normalisations are over the whole file, and whole
-    files are enhanced. Either way, the residual is relative to the level of its sub-band, so that the output scales
-    with the input: the level of the STFT depends on the sampling rate.
+    files are enhanced. In both cases, the residual is relative to the level of its sub-band, so the output scales with
+    the input. This matters because the level of the STFT depends on the sampling rate.
 
     The model declares its domain and, for its `sr`, the STFT: `sr`, `n_fft` (`sr / 50`), `win_length` and `hop_length`
     (10 ms). The file must have the same values in `[acoustics]`.
@@ -122,7 +122,7 @@ class BSRNN(nn.Module):
         # Real and imaginary parts of all frequencies of a frame, [batch, frames, 2 × frequencies].
         flat = F.pad(noisy.transpose(1, 2).flatten(2), (0, 2 * (_ENDS[num_bands - 1] - num_freqs)))
         bands = torch.split(flat, [2 * width for width in _WIDTHS[:num_bands]], dim=-1)
-        # The small number keeps the gradient of the root finite.
+        # The small number keeps the gradient of the square root finite.
         axes = (2,) if self.causal else (1, 2)
         levels = [(band.square().mean(axes, keepdim=True) + 1e-12).sqrt() for band in bands]
         encoded = [encoder(band / level) for encoder, band, level in zip(self.encoders, bands, levels, strict=False)]

@@ -10,7 +10,8 @@ from audiozen_plugins.model.past import keep, recall
 
 
 def pad_past(x: Tensor, frames: int) -> Tensor:
-    """Puts silent frames before x [batch, channels, frames, frequencies], or those of the piece before (see `Past`).
+    """Puts silent frames, or frames of the previous piece (see `Past`), before x [batch, channels, frames,
+    frequencies].
 
     A convolution over `frames + 1` frames then needs no padding of its own in time, and uses no later frame.
     """
@@ -23,9 +24,9 @@ def pad_past(x: Tensor, frames: int) -> Tensor:
 
 
 def depthwise_after_past(x: Tensor, convolution: nn.Conv2d | nn.ConvTranspose2d, dilation: int = 1) -> Tensor:
-    """Convolves each channel with its own kernel, over this frame and past ones, and over neighbouring bands.
+    """Convolves each channel with its own kernel, over the current and past frames and over neighbouring bands.
 
-    Before x there are silent frames, or those of the piece before (see `Past`).
+    The frames before x are silent, or come from the previous piece (see `Past`).
 
     Args:
         x: a signal [batch, channels, frames, frequencies].
@@ -47,7 +48,8 @@ def depthwise_after_past(x: Tensor, convolution: nn.Conv2d | nn.ConvTranspose2d,
 def kernel_of(convolution: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
     """Returns the kernel [out_channels, in_channels // groups, frames, frequencies] of a convolution.
 
-    A transposed convolution of stride 1 is a convolution too, with the kernel turned round. On a CPU that is faster.
+    A transposed convolution of stride 1 equals a convolution with the reversed kernel. On a CPU, the convolution is
+    faster.
 
     Args:
         convolution: with stride 1, and with as many groups as channels or a single one.

@@ -1,4 +1,4 @@
-"""Conv-TasNet, as torchaudio has it."""
+"""Conv-TasNet from torchaudio."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ class ConvTasNet(nn.Module):
     """Separates speakers with masks on a learnt filter bank, from dilated convolutions over time.
 
     Luo and Mesgarani, "Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech Separation", TASLP
-    2019: 5.1 million parameters with the arguments' defaults, the best configuration of the paper. The network is
-    `torchaudio.models.ConvTasNet`; its weights have the prefix `network.`.
+    2019: the defaults are the best configuration of the paper. The network is `torchaudio.models.ConvTasNet`; its
+        weights have the prefix `network.`.
 
-    It is not causal: its global normalisation averages over the whole signal, so it separates whole files. Its window
-    is 2 ms at 8 kHz, and its convolutions see 1.5 s.
+    The network is not causal, and separates whole files, because its global normalisation averages over the whole
+    signal. Its window lasts 2 ms at 8 kHz, and its convolutions see 1.5 s.
 
     Args:
         num_speakers: the number of speakers.
         num_filters: the number of filters of the encoder, N in the paper.
         kernel_size: the length of a filter in samples, L; an even number. The hop is half of it.
-        bottleneck: the channels between the blocks, B. The skip connections have as many.
+        bottleneck: the channels between the blocks, B, and of the skip connections.
         hidden: the channels within a block, H.
         block_kernel_size: the length of the convolutions in a block, P; an odd number.
-        num_layers: the number of blocks in a repeat, X, each with twice the dilation of the one before.
+        num_layers: the number of blocks in a repeat, X. Each block has twice the dilation of the previous block.
         num_repeats: the number of repeats, R.
         mask: the function that makes the masks, `sigmoid` or `relu`.
 
     Raises:
         RunError: an argument is out of range.
-        ValueError: a length of filters has the wrong parity.
+        ValueError: `kernel_size` is odd, or `block_kernel_size` is even.
 
     Example:
         >>> import torch
@@ -66,7 +66,7 @@ class ConvTasNet(nn.Module):
             )
         self.num_speakers = num_speakers
         torchaudio_loader.install()
-        # Importing it takes longer than importing torch, and few experiments need it.
+        # The import of torchaudio takes longer than the import of torch, and few experiments need it.
         from torchaudio.models import ConvTasNet as Network
 
         self.network = Network(

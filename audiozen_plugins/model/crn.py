@@ -18,10 +18,10 @@ class CRN(nn.Module):
 
     The magnitudes are joined into bands: low frequencies stay as they are, and high ones form bands on the ERB scale,
     as in `gtcrn`. A convolution over the frames, with all bands as its channels, is followed by GRUs with residual
-    connections. Each GRU consists of groups that have a part of the channels each, which saves half of its work: Gao et
-    al., "Efficient Sequence Learning with Group Recurrent Networks", 2018. The next GRU gets the outputs of all groups
-    in turn. The mask scales each band by a factor from 0 to 1, and the noisy phase is kept: in a training of minutes, a
-    complex mask was clearly worse.
+    connections. Each GRU consists of groups, and each group processes a part of the channels. Two groups halve the
+        work: Gao et al., "Efficient Sequence Learning with Group Recurrent Networks", 2018. The outputs of the groups
+        are interleaved before the next GRU. The mask scales each band by a factor from 0 to 1, and the noisy phase is
+        kept. In a training of a few minutes, a complex mask was clearly worse.
 
     The network is causal: frame `t` of the output depends on no later frame of the input. Its algorithmic latency is
     one STFT window: 32 ms for 512 samples at 16 kHz. The model declares its domain, and `sr` and `n_fft` of
@@ -30,13 +30,13 @@ class CRN(nn.Module):
     Args:
         num_freqs: the number of frequencies, `n_fft // 2 + 1` with an even `n_fft`.
         num_low: the number of low frequencies that are bands of their own.
-        num_bands: the number of bands above them, 2 or more. Each must have its peak at a frequency of its own: with
-            129 frequencies at 8 kHz, 32 low ones and 32 bands fit.
-        kernel_size: the number of frames that the convolution sees, this one and earlier ones.
+        num_bands: the number of bands above the low frequencies, 2 or more. Each band needs its peak at a different
+            frequency. For example, 32 low frequencies and 32 bands fit into 129 frequencies at 8 kHz.
+        kernel_size: the number of frames that the convolution sees: the current frame and earlier frames.
         hidden_size: the number of hidden channels of each GRU.
         num_layers: the number of GRUs, one after another.
         groups: the number of groups of each GRU, which must divide `hidden_size`.
-        sr: the sample rate in hertz, which the ERB scale depends on.
+        sr: the sample rate in hertz, for the ERB scale.
 
     Raises:
         ValueError: an argument is out of range, or two arguments don't fit together.
@@ -102,7 +102,7 @@ class CRN(nn.Module):
         return noisy * mask.transpose(1, 2).unsqueeze(1)
 
     def _after_past(self, x: Tensor) -> Tensor:
-        """Puts zeros, or the end of the piece before, in front of x [batch, channels, frames], for the convolution."""
+        """Puts zeros, or the end of the previous piece, in front of x [batch, channels, frames]."""
         frames = self.conv.kernel_size[0] - 1
         if not frames:
             return x
@@ -113,7 +113,7 @@ class CRN(nn.Module):
 
 
 class _GroupedGRU(nn.Module):
-    """GRUs that each have a part of the channels. The next layer gets channels of all of them, in turn."""
+    """GRUs that each process a part of the channels. Their outputs are interleaved for the next layer."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()

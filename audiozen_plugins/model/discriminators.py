@@ -24,8 +24,8 @@ class MetricDiscriminator(nn.Module):
     because the network has no batch normalisation.
 
     Args:
-        fft_size: the length of the FFT and of its window, in samples. A clip needs more than half of it. It need not be
-            that of `[acoustics]`.
+        fft_size: the length of the FFT and of its window, in samples. A clip must be longer than half of it. It may
+            differ from the `n_fft` of `[acoustics]`.
         hop_size: the samples between two frames.
         channels: the channels of each convolution.
 
@@ -71,14 +71,14 @@ class MetricDiscriminator(nn.Module):
 
 
 class MultiResolutionDiscriminator(nn.Module):
-    """Judges the magnitudes of several STFTs of a waveform, each by a network of its own.
+    """Judges the magnitudes of several STFTs of a waveform. Each STFT has its own network.
 
     The multi-resolution spectrogram discriminator of Jang et al., "UnivNet: A Neural Vocoder with Multi-Resolution
     Spectrogram Discriminators for High-Fidelity Waveform Generation", Interspeech 2021, with its resolutions and layers
     as the defaults: six convolutions with weight normalisation, three of which halve the number of frames.
 
     Args:
-        fft_sizes: the FFT size of each resolution, in samples. A clip needs more than half of the largest.
+        fft_sizes: the FFT size of each resolution, in samples. A clip must be longer than half of the largest.
         hop_lengths: the samples between two frames, for each resolution.
         win_lengths: the length of the Hann window, for each resolution.
         channels: the channels of each convolution.

@@ -17,8 +17,9 @@ class DPRNN(nn.Module):
     Separation", ICASSP 2020: 2.6 million parameters with the defaults, and a window of two samples for the best result.
     `kernel_size = 16` with `chunk_size = 100` is the fast configuration of the paper.
 
-    The frames are cut into chunks that overlap by half. Each block has a bidirectional LSTM along the frames of a
-    chunk, and one across the chunks at the same place of each; so the network is not causal, and separates whole files.
+    The frames are cut into chunks that overlap by half. Each block has two bidirectional LSTMs. The first runs along
+    the frames of a chunk. The second runs across the chunks, over the frames at the same position. So the network is
+    not causal, and separates whole files.
 
     Args:
         num_speakers: the number of speakers.

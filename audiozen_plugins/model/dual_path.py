@@ -1,4 +1,4 @@
-"""Grouped GRUs, and the dual path that runs them over the frequencies and over the frames."""
+"""Grouped GRUs, and a dual path of grouped GRUs over the frequencies and over the frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from audiozen_plugins.model.past import keep, recall
 class GroupedGRU(nn.Module):
     """Two GRUs, each for one half of the channels.
 
-    One that is not bidirectional must run over time, and continues where the piece before has ended (see `Past`).
+    If the GRUs are not bidirectional, they must run over time, and continue from the end of the previous piece (see
+    `Past`).
 
     Args:
         input_size: the number of input channels of both groups.
@@ -28,7 +29,8 @@ class GroupedGRU(nn.Module):
     def forward(self, x: Tensor, axis: int = 0) -> Tensor:
         """Runs over one axis of x [..., input_size], and returns [..., channels].
 
-        The channels are those of the first group forwards, then backwards, then those of the second group.
+        The channels of the first group come first: its forward direction, then its backward direction. The second group
+            follows in the same order.
         """
         output, state = run_grus((self.rnn1, self.rnn2), x, None if self.bidirectional else recall(), axis)
         if not self.bidirectional:
@@ -39,8 +41,8 @@ class GroupedGRU(nn.Module):
 class DualPathGRU(nn.Module):
     """Runs a GRU over the frequencies of each frame, then one over the frames of each frequency.
 
-    Both have a linear layer, a layer norm over frequencies and channels, and a residual connection. This is the dual
-    path of Luo et al., "Dual-path RNN", 2020, with grouped GRUs. The GRU over the frames is causal.
+    After each GRU come a linear layer, a layer norm over frequencies and channels, and a residual connection. This is
+    the dual path of Luo et al., "Dual-path RNN", 2020, with grouped GRUs. The GRU over the frames is causal.
 
     Args:
         channels: the number of channels of input and output.

@@ -1,4 +1,4 @@
-"""Bands on the scale of equivalent rectangular bandwidths (ERB), which join neighbouring high frequencies."""
+"""Joins neighbouring high frequencies into bands on the scale of equivalent rectangular bandwidths (ERB)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 def erb_filters(num_low: int, num_bands: int, n_fft: int, sr: int) -> Tensor:
-    """Returns triangular filters [num_bands, n_fft // 2 + 1 - num_low], whose peaks are equally far apart in ERB.
+    """Returns triangular filters [num_bands, n_fft // 2 + 1 - num_low] with equally spaced peaks on the ERB scale.
 
     The scale is 21.4 log10(1 + 0.00437 f), from Glasberg and Moore, "Derivation of auditory filter shapes from
     notched-noise data", 1990. Each filter falls to 0 at the peaks of its neighbours, so that the filters add up to 1.
 
     Args:
-        num_low: the number of low frequencies that are left alone.
+        num_low: the number of low frequencies that get no filter.
         num_bands: the number of filters.
         n_fft: the FFT size.
         sr: the sample rate in hertz.
@@ -36,11 +36,11 @@ def erb_filters(num_low: int, num_bands: int, n_fft: int, sr: int) -> Tensor:
 
 
 class ErbBands(nn.Module):
-    """Joins high frequencies into bands, and spreads bands over the frequencies again. It learns nothing.
+    """Joins high frequencies into bands, and spreads bands over the frequencies again. Its weights are fixed.
 
     Args:
         num_low: the number of low frequencies that stay as they are.
-        num_bands: the number of bands above them.
+        num_bands: the number of bands above the low frequencies.
         n_fft: the FFT size.
         sr: the sample rate in hertz.
 

@@ -17,14 +17,15 @@ from audiozen_core.binding.ranges import Positive, check_ranges
 class FlowNet(nn.Module):
     """Estimates the velocity that leads noisy spectra to clean ones; for the trainer `flow`.
 
-    Each level halves the number of frequencies, residual blocks with growing dilation look along the frames at the
-    coarsest level, and the levels are joined again on the way back, as in the U-Net of Ronneberger et al., MICCAI 2015.
-    No block works on all frequencies, so that the network trains on a CPU. The time enters each block as a scale and a
-    shift of its channels (Perez et al., "FiLM", AAAI 2018). It is not causal. The last layer begins at 0, so that an
-    untrained network has the velocity 0.
+    The network is a U-Net (Ronneberger et al., MICCAI 2015). Each level halves the number of frequencies. At the
+    coarsest level, residual blocks with growing dilation look along the frames. On the way back, each level is joined
+    with the level of the same size. No block works on all frequencies, so the network can be trained on a CPU. The time
+    enters each block as a scale and a shift of its channels (Perez et al., "FiLM", AAAI 2018). The network is not
+    causal. The last layer begins at 0, so that an untrained network has the velocity 0.
 
     Args:
-        channels: the channels of the first level. They double in each further level, up to four times as many.
+        channels: the channels of the first level. Each further level doubles the channels, up to four times the first
+            number.
         levels: how often the number of frequencies is halved.
         blocks: the residual blocks at the coarsest level; the dilations are 1, 2, 4, 8, and again from 1.
 
@@ -60,7 +61,7 @@ class FlowNet(nn.Module):
 
         Args:
             state: real and imaginary part [batch, 2, frequencies, frames] of the states.
-            noisy: those of the noisy spectra.
+            noisy: real and imaginary part [batch, 2, frequencies, frames] of the noisy spectra.
             time: the times [batch], from 0 to 1.
 
         Returns:

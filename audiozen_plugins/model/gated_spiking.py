@@ -1,4 +1,4 @@
-"""Gated spiking layers, whose neurons decide themselves how fast they forget."""
+"""Gated spiking layers. A gate decides how fast a neuron forgets."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class GatedSpikingLayer(nn.Module):
     """A recurrent layer of spiking neurons with a forget gate.
 
     This is the gated spiking unit of Hao et al., "Towards Ultra-Low-Power Neuromorphic Speech Enhancement with
-    Spiking-FullSubNet", 2024. The potential of a neuron is a mean of the last potential and of the new input, weighed
-    by the gate. If it is at least 0, the neuron sends a spike. The layer always computes in float32 or float64, even
-    under autocast, because half precision would move potentials across the threshold.
+    Spiking-FullSubNet", 2024. The new potential of a neuron is a mean of its last potential and its new input, and the
+    gate is the weight of this mean. If the potential is at least 0, the neuron sends a spike. The layer always computes
+    in float32 or float64, even under autocast, because half precision would move potentials across the threshold.
 
     Args:
         input_size: the number of inputs.
         hidden_size: the number of neurons.
-        shared_weights: whether gate and potential have the same weights. Their biases differ.
+        shared_weights: whether gate and potential share their weights. Each has its own bias.
         bn: whether to normalise the potentials of each frame over the batch. In training mode this needs at least two
             sequences.
     """
@@ -56,11 +56,11 @@ class GatedSpikingLayer(nn.Module):
             return self._spikes(x if x.dtype == torch.float64 else x.float())
 
     def synaptic_operations(self, x: Tensor, spikes: Tensor) -> Tensor:
-        """Counts the inputs that are not zero, and the spikes of the frame before, each once for every row of weights.
+        """Counts the nonzero inputs and the spikes of the previous frame, each once for every row of weights.
 
         Args:
             x: the inputs [frames, batch, input_size].
-            spikes: what `forward` has returned for them.
+            spikes: the output of `forward` for these inputs.
         """
         return (x.count_nonzero() + spikes[:-1].count_nonzero()) * len(self.cell.weight_ih)
 
@@ -69,8 +69,8 @@ class GatedSpikingLayer(nn.Module):
         weight = self.cell.weight_ih
         if self.training:
             return F.linear(x, weight)
-        # A product of all frames at once is rounded in another way for clips of other lengths. A single spike more or
-        # less would then change the rest of the clip. Products of single frames also agree with those of a stream.
+        # The rounding of a product over all frames depends on the length of the clip. One additional or missing spike
+        # would then change the rest of the clip. Products of single frames also agree with the products in a stream.
         return torch.bmm(x, weight.t().expand(len(x), -1, -1))
 
     def _spikes(self, x: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class GatedSpikingLayer(nn.Module):
             with torch.no_grad():
                 for old, new in zip(stats[2:], trace[6:], strict=True):
                     old.copy_(new)
-        # Copies, because parts of a trace would keep all of it in memory.
+        # A view of the trace would keep the whole trace in memory, so this returns copies.
         return trace.spikes, (trace.potentials[-1].clone(), trace.spikes[-1].clone())
 
     def _frame_by_frame(
@@ -136,12 +136,12 @@ class _Weights(nn.Module):
 
 
 def _is_usual(norm: nn.BatchNorm1d, x: Tensor) -> bool:
-    """Whether a batch norm has running statistics, and is given enough sequences; if not, PyTorch says so."""
+    """Whether a batch norm has running statistics and gets enough sequences. If not, PyTorch raises the error."""
     return norm.running_mean is not None and (x.shape[1] > 1 or not norm.training)
 
 
 def _normalize(potential: Tensor, norm: nn.BatchNorm1d) -> Tensor:
-    # Calling the module would also count each frame, with an operation of its own.
+    # A call of the module would also increase its counter of batches, which is one more operation for each frame.
     return F.batch_norm(
         potential, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, MOMENTUM, norm.eps
     )

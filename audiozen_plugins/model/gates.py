@@ -10,7 +10,7 @@ from audiozen_plugins.model.past import keep, recall
 
 
 def temporal_gate(x: Tensor, gru: nn.GRU, linear: nn.Linear) -> Tensor:
-    """Estimates how much of each channel to let through, from the energies of this frame and of all earlier ones.
+    """Estimates how much of each channel to let through, from the energies of the current and all earlier frames.
 
     Args:
         x: a signal [batch, channels, frames, frequencies].

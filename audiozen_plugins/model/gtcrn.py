@@ -34,7 +34,7 @@ class GTCRN(nn.Module):
 
     The model declares its domain and its acoustics: the complex STFT of 16 kHz audio with a `sqrt_hann` window of 512
     samples, every 256 samples. `audiozen plugins show` counts more multiplications than the 33 M per second of the
-    publication, because grouped GRUs are computed as a single one, with zeros between the groups.
+    publication, because a grouped GRU is computed as a single GRU, with zeros between the groups.
 
     Example:
         >>> spectrum = torch.randn(2, 257, 63, 2, generator=torch.Generator().manual_seed(0))
@@ -70,7 +70,7 @@ class GTCRN(nn.Module):
         if noisy.ndim != 4 or noisy.shape[1] != 257 or noisy.shape[3] != 2:
             raise ValueError(f"GTCRN needs spectra [batch, 257, frames, 2], but got {list(noisy.shape)}")
         spectrum = noisy.permute(0, 3, 2, 1)
-        # The small number keeps the gradient of the root finite.
+        # The small number keeps the gradient of the square root finite.
         magnitude = (spectrum.square().sum(1, keepdim=True) + 1e-12).sqrt()
         features = self.erb.join(torch.cat([magnitude, spectrum], dim=1))
         encoded, skipped = self.encoder(features)
@@ -103,7 +103,7 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Reverses the encoder, with its outputs as additional inputs."""
+    """Reverses the encoder. The outputs of the encoder's layers are additional inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,8 +142,8 @@ class _BandConv(nn.Module):
 class _TemporalConv(nn.Module):
     """Looks at past frames with half of the channels, and mixes them with the other half.
 
-    In the decoder the weights are those of transposed convolutions of stride 1. These are convolutions too, with a
-    turned kernel, and are computed as such.
+    In the decoder, the weights belong to transposed convolutions of stride 1. They are computed as convolutions with a
+    reversed kernel, which is the same.
     """
 
     def __init__(self, dilation: int, *, transposed: bool = False) -> None:
@@ -176,7 +176,7 @@ class _TemporalConv(nn.Module):
 
 
 class _TemporalAttention(nn.Module):
-    """Weighs the channels of each frame by what their energies have been so far."""
+    """Weighs the channels of each frame by their energies so far."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Masks: what an output of a network does to the spectrum that it was given."""
+"""Applies masks and filters that a network estimated to the noisy spectrum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audiozen_plugins.model.past import keep, recall
 
 
 def apply_complex_mask(mask: Tensor, spectrum: Tensor) -> Tensor:
-    """Multiplies complex numbers that are given as real and imaginary part, both [..., 2].
+    """Multiplies a spectrum by a complex mask. Both are [..., 2], real and imaginary part.
 
     Example:
         >>> apply_complex_mask(torch.tensor([0.0, 1.0]), torch.tensor([3.0, 4.0]))
@@ -21,13 +21,15 @@ def apply_complex_mask(mask: Tensor, spectrum: Tensor) -> Tensor:
 
 
 def deep_filter(spectrum: Tensor, coefficients: Tensor) -> Tensor:
-    """Filters each frequency over this frame and past ones, as in Mack and Habets, "Deep Filtering", 2020.
+    """Filters each frequency over the current and past frames, as in Mack and Habets, "Deep Filtering", 2020.
 
-    Before the first frame there are zeros, or the frames of the piece before (see `Past`).
+    The frames before the first frame are zeros. In a later piece of a signal, they come from the previous piece (see
+    `Past`).
 
     Args:
         spectrum: complex spectra [batch, frequencies, frames].
-        coefficients: complex numbers [batch, frequencies, frames, order]; the last one is for this frame.
+        coefficients: complex filter coefficients [batch, frequencies, frames, order]. The last coefficient is for the
+            current frame.
 
     Example:
         >>> spectrum = torch.tensor([[[1, 2, 3]]], dtype=torch.complex64)

@@ -1,4 +1,4 @@
-"""What a causal network remembers between two pieces of a signal, so that a long one gives the same in pieces."""
+"""The memory of a causal network between two pieces of a signal. Pieces then give the output of the whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A plain variable, because `torch.compile` can't trace a `ContextVar`. Only one thread at a time has a value here.
+# A plain variable, because `torch.compile` can't trace a `ContextVar`. Only one thread at a time may have a value here.
 _current: Past | None = None
 _lock = Lock()
 
@@ -19,8 +19,9 @@ _lock = Lock()
 class Past:
     """The states of the layers of a causal network at the end of a piece of a signal.
 
-    A network whose layers `recall` and `keep` their states says so with the attribute `carries_state = True`. It
-    promises that its output is the same, up to rounding, if the frames of a signal are passed in several calls:
+    If the layers of a network `recall` and `keep` their states, the network has the attribute `carries_state = True`.
+    The attribute promises that the output is the same, up to rounding, if the frames of a signal are passed in several
+    calls:
 
         past = Past()
         for piece in pieces:
@@ -37,11 +38,12 @@ class Past:
 
     @contextmanager
     def piece(self) -> Iterator[None]:
-        """Lets the layers that are called in the block continue from the end of the piece before.
+        """Lets the layers that are called in this `with` block continue from the end of the previous piece.
 
-        A compiled network runs without its compiled code here, which would be made anew for each piece.
+        In the block, a compiled network runs without its compiled code, because it would be compiled again for each
+        piece.
         """
-        global _current  # noqa: PLW0603 - see there
+        global _current  # noqa: PLW0603 - see `_current`
         with _lock, _uncompiled():
             self._place, self._thread = 0, get_ident()
             _current = self
@@ -59,12 +61,12 @@ class Past:
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
-    # Setting it imports the compiler, which takes 70 MB. Whoever has compiled a network has imported it.
+    # `set_stance` imports the compiler, which takes 70 MB. If a network is compiled, the compiler is imported already.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def recall() -> Any:
-    """Returns what the layer has kept at the end of the piece before; None at the start of a signal.
+    """Returns the state that the layer kept at the end of the previous piece; None at the start of a signal.
 
     Each `recall` must be followed by a `keep`, before the next `recall`. The layers must be called in the same order in
     each piece.
@@ -77,7 +79,7 @@ def keep(state: Tensor | tuple[Tensor | int, ...]) -> None:
     """Keeps the state of the layer for the next piece. Outside of `Past.piece` this does nothing.
 
     Args:
-        state: the state, such as the last output of `torch.nn.GRU`; its first axes are those of the layer.
+        state: the state, such as the last state of a `torch.nn.GRU`, in any shape.
     """
     past = _current
     if past is not None and past._thread == get_ident():

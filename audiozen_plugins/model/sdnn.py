@@ -20,8 +20,8 @@ class SDNN(nn.Module):
 
     Weights and inputs are quantised as on the neuromorphic hardware, also during training. The network is causal, so it
     can process a stream. It always computes in float32 or float64, even under autocast, because half precision can't
-    resolve spikes of 1/4096. Spikes are rounded down, as published, so its levels drift in files of minutes: set
-    `chunk_seconds` of the trainer `enhancement`, see docs/long_audio.md.
+    resolve spikes of 1/4096. Spikes are rounded down, as published, so the levels drift in files of several minutes.
+    For such files, set `chunk_seconds` of the trainer `enhancement`; see docs/long_audio.md.
 
     Args:
         threshold: the smallest change that a neuron sends. It is rounded down to a multiple of 1/64, so that 0.1 means
@@ -29,7 +29,8 @@ class SDNN(nn.Module):
         tau_grad: has no effect; it exists so that published configurations load. In the original framework it is the
             width of the surrogate gradient of a *threshold*. Neither this network nor the published one learns its
             thresholds, and all other gradients pass straight through.
-        scale_grad: has no effect, for the same reason. In the original framework it is the height of that gradient.
+        scale_grad: has no effect, for the same reason. In the original framework it is the height of the surrogate
+            gradient.
         max_delay: the longest delay that a neuron can learn, in frames.
         out_delay: the delay of the output in frames, which lets the network look ahead by the same number of frames.
             Frame `t` of the output is the enhanced frame `t - out_delay` of the input, and the first `out_delay` frames
@@ -37,8 +38,9 @@ class SDNN(nn.Module):
         num_freqs: the number of frequencies, `n_fft // 2 + 1`.
         hidden_size: the number of neurons in each of the two hidden layers.
         mean: the constant that is subtracted from the magnitude first.
-        carries_state: whether a file that is longer than a chunk gives exactly what it gives as a whole, drift
-            included. By default the network starts anew in each chunk, because that is better after half a minute.
+        carries_state: whether the network carries its state through a file that is longer than a chunk. The output is
+            then the same as for the whole file, including the drift. By default, the network starts anew in each chunk,
+            which is better for files longer than half a minute.
 
     Raises:
         ValueError: an argument is out of range.
@@ -100,12 +102,13 @@ class SDNN(nn.Module):
         with torch.autocast(noisy.device.type, enabled=False):
             noisy = noisy if noisy.dtype == torch.float64 else noisy.float()
             estimate: Tensor = self.blocks((noisy - self.mean).permute(1, 2, 0).contiguous())
-            # In the layout of the magnitudes, so that all that follows runs through memory in order, also backwards.
+            # The mask gets the memory layout of the magnitudes. The next operations then read memory in order, also
+            # backwards.
             mask = (estimate.permute(2, 0, 1).contiguous() + 1).relu()
             return self._delayed(noisy) * mask
 
     def _delayed(self, noisy: Tensor) -> Tensor:
-        """Delays magnitudes [..., frames] by `out_delay` frames, and puts zeros, or the piece before, in front."""
+        """Delays magnitudes [..., frames] by `out_delay` frames. Zeros or the previous piece come first."""
         if not self.out_delay:
             return noisy
         past = recall()

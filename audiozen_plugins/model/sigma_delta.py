@@ -1,19 +1,19 @@
 """The parts of sigma-delta networks: quantisation, the delta unit, learned axonal delays, and whole blocks.
 
 A sigma-delta network sends changes instead of values. When the input of a *delta unit* has changed by at least a
-threshold, it sends the change as a spike. The *sigma unit* of the receiver adds the spikes up again. Weights and delays
-are learned as in Shrestha et al., "Efficient Video and Audio Processing with Loihi 2", 2023.
+threshold, it sends the change as a spike. The *sigma unit* of the receiver sums the spikes. Weights and delays are
+learned as in Shrestha et al., "Efficient Video and Audio Processing with Loihi 2", 2023.
 
 Two choices make these blocks fast without changing what they compute:
 
 - They pass on *levels*, the running sums of the spikes, instead of the spikes. A weight matrix and a delay commute with
-  the running sum, so the sigma unit can be moved in front of them. There it directly follows a delta unit. The gradient
-  of a spike passes straight through the threshold, so the gradient of both units together is the identity, and needs no
+  the running sum, so the sigma unit can be moved in front of both, directly after a delta unit. The gradient of a spike
+  passes straight through the threshold, so the gradient of both units together is the identity, and needs no
   computation.
 - Tensors are laid out as [channels, frames, batch]. A delay then shifts whole rows, one matrix product handles all
   clips and frames, and each step of the recursion over the frames handles the whole batch.
 
-The unit of a level is 1/4096, the resolution of a spike. So levels are whole numbers, and sums of them are exact.
+The unit of a level is 1/4096, the resolution of a spike. So levels are whole numbers, and sums of levels are exact.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Synapse(nn.Module):
     Args:
         in_channels: the number of input channels.
         out_channels: the number of output channels.
-        scale: what the sums are multiplied with. A power of two changes no digit of them.
+        scale: the factor of the sums. A power of two does not change their digits.
     """
 
     def __init__(self, in_channels: int, out_channels: int, scale: float = 1.0) -> None:
@@ -162,7 +162,7 @@ class Synapse(nn.Module):
         """Computes weighted sums [out_channels, frames, batch] of levels [in_channels, frames, batch]."""
         weight = quantize(self.weight.flatten(1), WEIGHT_STEP, WEIGHT_LOW, WEIGHT_HIGH)
         if self.scale != 1:
-            weight = weight * self.scale  # there are fewer weights than sums
+            weight = weight * self.scale  # cheaper than scaling the sums: there are fewer weights
         return (weight @ levels.flatten(1)).view(-1, *levels.shape[1:])
 
     def synaptic_operations(self, levels: Tensor, output: Tensor) -> Tensor:

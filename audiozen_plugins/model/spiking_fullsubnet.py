@@ -26,13 +26,14 @@ class SpikingFullSubNet(nn.Module):
     Spiking-FullSubNet", 2024, which won the Intel N-DNS Challenge. The published weights of its frozen phase load
     without renaming; the defaults are those of its size S, with 520,920 weights. A full-band model sees the lowest
     frequencies. Sub-band models see a few frequencies each, their neighbours, and the output of the full-band model,
-    and estimate filters over this frame and past ones. The highest frequency passes through.
+    and estimate filters over the current and past frames. The highest frequency passes through.
 
     With `cumulative_laplace_norm`, the network is causal: frame `t` of the output depends on no later frame of the
     input. Its algorithmic latency is one STFT window, 32 ms; a new frame comes every 8 ms. The published
     `offline_laplace_norm` needs the whole clip. The published code can't apply its cumulative norm to the input of its
-    own sub-band models. Here it is defined as the offline norm of what has been heard so far: the mean is over all
-    frequencies of all units of a sub-band model, in this frame and all earlier ones. At the last frame both are equal.
+    own sub-band models. Here, the cumulative norm is the offline norm of the frames so far: the mean is over all
+    frequencies of all units of a sub-band model, in the current and all earlier frames. At the last frame both norms
+    are equal.
 
     In training mode with `bn`, a batch needs at least two clips. The spiking layers compute in float32 or float64, even
     under autocast. The model declares its domain and its acoustics: the complex STFT of 16 kHz audio with a Hann window
@@ -45,12 +46,12 @@ class SpikingFullSubNet(nn.Module):
         fb_freqs: how many of the lowest frequencies the full-band model sees; a divisor of `num_freqs`, because its
             output is repeated for the higher ones.
         fb_hidden_size: the number of neurons in each of the two spiking layers of the full-band model.
-        sb_hidden_size: the same for each sub-band model.
-        freq_cutoffs: the frequencies, in bins, at which the next sub-band model begins.
+        sb_hidden_size: the number of neurons in each of the two spiking layers, for each sub-band model.
+        freq_cutoffs: the frequencies, in bins, at which a sub-band model ends and the next one begins.
         sb_num_center_freqs: how many frequencies a unit of each sub-band model enhances; a divisor of the number of
             frequencies between two cut-offs.
         sb_num_neighbor_freqs: how many neighbouring frequencies a unit of each sub-band model sees on each side.
-        sb_df_orders: over how many frames the filters of each sub-band model reach: 1 for a complex mask.
+        sb_df_orders: the number of frames in the filters of each sub-band model; 1 is a complex mask.
         norm_type: how the inputs of all models are normalised.
         shared_weights: whether the gate and the potential of a neuron have the same weights.
         bn: whether to normalise the potentials over the batch.
@@ -191,7 +192,7 @@ def _misfit(
     fb_freqs: int,
     per_band: Mapping[str, Sequence[int]],
 ) -> str | None:
-    """Says which arguments do not fit together; None if all do."""
+    """Returns which arguments do not fit together, in words; None if all fit."""
     if num_freqs % fb_freqs:
         return f"`fb_freqs` is {fb_freqs}, but must divide `num_freqs`, which is {num_freqs}"
     for name, values in per_band.items():

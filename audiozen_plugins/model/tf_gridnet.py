@@ -1,4 +1,4 @@
-"""TF-GridNet: complex spectra of speakers from LSTMs over frequencies and frames, and attention over frames."""
+"""TF-GridNet separates speakers with LSTMs over frequencies and frames, and with attention over frames."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ class TFGridNet(nn.Module):
     """Separates speakers by complex spectral mapping: it estimates the real and imaginary parts of their spectra.
 
     Wang et al., "TF-GridNet: Integrating Full- and Sub-Band Modeling for Speech Separation", TASLP 2023. With the
-    defaults and an STFT of 129 frequencies it is the configuration of the paper for WSJ0-2mix, with 14.5 million
-    parameters: D = 64, B = 6, I = 4, J = 1, H = 256, L = 4, E = 4. The paper uses frames of 32 ms every 8 ms at 8 kHz
-    (`n_fft = 256`, `hop_length = 64`) and the root of a Hann window.
+    defaults and an STFT of 129 frequencies, the network has the configuration of the paper for WSJ0-2mix and 14.5
+    million parameters: D = 64, B = 6, I = 4, J = 1, H = 256, L = 4, E = 4. The paper uses frames of 32 ms every 8 ms at
+    8 kHz (`n_fft = 256`, `hop_length = 64`) and the square root of a Hann window.
 
-    Each block has a bidirectional LSTM over the frequencies of each frame, one over the frames of each frequency, and
-    attention over the frames. So it is not causal, and separates whole files; the attention needs memory with the
-    square of the number of frames. The spectrum is scaled to a variance of 1 first, and scaled back at the end.
+    Each block has a bidirectional LSTM over the frequencies of each frame, a bidirectional LSTM over the frames of each
+    frequency, and attention over the frames. So the network is not causal, and separates whole files. The memory of the
+    attention grows with the square of the number of frames. The input is scaled to a mean square of 1, and the output
+    is scaled back.
 
-    An object declares its `n_fft`, so `[acoustics]` must have the same.
+    The model declares its `n_fft`, so `[acoustics]` must have the same `n_fft`.
 
     Args:
         num_speakers: the number of speakers.
         num_freqs: the number of frequencies, `n_fft // 2 + 1` with an even `n_fft`.
         features: the channels of the blocks, D; a multiple of `num_heads`.
         num_blocks: the number of blocks, B.
-        kernel_size: how many neighbours are one input of an LSTM, I.
+        kernel_size: the number of neighbours that form one input of an LSTM, I.
         stride: the step between these inputs, J; at most `kernel_size`.
         hidden: the units of each direction of an LSTM, H.
         num_heads: the heads of the attention, L.
-        head_features: the channels of queries and keys at each frequency, E.
+        head_features: the channels of queries and keys of a head at each frequency, E.
 
     Raises:
         RunError: an argument is out of range.
@@ -87,9 +88,9 @@ class TFGridNet(nn.Module):
             spectrum: real and imaginary part [batch, 2, num_freqs, frames].
 
         Returns:
-            Those of the speakers [batch, num_speakers, 2, num_freqs, frames].
+            The spectra of the speakers [batch, num_speakers, 2, num_freqs, frames].
         """
-        # Silence stays silence.
+        # The lower limit avoids a division by 0, so the output for silence is silence.
         level = spectrum.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-8)
         hidden = self.blocks(self.inlet((spectrum / level).transpose(2, 3)))
         speakers = self.outlet(hidden).transpose(2, 3) * level
@@ -134,7 +135,7 @@ class GridNetBlock(nn.Module):
 
 
 class _UnfoldedLstm(nn.Module):
-    """An LSTM along the last axis, whose inputs are several neighbours each."""
+    """An LSTM along the last axis. Several neighbours together form one input."""
 
     def __init__(self, features: int, kernel_size: int, stride: int, hidden: int) -> None:
         super().__init__()
@@ -157,7 +158,7 @@ class _UnfoldedLstm(nn.Module):
 
 
 class FullBandAttention(nn.Module):
-    """Attention over the frames, in which a frame is all of its frequencies together.
+    """Attention over the frames. Queries, keys and values contain all frequencies of a frame.
 
     Args:
         features: the channels, a multiple of `num_heads`.

@@ -22,7 +22,7 @@ class ULUNAS(nn.Module):
 
     This is the network of Rong et al., "UL-UNAS: Ultra-Lightweight U-Nets for Real-Time Speech Enhancement via Network
     Architecture Search", 2026. The published weights load without renaming. High frequencies are joined into ERB bands;
-    five blocks, two dual-path GRUs and five blocks that reverse the first ones estimate a mask between 0 and 1. The
+    an encoder of five blocks, two dual-path GRUs and a decoder of five blocks estimate a mask between 0 and 1. The
     noisy phase is kept.
 
     The network is causal: frame `t` of the output depends on no later frame of the input. Its algorithmic latency is
@@ -70,7 +70,7 @@ class ULUNAS(nn.Module):
 
 
 class _Spec(NamedTuple):
-    """One block of the encoder, and of the decoder that reverses it.
+    """The sizes of one block of the encoder, and of the block of the decoder that reverses it.
 
     Attributes:
         kind: the class of the block.
@@ -133,7 +133,7 @@ class _Decoder(nn.Module):
 
 
 class _Shape(NamedTuple):
-    """What a block is made of."""
+    """The sizes of a block, and the layers that it consists of."""
 
     inputs: int
     outputs: int
@@ -195,7 +195,7 @@ class _PlainBlock(nn.Module):
 
 
 class _SeparableBlock(nn.Module):
-    """A convolution over single bands, then one over frames and bands in each channel."""
+    """A convolution over single bands, then a convolution over frames and bands in each channel."""
 
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
@@ -242,7 +242,7 @@ class _PadPast(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """A convolution over frames with their past before them."""
+    """A convolution over frames. The input also contains the past frames."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.groups == self.in_channels == self.out_channels and self.stride[1] == 1 and self.bias is not None:
@@ -251,7 +251,7 @@ class _Conv(nn.Conv2d):
 
 
 class _TransposedConv(nn.ConvTranspose2d):
-    """A transposed convolution over frames with their past before them. It returns the frames without the past."""
+    """A transposed convolution over frames. The input also contains the past frames, and the output does not."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         past, bands = self.kernel_size[0] - 1, self.kernel_size[1] // 2

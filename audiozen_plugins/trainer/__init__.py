@@ -1,1 +1,1 @@
-"""The trainer `enhancement`: its steps, the evaluation of each file by itself, and the parts of both."""
+"""The trainers: `enhancement`, `separation`, `adversarial` and `flow`, and the parts that they share."""

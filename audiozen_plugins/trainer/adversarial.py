@@ -1,4 +1,4 @@
-"""Adversarial training: a network that enhances, and discriminators that judge what it makes."""
+"""Adversarial training: discriminators judge the output of the network that enhances."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ GENERATOR = "g"
 class AdversarialTrainer(EnhancementTrainer):
     """Trains a network that removes noise together with networks that judge its output.
 
-    `[model_g]` is the generator, and is trained, validated and tested like the network of `enhancement`, whose
-    arguments this trainer has. Every other network, such as `[model_d]`, is a discriminator: it is called with
-    waveforms [batch, time] and returns its scores [batch, …], or a list with a list of features and scores for each of
-    its parts. Its loss, `[loss_function_d]`, is an `AdversarialLoss`, which also says what the generator learns from
-    it. Each network has an optimiser of its own, and may have a scheduler.
+    `[model_g]` is the generator. It is validated and tested like the network of the trainer `enhancement`, and this
+    trainer takes the same arguments. Every other network, such as `[model_d]`, is a discriminator. A discriminator is
+    called with waveforms [batch, time] and returns scores [batch, …]. If it has several parts, it returns a list with
+    one list for each part: the features, and at the end the scores. The loss of a discriminator, such as
+    `[loss_function_d]`, is an `AdversarialLoss`. It defines the loss of the discriminator, and the loss that the
+    generator gets from this discriminator. Each network has its own optimiser, and may have a scheduler.
 
-    The generator minimises the sum of its own loss, `[loss_function_g]`, which may be left out, and of the losses of
-    all discriminators, each times its `weight`. No loss reaches the weights of another network. The parts are recorded
-    as `train/own_loss_g` and `train/adversarial_<suffix>`.
+    The loss of the generator is a sum: its own loss `[loss_function_g]`, which is optional, plus one adversarial loss
+        for each discriminator, times the `weight` of that loss. Each network is trained by its own loss only. The terms
+        of the sum are recorded as `train/own_loss_g` and `train/adversarial_<suffix>`.
 
     Args:
         components: the components to work with; passed by AudioZEN.
-        discriminator_steps: how many optimiser steps the discriminators take before each step of the generator. By
-            default all networks are trained in each step, with the same output of the generator.
-        warmup_epochs: in so many epochs at the start, only the generator is trained, by its own loss.
+        discriminator_steps: how many optimiser steps train the discriminators before each step that trains the
+            generator. By default, each step trains all networks, with the same output of the generator.
+        warmup_epochs: the number of epochs at the start that train only the generator, by its own loss.
 
     Raises:
         RunError: the generator or a discriminator is missing, a network has no optimiser, a discriminator has no
@@ -64,7 +65,7 @@ class AdversarialTrainer(EnhancementTrainer):
         # A test needs no optimisers.
         optimizers = components.optimizers or components.models
         models = components.models
-        # A network that is only used needs neither discriminators nor losses.
+        # Inference needs neither discriminators nor losses.
         used_only = components.only_enhances and GENERATOR in models
         for error in () if used_only else _part_errors(models, losses, optimizers, warmup_epochs):
             raise error
@@ -84,9 +85,9 @@ class AdversarialTrainer(EnhancementTrainer):
         optimizers: Mapping[str, Any] = MappingProxyType({}),
         modes: Sequence[str] = (),
     ) -> Iterator[Diagnostic]:
-        """Yields the mistakes that `audiozen check` can find: also a network without an optimiser or a loss."""
+        """Yields the mistakes that `audiozen check` can find, such as a network without an optimiser or a loss."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names, models=models)
-        if not modes and GENERATOR in models:  # the network is only used
+        if not modes and GENERATOR in models:  # inference only
             return
         trains = bool(set(modes) & set(TRAINING))
         losses = {suffix: loss if isinstance(loss, type) else None for suffix, loss in loss_functions.items()}
@@ -113,7 +114,7 @@ class AdversarialTrainer(EnhancementTrainer):
         return super().file_loss(file, wave, spectrum) if self.own_loss else None
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
-        """Returns the losses of the networks whose turn it is."""
+        """Returns the losses of the networks that the present step trains."""
         trains_generator, trains_discriminators = self.turn
         with torch.set_grad_enabled(trains_generator):
             wave, spectrum = self.enhance_batch(batch)
@@ -155,7 +156,7 @@ class AdversarialTrainer(EnhancementTrainer):
 
     @property
     def waiting_networks(self) -> list[str]:
-        """The discriminators during the warm-up. With turns, an epoch may be shorter than the turns of one network."""
+        """The networks that may get no gradient in the present epoch."""
         if self.warms_up:
             return self.discriminators
         return list(self.models) if self.discriminator_steps else []
@@ -183,16 +184,16 @@ class AdversarialTrainer(EnhancementTrainer):
 
 
 def unwrapped_type(loss: Any) -> type:
-    """Returns the class of a loss, without wrappers such as that of `torch.compile`."""
+    """Returns the class of a loss, without wrappers such as the wrapper of `torch.compile`."""
     return type(unwrapped(loss) if isinstance(loss, nn.Module) else loss)
 
 
 def _judgements(suffix: str, output: Any) -> list[list[Tensor]]:
     """Returns the output of a discriminator as lists of features and scores, in full precision."""
     parts = [[output]] if isinstance(output, Tensor) else output
-    right = isinstance(parts, list | tuple) and bool(parts)
-    if not right or not all(
-        isinstance(part, list | tuple) and part and all(isinstance(one, Tensor) and one.ndim for one in part)
+    has_parts = isinstance(parts, list | tuple) and bool(parts)
+    if not has_parts or not all(
+        isinstance(part, list | tuple) and part and all(isinstance(tensor, Tensor) and tensor.ndim for tensor in part)
         for part in parts
     ):
         raise RunError(
@@ -200,13 +201,13 @@ def _judgements(suffix: str, output: Any) -> list[list[Tensor]]:
             remedy="return a tensor of scores [batch, …], or a list with a list of tensors for each part of the "
             "network: its features, and at the end its scores",
         )
-    return [[one.float() for one in part] for part in parts]
+    return [[tensor.float() for tensor in part] for part in parts]
 
 
 def _part_errors(
     models: Mapping[str, Any], losses: Mapping[str, type | None], optimizers: Mapping[str, Any], warmup_epochs: Any
 ) -> Iterator[RunError]:
-    """Yields what is missing: networks, optimisers by suffix, or losses. A loss of None is not checked."""
+    """Yields an error for each missing network, optimiser or loss. A loss of None is not checked."""
     if GENERATOR not in models:
         yield RunError(
             "the trainer `adversarial` needs a section [model_g], the network that enhances",

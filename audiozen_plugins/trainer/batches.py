@@ -1,4 +1,4 @@
-"""What the trainers `enhancement` and `separation` need of a batch, whichever data set and collate function made it."""
+"""Checks the batches of the trainers `enhancement` and `separation`, from any data set and any collate function."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ def enhancement_batch(
     """Checks a batch, and returns it with waves in float32 and IDs as strings.
 
     Args:
-        batch: what the data loader made, on the device.
+        batch: the batch of the data loader, on the device.
         mode: the mode. Validation, test and prediction need `id`, and prediction does not need the targets.
         sr: the sample rate of `[acoustics]`, in hertz.
-        wait: whether to compare the sample rates of the batch even if they are on a GPU, which the CPU waits for.
-        targets: the keys of the waves that the network is to give back.
-        optional: whether a test can do without the targets.
+        wait: whether to compare the sample rates of the batch even if they are on a GPU. The CPU then waits for the
+            GPU.
+        targets: the keys of the waves that the network estimates.
+        optional: whether a test may lack the targets.
 
     Returns:
         A dict with `noisy` and the targets (float32 [batch, time]), `id` (list of str that fit into file names), and
@@ -89,7 +90,7 @@ def enhancement_batch(
 
 
 def _rates(value: Any, *, wait: bool) -> set[float]:
-    """Returns the sample rates of the samples, of whichever form the collate function has made them."""
+    """Returns the sample rates of the samples, whatever form the collate function gave them."""
     if isinstance(value, Tensor) and value.device.type != "cpu" and not wait:
         return set()
     if isinstance(value, Tensor | np.ndarray):

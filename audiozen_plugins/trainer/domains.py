@@ -1,4 +1,4 @@
-"""The domain of an enhancement network: what it is given, what its output means, and where both are declared."""
+"""The domain of an enhancement network: the form of its input and output, and where a model declares it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHAPES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelDomain:
-    """What a network is given, and what its output means.
+    """The form of a network's input and output.
 
     Attributes:
         domain: `waveform`, `magnitude` or `spectrum`.
@@ -55,7 +55,7 @@ class ModelDomain:
 
     @property
     def shape(self) -> str:
-        """What the network is given, in words."""
+        """The input of the network, in words."""
         return SHAPES[self.layout if self.domain == "spectrum" else self.domain]
 
     def to_model(self, spectrum: Tensor) -> Tensor:
@@ -70,9 +70,9 @@ class ModelDomain:
         return parts.movedim(-1, 1).contiguous() if self.layout == "channels_first" else parts
 
     def from_model(self, output: Tensor) -> Tensor:
-        """Returns the magnitudes, or the complex spectra, [batch, frequencies, frames], that the network means."""
+        """Converts the output of the network to magnitudes or complex spectra [batch, frequencies, frames]."""
         if self.domain == "magnitude":
-            # A negative magnitude turns the phase round, with and without compression.
+            # A negative magnitude reverses the phase, with and without compression.
             return output if self.compression is None else self._expanded(output.abs()) * output.sign()
         if not output.is_complex():
             axis = 1 if self.layout == "channels_first" else -1
@@ -100,11 +100,11 @@ def phase(spectrum: Tensor) -> Tensor:
 
 
 def choose_domain(model: Any, args: Mapping[str, Any]) -> ModelDomain:
-    """Returns the domain that the trainer's arguments or the model say; `magnitude` if neither says it.
+    """Returns the domain that the trainer's arguments or the model declare; `magnitude` if neither does.
 
     Args:
         model: the network, or its class.
-        args: the arguments of the trainer, perhaps without those that are not given, or with None for them.
+        args: the arguments of the trainer. Arguments that the user did not set may be missing or None.
     """
     declared = _declared(model)
     chosen = {name: args.get(name) if args.get(name) is not None else declared.get(name) for name in DECLARED}
@@ -112,7 +112,7 @@ def choose_domain(model: Any, args: Mapping[str, Any]) -> ModelDomain:
 
 
 def domain_errors(model: Any, args: Mapping[str, Any]) -> Iterator[tuple[str, RunError]]:
-    """Yields what is wrong with the domain of a model, each with the argument of the trainer that it is about.
+    """Yields the errors in the domain of a model, each with the argument of the trainer that it concerns.
 
     Args:
         model: the network, or its class.
@@ -146,9 +146,9 @@ def domain_errors(model: Any, args: Mapping[str, Any]) -> Iterator[tuple[str, Ru
 
 
 def part_error(model: nn.Module, chosen: ModelDomain, args: Mapping[str, Any], acoustics: Acoustics) -> RunError | None:
-    """Returns the error for a model that says nothing, but has a part that says something else; None if it has none.
+    """Returns the error for a model that declares nothing, but has a part that declares another domain; else None.
 
-    A model that wraps another one may transform its input, so what the part declares need not be true for the whole.
+    A model that wraps another model may transform its input. So the domain of the part need not be true for the whole.
 
     Args:
         model: the network.
@@ -186,7 +186,7 @@ _CHOICES = {
 
 
 def _declared(model: Any) -> dict[str, Any]:
-    """Returns what a model declares. A class does not tell what only its objects know, such as a property."""
+    """Returns the attributes that a model declares. A property of a class has a value only in its objects."""
     model = unwrapped(model) if isinstance(model, nn.Module) else model
     found = {name: getattr(model, name, None) for name in DECLARED}
     found = {name: value for name, value in found.items() if isinstance(value, str | int | float)}

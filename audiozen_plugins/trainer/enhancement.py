@@ -1,4 +1,4 @@
-"""Speech enhancement: from a noisy waveform to a clean one, by a network of waveforms, magnitudes or spectra."""
+"""Speech enhancement by a network of waveforms, magnitudes or spectra."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from audiozen_plugins.trainer.file_by_file import FileByFile
 from audiozen_plugins.trainer.loss_inputs import LossInputs
 from audiozen_plugins.trainer.pieces import enhance_in_pieces
 
-# The length of a piece of a long file, for a network that carries its state from one to the next.
+# The length of a piece of a long file, for a network that carries its state from piece to piece.
 _PIECE_SECONDS = 10
 
 
@@ -48,10 +48,10 @@ class EnhancementTrainer(FileByFile):
     A subclass may override `enhance`, `compare`, `training_step`, `prepare_batch` and the steps of the evaluations; see
     docs/build_on_our_classes.md.
 
-    Batches are dicts with `noisy` and `clean` [batch, time], `id`, and if known `length` in samples and `snr` in dB, as
-    the first-party data sets return them. A model of magnitudes or spectra works on the STFT of `[acoustics]`. For
-    magnitudes, the noisy phase is kept. If a model has an attribute `out_delay`, its output is late by this number of
-    frames, and the trainer removes the delay.
+    Batches are dicts with `noisy` and `clean` [batch, time] and `id`, and optionally `length` in samples and `snr` in
+    dB. The first-party data sets return these keys. A model of magnitudes or spectra works on the STFT of
+    `[acoustics]`. For magnitudes, the noisy phase is kept. An attribute `out_delay` of a model says by how many frames
+    its output is late. The trainer removes this delay.
 
     A model may declare `domain`, `layout` and `compression`, and its settings of `[acoustics]`, as attributes. Then the
     TOML file need not repeat them, and may not contradict them. An output may have further axes of size 1.
@@ -59,24 +59,24 @@ class EnhancementTrainer(FileByFile):
     Args:
         components: the components to work with; passed by AudioZEN.
         domain: input and output of the model: `magnitude` [batch, n_fft // 2 + 1, frames], `spectrum`, the complex STFT
-            in the form that `layout` names, or `waveform` [batch, time]. The default is what the model declares, or
-            else `magnitude`.
+            in the form that `layout` names, or `waveform` [batch, time]. The default is the declaration of the model,
+            or else `magnitude`.
         layout: how a spectrum is passed: `complex` [batch, n_fft // 2 + 1, frames], or as real and imaginary part,
             `channels_first` [batch, 2, n_fft // 2 + 1, frames] or `channels_last` [batch, n_fft // 2 + 1, frames, 2].
-            The default is what the model declares, or else `complex`.
-        compression: how the magnitudes are compressed for the model: a power, such as 0.3, or `log1p`. The output is
-            expanded again. The phase of a spectrum stays. The loss gets magnitudes and spectra without compression. The
-            default is what the model declares, or else none.
+            The default is the declaration of the model, or else `complex`.
+        compression: how the magnitudes are compressed for the model: a power, such as 0.3, or `log1p`. The trainer
+            reverses the compression of the output. The phase of a spectrum does not change. The loss gets magnitudes
+            and spectra without compression. The default is the declaration of the model, or else no compression.
         add_channel: whether a waveform model takes [batch, 1, time], as `torchaudio.models.ConvTasNet` does.
         loss_domain: what the loss compares: `waveform`, `waveform_with_channel` [batch, 1, time], `magnitude`,
             `spectrum` (complex), `features` (magnitudes as [batch, frames, features]), or `both` (the two waveforms,
             then the two magnitudes). The default is the attribute `domain` of the loss, which may be a tuple of several
-            domains, or the domain of the model if the loss has no such attribute. The losses of auraloss and of
-            `torchmetrics.audio` get waveforms.
+            domains. If the loss has no such attribute, the default is the domain of the model. The losses of auraloss
+            and of `torchmetrics.audio` get waveforms.
 
     Raises:
-        RunError: the model works on the STFT, but that of `[acoustics]` can't be inverted; the model contradicts an
-            argument; or it says nothing, but a part of it declares another domain or other acoustics.
+        RunError: the model works on the STFT, but the STFT of `[acoustics]` can't be inverted; the model contradicts an
+            argument; or the model declares nothing, but a part of it declares another domain or other acoustics.
     """
 
     suffix: ClassVar[str] = ""
@@ -122,7 +122,7 @@ class EnhancementTrainer(FileByFile):
         dataset_names: Mapping[Mode, Sequence[str]],
         models: Mapping[str, Any] = MappingProxyType({}),
     ) -> Iterator[Diagnostic]:
-        """Yields the mistakes that `audiozen check` can find: also a contradiction of the model and the arguments."""
+        """Yields the mistakes that `audiozen check` can find. A contradiction of model and arguments is one of them."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
         model = models.get(cls.suffix)
         errors = list(domain_errors(model, args))
@@ -151,8 +151,8 @@ class EnhancementTrainer(FileByFile):
             noisy: waveforms [batch, time].
 
         Returns:
-            Enhanced waveforms [batch, time], and what they were made from [batch, n_fft // 2 + 1, frames]: magnitudes,
-            or the complex spectra of a spectrum model. It is None for a waveform model.
+            The enhanced waveforms [batch, time], and the output [batch, n_fft // 2 + 1, frames] that they were made
+            from: magnitudes, or the complex spectra of a spectrum model. The second value is None for a waveform model.
         """
         if self.domain == "waveform":
             return self._run_model(noisy.unsqueeze(1) if self.add_channel else noisy, noisy.shape), None
@@ -161,7 +161,7 @@ class EnhancementTrainer(FileByFile):
         return self.istft(_with_phase(output, self._in_time(spectrum)), length=noisy.shape[-1]), output
 
     def enhance_pieces(self, file: Mapping[str, Any], blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Enhances the blocks [batch, time] of a signal: in chunks, or with the state of the network carried along."""
+        """Enhances the blocks [batch, time] of a signal in chunks, or in pieces if the network carries its state."""
         own, model = self.__class__, unwrapped(self.model)
         is_ours = own.enhance is EnhancementTrainer.enhance and own.enhance_batch is EnhancementTrainer.enhance_batch
         carries = getattr(model, "carries_state", False) and self.domain != "waveform"
@@ -177,7 +177,7 @@ class EnhancementTrainer(FileByFile):
 
     @functools.cached_property
     def _transform(self) -> Stft:
-        """The STFT of pieces. It computes its window and its paddings once, and not for each file."""
+        """The STFT of pieces. It computes its window and its paddings once, and not again for each file."""
         return Stft(self.acoustics)
 
     def _output_of(self, spectrum: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ class EnhancementTrainer(FileByFile):
     def _run_model(self, given: Tensor, shape: torch.Size, *further: Tensor) -> Tensor:
         """Returns the output of the model in float32 or complex64, in the given shape.
 
-        `further` are more inputs that the model takes. A spectrum model may return complex numbers in place of two
+        `further` are additional inputs of the model. A spectrum model may return complex numbers in place of two
         channels.
         """
         remedy = (
@@ -216,7 +216,7 @@ class EnhancementTrainer(FileByFile):
         return fitting.to(torch.complex64) if fitting.is_complex() else fitting.float()
 
     def _fitting(self, output: Tensor, given: Tensor, shape: torch.Size) -> Tensor | None:
-        """Returns the output of the model in the given shape, or as complex numbers; None if it has another one."""
+        """Returns the output of the model in the given shape, or as complex numbers; None if its shape does not fit."""
         # Many networks keep axes of size 1, such as [batch, 1, time] for one source.
         if output.is_complex() == given.is_complex() and _without_ones(output.shape) == _without_ones(shape):
             return output.reshape(shape)
@@ -263,7 +263,7 @@ class EnhancementTrainer(FileByFile):
         return enhancement_batch(batch, mode, sr=self.sr, wait=self._reads_rates(mode), optional=reference_free)
 
     def _reads_rates(self, mode: Mode) -> bool:
-        """Returns whether to read sample rates on a GPU: in a training only once per epoch, because the CPU waits."""
+        """Returns whether to read sample rates on a GPU. A training does so once per epoch, because the CPU waits."""
         wait = mode != "train" or self._rates_read_in != self.progress.epoch
         if mode == "train":
             self._rates_read_in = self.progress.epoch
@@ -275,13 +275,13 @@ class EnhancementTrainer(FileByFile):
         return {"loss": self.compare(wave, spectrum, batch[self.target])}
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Calls `enhance`, and names the samples of the batch in its errors. In an evaluation a batch is one file."""
+        """Calls `enhance`, and adds the IDs of the batch to its errors. In an evaluation, a batch is one file."""
         with name_samples(batch):
             return self.enhance(batch["noisy"])
 
 
 def _stft_error(acoustics: Acoustics) -> RunError | None:
-    """Returns the error for an STFT whose inverse is not exact; None if it is."""
+    """Returns an error if the inverse of the STFT is not exact; None if it is exact."""
     if Stft(acoustics).invertible:
         return None
     return RunError(
@@ -293,11 +293,11 @@ def _stft_error(acoustics: Acoustics) -> RunError | None:
 
 
 def _with_phase(output: Tensor, noisy: Tensor) -> Tensor:
-    """Returns spectra [batch, …], given complex ones or magnitudes, which get the phase of the noisy spectra."""
+    """Returns complex spectra [batch, …]. If the output is magnitudes, they get the phase of the noisy spectra."""
     if output.is_complex():
         return output
-    # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs. A separation model has several
-    # outputs for each input.
+    # A noisy bin of magnitude 0 has no phase, so it stays 0 for any output. A separation model has several outputs for
+    # each input.
     return (output.reshape(len(noisy), -1, *output.shape[1:]) * phase(noisy).unsqueeze(1)).flatten(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Validation, test and prediction of enhancement and separation: each file by itself, and what is said about all."""
+"""Validation, test and prediction of enhancement and separation, file by file."""
 
 from __future__ import annotations
 
@@ -50,48 +50,49 @@ from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, un
 class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     """The evaluation half of a trainer. A subclass defines `enhance_batch` and `compare`.
 
-    What it says here about noisy and enhanced signals is true for mixtures and separated ones in `separation`.
+    In the trainer `separation`, "noisy" means the mixture, and "enhanced" the separated signals.
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
-    size. The score is the mean of a metric over the files. The mean of the noisy files is recorded beside it.
+    size. The score is the mean of a metric over the files. The mean over the noisy files is also recorded.
 
-    A file whose noisy signal has no finite value is listed and left out of the means. A data set whose pairs are all
-    degenerate (silent, not finite, or noisy equals clean) is an error; a metric without a value for any file is a
-    warning. If only the network's output has no finite value, the file is listed, and the mean is NaN, in a validation
-    and in a test. The epoch can't be the best then.
+    If the metric has no finite value for the noisy signal of a file, the file is listed and left out of the means. If
+    all pairs of a data set are degenerate (silent, not finite, or noisy equals clean), the run ends with an error. If a
+    metric has no value for any file, the trainer warns. If the metric has no finite value only for the output of the
+    network, the file is listed, and the mean is NaN, in a validation and in a test. The epoch then can't be the best.
 
     The test prints a table of noisy and enhanced scores for each data set, and writes `scores.csv`, `scores.json` and
-    the audio to its result folder, such as `test/best_epoch_0012/0/`. Prediction writes `<ID>.wav` to its own.
+    the audio to a folder such as `test/best_epoch_0012/0/`. Prediction writes `<ID>.wav` to its own folder.
 
     Args:
         components: the components to work with; passed by AudioZEN.
         score: the metric whose mean over the validation files is the score, as a name or as a table with `path` and
             `args`.
-        score_dataset: the validation set that the score is of, by its name; by default the first.
-        metrics: the metrics of the test, as names or as tables. A metric whose package is not installed, or that does
-            not take the sample rate, is left out, with a warning. So is one that needs what a data set lacks, such as
-            `text`.
+        score_dataset: the name of the validation set that gives the score; by default the first set.
+        metrics: the metrics of the test, as names or as tables. A metric is left out, with a warning, if its package is
+            not installed, if it does not support the sample rate, or if it needs something that a data set lacks, such
+            as `text`.
         save_enhanced: whether the test writes audio files.
         metric_workers: the number of processes that compute the metrics of a validation and of a test while the network
-            goes on; 0 for none. No value depends on it. By default as many as the CPUs that the network leaves, and one
-            more, as soon as the metrics take more than 10 ms for a file, such as PESQ. Metrics with a network of their
-            own, and files of many minutes, are rated in the main process.
+            goes on; 0 for none. This number does not change any value. By default, processes start if the metrics take
+            more than 10 ms for a file, as PESQ does. Their number is then one more than the number of CPUs that the
+            network does not use. The main process computes metrics that have a network of their own, and rates files of
+            many minutes.
         chunk_seconds: the length of the chunks in which longer files are enhanced, by default 60 s. The network starts
             from its initial state in each chunk. With the default, a network that can carry its state does so instead,
-            so that the result is that of the whole file; see docs/long_audio.md. It is rounded to a multiple of
-            `hop_length` samples.
-        overlap_seconds: how much two chunks share, by default a tenth of a chunk; at most half of it. It is rounded to
-            a multiple of three times `hop_length` samples, at least to one, and a chunk is never shorter than two
-            overlaps.
+            and the result is the same as for the whole file; see docs/long_audio.md. The length is rounded to a
+            multiple of `hop_length` samples.
+        overlap_seconds: how much two chunks overlap, by default a tenth of a chunk, and at most half a chunk. The
+            overlap is rounded to a multiple of three times `hop_length` samples, and is at least three times
+            `hop_length`. A chunk is never shorter than two overlaps.
 
     Raises:
-        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate or contradicts
-            `save_max_score`, two metrics have the same name, or no validation set is called `score_dataset`.
+        RunError: a chunk is too short for its overlaps, `score` does not support the sample rate or contradicts
+            `save_max_score`, two metrics have the same name, or no validation set has the name in `score_dataset`.
         MissingExtraError: the package of `score` is not installed.
     """
 
     resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced", "metric_workers")
-    # The arguments that a network does not need which is only used, besides those of `BaseTrainer`.
+    # The arguments that inference does not need, in addition to the arguments in `BaseTrainer`.
     only_for_runs: ClassVar[tuple[str, ...]] = ("score", "score_dataset", "metrics", "save_enhanced", "metric_workers")
 
     def __init__(
@@ -114,7 +115,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         if components.only_enhances:
             return
         self.score = self.metric_of_file(build_metric(score))
-        # Another scalar than the metric may be monitored, and then the metric's direction does not matter.
+        # If the run monitors a scalar other than the score, the metric's direction does not matter.
         direction = self.save_max_score if self.monitor == "score" else None
         if error := self._score_error(self.score, self.sr, save_max_score=direction):
             raise error
@@ -171,8 +172,8 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
 
     @classmethod
     def _score_error(cls, score: Metric, sr: int, *, save_max_score: bool | None) -> AudioZenError | None:
-        """Returns why a metric can't be the score; None if it can, or if `save_max_score` is not known."""
-        # A subclass may compute a score of its own. Then the direction of the metric says nothing.
+        """Returns the error if a metric can't be the score; None if it can, or if `save_max_score` is not known."""
+        # A subclass may compute a score of its own. The direction of the metric then does not matter.
         if cls._scores_itself() or save_max_score is None:
             return sample_rate_error(score, sr)
         if cls.score_is_gain and not save_max_score:
@@ -235,7 +236,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         return super().load_batch(item, mode, batch_idx)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
-        """Returns the score of each file before and after enhancement, and its loss if there is a loss function."""
+        """Returns the score of each file before and after enhancement, and the loss if there is a loss function."""
         validated = []
         for file in self.each_file(batch):
             wave, spectrum = self.enhance_file(file)
@@ -271,7 +272,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         return result
 
     def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
-        """Runs `test_step` over all batches, and lets metrics watch the network that need it."""
+        """Runs `test_step` over all batches. Metrics that need the network watch it meanwhile."""
         with contextlib.ExitStack() as stack:
             for metric in self.metrics:
                 if "network" in needs_of(metric):
@@ -334,8 +335,8 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                 self._not_finite.append(name)
 
     def _enhanced(self, file: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
-        """Yields the signals of a file: piece by piece, if nothing needs them as a whole."""
-        # The order of several speakers is that of the targets, if they are known, over the whole file.
+        """Yields the signals of a file, piece by piece if nothing needs the whole signals."""
+        # If the targets are known, the speakers are put into the order of the targets, which needs the whole file.
         if self._is_whole(file) or self.target in file or self.hooks.asks_for_signals("predict"):
             wave, _ = self.enhance_file(file)
             signals = self.signals(file, wave)
@@ -352,7 +353,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         """Runs `predict_step` over all batches.
 
         Raises:
-            RunError: the network's output is not finite for some files. The others have been written.
+            RunError: the network's output is not finite for some files. All other files have been written.
         """
         self._files_written, self._not_finite = 0, []
         super().predict(loaders)
@@ -373,7 +374,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         return self._ratings.rate(rater, str(file["id"][0]), signals, group=snr, far_end=far_end, text=text)
 
     def _test_rater(self, available: frozenset[str]) -> Rater:
-        """Returns the rater with the metrics that have what they need. Data sets that have the same share a rater."""
+        """Returns a rater of the metrics whose needs are in `available`. Data sets with the same needs share it."""
         if available not in self._test_raters:
             metrics = [metric for metric in self.metrics if not needs_error(metric, available)]
             noisy = next(iter(self.states))
@@ -381,17 +382,17 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         return self._test_raters[available]
 
     def _test_report(self, batches: Sequence[Sequence[Row]]) -> Report:
-        """Returns the report of a data set, without the metrics that lack what they need."""
+        """Returns the report of a data set, without the metrics whose needs the data set does not meet."""
         rows = [row for batch in batches for row in batch]
         rated = {name for row in rows for values in row.values.values() for name in values}
         return self.report([metric for metric in self.metrics if metric.name in rated or not rows], rows)
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
-        """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
+        """Returns the prefix of the scalars of a data set; "" if it is the only data set."""
         return f"{self.dataset_name(mode, dataloader_idx)}/" if count > 1 else ""
 
     def _write(self, dataloader_idx: int, name: str, frames: int, pieces: Iterable[Mapping[str, Tensor]]) -> bool:
-        """Writes the audio files whose names begin so; see `write_finite`."""
+        """Writes the audio files of the item `name`; see `write_finite`."""
 
         def path_of(end: str) -> Path:
             return self.result_file(dataloader_idx, f"{name}{end}.wav")

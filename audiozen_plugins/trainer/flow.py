@@ -1,4 +1,4 @@
-"""Generative enhancement by flow matching: from the noisy spectrum and noise to a clean one."""
+"""Generative enhancement by flow matching, from the noisy spectrum plus noise to the clean spectrum."""
 
 from __future__ import annotations
 
@@ -30,28 +30,30 @@ DEFAULT_COMPRESSION = 0.5
 
 
 class FlowTrainer(EnhancementTrainer):
-    """Trains a network to lead noisy spectra with added noise to clean ones, and enhances by following it.
+    """Trains a network to estimate the velocity from noisy spectra to clean spectra, and enhances by following this
+    velocity.
 
     Conditional flow matching (Lipman et al., "Flow Matching for Generative Modeling", ICLR 2023) with paths from noisy
     to clean speech (Lee et al., "FlowSE: Flow Matching-based Speech Enhancement", ICASSP 2025). A state `x` is a
-    complex STFT whose magnitudes are compressed, divided by the root mean square of the noisy one. With the noisy
-    spectrum `y`, the clean one `s`, and noise `z` whose real and imaginary part have the variance 1/2, it is
+    complex STFT with compressed magnitudes, divided by the root mean square of the noisy STFT. Let `y` be the noisy
+    spectrum, `s` the clean spectrum, and `z` noise whose real and imaginary parts have the variance 1/2. The state at
+    the time `t` is
 
         x(t) = t s + (1 - t) (y + sigma z)
 
-    at the time `t`, and the network learns the velocity `s - y - sigma z`. The loss compares the velocities as real
-    numbers, so it is usually `torch.nn.MSELoss`.
+    and the network learns the velocity `s - y - sigma z`. The loss compares the velocities as real numbers, so it is
+    usually `torch.nn.MSELoss`.
 
     The network is called as `model(state, noisy, time)` with the two spectra in the form that `layout` of the trainer
     `enhancement` names, such as [batch, 2, n_fft // 2 + 1, frames], and times [batch]. It returns the velocity in the
-    same form. Its arguments `layout` and `compression` may be declared by the model; the compression is 0.5 by default.
+    same form. The model may declare the arguments `layout` and `compression`. The default of `compression` is 0.5.
 
     The noise of a file, and of each of its chunks, is drawn from `sampling_seed` and the ID of the file. So the result
     depends neither on the order of the files, nor on the batch size or the number of processes.
 
     Args:
         components: the components to work with; passed by AudioZEN.
-        sigma: the standard deviation of the added noise, relative to the noisy spectrum. With 0 there is none.
+        sigma: the standard deviation of the added noise, relative to the noisy spectrum. With 0, no noise is added.
         sampler: how the velocity is followed: `euler`, or `midpoint` and `heun`, which call the network twice in each
             step.
         sampling_steps: the number of steps in a test and a prediction.
@@ -59,7 +61,7 @@ class FlowTrainer(EnhancementTrainer):
         sampling_seed: the seed of the noise in all evaluations.
 
     Raises:
-        RunError: an argument is out of range, or the loss compares something else than the output of the network.
+        RunError: an argument is out of range, or the loss compares something other than the output of the network.
     """
 
     resume_safe: ClassVar = ("sampling_steps",)
@@ -99,7 +101,7 @@ class FlowTrainer(EnhancementTrainer):
         models: Mapping[str, Any] = MappingProxyType({}),
         loss_functions: Mapping[str, Any] = MappingProxyType({}),
     ) -> Iterator[Diagnostic]:
-        """Yields the mistakes that `audiozen check` can find: also a model or a loss of another domain."""
+        """Yields the mistakes that `audiozen check` can find. A model or a loss of another domain is one of them."""
         errors = list(_part_errors(models.get(""), loss_functions.get("")))
         for error in errors:
             yield as_finding(error, config_codes.UNFIT, ("path",))
@@ -129,7 +131,7 @@ class FlowTrainer(EnhancementTrainer):
             noisy: the noisy waveforms.
             clean: the clean waveforms.
             generators: a generator on the CPU for each waveform, from which the time and the noise are drawn; by
-                default those of torch.
+                default the generators of torch.
         """
         condition, scale = self._state(noisy)
         target = self._compressed(clean) / scale
@@ -144,7 +146,7 @@ class FlowTrainer(EnhancementTrainer):
             return loss_value(self.loss_function, estimate, wanted)
 
     def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
-        """Computes the loss of the velocity of one file, at a time and with noise that its ID determines."""
+        """Computes the loss of the velocity of one file. The ID of the file determines the time and the noise."""
         if not self.loss_functions:
             return None
         return self.flow_loss(file["noisy"], file["clean"], [self.generator_of(str(file["id"][0]))])
@@ -152,14 +154,14 @@ class FlowTrainer(EnhancementTrainer):
     # ------------------------------------------------------------------------------- enhancement
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Enhances waveforms, each with the noise of its ID."""
+        """Enhances waveforms. The ID of each waveform determines its noise."""
         ids = batch.get("id")
         names = [str(one) for one in ids] if isinstance(ids, list | tuple) else [""] * len(batch["noisy"])
         with name_samples(batch):
             return self._enhance(batch["noisy"], names)
 
     def enhance(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Enhances waveforms [batch, time] without IDs: all get the same noise.
+        """Enhances waveforms [batch, time] without IDs. All of them get the same noise.
 
         Returns:
             Waveforms [batch, time], and their complex spectra [batch, n_fft // 2 + 1, frames].
@@ -208,7 +210,7 @@ class FlowTrainer(EnhancementTrainer):
         return self._of_spectra.to_model(self._spectrogram(wave))
 
     def _state(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the states of noisy waveforms, and what they were divided by [batch, 1, 1]."""
+        """Returns the states of noisy waveforms, and the root mean squares [batch, 1, 1] that they were divided by."""
         spectrum = self._compressed(noisy)
         scale = spectrum.abs().square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-5)
         return spectrum / scale, scale
@@ -220,7 +222,7 @@ class FlowTrainer(EnhancementTrainer):
     def _draw(
         self, draw: Any, shape: tuple[int, ...], like: Tensor, generators: Sequence[torch.Generator] | None
     ) -> Tensor:
-        """Draws float32 numbers [batch, *shape] from the generator of each sample, or from those of torch."""
+        """Draws float32 numbers [batch, *shape] from the generator of each sample, or from torch's own."""
         if generators is None:
             drawn: Tensor = draw((len(like), *shape), device=like.device)
             return drawn
@@ -228,7 +230,7 @@ class FlowTrainer(EnhancementTrainer):
 
 
 def _part_errors(model: Any, loss: Any) -> Iterator[RunError]:
-    """Yields the errors for a model or a loss of another domain. Both are objects, classes or None."""
+    """Yields the errors for a model or a loss of another domain. `model` and `loss` are objects, classes or None."""
     declared = getattr(unwrapped(model) if isinstance(model, nn.Module) else model, "domain", "spectrum")
     if declared != "spectrum":
         yield RunError(

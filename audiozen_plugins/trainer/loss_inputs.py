@@ -1,4 +1,4 @@
-"""What a loss compares: enhanced and clean signals, in the domains that it names."""
+"""The inputs of a loss: enhanced and clean signals, in the domains that the loss names."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class LossInputs:
-    """The enhanced and the clean signals of a batch. Only what is asked for is computed, and only once.
+    """The enhanced and the clean signals of a batch. A domain is computed when it is first asked for, and only once.
 
     Args:
-        transform: makes the complex spectra [batch, frequencies, frames] that losses compare from waveforms.
+        transform: makes complex spectra [batch, frequencies, frames] from waveforms.
         wave: the enhanced waveforms [batch, time].
-        spectrum: the magnitudes or the complex spectra that they were made from, if these are known.
+        spectrum: the magnitudes or the complex spectra that the waveforms were made from; None if they are not known.
         clean: the clean waveforms [batch, time].
     """
 
@@ -27,7 +27,7 @@ class LossInputs:
         self._clean = clean
 
     def pair(self, domain: str) -> tuple[Tensor, Tensor]:
-        """Returns estimate and target in one of the domains, except for `both`, which is two of them."""
+        """Returns estimate and target in one domain. `both` is not a domain, but a name for two domains."""
         if domain == "waveform":
             return self._wave, self._clean
         if domain == "waveform_with_channel":
@@ -44,7 +44,7 @@ class LossInputs:
 
     @cached_property
     def _spectra(self) -> tuple[Tensor, Tensor]:
-        # The spectra of a magnitude model are those of its waveforms, which have the noisy phase.
+        # A magnitude model has no complex spectra. They are computed from its waveforms, which have the noisy phase.
         known = self._spectrum is not None and self._spectrum.is_complex()
         return self._spectrum if self._spectrum is not None and known else self._transform(self._wave), self._target
 

@@ -1,4 +1,4 @@
-"""What is said about the pairs of the data sets, each thing once: the pairs are the same in every validation."""
+"""Warnings about the pairs of the data sets. Each is given once, because every validation has the same pairs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from audiozen_plugins.trainer.scores import no_pair
 
 
 class PairWatch:
-    """Checks the pairs of data sets, and warns of what is wrong with them."""
+    """Checks the pairs of data sets, and warns of degenerate pairs."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
         self._before: dict[str, float] = {}
 
     def news(self, lines: Iterable[str]) -> list[str]:
-        """Returns the lines that have not been said yet. They count as said from then on."""
+        """Returns the lines that no earlier call has returned."""
         new = [line for line in lines if line not in self._said]
         self._said.update(new)
         return new
 
     def check_unchanged(self, prefix: str, given: str, score: float) -> None:
-        """Warns if the input of a validation set is another one than in the last validation.
+        """Warns if the input of a validation set has changed since the last validation.
 
         Args:
-            prefix: the name of the data set with a slash, or "" if it is the only one.
-            given: what the input is called, such as `noisy`.
+            prefix: the name of the data set with a slash, or "" if it is the only data set.
+            given: the name of the input, such as `noisy`.
             score: the mean score of the input.
         """
         before = self._before.setdefault(prefix, score)
@@ -44,7 +44,7 @@ class PairWatch:
             )
 
     def check_pairs(self, mode: Mode, prefix: str, report: Report, remedy: str) -> None:
-        """Checks that a data set has a pair that can be rated, and warns of metrics that have no value for any.
+        """Checks that a data set has a pair that can be rated, and warns of metrics that have no value for any pair.
 
         Args:
             mode: the mode that the data set is for.
@@ -57,7 +57,7 @@ class PairWatch:
         """
         given, output = report.states
         rows = report.rows
-        # A metric that needs no clean signal may have values although all pairs are degenerate.
+        # A metric that needs no clean signal may have values even if all pairs are degenerate.
         unrated = all(len(report.without_value(metric)[0]) == len(rows) for metric in report.metrics)
         if report.metrics and rows and unrated and all(row.faults.keys() - {output} for row in rows):
             raise no_pair(mode, prefix, report, remedy)

@@ -20,24 +20,24 @@ def enhance_in_pieces(
     delay: int,
     frames: int,
 ) -> Iterator[Tensor]:
-    """Enhances a stream piece by piece. The network is given each frame of its STFT once, in order.
+    """Enhances a stream piece by piece. The network gets each frame of the STFT once, in order.
 
-    The result is that of the whole signal, up to rounding. It needs memory for one piece and a few frames.
+    Up to rounding, the result is the same as for the whole signal. The memory holds one piece and a few frames.
 
     Args:
-        run: maps noisy spectra [batch, n_fft // 2 + 1, frames] to the output of the network as complex spectra of the
-            same shape, given also the noisy spectra that are as late as the output.
+        run: calls the network with noisy spectra [batch, n_fft // 2 + 1, frames]. Its second argument is the noisy
+            spectra with the delay of the output. It returns the output as complex spectra of the same shape.
         blocks: the signal [batch, time] in blocks of any length.
         stft: the transform.
         delay: how late the output of the network is, in frames.
         frames: the number of frames of a piece.
 
     Yields:
-        The enhanced signal [batch, time] in pieces, which together have as many samples as the blocks.
+        The enhanced signal in pieces [batch, time]. All pieces together have as many samples as the blocks.
     """
     hop = stft.acoustics.hop_length
-    # So many frames at each end of a window are not those of the whole signal, and so many at each end of a row of
-    # frames do not give its samples.
+    # The padding changes this many frames at each end of a window. Likewise, this many frames at each end of a row of
+    # frames do not give the samples of the whole signal.
     edge = -(-stft.acoustics.n_fft // hop) + stft.leading_frames
     past = Past()
     late: Tensor | None = None  # the last noisy frames, which belong to output that is still to come
@@ -53,7 +53,7 @@ def enhance_in_pieces(
         noisy = stft.transform(samples)
         noisy = noisy[..., 0 if window.is_first else edge : None if window.is_last else edge + frames]
         if late is None:
-            # The output of the first frames belongs to nothing; see below.
+            # No input belongs to the output of the first frames; `skipped` counts them.
             late = torch.zeros_like(noisy[..., :1]).expand(*noisy.shape[:-1], delay)
         partners = torch.cat([late, noisy], dim=-1)
         late = partners[..., partners.shape[-1] - delay :].clone()

@@ -13,12 +13,13 @@ from audiozen_core.scoring.report import STATES, Report
 
 
 class RatedSignals:
-    """The signals of speech enhancement: `noisy`, `enhanced` and `clean`. A trainer of another task overrides them.
+    """The signals of speech enhancement: `noisy`, `enhanced` and `clean`. A trainer of another task overrides this
+    class.
 
     Attributes:
         target: the key of the target in a batch, and its name in ratings.
         states: the names of the input and of the output, with their headings in a table.
-        group: what files are grouped by in a report; see `Report`.
+        group: the key by which a report groups files; see `Report`.
         score_is_gain: whether the score is the mean improvement of the metric, instead of its mean.
         encoding: how audio is written; see `write_audio`.
         pairs_remedy: what to do if no pair of a data set can be rated.
@@ -37,31 +38,31 @@ class RatedSignals:
 
     @staticmethod
     def metric_of_file(metric: Metric) -> Metric:
-        """Returns the metric that rates the signals of a file: the metric of one signal itself."""
+        """Returns the metric that rates the signals of a file. Here this is the metric itself."""
         return metric
 
     def signals(self, file: Mapping[str, Any], wave: Tensor | None) -> dict[str, Tensor]:
-        """Returns the signals of a file to rate, float32 on the CPU: those of `states`, and the target if there is one.
+        """Returns the signals of a file to rate, float32 on the CPU: input, output, and the target if the file has one.
 
         Args:
             file: a batch of one file.
-            wave: what `enhance_file` has returned; None if only the signals of the data set are needed.
+            wave: the waveform that `enhance_file` returned; None if only the signals of the data set are needed.
         """
         given, output = self.states
         signals = {given: file["noisy"], output: wave, self.target: file.get(self.target)}
         return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
 
     def available(self, file: Mapping[str, Any]) -> frozenset[str]:
-        """Returns what a test has for metrics besides the output: signals, `text`, and the `network`."""
+        """Returns what a metric may use besides the output: the other signals, `text`, and the `network`."""
         names = {"clean": self.target, "noisy": "noisy", "far_end": "far_end", "text": "text"}
         return frozenset(("network", *(need for need, key in names.items() if key in file)))
 
     def audio(self, signals: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Returns the waves [time] that hooks are shown and a test writes, by the endings of their names."""
+        """Returns the waves [time] that hooks receive and a test writes. The keys are the endings of the file names."""
         return signals
 
     def predicted(self, signals: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Returns the waves [time] that a prediction writes, by the ends of their names after the ID."""
+        """Returns the waves [time] that a prediction writes. The keys are the parts of the file names after the ID."""
         return {"": signals[list(self.states)[-1]]}
 
     def report(self, metrics: Sequence[Metric], rows: Sequence[Row]) -> Report:

@@ -1,4 +1,4 @@
-"""The audio files of a test and a prediction, which are written while they are enhanced."""
+"""Writes the audio files of a test and a prediction while the network enhances them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def write_finite(
     encoding: Literal["pcm_16", "float"],
     frames: int,
 ) -> bool:
-    """Writes waves in pieces, each to a file of its own; or none of them if one has NaN or infinity, with a warning.
+    """Writes waves in pieces, each to its own file. If one has NaN or infinity, warns and writes no file.
 
     Args:
-        pieces: the next samples [time] of each wave, by the end of the name of its file.
-        path_of: returns the path of the file with this end.
+        pieces: the next samples [time] of each wave. The keys are the ends of the file names.
+        path_of: returns the path of a file, given the end of its name.
         sr: the sample rate, in hertz.
         encoding: how the samples are written; see `write_audio`.
         frames: the number of samples of each wave.

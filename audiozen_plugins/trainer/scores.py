@@ -1,4 +1,4 @@
-"""The score and the loss of a validation set, from those of its files."""
+"""Computes the score and the loss of a validation set from the values of its files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audiozen_core.scoring.report import Report
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The values of one validation file, its loss if there is a loss function, and what the loss has recorded."""
+    """The ratings of one validation file, its loss if there is a loss function, and the scalars of the loss."""
 
     row: Row
     loss: Tensor | None
@@ -28,14 +28,16 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class ValidationScores:
-    """What a validation says about one data set.
+    """The result of a validation for one data set.
 
     Attributes:
-        scalars: the means over the files: that of the metric, `<metric>_noisy`, `loss` and what the loss records, such
-            as `loss/si_snr`; and `<metric>_missing`, the number of files without a value, if there are any.
+        scalars: the means over the files: of the metric, of the metric for the noisy signals (`<metric>_noisy`), of
+            `loss`, and of each scalar that the loss records, such as `loss/si_snr`. If files have no value,
+            `<metric>_missing` is their number.
         faulty_pairs: which files are not in the means because of their signals, in words.
-        faulty_outputs: which files have no value because of the network, in words. The mean of the metric is then NaN.
-        why_no_mean: why the mean of the metric is not finite, in words; "" if it is.
+        faulty_outputs: which files have no value because of the network, in words. With such a file, the mean of the
+            metric is NaN.
+        why_no_mean: why the mean of the metric is not finite, in words; "" if the mean is finite.
     """
 
     scalars: dict[str, float]
@@ -45,10 +47,10 @@ class ValidationScores:
 
 
 def validation_scores(report: Report, files: Sequence[Validated], *, gain: bool = False) -> ValidationScores:
-    """Computes the means of a validation set. All of them are over the files whose noisy signal has a value.
+    """Computes the means of a validation set, over the files whose noisy signal has a value.
 
     Args:
-        report: the values of the files, with the metric of the score alone.
+        report: the values of the files. Its only metric is the metric of the score.
         files: the same files.
         gain: whether the gain is among the means.
     """
@@ -71,7 +73,7 @@ def validation_scores(report: Report, files: Sequence[Validated], *, gain: bool 
 
 
 def unrated(name: str, faults: Mapping[str, str], metric: Metric, states: Iterable[str]) -> Row:
-    """Returns the row of a pair that is only checked: with the faults of its signals, and without values."""
+    """Returns the row of a pair that is only checked. It has the faults of the signals, and no values."""
     return Row(name, {state: {metric.name: math.nan} for state in states}, faults)
 
 
@@ -91,7 +93,7 @@ def no_pair(mode: Mode, prefix: str, report: Report, remedy: str) -> DataError:
 
 
 def unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
-    """Returns the error for a `score_dataset` that is none of the validation sets, if there are any."""
+    """Returns an error if no validation set has the name in `score_dataset`; None without validation sets."""
     if name is None or not names or name in names:
         return None
     known = ", ".join(f"`{other}`" for other in names)
@@ -102,10 +104,10 @@ def unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
 
 
 def index_of_set(name: str | None, names: Sequence[str]) -> int:
-    """Returns the index of the validation set that the score is of, by default the first.
+    """Returns the index of the validation set that gives the score, by default the first.
 
     Raises:
-        RunError: none of them has this name.
+        RunError: no validation set has this name.
     """
     if error := unknown_set(name, names):
         raise error

@@ -1,4 +1,4 @@
-"""Separation of speakers: from the waveform of a mixture to one waveform for each speaker."""
+"""Separates the waveform of a mixture into one waveform for each speaker."""
 
 from __future__ import annotations
 
@@ -31,27 +31,28 @@ _SOURCE = re.compile(r"source_([1-9]\d*)")
 class SeparationTrainer(EnhancementTrainer):
     """Trains and tests a network that separates speakers.
 
-    A model of waveforms maps mixtures [batch, time] to [batch, speakers, time]. A model of magnitudes or spectra is
-    given what the trainer `enhancement` gives it, and returns the same with an axis of speakers after the batch.
+    A model of waveforms maps mixtures [batch, time] to [batch, speakers, time]. A model of magnitudes or spectra gets
+    the same input as from the trainer `enhancement`. Its output has an additional axis of speakers after the batch.
 
-    The loss gets waveforms [batch, speakers, time], estimates and sources. It must not depend on their order, as
-    `pit_si_snr` does not, unless the order of the sources has a meaning. There may be up to 8 speakers.
+    The loss gets the estimates and the sources as waveforms [batch, speakers, time]. The loss must not depend on the
+    order of the speakers, unless this order has a meaning. `pit_si_snr` is such a loss. A mixture may have up to 8
+    speakers.
 
     Batches are dicts with `noisy` (the mixtures), `source_1`, `source_2`, … [batch, time] and `id`, as `speaker_mix`
     and `mixture_folders` return them. Prediction needs only `noisy` and `id`, as `audio_folder` returns them.
 
-    Validation and test assign the estimates of each file to its sources: once for the whole file, so that the mean
-    SI-SNR is highest, and before anything is rated. Each value of a file is the mean over its speakers, and that of the
-    mixture is the mean of the mixture as the estimate of each source. The score is the mean improvement of the metric
-    `score` over the mixture.
+    Validation and test assign the estimates of a file to its sources before any metric rates them. A file has one
+    assignment for its whole length, with the highest mean SI-SNR. Each value of a file is the mean over its speakers.
+    The value of a mixture is the mean over its sources, with the mixture itself as the estimate of each source. The
+    score is the mean improvement of the metric `score` over the mixture.
 
     The test writes `audio/<ID>_mixture.wav`, `<ID>_separated_1.wav`, … in the order of the sources, and
     `<ID>_source_1.wav`, …. Prediction writes `<ID>_1.wav`, `<ID>_2.wav`, … in the order of the network. The files are
     float32, so that nothing is clipped: SI-SNR does not determine the level of an estimate.
 
-    With `chunk_seconds`, the speakers of each chunk are put into the order of the chunk before: that with the highest
-    SI-SNR in their overlap. A speaker who is silent during the whole overlap can't be recognised, so choose an
-    `overlap_seconds` longer than the pauses.
+    With `chunk_seconds`, the speakers of each chunk are put into the order of the previous chunk. This is the order
+    with the highest SI-SNR in the overlap of both chunks. A speaker who is silent during the whole overlap can't be
+    recognised, so set `overlap_seconds` to more than the longest pause.
 
     Args:
         components: the components to work with; passed by AudioZEN.
@@ -59,7 +60,7 @@ class SeparationTrainer(EnhancementTrainer):
         kwargs: the other arguments of `EnhancementTrainer`. `loss_domain` can only be `waveform`.
 
     Raises:
-        RunError: as for `EnhancementTrainer`; or the loss compares something else than waveforms; or the model and the
+        RunError: as for `EnhancementTrainer`; or the loss compares something other than waveforms; or the model and the
             data sets have different numbers of speakers.
     """
 
@@ -94,9 +95,9 @@ class SeparationTrainer(EnhancementTrainer):
         return waves.reshape(len(noisy), -1, waves.shape[-1]), None
 
     def _fitting(self, output: Tensor, given: Tensor, shape: torch.Size) -> Tensor | None:
-        """Returns the output of the model with the axes of batch and speakers joined; None if it has another shape."""
-        right = output.ndim == len(shape) + 1 and (len(output), *output.shape[2:]) == tuple(shape)
-        return output.flatten(0, 1) if right and output.is_complex() == given.is_complex() else None
+        """Joins the axes of batch and speakers in the output of the model. Returns None if the output does not fit."""
+        fits = output.ndim == len(shape) + 1 and (len(output), *output.shape[2:]) == tuple(shape)
+        return output.flatten(0, 1) if fits and output.is_complex() == given.is_complex() else None
 
     def _wrong_output(self, output: Any, given: Tensor, shape: torch.Size) -> RunError:
         got = f"{output.dtype} {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -107,7 +108,7 @@ class SeparationTrainer(EnhancementTrainer):
         )
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Calls `enhance`, and compares the numbers of speakers."""
+        """Calls `enhance`, and compares the number of speakers with the number of sources."""
         waves, spectrum = super().enhance_batch(batch)
         count = batch[self.target].shape[1] if self.target in batch else waves.shape[1]
         if waves.shape[1] != count:
@@ -126,22 +127,21 @@ class SeparationTrainer(EnhancementTrainer):
     # ------------------------------------------------------------------------------- the modes
 
     def check_data(self, loaders: Mapping[Mode, Sequence[BatchLoader]]) -> None:
-        """Compares the numbers of speakers that the model and the data sets have as `num_speakers`.
+        """Compares the attributes `num_speakers` of the model and of the data sets.
 
         Raises:
-            RunError: two of them differ.
+            RunError: two numbers differ.
         """
         super().check_data(loaders)
-        every = [loader for of_mode in loaders.values() for loader in of_mode]
-        named = [pair for loader in every for pair in zip(loader.names, loader.datasets, strict=True)]
-        told = [
-            (name, getattr(one, "num_speakers", None)) for name, one in [("the model", unwrapped(self.model)), *named]
-        ]
-        known = [(name, count) for name, count in told if isinstance(count, int)]
-        for name, count in known:
-            if count != known[0][1]:
+        all_loaders = [loader for mode_loaders in loaders.values() for loader in mode_loaders]
+        named = [pair for loader in all_loaders for pair in zip(loader.names, loader.datasets, strict=True)]
+        parts = [("the model", unwrapped(self.model)), *named]
+        counts = [(name, getattr(part, "num_speakers", None)) for name, part in parts]
+        declared = [(name, count) for name, count in counts if isinstance(count, int)]
+        for name, count in declared:
+            if count != declared[0][1]:
                 raise RunError(
-                    f"{known[0][0]} is for {known[0][1]} speakers, but {name} is for {count}",
+                    f"{declared[0][0]} is for {declared[0][1]} speakers, but {name} is for {count}",
                     remedy="set the same `num_speakers` in [model.args] and for each data set",
                 )
 
@@ -157,7 +157,7 @@ class SeparationTrainer(EnhancementTrainer):
         return checked | ({self.target: torch.stack(sources, dim=1)} if len(sources) == len(names) else {})
 
     def signals(self, file: Mapping[str, Any], wave: Tensor | None) -> dict[str, Tensor]:
-        """Returns mixture, estimates and sources [speakers, time], the estimates in the order of the sources."""
+        """Returns mixture, estimates and sources [speakers, time]. The estimates are in the order of the sources."""
         signals = super().signals(file, wave)
         separated, sources = signals.get("separated"), signals.get(self.target)
         if separated is not None and sources is not None:
@@ -176,10 +176,10 @@ class SeparationTrainer(EnhancementTrainer):
         return waves
 
     def predicted(self, signals: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Returns the waves of the speakers, by `_1`, `_2`, …."""
+        """Returns the waves of the speakers, with the keys `_1`, `_2`, …."""
         return {f"_{number}": wave for number, wave in enumerate(signals["separated"], start=1)}
 
     def align(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Returns the speakers of a chunk in the order that they have in the earlier chunk."""
+        """Returns the speakers of the chunk `later` in the order of the chunk before, whose end is `earlier`."""
         ratios = pairwise_si_snr(later[..., : earlier.shape[-1]], earlier)
         return reordered(later, best_permutation(ratios)[1])

@@ -63,6 +63,18 @@ def test_samples_are_those_of_libsndfile_to_the_last_bit(tmp_path, decoders, sub
     assert decoders == []
 
 
+@pytest.mark.parametrize("block", [1, 7, 500, 999, 1000])
+def test_integers_are_read_in_blocks(tmp_path, monkeypatch, block):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, waves(2), SR, subtype="PCM_16")
+    monkeypatch.setattr(plain_wav, "_BLOCK", block)
+    with open_audio(path) as audio:
+        assert np.array_equal(audio.read(3, 990, channel=1).numpy(), by_libsndfile(path)[3:993, 1])
+        path.write_bytes(path.read_bytes()[:2001])
+        with pytest.raises(DataError, match="it ends after 489 of 1000 samples"):
+            audio.read(channel=1)
+
+
 def test_a_wrong_factor_would_be_found(tmp_path, monkeypatch):
     """Negative control: the largest number of 16 bits is 32767, so that number is a factor that looks right."""
     path = tmp_path / "a.wav"

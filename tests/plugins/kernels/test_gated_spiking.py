@@ -159,6 +159,21 @@ def test_a_second_derivative_is_refused_by_the_kernel_and_computed_without_it(pl
     assert plain(second).norm() > 0
 
 
+def test_an_operation_without_a_gradient_gives_none():
+    class Nothing(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return None
+
+    layer, x = make(), inputs(frames=3).requires_grad_()
+    Nothing.apply(layer(x)).sum().backward()
+    assert x.grad is None or not x.grad.any()
+
+
 def test_a_state_that_was_computed_gets_its_gradient(monkeypatch):
     state = [torch.randn(4, 24, requires_grad=True), torch.zeros(4, 24)]
     layer, x = make(bn=False), inputs(frames=3)
