@@ -3,8 +3,8 @@
     python -m benchmarks [ROW ...] [--rounds N] [--json FILE] [--markdown FILE]
 
 Each row is a module of `benchmarks/rows`, whose docstring says what it compares. Each is measured in a process of its
-own, on one thread. The sides take turns; the ratio is computed in each round, and the table shows medians and, in
-brackets, quartiles. The peers come with the extra `bench`.
+own, on one thread, which may take five minutes. The sides take turns; the ratio is computed in each round, and the
+table shows medians and, in brackets, quartiles. The peers come with the extra `bench`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import pkgutil
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from audiozen_core.storage.atomic import write_whole
 from benchmarks import rows, table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+ROW_SECONDS = 300  # a module that hangs must not hold up the table
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
 
@@ -36,19 +38,36 @@ def measure(name: str, rounds: int | None) -> list[dict[str, Any]]:
     return [row.as_json() for row in (module.rows() if rounds is None else module.rows(rounds))]
 
 
-def measure_apart(name: str, rounds: int | None) -> list[dict[str, Any]]:
-    """Measures the rows of one module in a process of its own. A row that fails says why."""
+def measure_apart(name: str, rounds: int | None, limit: float = ROW_SECONDS) -> list[dict[str, Any]]:
+    """Measures the rows of one module in a process of its own. One that fails, or takes more seconds, says so."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "rows.json"
         command = [sys.executable, "-m", "benchmarks", name, "--into", str(result)]
         command += [] if rounds is None else ["--rounds", str(rounds)]
-        ended = subprocess.run(
-            command, cwd=REPOSITORY, env={**os.environ, **ONE_THREAD}, check=False, capture_output=True, text=True
+        # A session of its own, so that the processes that the row has started end with it.
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env={**os.environ, **ONE_THREAD},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
+        try:
+            _, errors = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return [{"what": name, "failed": f"more than {limit:g} s"}]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         if result.exists():
             measured: list[dict[str, Any]] = json.loads(result.read_text(encoding="utf-8"))
             return measured
-        lines = ended.stderr.strip().splitlines() or [f"ended with {ended.returncode}"]
+        lines = errors.strip().splitlines() or [f"ended with {process.returncode}"]
         return [{"what": name, "failed": lines[-1]}]
 
 
@@ -83,7 +102,7 @@ def main() -> None:
     for name in options.rows or names:
         with console.status(f"measuring {name}"):
             measured += [{"row": name, **row} for row in measure_apart(name, options.rounds)]
-    Console(width=None if sys.stdout.isatty() else 130).print(table.for_terminal(measured))
+    Console(width=None if sys.stdout.isatty() else 180).print(table.for_terminal(measured))
     if options.json:
         write_whole(options.json, json.dumps({"machine": machine(), "rows": measured}, indent=2) + "\n")
     if options.markdown:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 Side = Callable[[], float]
@@ -154,3 +156,27 @@ def cpu_seconds(call: Callable[[], object], *, number: int = 1) -> float:
     for _ in range(number):
         call()
     return (time.process_time() - start) / number
+
+
+def reset_peak() -> int:
+    """Lets the peak of the resident memory of this process begin anew, and returns what is resident now, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
+
+
+def peak_memory() -> int:
+    """The peak of the resident memory of this process since it began or `reset_peak`, in bytes, without children.
+
+    `ru_maxrss` of `resource` is no substitute: it begins with the memory of the process that has started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def printed_bytes(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
+    """Runs a command that measures its own memory, and returns the number that its last `memory:` line has."""
+    ended = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment
+    )
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("memory:")]
+    return float(lines[-1].partition(":")[2])

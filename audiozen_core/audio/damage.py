@@ -21,8 +21,8 @@ def undecodable(path: Path, why: str, form: str) -> DataError:
     Args:
         path: the file.
         why: what libsndfile says.
-        form: the format. Frames of a FLAC file that were copied out of another one have the wrong numbers, so that
-            libsndfile does not find them, but ffmpeg does.
+        form: the format. If a FLAC file was cut out of another FLAC file, its frames have wrong numbers. libsndfile
+            then does not find the frames, but ffmpeg does.
     """
     error = damaged(path, f"it can't be decoded ({why.strip().rstrip('.')})")
     if form != "FLAC":
@@ -43,7 +43,7 @@ def misleading(path: Path, why: str, *, options: str = "") -> DataError:
 
 
 def joined(path: Path, at: int) -> DataError:
-    """Returns the error for several files in one. Decoders stop after the first one, or lose audio at the seam.
+    """Returns the error for several files in one. Decoders stop after the first file, or lose audio at the seam.
 
     Args:
         path: the file.
@@ -59,13 +59,13 @@ def joined(path: Path, at: int) -> DataError:
 
 
 def uncounted(path: Path, announced: int, at: int, more: int) -> DataError:
-    """Returns the error for bytes after the samples that the header announces, which may be samples or not.
+    """Returns the error for further bytes after the announced samples. These bytes may or may not be samples.
 
     Args:
         path: the file.
-        announced: the number of bytes of samples in the header.
-        at: the position of the first byte that it does not count.
-        more: the number of these bytes.
+        announced: the number of bytes of samples that the header announces.
+        at: the position of the first further byte.
+        more: the number of further bytes.
     """
     name = shlex.quote(path.name)
     remedy = f"if they are not samples, cut them off: head -c {at} {name} > {shlex.quote(f'repaired/{path.name}')}"
@@ -87,7 +87,7 @@ def tagged(path: Path, size: int) -> DataError:
 
 
 def unverifiable(path: Path, form: str) -> DataError:
-    """Returns the error for a file of a format that does not tell whether all of its audio is there."""
+    """Returns the error for a file whose format does not show whether the file is complete."""
     name, converted = shlex.quote(path.name), shlex.quote(f"converted/{path.stem}.wav")
     return DataError(
         f"`{path}` is a file of the format {form}, which does not tell whether a file is complete",

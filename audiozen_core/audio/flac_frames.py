@@ -1,4 +1,4 @@
-"""Finds frames in a FLAC file, and with them the number of samples that it holds. RFC 9639 describes the format."""
+"""Finds the last frame of a FLAC file, and so the number of samples in the file. RFC 9639 describes the format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CRC16 = _crc_table(0x8005, 16)
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The header of a frame: its position in the bytes that were searched, its first sample, and its length."""
+    """A frame: its position in the searched bytes, the index of its first sample, and its number of samples."""
 
     position: int
     start: int
@@ -38,18 +38,19 @@ class _Frame:
 
 
 def check_flac(file: Bytes) -> Length:
-    """Compares the number of samples in the header with the last frame.
+    """Compares the number of samples in the header of the file with the end of the last frame.
 
     Raises:
-        DataError: several FLAC files were joined to one; the file has more samples than its header says; the header
-            gives no number of samples, and the last frame can't be found.
+        DataError: several FLAC files were joined into one; the file has more samples than its header says; or the
+            header gives no number of samples, and the last frame can't be found.
     """
     begin = file.id3_end()
     info = file.at(begin + 8, 34)
     if file.at(begin, 4) != b"fLaC" or len(info) < 34:
-        return Length()  # libsndfile says what is wrong
+        return Length()  # libsndfile reports what is wrong
     largest_block = int.from_bytes(info[2:4], "big")
-    # The largest frame has samples without compression, a header and a checksum.
+    # The end of the file is searched for the last frame. The largest frame has uncompressed samples, a header and a
+    # checksum.
     channels, bits = (info[12] >> 1 & 7) + 1, ((info[12] & 1) << 4 | info[13] >> 4) + 1
     window = largest_block * channels * (bits + 1) // 8 + 64
     total = int.from_bytes(info[13:18], "big") & ((1 << _TOTAL_BITS) - 1)
@@ -61,12 +62,12 @@ def check_flac(file: Bytes) -> Length:
     find_joined(file)
     if tail[-_ID3V1_BYTES : -_ID3V1_BYTES + 3] == b"TAG":
         tail = tail[:-_ID3V1_BYTES]
-    # The checksum tells a frame from bytes that look like the header of one.
+    # The samples may contain bytes that look like the header of a frame. The checksum of the frame rules them out.
     frames = _frames(tail, largest_block, backwards=True)
     last = next((frame for frame in frames if _crc(_CRC16, 16, tail[frame.position :]) == 0), None)
     if last is None:
         if total:
-            return Length(frames=total)  # a truncated file; reading its end will say so
+            return Length(frames=total)  # the file is truncated; the error comes when its end is read
         raise misleading(file.path, "it does not say how many samples the file has")
     found = last.start + last.length
     if not total:
@@ -80,17 +81,21 @@ def check_flac(file: Bytes) -> Length:
 
 
 def find_joined(file: Bytes) -> None:
-    """Searches the whole file for the beginning of another one. Raises a `DataError` if there is one."""
+    """Searches the whole file for the beginning of another FLAC file.
+
+    Raises:
+        DataError: another FLAC file begins within the file.
+    """
     content = file.all()
     position = file.id3_end()
     while (position := content.find(_MARKER, position + 4)) >= 0:
-        # The header of its first block: whether another one follows, its kind and its size.
+        # A FLAC file begins with the block STREAMINFO: kind 0, 34 bytes, with 0x80 set if no further block follows.
         if content[position + 4 : position + 8] in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
             raise joined(file.path, position)
 
 
 def _starts_over(file: Bytes, window: int, largest_block: int) -> bool:
-    """Returns whether the numbers of the samples start again somewhere, as in two joined files of the same length."""
+    """Returns whether the sample numbers start again within the file, as in two joined files of the same length."""
     if file.size < 4 * window:
         return False
     quarters = [next(_frames(file.at(file.size * part // 4, window), largest_block), None) for part in (1, 3)]
@@ -117,7 +122,7 @@ def _parse(head: bytes, position: int, largest_block: int) -> _Frame | None:
     block, rate = head[2] >> 4, head[2] & 15
     if block == 0 or rate == 15 or head[3] >> 4 > 10 or head[3] & 1:
         return None
-    # The number is coded as in UTF-8, with up to seven bytes.
+    # The number of the frame or of its first sample is coded as in UTF-8, with up to seven bytes.
     lead = head[4]
     more = 0
     if lead & 0x80:

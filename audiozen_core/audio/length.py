@@ -1,6 +1,7 @@
 """Compares the length that a file's header announces with the bytes of the file.
 
-libsndfile believes the header, or guesses where it says nothing. It would then return less audio than the file holds.
+libsndfile trusts the header, or guesses if the header gives no length. If the header or the guess is wrong, libsndfile
+returns less audio than the file holds.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ class Length:
     """What is known about the length of a file.
 
     Attributes:
-        frames: the number of samples in each channel, if the bytes tell.
+        frames: the number of samples in each channel, if the bytes of the file show it.
         data_bytes: the number of bytes that hold samples, if they are not compressed.
         head: bytes that the decoder gets instead of the first bytes of the file, which would mislead it.
-        size: the size that the decoder is told, if it would guess too small a length from the real one.
-        may_be_cut_off: whether nothing shows that the file is complete: a size in its header, or a mark at its end.
+        size: the size to report to the decoder, if the decoder would guess too small a length from the real size.
+        may_be_cut_off: whether the file may be incomplete, because neither a size in its header nor a mark at its end
+            shows that it is complete.
         wav_format: the content of the chunk `fmt ` of a WAV file.
-        data_start: the position of its first sample.
+        data_start: the position of the first sample of a WAV file.
     """
 
     frames: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -112,7 +112,8 @@ def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
     """Lists the audio files as `list_audio` does, without an object for each.
 
     Several folders are listed at a time. If there are many files, the list is remembered until the time of a change of
-    one of the folders is another one; see `audiozen_core.audio.remembered`.
+    one of the folders is another one; see `audiozen_core.audio.remembered`. If a folder can't be read, the log warns,
+    and the list is not remembered: the next start may find more.
 
     Args:
         folder: the folder.
@@ -126,8 +127,8 @@ def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
     what = f"audio files of {os.path.abspath(folder)}, {subfolders=}"  # noqa: PTH100 - a link is another folder
     table = recall(what)
     if table is None:
-        table, sources = _scan(folder, subfolders=subfolders)
-        if len(table.text("file")) >= WORTH_REMEMBERING:
+        table, sources, complete = _scan(folder, subfolders=subfolders)
+        if complete and len(table.text("file")) >= WORTH_REMEMBERING:
             table = remember(what, table, sources)
     listing = AudioListing(folder, table)
     listing.say()
@@ -141,11 +142,12 @@ class _Folder(NamedTuple):
     stamp: Stamp | None
     files: list[str]
     folders: list[tuple[str, tuple[str, ...]]]
+    error: OSError | None
 
 
-def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources]:
-    """Lists a folder level by level, and several folders of a level at a time."""
-    sources = Sources()
+def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources, bool]:
+    """Lists a folder level by level, and several folders of a level at a time. Also returns whether all was read."""
+    sources, complete = Sources(), True
     names: list[str] = []
     # Each folder that is still to be listed, and the real paths of those that lead to it, and its own.
     level: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
@@ -156,6 +158,12 @@ def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources]:
             found = list(pool.map(scan, level) if len(level) > 1 else map(scan, level))
             for one in found:
                 names += one.files
+                if one.error is not None:
+                    complete = False
+                    get_logger().warning(
+                        f"`{folder / one.name}` can't be read whole, so files of it may be left out: {one.error}",
+                        remedy="check its permissions and the drive, or move it away",
+                    )
                 if one.stamp is not None:
                     sources.add(folder / one.name, one.stamp)
             level = [below for one in found for below in one.folders]
@@ -179,34 +187,35 @@ def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources]:
     facts = {"others": kinds, "rest": rest, "first_other": min(others, key=_by_parts, default="")}
     table = Table(facts)
     table.add_text("file", sorted(files, key=_by_parts))
-    return table, sources
+    return table, sources, complete
 
 
 def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: bool) -> _Folder:
     name, chain = place
     path = root / name
-    found = _Folder(name, None, [], [])
+    found = _Folder(name, None, [], [], None)
     prefix = f"{name}/" if name else ""
     # A folder that may not be listed counts as empty.
-    with contextlib.suppress(OSError):
+    try:
         found = found._replace(stamp=look_at(path))
         with os.scandir(path) as entries:
             for entry in entries:
-                if not _is_folder(entry):
+                try:
+                    is_folder = entry.is_dir()
+                except OSError as error:
+                    is_folder = False
+                    if error.errno != errno.ELOOP:  # a link to itself
+                        found = found._replace(error=error)
+                if not is_folder:
                     found.files.append(prefix + entry.name)
                 elif subfolders and not entry.name.startswith("."):
                     real = os.path.realpath(entry.path) if entry.is_symlink() else str(Path(chain[-1], entry.name))
                     # A link to a folder that leads to it would be followed forever.
                     if real not in chain:
                         found.folders.append((prefix + entry.name, (*chain, real)))
+    except OSError as error:
+        return found._replace(error=error)
     return found
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def _by_parts(name: str) -> str:

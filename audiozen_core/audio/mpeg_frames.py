@@ -1,4 +1,4 @@
-"""Counts the frames of an MP3 file (MPEG audio, layers I to III), which are the only sure sign of its length."""
+"""Counts the frames of an MP3 file (MPEG audio, layers I to III). Only this count gives a reliable length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from audiozen_core.audio.damage import damaged, joined, misleading
 from audiozen_core.audio.length import Bytes, Length, id3_size
 
-_KBPS = {  # by (MPEG 1 or not, layer), without "free" and "bad"
+_KBPS = {  # the bit rates in kbit/s by (whether it is MPEG 1, layer), without the values "free" and "bad"
     (True, 1): range(32, 449, 32),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -20,13 +20,13 @@ _RATES = (44100, 48000, 32000)
 _LARGEST_FRAME = 2881  # 320 kbit/s at 8000 Hz
 _MONO = 0xC0  # the bits of the channel mode, all set in mono
 _APE, _LYRICS = b"APETAGEX", b"LYRICSBEGIN"
-_LARGEST_TAG = 1 << 24  # 16 MiB, with pictures
+_LARGEST_TAG = 1 << 24  # 16 MiB, because tags may contain pictures
 _SAME = 0xFFFE0C00  # the bits of a header that are equal in all frames: sync, version, layer, sample rate
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What the header of a frame, 4 bytes, says: its size in bytes, and the number of its samples."""
+    """The contents of the 4-byte header of a frame, such as the frame's size in bytes and its number of samples."""
 
     header: int
     layer: int
@@ -37,20 +37,20 @@ class _Frame:
 
 
 def check_mpeg(file: Bytes) -> Length:
-    """Counts the frames, and makes the decoder read all of them.
+    """Counts the frames, and returns a length with which the decoder reads all of them.
 
-    A file may begin with a Xing header, which has the number of frames. If there is none, libsndfile guesses the length
-    from the size of the file and the bit rate of the first frame.
+    A file may begin with a Xing header, which contains the number of frames. If the file has no Xing header, libsndfile
+    guesses the length from the size of the file and the bit rate of the first frame.
 
     Raises:
-        DataError: the file ends earlier than its header says, or within a frame; its frames can't be counted, or the
-            sample rate or the number of channels changes.
+        DataError: the file ends earlier than its header says, or within a frame; its frames can't be counted; or the
+            sample rate or the number of channels changes within the file.
     """
     content = file.all()
     begin = _skip_to_frame(content, file.id3_end())
     frame = _parse(content, begin)
     if frame is None:
-        return Length()  # libsndfile says what is wrong
+        return Length()  # libsndfile reports what is wrong
     xing = _find_xing(content, begin, frame)
     first = begin if xing is None else begin + frame.size
     count, cut = _count(file.path, content, first, frame)
@@ -59,7 +59,7 @@ def check_mpeg(file: Bytes) -> Length:
     if xing is None or not content[xing + 7] & 1:
         if cut:
             raise damaged(file.path, f"it ends within its frame {count + 1}")
-        # The guess is not too small if the size is that of as many frames of the largest size.
+        # libsndfile guesses from this size. With the largest possible size of each frame, its guess can't be too small.
         largest = len(content) + (count + 1) * _LARGEST_FRAME
         return Length(frames=count * frame.samples, size=largest)
     announced = int.from_bytes(content[xing + 8 : xing + 12], "big")
@@ -76,7 +76,7 @@ def check_mpeg(file: Bytes) -> Length:
 
 
 def _parse(content: bytes, position: int) -> _Frame | None:
-    """Reads the header of a frame. Returns None if there is none, or if it does not tell the size of the frame."""
+    """Reads the header of a frame. Returns None if these bytes are no header, or do not give the size of the frame."""
     header = int.from_bytes(content[position : position + 4], "big")
     version, layer = header >> 19 & 3, 4 - (header >> 17 & 3)
     bit_rate, rate, padding = header >> 12 & 15, header >> 10 & 3, header >> 9 & 1
@@ -107,13 +107,14 @@ def _skip_to_frame(content: bytes, position: int) -> int:
 
 
 def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int, bool]:
-    """Counts the frames from a position on.
+    """Counts the frames from a position on, and skips everything else, such as tags.
 
-    What is not a frame, such as a tag, is skipped. Returns the number, and whether the last one is cut off.
+    Returns:
+        The number of complete frames, and whether an incomplete frame follows.
 
     Raises:
-        DataError: frames follow that the decoder would not return: they have another sample rate or number of
-            channels, or follow a tag that the decoder does not know.
+        DataError: the decoder would drop some frames, because their sample rate or number of channels differs, or
+            because they come after a tag that the decoder does not know.
     """
     count = 0
     lost = False  # whether the decoder stops before this position
@@ -135,7 +136,7 @@ def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int
                 position += size
                 continue
         tag_end = _tag_end(content, position)
-        # The decoder skips only tags that begin with one of these marks, however long they are.
+        # The decoder skips tags of any length that begin with one of these marks. At any other tag, it stops.
         if tag_end is not None and not content.startswith((b"ID3", b"TAG", _APE), position):
             lost = True
         position = _skip_to_frame(content, position) if tag_end is None else tag_end
@@ -146,7 +147,7 @@ def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int
 
 
 def _tag_end(content: bytes, position: int) -> int | None:
-    """Returns the position after the tag that begins at a position. None if there is none, or not all of it."""
+    """Returns the position after the tag that begins at a position; None if no tag, or only part of one, is there."""
     end = None
     if content.startswith(b"ID3", position):
         end = position + id3_size(content[position : position + 10].ljust(10, b"\0"))
@@ -156,7 +157,8 @@ def _tag_end(content: bytes, position: int) -> int | None:
         ends = [content.find(mark, position) for mark in (b"LYRICS200", b"LYRICSEND")]
         end = min((place + 9 for place in ends if place >= 0), default=None)
     elif (place := content.find(_APE, position, position + _LARGEST_TAG)) >= 0:
-        # The header of a tag, or the footer of one without a header. The size is that of the tag without its header.
+        # The mark begins either the header of the tag or its footer, if it has no header. The size in it does not
+        # count the header.
         size, header = int.from_bytes(content[place + 12 : place + 16], "little"), content[place + 23 : place + 24]
         if place == position:
             end = position + size + (32 if header and header[0] & 0x20 else 0)
@@ -173,10 +175,10 @@ def _side_bytes(frame: _Frame) -> int:
 
 
 def _find_xing(content: bytes, first: int, frame: _Frame) -> int | None:
-    """Returns the position of the Xing header in the first frame, or None. The decoder knows no other such header."""
+    """Returns the position of the Xing header in the first frame, or None. The decoder knows no similar header."""
     if frame.layer < 3:
         return None
-    # Some encoders leave room for the frame's checksum, others don't.
+    # Some encoders leave room for the frame's checksum before the Xing header, others don't.
     for place in (first + 4 + _side_bytes(frame), first + 6 + _side_bytes(frame)):
         if content[place : place + 4] in (b"Xing", b"Info"):
             return place

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from audiozen_core.audio.damage import damaged, joined, misleading, uncounted
 from audiozen_core.audio.length import Bytes, Length
 
-# Programs that stream to a pipe don't know the size. They write 0, the largest number, or the largest number less the
-# size of the header.
+# Programs that stream to a pipe don't know the size in advance. They write 0, the largest number, or the largest number
+# minus the size of the header.
 _UNKNOWN = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
-_NEAR = 4096
+_NEAR = 4096  # the largest difference from a number in _UNKNOWN, and the longest padding, in bytes
 _LARGEST_32_BIT = 0xFFFFFFFF
-_FORMAT_BYTES = 40  # of the longest usual chunk `fmt `
+_FORMAT_BYTES = 40  # the length of the longest usual chunk `fmt `
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"riff\x2e\x91", b"NIST_1")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")
@@ -42,13 +42,13 @@ class _Chunks:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The samples of a file.
+    """Where the samples of a file are, and how to correct the header.
 
     Attributes:
-        start: the position of the first one.
+        start: the position of the first sample.
         announced: the number of bytes that the header gives.
-        patch: takes the right number of bytes, and returns what to write into the header, as (position, bytes).
-        chunks: how to read what follows the samples; None if nothing does.
+        patch: takes the correct number of bytes, and returns the corrections of the header as (position, bytes).
+        chunks: how to read chunks after the samples; None if the format has no chunks there.
         wav_format: the content of the only chunk `fmt ` of a little-endian WAV file.
     """
 
@@ -63,26 +63,26 @@ def check_pcm(file: Bytes) -> Length:
     """Compares the number of bytes that the header announces with the size of the file.
 
     Raises:
-        DataError: the file is shorter than its header says, or holds more than its header says.
+        DataError: the file is shorter or longer than its header says.
     """
     data = _find(file)
     if data is None:
-        return Length()  # libsndfile says what is wrong
-    there = file.size - data.start
-    if data.announced == there:
-        return Length(data_bytes=there, wav_format=data.wav_format, data_start=data.start)
+        return Length()  # libsndfile reports what is wrong
+    present = file.size - data.start
+    if data.announced == present:
+        return Length(data_bytes=present, wav_format=data.wav_format, data_start=data.start)
     unknown = any(abs(data.announced - size) <= _NEAR for size in _UNKNOWN)
-    if data.announced > there and not unknown:
-        raise damaged(file.path, f"it has {there} bytes of samples, but its header announces {data.announced}")
-    if data.announced <= there and _is_followed_by_chunks(file, data):
+    if data.announced > present and not unknown:
+        raise damaged(file.path, f"it has {present} bytes of samples, but its header announces {data.announced}")
+    if data.announced <= present and _is_followed_by_chunks(file, data):
         return Length(data_bytes=data.announced, wav_format=data.wav_format, data_start=data.start)
     if data.announced and not unknown:
-        raise uncounted(file.path, data.announced, data.start + data.announced, there - data.announced)
+        raise uncounted(file.path, data.announced, data.start + data.announced, present - data.announced)
     head = bytearray(file.at(0, data.start))
-    for position, content in data.patch(there):
+    for position, content in data.patch(present):
         head[position : position + len(content)] = content
-    # A program that was stopped, or a download that broke off, leaves the same bytes.
-    return Length(data_bytes=there, head=bytes(head), may_be_cut_off=True)
+    # A stream to a pipe looks the same whether it was complete or broke off.
+    return Length(data_bytes=present, head=bytes(head), may_be_cut_off=True)
 
 
 def _find(file: Bytes) -> _Data | None:
@@ -105,7 +105,10 @@ def _find(file: Bytes) -> _Data | None:
 
 
 def _walk(file: Bytes, chunks: _Chunks, position: int) -> list[tuple[bytes, int, int]]:
-    """Returns ID, size and content position of the chunks up to the samples. The size excludes the header."""
+    """Returns the ID, the size and the position of the content of each chunk up to the samples.
+
+    The size excludes the header of the chunk.
+    """
     header = struct.Struct(chunks.size)
     found = []
     while position + chunks.id_bytes + header.size <= file.size:
@@ -151,7 +154,7 @@ def _find_in_w64(file: Bytes) -> _Data | None:
     _, announced, start = found[-1]
     return _Data(
         start,
-        # Without the 24 bytes of the header, a size of 0 is -24, and a size of -1 (unknown) is -25.
+        # `_walk` has subtracted the 24 bytes of the header, so a size of 0 is -24, and a size of -1 (unknown) is -25.
         max(announced, 0) if announced + 24 != -1 else _UNKNOWN[-1],
         lambda size: [(16, struct.pack("<Q", file.size)), (start - 8, struct.pack("<Q", size + 24))],
         chunks,
@@ -185,7 +188,7 @@ def _find_in_caf(file: Bytes) -> _Data | None:
         return None
     _, size, content = found[-1]
     return _Data(
-        content + 4,  # after the number of edits
+        content + 4,  # the samples begin after the 4 bytes of the edit count
         _UNKNOWN[-1] if size == -1 else max(0, size - 4),
         lambda size: [(content - 8, struct.pack(">q", size + 4))],
         chunks,
@@ -194,7 +197,7 @@ def _find_in_caf(file: Bytes) -> _Data | None:
 
 def _find_in_nist(file: Bytes) -> _Data | None:
     header = file.head[:1024]
-    # libsndfile writes the size of a sample as a string if it is one byte: `-s1 1`.
+    # If a sample has one byte, libsndfile writes its size as a string: `-s1 1`.
     values = {name: int(value) for name, value in re.findall(rb"(\w+) -(?:i|s\d+) (\d+)\n", header)}
     is_linear = re.search(rb"sample_coding -s\d+ (?:ulaw|mu-law|alaw)", header) is None
     count, start = values.get(b"sample_count"), re.match(rb"NIST_1A\n\s*(\d+)\n", header)
@@ -205,7 +208,7 @@ def _find_in_nist(file: Bytes) -> _Data | None:
 
 
 def _is_followed_by_chunks(file: Bytes, data: _Data) -> bool:
-    """Returns whether other chunks, a tag or padding follow the announced samples, and not further samples.
+    """Returns whether other chunks, a tag or padding follow the announced samples, rather than further samples.
 
     Raises:
         DataError: another file follows.

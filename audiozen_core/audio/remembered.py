@@ -1,4 +1,4 @@
-"""Keeps what took long to find out about files and folders, until one of them changes. Deleting it is always safe.
+"""Keeps what took long to find out about files and folders, until one of them changes. A run goes on if it is deleted.
 
 This module does not import torch.
 """
@@ -104,12 +104,15 @@ def remember(what: str, table: Table, sources: Sources) -> Table:
 
 
 def recall(what: str) -> Table | None:
-    """Returns the table that was remembered; None if there is none, or if one of its sources has changed since."""
+    """Returns the table that was remembered.
+
+    None if there is none, if its file is damaged, or if one of its sources has changed since.
+    """
     path = _file(what)
     if not path.exists():
         return None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        table = Table.read(path)
+        table = Table.read(path, verify=True)
         now = Sources()
         for source in map(Path, table.text(_SOURCES)):
             now.add(source, look_at(source))

@@ -1,4 +1,4 @@
-"""Annotations that say that a table names a component, and has further keys about it."""
+"""Annotations for tables that name a component and also have keys of their own, such as the weight of a loss."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from audiozen_core.kinds import GROUPS
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InlineComponent:
-    """Says that a field of a dataclass is the component that `path` and `args` of its table name.
+    """Marks the field of a dataclass that holds a component.
 
-    The other keys of the table are the other fields. The component is checked and built like any other that is nested
-    in arguments, and is looked up among those of a kind.
+    The keys `path` and `args` of the table name the component and its arguments. The other keys of the table become the
+    other fields. The component is checked and built like every component that is nested in arguments. Its name is
+    looked up among the components of one kind.
 
     Args:
-        kind: the kind of the component, one that plugins publish: its entry point group without `audiozen.`.
+        kind: the kind of the component: the name of an entry point group, without `audiozen.`.
 
     Example:
         >>> from collections.abc import Callable
@@ -41,7 +42,7 @@ class InlineComponent:
 
 
 def inline_field(annotation: Any) -> Parameter | None:
-    """Returns the field of a table of this annotation that its `path` and `args` are; None if there is none."""
+    """Returns the field that `path` and `args` fill in a table with this annotation; None if no field is marked."""
     for member in members_of(annotation):
         if isinstance(member, type) and dataclasses.is_dataclass(member):
             signature = signature_of(member)
@@ -52,13 +53,13 @@ def inline_field(annotation: Any) -> Parameter | None:
 
 
 def inline_kind(annotation: Any) -> str | None:
-    """Returns the kind of the component that the annotation of a field takes from the table itself."""
+    """Returns the kind that the `InlineComponent` in a field's annotation names; None if the field has no such mark."""
     members = annotated_members(annotation, InlineComponent)
     return next((marker.kind for _, markers in members for marker in markers), None)
 
 
 def with_inline(value: Mapping[str, Any], cls: type) -> Mapping[str, Any]:
-    """Returns the fields of a dataclass for a table, in which `path` and `args` are one field."""
+    """Returns a table with one key for each field of the dataclass: `path` and `args` move into the marked field."""
     field = inline_field(cls)
     if field is None or "path" not in value:
         return value

@@ -14,11 +14,13 @@ from audiozen_core.binding.source import syntax_tree
 
 
 def attributes_used(cls: type, base: str) -> dict[str, str]:
-    """Returns the attributes of a class's base that its methods read from `self`, each with the line.
+    """Returns the inherited attributes that the methods of a class read from `self`, each with its file and line.
 
-    Only the methods that objects of the class have are read, and not those of the class with the dotted name `base` or
-    of the classes above it. A method whose source can't be read is left out, and so is an attribute that the class
-    defines itself, or that is only read under a condition: the method may have checked first that the attribute exists.
+    The search covers the class and its base classes below the class with the dotted name `base`. It skips overridden
+    methods, and methods whose source can't be read.
+
+    The result leaves out attributes that these classes define themselves. It also leaves out attributes that a method
+    reads only under a condition, because the method may have checked first that the attribute exists.
     """
     found: dict[str, str] = {}
     seen: set[str] = set()
@@ -35,16 +37,19 @@ def attributes_used(cls: type, base: str) -> dict[str, str]:
 
 
 def keys_used(cls: type, base: str, attribute: str) -> set[str] | None:
-    """Returns the keys of a mapping, an attribute of `self`, that the modules of a class use: `self.models["g"]`.
+    """Returns the keys that a class uses of a mapping in an attribute of `self`: "g" for `self.models["g"]`.
+
+    The search reads the whole modules that define the class and its base classes.
 
     Args:
-        cls: the class. The modules of its base classes are read too, up to the class with the dotted name `base`.
-        base: see above.
-        attribute: the name of the mapping. Other objects may have an attribute of this name; its keys count as well.
+        cls: the class.
+        base: the dotted name of the base class at which the search stops. Its module is not read.
+        attribute: the name of the attribute. If other objects in these modules have an attribute of the same name,
+            their keys count as well.
 
     Returns:
-        None if they can't be known: a module is not Python or uses the mapping as a whole (in a loop, for instance), or
-        a method passes `self` on.
+        The keys. None if the keys can't be known: a module can't be parsed, uses the mapping as a whole (in a loop,
+        for instance), or passes `self` to a call.
     """
     keys: set[str] = set()
     for owner in cls.__mro__:
@@ -65,9 +70,9 @@ def keys_used(cls: type, base: str, attribute: str) -> set[str] | None:
 
 
 def _keys_in(tree: ast.Module, attribute: str) -> set[str] | None:
-    """Returns the keys of a mapping that a module uses; None if they can't be known."""
+    """Returns the keys that a module uses of a mapping; None if the keys can't be known."""
     keys: set[str] = set()
-    known: set[ast.AST] = set()
+    understood: set[ast.AST] = set()  # the uses of the mapping that name one key or no key
     for node in ast.walk(tree):
         match node:
             case ast.Call(args=args, keywords=more) if any(_is_self(value) for value in [*args, *more]):
@@ -80,13 +85,13 @@ def _keys_in(tree: ast.Module, attribute: str) -> set[str] | None:
                 )
                 | ast.Compare(left=ast.Constant(value=str(key)), comparators=[ast.Attribute() as used])
             ) if used.attr == attribute:
-                known.add(used)
+                understood.add(used)
                 keys.add(key)
             case ast.If(test=ast.Attribute() as used) | ast.IfExp(test=ast.Attribute() as used):
-                known.add(used)
+                understood.add(used)
     for node in ast.walk(tree):
         match node:
-            case ast.Attribute(attr=name) if name == attribute and node not in known:
+            case ast.Attribute(attr=name) if name == attribute and node not in understood:
                 return None
             case ast.Constant(value=str(name)) if name == attribute:  # getattr(self, "models")
                 return None
@@ -99,19 +104,20 @@ def _is_self(value: ast.AST) -> bool:
 
 
 def may_set(cls: type, attribute: str) -> bool:
-    """Returns whether a method of a class mentions an attribute, so that an object may have a value of its own."""
+    """Returns whether a method of a class mentions an attribute, so that an object may set a value for it."""
     functions = (_function(member) for owner in cls.__mro__ for member in vars(owner).values())
     return any(attribute in function.__code__.co_names for function in functions if function)
 
 
 def _function(member: Any) -> types.FunctionType | None:
-    """Returns the plain function of a method or of a property."""
+    """Returns the plain function of a method or a property; None for any other member."""
     member = getattr(member, "fget", None) or getattr(member, "func", member)
     member = inspect.unwrap(member) if callable(member) else member
     return member if inspect.isfunction(member) else None
 
 
-# A check reads the methods of a base class for each of its subclasses. `%autoreload` replaces the code in place.
+# The methods of a base class are read again for each subclass, so the result is cached. `code` is part of the key,
+# because `%autoreload` replaces the code of a function in place.
 @functools.lru_cache(maxsize=4096)
 def _used_by(function: types.FunctionType, code: types.CodeType) -> tuple[tuple[str, str], ...]:
     """Returns the attributes that a function with this code reads from `self`, each with its line."""
@@ -119,21 +125,22 @@ def _used_by(function: types.FunctionType, code: types.CodeType) -> tuple[tuple[
     if found is None:
         return ()
     tree, offset = found
-    own = code.co_varnames[0] if code.co_argcount else ""
-    # The tree may have an `if` around the function. It is not part of the function, so the search starts inside.
+    self_name = code.co_varnames[0] if code.co_argcount else ""
+    # The tree may have an `if` around the function, which would make the whole function conditional. So the search
+    # starts at the function.
     root = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), tree)
     used = []
     for node in _unconditional(root):
         match node:
-            case ast.Attribute(value=ast.Name(id=name), ctx=ast.Load()) if name == own:
+            case ast.Attribute(value=ast.Name(id=name), ctx=ast.Load()) if name == self_name:
                 used.append((node.attr, f"{code.co_filename}:{node.lineno + offset}"))
     return tuple(used)
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields a node and everything below it that is evaluated under all conditions.
+    """Yields a node and all nodes below it that are always evaluated.
 
-    The body of a loop or of an inner function counts as evaluated.
+    The body of a loop and the body of an inner function count as always evaluated.
     """
     yield node
     for value in _always_evaluated(node):

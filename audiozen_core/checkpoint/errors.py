@@ -20,7 +20,7 @@ class NoCheckpointError(CheckpointError):
 
 
 def not_a_checkpoint(folder: Path, missing: str, notes: Sequence[str] = ()) -> NoCheckpointError:
-    """Returns the error for a folder that has not the file `missing` of a checkpoint, mostly a run folder."""
+    """Returns the error for a folder that lacks the file `missing` of a checkpoint, such as a run folder."""
     remedy = "name the folder of a checkpoint, such as exp/baseline/checkpoints/best"
     if (folder / "checkpoints").is_dir():
         remedy = f"it is the folder of a run: name one of its checkpoints, such as {folder / 'checkpoints' / 'best'}"
@@ -32,8 +32,8 @@ class DamagedCheckpointError(CheckpointError):
 
     Args:
         path: the checkpoint's folder, or the file.
-        reason: what is wrong with it.
-        remedy: what to do about it.
+        reason: what is wrong with the checkpoint or the file.
+        remedy: what the user should do.
     """
 
     code = "AZ402"
@@ -49,9 +49,9 @@ class UnstorableStateError(CheckpointError):
 
     Args:
         owner: the name of the owner in the checkpoint, such as `optimizer`.
-        problems: the keys that lead to each value that can't be stored, and what is wrong with it.
-        title: the owner in the message (default: its name).
-        root: what the keys lead from (default: the name of the owner).
+        problems: for each value that can't be stored, the keys that lead to the value, and what is wrong with it.
+        title: how the message calls the owner (default: its name).
+        root: the name that the message prints before the keys (default: the name of the owner).
     """
 
     code = "AZ403"

@@ -1,4 +1,4 @@
-"""What a store reports about a checkpoint, and what it loads from one."""
+"""Describes checkpoints: the contents of a loaded checkpoint, and the entry of a checkpoint in a list."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class LoadedCheckpoint:
     """A checkpoint that has been loaded.
 
     Attributes:
-        path: its folder.
-        epoch: epochs completed when it was saved.
-        step: optimiser steps done when it was saved.
-        score: the validation score of that epoch, if there was one.
-        versions: the versions of `audiozen`, `torch` and `python` that saved it.
+        path: the folder of the checkpoint.
+        epoch: the number of epochs that were complete when the checkpoint was saved.
+        step: the number of optimiser steps that were done when the checkpoint was saved.
+        score: the validation score of the epoch; None if no validation ran.
+        versions: the versions of `audiozen`, `torch` and `python` that saved the checkpoint.
         state: the state that was passed to `save`, a mapping from owner to state.
     """
 
@@ -36,9 +36,9 @@ class CheckpointInfo:
     """A checkpoint in the folder of an experiment.
 
     Attributes:
-        path: its folder.
-        manifest: its manifest; None if the manifest can't be read.
-        reason: why the checkpoint can't be used; empty if it can.
+        path: the folder of the checkpoint.
+        manifest: the manifest of the checkpoint; None if the manifest can't be read.
+        reason: why the checkpoint can't be used; empty if the checkpoint can be used.
         best: whether `best` points at it.
         latest: whether `latest` points at it.
     """
@@ -66,7 +66,7 @@ class CheckpointInfo:
 
     @property
     def score(self) -> float | None:
-        """The validation score, if there was one."""
+        """The validation score; None if the checkpoint has no score or the manifest can't be read."""
         return self.manifest.score if self.manifest else None
 
     @property
@@ -76,7 +76,7 @@ class CheckpointInfo:
 
     @property
     def serial(self) -> int:
-        """The position in the order of the saves. An unknown position is -1, so it sorts first."""
+        """The position in the order of the saves. An unknown position is -1, so that such a checkpoint sorts first."""
         return self.manifest.serial if self.manifest else -1
 
     @property
@@ -91,5 +91,5 @@ class CheckpointInfo:
 
     @property
     def stale(self) -> bool:
-        """Whether the checkpoint is newer than the checkpoint that the run was later resumed from."""
+        """Whether the run has since resumed from an earlier checkpoint."""
         return is_stale_name(self.name)

@@ -1,4 +1,4 @@
-"""Finds and reads the weights that a network is to start from: of a run, of a checkpoint, or in a file."""
+"""Finds and reads the initial weights of a network in a run folder, a checkpoint or a file of weights."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WeightSource:
-    """Weights, and where they come from.
+    """Weights, and the checkpoint or file from which they were read.
 
     Attributes:
-        path: the folder of the checkpoint or the file, absolute.
+        path: the absolute path of the checkpoint's folder or of the file.
         owner: the owner in the checkpoint; "" for a file.
-        sha256: the hash of the file, or of the manifest of the checkpoint, which has the hashes of its files.
+        sha256: the hash of the file. For a checkpoint, the hash of its manifest, which lists the hashes of its files.
         weights: the weights by name.
     """
 
@@ -41,17 +41,18 @@ class WeightSource:
 def read_source(
     path: Path, owner: str | None, section: str, *, map_location: torch.device | str = "cpu"
 ) -> WeightSource:
-    """Reads weights.
+    """Reads the weights of one owner in a checkpoint, or the weights in a file.
 
     Args:
-        path: a run folder, whose best checkpoint is read, or the latest if no checkpoint is marked as the best; the
-            folder of a checkpoint; or a safetensors file.
-        owner: the owner in a checkpoint; None for the one called like the section, or else the only model.
+        path: a run folder, the folder of a checkpoint, or a safetensors file. In a run folder, the best checkpoint is
+            read, or the latest checkpoint if none is marked as the best.
+        owner: the owner in a checkpoint. None chooses the owner with the name of the section or, if no owner has this
+            name, the only model.
         section: the section of the network, such as `model_g`.
         map_location: the device for the tensors.
 
     Raises:
-        CheckpointError: the path is something else, or can't be read; or `owner` has no weights.
+        CheckpointError: `path` is of another kind or can't be read, or `owner` has no weights.
     """
     path = follow_link(path.expanduser())
     if (path / "checkpoints").is_dir():

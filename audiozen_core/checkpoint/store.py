@@ -1,4 +1,4 @@
-"""The checkpoints of one experiment: saved completely or not at all, verified before use, limited in number."""
+"""Saves the checkpoints of one experiment whole or not at all, verifies them before use, and limits their number."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _HEADROOM = 1 << 20
 
 
 class CheckpointStore:
-    """The folder `checkpoints` of one experiment.
+    """Saves, loads and deletes the checkpoints in the folder `checkpoints` of one experiment.
 
-    Only one process may save at a time. Other processes may read meanwhile.
+    Only one process may save at a time. Other processes may read at the same time.
 
     Args:
         folder: `exp/<ID>/checkpoints`; the first save creates it.
@@ -72,18 +72,19 @@ class CheckpointStore:
         within_epoch: bool = False,
         keep: int | None = None,
     ) -> Path:
-        """Writes one checkpoint. When this returns, all of it is on the disk, and `latest` points at it.
+        """Writes one checkpoint. When this method returns, the disk has all of it, and `latest` points at it.
+
+        The folder is called `epoch_0003`, or `epoch_0004_step_0000090` with `within_epoch`. If that name is taken, the
+        folder gets a free name, such as `epoch_0003_2`. The earlier checkpoint is then deleted unless it is the best.
+        Only folders with such names are ever pruned or marked as stale.
 
         Args:
             state: a mapping from owner (`model`, `optimizer`, `rng`, the name of a hook, …) to state, packed or not.
-            epoch: epochs completed.
-            step: optimiser steps done.
-            score: the validation score of this epoch, if there is one.
-            is_best: whether `best` should point at it.
-            within_epoch: whether it is saved during the epoch after `epoch`. Its folder is then called
-                `epoch_0004_step_0000090`, and `epoch_0003` otherwise. If that name is taken, the folder gets a free
-                name, such as `epoch_0003_2`, and the earlier checkpoint is deleted afterwards unless it is the best.
-                Only folders with such names are ever pruned or marked as stale.
+            epoch: the number of complete epochs.
+            step: the number of optimiser steps done.
+            score: the validation score of this epoch; None if no validation ran.
+            is_best: whether `best` should point at this checkpoint.
+            within_epoch: whether the checkpoint is saved during the epoch after `epoch`.
             keep: the highest number of checkpoints to keep, including `best` and `latest`; None keeps all.
 
         Returns:
@@ -126,10 +127,13 @@ class CheckpointStore:
     def rewind(self, path: Path) -> Sequence[str]:
         """Makes `path` the latest checkpoint. Call it after every resume, before the next save.
 
-        `latest` then points at `path`, and `best` at the checkpoint that was the best when `path` was saved. Later
-        checkpoints get the suffix `.stale`. They are pruned before all others, but only when the run has again done as
-        many steps as they have. A run resumes from a stale checkpoint only if the user names it; the checkpoint then
-        loses the suffix. If `path` is a checkpoint of another experiment, all checkpoints of this one become stale.
+        `latest` then points at `path`, and `best` points at the checkpoint that was the best when `path` was saved.
+
+        Later checkpoints become stale: they get the suffix `.stale`. Pruning deletes stale checkpoints first, but keeps
+        each of them until the run has again done as many steps as the stale checkpoint. A run resumes from a stale
+        checkpoint only if the user names it; the checkpoint then loses the suffix.
+
+        If `path` is a checkpoint of another experiment, all checkpoints of this experiment become stale.
 
         Returns:
             The names of the checkpoints that have become stale.
@@ -144,7 +148,8 @@ class CheckpointStore:
                 self._directory.remove_partial()
                 return self._directory.mark_all_stale()
             name = self._directory.unmark_stale(name)
-            # Before anything is deleted, because a temporary folder may be all that an interrupted save has left.
+            # The link is set before anything is deleted, because an interrupted save may have left only a temporary
+            # folder.
             if self._directory.link_target(LATEST) != name:
                 self._directory.set_link(LATEST, name)
             self._directory.remove_partial()
@@ -166,14 +171,14 @@ class CheckpointStore:
             return partial
 
     def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
-        """Deletes all but the newest `keep` checkpoints, stale ones first, and never `best` or `latest`.
+        """Deletes all but the newest `keep` checkpoints. Stale checkpoints go first; `best` and `latest` always stay.
 
-        Folders whose names the store did not choose are not deleted, and do not count.
+        If the store did not choose the name of a folder, the folder is not deleted and does not count.
 
         Args:
-            keep: how many to keep, including `best` and `latest`. Damaged checkpoints do not count.
-            damaged: whether to delete damaged checkpoints too. If `latest` is damaged, it moves to the newest intact
-                checkpoint.
+            keep: how many checkpoints to keep, including `best` and `latest`. Damaged checkpoints do not count.
+            damaged: whether to delete damaged checkpoints too. If the latest checkpoint is damaged, `latest` then
+                points at the newest intact checkpoint.
 
         Returns:
             The folders that were deleted.
@@ -198,7 +203,7 @@ class CheckpointStore:
 
     @property
     def latest(self) -> Path | None:
-        """The latest checkpoint, intact or damaged, or None."""
+        """The latest checkpoint, intact or damaged; None if the folder has no checkpoint."""
         return self._target(LATEST)
 
     def load(
@@ -212,8 +217,8 @@ class CheckpointStore:
 
         Args:
             which: `latest`, `best`, or the folder of a checkpoint of any experiment. A bare name means a checkpoint of
-                this experiment. If `latest` is damaged, a warning is logged, and the newest intact checkpoint before it
-                is loaded.
+                this experiment. If the latest checkpoint is damaged, a warning is logged, and the newest intact
+                checkpoint before it is loaded.
             owners: the owners whose states are read; None for all.
             map_location: the device for the tensors.
 
@@ -294,15 +299,15 @@ class CheckpointStore:
         )
 
     def _latest_first(self) -> Iterator[CheckpointInfo]:
-        """`latest`, then the checkpoints saved before it, the newest first."""
+        """Yields the latest checkpoint, then the checkpoints that were saved before it, the newest first."""
         name = self._directory.link_target(LATEST)
         # Checkpoints with other names may belong to another run.
         entries = [e for e in reversed(self._directory.entries()) if (e.managed and not e.stale) or e.name == name]
         latest = next((entry for entry in entries if entry.name == name), None)
         if latest:
             yield latest
-        # If the manifest of `latest` is unreadable, its serial number is unknown, and every other checkpoint may be an
-        # earlier one.
+        # If the manifest of `latest` is unreadable, its serial number is unknown. Every other checkpoint may then be
+        # earlier.
         highest = latest.serial if latest and latest.manifest else None
         for entry in entries:
             if entry is not latest and (highest is None or entry.serial <= highest):
@@ -336,8 +341,8 @@ class CheckpointStore:
 
     def _folder_of(self, path: Path) -> Path:
         # A bare name is a checkpoint of this run, whatever the working directory holds.
-        own = self._directory.find(path.name) if path.name == str(path) else None
-        path = own.path if own else follow_link(path)
+        found = self._directory.find(path.name) if path.name == str(path) else None
+        path = found.path if found else follow_link(path)
         if path.is_file():
             raise CheckpointError(
                 f"{path} is a file, but a run can only resume from the folder of a checkpoint",
@@ -361,10 +366,10 @@ class CheckpointStore:
     def _prepare_folder(self, size: int) -> None:
         self._directory.make_writable()
         make_folder(self.folder)
-        free = shutil.disk_usage(self.folder).free
-        if free < size + _HEADROOM:
+        free_bytes = shutil.disk_usage(self.folder).free
+        if free_bytes < size + _HEADROOM:
             raise CheckpointWriteError(
                 f"the disk has no space for a checkpoint of {size / 1e6:.1f} MB in {self.folder}: "
-                f"{free / 1e6:.1f} MB are free, and {_HEADROOM / 1e6:.1f} MB must stay free",
+                f"{free_bytes / 1e6:.1f} MB are free, and {_HEADROOM / 1e6:.1f} MB must stay free",
                 remedy=MAKE_ROOM,
             )

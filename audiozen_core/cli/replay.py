@@ -198,11 +198,12 @@ def _show_step(replayed: Replayed, step: ReplayedStep) -> None:
                 *_cells(row.weight_gradient),
                 " and ".join(
                     said
-                    for said, first in (
-                        ("first activation that is not finite", step.first_activation),
-                        ("first gradient that is not finite", step.first_gradient),
+                    for said, is_true in (
+                        ("not called: another module uses its weights", not row.calls),
+                        ("first activation that is not finite", row is step.first_activation),
+                        ("first gradient that is not finite", row is step.first_gradient),
                     )
-                    if row is first
+                    if is_true
                 ),
             )
             for row in step.rows

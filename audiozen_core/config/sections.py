@@ -71,6 +71,7 @@ class Meta:
         "the number of CPU threads; `auto` measures which one is fastest; torch chooses by default",
         default=None,
         minimum=1,
+        maximum=1024,
     )
 
 

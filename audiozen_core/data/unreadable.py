@@ -1,4 +1,4 @@
-"""Samples that can't be read: the first one is an error, or they are skipped and counted up to a limit."""
+"""Handles samples that can't be read: stops at the first such sample, or skips samples up to a limit."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _DATA: dict[Mode, str] = {"train": "training", "validate": "validation", "test":
 
 
 class WorkerTraceback(Exception):  # noqa: N818 (the text of an error that was raised in a worker, for `--traceback`)
-    """The traceback of an exception in a worker, as text. Workers can't send tracebacks, nor exceptions of any kind."""
+    """The traceback of an exception in a worker, as text. Workers can't send tracebacks or every kind of exception."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableSample:
-    """Replaces a sample that can't be made.
+    """Takes the place of a sample that can't be made.
 
-    A worker sends this object to the main process as ordinary data. An exception would arrive as the text of another
-    exception.
+    A worker sends this object to the main process as ordinary data. If the worker raised the exception, the main
+    process would get only the text of it, inside another exception.
 
-    If it is `final`, it is never skipped: the code is at fault, not a file, or a stream can't continue.
+    A sample that is `final` is never skipped: the code is at fault rather than a file, or a stream can't continue.
     """
 
     message: str
@@ -44,9 +44,9 @@ class UnreadableSample:
         """Converts an error that a data set raised when it made the sample `name`, such as "sample 3 of [dataset]".
 
         Args:
-            error: the error. One that is neither a DataError nor an OSError is a mistake in the code.
-            name: the sample.
-            final: whether the error can't be skipped, whatever it is.
+            error: the error. Any error other than a DataError or an OSError counts as a mistake in the code.
+            name: how messages call the sample.
+            final: whether the sample must not be skipped, whatever the error is.
             notes: further lines for a mistake in the code.
         """
         if isinstance(error, OSError):
@@ -70,7 +70,7 @@ class UnreadableSample:
 
 @dataclass(frozen=True, slots=True)
 class PartialBatch:
-    """A batch with unreadable samples. `batch` has the other samples, collated; None if all are unreadable."""
+    """A batch with unreadable samples. `batch` has the readable samples, collated; None if no sample is readable."""
 
     unreadable: tuple[UnreadableSample, ...]
     batch: Any
@@ -79,11 +79,11 @@ class PartialBatch:
 class UnreadableSamples:
     """Stops at the first sample that can't be read, or skips and counts such samples.
 
-    The skipped samples are part of a checkpoint, so that the limit holds for the whole run.
+    Checkpoints contain the skipped samples, so that the limit holds for the whole run.
 
     Args:
-        policy: `stop`: the first unreadable sample is an error; `skip`: unreadable samples are skipped.
-        limit: the number of different samples that may be skipped in a run.
+        policy: with `stop`, the first unreadable sample is an error; with `skip`, unreadable samples are skipped.
+        limit: how many different samples may be skipped in a run.
     """
 
     def __init__(self, policy: UnreadablePolicy = "stop", limit: int = 0) -> None:
@@ -111,7 +111,7 @@ class UnreadableSamples:
 
     @contextmanager
     def allow_unreadable_files(self, mode: Mode) -> Iterator[None]:
-        """Applies the policy to the data sets of a mode, which are built within the block."""
+        """Applies the policy to files that can't be read while the block builds the data sets of a mode."""
         if self.policy == "stop":
             yield
             return
@@ -122,7 +122,7 @@ class UnreadableSamples:
         self.report_skipped(f"{_DATA[mode]} data")
 
     def collect_skipped(self) -> None:
-        """Starts the list that `report_skipped` reports."""
+        """Starts to collect skipped samples for `report_skipped`."""
         self._unreported = []
 
     def report_skipped(self, what: str) -> None:
@@ -157,16 +157,16 @@ class UnreadableSamples:
         Raises:
             DataError: the ranks have skipped more samples together than `limit`.
         """
-        every = [message for of_rank in ranks.gather(sorted(self.skipped)) for message in of_rank]
-        self.skipped.update(every)
-        self._check_limit(every[-1] if every else "")
+        messages = [message for of_one_rank in ranks.gather(sorted(self.skipped)) for message in of_one_rank]
+        self.skipped.update(messages)
+        self._check_limit(messages[-1] if messages else "")
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the skipped samples, and the files that were skipped while the data sets were built."""
         return {"samples": sorted(self.skipped), "files": sorted(self._skipped_files)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Adds the samples of a checkpoint, and warns if other files were skipped when the data sets were built."""
+        """Adds the skipped samples of a checkpoint. Warns if the data sets now skip other files than at that time."""
         self.skipped |= set(state_dict["samples"])
         if differing := self._skipped_files ^ set(state_dict["files"]):
             get_logger().warning(

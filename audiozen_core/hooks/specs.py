@@ -10,12 +10,12 @@ the arguments that it needs, by name:
         def on_epoch_end(self, trainer, epoch):
             print(f"epoch {epoch} is over")
 
-Hooks run by the `phase` of their class, in the order of `PHASES` (default `monitor`), within a phase as the attributes
-`before` and `after` of the classes say, and otherwise by name. If a class has `state_dict` and `load_state_dict`,
-checkpoints hold its state. Either may take the trainer as a further argument called `trainer`.
+Hooks run in the order of their phases: a class names its `phase`, and `PHASES` lists the order (default `monitor`).
+Within a phase, the attributes `before` and `after` of the classes decide, and otherwise the names. If a class has
+`state_dict` and `load_state_dict`, checkpoints hold its state. Both methods may take a further argument `trainer`.
 
-The return annotation of a hook says what an implementation may return (`answers`), and all annotations become the types
-of `hookimpl` (`marker.pyi`).
+The return annotation of a hook says what an implementation may return (see `answers`). All annotations become the types
+of `hookimpl` (see `marker.pyi`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
     from audiozen_core.results.samples import Sample
 
-# A variable, because this module can't import `trainer_protocol.Trainer`, which has hooks itself and fills it in.
+# A type variable, because `trainer_protocol.Trainer` refers to `Hooks`, so importing it here would be circular.
 Trainer = TypeVar("Trainer")
 Specs = TypeVar("Specs")
 PROJECT = "audiozen"
@@ -46,9 +46,9 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 
 
 class Hooks(Generic[Trainer]):
-    """Every hook as a method; `trainer.hooks` has each of them as a callable that takes keyword arguments only.
+    """Declares every hook as a method. `trainer.hooks` has each hook as a callable that takes keyword arguments only.
 
-    A hook whose first answer counts returns that answer, or None.
+    If only the first answer of a hook counts, the call returns this answer, or None if no plugin answers.
     """
 
     def of(self, hooks: type[Specs]) -> Specs:
@@ -67,36 +67,35 @@ class Hooks(Generic[Trainer]):
             component: the object.
 
         Returns:
-            An object to use in its place, or None to keep it. Each plugin gets what the previous one returned. A model
+            An object that replaces the component, or None to keep it. The next plugin gets the returned object. A model
             must stay a `torch.nn.Module`, an optimiser a `torch.optim.Optimizer`, a data set a `Dataset`.
         """
 
     @hookspec
     def on_setup(self, trainer: Trainer) -> None:
-        """Everything is built, and nothing is written yet. A training has loaded nothing, other modes their weights.
+        """Everything is built, and nothing is written yet. All modes except a training have loaded their weights.
 
-        Called once for each mode, on hooks that are built for this mode. Register your own state for the checkpoints
-        here: `trainer.state.register("ema", ema)`. A resume, `validate`, `test` and `predict` restore it from the
-        checkpoint that they start from, or end with an error; a new training and `finetune` start with a new state.
-        Open files in `on_run_start`, not here: `audiozen.load_run` and `audiozen check --build` call this hook, but
-        neither `on_run_start` nor `on_teardown`.
+        Called once for each mode. Register your own state for the checkpoints here:
+        `trainer.state.register("ema", ema)`. A resume, `validate`, `test` and `predict` restore this state from their
+        checkpoint, or end with an error; a new training and `finetune` start with a new state. Open files in
+        `on_run_start`, not here: `audiozen.load_run` and `audiozen check --build` never call `on_teardown`.
         """
 
     @hookspec
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """A mode begins: everything is built, and the checkpoint to start from, if any, is loaded."""
+        """A mode begins: everything is built, and the checkpoint is loaded if the run starts from one."""
 
     @hookspec
     def on_run_end(self, trainer: Trainer, mode: Mode, ending: RunEnding) -> None:
-        """A mode has ended without an error; `ending` says whether it is finished or a hook has stopped it, and why."""
+        """A mode has ended without an error; `ending` says whether it finished, or which reason a hook had to stop."""
 
     @hookspec
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
-        """The run is about to end with an error or with Ctrl-C, which is raised again afterwards."""
+        """The run is about to end with an error or with Ctrl-C. The trainer raises the error again afterwards."""
 
     @hookspec
     def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
-        """The last call of a mode, after success and after failure: close files here. `ending` says how it ended."""
+        """The last call of a mode, after success or failure: close files here. `ending` says how the mode ended."""
 
     # ------------------------------------------------------------------------------------------ training
     @hookspec
@@ -105,17 +104,17 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
-        """Decides whether to leave a training batch out; called before the batch is copied to the device.
+        """Decides whether to skip a training batch; called before the batch is copied to the device.
 
-        A batch that is left out counts as done, but nothing is computed for it and the weights do not change. Its
-        samples have been read already: workers read ahead, so an earlier answer would depend on their number.
+        A skipped batch counts as done, but nothing is computed for it, and the weights do not change. Its samples have
+        been read before, because workers read ahead.
 
         Args:
             trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
             batch_idx: the index of the batch in the epoch, from 0.
 
         Returns:
-            True to leave the batch out, None or False to let other hooks decide.
+            True to skip the batch, None or False to let other hooks decide.
         """
 
     @hookspec
@@ -124,7 +123,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
-        """Provides the context in which the forward pass and the loss run; called before each step of any mode.
+        """Provides the context for the forward pass and the loss; called before each step of any mode.
 
         Returns:
             A context manager, or None to let other hooks decide.
@@ -134,25 +133,26 @@ class Hooks(Generic[Trainer]):
     def backward(
         self, trainer: Trainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None, last: bool
     ) -> bool | None:
-        """Back-propagates one loss, already divided by `gradient_accumulation_steps`.
+        """Back-propagates one loss. The loss is already divided by `gradient_accumulation_steps`.
 
         Args:
             trainer: the trainer.
             loss: a scalar.
-            inputs: the parameters that get gradients, if several networks are trained; None for all.
-            last: whether it is the last loss of the batch. The others need `retain_graph=True`, because the losses may
-                share parts of one graph.
+            inputs: the parameters that get gradients, if several networks are trained; None for all parameters.
+            last: whether this is the last loss of the batch. Earlier losses need `retain_graph=True`, because the
+                losses may share parts of one graph.
 
         Returns:
-            True if the hook has done it, None to let others do it. If all return None, the trainer calls
-            `loss.backward()`.
+            True if the hook has computed the gradients, None to leave this to other hooks. If all return None, the
+            trainer calls `loss.backward()`.
         """
 
     @hookspec
     def on_gradients_ready(self, trainer: Trainer) -> None:
         """All gradients of an optimiser step are complete. `precision` unscales them (AMP); `gradient` clips them.
 
-        To change the gradients before they are clipped, use the phase `precision`; afterwards, `step`.
+        To change the gradients before they are clipped, use the phase `precision`. To change them after they are
+        clipped, use the phase `step`.
         """
 
     @hookspec(firstresult=True)
@@ -160,7 +160,7 @@ class Hooks(Generic[Trainer]):
         """One optimiser is about to take its step.
 
         Returns:
-            True if the hook has taken the step, or left it out on purpose; None to let others do it.
+            True if the hook has taken the step or skipped it on purpose; None to leave the step to other hooks.
         """
 
     @hookspec
@@ -169,21 +169,21 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_training_step_end(self, trainer: Trainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
-        """A batch is done, or has been left out.
+        """A batch is done, or has been skipped.
 
         Args:
             trainer: the trainer.
-            batch: the batch, on the device; None if it was left out or could not be read.
+            batch: the batch, on the device; None if the batch was skipped or could not be read.
             batch_idx: the index of the batch in the epoch, from 0.
-            outputs: what `training_step` returned, detached; empty if the batch was left out. Reading a value makes the
-                GPU wait, so do it rarely.
+            outputs: the detached results of `training_step`; empty if the batch was skipped. Read values rarely,
+                because each read makes the CPU wait for the GPU.
         """
 
     @hookspec(firstresult=True)
     def stop_within_epoch_reason(self, trainer: Trainer) -> str | None:
-        """Decides whether to stop training after an optimiser step, within the epoch; called after each one.
+        """Decides whether to stop training within an epoch; called after each optimiser step.
 
-        A checkpoint is saved, and nothing is validated. A resume continues with the next batch.
+        A stop saves a checkpoint and runs no validation. A resume continues with the next batch.
 
         Returns:
             The reason to stop, in words, or None to continue.
@@ -193,9 +193,9 @@ class Hooks(Generic[Trainer]):
     def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
         """Adds scalars to the record of an epoch; called after its last step, before its validation.
 
-        They are recorded with the prefix `train/`, like those of the training steps. A run that is resumed calls this
-        again if the validation was interrupted or `max_steps` had ended the epoch early: change no state here. Clear
-        what you count for an epoch in `on_epoch_start`, if `trainer.progress.batch` is 0.
+        Their names in records begin with `train/`, like the scalars of the training steps. Change no state here,
+        because a resumed run calls this hook again if the validation was interrupted or `max_steps` had ended the epoch
+        early. If you count something in an epoch, clear it in `on_epoch_start` if `trainer.progress.batch` is 0.
 
         Args:
             trainer: the trainer.
@@ -207,16 +207,16 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_validation_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A validation of a training is over and recorded, and schedulers have got its score in `metrics`.
+        """A validation of a training is over and recorded, and schedulers have used its score.
 
-        Within an epoch (`trainer.progress.batch` is not 0) a checkpoint is saved here. Else `on_epoch_end` follows.
+        Within an epoch (`trainer.progress.batch` is not 0), checkpoints are saved here. Else `on_epoch_end` follows.
         """
 
     @hookspec
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch is over, including its validation. Checkpoints are saved here, in the phase `persist`.
 
-        It is not called for an epoch in which `max_steps` ends the training: a resumed run continues that epoch.
+        If `max_steps` ends the training within an epoch, this hook is not called: a resumed run continues the epoch.
 
         Args:
             trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
@@ -230,34 +230,34 @@ class Hooks(Generic[Trainer]):
 
         Args:
             trainer: the trainer.
-            error: says which loss or gradient is not finite; `error.location` has the batches that it comes from.
+            error: says which loss or gradient is not finite; `error.location` names the batches that caused it.
 
         Returns:
-            "skip" to leave the batches out; your hook then has to restore buffers that the forward pass has changed,
-            and needs `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, through the hook
-            `rollback`. None to let other hooks decide. If all return None, the run ends with the error.
+            "skip" to skip the batches: your hook must then restore buffers that the forward pass has changed, and needs
+            `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, through the hook `rollback`. None
+            to let other hooks decide. If all return None, the run ends with the error.
         """
 
     @hookspec(firstresult=True)
     def rollback(self, trainer: Trainer, error: Exception) -> bool | None:
-        """Restores the last checkpoint, after an answer "rollback" to `on_nonfinite` or an error `RollbackRequest`.
+        """Restores the last checkpoint after a hook answers "rollback" to `on_nonfinite` or raises `RollbackRequest`.
 
         Args:
             trainer: the trainer; `load_checkpoint` restores a state.
             error: the reason.
 
         Returns:
-            True if the hook has restored a checkpoint, None to let others do it. If all return None, the run ends with
-            the error.
+            True if the hook has restored a checkpoint, None to leave this to other hooks. If all return None, the run
+            ends with the error.
         """
 
     @hookspec
     def on_rollback(self, trainer: Trainer) -> None:
-        """The run has returned to the earlier state in `trainer.progress`. Drop what you recorded after it."""
+        """The run has returned to an earlier state: drop your records of later steps than `trainer.progress.step`."""
 
     @hookspec(firstresult=True)
     def stop_reason(self, trainer: Trainer) -> str | None:
-        """Decides whether to stop training; called before each epoch, and after a validation within one.
+        """Decides whether to stop training; called before each epoch, and after a validation within an epoch.
 
         Returns:
             The reason to stop, in words, or None to continue.
@@ -287,18 +287,18 @@ class Hooks(Generic[Trainer]):
             batch: the batch, on the device.
             batch_idx: the index of the batch in the data set, from 0.
             dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
-            outputs: a copy of what the step returned.
-            signals: the signals of each file of the batch by name, which the step showed with `self.show`. Those of
-                `enhancement` are `noisy`, `enhanced` and, except in a prediction, `clean`, each [time] on the CPU.
-                They are freed after the call unless a hook keeps them. `signal_modes = ("validate",)` spares others.
+            outputs: a copy of the results of the step.
+            signals: for each file of the batch, the signals by name that the step passed to `self.show`. The trainer
+                `enhancement` shows `noisy`, `enhanced` and, except in a prediction, `clean`, each [time] on the CPU.
+                `signal_modes = ("validate",)` in the class of the hook limits this argument to validations.
         """
 
     @hookspec
     def evaluation_scalars(self, trainer: Trainer, mode: Mode) -> Mapping[str, float] | None:
         """Adds scalars to the record of an evaluation; called after its last batch.
 
-        They are recorded with the name of the mode as prefix, such as `validate/`. In a validation, `monitor` in
-        `[trainer.args]` can name one of them. It then decides which epoch is the best, and when `patience` is over.
+        Their names in records begin with the mode, such as `validate/`. `monitor` in `[trainer.args]` can name a scalar
+        of the validation. This scalar then decides which epoch is the best, and when `patience` is over.
 
         Args:
             trainer: the trainer.
@@ -323,24 +323,24 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_evaluation_abandoned(self, trainer: Trainer, mode: Mode) -> None:
-        """An evaluation ends early, by a signal or an error: undo your changes of the state in `on_evaluation_start`.
+        """An evaluation ends early, by a signal or an error. Undo changes of the state from `on_evaluation_start`.
 
-        A checkpoint may be saved next. If no plugin has failed in `on_evaluation_start`, the evaluation ends with this
-        hook or `on_evaluation_end`. If a plugin fails in the latter, the plugins after it get neither call.
+        A checkpoint may be saved next. If no plugin fails in `on_evaluation_start`, every evaluation ends with this
+        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins get neither call.
         """
 
     @hookspec
     def on_best_found(self, trainer: Trainer, score: float) -> None:
-        """The validation has reached the best score so far; the checkpoint is saved later, when it is over."""
+        """The validation has reached the best score so far. The checkpoint is saved later, after the validation."""
 
     # ------------------------------------------------------------------------------------------ records
     @hookspec
     def on_log(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float], step: int, epoch: int) -> None:
-        """There are scalars to record.
+        """The run has scalars to record.
 
         Args:
             trainer: the trainer.
-            mode: `train`, also for the validations of a training; `validate` or `test` if it runs alone.
+            mode: `train`, also for the validations of a training; `validate` or `test` if this mode runs alone.
             metrics: name to value, such as `step/loss`, `train/loss`, `validate/si_sdr` or `test/pesq`.
             step: the optimiser step, from 0.
             epoch: the epoch, from 0 before training.
@@ -352,18 +352,18 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_state_collect(self, trainer: Trainer) -> None:
-        """The state is about to be read for a checkpoint: change here what it is to hold, such as the weights."""
+        """The state is about to be read for a checkpoint. Change it here if the checkpoint is to hold other weights."""
 
     @hookspec
     def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
-        """A checkpoint is about to be written: put further data of your own into `extra`.
+        """A checkpoint is about to be written: add your own data to `extra`.
 
-        Each hook has an `extra` of its own, empty at first.
+        Each hook gets a separate `extra`, empty at first.
         """
 
     @hookspec
     def on_state_collected(self, trainer: Trainer) -> None:
-        """The state has been copied for a checkpoint, or copying has failed: undo the change of `on_state_collect`."""
+        """The state has been copied for a checkpoint, or copying failed: undo the changes from `on_state_collect`."""
 
     @hookspec(firstresult=True)
     def skip_checkpoint_reason(self, trainer: Trainer, epoch: int) -> str | None:
@@ -375,7 +375,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
-        """A hook requests a checkpoint now. The checkpoint is on the disk when the call returns.
+        """A hook requests a checkpoint. The checkpoint is on the disk when the call returns.
 
         Call `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")` only if `trainer.between_steps` is true.
         """
@@ -386,15 +386,15 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_checkpoint_load(self, trainer: Trainer, extra: Mapping[str, Any]) -> None:
-        """A checkpoint has been read, to resume or to evaluate, and is about to be restored.
+        """A checkpoint has been read for a resume or an evaluation, and is about to be restored.
 
-        `extra` holds what this hook put there in `on_checkpoint_save`; it is empty if that was nothing.
+        `extra` holds the data that this hook saved in `on_checkpoint_save`; it is empty if the hook saved nothing.
         """
 
 
 hookimpl = HookMarker(PROJECT)
 """Marks a method as the implementation of a hook.
 
-`@hookimpl` is for the hook of that name, `@hookimpl.on_epoch_end` names the hook, and `@hookimpl(wrapper=True)` marks a
-wrapper.
+With `@hookimpl`, the name of the method is the name of the hook. `@hookimpl.on_epoch_end` names the hook instead, and
+`@hookimpl(wrapper=True)` marks a wrapper.
 """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from audiozen_core.checkpoint import LoadedCheckpoint
 from audiozen_core.data.tensors import map_tensors
@@ -20,7 +22,7 @@ from audiozen_core.replay.module_watch import ModuleRow, ModuleWatch, watched
 from audiozen_core.replay.target import Place
 from audiozen_core.replay.training import Built, ReplayedTraining, ReplayHook, restore_saved
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.state import EXTRA
+from audiozen_core.trainer.state import EXTRA, kept_generators
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +148,21 @@ def train_to(
 
 
 def look_at_step(trainer: BaseTrainer, batch: Any, batch_idx: int, earlier: Sequence[int] = ()) -> ReplayedStep:
-    """Runs a batch forward and backward, as the training does next, and looks at what each module computes."""
+    """Runs a batch forward and backward, as the training does next, and looks at what each module computes.
+
+    The forward pass runs twice. Modules may compute in another way while they are watched, with other last digits, so
+    the scalars come from a first pass that nobody watches. A second one from the same state is watched.
+    """
     weights = _not_finite(trainer, gradients=False)
     for module in trainer.modules.values():
         for weight in module.parameters():
             weight.grad = None  # otherwise those of earlier batches of the step would be added
     copied = map_tensors(batch, lambda tensor: tensor.detach().cpu().clone())
+    again = map_tensors(batch, Tensor.clone)  # a step may change its batch
+    with kept_generators(), _kept_buffers(trainer.modules.values()):
+        outputs = trainer.forward_batch(batch, batch_idx)[1]
     with watched(trainer.modules) as watch:
-        losses, outputs = trainer.forward_batch(batch, batch_idx)
+        losses = trainer.forward_batch(again, batch_idx)[0]
         watch.in_backward = True
         trainer.backward_losses({name: _scale_told(loss, watch, trainer) for name, loss in losses.items()})
     numbers = {name: as_scalar(value) for name, value in outputs.items()}
@@ -170,6 +179,22 @@ def look_at_step(trainer: BaseTrainer, batch: Any, batch_idx: int, earlier: Sequ
         tuple(earlier),
         copied,
     )
+
+
+@contextmanager
+def _kept_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Restores the buffers of modules after the block, such as running means."""
+    parts = {part for module in modules for part in module.modules()}
+    before = [
+        (part, name, buffer, buffer.detach().clone())
+        for part in parts
+        for name, buffer in part._buffers.items()
+        if buffer is not None
+    ]
+    yield
+    with torch.no_grad():
+        for part, name, buffer, values in before:
+            part._buffers[name] = buffer.copy_(values)
 
 
 def _scale_told(loss: Tensor, watch: ModuleWatch, trainer: BaseTrainer) -> Tensor:

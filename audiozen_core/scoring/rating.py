@@ -18,10 +18,10 @@ from audiozen_core.scoring.blocks import all_finite, constant
 from audiozen_core.scoring.metric import Metric, Need, keeps_signals, needs_of
 from audiozen_core.scoring.si_sdr import si_sdr
 
-_STRETCH = 4096  # samples
+_STRETCH = 4096  # the samples of the stretch that `_differ_in_the_middle` compares
 
 Given = Mapping[Need, Tensor | str | None]
-"""What a file has for metrics besides the signal that they rate; None for what it lacks."""
+"""The further inputs of metrics, such as the reference. An input that the file lacks is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Row:
 
     Attributes:
         id: the ID of the file.
-        values: for each state (such as `noisy` and `enhanced`), the value of each metric by its name. A value that is
-            not finite is not part of any mean.
-        faults: the faulty signals by name (a state, the reference, `far_end` or `text`), each with the reason why no
-            metric that needs it has a value: `{"noisy": "noisy equals clean"}`.
+        values: for each state (such as `noisy` and `enhanced`), the value of each metric by its name. Means leave out
+            values that are not finite.
+        faults: the faulty inputs by name (a state, the reference, `far_end` or `text`), each with the reason:
+            `{"noisy": "noisy equals clean"}`. Metrics that need a faulty input have no value.
         group: the number by which a report groups the files, such as the nominal signal-to-noise ratio in dB; None if
-            it is not known.
+            the number is unknown.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(slots=True)
 class FileToRate:
-    """A file, and what is to be rated of it. `Rater.prepare` makes it.
+    """A file with the states to rate. `Rater.prepare` makes this object.
 
     Attributes:
         name: the ID of the file.
@@ -55,7 +55,7 @@ class FileToRate:
         group: the `group` of the row.
         far_end: the signal of the loudspeaker.
         text: the words that are said.
-        keys: for each state whose values are kept, the key of its values.
+        keys: for each state except the last, the key under which the rater keeps the values of the state.
     """
 
     name: str
@@ -68,25 +68,26 @@ class FileToRate:
 
 
 Rated = Mapping[str, tuple[dict[str, float], dict[str, str]]]
-"""For each state that was rated now, its values by metric, and the faults of signals."""
+"""For each state that `Rater.compute` has rated: its values by metric, and the faults by signal."""
 
 
 class Rater:
     """Rates files with several metrics, in each of their states: before and after enhancement, for example.
 
     No metric has a value for a degenerate pair of signals, so that the means of all metrics leave out the same files. A
-    pair is degenerate if a signal is constant or has a NaN or infinite sample, or if both are equal up to a gain. For a
-    reference-free metric only the signal itself counts.
+    pair is degenerate if one signal is constant or has a NaN or infinite sample, or if the two signals are equal up to
+    a gain. A reference-free metric has no value if the signal itself is constant, NaN or infinite.
 
-    The last state is the network's output. The values of all other states are kept, so that the next validation does
-    not compute them again. They are looked up by a hash of the samples: another file with the same ID never gets them.
+    The last state is the network's output. The rater keeps the values of all other states, so that the next validation
+    does not compute them again. The key of kept values is a hash of the samples, so a different file with the same ID
+    never gets them.
 
     Args:
         metrics: the metrics.
         sr: the sample rate of all files, in hertz.
-        reference: the name of the signal that the others are compared with.
-        noisy: the name of the state that is the network's input, for metrics that need it.
-        known: what is known about the signals of the file, if several raters rate the same ones.
+        reference: the name of the signal with which the states are compared.
+        noisy: the name of the state that is the network's input, for metrics that need this input.
+        known: the faults that have been found so far, if several raters rate the same signals.
     """
 
     def __init__(
@@ -116,17 +117,17 @@ class Rater:
         text: str | None = None,
         only: str | None = None,
     ) -> Row:
-        """Rates one file. If it lacks what a metric needs, the metric has no value, and the faults of the row say so.
+        """Rates one file. If the file lacks an input of a metric, the metric has no value, and `Row.faults` says why.
 
         Args:
             name: the ID of the file.
             signals: the reference and the states, with the network's output last. All have the same shape, [time], or
-                [..., time] if the metrics take it, and are on the CPU. They are not changed. The reference is None if
-                this file has none, and may be left out if no metric needs it.
+                [..., time] if the metrics accept this shape, and are on the CPU. They are not changed. The reference is
+                None if this file lacks it, and may be left out if no metric needs it.
             group: the `group` of the row.
             far_end: the signal of the loudspeaker, [time], if the file has one.
             text: the words that are said, if they are known.
-            only: the state to rate; by default all of them. The others are only what metrics need.
+            only: the state to rate; by default all states. Other signals are then only inputs of the metrics.
 
         Raises:
             DataError: the reference or the input of the network is missing, or a signal has another shape.
@@ -145,7 +146,7 @@ class Rater:
         text: str | None = None,
         only: str | None = None,
     ) -> FileToRate:
-        """Checks what a file has, and finds out which of its states have not been rated yet; see `rate`."""
+        """Checks the signals of a file, and computes the keys of its kept values. `rate` explains the arguments."""
         present = {kind: signal for kind, signal in signals.items() if signal is not None}
         self._check(name, signals, present, far_end)
         states = [state for state in present if state != self.reference and only in (None, state)]
@@ -155,7 +156,7 @@ class Rater:
         return file
 
     def compute(self, file: FileToRate, metrics: Sequence[Metric] | None = None) -> Rated:
-        """Computes the values of the states that have not been rated yet. It changes nothing here.
+        """Computes the values of the states that have not been rated yet. This method does not change the rater.
 
         Args:
             file: the file.
@@ -172,11 +173,11 @@ class Rater:
             }
 
     def unrated(self, file: FileToRate) -> list[str]:
-        """Returns the states of a file whose values are not known."""
+        """Returns the states of a file whose values the rater has not kept."""
         return [state for state in file.states if file.keys.get(state) not in self._kept]
 
     def finish(self, file: FileToRate, *parts: Rated) -> Row:
-        """Returns the row of a file from what `compute` has returned, for all metrics or for some of them each."""
+        """Returns the row of a file from results of `compute`. Each result has the values of some or all metrics."""
         rated: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
         for state in file.states:
             key = file.keys.get(state)
@@ -194,7 +195,7 @@ class Rater:
     def _check(
         self, name: str, signals: Collection[str], present: Mapping[str, Tensor], far_end: Tensor | None
     ) -> None:
-        """Checks that the metrics get what they need, and that the signals of a file can be compared."""
+        """Checks that no signal is missing that a metric needs, and that the signals of a file have equal shapes."""
         shapes = {kind: list(signal.shape) for kind, signal in present.items()}
         if far_end is not None:
             shapes["far_end"] = list(far_end.shape)
@@ -205,7 +206,7 @@ class Rater:
         if "noisy" in self._needed and self.noisy not in present:
             message = f"`{name}` can't be rated, because the signals lack `{self.noisy}`, the input of the network"
             raise DataError(message, notes=given, remedy="add it, or name another signal as `noisy`")
-        # The loudspeaker has one signal, also if the others are of several speakers.
+        # The loudspeaker has a single signal even if the other signals have one channel per speaker.
         lengths = {tuple(shape[-1:]) for shape in shapes.values()}
         if len({tuple(signal.shape) for signal in present.values()}) > 1 or len(lengths) > 1:
             message = f"`{name}` can't be rated, because its signals have different shapes"
@@ -222,16 +223,16 @@ class Rater:
     def _key(self, file: FileToRate, state: str) -> bytes:
         """Returns a hash of everything that the values of a state depend on."""
         key = hashlib.blake2b(state.encode(), digest_size=16)
-        for one in (file.signals[state], *self._given(file).values()):
-            if isinstance(one, Tensor):
-                key.update(f"{one.dtype} {list(one.shape)}".encode())
-                key.update(one.flatten().numpy().data)
+        for value in (file.signals[state], *self._given(file).values()):
+            if isinstance(value, Tensor):
+                key.update(f"{value.dtype} {list(value.shape)}".encode())
+                key.update(value.flatten().numpy().data)
             else:
-                key.update(repr(one).encode())
+                key.update(repr(value).encode())
         return key.digest()
 
     def _rate(self, file: FileToRate, state: str, metrics: Sequence[Metric]) -> tuple[dict[str, float], dict[str, str]]:
-        """Returns the values of one state, and the faults of what the metrics are given."""
+        """Returns the values of one state, and the faults of the inputs of the metrics."""
         signal, given = file.signals[state], self._given(file)
         found = {needs: self._faults(state, signal, needs, given) for needs in map(needs_of, metrics)}
         values = {
@@ -241,7 +242,7 @@ class Rater:
         return values, {kind: reason for of_needs in found.values() for kind, reason in of_needs.items()}
 
     def _faults(self, state: str, signal: Tensor, needs: tuple[Need, ...], given: Given) -> dict[str, str]:
-        """Returns why metrics with these needs have no value, or nothing if they are meaningful."""
+        """Returns why metrics with these needs have no value; an empty dict if they have values."""
         names = {"clean": self.reference, "noisy": self.noisy}
         missing = {
             kind: f"{kind} is missing"
@@ -252,7 +253,7 @@ class Rater:
         if missing:
             return missing
         waves = {names.get(need, need): wave for need in needs if isinstance(wave := given.get(need), Tensor)}
-        # The loudspeaker may be silent: then nobody speaks at the other end.
+        # A silent loudspeaker is not a fault: nobody speaks at the other end.
         for kind, wave in waves.items():
             if kind == "far_end" and not all_finite(wave):
                 return {kind: f"{kind} is not finite"}
@@ -262,12 +263,12 @@ class Rater:
 
     def _value(self, metric: Metric, name: str, signal: Tensor, given: Given) -> float:
         which = f"metric: `{type(metric).__name__}`"
-        # A metric may work in place, so each gets copies of its own.
+        # A metric may work in place, so each metric gets its own copies unless it promises to keep the signals.
         passed: dict[str, Any] = {"estimate": signal} | {
             need: given[need] for need in needs_of(metric) if need in given
         }
         if not keeps_signals(metric):
-            passed = {name: one.clone() if isinstance(one, Tensor) else one for name, one in passed.items()}
+            passed = {key: value.clone() if isinstance(value, Tensor) else value for key, value in passed.items()}
         estimate, reference = passed.pop("estimate"), passed.pop("clean", None)
         call: Callable[..., float] = metric
         try:
@@ -295,15 +296,15 @@ class Rater:
 
 
 def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
-    """Returns the reason why a signal or a pair is degenerate, or nothing if every metric is meaningful for it.
+    """Returns the reason why a signal or a pair is degenerate; an empty dict if every metric can rate it.
 
     A constant signal counts as silent. Signals that differ only in their gain count as equal.
 
     Args:
-        pair: the reference, and the signal that is compared with it, [..., time], by name; or one signal alone.
+        pair: two signals [..., time] by name: the reference, and the signal to compare with it. Or one signal alone.
 
     Returns:
-        The reason, by the name of the signal that is at fault.
+        The reason, by the name of the faulty signal.
 
     Raises:
         ValueError: the shapes differ.
@@ -313,11 +314,11 @@ def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
         >>> faults_of({"clean": clean, "noisy": clean}), faults_of({"clean": 0 * clean, "noisy": clean})
         ({'noisy': 'noisy equals clean'}, {'clean': 'clean is silent'})
     """
-    for name, one in pair.items():
-        if not all_finite(one):
+    for name, wave in pair.items():
+        if not all_finite(wave):
             return {name: f"{name} is not finite"}
-    for name, one in pair.items():
-        if bool(constant(one).any()):
+    for name, wave in pair.items():
+        if bool(constant(wave).any()):
             return {name: f"{name} is silent"}
     if len(pair) == 1:
         return {}
@@ -327,34 +328,36 @@ def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _differ_in_the_middle(signal: Tensor, reference: Tensor) -> bool:
-    """Returns whether a stretch shows that two signals [time] differ by more than gain, offset and rounding.
+    """Returns whether a short stretch proves that two signals [time] differ by more than gain, offset and rounding.
 
-    It does if no gain and offset bring the stretch as close to its reference as `si_sdr` demands of the whole signal,
-    which has the larger error. That is four times the limit here, because the numbers are rounded, too. Nearly all
-    signals differ so. A comparison of them as a whole would take as long as their SI-SDR.
+    This is a shortcut: comparing whole signals takes as long as their SI-SDR, and nearly all pairs differ clearly.
+
+    The function fits the stretch to its reference with the best gain and offset. If the remaining error exceeds the
+    limit that `si_sdr` applies to the whole signal, the whole signal exceeds it too, because its error is at least as
+    large. The limit here is four times higher, because the computation itself rounds.
     """
     if signal.ndim != 1 or {signal.dtype, reference.dtype} != {torch.float32} or len(signal) != len(reference):
         return False
     begin = max(0, (len(signal) - _STRETCH) // 2)
-    pair = (one[begin : begin + _STRETCH].double() for one in (signal, reference))
-    part, of_reference = (one - one.mean() for one in pair)
-    rest = part - (part @ of_reference) / (of_reference @ of_reference) * of_reference
+    stretches = (wave[begin : begin + _STRETCH].double() for wave in (signal, reference))
+    part, target = (stretch - stretch.mean() for stretch in stretches)
+    rest = part - (part @ target) / (target @ target) * target
     return bool(rest @ rest > 4 * torch.finfo(torch.float32).eps ** 2 * (signal @ signal))
 
 
 class KnownFaults:
-    """Finds faults as `faults_of` does, and remembers them, because each metric of a file needs the same ones.
+    """Calls `faults_of` and remembers the answers, because the metrics of a file ask about the same signals.
 
-    It refers to the signals, so it should not outlive them.
+    The object keeps the signals in memory, so drop it after the file.
     """
 
     def __init__(self) -> None:
         self._found: list[tuple[Mapping[str, Tensor], dict[str, str]]] = []
 
     def __call__(self, pair: Mapping[str, Tensor]) -> dict[str, str]:
-        """Returns the faults of a signal or a pair. Signals are known by identity, not by their samples."""
-        for known, faults in self._found:
-            if known.keys() == pair.keys() and all(known[name] is pair[name] for name in pair):
+        """Returns the faults of a signal or a pair. Signals are compared by identity, not by their samples."""
+        for earlier, faults in self._found:
+            if earlier.keys() == pair.keys() and all(earlier[name] is pair[name] for name in pair):
                 return faults
         self._found.append((pair, faults_of(pair)))
         return self._found[-1][1]

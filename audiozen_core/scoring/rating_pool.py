@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import random
 import time
 import zlib
 from collections import deque
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiozen_core.data.seeding import keep_generators, seed_from
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.scoring.metric import Metric, needs_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
@@ -95,9 +95,10 @@ class _Task:
 class RatingPool:
     """Rates files in several processes, which are copies of this one and last for an evaluation.
 
-    A value does not depend on where it is computed: in one thread of torch, here too. The first file of a rater is
-    rated here, so that what metrics import is imported once. If all processes are busy, this one rates files too, and
-    so no more files than twice the processes are kept. Metrics that hold a network are called here, at once.
+    A value does not depend on where and when it is computed: always in one thread of torch, and with random numbers
+    that depend only on the name of the file. The first file of a rater is rated here, so that what metrics import is
+    imported once. If all processes are busy, this one rates files too, and so no more files than twice the processes
+    are kept. Metrics that hold a network are called here, at once.
 
     Where processes can't be copies, as on Windows, everything is rated here.
 
@@ -144,8 +145,7 @@ class RatingPool:
         of_networks = rater.compute(file, networks)
         if not self._is_sent(rater, file, others):
             start = time.thread_time()
-            with one_thread():
-                rated = rater.compute(file, others)
+            rated = _compute(rater, file, others)
             spent = time.thread_time() - start
             self._slowest[rater] = max(self._slowest[rater], spent) if rater in self._slowest else 0.0
             return rater.finish(file, of_networks, rated)
@@ -204,7 +204,7 @@ class RatingPool:
     def _new_worker(self) -> Worker[Any, Rated]:
         assert self._rater is not None
         metrics = self._divided(self._rater)[1]
-        self._workers.append(Worker(functools.partial(_compute, self._rater, metrics)))
+        self._workers.append(Worker(functools.partial(_compute_sent, self._rater, metrics)))
         return self._workers[-1]
 
     def _receive(self, worker: Worker[Any, Rated]) -> None:
@@ -233,8 +233,7 @@ class RatingPool:
 
     def _rate_here(self, task: _Task) -> None:
         try:
-            with one_thread():
-                task.finish(task.rater.compute(task.file, self._divided(task.rater)[1]))
+            task.finish(_compute(task.rater, task.file, self._divided(task.rater)[1]))
         except AudioZenError as error:
             self._fail(task, error)
 
@@ -282,15 +281,23 @@ class _Sent:
         return cls(file.name, signals, task.rater.unrated(file), far_end, file.text)
 
 
-def _compute(rater: Rater, metrics: Sequence[Metric], sent: _Sent) -> Rated:
+def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated:
+    """Computes the values of a file, the same ones in each process and at each moment.
+
+    A metric that draws random numbers gets those of the file's name. The generators of the run stay as they were, since
+    it depends on the load which files are rated here.
+    """
+    with keep_generators(), one_thread():
+        seed_from(zlib.crc32(file.name.encode("utf-8", "surrogateescape")))
+        return rater.compute(file, metrics)
+
+
+def _compute_sent(rater: Rater, metrics: Sequence[Metric], sent: _Sent) -> Rated:
     """Rates a file in a process."""
-    # A metric that draws random numbers should not depend on which process rates which file.
-    seed = zlib.crc32(sent.name.encode("utf-8", "surrogateescape"))
-    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
     signals = {kind: torch.from_numpy(signal) for kind, signal in sent.signals.items()}
     far_end = None if sent.far_end is None else torch.from_numpy(sent.far_end)
     with torch.no_grad():
-        return rater.compute(FileToRate(sent.name, signals, sent.states, None, far_end, sent.text), metrics)
+        return _compute(rater, FileToRate(sent.name, signals, sent.states, None, far_end, sent.text), metrics)
 
 
 def _has_network(metric: Any) -> bool:

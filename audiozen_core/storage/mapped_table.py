@@ -73,7 +73,7 @@ def pack(strings: Iterable[str]) -> tuple[Array, Array]:
 class Table:
     """Columns by name, and facts about them.
 
-    A table that was read from a file is sent to another process as the name of the file.
+    A table that was read from a file is sent to another process as the name of the file, as long as the file is there.
 
     Args:
         facts: what else is known; values that JSON has.
@@ -109,11 +109,7 @@ class Table:
         for name, array in arrays.items():
             places[name] = (array.dtype.str, array.shape, size)
             size += array.nbytes + -array.nbytes % _ALIGNMENT
-        # Several processes that find out the same write the same token.
-        token = hashlib.blake2b(json.dumps([self.facts, places]).encode(), digest_size=16)
-        for array in arrays.values():
-            token.update(array.data if array.size else b"")
-        head = {"token": token.hexdigest(), "facts": self.facts, "places": places, "bytes": size}
+        head = {"token": _token(self.facts, places, arrays), "facts": self.facts, "places": places, "bytes": size}
         text = json.dumps(head).encode()
         begin = len(_MAGIC) + 8 + len(text)
         text += b" " * (-begin % _ALIGNMENT)
@@ -124,12 +120,17 @@ class Table:
                 file.write(bytes(-array.nbytes % _ALIGNMENT))
 
     @classmethod
-    def read(cls, path: Path) -> Table:
+    def read(cls, path: Path, *, verify: bool = False) -> Table:
         """Maps a table into memory.
+
+        Args:
+            path: the file.
+            verify: whether to read all of it and compare its hash: 0.12 s of a CPU for a million recordings. Otherwise
+                only its size is checked.
 
         Raises:
             OSError: the file can't be read.
-            ValueError: it is not a table, or is incomplete.
+            ValueError: it is not a table, is incomplete, or has another hash.
         """
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
@@ -147,11 +148,26 @@ class Table:
         for name, (dtype, shape, place) in head["places"].items():
             count = int(np.prod(shape))
             table.arrays[name] = np.frombuffer(content, dtype, count, start + place if count else 0).reshape(shape)
+        if verify and _token(head["facts"], head["places"], table.arrays) != head["token"]:
+            raise ValueError(f"`{path}` is damaged")
         table.file, table.token = path, head["token"]
         return table
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Table, (self.facts, self.arrays)) if self.file is None else (_read_again, (self.file, self.token))
+        try:
+            if self.file is not None and _read_again(self.file, self.token):
+                return _read_again, (self.file, self.token)
+        except (OSError, ValueError):  # somebody has deleted or replaced it
+            pass
+        return Table, (self.facts, self.arrays)
+
+
+def _token(facts: Mapping[str, Any], places: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """Returns a hash of all that a table holds. Several processes that find out the same write the same one."""
+    token = hashlib.blake2b(json.dumps([facts, places]).encode(), digest_size=16)
+    for array in arrays.values():
+        token.update(array.data if array.size else b"")
+    return token.hexdigest()
 
 
 def _read_again(path: Path, token: str) -> Table:

@@ -1,4 +1,4 @@
-"""Validation, test and prediction, and what every mode has in common."""
+"""Runs validation, test and prediction, and provides the methods that all modes share."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Evaluation(Steps, Parts):
     """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments.
 
     Attributes:
-        ending: how the mode has ended; without the error, which hooks and the caller get.
+        ending: how the mode has ended. If an error ended it, only hooks and the caller get the error.
         last_scalars: the scalars of the last evaluation, by their names in records.
-        results_folder: the complete results of a test or a prediction, if any were written.
-        why_no_score: why the last validation had no finite score, in words. A trainer that knows it sets it in
-            `validation_epoch_end`; a training in which no epoch could be the best ends with it.
+        results_folder: the folder of the complete results of a test or a prediction; None if no results were written.
+        why_no_score: why the last validation had no finite score, in words, for the warning at the end of a training
+            without a score. A trainer that knows the reason sets it in `validation_epoch_end`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Evaluation(Steps, Parts):
         self.why_no_score = ""
         self._results: tuple[Mode, ResultFolder] | None = None
         self._shown: list[Mapping[str, Tensor]] = []
-        # The mode of the evaluation that has started, and has neither ended nor been abandoned.
+        # The mode of the evaluation that is running; None if it has ended or been abandoned.
         self._evaluated: Mode | None = None
         self.ending = RunEnding()
         self.last_scalars: dict[str, float] = {}
@@ -81,7 +81,7 @@ class Evaluation(Steps, Parts):
             with self._evaluating():
                 with self._new_results("test"):
                     outputs = self._evaluate("test", loaders, self.test_step)
-                    # It may write tables.
+                    # `test_epoch_end` may write tables, so only the main process calls it.
                     main = self.ranks.is_main
                     scalars = scalars_of(self.test_epoch_end, outputs, may_be_none=True) if main else {}
                     scalars = self.ranks.from_main(scalars)
@@ -106,16 +106,16 @@ class Evaluation(Steps, Parts):
     def each_file(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yields a batch of one file, without padding, for each file of a batch.
 
-        With it, the results of an evaluation do not depend on the batch size.
+        A step that evaluates file by file gives the same results for every batch size.
         """
         return each_file(batch)
 
     def result_folder(self, dataloader_idx: int) -> Path:
-        """Returns the folder for the results of one data set, in a test or a prediction; it exists.
+        """Returns the folder for the results of one data set in a test or a prediction. The folder exists.
 
-        It is `<run>/<mode>/<checkpoint>/<data set>`, such as `exp/baseline/test/best_epoch_0012/0`. If there are
-        results of that checkpoint already, the new ones are in `best_epoch_0012_2`. Until the last batch and
-        `test_epoch_end` are done, the checkpoint's folder ends in `.incomplete`.
+        Its path is `<run>/<mode>/<checkpoint>/<data set>`, such as `exp/baseline/test/best_epoch_0012/0`. If the folder
+        `best_epoch_0012` has results already, the new results go to `best_epoch_0012_2`. Until the last batch and
+        `test_epoch_end` are done, the name of the checkpoint's folder ends in `.incomplete`.
 
         Raises:
             RunError: neither a test nor a prediction is running.
@@ -130,11 +130,11 @@ class Evaluation(Steps, Parts):
 
         Args:
             dataloader_idx: the index of the data set.
-            name: the name of the file, such as `f"audio/{id}.wav"`. The folders in it need not exist yet.
+            name: the name of the file, such as `f"audio/{id}.wav"`. Folders in the name need not exist yet.
 
         Raises:
-            DataError: the file exists, or was asked for before, because two samples have the same ID; or it would be
-                outside the folder.
+            DataError: two samples have the same ID, so that the file exists or was requested before; or the name leads
+                out of the folder.
             RunError: neither a test nor a prediction is running.
         """
         folder = self.result_folder(dataloader_idx)
@@ -152,7 +152,7 @@ class Evaluation(Steps, Parts):
         return path
 
     def _warn_without_best(self) -> None:
-        """Warns, at the end of a training with validations, that none of them had a score."""
+        """Warns, at the end of a training with validations, that no validation had a finite score."""
         self.log.warning(
             "no epoch could be the best, because no validation had a finite score: the run has no checkpoint `best`, "
             "and a test uses the latest one",
@@ -181,13 +181,13 @@ class Evaluation(Steps, Parts):
         Args:
             loaders: the validation sets.
             compare: whether the score may become the best one.
-            counts: whether it is one of the validations that `progress` counts.
+            counts: whether `progress` counts this validation. It counts no validation without `compare`.
         """
         with self._evaluating():
             return self._validate_and_score(loaders, compare=compare, counts=counts)
 
-    def _right_monitor(self, scalars: Mapping[str, float]) -> str:
-        """Says what to write instead of a `monitor` that no scalar of the validation has."""
+    def _suggest_monitor(self, scalars: Mapping[str, float]) -> str:
+        """Returns a suggestion for `monitor` if the validation has no scalar of this name."""
         # In records and logs the names have a prefix.
         bare = self.monitor.removeprefix("validate/")
         meant = bare if bare in scalars else nearest(bare, scalars)
@@ -209,7 +209,7 @@ class Evaluation(Steps, Parts):
             raise RunError(
                 f"the validation has no scalar `{self.monitor}`; it has {', '.join(sorted(scalars)) or 'none'}",
                 notes=(f"step: {self.validation_epoch_end.__qualname__} of [trainer]",),
-                remedy=self._right_monitor(scalars),
+                remedy=self._suggest_monitor(scalars),
             )
         score = scalars[self.monitor]
         metrics = prefixed("validate", {**scalars, "score": score})
@@ -227,7 +227,7 @@ class Evaluation(Steps, Parts):
         self.hooks.on_evaluation_end(trainer=self._as_trainer, mode=mode, score=score, metrics=metrics)
 
     def abandon_evaluation(self) -> None:
-        """Calls `on_evaluation_abandoned` if an evaluation is running; once for each evaluation."""
+        """Calls `on_evaluation_abandoned` if an evaluation is running, at most once for each evaluation."""
         mode, self._evaluated = self._evaluated, None
         if mode is not None:
             self.hooks.on_evaluation_abandoned(trainer=self._as_trainer, mode=mode)
@@ -243,14 +243,14 @@ class Evaluation(Steps, Parts):
             raise
 
     def _with_added(self, mode: Mode, scalars: Mapping[str, float]) -> dict[str, float]:
-        """Returns the scalars of an evaluation with those that hooks add."""
+        """Returns the scalars of an evaluation together with the scalars that hooks add."""
         return {**scalars, **self.added_scalars("evaluation_scalars", scalars, mode=mode)}
 
     def added_scalars(self, hook: str, taken: Collection[str], **arguments: Any) -> dict[str, float]:
         """Returns the scalars that hooks add.
 
         Raises:
-            HookError: they differ between the ranks, because a hook has used what it has seen on its own rank.
+            HookError: the scalars differ between the ranks, because a hook used only the data of its own rank.
         """
         added = self.hooks.added_scalars(hook, taken, trainer=self._as_trainer, **arguments)
         if self.ranks.several and self.ranks.differing(added):
@@ -287,8 +287,8 @@ class Evaluation(Steps, Parts):
         whole = whole_weights(self.modules.values()) if self.is_sharded else nullcontext()
         with torch.no_grad(), whole:
             for dataloader_idx, loader in enumerate(loaders):
-                own: list[tuple[int, Any]] = []
-                # `enumerate` would keep a batch until the next one has been read, and either may hold an hour of audio.
+                results: list[tuple[int, Any]] = []
+                # `enumerate` would keep a batch, perhaps an hour of audio, in memory while the next batch is read.
                 turn = -1
                 for item in self.batches(loader, epoch=0):
                     turn += 1
@@ -297,9 +297,9 @@ class Evaluation(Steps, Parts):
                     batch_idx = turn * self.ranks.size + self.ranks.rank
                     batch = self.load_batch(item, mode, batch_idx)
                     with self._autocast(), translate_step_errors(step, batch, batch_idx):
-                        own.append((batch_idx, step(batch, batch_idx, dataloader_idx)))
+                        results.append((batch_idx, step(batch, batch_idx, dataloader_idx)))
                     shown, self._shown = self._shown, []
-                    # What a hook changes must not change the results.
+                    # Hooks get a copy of the outputs, so that they can't change the results.
                     asked = self.hooks.asks("on_evaluation_step_end", "outputs")
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer,
@@ -307,28 +307,29 @@ class Evaluation(Steps, Parts):
                         batch=batch,
                         batch_idx=batch_idx,
                         dataloader_idx=dataloader_idx,
-                        outputs=map_tensors(own[-1][1], Tensor.clone) if asked else None,
+                        outputs=map_tensors(results[-1][1], Tensor.clone) if asked else None,
                         signals=shown,
                     )
                     del item, batch, shown
-                outputs.append([output for _, output in own] if mode == "predict" else self._of_all_ranks(own, loader))
+                predicts = mode == "predict"
+                outputs.append([result for _, result in results] if predicts else self._of_all_ranks(results, loader))
         if self.ranks.several:
             self.unreadable.share(self.ranks)
         self.unreadable.report_skipped(_RUNS[mode])
         return outputs
 
-    def _of_all_ranks(self, own: list[tuple[int, Any]], loader: BatchLoader) -> list[Any]:
-        """Returns the results of all ranks in the order of the batches, from those of this one with their indices.
+    def _of_all_ranks(self, results: list[tuple[int, Any]], loader: BatchLoader) -> list[Any]:
+        """Gathers the results of all ranks in the order of the batches. `results` is from this rank: (index, result).
 
         Raises:
             DataError: no rank has a result.
         """
         if not self.ranks.several:
-            return [result for _, result in own]
-        every = self.ranks.gather(map_tensors(own, Tensor.cpu))
-        if not any(every):
+            return [result for _, result in results]
+        gathered = self.ranks.gather(map_tensors(results, Tensor.cpu))
+        if not any(gathered):
             raise DataError(f"{loader.origin} has no batches that can be read", remedy="see the logs of all ranks")
-        ordered = sorted((pair for of_rank in every for pair in of_rank), key=lambda pair: pair[0])
+        ordered = sorted((pair for of_one_rank in gathered for pair in of_one_rank), key=lambda pair: pair[0])
         return [to_device(result, self.device) for _, result in ordered]
 
     # ------------------------------------------------------------------------------- shared by all modes
@@ -347,8 +348,8 @@ class Evaluation(Steps, Parts):
                 yield
             self.hooks.on_run_end(trainer=self._as_trainer, mode=mode, ending=self.ending)
         except BaseException as error:
-            # Only hooks get the error: its traceback refers to the trainer, and so to the memory of the GPU. If the
-            # trainer or a variable here referred to the error, none of it would be freed when the caller is done.
+            # The trainer does not keep the error: the traceback refers to the trainer, so this circle would keep the
+            # memory of the GPU after the caller is done.
             self.ending = replace(RunEnding.of_error(error), error=None)
             with self._without_hiding():
                 self.hooks.on_exception(trainer=self._as_trainer, error=error)

@@ -1,4 +1,4 @@
-"""The state of a network under the names of its own modules, whatever `torch.compile` or DDP has wrapped around it."""
+"""Saves and loads the state of a network under its plain names, without the prefixes of `torch.compile` or DDP."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 from audiozen_core.checkpoint.mismatch import WeightMismatch, compare_weights
 from audiozen_core.distributed.sharding import shard_like
 
-# The names that wrappers give to the module that they wrap. A wrapper has no other child.
+# The attribute in which a wrapper holds the wrapped module. A wrapper has no other child.
 _INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
 
 
 class ModuleState:
     """Saves and loads a module without the prefixes of wrappers, such as `_orig_mod.` or `module.`.
 
-    A compiled or wrapped network can therefore load the checkpoint of a plain one, and the other way round.
+    A compiled or wrapped network can therefore load the checkpoint of a plain network, and the reverse.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -29,40 +29,40 @@ class ModuleState:
         return {_clean(name, prefixes): value for name, value in self.module.state_dict().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /, *, strict: bool = True) -> None:
-        """Loads a state, with or without prefixes. If it is not `strict`, entries of the module may be missing.
+        """Loads a state, with or without prefixes. With `strict=False`, the state may lack entries of the module.
 
         Raises:
-            RuntimeError: the state does not fit, as torch says; or torch would convert floats and integers into each
-                other, or choose one of two values for a weight.
+            RuntimeError: torch finds that the state does not fit. Two cases that torch would accept are errors, too:
+                a weight that torch would convert between float and integer, and a weight that has two values.
         """
         mismatch = self.compare(state_dict)
         if mismatch.dtypes or mismatch.repeated:
             raise RuntimeError("\n".join(mismatch.notes))
-        own = self._own_names()
-        weights, _ = _without_wrappers(state_dict, own)
+        own_names = self._own_names()
+        weights, _ = _without_wrappers(state_dict, own_names)
         current = self.module.state_dict()
-        names = {own.get(clean, clean): value for clean, value in weights.items()}
+        renamed = {own_names.get(clean, clean): value for clean, value in weights.items()}
         self.module.load_state_dict(
-            {name: shard_like(value, current[name]) if name in current else value for name, value in names.items()},
+            {name: shard_like(value, current[name]) if name in current else value for name, value in renamed.items()},
             strict=strict,
         )
 
     def without_wrappers(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a state under the names of the module, without prefixes. Other entries keep their names."""
+        """Returns a state without the prefixes of wrappers. Entries that the module does not have keep their names."""
         return _without_wrappers(state_dict, self._own_names())[0]
 
     def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
-        """Returns the differences between the module and a state that it is to load, with or without prefixes."""
+        """Returns the differences between the module and a state to load. The state may have prefixes."""
         return compare_weights(self.state_dict(), *_without_wrappers(state_dict, self._own_names()))
 
     def _own_names(self) -> dict[str, str]:
-        """Returns the names of the module's entries, by the names without prefixes."""
+        """Returns a mapping from the names without prefixes to the names that the module uses."""
         prefixes = list(_prefixes(self.module))
         return {_clean(name, prefixes): name for name in self.module.state_dict()}
 
 
 def parameter_names(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Returns the parameters of a module by their names without prefixes. A tied one has each of its names."""
+    """Returns the parameters of a module by their names without prefixes. A tied parameter appears under each name."""
     prefixes = list(_prefixes(module))
     return {_clean(name, prefixes): weight for name, weight in module.named_parameters(remove_duplicate=False)}
 
@@ -75,9 +75,10 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yields the parameters under the names that checkpoints have, each once.
+    """Yields each parameter once, under its name in checkpoints.
 
-    `torch.compile` and other wrappers add prefixes to the names of `named_parameters`, such as `_orig_mod.`.
+    These names lack the prefixes that `torch.compile` and other wrappers add in `named_parameters`, such as
+    `_orig_mod.`.
 
     Args:
         module: a network, with or without wrappers.
@@ -88,7 +89,7 @@ def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _prefixes(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yields each wrapper's prefix and the one that its inner module adds to it, the innermost wrappers first."""
+    """Yields for each wrapper the prefix of its entries without and with the wrapper's own part, innermost first."""
     named = module.named_modules(remove_duplicate=False)
     wrappers = [(name, inner) for name, part in named if (inner := _inner_name(part))]
     for name, inner in reversed(wrappers):
@@ -99,7 +100,7 @@ def _prefixes(module: nn.Module) -> Iterator[tuple[str, str]]:
 def _inner_name(module: nn.Module) -> str | None:
     """Returns the name of the module that a wrapper wraps; None if the module is not a wrapper.
 
-    A network may have a child that is called `module`, so only the wrappers of torch count there.
+    An ordinary network may also have a single child called `module`, so this name counts only in the wrappers of torch.
     """
     children = [name for name, _ in module.named_children()]
     if len(children) != 1 or children[0] not in _INNER:
@@ -117,27 +118,27 @@ def _clean(name: str, prefixes: list[tuple[str, str]]) -> str:
 
 
 def _without_wrappers(
-    state_dict: Mapping[str, Any], own: Collection[str]
+    state_dict: Mapping[str, Any], own_names: Collection[str]
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Returns a state under the names without prefixes, and the two names of each entry that is there twice.
+    """Returns a state under the names without prefixes, and pairs of names that mean the same entry.
 
     An entry that the module does not have keeps its name.
     """
     names: dict[str, str] = {}
     repeated = []
     for name in state_dict:
-        clean = _name_in(own, name)
+        clean = _name_in(own_names, name)
         if (first := names.setdefault(clean, name)) != name:
-            # Files of weights have no order.
+            # The order of a file does not matter: the shorter name comes first.
             repeated.append((min(first, name, key=len), max(first, name, key=len)))
     return {clean: state_dict[name] for clean, name in names.items()}, sorted(repeated)
 
 
-def _name_in(own: Collection[str], name: str) -> str:
-    # A file of another toolkit may have prefixes. They are removed one by one, so that a real child called `module` is
-    # found.
+def _name_in(own_names: Collection[str], name: str) -> str:
+    # A file of another toolkit may have prefixes. They are removed one by one, so that the name of a real child called
+    # `module` is not removed as well.
     parts = name.split(".")
-    while (shorter := ".".join(parts)) not in own:
+    while (shorter := ".".join(parts)) not in own_names:
         wrapper = next((part for part in parts if part in _INNER), None)
         if wrapper is None:
             return name

@@ -1,4 +1,4 @@
-"""Finds tensors that networks change during a training, but that no checkpoint has."""
+"""Finds tensors that a training changes and that checkpoints do not contain."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from audiozen_core.logging import get_logger
 
 
 class UnsavedTensors:
-    """The tensors and arrays that modules hold as plain attributes, as they are when a training begins.
+    """Remembers checksums of the tensors and arrays in plain attributes of modules, and warns if they change.
 
-    `nn.Module` saves parameters and buffers only. A running mean in a plain attribute, or in a list or a dict of one,
-    would start anew in a resume. What is not there yet, such as an attribute that is None or a list that grows, is left
-    out: it is mostly a cache, or what a hook may look at. Numbers are left out, too.
+    `nn.Module` saves only parameters and buffers. A running mean in a plain attribute, or in a list or a dict, would
+    start anew in a resume.
 
-    The values are compared, by checksums. A version counter of torch would not count changes through `data`.
+    Tensors that are created later are not watched, such as those in a growing list: they are mostly caches, or values
+    for hooks to look at. Numbers are not watched either.
+
+    The checksums cover the values. The version counters of torch would miss changes through `tensor.data`.
 
     Args:
         modules: the modules, by section.
@@ -32,7 +34,7 @@ class UnsavedTensors:
         self._before = {name: _checksum(value) for name, value in _plain_tensors(modules)}
 
     def warn(self) -> None:
-        """Warns, once, of the tensors that have changed since. It reads them, so a GPU has to wait."""
+        """Warns, at most once, of the tensors that have changed. Reading the tensors makes the GPU wait."""
         if not self._before:
             return
         changed = [
@@ -52,38 +54,44 @@ class UnsavedTensors:
 
 
 def _plain_tensors(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor | np.ndarray[Any, Any]]]:
-    saved = {id(tensor) for module in modules.values() for of in (module.parameters, module.buffers) for tensor in of()}
+    saved = {
+        id(tensor)
+        for module in modules.values()
+        for tensors_of in (module.parameters, module.buffers)
+        for tensor in tensors_of()
+    }
     for section, module in modules.items():
         for path, part in module.named_modules():
-            own = type(part)
-            if own.get_extra_state is not nn.Module.get_extra_state or own.state_dict is not nn.Module.state_dict:
-                continue  # saves what it likes
+            cls = type(part)
+            if cls.get_extra_state is not nn.Module.get_extra_state or cls.state_dict is not nn.Module.state_dict:
+                continue  # the module decides itself what it saves, so a plain attribute may be in the checkpoint
             for name, held in vars(part).items():
-                # Weight and spectral norm, pruning and the like compute `weight` anew from `weight_g` in each pass.
+                # Weight norm, spectral norm and pruning compute `weight` in each pass from parameters such as
+                # `weight_g`, which are saved.
                 if name in _OF_MODULE or any(other.startswith(f"{name}_") for other in part._parameters):
                     continue
                 for place, value in _within(held, f"{path}.{name}".lstrip(".")):
-                    # A layer may list its own weights, as those of torch with a state do.
+                    # A layer may also hold its parameters in a list, as the recurrent layers of torch do.
                     trained = isinstance(value, Tensor) and (value.requires_grad or id(value) in saved)
                     if not trained:
                         yield f"`{place}` of [{section}]", value
 
 
-# Parameters, buffers, modules and hooks of a module. `named_modules` finds the modules.
+# `nn.Module` itself stores parameters, buffers, modules and hooks in these attributes, so they are not plain ones.
 _OF_MODULE = frozenset(vars(nn.Module()))
 
 
 def _within(value: Any, place: str, depth: int = 4) -> Iterator[tuple[str, Tensor | np.ndarray[Any, Any]]]:
-    """Yields each tensor and array in a value: itself, or the entries of lists, tuples and dicts."""
+    """Yields each tensor and array in a value: the value itself, or the entries of lists, tuples and dicts."""
     if isinstance(value, Tensor | np.ndarray):
         yield place, value
-    elif depth and isinstance(value, list | tuple | dict):  # such a list may contain itself
+    elif depth and isinstance(value, list | tuple | dict):  # `depth` is limited, because a list may contain itself
         for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _within(entry, f"{place}[{key!r}]", depth - 1)
 
 
 def _checksum(value: Tensor | np.ndarray[Any, Any]) -> object:
-    """Returns a number that changes with the values, or the object itself if they can't be read."""
+    """Returns the shape and a checksum of the values, or the identity of the object if the values can't be read."""
     if isinstance(value, Tensor):
         try:
             flat = value.detach().resolve_conj().resolve_neg().reshape(-1).cpu()

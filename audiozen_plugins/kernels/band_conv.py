@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain
+from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, is_watched
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
@@ -49,7 +49,7 @@ def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
         [batch, outputs, frames, 2 * bands - 1].
     """
     assert conv.bias is not None
-    if not fits_cpu_kernel(x, conv.weight, conv.bias):
+    if is_watched(conv) or not fits_cpu_kernel(x, conv.weight, conv.bias):
         output: Tensor = conv(x)
         return output
     taps = _transposed(conv.weight, conv.groups)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiozen_plugins.kernels import gru_on_cpu
-from audiozen_plugins.kernels.on_cpu import arrays, fits_cpu_kernel, fused, gradients_of_plain
+from audiozen_plugins.kernels.on_cpu import arrays, fits_cpu_kernel, fused, gradients_of_plain, is_watched
 
 _WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 # With more units, PyTorch's matrix products are faster.
@@ -40,11 +40,26 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
     if state is None:
         state = x.new_zeros(len(cells), x.shape[0] * x.shape[2], grus[0].hidden_size)
     directions = len(cells) // len(grus)
-    if grus[0].hidden_size <= _MAX_UNITS and fits_cpu_kernel(x, state, *weights):
+    if is_watched(*grus):
+        output, last = _called(grus, x, state)
+    elif grus[0].hidden_size <= _MAX_UNITS and fits_cpu_kernel(x, state, *weights):
         output, last = fused(_Fused, x, state, directions, *weights)
     else:
         output, last = _plain(x, state, directions, *weights)
     return output.reshape(*shape[:-1], -1), last
+
+
+def _called(grus: Sequence[nn.GRU], x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Calls one GRU after the other over its part of x [before, steps, after, channels]."""
+    before, steps, after, _ = x.shape
+    x = x.transpose(0, 1).flatten(1, 2)
+    outputs, states = [], []
+    for gru, part, start in zip(grus, x.chunk(len(grus), -1), state.chunk(len(grus)), strict=True):
+        output, last = gru(part.transpose(0, 1) if gru.batch_first else part, start.contiguous())
+        outputs.append(output.transpose(0, 1) if gru.batch_first else output)
+        states.append(last)
+    output = torch.cat(outputs, -1).reshape(steps, before, after, -1).transpose(0, 1)
+    return output, torch.cat(states)
 
 
 def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:

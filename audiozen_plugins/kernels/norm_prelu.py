@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain
+from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, is_watched
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
@@ -40,7 +40,7 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
 
 def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
-    """Whether the kernel can replace the modules. A module with hooks must be called itself."""
+    """Whether the kernel can replace the modules. Modules that somebody watches must be called themselves."""
     return (
         type(norm) is nn.BatchNorm2d
         and type(prelu) is nn.PReLU
@@ -48,7 +48,7 @@ def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
         and x.ndim == 4
         and x.shape[1] == norm.num_features
         and x.numel() > x.shape[1]
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in (norm, prelu))
+        and not is_watched(norm, prelu)
         # A norm without weights or running statistics has None in their place.
         and fits_cpu_kernel(x, *_tensors(norm), prelu.weight)
     )

@@ -11,7 +11,8 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
@@ -74,6 +75,19 @@ def fits_cpu_kernel(*tensors: Tensor) -> bool:
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not is_in_torch_dispatch_mode()
         and CpuKernel.is_available()
+    )
+
+
+def is_watched(*modules: nn.Module) -> bool:
+    """Whether somebody has registered a hook that a call of one of the modules runs, or a hook of all modules.
+
+    Such a hook must see the call, and may change what it gets or returns. So a kernel that takes the weights of modules
+    without calling them steps aside.
+    """
+    any_module: bool = torch_modules._has_any_global_hook()  # type: ignore[no-untyped-call]
+    return any_module or any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in modules
     )
 
 

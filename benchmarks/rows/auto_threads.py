@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from audiozen_core.experiment.threads import busy_reason, fastest_count, thread_counts, time_threads
+from audiozen_core.experiment.threads import busy_reason, disturbed_reason, fastest_count, thread_counts, time_threads
 from audiozen_core.scoring.worker_pool import usable_cpus
 from audiozen_plugins.model.sdnn import SDNN
 from benchmarks.measuring import Goal, Row, compare, seconds
@@ -30,7 +30,8 @@ def rows(rounds: int = 7) -> list[Row]:
         network(magnitude).square().mean().backward()
 
     counts = thread_counts(usable_cpus())
-    chosen = 1 if busy_reason() else fastest_count(time_threads(step, counts))
+    times = {} if busy_reason() else time_threads(step, counts)
+    chosen = 1 if not times or disturbed_reason(times) else fastest_count(times)
 
     def with_threads(count: int) -> float:
         torch.set_num_threads(count)
@@ -38,9 +39,9 @@ def rows(rounds: int = 7) -> list[Row]:
 
     return [
         compare(
-            f'num_threads = "auto", which is {chosen}',
+            f'an SDNN step with num_threads = "auto", which is {chosen}',
             lambda: with_threads(chosen),
-            {f"{count} of them": partial(with_threads, count) for count in {1, counts[-1]}},
+            {f"num_threads = {count}": partial(with_threads, count) for count in {1, counts[-1]}},
             unit="ms a step",
             scale=1000,
             goal=Goal("at most", 1.1),

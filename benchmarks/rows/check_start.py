@@ -21,7 +21,7 @@ path = "enhancement"
 """
 
 
-def rows(rounds: int = 15) -> list[Row]:
+def rows(rounds: int = 5) -> list[Row]:
     """One row for each file. The check of the second one finds mistakes, so its process exits with 2."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -29,7 +29,7 @@ def rows(rounds: int = 15) -> list[Row]:
         wrong.write_text(WITHOUT_TORCH, encoding="utf-8")
         return [
             compare(
-                "audiozen check, a recipe",
+                "audiozen check, start to end, a recipe",
                 lambda: child_seconds(audiozen("check", str(RECIPE)), folder),
                 {"import torch": lambda: child_seconds(python("import torch"), folder)},
                 unit="ms of CPU",

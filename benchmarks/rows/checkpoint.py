@@ -1,19 +1,18 @@
 """Saving and loading a checkpoint, for a network that is trained with Adam.
 
-Saving: the time that the training waits, beside copying the state once into memory that is already there. A thread
-then hashes the copy, writes it and waits for the disk; that is not part of this row. Times are those of the training's
-thread on the CPU.
+Saving: the time by the clock that the training waits, beside copying the state once into memory that is already there.
+A thread then hashes the copy, writes it and waits for the disk; that is not part of the first row. In the second one
+two saves follow each other, so that the second waits for the first to be written.
 
 Loading: `CheckpointStore.load`, which verifies the SHA-256 of every byte before it is used, beside `torch.load` with
-`weights_only=True`, which verifies no hash. Both files are in the cache of the system. Times are those of the process
-on the CPU.
+`weights_only=True`, which verifies no hash, and beside the same with `mmap=True`, which maps the file and reads none
+of it; there ours and the peer sum all tensors, so that every byte is read. All files are in the cache of the system.
+Times are those of the process on the CPU.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.writer import CheckpointWriter
-from benchmarks.measuring import Goal, Row, compare, cpu_seconds
+from benchmarks.measuring import Goal, Row, compare, cpu_seconds, seconds
 
 MEGABYTES = 100
 
@@ -46,15 +45,19 @@ def tensors_of(state: Any) -> list[Tensor]:
     return [tensor for value in values for tensor in tensors_of(value)]
 
 
-def thread_seconds(call: Callable[[], object]) -> float:
-    """The seconds of the processor that one call takes in this thread."""
-    start = time.thread_time()
-    call()
-    return time.thread_time() - start
+def read(state: Any) -> None:
+    """Reads every number of a state."""
+    for tensor in tensors_of(state):
+        tensor.sum()
 
 
-def rows(rounds: int = 21) -> list[Row]:
-    """One row for saving, and one for loading."""
+def load_mapped(file: Path) -> Any:
+    """Loads a file of torch that is mapped into memory."""
+    return torch.load(file, weights_only=True, mmap=True)
+
+
+def rows(rounds: int = 15) -> list[Row]:
+    """Two rows for saving, and two for loading."""
     torch.set_num_threads(1)
     state = make_state()
     tensors = tensors_of(state)
@@ -66,30 +69,42 @@ def rows(rounds: int = 21) -> list[Row]:
         torch.save(state, folder / "state.pt")
         saved = 0
 
-        def save() -> float:
+        def save() -> None:
             nonlocal saved
             saved += 1
+            writer.save(state, epoch=saved, step=saved, keep=2)
+
+        def saves(number: int) -> float:
             writer.wait()
-            return thread_seconds(lambda: writer.save(state, epoch=saved, step=saved, keep=2))
+            return number * seconds(save, number=number)
 
         def copy() -> float:
             writer.wait()  # it must not share the processor with the thread of the other side
-            return thread_seconds(lambda: [into.copy_(tensor) for into, tensor in zip(copies, tensors, strict=True)])
+            return seconds(lambda: [into.copy_(tensor) for into, tensor in zip(copies, tensors, strict=True)])
 
         saving = compare(
-            f"a save, {MEGABYTES} MB: the training waits",
-            save,
+            f"training waits for one save of {MEGABYTES} MB",
+            lambda: saves(1),
             {"copying the state once": copy},
-            unit="ms of CPU",
+            unit="ms",
             scale=1000,
             goal=Goal("at most", 1.5),
             rounds=rounds,
+        )
+        twice = compare(
+            f"training waits for two saves in a row, {MEGABYTES} MB each",
+            lambda: saves(2),
+            {"copying the state once": copy},
+            unit="ms",
+            scale=1000,
+            goal=Goal("at most", 10),
+            rounds=min(rounds, 7),
         )
         writer.wait()
         if errors := [result.error for result in writer.take_results() if result.error]:
             raise errors[0]
         loading = compare(
-            f"loading, {MEGABYTES} MB, verified",
+            f"loading a checkpoint of {MEGABYTES} MB, verified",
             lambda: cpu_seconds(store.load),
             {
                 "torch.load, not verified": lambda: cpu_seconds(
@@ -101,4 +116,13 @@ def rows(rounds: int = 21) -> list[Row]:
             goal=Goal("at most", 1),
             rounds=rounds,
         )
-    return [saving, loading]
+        mapped = compare(
+            f"loading {MEGABYTES} MB and reading every number",
+            lambda: cpu_seconds(lambda: read(store.load().state)),
+            {"torch.load with mmap": lambda: cpu_seconds(lambda: read(load_mapped(folder / "state.pt")))},
+            unit="ms of CPU",
+            scale=1000,
+            goal=Goal("at most", 2),
+            rounds=rounds,
+        )
+    return [saving, twice, loading, mapped]

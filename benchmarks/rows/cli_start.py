@@ -20,7 +20,7 @@ def rows(rounds: int = 41) -> list[Row]:
         folder = Path(temporary)
         return [
             compare(
-                what,
+                f"start to end of {what}",
                 lambda arguments=arguments: child_seconds(audiozen(*arguments), folder),
                 {"import click": lambda: child_seconds(python("import click"), folder)},
                 unit="ms of CPU",

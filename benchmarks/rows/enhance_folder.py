@@ -60,7 +60,7 @@ def rows(rounds: int = 5) -> list[Row]:
 
         def row(how: str, unit: str, cost: Callable[[Callable[[Sequence[int]], None]], float]) -> Row:
             return compare(
-                f"enhancing {FILES} files of {seconds:.0f} s in all with GTCRN, {how}",
+                f"enhancing {FILES} files ({seconds:.0f} s) with GTCRN, {how}",
                 lambda: cost(enhance),
                 {"the network alone": lambda: cost(alone)},
                 unit=unit,
@@ -100,13 +100,17 @@ def _moved(job: Job, output: Path) -> Job:
 def _in_processes(work: Callable[[Sequence[int]], None], number: int) -> float:
     """Returns the seconds that processes need for all files, each for its share of them."""
     context = multiprocessing.get_context("fork")
-    gate = context.Barrier(number + 1)
+    gate = context.Barrier(number + 1, timeout=120)  # a process that has failed breaks it
 
     def share(first: int) -> None:
-        torch.set_num_threads(1)
-        gate.wait()
-        work(range(first, FILES, number))
-        gate.wait()
+        try:
+            torch.set_num_threads(1)
+            gate.wait()
+            work(range(first, FILES, number))
+            gate.wait()
+        except BaseException:
+            gate.abort()
+            raise
 
     processes = [context.Process(target=share, args=(first,)) for first in range(number)]
     for process in processes:
@@ -117,4 +121,6 @@ def _in_processes(work: Callable[[Sequence[int]], None], number: int) -> float:
     spent = time.perf_counter() - start
     for process in processes:
         process.join()
+        if process.exitcode:
+            raise RuntimeError(f"a process ended with {process.exitcode}")
     return spent

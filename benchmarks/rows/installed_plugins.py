@@ -21,7 +21,7 @@ def rows(rounds: int = 31) -> list[Row]:
         install_all(site)
         return [
             compare(
-                f"audiozen {argument}, with 100 plugins",
+                f"start of audiozen {argument} with 100 plugins installed",
                 lambda argument=argument: child_seconds(audiozen(argument), folder, sites=[site]),
                 {"without": lambda argument=argument: child_seconds(audiozen(argument), folder)},
                 unit="ms of CPU",

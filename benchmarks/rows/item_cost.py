@@ -51,7 +51,7 @@ def rows(rounds: int = 15) -> list[Row]:
 
     return [
         compare(
-            f"an item in the main process, with its data set, batch {BATCH}",
+            f"an item from the loader, no workers, batches of {BATCH}",
             lambda: cpu_seconds(lambda: read(ours.epoch(1))),
             {"torch's DataLoader, which does not seed": lambda: cpu_seconds(lambda: read(theirs))},
             unit="µs of CPU",

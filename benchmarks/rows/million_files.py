@@ -5,8 +5,8 @@ rows as most data sets do: dicts of `csv.DictReader` in a list, and a plain Data
 checks nothing and makes no IDs. Each start is a process of its own. Memory is what the process has for itself; that of
 a worker is what it writes to while it looks up 100,000 rows at random, so that it is no longer shared.
 
-The manifest lists 1,000 files 1,000 times, because a million files take minutes to write. The first start, which is not
-measured here, reads each header once.
+The manifest lists 1,000 files 1,000 times, because a million files take minutes to write. The first start reads each
+header once; it is measured once, with the headers of 1,000 files only.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from audiozen.dataset import NoisySpeechMix
 from audiozen_core.audio.files import audio_info
 from audiozen_core.data.loader import BatchLoader
 from audiozen_plugins.dataset import pool
-from benchmarks.measuring import Goal, Row, compare
+from benchmarks.measuring import Goal, Row, compare, row_of
 
 ROWS, FILES, NOISES, SR, BATCH = 1_000_000, 1_000, 10, 16000, 16
 LOOKED_UP = 100_000
 COLUMNS = ("file", "role", "voice", "kind", "split")
 
 
-def rows(rounds: int = 3) -> list[Row]:
-    """A row for the time, one for the memory of the process, and one for that of a worker."""
+def rows(rounds: int = 2) -> list[Row]:
+    """A row for the first start, and three for later ones: time, memory of the process, and of a worker."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder)
@@ -54,11 +54,12 @@ def rows(rounds: int = 3) -> list[Row]:
             figures: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
             return figures
 
-        start("first")
+        first = [start("first")["seconds"]]
+        first_peer = [start("peer")["seconds"]]
         starts: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
-        for _ in range(rounds):
-            for side, found in starts.items():
-                found.append(start(side))
+        for count in range(rounds):
+            for side in reversed(starts) if count % 2 else starts:
+                starts[side].append(start(side))
 
     def row(what: str, figure: str, unit: str, limit: float) -> Row:
         turns = {side: iter(found) for side, found in starts.items()}
@@ -72,9 +73,17 @@ def rows(rounds: int = 3) -> list[Row]:
             warm_up=0,
         )
 
-    million = f"a manifest of {ROWS:,} recordings"
+    million = "1,000,000 files listed, later start"
     return [
-        row(f"{million}: from the start to the first batch", "seconds", "s of CPU", 1.0),
+        row_of(
+            "1,000,000 files listed, first start (1,000 headers read)",
+            first,
+            "rows of csv in a list",
+            first_peer,
+            unit="s of CPU",
+            goal=Goal("at most", 60, "ours"),
+        ),
+        row(f"{million}: until the first batch", "seconds", "s of CPU", 1.0),
         row(f"{million}: memory of the process", "process", "MiB", 200.0),
         row(f"{million}: memory of a worker", "worker", "MiB", 10.0),
     ]
@@ -180,7 +189,8 @@ def _written_by_a_worker(look_up: Callable[[int], object]) -> float:
 if __name__ == "__main__":
     side, place = sys.argv[1], Path(sys.argv[2])
     if side == "first":
+        began = time.process_time()
         _first(place)
-        print("{}")
+        print(json.dumps({"seconds": time.process_time() - began}))
     else:
         print(json.dumps(_measure(_ours if side == "ours" else _peer, place)))

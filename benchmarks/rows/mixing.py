@@ -1,14 +1,17 @@
-"""Mixing speech and noise on the fly: our data set with its cache, and plain reading and adding.
+"""Mixing speech and noise on the fly: our data set with and without its cache, and plain adding, from memory and
+files.
 
-Each item has three seconds of a random stretch of speech and of noise, at a random ratio. The peer reads both stretches
-from WAV files with soundfile, each opened once, and adds them at the same ratios. It does not set the level, avoid
-clipping, or leave out silence, as ours does.
+Each item has three seconds of a random stretch of speech and of noise, at a random ratio. The peers add stretches at
+the same ratios: one has all files in a list of float32 arrays, as ours has them in its cache; the other reads both
+stretches from WAV files with soundfile, each opened once, as ours does without a cache. They do not set the level,
+avoid clipping, or leave out silence, as ours does.
 """
 
 from __future__ import annotations
 
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ ITEMS = 200
 
 
 def rows(rounds: int = 15) -> list[Row]:
-    """One row."""
+    """The cache beside files, both from memory, and both from files."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -33,10 +36,21 @@ def rows(rounds: int = 15) -> list[Row]:
             place.mkdir()
             for number in range(count):
                 soundfile.write(place / f"{number}.wav", 0.1 * rng.standard_normal(seconds * SR), SR, subtype="PCM_16")
-        data = NoisySpeechMix(
-            speech_dir=speech, noise_dir=noise, clip_seconds=CLIP_SECONDS, snr_range=(-5, 20), items_per_epoch=ITEMS
+        cached, uncached = (
+            NoisySpeechMix(
+                speech_dir=speech,
+                noise_dir=noise,
+                clip_seconds=CLIP_SECONDS,
+                snr_range=(-5, 20),
+                items_per_epoch=ITEMS,
+                cache_mb=cache_mb,
+            )
+            for cache_mb in (1024.0, 0.0)
         )
         speech_files, noise_files = (list(map(str, place.iterdir())) for place in (speech, noise))
+        speech_waves, noise_waves = (
+            [soundfile.read(name, dtype="float32")[0] for name in names] for names in (speech_files, noise_files)
+        )
         length = round(CLIP_SECONDS * SR)
 
         def stretch(name: str) -> np.ndarray:
@@ -45,25 +59,47 @@ def rows(rounds: int = 15) -> list[Row]:
                 wave: np.ndarray = file.read(length, dtype="float32")
                 return wave
 
-        def mixed() -> None:
+        def part(wave: np.ndarray) -> np.ndarray:
+            start = random.randrange(len(wave) - length + 1)
+            return wave[start : start + length]
+
+        def mixed(data: NoisySpeechMix) -> None:
             for index in range(ITEMS):
                 data[index]
 
-        def plain() -> None:
+        def add(draw: Callable[[], tuple[np.ndarray, np.ndarray]]) -> None:
             for _ in range(ITEMS):
-                voice, other = stretch(random.choice(speech_files)), stretch(random.choice(noise_files))
+                voice, other = draw()
                 snr = random.uniform(-5, 20)
                 gain = np.sqrt(np.mean(voice**2) / (np.mean(other**2) * 10 ** (snr / 10)))
-                torch.from_numpy(voice + gain * other), torch.from_numpy(voice)
+                torch.from_numpy(voice + np.float32(gain) * other), torch.from_numpy(voice)
 
-        return [
-            compare(
-                f"mixing {CLIP_SECONDS:g} s of speech and noise, cached",
-                lambda: cpu_seconds(mixed),
-                {"reading with soundfile, and adding": lambda: cpu_seconds(plain)},
+        def from_memory() -> tuple[np.ndarray, np.ndarray]:
+            return part(random.choice(speech_waves)), part(random.choice(noise_waves))
+
+        def from_files() -> tuple[np.ndarray, np.ndarray]:
+            return stretch(random.choice(speech_files)), stretch(random.choice(noise_files))
+
+        def row(
+            what: str,
+            data: NoisySpeechMix,
+            peer: str,
+            draw: Callable[[], tuple[np.ndarray, np.ndarray]],
+            goal: Goal,
+        ) -> Row:
+            return compare(
+                what,
+                lambda: cpu_seconds(lambda: mixed(data)),
+                {peer: lambda: cpu_seconds(lambda: add(draw))},
                 unit="µs of CPU an item",
                 scale=1e6 / ITEMS,
-                goal=Goal("at most", 0.3),
+                goal=goal,
                 rounds=rounds,
             )
+
+        clip = f"mixing {CLIP_SECONDS:g} s of speech and noise"
+        return [
+            row(f"{clip}, cached", cached, "soundfile, and adding", from_files, Goal("at most", 0.3)),
+            row(f"{clip}, both from memory", cached, "adding arrays in memory", from_memory, Goal("at most", 2)),
+            row(f"{clip}, both from files", uncached, "soundfile, and adding", from_files, Goal("at most", 2)),
         ]

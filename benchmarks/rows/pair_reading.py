@@ -54,7 +54,7 @@ def _row(suffix: str, rounds: int) -> Row:
                         file.read(length, dtype="float32")
 
         return compare(
-            f"{CLIP_SECONDS:g} s of a noisy and a clean {suffix.upper()} file",
+            f"reading {CLIP_SECONDS:g} s of a noisy and a clean {suffix.upper()} file",
             lambda: cpu_seconds(read, number=5),
             {"soundfile, one open a file, no checks": lambda: cpu_seconds(plain, number=5)},
             unit="µs of CPU a pair",

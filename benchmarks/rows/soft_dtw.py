@@ -1,16 +1,15 @@
 """Soft-DTW, forward and backward, as a loss of a training: the estimate needs a gradient, the target does not.
 
 Both peers are given a matrix product for the squared distances; it is the default of pysdtw, and without it tslearn
-needs the memory of frames times frames2 times features. Then the peak of the resident memory, in a process of its own,
-beside one float32 matrix of distances, and a Sakoe-Chiba band beside the whole matrix.
+needs the memory of frames times frames2 times features. Losses and gradients are compared first. Then the peak of the
+resident memory, in a process of its own, beside a goal, one float32 matrix of distances, and a Sakoe-Chiba band beside
+the whole matrix.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import pysdtw
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from tslearn.metrics import SoftDTWLossPyTorch
 
 from audiozen_plugins.loss.soft_dtw import SoftDTWLoss
-from benchmarks.measuring import Goal, Row, compare, cpu_seconds
+from benchmarks.measuring import Goal, Row, compare, cpu_seconds, peak_memory, printed_bytes, reset_peak
 
 BATCH, FEATURES, FRAMES_MEMORY = 8, 80, 1000
 FRAMES = {300: 5, 1000: 1}  # and the steps of a turn
@@ -45,27 +44,47 @@ def peak_of_a_step(frames: int) -> int:
     loss = SoftDTWLoss()
     estimate, target = sequences(frames)
     step(loss, torch.randn(1, 40, FEATURES, requires_grad=True), torch.randn(1, 40, FEATURES))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
-    before = _peak()
+    before = reset_peak()
     step(loss, estimate, target)
-    return _peak() - before
-
-
-def _peak() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return peak_memory() - before
 
 
 def peak_in_a_process_of_its_own() -> float:
     """See `peak_of_a_step`."""
-    program = f"from benchmarks.rows.soft_dtw import peak_of_a_step; print(peak_of_a_step({FRAMES_MEMORY}))"
-    return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+    program = (
+        f"from benchmarks.rows.soft_dtw import peak_of_a_step; print(f'memory:{{peak_of_a_step({FRAMES_MEMORY})}}')"
+    )
+    return printed_bytes([sys.executable, "-c", program])
 
 
-def rows(rounds: int = 5) -> list[Row]:
+def check_equal(peers: Mapping[str, Callable[[Tensor, Tensor], Tensor]]) -> None:
+    """Makes sure that the peers compute the same loss and gradient as ours, on shorter sequences."""
+    # Small distances, so that more than one path counts, and single precision is exact enough.
+    estimate, target = ((0.1 * x.detach()).requires_grad_(x.requires_grad) for x in sequences(60, 2))
+    found = {}
+    for name, loss in {"ours": SoftDTWLoss(), **peers}.items():
+        estimate.grad = None
+        value = loss(estimate, target).mean()
+        torch.autograd.backward(value)
+        assert estimate.grad is not None
+        found[name] = value.detach(), estimate.grad.clone()
+    for name in peers:
+        for theirs, ours in zip(found[name], found["ours"], strict=True):
+            difference = (torch.linalg.vector_norm(theirs - ours) / torch.linalg.vector_norm(ours)).item()
+            if difference > 1e-4:
+                raise RuntimeError(f"{name} computes something else than ours: it differs by {difference:.2g}")
+
+
+def rows(rounds: int = 3) -> list[Row]:
     """Two rows of time, one of memory, and two of a band."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as a training does
+
+    peers = {
+        "pysdtw": pysdtw.SoftDTW(use_cuda=False),
+        "tslearn": SoftDTWLossPyTorch(dist_func=pairwise_l2_squared),
+    }
+    check_equal(peers)
 
     def side(
         loss: Callable[[Tensor, Tensor], Tensor], frames: int, batch: int = BATCH, number: int = 1
@@ -75,12 +94,9 @@ def rows(rounds: int = 5) -> list[Row]:
 
     measured = [
         compare(
-            f"Soft-DTW step, B{BATCH} T{frames} F{FEATURES}",
+            f"Soft-DTW, forward and backward, {BATCH} × {frames} frames",
             side(SoftDTWLoss(), frames, number=number),
-            {
-                "pysdtw": side(pysdtw.SoftDTW(use_cuda=False), frames, number=number),
-                "tslearn": side(SoftDTWLossPyTorch(dist_func=pairwise_l2_squared), frames, number=number),
-            },
+            {name: side(peer, frames, number=number) for name, peer in peers.items()},
             unit="ms of CPU",
             scale=1000,
             goal=Goal("at most", 1 / 3),
@@ -90,21 +106,21 @@ def rows(rounds: int = 5) -> list[Row]:
     ]
     measured.append(
         compare(
-            f"Soft-DTW step, peak memory, B{BATCH} T{FRAMES_MEMORY}",
+            f"Soft-DTW, peak memory, {BATCH} × {FRAMES_MEMORY} frames",
             peak_in_a_process_of_its_own,
-            {"one distance matrix": lambda: 4.0 * BATCH * FRAMES_MEMORY**2},
+            {"the goal, one distance matrix": lambda: 4.0 * BATCH * FRAMES_MEMORY**2},
             unit="MiB",
             scale=1 / MIB,
             goal=Goal("at most", 1),
-            rounds=min(rounds, 3),
+            rounds=rounds,
             warm_up=0,
         )
     )
     measured += [
         compare(
-            f"Soft-DTW step, band of a tenth of T{frames}",
+            f"Soft-DTW in a band of 10 % of the cells, {frames} frames",
             side(SoftDTWLoss(band=radius), frames, BATCH_BAND, number=3),
-            {"the whole matrix": side(SoftDTWLoss(), frames, BATCH_BAND)},
+            {"ours, the whole matrix": side(SoftDTWLoss(), frames, BATCH_BAND)},
             unit="ms of CPU",
             scale=1000,
             goal=Goal("at most", 0.15),

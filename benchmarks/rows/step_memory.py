@@ -8,8 +8,6 @@ first batch was read: gradients, the state of the optimiser, activations, and wh
 from __future__ import annotations
 
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,8 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.memory import peak_process_memory
-from benchmarks.measuring import Goal, Row, compare
+from benchmarks.measuring import Goal, Row, compare, peak_memory, printed_bytes, reset_peak
 
 STEPS, BATCH, FRAMES, BANDS, NEURONS = 3, 8, 400, 64, 512
 # The C library gives each tensor memory of its own, and takes it back at once. Otherwise a peak depends on chance.
@@ -60,9 +57,9 @@ class Frames(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         if self.reads == 0:
-            self.before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+            self.before = reset_peak()
         elif self.reads == STEPS * BATCH:
-            print("memory of the steps:", peak_process_memory() - self.before, flush=True)
+            print(f"memory:{peak_memory() - self.before}", flush=True)
         self.reads += 1
         return torch.randn(FRAMES, BANDS, generator=torch.Generator().manual_seed(index))
 
@@ -106,17 +103,14 @@ def train_audiozen() -> None:
 def memory_of(side: str) -> float:
     """The bytes that the steps of one side need, measured in a process of its own."""
     code = f"import torch; from benchmarks.rows import step_memory; torch.set_num_threads(1); step_memory.{side}()"
-    command = [sys.executable, "-c", code]
-    ended = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **EXACT})
-    line = next(line for line in ended.stdout.splitlines() if line.startswith("memory of the steps:"))
-    return float(line.rpartition(":")[2])
+    return printed_bytes([sys.executable, "-c", code], {**os.environ, **EXACT})
 
 
 def rows(rounds: int = 2) -> list[Row]:
     """One row."""
     return [
         compare(
-            f"memory of a training step, B{BATCH} T{FRAMES}, {NEURONS} neurons",
+            "peak memory that an experiment's training steps need",
             lambda: memory_of("train_audiozen"),
             {"a plain loop": lambda: memory_of("train_plainly")},
             unit="MB",

@@ -119,7 +119,7 @@ def loop(batches: Iterable[Any]) -> None:
 
 
 def train_audiozen(folder: Path) -> None:
-    """The experiment, as `audiozen run` runs it. Only the progress bar is told to be drawn, as on a terminal."""
+    """The experiment, as `audiozen run` runs it."""
     file = folder / "tiny.toml"
     file.write_text(EXPERIMENT)
     Experiment.load(file, modes=("train",), overrides=[f"meta.save_dir={folder}"]).run()
@@ -160,7 +160,7 @@ def train_accelerate(folder: Path) -> None:
         optimizer.step()
         optimizer.zero_grad()
         progress.update(1)
-        progress.set_postfix(loss=loss.item())
+        progress.set_postfix(loss=loss.item(), refresh=False)  # tqdm redraws ten times a second
         if step % LOG_EVERY == 0:
             accelerator.log({"loss": loss.item()}, step=step)
     accelerator.end_training()
@@ -227,7 +227,7 @@ def terminal() -> Iterator[None]:
         reader.wait()
 
 
-def rows(rounds: int = 7) -> list[Row]:
+def rows(rounds: int = 5) -> list[Row]:
     """One row a peer. All sides take turns in each round, the plain loops among them."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -248,7 +248,7 @@ def rows(rounds: int = 7) -> list[Row]:
     added = [whole - plain for whole, plain in zip(ours, others["over our loader"], strict=True)]
     return [
         row_of(
-            f"what the trainer adds to a step, beside {name}",
+            f"what a trainer adds to a step of a plain loop: {name}",
             added,
             name,
             [whole - plain for whole, plain in zip(others[name], others["plain"], strict=True)],

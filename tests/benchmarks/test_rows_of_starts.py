@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("row", "count"), [("cli_start", 2), ("installed_plugins", 2), ("check_start", 2), ("checkpoint", 2)]
+    ("row", "count"), [("cli_start", 2), ("installed_plugins", 2), ("check_start", 2), ("checkpoint", 4)]
 )
 def test_row_is_measured(row, count, repository, tmp_path):
     command = [sys.executable, "-m", "benchmarks", row, "--rounds", "1", "--json", tmp_path / "rows.json"]

@@ -70,6 +70,12 @@ def test_a_row_that_fails_says_why():
     assert "not measured" in for_page([row], MACHINE)
 
 
+def test_a_row_that_takes_too_long_is_ended():
+    (row,) = measure_apart("sdnn_step", None, limit=0.05)
+    assert row["failed"] == "more than 0.05 s"
+    assert "not measured | more than 0.05 s" in for_page([row], MACHINE)
+
+
 @pytest.mark.slow
 def test_the_command_measures_a_row_and_writes_it(repository, tmp_path):
     options = ["--rounds", "2", "--json", tmp_path / "rows.json", "--markdown", tmp_path / "rows.md"]

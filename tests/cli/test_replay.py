@@ -41,6 +41,20 @@ def test_a_step_by_its_number(audiozen, tiny_run):
     assert re.search(r"^loss +0\.\d+ +as recorded$", done.out, re.MULTILINE)
 
 
+def test_a_module_that_is_not_called_is_told(audiozen, tmp_path):
+    experiment = WaveExperiment(tmp_path)
+    parts = experiment.folder / "parts.py"
+    called = "self.last(self.drop(torch.relu(self.first(noisy))))"
+    assert called in parts.read_text()
+    weights = "self.first.weight, self.first.bias"
+    applied = called.replace("self.first(noisy)", f"nn.functional.linear(noisy, {weights})")
+    parts.write_text(parts.read_text().replace(called, applied))
+    done = audiozen("replay", str(experiment.train(("max_epochs = 3", "max_epochs = 1"))), "--at-step", "1", "--step")
+    assert done.code == 0, done.err
+    (line,) = [line for line in done.out.splitlines() if "not called: another module uses its weights" in line]
+    assert line.startswith("[model] first")
+
+
 @pytest.fixture(scope="module")
 def tiny_run(tmp_path_factory):
     return WaveExperiment(tmp_path_factory.mktemp("tiny")).train(("max_epochs = 3", "max_epochs = 2"))

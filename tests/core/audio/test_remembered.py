@@ -122,6 +122,42 @@ def test_a_folder_that_changes_while_it_is_listed_is_not_remembered(cache, data,
     assert not cache.exists()
 
 
+@pytest.mark.parametrize("fails", ["stat", "list", "link"])
+def test_a_list_without_a_folder_that_could_not_be_read_is_not_remembered(cache, data, monkeypatch, fails):
+    (data / "a/b/link").symlink_to("../../a-b")
+    real, real_look = os.scandir, listing.look_at
+
+    def scandir(path):
+        if Path(path).name == "b" and fails == "list":
+            raise OSError(116, "Stale file handle")
+        return _Entries([_Stale(one) if fails == "link" and one.is_symlink() else one for one in real(path)])
+
+    def look_at(path):
+        if path.name == "b" and fails == "stat":
+            raise OSError(116, "Stale file handle")
+        return real_look(path)
+
+    monkeypatch.setattr(listing, "WORTH_REMEMBERING", 1)
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(listing, "look_at", look_at)
+    with capture_logs() as logs:
+        found = list_audio(data)
+    assert data / "four.wav" in found
+    assert (data / "a/b/two.wav" in found) is (fails == "link")
+    (warning,) = [log["event"] for log in logs if "Stale file handle" in log["event"]]
+    assert f"`{data / 'a/b'}` can't be read whole" in warning
+    monkeypatch.undo()
+    assert not cache.exists()
+
+
+class _Stale:
+    def __init__(self, entry):
+        self.name, self.path = entry.name, entry.path
+
+    def is_dir(self):
+        raise OSError(116, "Stale file handle")
+
+
 class _Entries:
     def __init__(self, entries):
         self.entries = entries
@@ -170,6 +206,13 @@ def test_a_damaged_table_is_made_again(cache, data, scanned, content):
     assert len(scanned) == 8
     assert list_audio(data) == found
     assert len(scanned) == 8
+
+
+def test_a_table_with_a_changed_byte_is_made_again(cache, data):
+    found = list_audio(data)
+    (table,) = cache.iterdir()
+    table.write_bytes(table.read_bytes().replace(b"four.wav", b"five.wav"))
+    assert list_audio(data) == found
 
 
 def test_a_cache_that_can_not_be_written_is_said(cache, data):

@@ -254,6 +254,7 @@ def test_misspelt_section_or_key_is_not_also_reported_as_missing(findings):
         ("[meta]\ndevice = 'gpu'", ("AZ106", 2, 10, '"cpu"')),
         ("[meta]\ndevice = 'cude'", ("AZ106", 2, 10, '"cuda"')),
         ("[meta]\nnum_threads = 0", ("AZ106", 2, 15, None)),
+        ("[meta]\nnum_threads = 100000", ("AZ106", 2, 15, None)),  # torch ends with a segmentation fault
         ("[meta]\nsede = 1", ("AZ102", 2, 1, "seed")),
         ("meta.sede = 1", ("AZ102", 1, 6, "seed")),
         ("meta = {sede = 1}", ("AZ102", 1, 9, "seed")),

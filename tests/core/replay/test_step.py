@@ -64,6 +64,53 @@ def test_gradients_are_those_without_the_scale_of_the_loss(tmp_path):
     assert norms[1] == norms[0]  # 1024 is a power of two, so nothing is rounded
 
 
+def test_the_losses_are_those_of_modules_that_nobody_watches(tmp_path):
+    experiment = WaveExperiment(tmp_path)
+    parts = experiment.folder / "parts.py"
+    drawn = "self.drop(torch.relu(self.first(noisy)))"
+    assert drawn in parts.read_text()
+    # As a kernel that steps aside for a watched module does.
+    other = "(1.25 if self.first._forward_hooks else 1.0)"
+    parts.write_text(parts.read_text().replace(drawn, f"{drawn} * {other}"))
+    found = replay(experiment.train(), at(2, 2), step=True)
+    assert found.recorded
+    assert found.differing == []
+    (watched,) = (row for row in found.step.rows if row.name == "[loss_function]")
+    assert watched.activation.norm != found.step.scalars["loss"]
+
+
+BUFFERS = """\
+        self.register_buffer("count", torch.ones(()))
+        self.register_buffer("mean", torch.zeros(8), persistent=False)
+"""
+CHANGING = """\
+        self.count += 1
+        hidden = self.drop(self.first(noisy))
+        self.mean = 0.5 * self.mean + hidden.detach().mean(0)
+        return self.last(hidden * self.count + self.mean)
+"""
+
+
+def test_the_watched_pass_starts_from_the_same_state(tmp_path):
+    experiment = WaveExperiment(tmp_path)
+    parts = experiment.folder / "parts.py"
+    text = parts.read_text()
+    layers = "nn.Linear(480, 8), nn.Dropout(0.3), nn.Linear(8, 480)\n"
+    forward = "        return self.last(self.drop(torch.relu(self.first(noisy))))\n"
+    assert layers in text
+    step = '        estimate = self.model(batch["noisy"])\n'
+    assert forward in text
+    assert step in text
+    # A buffer that is changed, one that is replaced, and a batch that is changed: all have an effect on the output.
+    text = text.replace(layers, layers + BUFFERS).replace(forward, CHANGING)
+    text = text.replace(step, '        batch["noisy"] += 1\n' + step)
+    parts.write_text(text)
+    found = replay(experiment.train(), at(1, 1), step=True, catch_up=True)
+    assert found.differing == []
+    (watched,) = (row for row in found.step.rows if row.name == "[loss_function]")
+    assert watched.activation.norm == found.step.scalars["loss"]
+
+
 def test_mixed_precision_is_replayed(tmp_path):
     run = WaveExperiment(tmp_path).train(("seed = 3", "seed = 3\nuse_amp = true"))
     found = replay(run, at(2, 2), step=True)

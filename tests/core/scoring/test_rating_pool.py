@@ -3,9 +3,11 @@
 import copy
 import math
 import os
+import random
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +45,15 @@ class Holds(Where):
 
     def __init__(self):
         self.network = torch.nn.Linear(1, 1)
+
+
+class Draws(Where):
+    """Its value is one random number of each generator."""
+
+    name = label = "draws"
+
+    def __call__(self, estimate, reference, *, sr):
+        return random.random() + 10 * np.random.random() + 100 * float(torch.rand(()))
 
 
 def signals(seed, first=None, length=8000):
@@ -84,6 +95,20 @@ def test_first_file_is_rated_here_and_the_others_elsewhere():
     processes = [row.values["enhanced"]["where"] for row in rows]
     assert processes[0] == os.getpid()
     assert {*processes[1:]} - {float(os.getpid())}
+
+
+def test_random_numbers_of_a_metric_depend_only_on_the_name_of_the_file():
+    files = [signals(seed) for seed in range(7)]
+    values = []
+    for workers in (0, 1, 2):
+        random.seed(workers), np.random.seed(workers), torch.manual_seed(workers)
+        np.random.randn()  # the second number of the pair is kept
+        before = repr((random.getstate(), np.random.get_state(), torch.get_rng_state().tolist()))
+        rows = rated(workers, [Draws()], files)
+        values.append([[state["draws"] for state in row.values.values()] for row in rows])
+        assert repr((random.getstate(), np.random.get_state(), torch.get_rng_state().tolist())) == before
+    assert values[0] == values[1] == values[2]
+    assert len({one for row in values[0] for one in row}) == 14  # the control: they are random
 
 
 def test_metric_with_a_network_is_called_here_at_once():

@@ -57,6 +57,18 @@ def test_an_incomplete_file_is_an_error(file, size):
         Table.read(file)
 
 
+@pytest.mark.parametrize("text", [b"onezw", b"16000", b"\0\0\1\0\0"])
+def test_a_changed_byte_is_noticed(table, file, text):
+    content = file.read_bytes()
+    Table.read(file, verify=True)  # the control
+    assert text in content
+    place = content.index(text) + 4
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    Table.read(file)
+    with pytest.raises(ValueError, match="is damaged"):
+        Table.read(file, verify=True)
+
+
 def test_another_process_gets_the_name_of_the_file_instead_of_its_content(tmp_path):
     sizes = []
     for rows in (10, 10_000):
@@ -77,6 +89,21 @@ def test_a_process_notices_that_the_file_is_another_one(table, file):
     table.write(file)
     with pytest.raises(ValueError, match="has been replaced since this run has started"):
         pickle.loads(sent)  # noqa: S301
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a mapped file")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_another_process_gets_the_content_if_the_file_is_gone(table, file, replaced):
+    mapped = Table.read(file)
+    if replaced:
+        Table({}).write(file)
+    else:
+        file.unlink()
+    got = pickle.loads(pickle.dumps(mapped))  # noqa: S301
+    assert got.facts == table.facts
+    assert {name: array.tolist() for name, array in got.arrays.items()} == {
+        name: array.tolist() for name, array in table.arrays.items()
+    }
 
 
 def test_a_table_that_can_not_be_completed_leaves_the_old_one(table, file, monkeypatch):

@@ -44,6 +44,13 @@ def test_doubling_the_bands_is_a_transposed_convolution(compare_forms, kernel_ca
     assert "_forward" in kernel_calls
 
 
+def test_a_transposed_convolution_that_somebody_watches_is_called(kernel_calls):
+    conv, x, seen = nn.ConvTranspose2d(4, 2, (1, 5), stride=(1, 2), padding=(0, 2)), torch.randn(2, 4, 3, 6), []
+    conv.register_forward_hook(lambda conv, inputs, output: seen.append(output))
+    assert torch.equal(double_bands(x, conv), *seen)
+    assert not kernel_calls
+
+
 def test_odd_numbers_of_channels_use_the_plain_form(kernel_calls):
     x, weight, bias = torch.randn(1, 4, 2, 5), torch.randn(3, 4, 1, 3), torch.zeros(3)
     expected = torch.nn.functional.conv2d(x, weight, bias, padding=(0, 1))

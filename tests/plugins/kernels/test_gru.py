@@ -57,6 +57,28 @@ def test_outputs_are_those_of_torch(kernel_calls, bidirectional):
     torch.testing.assert_close(state, last, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_grus_that_somebody_watches_are_called(kernel_calls, bidirectional, batch_first):
+    grus, seen = make_grus(2, 4, 8, bidirectional=bidirectional), []
+    x, state = torch.randn(3, 7, 5, 8), torch.randn(2 * (1 + bidirectional), 15, 8)
+    expected, last = run_grus(list(grus), x, state, axis=1)
+    assert kernel_calls
+    kernel_calls.clear()
+    for gru in grus:
+        gru.batch_first = batch_first
+    handle = grus[1].register_forward_hook(lambda gru, inputs, outputs: seen.append(outputs[1]))
+    output, found = run_grus(list(grus), x, state, axis=1)
+    assert not kernel_calls
+    torch.testing.assert_close(output, expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(found, last, rtol=0, atol=2e-6)
+    assert torch.equal(found.chunk(2)[1], *seen)
+    handle.remove()
+    run_grus(list(grus), x, state, axis=1)
+    assert kernel_calls
+    assert len(seen) == 1
+
+
 def test_values_are_the_same_without_gradients(kernel_calls):
     grus = list(make_grus(2, 4, 4))
     x = torch.randn(5, 3, 8)

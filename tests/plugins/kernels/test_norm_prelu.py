@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
 
 from audiozen_plugins.kernels.energies import band_energies, scale_bands
 from audiozen_plugins.kernels.norm_prelu import norm_prelu
@@ -75,6 +76,28 @@ def test_the_modules_are_called_where_the_kernel_does_not_fit(kernel_calls, othe
     assert torch.equal(layers(x), plain.prelu(plain.norm(x)))
     assert not kernel_calls
     assert bool(seen) == (other == "watched")
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        nn.Module.register_forward_pre_hook,
+        nn.Module.register_full_backward_hook,
+        nn.Module.register_full_backward_pre_hook,
+        lambda module, hook: register_module_forward_hook(hook),
+        lambda module, hook: register_module_full_backward_hook(hook),
+    ],
+)
+def test_every_hook_of_a_module_sees_its_call(kernel_calls, register):
+    layers, seen = Layers(), []
+    x = torch.randn(4, 6, 5, 7, requires_grad=True)
+    handle = register(layers.prelu, lambda module, *_: seen.append(module))
+    layers(x).sum().backward()
+    assert layers.prelu in seen
+    assert not kernel_calls
+    handle.remove()
+    layers(x)
+    assert kernel_calls
 
 
 def test_energies_and_scaled_bands(compare_forms):
