@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, is_watched
+from audiozen_plugins.kernels.on_cpu import (
+    cpu_kernel,
+    fits_cpu_kernel,
+    fused,
+    gradients_of_plain,
+    is_watched,
+    to_read,
+    to_write,
+)
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
@@ -27,12 +35,24 @@ def conv_over_three(x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) ->
     Returns:
         [batch, outputs, frames, bands].
     """
-    # The kernel computes two channels at once.
-    even = weight.shape[0] // groups % 2 == 0 and weight.shape[1] % 2 == 0
-    if even and fits_cpu_kernel(x, weight, bias):
+    if _fits(x, weight, bias, groups) and fits_cpu_kernel(x, weight, bias):
         output: Tensor = fused(_Fused, x, weight, bias, groups)
         return output
     return _plain(x, weight, bias, groups)
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> bool:
+    """Whether the kernel, which checks no bounds, can take tensors of these shapes."""
+    return (
+        x.ndim == 4
+        and x.numel() > 0
+        and weight.shape[1:] == (x.shape[1] // groups, 1, 3)
+        and x.shape[1] % groups == 0
+        and bias.shape == weight.shape[:1]
+        # The kernel computes two channels at once, and also two for the gradient of the input.
+        and weight.shape[0] % (2 * groups) == 0
+        and weight.shape[1] % 2 == 0
+    )
 
 
 def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
@@ -48,8 +68,8 @@ def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     Returns:
         [batch, outputs, frames, 2 * bands - 1].
     """
-    assert conv.bias is not None
-    if is_watched(conv) or not fits_cpu_kernel(x, conv.weight, conv.bias):
+    fits = _doubles(x, conv) and not is_watched(conv)
+    if not fits or conv.bias is None or not fits_cpu_kernel(x, conv.weight, conv.bias):
         output: Tensor = conv(x)
         return output
     taps = _transposed(conv.weight, conv.groups)
@@ -59,6 +79,12 @@ def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     both = conv_over_three(x, weight, conv.bias.repeat_interleave(2), conv.groups)
     batch, _, frames, bands = both.shape
     return both.reshape(batch, -1, 2, frames, bands).movedim(2, -1).flatten(-2)[..., :-1]
+
+
+def _doubles(x: Tensor, conv: nn.ConvTranspose2d) -> bool:
+    sizes = conv.kernel_size, conv.stride, conv.padding, conv.output_padding, conv.dilation
+    usual = (1, 5), (1, 2), (0, 2), (0, 0), (1, 1)
+    return sizes == usual and x.ndim == 4 and x.shape[1] == conv.in_channels
 
 
 def _transposed(weight: Tensor, groups: int) -> Tensor:
@@ -75,9 +101,8 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
-        x, weight = x.contiguous(), weight.contiguous()
         output = x.new_empty(x.shape[0], len(weight), *x.shape[2:])
-        _forward(*arrays(x, weight, bias.contiguous()), groups, *arrays(output))
+        _forward(*to_read(x, weight, bias), groups, *to_write(output))
         ctx.groups = groups
         ctx.save_for_backward(x, weight, bias)
         return output
@@ -87,15 +112,15 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():
             return gradients_of_plain(_plain, (*ctx.saved_tensors, ctx.groups), grads)
         x, weight, bias = ctx.saved_tensors
-        grad, grad_x = grads[0].contiguous(), None
+        given, grad_x = to_read(x, grads[0]), None
         if ctx.needs_input_grad[0]:
             # The gradient of the input is the gradient of the output, convolved with the reversed kernel.
             turned = _transposed(weight, ctx.groups).flip(-1)
-            grad_x = torch.empty_like(x)
+            grad_x = x.new_empty(x.shape)
             zeros = x.new_zeros(x.shape[1])
-            _forward(*arrays(grad, turned.contiguous(), zeros), ctx.groups, *arrays(grad_x))
-        found = torch.zeros_like(weight), torch.zeros_like(bias)
-        _backward(*arrays(x, grad), ctx.groups, *arrays(*found))
+            _forward(given[1], *to_read(turned, zeros), ctx.groups, *to_write(grad_x))
+        found = weight.new_zeros(weight.shape), bias.new_zeros(bias.shape)
+        _backward(*given, ctx.groups, *to_write(*found))
         return grad_x, *found, None
 
 

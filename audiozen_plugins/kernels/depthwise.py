@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain
+from audiozen_plugins.kernels.on_cpu import cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
@@ -29,10 +29,24 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1, m
     Returns:
         [batch, channels, missing + frames - (taps - 1) * dilation, bands].
     """
-    if fits_cpu_kernel(x, weight, bias):
+    if _fits(x, weight, bias, dilation, missing) and fits_cpu_kernel(x, weight, bias):
         output: Tensor = fused(_Fused, x, weight, bias, dilation, missing)
         return output
     return _plain(x, weight, bias, dilation, missing)
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, missing: int) -> bool:
+    """Whether the kernel, which checks no bounds, can take tensors of these shapes."""
+    return (
+        x.ndim == weight.ndim == 4
+        and x.numel() > 0
+        and weight.shape[:2] == (x.shape[1], 1)
+        and weight.shape[3] % 2 == 1
+        and bias.shape == weight.shape[:1]
+        and dilation > 0
+        and missing >= 0
+        and missing + x.shape[2] > (weight.shape[2] - 1) * dilation
+    )
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, missing: int) -> Tensor:
@@ -46,10 +60,9 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dilation: int, missing: int) -> Tensor:
-        x, weight = x.contiguous(), weight.contiguous()
         batch, channels, frames, bands = x.shape
         output = x.new_empty(batch, channels, missing + frames - (weight.shape[2] - 1) * dilation, bands)
-        _forward(*arrays(x, weight, bias), dilation, missing, *arrays(output))
+        _forward(*to_read(x, weight, bias), dilation, missing, *to_write(output))
         ctx.sizes = dilation, missing
         ctx.save_for_backward(x, weight, bias)
         return output
@@ -59,8 +72,8 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():
             return gradients_of_plain(_plain, (*ctx.saved_tensors, *ctx.sizes), grads)
         x, weight, bias = ctx.saved_tensors
-        found = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
-        _backward(*arrays(x, weight, grads[0].contiguous()), *ctx.sizes, *arrays(*found))
+        found = x.new_empty(x.shape), weight.new_zeros(weight.shape), bias.new_zeros(bias.shape)
+        _backward(*to_read(x, weight, grads[0]), *ctx.sizes, *to_write(*found))
         return *found, None, None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain
+from audiozen_plugins.kernels.on_cpu import cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
@@ -21,7 +21,7 @@ def band_energies(x: Tensor) -> Tensor:
         >>> band_energies(torch.tensor([[1.0, 3.0]]))
         tensor([5.])
     """
-    output: Tensor = fused(_Energies, x) if fits_cpu_kernel(x) else _plain_energies(x)
+    output: Tensor = fused(_Energies, x) if _has_bands(x) and fits_cpu_kernel(x) else _plain_energies(x)
     return output
 
 
@@ -32,20 +32,30 @@ def scale_bands(x: Tensor, gate: Tensor) -> Tensor:
         >>> scale_bands(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0]]))
         tensor([[2., 6.]])
     """
-    output: Tensor = fused(_Scaled, x, gate) if fits_cpu_kernel(x, gate) else x * gate
+    fits = _has_bands(x) and gate.shape == (*x.shape[:-1], 1)
+    output: Tensor = fused(_Scaled, x, gate) if fits and fits_cpu_kernel(x, gate) else x * gate
     return output
+
+
+def _has_bands(x: Tensor) -> bool:
+    """Whether the kernels, which check no bounds, can take a tensor of this shape."""
+    return x.ndim > 1 and x.numel() > 0
 
 
 def _plain_energies(x: Tensor) -> Tensor:
     return x.square().mean(-1)
 
 
+def _rows(x: Tensor) -> Tensor:
+    """Returns x [..., bands] as a matrix [rows, bands]; of one in one piece, the same memory."""
+    return x.flatten(0, -2)
+
+
 class _Energies(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.contiguous()
         output = x.new_empty(x.shape[:-1])
-        _energies(*arrays(x.flatten(0, -2), output.flatten()))
+        _energies(*to_read(_rows(x)), *to_write(output.view(-1)))
         ctx.save_for_backward(x)
         return output
 
@@ -54,9 +64,9 @@ class _Energies(torch.autograd.Function):
         if torch.is_grad_enabled():
             return gradients_of_plain(_plain_energies, ctx.saved_tensors, grads)
         (x,) = ctx.saved_tensors
-        grad = torch.empty_like(x)
-        _energies_backward(*arrays(x.flatten(0, -2), grads[0].flatten(), grad.flatten(0, -2)))
-        return grad
+        grad_x = x.new_empty(x.shape)
+        _energies_backward(*to_read(_rows(x), grads[0].flatten()), *to_write(_rows(grad_x)))
+        return grad_x
 
 
 class _Scaled(torch.autograd.Function):
@@ -70,11 +80,9 @@ class _Scaled(torch.autograd.Function):
         if torch.is_grad_enabled():
             return gradients_of_plain(torch.mul, ctx.saved_tensors, grads)
         x, gate = ctx.saved_tensors
-        x, grad = x.contiguous(), grads[0].contiguous()
-        grad_x, grad_gate = torch.empty_like(x), gate.new_empty(gate.shape)
-        _scaled_backward(
-            *arrays(x.flatten(0, -2), gate.flatten(), grad.flatten(0, -2), grad_x.flatten(0, -2), grad_gate.flatten())
-        )
+        grad_x, grad_gate = x.new_empty(x.shape), gate.new_empty(gate.shape)
+        given = to_read(_rows(x), gate.flatten(), _rows(grads[0]))
+        _scaled_backward(*given, *to_write(_rows(grad_x), grad_gate.view(-1)))
         return grad_x, grad_gate
 
 

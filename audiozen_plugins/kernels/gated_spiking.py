@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from audiozen_plugins.kernels import on_gpu
-from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel
+from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel, to_read, to_write
 from audiozen_plugins.kernels.operators import differentiable, operator
 from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace, empty_trace
 
@@ -91,7 +91,7 @@ def _forward(
     remember = len(trace.potentials) > len(trace.gates)
     recurrent, neurons = weight.t(), len(bias)
     mixed = torch.empty_like(trace.potentials[:1]) if norm else trace.potentials
-    arrays = [_array(each) for each in (trace.inputs, trace.gates, trace.potentials, bias, mixed)]
+    arrays = *to_write(trace.inputs, trace.gates, trace.potentials), *to_read(bias), *to_write(mixed)
     inputs, gates, potentials = trace.inputs.unbind(), trace.gates.unbind(), trace.potentials.unbind()
     to_gates = trace.inputs[..., :neurons].unbind()
     measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True)) or [
@@ -128,11 +128,6 @@ def _mix(inputs: Any, gates: Any, potentials: Any, bias: Any, mixed: Any, slot: 
         for i in range(neurons):
             gate = gates[slot, b, i]
             mixed[target, b, i] = gate * potentials[slot, b, i] + (one - gate) * (inputs[slot, b, first + i] + bias[i])
-
-
-def _array(x: Tensor) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = x.detach().contiguous().numpy()
-    return array
 
 
 @operator(
@@ -210,7 +205,7 @@ def _backward(
     sums = torch.zeros(4, len(bias), dtype=torch.float64)
     grad_spike, carry = grad[-1].clone(memory_format=torch.contiguous_format), torch.zeros_like(gates[0])
     saved = (potentials, inputs, gates, means, scales, bias, *(norm or [bias]))
-    arrays = [_array(each) for each in (*saved, grad_spike, carry, grad_inputs, sums)]
+    arrays = *to_read(*saved), *to_write(grad_spike, carry, grad_inputs, sums)
     grads, later = grad.unbind(), grad_inputs.unbind()
     for frame in reversed(range(frames)):
         if frame + 1 < frames:

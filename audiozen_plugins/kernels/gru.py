@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from audiozen_plugins.kernels import gru_on_cpu
-from audiozen_plugins.kernels.on_cpu import arrays, fits_cpu_kernel, fused, gradients_of_plain, is_watched
+from audiozen_plugins.kernels.on_cpu import (
+    fits_cpu_kernel,
+    fused,
+    gradients_of_plain,
+    is_watched,
+    to_read,
+    to_write,
+)
 
 _WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 # With more units, PyTorch's matrix products are faster.
@@ -30,9 +38,13 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
         axis: the axis of the steps. Along all other axes except the last, each index is a sequence of its own.
 
     Returns:
-        The outputs [..., steps, ..., channels] and the last states, in the form of `state`. For each GRU, the outputs
-        of the forward direction come first, then the outputs of the backward direction.
+        The outputs [..., steps, ..., channels], for each GRU those of the direction forwards, then backwards; and the
+        last states, in the form of `state`.
+
+    Raises:
+        ValueError: a GRU has more than one layer, no biases or a projection, or the GRUs have different sizes.
     """
+    _check(grus)
     cells = [(gru, suffix) for gru in grus for suffix in (("", "_reverse") if gru.bidirectional else ("",))]
     weights = [getattr(gru, name + suffix) for gru, suffix in cells for name in _WEIGHTS]
     shape = x.shape
@@ -40,9 +52,10 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
     if state is None:
         state = x.new_zeros(len(cells), x.shape[0] * x.shape[2], grus[0].hidden_size)
     directions = len(cells) // len(grus)
-    if is_watched(*grus):
+    # A counter of operations can't look into PyTorch's GRU.
+    if is_watched(*grus) and not is_in_torch_dispatch_mode():
         output, last = _called(grus, x, state)
-    elif grus[0].hidden_size <= _MAX_UNITS and fits_cpu_kernel(x, state, *weights):
+    elif _fits(x, state, weights, len(grus)) and fits_cpu_kernel(x, state, *weights):
         output, last = fused(_Fused, x, state, directions, *weights)
     else:
         output, last = _plain(x, state, directions, *weights)
@@ -60,6 +73,30 @@ def _called(grus: Sequence[nn.GRU], x: Tensor, state: Tensor) -> tuple[Tensor, T
         states.append(last)
     output = torch.cat(outputs, -1).reshape(steps, before, after, -1).transpose(0, 1)
     return output, torch.cat(states)
+
+
+def _check(grus: Sequence[nn.GRU]) -> None:
+    """Both forms read the weights of one layer only, and would leave the others out without a word."""
+    for gru in grus:
+        if gru.num_layers != 1 or not gru.bias or gru.proj_size:
+            raise ValueError(f"needs a GRU of one layer, with biases and without a projection, got {gru}")
+    sizes = [(gru.input_size, gru.hidden_size, gru.bidirectional) for gru in grus]
+    if len(set(sizes)) != 1:
+        raise ValueError(f"needs GRUs of the same sizes and directions, got {', '.join(map(str, grus))}")
+
+
+def _fits(x: Tensor, state: Tensor, weights: Sequence[Tensor], count: int) -> bool:
+    """Whether the kernel, which checks no bounds, can take tensors of these shapes [before, steps, after, channels]."""
+    cells, units = len(weights) // 4, state.shape[-1]
+    inputs, sums = x.shape[3] // count, 3 * units
+    shapes = [(sums, inputs), (sums, units), (sums,), (sums,)] * cells
+    return (
+        0 < units <= _MAX_UNITS
+        and x.numel() > 0
+        and x.shape[3] % count == 0
+        and state.shape == (cells, x.shape[0] * x.shape[2], units)
+        and [tuple(weight.shape) for weight in weights] == shapes
+    )
 
 
 def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,12 +139,11 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        x, last = x.contiguous(), state.clone(memory_format=torch.contiguous_format)
+        last = state.clone(memory_format=torch.contiguous_format)
         cells, _, units = state.shape
         output = x.new_empty(*x.shape[:3], cells * units)
-        w_x, w_h, biases = gru_on_cpu.padded(arrays(*weights))
-        inputs = weights[0].shape[1]
-        gru_on_cpu.forward(*arrays(x), w_x, w_h, biases, inputs, directions, *arrays(output, last))
+        w_x, w_h, biases = gru_on_cpu.padded(to_read(*weights))
+        gru_on_cpu.forward(*to_read(x), w_x, w_h, biases, weights[0].shape[1], directions, *to_write(output, last))
         ctx.directions = directions
         ctx.save_for_backward(output, x, state, *weights)
         return output, last
@@ -117,13 +153,13 @@ class _Fused(torch.autograd.Function):
         output, x, state, *weights = ctx.saved_tensors
         if torch.is_grad_enabled():
             return gradients_of_plain(_plain, (x, state, ctx.directions, *weights), grads)
-        grad_x, grad_state = torch.zeros_like(x), grads[1].clone(memory_format=torch.contiguous_format)
-        w_x, w_h, biases = gru_on_cpu.padded(arrays(*weights))
+        grad_x, grad_state = x.new_zeros(x.shape), grads[1].clone(memory_format=torch.contiguous_format)
+        w_x, w_h, biases = gru_on_cpu.padded(to_read(*weights))
         found = [np.zeros_like(weight) for weight in (w_x, w_h, biases)]
         turned = [np.ascontiguousarray(weight.swapaxes(1, 2)) for weight in (w_x, w_h)]
-        tensors = arrays(output, state.contiguous(), grads[0].contiguous(), grad_state, grad_x)
+        tensors = *to_read(output, state, grads[0]), *to_write(grad_state, grad_x)
         gru_on_cpu.backward(
-            *arrays(x), w_x, w_h, biases, *turned, weights[0].shape[1], ctx.directions, *tensors, *found
+            *to_read(x), w_x, w_h, biases, *turned, weights[0].shape[1], ctx.directions, *tensors, *found
         )
         grad_weights = gru_on_cpu.unpadded(*found, inputs=weights[0].shape[1], units=state.shape[2])
         return grad_x, grad_state, None, *map(torch.from_numpy, grad_weights)

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import arrays, cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, is_watched
+from audiozen_plugins.kernels.on_cpu import (
+    cpu_kernel,
+    fits_cpu_kernel,
+    fused,
+    gradients_of_plain,
+    is_watched,
+    to_read,
+    to_write,
+)
 
 _fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
@@ -40,7 +48,7 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
 
 def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
-    """Whether the kernel can replace the modules. Modules that somebody watches must be called themselves."""
+    """Whether the kernel computes the same, and nobody must see that the modules are called."""
     return (
         type(norm) is nn.BatchNorm2d
         and type(prelu) is nn.PReLU
@@ -49,7 +57,7 @@ def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
         and x.shape[1] == norm.num_features
         and x.numel() > x.shape[1]
         and not is_watched(norm, prelu)
-        # A norm without weights or running statistics has None in their place.
+        # A norm without weights or running statistics has None there.
         and fits_cpu_kernel(x, *_tensors(norm), prelu.weight)
     )
 
@@ -80,13 +88,12 @@ class _Fused(torch.autograd.Function):
         eps: float,
         training: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        x = x.contiguous()
-        output = torch.empty_like(x)
-        used_mean, used_variance = mean.clone(), variance.clone()
+        output = x.new_empty(x.shape)
+        used_mean, used_variance = (known.clone(memory_format=torch.contiguous_format) for known in (mean, variance))
         if training:
-            _statistics(*arrays(x.flatten(2), used_mean, used_variance))
+            _statistics(*to_read(x.flatten(2)), *to_write(used_mean, used_variance))
         inverse = (used_variance + eps).rsqrt()
-        _forward(*arrays(x.flatten(2), used_mean, inverse, weight, bias, slope, output.flatten(2)))
+        _forward(*to_read(x.flatten(2), used_mean, inverse, weight, bias, slope), *to_write(output.flatten(2)))
         ctx.eps, ctx.training = eps, training
         ctx.save_for_backward(x, weight, bias, slope, used_mean, used_variance)
         ctx.mark_non_differentiable(used_mean, used_variance)
@@ -94,17 +101,17 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        inputs = ctx.saved_tensors
+        given = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return gradients_of_plain(_plain, (*inputs, ctx.eps, ctx.training), grads[:1])
-        x, weight, bias, slope, mean, variance = inputs
+            return gradients_of_plain(_plain, (*given, ctx.eps, ctx.training), grads[:1])
+        x, weight, bias, slope, mean, variance = given
         inverse = (variance + ctx.eps).rsqrt()
-        grad, grad_x = grads[0].contiguous(), torch.empty_like(x)
-        found = [torch.zeros_like(tensor) for tensor in (weight, bias, slope)]
+        grad_x = x.new_empty(x.shape)
+        found = weight.new_empty(weight.shape), bias.new_empty(bias.shape), slope.new_zeros(slope.shape)
         _backward(
-            *arrays(x.flatten(2), mean, inverse, weight, bias, slope, grad.flatten(2)),
+            *to_read(x.flatten(2), mean, inverse, weight, bias, slope, grads[0].flatten(2)),
             ctx.training,
-            *arrays(grad_x.flatten(2), *found),
+            *to_write(grad_x.flatten(2), *found),
         )
         return grad_x, *found, None, None, None, None
 
@@ -159,7 +166,10 @@ def _backward(
     grad_bias: Any,
     grad_slope: Any,
 ) -> None:
-    """Writes `grad_x` and adds to the other gradients. A mean and variance of a batch depend on the signal."""
+    """Writes `grad_x`, `grad_weight` and `grad_bias`, and adds to `grad_slope`, which channels may share.
+
+    A mean and a variance of the batch depend on the signal themselves.
+    """
     batch, channels, size = x.shape
     for channel in range(channels):
         slope, mean = slopes[channel % slopes.size], means[channel]

@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
@@ -58,8 +59,17 @@ def cpu_kernel(**options: Any) -> Callable[[Callable[..., Any]], CpuKernel]:
     return lambda function: CpuKernel(function, **options)
 
 
-def arrays(*tensors: Tensor) -> list[Any]:
-    """Returns tensors as NumPy arrays that share their memory."""
+def to_read(*tensors: Tensor) -> list[NDArray[Any]]:
+    """Returns tensors that a kernel reads as NumPy arrays in one piece: of their memory, or of a copy.
+
+    An operation saves its tensors as they are given, not such copies: autograd can't follow a copy.
+    """
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+def to_write(*tensors: Tensor) -> list[NDArray[Any]]:
+    """Returns tensors that a kernel writes as NumPy arrays of their memory, which must be in one piece."""
+    assert all(tensor.is_contiguous() for tensor in tensors), "a kernel would write into a copy"
     return [tensor.detach().numpy() for tensor in tensors]
 
 
@@ -96,22 +106,24 @@ def fused(function: type[torch.autograd.Function], *args: Any) -> Any:
     return function.apply(*args)  # type: ignore[no-untyped-call]
 
 
-def gradients_of_plain(plain: Callable[..., Any], inputs: tuple[Any, ...], grads: tuple[Tensor | None, ...]) -> Any:
+def gradients_of_plain(plain: Callable[..., Any], given: tuple[Any, ...], grads: tuple[Tensor | None, ...]) -> Any:
     """Returns the gradients of the plain form of a kernel, so that they can be differentiated again.
 
     Args:
         plain: computes the same as the kernel, with PyTorch.
-        inputs: the arguments of the kernel. The gradient of an argument that is not a tensor is None.
-        grads: the gradients of the kernel's outputs.
+        given: its arguments as the kernel got them; those that are not tensors get None.
+        grads: the gradients of its outputs.
     """
     with torch.enable_grad():
-        outputs = plain(*inputs)
-    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-    pairs = [(out, grad) for out, grad in zip(outputs, grads, strict=True) if grad is not None]
-    wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-    found = iter(
+        # Views, because the gradient of one argument must not flow through it into another that it was computed from.
+        given = tuple(x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x for x in given)
+        found = plain(*given)
+    found = (found,) if isinstance(found, Tensor) else found
+    pairs = [(out, grad) for out, grad in zip(found, grads, strict=True) if grad is not None]
+    wanted = [x for x in given if isinstance(x, Tensor) and x.requires_grad]
+    gradients = iter(
         torch.autograd.grad(
             [out for out, _ in pairs], wanted, [grad for _, grad in pairs], create_graph=True, allow_unused=True
         )
     )
-    return tuple(next(found) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
+    return tuple(next(gradients) if isinstance(x, Tensor) and x.requires_grad else None for x in given)

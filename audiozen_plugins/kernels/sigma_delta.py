@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from audiozen_plugins.kernels import on_gpu
-from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel
+from audiozen_plugins.kernels.on_cpu import CpuKernel, cpu_kernel, to_read, to_write
 from audiozen_plugins.kernels.operators import differentiable, operator
 
 _FLOATS = (torch.float32, torch.float64)
@@ -25,10 +25,6 @@ def _fits_cpu(x: Tensor) -> bool:
 
 def _fits_gpu(x: Tensor) -> bool:
     return x.dtype in _FLOATS and on_gpu.is_available(x.device)
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
 @operator(
@@ -66,7 +62,14 @@ def delta_levels(
         levels = torch.empty_like(activation, memory_format=torch.contiguous_format)
         residual = residual.clone(memory_format=torch.contiguous_format)
         limit = threshold.to(activation.dtype)
-        _delta_levels(*_arrays(activation, limit), rectify, *_arrays(previous, residual, level, levels))
+        _delta_levels(
+            *to_read(activation, limit),
+            rectify,
+            *to_read(previous),
+            *to_write(residual),
+            *to_read(level),
+            *to_write(levels),
+        )
         return levels, residual
     return _plain_delta_levels(
         activation.relu() if rectify else activation, threshold.item(), previous, residual, level
@@ -183,7 +186,7 @@ def delay_levels(levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
         return sigma_delta_triton.delay_levels(levels, whole_delay)
     if _fits_cpu(levels):
         delayed = torch.empty_like(levels, memory_format=torch.contiguous_format)
-        _delay_levels(*_arrays(levels, whole_delay, delayed))
+        _delay_levels(*to_read(levels, whole_delay), *to_write(delayed))
         return delayed
     return _shift_rows(levels, whole_delay)
 
@@ -226,7 +229,7 @@ def delay_levels_backward(grad: Tensor, delayed: Tensor, whole_delay: Tensor) ->
     if _fits_cpu(grad):
         grad_levels = torch.empty_like(grad, memory_format=torch.contiguous_format)
         grad_delay = grad.new_empty(len(grad))
-        _delay_levels_backward(*_arrays(grad, delayed, whole_delay, grad_levels, grad_delay))
+        _delay_levels_backward(*to_read(grad, delayed, whole_delay), *to_write(grad_levels, grad_delay))
         return grad_levels, grad_delay
     # A longer delay lowers a rising level: d level / d delay is minus the rise of the level since the last frame.
     rise = torch.sub(delayed[:, 1:], delayed[:, :-1]).mul_(grad[:, 1:]).sum(dim=(1, 2))

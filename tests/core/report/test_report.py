@@ -149,7 +149,7 @@ def test_curves_settings_and_environment_of_all_runs(page, runs):
     text = plain(section(page, "runs"))
     assert text.count("finished, epoch 2 of 2") == 4
     assert "Peak memory" in text
-    assert re.search(r"train test finished.*? \d+ MB", text)
+    assert re.search(r"train test finished.*? [\d.]+ [MG]B", text)
 
 
 def test_one_run_is_compared_with_what_it_was_given(runs, tmp_path):
