@@ -45,8 +45,8 @@ class MetricGanLoss(AdversarialLoss):
     With `replay`, the discriminator also learns from earlier outputs of the generator, as in both papers. A buffer
     keeps the newest clips, and each batch is extended by as many random clips of the buffer as the batch has. The
     buffer is saved with the weights, so a resumed run continues exactly. The buffer holds the first `replay_samples` of
-    a clip, so set this argument to the length of the training clips. With several processes, a checkpoint has the
-    buffer of the first process.
+    a clip, so set this argument to the length of the training clips. With several processes, the
+    buffer has the clips of the first process.
 
     Args:
         metric: the metric, by its name or as a table with `path` and `args`.

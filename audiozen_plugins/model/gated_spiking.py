@@ -136,7 +136,7 @@ class _Weights(nn.Module):
 
 
 def _is_usual(norm: nn.BatchNorm1d, x: Tensor) -> bool:
-    """Whether a batch norm has running statistics and gets enough sequences. If not, PyTorch raises the error."""
+    """Whether a batch norm has running statistics and gets enough sequences. If not, the plain form runs."""
     return norm.running_mean is not None and (x.shape[1] > 1 or not norm.training)
 
 
