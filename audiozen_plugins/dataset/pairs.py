@@ -117,7 +117,7 @@ class AlignedList(Sequence[AlignedFiles]):
         folders: Mapping[str, Path],
         ids: Sequence[str],
         files: Mapping[str, Sequence[str]],
-        snrs: Sequence[float] | None = None,
+        snrs: Sequence[float] | np.ndarray | None = None,
     ) -> AlignedList:
         """Makes the columns from lists of the same length."""
         table = Table({})
@@ -162,7 +162,8 @@ class AlignedList(Sequence[AlignedFiles]):
         if len(kept) < len(self):  # not remembered: the next start must find the others again, and say so
             some = [self[index] for index in kept]
             files = {key: [self._files[key][index] for index in kept] for key in self.folders}
-            return AlignedList.of(self.folders, [one.id for one in some], files)
+            snrs = self.table.arrays.get("snr")
+            return AlignedList.of(self.folders, [file.id for file in some], files, None if snrs is None else snrs[kept])
         table = Table({**self.table.facts, "sr": sr, "remarks": remarks.counted}, self.table.arrays)
         return AlignedList(self.folders, table if self._keep is None else self._keep(table))
 

@@ -182,11 +182,12 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Reco
     """
     manifest = Path(manifest).expanduser()
     what = f"recordings of {os.path.abspath(manifest)}, {role=}, {split=}"  # noqa: PTH100 - a link is another manifest
-    if (known := recall(what)) is not None:
-        return Recordings(manifest.parent, known)
     sources = Sources()
     with contextlib.suppress(OSError):  # the error of reading it says more
         sources.add(manifest, look_at(manifest))
+    keep = partial(remember, what, sources=sources) if sources.paths else None
+    if (known := recall(what)) is not None:
+        return Recordings(manifest.parent, known, keep)
     files, voices, kinds, labels = [], [], [], []
     splits: set[str] = set()
     rows = 0
@@ -208,7 +209,7 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Reco
             f"`{manifest}` lists no {role} in the split `{split}`",
             remedy=f"choose a split that has {role}: {', '.join(sorted(splits))}",
         )
-    keep = partial(remember, what, sources=sources) if rows >= WORTH_REMEMBERING else None
+    keep = keep if rows >= WORTH_REMEMBERING else None
     return Recordings.of_columns(manifest.parent, files, _unique(labels), voices, kinds, keep=keep)
 
 
@@ -224,16 +225,16 @@ def from_folder(folder: str | Path) -> Recordings:
     listing = scan_audio(folder)
     what = f"recordings in {os.path.abspath(folder)}"  # noqa: PTH100 - a link is another folder
     token = listing.table.token
+    # The listing is remembered with the times of its folders; this depends on nothing else.
+    keep = partial(remember, what, sources=Sources()) if token else None
     known = recall(what) if token else None
     if known is not None and known.facts.get("listing") == token:
-        return Recordings(folder, known)
+        return Recordings(folder, known, keep)
     files = list(listing.names)
     relative = [Path(name) for name in files]
     names = _unique(["-".join(path.with_suffix("").parts) for path in relative])
     # A name joined by another character could be that of another folder, whose voices must not be joined.
     parents = ["/".join(path.parent.parts) for path in relative]
-    # The listing is remembered with the times of its folders; this depends on nothing else.
-    keep = partial(remember, what, sources=Sources()) if token else None
     found = Recordings.of_columns(folder, files, names, parents, parents, keep=keep)
     found.table.facts["listing"] = token
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import pickle
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable_files import skip_unreadable_files
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import pool, recordings
+from audiozen_plugins.dataset.pairs import AlignedList
+from audiozen_plugins.dataset.remarks import Remarks
 
 SR = 16000
 
@@ -137,6 +140,26 @@ def test_another_sample_rate_reads_the_headers_again(write_manifest):
     NoisySpeechMix(manifest=manifest)
 
 
+def test_headers_of_another_rate_replace_those_that_are_remembered(write_manifest):
+    manifest = write_manifest()
+    NoisySpeechMix(manifest=manifest)
+    known = recordings.from_manifest(manifest, role="speech", split=None)
+    assert known.table.facts["sr"] == SR
+    known.with_headers(recordings.Headers(array("q", known.frames), 8000, Remarks()))
+    assert recordings.from_manifest(manifest, role="speech", split=None).table.facts["sr"] == 8000
+
+
+def test_a_manifest_that_can_not_be_looked_at_is_not_remembered(write_manifest, monkeypatch, cache):
+    manifest = write_manifest()
+
+    def look_at(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(recordings, "look_at", look_at)
+    NoisySpeechMix(manifest=manifest)
+    assert not cache.exists() or not list(cache.glob("*.table"))
+
+
 def test_remarks_are_said_at_each_start(write_manifest, write):
     manifest = write_manifest()
     write("a2.wav", wave=np.full((3200, 2), 0.1))
@@ -212,6 +235,16 @@ def test_pairs_that_were_matched_without_a_check_are_checked_when_it_is_asked_fo
     NoisyCleanFolders(noisy, clean, check=False)
     with pytest.raises(DataError, match="but its clean partner"):
         NoisyCleanFolders(noisy, clean)
+
+
+def test_pairs_keep_their_snrs_if_one_of_them_can_not_be_read(tmp_path):
+    noisy, clean = folders(tmp_path, ["noisy", "clean"])
+    names = [f"{number}.wav" for number in range(3)]
+    (noisy / names[1]).write_bytes(b"no audio")
+    pairs = AlignedList.of({"noisy": noisy, "clean": clean}, names, {"noisy": names, "clean": names}, [0.0, 5.0, 10.0])
+    with skip_unreadable_files(lambda error: None):
+        kept = pairs.checked(SR, Remarks())
+    assert [(pair.id, pair.snr) for pair in kept[:]] == [("0.wav", 0.0), ("2.wav", 10.0)]
 
 
 def test_a_file_that_was_overwritten_in_place_is_found_when_it_is_read(tmp_path):
