@@ -76,10 +76,12 @@ class SoftDTWLoss(nn.Module):
         """
         _check(estimate, target)
         dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
+        # A band wider than both sequences leaves nothing out, however large the number is.
+        band = self.band if self.band is None else min(self.band, estimate.shape[1] + target.shape[1])
         if has_kernel(estimate.device):
-            cost: Tensor = soft_alignment(estimate, target, self.gamma, self.band)[0]
+            cost: Tensor = soft_alignment(estimate, target, self.gamma, band)[0]
         else:
-            cost = plain_cost(estimate, target, self.gamma, self.band)
+            cost = plain_cost(estimate, target, self.gamma, band)
         return cost.mean().to(dtype)
 
 

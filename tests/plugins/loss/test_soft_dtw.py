@@ -220,3 +220,11 @@ def test_a_wrong_band_is_an_error():
 
 def test_domain_of_the_loss_is_features():
     assert SoftDTWLoss.domain == "features"
+
+
+@pytest.mark.parametrize("band", [45, 10**30])
+def test_a_band_that_is_wider_than_both_sequences_leaves_nothing_out(band):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 20, 3, generator=generator), torch.rand(2, 25, 3, generator=generator)
+    assert torch.equal(SoftDTWLoss(band=band)(x, y), SoftDTWLoss(band=44)(x, y))
+    assert torch.allclose(SoftDTWLoss(band=band)(x, y), SoftDTWLoss()(x, y))
