@@ -204,6 +204,7 @@ class BatchTraining(CheckpointedTrainer):
 
     def _optimizer_step(self) -> None:
         """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
+        self.clock.end_step()
         if self._turns:
             self._turns.average()
         self._gradients.average()

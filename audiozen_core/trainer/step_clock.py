@@ -21,6 +21,10 @@ PARTS: tuple[Part, ...] = get_args(Part)
 """All parts, in the order of a step."""
 
 
+# Of so many steps, one is measured on the GPU. The first one is left out, because memory is allocated in it.
+_EVERY, _FIRST = 16, 2
+
+
 class StepClock:
     """Adds up the time of each part. A part lasts until the next one begins, so no time is lost or counted twice.
 
@@ -45,6 +49,9 @@ class StepClock:
         now = perf_counter()
         self._seconds[self._part] += now - self._since
         self._part, self._since = part, now
+
+    def end_step(self) -> None:
+        """Ends a step, after its last backward pass, whether or not the optimisers then change a weight."""
 
     def seconds(self) -> dict[str, float]:
         """Returns the seconds of each part since the clock was made."""
@@ -80,13 +87,11 @@ class GpuStepClock(StepClock):
     def begin(self, part: Part) -> None:
         """Ends the part that lasts, and begins another one."""
         super().begin(part)
-        if part == "optimizer":
-            self._end_step()
         if self._open is not None:
             self._open.append((part, self._border()))
 
-    def _end_step(self) -> None:
-        """Ends a step, for this clock, where its optimiser begins, because that comes once in each step."""
+    def end_step(self) -> None:
+        """Ends a step. For this clock, a step is from here to the same place in the next one."""
         if self._open is not None:
             self._open.append(("outside", self._border()))
             self._queued.append(self._open)
@@ -94,7 +99,7 @@ class GpuStepClock(StepClock):
         self._steps += 1
         if self._steps % _EVERY == _FIRST:
             self._read()
-            self._open = []
+            self._open = [(self._part, self._border())]
 
     def _border(self) -> Any:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -111,10 +116,6 @@ class GpuStepClock(StepClock):
         """Returns the seconds that the GPU has needed for each part of some steps, and how many steps these were."""
         self._read()
         return dict(self._gpu_seconds), self._measured
-
-
-# Of so many steps, one is measured on the GPU. The first one is left out, because memory is allocated in it.
-_EVERY, _FIRST = 16, 2
 
 
 def step_clock(device: torch.device) -> StepClock:

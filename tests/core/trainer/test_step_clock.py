@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import AudioZenError
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import step_clock
 from audiozen_core.trainer.step_clock import PARTS, GpuStepClock, StepClock
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
@@ -98,6 +99,8 @@ def gpu(monkeypatch):
 
 def gpu_step(gpu, *, forward=2.0, validation=0.0):
     for part, seconds in {"data": 1.0, "forward": forward, "backward": 4.0, "optimizer": 8.0, "rest": 0.5}.items():
+        if part == "optimizer":
+            gpu.clock.end_step()
         gpu.clock.begin(part)
         gpu.queue.add(seconds)
     if validation:
@@ -132,3 +135,18 @@ def test_without_a_gpu_nothing_is_measured_on_one():
     trainer = make_trainer(max_epochs=1)
     trainer.train(make_loader())
     assert trainer.gpu_part_seconds == ({}, 0)
+
+
+def test_a_step_ends_once_even_if_its_batch_is_skipped(monkeypatch):
+    """Otherwise a clock would take this step and the next one for a single step."""
+
+    class Skips:
+        @hookimpl.skip_batch
+        def skip_batch(self, batch_idx):
+            return batch_idx == 1
+
+    ends = []
+    monkeypatch.setattr(StepClock, "end_step", lambda clock: ends.append(None))
+    trainer = make_trainer(max_epochs=1, hooks={"skips": Skips()})
+    trainer.train(make_loader())
+    assert len(ends) == trainer.progress.step > 2
