@@ -10,8 +10,9 @@ import contextlib
 import json
 import platform
 import re
-from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -160,15 +161,27 @@ def read_checkpoint(
             remedy=_suffix_remedy(missing[0], entries),
         )
     wanted = {owner: entry for owner, entry in entries.items() if owners is None or owner in owners}
-    files = {owner: entry["tensors"] for owner, entry in wanted.items() if entry["tensors"] is not None}
+    files = [entry["tensors"] for entry in wanted.values() if entry["tensors"] is not None]
+    state = {}
+    with contextlib.closing(_read_ahead(folder, files, manifest)) as contents:
+        for owner, entry in wanted.items():
+            content = None if entry["tensors"] is None else next(contents)
+            state[owner] = _unpack_owner(folder, owner, entry, content, map_location)
+            del content
+    return manifest, state
+
+
+def _read_ahead(folder: Path, files: Sequence[str], manifest: Manifest) -> Generator[memoryview, None, None]:
+    """Yields the verified contents of some files. Only a few are in memory at once, besides those that are kept."""
     # Hashing takes longer than reading, and a thread does it without the GIL.
     with ThreadPoolExecutor(max_workers=_READERS) as pool:
-        read = pool.map(lambda file: read_verified(folder, file, manifest), files.values())
-        contents = dict(zip(files, read, strict=True))
-    return manifest, {
-        owner: _unpack_owner(folder, owner, entry, contents.pop(owner, None), map_location)
-        for owner, entry in wanted.items()
-    }
+        ahead: deque[Future[memoryview]] = deque()
+        for file in files:
+            if len(ahead) == _READERS:
+                yield ahead.popleft().result()
+            ahead.append(pool.submit(read_verified, folder, file, manifest))
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _unpack_owner(

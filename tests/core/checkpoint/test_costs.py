@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.format import checkpoint
 from audiozen_core.checkpoint.format.checkpoint import pack
 from audiozen_core.checkpoint.writer import CheckpointWriter
 from audiozen_core.storage import atomic
@@ -88,6 +90,23 @@ def test_load_opens_and_reads_each_file_once(store, monkeypatch, owners):
     assert sorted(opened) == sorted(["manifest.json", "state.json", *tensors])
     size = sum((path / name).stat().st_size for name in opened)
     assert size <= cost["rchar"] < size + 10_000
+
+
+def test_load_has_few_files_in_memory_at_once(store, monkeypatch):
+    """The states may be on their way to a GPU. The memory of the machine need not have room for all of them."""
+    path = store.save({f"owner {number}": {"weight": torch.ones(3)} for number in range(20)}, epoch=1, step=10)
+    read, most = [], []
+    verified, unpack = checkpoint.read_verified, checkpoint._unpack_owner
+    monkeypatch.setattr(checkpoint, "read_verified", lambda *args: read.append(1) or verified(*args))
+
+    def unpacked(*args):
+        time.sleep(0.01)  # so that the readers may run ahead
+        most.append(len(read) - len(most))
+        return unpack(*args)
+
+    monkeypatch.setattr(checkpoint, "_unpack_owner", unpacked)
+    assert len(store.load(path).state) == 20
+    assert 1 < max(most) <= checkpoint._READERS + 1
 
 
 def test_load_makes_no_copy_of_what_it_has_read(store, monkeypatch):
