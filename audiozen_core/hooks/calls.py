@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from audiozen_core.errors import AudioZenError, HookError, foreign_frames
+from audiozen_core.hooks import watching
 from audiozen_core.hooks.answers import answer_fits, is_bool, wrong_answer
 from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
 
@@ -33,7 +34,7 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
     return checked
 
 
-class Step(NamedTuple):
+class Implementation(NamedTuple):
     """One implementation of a hook, as `flat_call` calls it.
 
     Attributes:
@@ -47,7 +48,7 @@ class Step(NamedTuple):
     plugin: object
 
 
-def flat_call(steps: Sequence[Step], spec: Spec) -> Callable[..., Any]:
+def flat_call(steps: Sequence[Implementation], spec: Spec) -> Callable[..., Any]:
     """Returns a function that calls implementations as pluggy does, without pluggy's work of each call.
 
     Some hooks are called in every step. What pluggy finds out in each call, such as which arguments an implementation
@@ -182,13 +183,15 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
 
 def _note(error: AudioZenError, plugin: object, hook: str) -> None:
     """Adds the plugin to an error that it raises itself, or that it has caused by a call of the trainer."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _OF_CALLS]
     if frames and frames[0] in foreign_frames(error) and not any(note.startswith(_NOTE) for note in error.notes):
         line = f"{frames[0].filename}:{frames[0].lineno}, in {frames[0].name}"
         error.notes = (*error.notes, f"{_NOTE}{plugin} in `{hook}`, {line}")
 
 
 _NOTE = "raised by: "
+_OF_CALLS = (__file__, watching.__file__)
+"""The files whose frames are between the trainer and an implementation."""
 
 
 def _failed(error: BaseException, plugin: object, hook: str) -> HookError:

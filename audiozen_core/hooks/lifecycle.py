@@ -12,7 +12,7 @@ import pluggy
 from audiozen_core.binding.arguments import loaded_class
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.calls import Step, checked_call, checked_wrapper, flat_call
+from audiozen_core.hooks.calls import Implementation, checked_call, checked_wrapper, flat_call
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
 from audiozen_core.hooks.order import in_order
 from audiozen_core.hooks.plugin import Plugin
@@ -135,7 +135,7 @@ class Lifecycle(specs.Hooks[Trainer]):
                 continue
             # pluggy lists the one that is called first at the end. `checked_call` has wrapped the method.
             steps = [
-                Step(one.function.__wrapped__, one.argnames, self._by_name[one.plugin_name])
+                Implementation(one.function.__wrapped__, one.argnames, self._by_name[one.plugin_name])
                 for one in reversed(implementations)
             ]
             calls[name] = flat_call(steps, spec)

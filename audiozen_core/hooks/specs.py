@@ -75,10 +75,10 @@ class Hooks(Generic[Trainer]):
     def on_setup(self, trainer: Trainer) -> None:
         """Everything is built, and nothing is written yet. All modes except a training have loaded their weights.
 
-        Called once for each mode. Register your own state for the checkpoints here:
+        Called once for each mode, on hooks that are built for it. Register your own state for the checkpoints here:
         `trainer.state.register("ema", ema)`. A resume, `validate`, `test` and `predict` restore this state from their
         checkpoint, or end with an error; a new training and `finetune` start with a new state. Open files in
-        `on_run_start`, not here: `audiozen.load_run` and `audiozen check --build` never call `on_teardown`.
+        `on_run_start`, not here: `audiozen.load_run` and `check --build` call neither that nor `on_teardown`.
         """
 
     @hookspec
@@ -107,7 +107,7 @@ class Hooks(Generic[Trainer]):
         """Decides whether to skip a training batch; called before the batch is copied to the device.
 
         A skipped batch counts as done, but nothing is computed for it, and the weights do not change. Its samples have
-        been read before, because workers read ahead.
+        been read before: workers read ahead, so an earlier answer would depend on their number.
 
         Args:
             trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
@@ -288,9 +288,9 @@ class Hooks(Generic[Trainer]):
             batch_idx: the index of the batch in the data set, from 0.
             dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
             outputs: a copy of the results of the step.
-            signals: for each file of the batch, the signals by name that the step passed to `self.show`. The trainer
-                `enhancement` shows `noisy`, `enhanced` and, except in a prediction, `clean`, each [time] on the CPU.
-                `signal_modes = ("validate",)` in the class of the hook limits this argument to validations.
+            signals: for each file of the batch, the signals by name that the step passed to `self.show`, each [time] on
+                the CPU: for `enhancement`, `noisy`, `enhanced` and, except in a prediction, `clean`. They are freed
+                after the call unless a hook keeps them. `signal_modes = ("validate",)` asks for validations only.
         """
 
     @hookspec

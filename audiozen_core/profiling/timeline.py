@@ -42,8 +42,8 @@ class Timeline(StepClock):
 
     Attributes:
         device: where the networks are; the CPU until it is set.
-        before_batch: called before each batch is asked for, the first of a step or another one. The time that it takes
-            belongs to no part. It may start and stop the recording and the tracing.
+        before_batch: called before each batch is asked for, the first of a step or another one. Its time belongs to
+            the part before. It may start and stop the recording and the tracing.
         traces: whether the parts are also ranges in the trace of the profiler of torch.
         hidden: the name of a hook that is no range there, because it measures.
     """

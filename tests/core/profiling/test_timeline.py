@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from audiozen_core.errors import RunError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.profiling import timeline
@@ -130,6 +131,19 @@ def test_each_hook_of_a_lifecycle_is_told(watched):
     watched.lifecycle.autocast(trainer=None)
     watched.line.stop()
     assert watched.line.measured().parts == {"hook calls": 1, "rest": 100}
+
+
+def test_an_error_of_a_watched_hook_names_its_line(watched, monkeypatch):
+    def fails(stops):
+        raise RunError("planted")
+
+    watched.stops.__class__ = type("Fails", (Stops,), {"stop_reason": hookimpl.stop_reason(fails)})
+    lifecycle = Lifecycle([Plugin("stops", watched.stops)], watch=Timeline())
+    with pytest.raises(RunError, match="planted") as error:
+        lifecycle.stop_reason(trainer=None)
+    (note,) = error.value.notes
+    assert note.startswith("raised by: ")
+    assert note.endswith(", in fails")
 
 
 def test_a_wrapper_counts_without_what_it_wraps(watched):
