@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -108,7 +108,7 @@ class TableReader:
         literal = next((member for member in members if get_origin(member) is Literal), None)
         others = [member for member in members if member not in (literal, NoneType)]
         if literal is not None and (not others or isinstance(value, str)):
-            return self._choice(place, value, get_args(literal))
+            return self._choice(place, value, get_args(literal), [type_in_words(other) for other in others])
         if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_any_table(key)):
             return self._in_range(key, place, value)
         # `wrong_places` accepts a table with a `path`, because an argument may be a nested component. These keys can't
@@ -170,7 +170,8 @@ class TableReader:
             return self._choice(place, value, rules["choices"])
         return float(value) if key.type is float else value
 
-    def _choice(self, place: KeyPath, value: Any, choices: tuple[str, ...]) -> Any:
+    def _choice(self, place: KeyPath, value: Any, choices: tuple[str, ...], others: Sequence[str] = ()) -> Any:
+        """Returns one of some strings. `others` says what else the key takes, in words."""
         if not isinstance(value, str):
             raise self.wrong_type(place, "a string", value)
         if value in choices:
@@ -181,7 +182,12 @@ class TableReader:
         label = did_you_mean(near)
         suggestion = toml_text(near) if near else None
         raise self.report(
-            config_codes.BAD_VALUE, message, place, label=label, suggestion=suggestion, notes=(f"one of: {names}",)
+            config_codes.BAD_VALUE,
+            message,
+            place,
+            label=label,
+            suggestion=suggestion,
+            notes=(f"one of: {', '.join([names, *others])}",),
         )
 
     # ------------------------------------------------------------------------------------------ reporting
