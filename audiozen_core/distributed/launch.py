@@ -25,6 +25,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, 
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from audiozen_core.distributed.agent import first_failure, restarts_are_told
+from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.distributed.meeting import BACKEND, register_backend
 from audiozen_core.distributed.restarts import notes_begin, take_stop
 from audiozen_core.errors import RunError
@@ -65,7 +66,7 @@ def processes_of(text: str) -> int:
         RunError: the text is neither a positive number nor `auto`.
     """
     if text == "auto":
-        return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+        return torch.cuda.device_count() or usable_cpus()
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise RunError(f"`--nproc-per-node {text}` is not a number of processes", remedy="give a number from 1, or `auto`")
@@ -118,7 +119,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         endpoint, local = f"{how.host}:{how.port}", _address_towards(how.host)
         settings = {"is_host": is_host, "join_timeout": how.wait, "last_call_timeout": 5}
         _use_interface_of(local)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // how.processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // how.processes)))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(how.grace)
     # Otherwise the machine of rank 0 says only once where the processes meet, and one that joins later never learns it.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"

@@ -29,6 +29,7 @@ from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.sections import AUTO
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.distributed.ranks import Ranks
 from audiozen_core.errors import AudioZenError
 from audiozen_core.experiment.lazy_modules import first_batch
@@ -43,7 +44,8 @@ from audiozen_core.experiment.threads import (
 )
 from audiozen_core.experiment.timed_pass import run_pass
 from audiozen_core.logging import get_logger, silenced
-from audiozen_core.scoring.worker_pool import usable_cpus
+from audiozen_core.registry.provided_modules import providers
+from audiozen_core.registry.scope import installed_path
 from audiozen_core.storage.atomic import make_folder, read_regular, write_whole
 from audiozen_core.storage.cache_folder import default_cache
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -170,7 +172,9 @@ def _known(file: Path, counts: list[int]) -> ThreadChoice | None:
 def _digest(checked: CheckedConfig) -> str:
     """Returns a name for all that decides how long a step takes: the machine, the program, and the experiment."""
     step = {name: value for name, value in checked.composition.values.items() if name not in _OTHER_SECTIONS}
-    machine = [_processor(), usable_cpus(), __version__, str(torch.__version__), checked.config.meta.use_amp]
+    # Kernels that numba compiles use one thread, so the best number depends on it.
+    numba = providers(["numba"], installed_path()).get("numba")
+    machine = [_processor(), usable_cpus(), __version__, str(torch.__version__), numba, checked.config.meta.use_amp]
     text = json.dumps([machine, emit(step), code_of(checked)])
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]
 

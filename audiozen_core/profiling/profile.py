@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
@@ -23,7 +24,6 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.profiling.amounts import Amounts
 from audiozen_core.profiling.timeline import HOOK, Timeline
 from audiozen_core.profiling.trace import Trace
-from audiozen_core.scoring.worker_pool import usable_cpus
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.tuning.short_training import MEASURE, check_single_process, short_training, takes_part
 

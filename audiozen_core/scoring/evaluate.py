@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from audiozen_core.diagnostics.listed import listed
+from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.id_table import IdTable, read_id_table
 from audiozen_core.results.result_folders import find_results
@@ -20,7 +21,6 @@ from audiozen_core.scoring.pairing import PairedFile, pair_files
 from audiozen_core.scoring.rated_metrics import choose_metrics
 from audiozen_core.scoring.score_cache import ScoreCache
 from audiozen_core.scoring.signal_findings import signal_findings
-from audiozen_core.scoring.worker_pool import usable_cpus
 from audiozen_core.storage.cache_folder import default_cache
 
 _EXAMPLES = 5

@@ -61,14 +61,14 @@ class EvaluationRun:
         Raises:
             RunError: a metric that was asked for is not defined for the rate of a single file.
         """
-        small, *networks = _passes(self._rating.metrics)
+        first_pass, *later_passes = _passes(self._rating.metrics)
         # This process reads the first file, which shows whether anything has to be computed.
         for step, content in run_jobs(self._rating, [[(0, None)]], workers=0):
-            first = self._note(step, content, small)
+            first = self._keep(step, content, first_pass)
         if first and self._workers and workers_are_copies():
-            _import_modules([self._rating.metrics[place] for place in small])
-        self._run([first, *([(index, None)] for index in range(1, len(self._rating.files)))], small)
-        for places in networks:
+            _import_modules([self._rating.metrics[place] for place in first_pass])
+        self._run([first, *([(index, None)] for index in range(1, len(self._rating.files)))], first_pass)
+        for places in later_passes:
             self._run([self._missing(index, places) for index in range(len(self._rating.files))], places)
         if self._asked:
             for place in self.unused():
@@ -84,10 +84,10 @@ class EvaluationRun:
             self._rating,
             jobs,
             workers=self._workers,
-            then=lambda step, result: self._note(step, result, places),
+            then=lambda step, result: self._keep(step, result, places),
         )
         rated = (index for (index, _), _ in results if not self._missing(index, places))
-        label = ", ".join(self._rating.metrics[place].metric.name for place in places) or "reading"
+        label = ", ".join(self._rating.metrics[place].metric.name for place in places)
         for _ in with_progress(rated, total=sum(map(bool, jobs)), label=label, shown=self._progress):
             pass
 
@@ -96,7 +96,7 @@ class EvaluationRun:
         steps: list[Step] = [(index, place) for place in places]
         return [step for step in steps if step in self._keys and step not in self._scores]
 
-    def _note(self, step: Step, result: FileContent | Score | Failed, places: Sequence[int]) -> list[Step]:
+    def _keep(self, step: Step, result: FileContent | Score | Failed, places: Sequence[int]) -> list[Step]:
         """Keeps a result, and returns the steps with these metrics that are to follow it."""
         index, place = step
         if isinstance(result, FileContent):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.data.seeding import keep_generators, seed_from
+from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.scoring.metric import Metric, needs_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
@@ -26,7 +27,6 @@ from audiozen_core.scoring.worker_pool import (
     Failed,
     Worker,
     one_thread,
-    usable_cpus,
     workers_are_copies,
 )
 from audiozen_core.trainer.held_modules import held_modules

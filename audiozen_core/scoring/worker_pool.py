@@ -9,7 +9,6 @@ import multiprocessing
 
 # Imported first, because exit handlers run in reverse order and its handler must run after ours.
 import multiprocessing.util
-import os
 import signal
 import sys
 import weakref
@@ -50,13 +49,6 @@ class Failed:
     """Stands for the result of a step that has failed; `reason` says why."""
 
     reason: str
-
-
-def usable_cpus() -> int:
-    """Returns how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def workers_are_copies() -> bool:

@@ -10,8 +10,8 @@ from functools import partial
 
 import torch
 
+from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.experiment.threads import busy_reason, disturbed_reason, fastest_count, thread_counts, time_threads
-from audiozen_core.scoring.worker_pool import usable_cpus
 from audiozen_plugins.model.sdnn import SDNN
 from benchmarks.measuring import Goal, Row, compare, seconds
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from audiozen_core.scoring.worker_pool import usable_cpus
+from audiozen_core.distributed.cpus import usable_cpus
 from benchmarks.measuring import Goal, Row, compare
 from benchmarks.noisy_speech import write_pairs
 

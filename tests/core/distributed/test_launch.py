@@ -1,6 +1,5 @@
 """`audiozen run --nproc-per-node` with real processes: failures, signals, restarts, wrong options."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from audiozen_core.cli.main import cli
+from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.distributed.environment import Place, find_place
 from audiozen_core.distributed.launch import endpoint_of, machines_of, processes_of
 from audiozen_core.errors import AudioZenError, RunError
@@ -181,7 +181,7 @@ def test_wrong_numbers_of_processes_are_refused(text):
 
 
 def test_auto_is_a_process_for_each_gpu_or_core():
-    assert processes_of("auto") == (torch.cuda.device_count() or len(os.sched_getaffinity(0)))
+    assert processes_of("auto") == (torch.cuda.device_count() or usable_cpus())
 
 
 def test_numbers_of_machines():

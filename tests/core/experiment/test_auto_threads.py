@@ -114,6 +114,13 @@ def test_a_step_of_another_size_is_measured_anew(tiny, machine):
     assert len(cached(tiny)) == 2
 
 
+def test_another_numba_is_measured_anew(tiny, machine, monkeypatch):
+    tiny.run(*AUTO)
+    monkeypatch.setattr(auto_threads, "providers", lambda modules, path: {"numba": "0.0.1"})
+    tiny.run(*AUTO, name="kernels")
+    assert len(cached(tiny)) == 2
+
+
 def test_a_measurement_changes_nothing_of_the_training(tiny, machine):
     measured = tiny.run(*AUTO, ("[meta]", "[meta]\nseed = 3"))
     assert machine.passes
@@ -263,6 +270,7 @@ def test_a_wrong_number_is_an_error_at_its_place(tiny, value, message):
     assert found.span.line == 4
     if value == '"atuo"':
         assert found.suggestion == '"auto"'
+        assert found.notes == ("one of: `auto`, an integer",)
 
 
 @pytest.mark.parametrize(
