@@ -57,12 +57,12 @@ class Row:
     ratio: Spread
     difference: Spread
     rounds: int
-    goal: Goal
+    goal: Goal | None
 
     @property
-    def is_met(self) -> bool:
-        """Whether the row reaches its goal."""
-        return self.goal.met_by(self)
+    def is_met(self) -> bool | None:
+        """Whether the row reaches its goal; None if it has none."""
+        return None if self.goal is None else self.goal.met_by(self)
 
     def as_json(self) -> dict[str, Any]:
         """All figures, with the verdict."""
@@ -99,7 +99,7 @@ def compare(
     peers: Mapping[str, Side],
     *,
     unit: str,
-    goal: Goal,
+    goal: Goal | None,
     rounds: int,
     scale: float = 1.0,
     warm_up: int = 1,
@@ -112,7 +112,7 @@ def compare(
         ours: our side.
         peers: the other sides, by name.
         unit: the unit of the printed figures.
-        goal: what the row must reach.
+        goal: what the row must reach; None for a row that only informs.
         rounds: how many rounds count.
         scale: what a cost is multiplied with to be in `unit`.
         warm_up: how many rounds come before and do not count.
@@ -125,7 +125,7 @@ def compare(
 
 
 def row_of(
-    what: str, ours: list[float], peer_name: str, peer: list[float], *, unit: str, goal: Goal, scale: float = 1.0
+    what: str, ours: list[float], peer_name: str, peer: list[float], *, unit: str, goal: Goal | None, scale: float = 1.0
 ) -> Row:
     """Makes a row from what each round has cost, ours and that of one peer; see `compare`."""
     pairs = [(scale * mine, scale * theirs) for mine, theirs in zip(ours, peer, strict=True)]

@@ -30,15 +30,18 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """One row. A failed one has its reason in the place of the peer."""
     if "failed" in row:
         return (row["what"], "not measured", row["failed"], "", "", "")
-    goal = row["goal"]
-    of = "" if goal["figure"] == "ratio" else f" ({goal['figure']})"
+    goal, verdict = "", ""
+    if row["goal"] is not None:
+        of = "" if row["goal"]["figure"] == "ratio" else f" ({row['goal']['figure']})"
+        goal = f"{row['goal']['direction']} {row['goal']['limit']:g}{of}"
+        verdict = "yes" if row["met"] else "no"
     return (
         row["what"],
         f"{figure(row['ours'])} {row['unit']}",
         f"{figure(row['peer'])} ({row['peer_name']})",
         figure(row["ratio"]),
-        f"{goal['direction']} {goal['limit']:g}{of}",
-        "yes" if row["met"] else "no",
+        goal,
+        verdict,
     )
 
 

@@ -81,7 +81,7 @@ def rows(rounds: int = 2) -> list[Row]:
             "rows of csv in a list",
             first_peer,
             unit="s of CPU",
-            goal=Goal("at most", 60, "ours"),
+            goal=None,
         ),
         row(f"{million}: until the first batch", "seconds", "s of CPU", 1.0),
         row(f"{million}: memory of the process", "process", "MiB", 200.0),

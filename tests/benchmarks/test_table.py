@@ -64,6 +64,12 @@ def test_a_goal_is_about_one_of_the_figures(goal, met):
     assert cells(row)[-1] == ("yes" if met else "no")
 
 
+def test_a_row_may_have_no_goal():
+    row = compare("a row", costs(1), {"peer": costs(2)}, unit="s", goal=None, rounds=1, warm_up=0).as_json()
+    assert row["met"] is None
+    assert cells(row)[-2:] == ("", "")
+
+
 def test_a_row_that_fails_says_why():
     (row,) = measure_apart("no_such_row", None)
     assert "no such row: no_such_row" in row["failed"]
