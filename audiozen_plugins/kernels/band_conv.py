@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiozen_plugins.kernels.on_cpu import (
-    cpu_kernel,
+    fast_sums,
     fits_cpu_kernel,
     fused,
     gradients_of_plain,
@@ -19,7 +19,6 @@ from audiozen_plugins.kernels.on_cpu import (
     to_write,
 )
 
-_fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
 
 
@@ -124,7 +123,7 @@ class _Fused(torch.autograd.Function):
         return grad_x, *found, None
 
 
-@_fast_sums
+@fast_sums
 def _forward(x: Any, weight: Any, bias: Any, groups: Any, output: Any) -> None:
     """Puts a zero on each side of a frame. All frames of a channel are then one long row, and a tap shifts this row."""
     batch, channels, frames, bands = x.shape
@@ -155,7 +154,7 @@ def _forward(x: Any, weight: Any, bias: Any, groups: Any, output: Any) -> None:
                     output[item, out + 1, t, f] = second[t * row + f]
 
 
-@_fast_sums
+@fast_sums
 def _backward(x: Any, grad: Any, groups: Any, grad_weight: Any, grad_bias: Any) -> None:
     """Adds to the gradients of the weights and of the biases."""
     batch, channels, frames, bands = x.shape

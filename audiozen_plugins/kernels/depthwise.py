@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiozen_plugins.kernels.on_cpu import cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
+from audiozen_plugins.kernels.on_cpu import fast_sums, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
 
-_fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
 
 
@@ -77,7 +76,7 @@ class _Fused(torch.autograd.Function):
         return *found, None, None
 
 
-@_fast_sums
+@fast_sums
 def _forward(x: Any, weight: Any, bias: Any, dilation: Any, missing: Any, output: Any) -> None:
     """Computes one channel at a time, with zeros around its bands. A tap is then a shift of the whole channel.
 
@@ -114,7 +113,7 @@ def _forward(x: Any, weight: Any, bias: Any, dilation: Any, missing: Any, output
                     output[item, channel, t, f] = sums[t * row + f]
 
 
-@_fast_sums
+@fast_sums
 def _backward(  # noqa: PLR0912 - numba compiles one loop
     x: Any, weight: Any, grad: Any, dilation: Any, missing: Any, grad_x: Any, grad_weight: Any, grad_bias: Any
 ) -> None:

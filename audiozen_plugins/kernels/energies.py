@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiozen_plugins.kernels.on_cpu import cpu_kernel, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
+from audiozen_plugins.kernels.on_cpu import fast_sums, fits_cpu_kernel, fused, gradients_of_plain, to_read, to_write
 
-_fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
 
 
@@ -86,7 +85,7 @@ class _Scaled(torch.autograd.Function):
         return grad_x, grad_gate
 
 
-@_fast_sums
+@fast_sums
 def _energies(x: Any, energies: Any) -> None:
     for row in range(x.shape[0]):
         total = _F(0)
@@ -95,7 +94,7 @@ def _energies(x: Any, energies: Any) -> None:
         energies[row] = total / _F(x.shape[1])
 
 
-@_fast_sums
+@fast_sums
 def _energies_backward(x: Any, grad: Any, grad_x: Any) -> None:
     for row in range(x.shape[0]):
         scale = grad[row] * _F(2) / _F(x.shape[1])
@@ -103,7 +102,7 @@ def _energies_backward(x: Any, grad: Any, grad_x: Any) -> None:
             grad_x[row, i] = scale * x[row, i]
 
 
-@_fast_sums
+@fast_sums
 def _scaled_backward(x: Any, gate: Any, grad: Any, grad_x: Any, grad_gate: Any) -> None:
     for row in range(x.shape[0]):
         scale, total = gate[row], _F(0)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from audiozen_plugins.kernels.on_cpu import cpu_kernel
+from audiozen_plugins.kernels.on_cpu import cpu_kernel, fast_sums
 
 LANES = 32
 _GATES = [1, 2, 0]  # where PyTorch's gates are: reset, update, new
@@ -26,7 +26,6 @@ _F = np.float32
 # Multiplications and additions may become one instruction. With "numpy", the code does not check for a division by 0.
 _fast = cpu_kernel(fastmath={"contract", "nsz"}, error_model="numpy")
 # With "reassoc", the lanes may also be added in another order.
-_fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 
 
 def padded(weights: list[Any]) -> tuple[Any, Any, Any]:
@@ -94,7 +93,7 @@ def add_product(weights: Any, values: Any, sums: Any) -> None:
                 sums[row + 3, lane] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
 
 
-@_fast_sums
+@fast_sums
 def add_outer(left: Any, right: Any, sums: Any) -> None:
     """Adds `left` [rows, LANES] times the transposed `right` [columns, LANES] to `sums` [rows, columns].
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiozen_plugins.kernels.on_cpu import (
-    cpu_kernel,
+    fast_sums,
     fits_cpu_kernel,
     fused,
     gradients_of_plain,
@@ -19,7 +19,6 @@ from audiozen_plugins.kernels.on_cpu import (
     to_write,
 )
 
-_fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 _F = np.float32
 
 
@@ -114,7 +113,7 @@ class _Fused(torch.autograd.Function):
         return grad_x, *found, None, None, None, None
 
 
-@_fast_sums
+@fast_sums
 def _statistics(x: Any, means: Any, variances: Any) -> None:
     """Writes the mean and the variance of each channel of `x` [batch, channels, size]."""
     batch, channels, size = x.shape
@@ -136,7 +135,7 @@ def _statistics(x: Any, means: Any, variances: Any) -> None:
         variances[channel] = total / (batch * size)
 
 
-@_fast_sums
+@fast_sums
 def _forward(x: Any, means: Any, inverses: Any, weight: Any, bias: Any, slopes: Any, output: Any) -> None:
     batch, channels, size = x.shape
     for channel in range(channels):
@@ -149,7 +148,7 @@ def _forward(x: Any, means: Any, inverses: Any, weight: Any, bias: Any, slopes: 
                 output[item, channel, i] = y if y > _F(0) else slope * y
 
 
-@_fast_sums
+@fast_sums
 def _backward(
     x: Any,
     means: Any,

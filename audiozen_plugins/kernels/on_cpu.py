@@ -115,6 +115,10 @@ def cpu_kernel(**options: Any) -> Callable[[Callable[..., Any]], CpuKernel]:
     return lambda function: CpuKernel(function, **options)
 
 
+fast_sums = cpu_kernel(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
+"""Marks a kernel whose sums may take another order. Otherwise the compiler could not use vectors for them."""
+
+
 def to_read(*tensors: Tensor) -> list[NDArray[Any]]:
     """Returns tensors that a kernel reads as NumPy arrays in one piece: of their memory, or of a copy.
 
