@@ -167,7 +167,7 @@ def reset_peak() -> int:
 def peak_memory() -> int:
     """The peak of the resident memory of this process since it began or `reset_peak`, in bytes, without children.
 
-    `ru_maxrss` of `resource` is no substitute: it begins with the memory of the process that has started this one.
+    `ru_maxrss` of `resource` would be wrong: it begins with the memory of the process that has started this one.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

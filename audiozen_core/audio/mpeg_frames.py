@@ -76,7 +76,7 @@ def check_mpeg(file: Bytes) -> Length:
 
 
 def _parse(content: bytes, position: int) -> _Frame | None:
-    """Reads the header of a frame. Returns None if these bytes are no header, or do not give the size of the frame."""
+    """Reads the header of a frame. Returns None if these bytes are not a header or do not give the frame's size."""
     header = int.from_bytes(content[position : position + 4], "big")
     version, layer = header >> 19 & 3, 4 - (header >> 17 & 3)
     bit_rate, rate, padding = header >> 12 & 15, header >> 10 & 3, header >> 9 & 1

@@ -49,7 +49,7 @@ def fused_fact(section: str, seconds: float, fused: float) -> str:
 
 
 def _step_times(optimizer: Optimizer) -> tuple[float, float] | None:
-    """Returns the seconds of a step without and with `fused`; None if there is no choice."""
+    """Returns the seconds of a step without and with `fused`; None if the optimiser can't choose."""
     make: Any = type(optimizer)
     taken = inspect.signature(make).parameters
     arguments = {name: value for name, value in optimizer.defaults.items() if name in taken}

@@ -38,7 +38,7 @@ class Implementation(NamedTuple):
     """One implementation of a hook, as `flat_call` calls it.
 
     Attributes:
-        function: the bound method, as its author has written it.
+        function: the bound method as its author has written it, or a function that tells an observer of its calls.
         names: the arguments that it takes, in order.
         plugin: the plugin that implements the hook, for messages.
     """
@@ -48,19 +48,22 @@ class Implementation(NamedTuple):
     plugin: object
 
 
-def flat_call(steps: Sequence[Implementation], spec: Spec) -> Callable[..., Any]:
+def flat_call(implementations: Sequence[Implementation], spec: Spec) -> Callable[..., Any]:
     """Returns a function that calls implementations as pluggy does, without pluggy's work of each call.
 
     Some hooks are called in every step. What pluggy finds out in each call, such as which arguments an implementation
     takes, is found out here once. Errors and answers are those of `checked_call`.
 
     Args:
-        steps: the implementations, first to last. None of them is a wrapper.
+        implementations: all of them, first to last. None of them is a wrapper.
         spec: the hook. It says whether the first answer counts, and the rest is not called; otherwise all answers are a
             list.
     """
     hook, first_answer = spec.__name__, first_answer_counts(spec)
-    calls = [(one.function, one.names, one.plugin, _acceptance(one.function, one.plugin, spec)) for one in steps]
+    calls = [
+        (found.function, found.names, found.plugin, _acceptance(found.function, found.plugin, spec))
+        for found in implementations
+    ]
 
     # The usual answer is None, and the usual call raises nothing: these two cost one call of each implementation.
     def call(**arguments: Any) -> Any:

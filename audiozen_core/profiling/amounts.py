@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-# Other tensors may be features, whose last axis is no time in samples.
+# Other tensors may be features, whose last axis is not time in samples.
 _WAVEFORMS = ("noisy", "mixture", "clean")
 _MOST_CHANNELS = 16
 

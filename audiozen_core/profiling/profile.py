@@ -216,7 +216,7 @@ class _Measuring:
             )
         measured = self._timeline.measured()
         count = len(measured.steps)
-        # What is done to measure is no part of a step.
+        # Measuring is not part of a step.
         parts = {name: of / count for name, of in measured.parts.items() if name != HOOK + MEASURE}
         seconds = sum(parts.values())
         if not self._amounts.samples or not seconds:

@@ -45,7 +45,7 @@ class Timeline(StepClock):
         before_batch: called before each batch is asked for, the first of a step or another one. Its time belongs to
             the part before. It may start and stop the recording and the tracing.
         traces: whether the parts are also ranges in the trace of the profiler of torch.
-        hidden: the name of a hook that is no range there, because it measures.
+        hidden: the name of a hook that gets no range, because this hook does the measuring.
     """
 
     def __init__(self) -> None:

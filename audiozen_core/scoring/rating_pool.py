@@ -167,7 +167,7 @@ class RatingPool:
             self._raise(self._failed[0])
 
     def finish(self) -> None:
-        """Waits until all files have been rated, and raises the error of one that has failed."""
+        """Waits until all files have been rated. Raises the error of a file that has failed."""
         while self._waiting or self._busy:
             self._advance()
             if self._waiting:

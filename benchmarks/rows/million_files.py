@@ -2,8 +2,8 @@
 
 Our side is `noisy_speech_mix` and its loader, at a start after the first one, up to the first batch. The peer keeps the
 rows as most data sets do: dicts of `csv.DictReader` in a list, and a plain DataLoader with the same files to read. It
-checks nothing and makes no IDs. Each start is a process of its own. Memory is what the process has for itself; that of
-a worker is what it writes to while it looks up 100,000 rows at random, so that it is no longer shared.
+checks nothing and makes no IDs. Each start is a process of its own. Memory is what the process does not share with
+others. A worker begins with shared memory, looks up 100,000 rows at random, and so makes copies of what it changes.
 
 The manifest lists 1,000 files 1,000 times, because a million files take minutes to write. The first start reads each
 header once; it is measured once, with the headers of 1,000 files only.

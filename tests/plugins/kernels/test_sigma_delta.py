@@ -118,7 +118,7 @@ def test_delays_and_their_gradients_are_those_of_the_plain_form(plain, dtype):
 
 
 def test_delays_and_levels_have_second_derivatives(plain):
-    # The levels of a state, which is no leaf, and a rectifier that is open for some activations.
+    # The levels of a state, which is not a leaf, and a rectifier that is open for some activations.
     def second():
         activation = activations(dtype=torch.float64).div(300).requires_grad_()
         delay = torch.linspace(0, 40, len(activation), dtype=torch.float64).requires_grad_()
