@@ -62,6 +62,9 @@ def seed_of_rank(seed: int, rank: int) -> int:
 
 def seed_generators(seed: int) -> None:
     """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
+    # rich draws a random number when it is imported. After the seed, that would change the numbers of the run.
+    import rich.style  # noqa: F401
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
