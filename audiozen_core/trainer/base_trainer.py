@@ -251,6 +251,7 @@ class BaseTrainer(Passes):
             self._gradients.check_no_new_weights()  # a validation may have made some, and hooks still may
         in_training = [section for section, module in self.modules.items() if module.training]
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
+        self.hooks.leave_out_idle(self)
         self._gradients.find_weights()
         if self._turns:
             self._turns.share_weights(self.modules)

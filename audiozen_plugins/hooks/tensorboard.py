@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -70,6 +70,10 @@ class TensorBoard:
                 raise MissingExtraError("tensorboard", extra="tensorboard", needed_by="the hook tensorboard") from error
         else:
             self._make = SummaryWriter
+
+    def idle_hooks(self, trainer: Trainer) -> Collection[str]:
+        """The hook for histograms, in a run without any."""
+        return () if self.histogram_epochs else ("on_gradients_ready",)
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
