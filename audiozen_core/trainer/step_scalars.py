@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -215,7 +215,7 @@ class StepScalars:
         location = window[0]
         if len(window) > 1:
             batches = tuple(index for one in window for index in one.batches)
-            location = replace(location, batches=batches, ids=tuple(name for one in window for name in one.ids))
+            location = location._replace(batches=batches, ids=tuple(name for one in window for name in one.ids))
         self.last_step = location
         norms = [_Norm(gradients, location) for gradients in measured.values()]
         if self._pending:
@@ -343,7 +343,7 @@ class StepScalars:
         self.per_batch.append(values)
         self._origins.append((batch.location.batches[0], batch.samples))
         self._read_of_step = batch, values
-        good = self._check(batch.norms)
+        good = not batch.norms or self._check(batch.norms)
         self._complete_records()
         return good
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,7 +72,7 @@ class Turns:
         own = None
         if error is not None:
             notes = (*error.notes, f"rank: {self._ranks.rank} of {self._ranks.size}")
-            own = error.what, replace(error.location, rank=self._ranks.rank), notes
+            own = error.what, error.location._replace(rank=self._ranks.rank), notes
         found = self._ranks.first(own)
         if found is None:
             return False
