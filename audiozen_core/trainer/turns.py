@@ -22,7 +22,7 @@ from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.trainer.gradient_sync import GradientSync
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.sharded_gradients import ShardedGradients
-from audiozen_core.trainer.step_scalars import Row
+from audiozen_core.trainer.step_records import Row
 
 _END: Any = object()
 
