@@ -230,7 +230,7 @@ class BaseTrainer(Passes):
     def _agreed(self, hook: str) -> str | None:
         """Returns the answer of a hook: with several ranks, that of the lowest rank that has one."""
         reason: str | None = getattr(self.hooks, hook)(trainer=self)
-        return self.ranks.first(reason) if self.ranks.several and self.hooks.implements(hook) else reason
+        return self.ranks.first(reason) if self._turns and self.hooks.implements(hook) else reason
 
     @property
     def _out_of_steps(self) -> RunEnding | None:

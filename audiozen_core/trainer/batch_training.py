@@ -163,7 +163,7 @@ class BatchTraining(CheckpointedTrainer):
         if not self._first_step_done:
             self._gradients.check_no_new_weights()
             self._first_step_done = True
-        given: dict[str, Any] = dict(result if isinstance(result, Mapping) else losses)
+        given: dict[str, Any] = dict(result if type(result) is dict or isinstance(result, Mapping) else losses)
         for scalar, value in self.take_loss_scalars().items():
             given.setdefault(scalar, value)
         return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given.items()}

@@ -351,6 +351,8 @@ class StepScalars:
 def _ids_of(batch: Any) -> tuple[str, ...]:
     """Returns the IDs of the samples of a batch; none if it has none."""
     ids = batch.get("id") if type(batch) is dict or isinstance(batch, Mapping) else None
+    if ids is None:
+        return ()
     return tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
 
 
