@@ -76,16 +76,20 @@ class Lifecycle(specs.Hooks[Trainer]):
         self._last_first: pluggy.PluginManager | None = None
         if any(len(self._implementations(name)) > 1 for name in _LAST_FIRST):
             self._last_first = self._manager_of(specs.Hooks, self.plugins[::-1])
+        self._by_pluggy = _calls(specs.Hooks, self._manager)
+        if self._last_first:
+            reverse = _calls(specs.Hooks, self._last_first)
+            self._by_pluggy |= {name: reverse[name] for name in _LAST_FIRST}
         # The hooks that do nothing for now, by the name of their plugin.
         self._idle: dict[str, frozenset[str]] = {}
         self._make_calls()
 
     def _make_calls(self) -> None:
         """Makes the attributes by which the hooks are called."""
-        calls = _calls(specs.Hooks, self._manager) | self._flat_calls(self._manager)
+        calls = self._by_pluggy | self._flat_calls(self._manager)
         if self._last_first:
-            reverse = _calls(specs.Hooks, self._last_first) | self._flat_calls(self._last_first)
-            calls |= {name: reverse[name] for name in _LAST_FIRST}
+            reverse = self._flat_calls(self._last_first)
+            calls |= {name: reverse[name] for name in _LAST_FIRST if name in reverse}
         calls |= {name: _with_read_only(calls[name]) for name in _WITH_METRICS if self._implementations(name)}
         if not self._is_main:
             calls["on_log"] = _no_answers
@@ -101,7 +105,8 @@ class Lifecycle(specs.Hooks[Trainer]):
         Raises:
             HookError: the method fails, or returns a name that is not a hook of the plugin.
         """
-        idle = {plugin.name: idle_hooks(plugin, trainer) for plugin in self.plugins}
+        asked = {plugin.name: idle_hooks(plugin, trainer) for plugin in self.plugins}
+        idle = {name: hooks for name, hooks in asked.items() if hooks}
         if idle != self._idle:
             self._idle = idle
             self._make_calls()

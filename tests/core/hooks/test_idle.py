@@ -95,3 +95,14 @@ def test_the_policies_for_a_nan_are_idle_unless_they_are_needed(policy, idle):
 def test_tensorboard_is_idle_without_histograms():
     assert set(TensorBoard(required=False).idle_hooks(make_trainer())) == {"on_gradients_ready"}
     assert set(TensorBoard(required=False, histogram_epochs=2).idle_hooks(make_trainer())) == set()
+
+
+class FailsToClose(Counts):
+    @hookimpl.on_teardown
+    def on_teardown(self):
+        raise OSError("the disk is gone")
+
+
+def test_an_error_at_the_end_is_still_raised_after_hooks_have_been_left_out():
+    with pytest.raises(HookError, match="the disk is gone"):
+        make_trainer(hooks={"fails": FailsToClose()}, max_epochs=2).train(make_loader())
