@@ -198,7 +198,7 @@ def test_few_files_and_missing_ones_are_told(copied, make):
     assert "1 file of alpha_net can't be chosen, because another system lacks it: f3" in text
     for file in (copied / "beta_net").iterdir():
         file.rename(file.with_name(f"x{file.name}"))
-    with pytest.raises(DataError, match=r"no file in common|lack their partners"):
+    with pytest.raises(DataError, match=r"no file in common|have no partner file"):
         make(root=copied, page="b.html")
 
 
