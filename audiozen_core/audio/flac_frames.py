@@ -1,4 +1,4 @@
-"""Finds the last frame of a FLAC file, and so the number of samples in the file. RFC 9639 describes the format."""
+"""Finds the last frame of a FLAC file, which gives the number of samples. RFC 9639 describes the format."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def check_flac(file: Bytes) -> Length:
     if file.at(begin, 4) != b"fLaC" or len(info) < 34:
         return Length()  # libsndfile reports what is wrong
     largest_block = int.from_bytes(info[2:4], "big")
-    # The end of the file is searched for the last frame. The largest frame has uncompressed samples, a header and a
-    # checksum.
+    # The last frame is searched in a window at the end of the file. The window has the size of the largest possible
+    # frame: uncompressed samples, a header and a checksum.
     channels, bits = (info[12] >> 1 & 7) + 1, ((info[12] & 1) << 4 | info[13] >> 4) + 1
     window = largest_block * channels * (bits + 1) // 8 + 64
     total = int.from_bytes(info[13:18], "big") & ((1 << _TOTAL_BITS) - 1)

@@ -19,7 +19,7 @@ from audiozen_core.logging import get_logger
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 from audiozen_core.storage.mapped_table import Table, TextColumn
 
-# The endings of files that are likely to have audio that libsndfile can't read.
+# The extensions of files that probably contain audio that libsndfile can't read.
 _OTHER_SUFFIXES = (
     ".3g2", ".3ga", ".3gp", ".aa", ".aac", ".aax", ".aaxc", ".ac3", ".adts", ".adx", ".alac", ".amr", ".ape",
     ".asf", ".at3", ".avi", ".awb", ".dff", ".dsf", ".dss", ".dts", ".eac3", ".ec3", ".f4a", ".f4b", ".f4v",
@@ -31,21 +31,22 @@ _OTHER_SUFFIXES = (
 )  # fmt: skip
 
 RECORD = "enhanced.jsonl"
-"""The file that `audiozen enhance` writes beside its results."""
+"""The file that `audiozen enhance` writes next to its results."""
 
-_THREADS = 8  # on a network drive each waits for an answer most of the time
+_THREADS = 8  # on a network drive, a thread waits for the server most of the time
 
-# The log names at most this many endings.
+# The log names at most this many extensions.
 _MOST_KINDS = 12
 
 
 @dataclass(frozen=True)
 class AudioListing(Sequence[Path]):
-    """The audio files of a folder, sorted. The paths are made when they are used.
+    """The audio files of a folder, sorted. A `Path` is created only when an item is read.
 
     Attributes:
         folder: the folder.
-        table: the column `file`, relative to the folder; and facts about the files that are left out.
+        table: a table with the column `file` (paths relative to the folder), and with facts about files that are left
+            out.
     """
 
     folder: Path
@@ -69,7 +70,7 @@ class AudioListing(Sequence[Path]):
         return self.folder / found if isinstance(found, str) else [self.folder / name for name in found]
 
     def say(self) -> None:
-        """Says in the log which files are left out.
+        """Logs which files are left out.
 
         Raises:
             DataError: the folder has no audio file.
@@ -86,38 +87,38 @@ class AudioListing(Sequence[Path]):
         if others:
             get_logger().warning(left_out)
         if rest:
-            get_logger().info(f"files of `{folder}` that are not audio by their names: {_counted(rest)}")
+            get_logger().info(f"files in `{folder}` whose names are not those of audio files: {_counted(rest)}")
 
 
 def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     """Lists the audio files of a folder and its subfolders, sorted.
 
-    Symbolic links are followed, except one to a folder that leads to the link. A folder with two links to it is listed
-    twice. Hidden files and folders are ignored.
+    Symbolic links are followed, except links to a parent folder of the link. If two links lead to the same folder, its
+    files are listed twice. Hidden files and folders are ignored.
 
-    The log says how many files of each other ending are left out. This is a warning if files with the ending are likely
-    to have audio that libsndfile can't read.
+    The log counts the other files by their extensions. For files that probably contain audio that libsndfile can't
+    read, this is a warning.
 
     Args:
         folder: the folder.
-        subfolders: whether to list the files of its subfolders, too.
+        subfolders: whether to include the files of subfolders.
 
     Raises:
-        DataError: the folder is missing, is a file, or has no audio file in it.
+        DataError: the folder does not exist, is a file, or contains no audio file.
     """
     return scan_audio(folder, subfolders=subfolders)[:]
 
 
 def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
-    """Lists the audio files as `list_audio` does, without an object for each.
+    """Lists audio files like `list_audio`, but does not create a `Path` for each file.
 
-    Several folders are listed at a time. If there are many files, the list is remembered until the time of a change of
-    one of the folders is another one; see `audiozen_core.audio.remembered`. If a folder can't be read, the log warns,
-    and the list is not remembered: the next start may find more.
+    Several folders are read at the same time. A list of at least 10,000 files is cached until the modification time of
+    one of the folders changes; see `audiozen_core.audio.remembered`. If a folder can't be read, a warning is logged,
+    and the list is not cached, because the next start may find more files.
 
     Args:
         folder: the folder.
-        subfolders: whether to list the files of its subfolders, too.
+        subfolders: whether to include the files of subfolders.
 
     Raises:
         DataError: as for `list_audio`.
@@ -136,7 +137,7 @@ def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
 
 
 class _Folder(NamedTuple):
-    """What a folder holds: its names relative to the listed one, and what tells whether it has changed."""
+    """The content of one folder. All names are relative to the root of the listing."""
 
     name: str
     stamp: Stamp | None
@@ -146,27 +147,31 @@ class _Folder(NamedTuple):
 
 
 def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources, bool]:
-    """Lists a folder level by level, and several folders of a level at a time. Also returns whether all was read."""
+    """Lists a folder level by level, and several folders of a level at the same time.
+
+    Returns the table, its sources, and whether all folders could be read.
+    """
     sources, complete = Sources(), True
     names: list[str] = []
-    # Each folder that is still to be listed, and the real paths of those that lead to it, and its own.
+    # The folders that are still to be listed, each with the real paths of its parent folders and of itself.
     level: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
     with ThreadPoolExecutor(_THREADS) as pool:
         while level:
             scan = partial(_scan_one, folder, subfolders=subfolders)
-            # A thread costs more than it saves if it is the only one.
-            found = list(pool.map(scan, level) if len(level) > 1 else map(scan, level))
-            for one in found:
-                names += one.files
-                if one.error is not None:
+            # For a single folder, a thread would cost more time than it saves.
+            scanned = list(pool.map(scan, level) if len(level) > 1 else map(scan, level))
+            for content in scanned:
+                names += content.files
+                if content.error is not None:
                     complete = False
                     get_logger().warning(
-                        f"`{folder / one.name}` can't be read whole, so files of it may be left out: {one.error}",
-                        remedy="check its permissions and the drive, or move it away",
+                        f"`{folder / content.name}` can't be read completely, so some of its files may be left out: "
+                        f"{content.error}",
+                        remedy="check the permissions of the folder and the drive, or move the folder away",
                     )
-                if one.stamp is not None:
-                    sources.add(folder / one.name, one.stamp)
-            level = [below for one in found for below in one.folders]
+                if content.stamp is not None:
+                    sources.add(folder / content.name, content.stamp)
+            level = [subfolder for content in scanned for subfolder in content.folders]
     files: list[str] = []
     others: list[str] = []  # audio that can't be read
     rest: Counter[str] = Counter()
@@ -182,7 +187,7 @@ def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources, bool]:
         elif lower.endswith(_OTHER_SUFFIXES):
             others.append(name)
         else:
-            rest[Path(lower).suffix or "without an ending"] += 1
+            rest[Path(lower).suffix or "without an extension"] += 1
     kinds = Counter(Path(name).suffix.lower() for name in others)
     facts = {"others": kinds, "rest": rest, "first_other": min(others, key=_by_parts, default="")}
     table = Table(facts)
@@ -195,7 +200,7 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
     path = root / name
     found = _Folder(name, None, [], [], None)
     prefix = f"{name}/" if name else ""
-    # A folder that may not be listed counts as empty.
+    # If a folder can't be read, its error is part of the result.
     try:
         found = found._replace(stamp=look_at(path))
         with os.scandir(path) as entries:
@@ -210,7 +215,7 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
                     found.files.append(prefix + entry.name)
                 elif subfolders and not entry.name.startswith("."):
                     real = os.path.realpath(entry.path) if entry.is_symlink() else str(Path(chain[-1], entry.name))
-                    # A link to a folder that leads to it would be followed forever.
+                    # A link to one of its own parent folders would be followed forever.
                     if real not in chain:
                         found.folders.append((prefix + entry.name, (*chain, real)))
     except OSError as error:
@@ -237,13 +242,13 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def require_folder(folder: Path) -> None:
-    """Raises an error unless a folder exists.
+    """Checks that a folder exists.
 
     Args:
-        folder: the folder, as a user has named it.
+        folder: the folder, in the user's spelling.
 
     Raises:
-        DataError: it does not exist, or is not a folder.
+        DataError: the path does not exist, or is not a folder.
     """
     if not folder.exists():
         raise DataError(

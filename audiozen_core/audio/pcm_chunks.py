@@ -81,7 +81,7 @@ def check_pcm(file: Bytes) -> Length:
     head = bytearray(file.at(0, data.start))
     for position, content in data.patch(present):
         head[position : position + len(content)] = content
-    # A stream to a pipe looks the same whether it was complete or broke off.
+    # The header of a file that was streamed to a pipe does not show whether the stream was complete.
     return Length(data_bytes=present, head=bytes(head), may_be_cut_off=True)
 
 
@@ -137,7 +137,7 @@ def _find_in_riff(file: Bytes, order: str) -> _Data | None:
         if large is not None:
             return [(large, struct.pack("<QQQ", file.size - 8, size, 0)), (start - 4, b"\xff" * 4)]
         if file.size > _LARGEST_32_BIT:
-            why = f"it has no room for the size of the file, {file.size} bytes"
+            why = f"it can't hold the size of the file, {file.size} bytes"
             raise misleading(file.path, why, options="-ignore_length 1")
         return [(4, struct.pack(f"{order}I", file.size - 8)), (start - 4, struct.pack(f"{order}I", size))]
 
