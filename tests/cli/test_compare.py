@@ -138,7 +138,7 @@ def test_test_set_of_the_same_ids_and_other_files_is_told(audiozen, here):
     cells[place] = str(float(cells[place]) + 0.5)
     file.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
     done = audiozen("compare", "exp/slow", "exp/fast_seed_1")
-    assert "warning: slow and fast_seed_1 were tested with other files of the same IDs: 1 of 4" in done.err
+    assert "warning: slow and fast_seed_1 were tested with different files that have the same IDs: 1 of 4" in done.err
 
 
 def test_run_of_another_rate_is_a_warning_that_names_both(audiozen, here):
@@ -191,7 +191,7 @@ def test_latex_is_alone_on_standard_output(audiozen, csvs):
     [
         (["x_0.wav,0,good", "x_1.wav,0,2"], r"`edited.csv` has `good` as pesq of `x_0`, which is not a number"),
         (["x_0.wav,0,1", "x_0.wav,0,2"], "two rows for `x_0.wav`"),
-        (["x_0.wav,0,1", "x_0.flac,0,2"], "two rows for `x_0`, with different endings"),
+        (["x_0.wav,0,1", "x_0.flac,0,2"], "two rows for `x_0`, with different extensions"),
         (["x_0.wav,0"], "2 cells, but the header has 3"),
         ([], "has no rows"),
         (["y_0.wav,0,1"], "no file in common"),
@@ -226,7 +226,7 @@ def test_empty_and_infinite_cells_are_counted_and_not_averaged(csvs):
 def test_conditions_that_contradict_each_other_are_told(csvs):
     csvs("c.csv", *(f"x_{number}.wav,0,{number}" for number in range(8)))
     found = compare(["a.csv", "c.csv"], by=["snr"])
-    assert [note for note in found.notes if "4 files have another `snr` in c than in a" in note]
+    assert [note for note in found.notes if "4 files have a different `snr` in c than in a" in note]
     assert list(found.by["snr"]) == ["0", "5"]
 
 
@@ -234,7 +234,7 @@ def test_conditions_are_numbers_however_they_are_written(csvs):
     csvs("c.csv", *(f"x_{number}.wav,{number % 2 * 5}.0,{number}" for number in range(7)), "x_7.wav,unknown,2")
     found = compare(["c.csv", "a.csv"], by=["snr"])
     assert list(found.by["snr"]) == ["0", "5", "unknown"]
-    assert [note for note in found.notes if "1 files have another `snr` in a than in c" in note]
+    assert [note for note in found.notes if "1 files have a different `snr` in a than in c" in note]
 
 
 @pytest.mark.parametrize(
