@@ -119,8 +119,8 @@ class AudioFile:
         Args:
             start: the first sample to read.
             num_frames: the number of samples to read; None reads to the end.
-            channel: what to read from a file with several channels: `"mean"`, their average, or the index of one. A
-                file with one channel is read as it is.
+            channel: `"mean"` for the average of all channels, or the index of a channel. It has no effect on a file
+                with one channel.
 
         Returns:
             The wave, float32 [time]; full scale is 1.
@@ -335,8 +335,8 @@ def read_audio(
         sr: the sample rate that the file must have, in hertz.
         start: the first sample to read.
         num_frames: the number of samples to read; None reads to the end.
-        channel: what to read from a file with several channels: `"mean"`, their average, or the index of one. A file
-            with one channel is read as it is.
+        channel: `"mean"` for the average of all channels, or the index of a channel. It has no effect on a file with
+            one channel.
 
     Returns:
         The wave, float32 [time]; full scale is 1.

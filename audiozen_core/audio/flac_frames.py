@@ -49,7 +49,7 @@ def check_flac(file: Bytes) -> Length:
     if file.at(begin, 4) != b"fLaC" or len(info) < 34:
         return Length()  # libsndfile reports what is wrong
     largest_block = int.from_bytes(info[2:4], "big")
-    # The last frame is searched in a window at the end of the file. The window has the size of the largest possible
+    # Search for the last frame in a window at the end of the file. The window has the size of the largest possible
     # frame: uncompressed samples, a header and a checksum.
     channels, bits = (info[12] >> 1 & 7) + 1, ((info[12] & 1) << 4 | info[13] >> 4) + 1
     window = largest_block * channels * (bits + 1) // 8 + 64
@@ -67,7 +67,7 @@ def check_flac(file: Bytes) -> Length:
     last = next((frame for frame in frames if _crc(_CRC16, 16, tail[frame.position :]) == 0), None)
     if last is None:
         if total:
-            return Length(frames=total)  # the file is truncated; the error comes when its end is read
+            return Length(frames=total)  # the file is truncated; reading its end will raise an error
         raise misleading(file.path, "it does not say how many samples the file has")
     found = last.start + last.length
     if not total:

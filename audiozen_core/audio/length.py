@@ -85,7 +85,7 @@ def id3_size(tag: bytes) -> int:
 
 
 class PatchedFile(io.RawIOBase):
-    """A file that libsndfile sees with different first bytes or with a different size. Reading it is slower.
+    """Presents a file to libsndfile with different first bytes or a different size. Direct reading is faster.
 
     Args:
         stream: the real file.

@@ -54,7 +54,7 @@ class AudioListing(Sequence[Path]):
 
     @property
     def names(self) -> TextColumn:
-        """The files, relative to the folder, with `/` between the parts."""
+        """The paths of the files relative to the folder, with `/` as the separator."""
         return self.table.text("file")
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class AudioListing(Sequence[Path]):
     @overload
     def __getitem__(self, index: slice) -> list[Path]: ...
     def __getitem__(self, index: int | slice) -> Path | list[Path]:
-        """Returns the path of a file, or the paths of some."""
+        """Returns the path of a file, or the paths of a slice of the files."""
         found = self.names[index]
         return self.folder / found if isinstance(found, str) else [self.folder / name for name in found]
 
@@ -87,7 +87,7 @@ class AudioListing(Sequence[Path]):
         if others:
             get_logger().warning(left_out)
         if rest:
-            get_logger().info(f"files in `{folder}` whose names are not those of audio files: {_counted(rest)}")
+            get_logger().info(f"ignored other files in `{folder}`: {_counted(rest)}")
 
 
 def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:

@@ -176,7 +176,7 @@ def _side_bytes(frame: _Frame) -> int:
 
 
 def _find_xing(content: bytes, first: int, frame: _Frame) -> int | None:
-    """Returns the position of the Xing header in the first frame, or None. The decoder reads no other such header."""
+    """Returns the position of the Xing header in the first frame, or None. The decoder ignores similar headers."""
     if frame.layer < 3:
         return None
     # Some encoders leave room for the frame's checksum before the Xing header, others don't.

@@ -15,7 +15,7 @@ from audiozen_core.audio.length import Bytes, Length
 _UNKNOWN = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 _NEAR = 4096  # the largest difference from a number in _UNKNOWN, and the longest padding, in bytes
 _LARGEST_32_BIT = 0xFFFFFFFF
-_FORMAT_BYTES = 40  # the length of the longest usual chunk `fmt `
+_FORMAT_BYTES = 40  # the length of the longest common `fmt ` chunk
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"riff\x2e\x91", b"NIST_1")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")

@@ -43,7 +43,7 @@ def draw_spectrogram(levels: NDArray[np.float32], *, top: float, range_db: float
     Args:
         levels: what `decibel_spectrogram` returned.
         top: the level of the brightest colour, in decibels. Use `top_level` of all signals that are compared.
-        range_db: the difference between the brightest and the darkest colour.
+        range_db: the difference between the levels of the brightest and the darkest colour, in decibels.
 
     Returns:
         A picture with a palette. Levels that are not finite are turquoise.
@@ -61,8 +61,8 @@ def draw_sheet(signals: Mapping[str, Any], sr: int) -> Image.Image:
     """Draws the spectrograms of several signals below each other, with axes and a shared colour scale.
 
     Args:
-        signals: name to waveform [time], between -1 and 1, as arrays or tensors on the CPU. At least one.
-        sr: their sample rate in Hz.
+        signals: the waveforms [time] by name, between -1 and 1, as arrays or tensors on the CPU. At least one.
+        sr: the sample rate of the waveforms in Hz.
 
     Raises:
         ValueError: a waveform has no samples, or more dimensions than time.

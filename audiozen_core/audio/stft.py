@@ -137,7 +137,7 @@ class Stft:
 
     @property
     def leading_frames(self) -> int:
-        """The number of frames that begin before the first sample, without `center`; 0 with it."""
+        """The number of frames that begin before the first sample. It is 0 with `center`."""
         numbers = self.acoustics
         if numbers.center:
             return 0
@@ -146,12 +146,12 @@ class Stft:
 
     @property
     def _offset(self) -> int:
-        """Where the window begins in a frame, in samples."""
+        """The start of the window within a frame, in samples."""
         return (self.acoustics.n_fft - self.acoustics.win_length) // 2
 
     @property
     def invertible(self) -> bool:
-        """Whether `inverse` exists: each sample needs a frame in which the weight of the window is not almost zero."""
+        """Whether `inverse` restores every sample: each sample needs a frame whose window is not almost zero there."""
         total = self._total_weights()
         least = total[: self.acoustics.hop_length].min()
         return bool(torch.minimum(least, self._least_at_ends()) > _LEAST * total.max())
@@ -182,7 +182,7 @@ class Stft:
         return least
 
     def _total_weights(self) -> Tensor:
-        """Returns, for each position in a frame, the weight of the window in this frame and all earlier ones."""
+        """Returns, for each position in a frame, the total weight of the windows of this and all earlier frames."""
         numbers = self.acoustics
         weights = self._window(torch.device("cpu"), torch.float64).square()
         shifts = range(0, numbers.win_length, numbers.hop_length)
@@ -218,9 +218,9 @@ def stfts(
 
     Args:
         fft_sizes: the FFT size of each resolution, in samples.
-        hop_lengths: the samples between two frames, for each resolution.
+        hop_lengths: the number of samples between successive frames, for each resolution.
         win_lengths: the length of the window in samples, for each resolution.
-        window: the window of all, one that `[acoustics]` takes without parameters.
+        window: the window of all resolutions: a window of `[acoustics]` that needs no parameter.
 
     Raises:
         ValueError: the arrays differ in length, or are empty.

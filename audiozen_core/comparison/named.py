@@ -14,7 +14,7 @@ from audiozen_core.errors import RunError
 from audiozen_core.results.delimited import DELIMITERS
 
 _SEEDS = "_seeds.json"
-"""The ending of the file that `audiozen run --seeds` writes beside the folders of the seeds."""
+"""The end of the name of the file that `audiozen run --seeds` writes next to the folders of the seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class NamedSystem:
         name: the name that the user has chosen, or "".
         paths: the run, folder or CSV file of each seed.
         state: the state to compare if the scores come from a test, such as `noisy`; "" for the network's output.
-        text: the system in the user's words.
+        text: the text with which the user has named the system.
         notes: notes about the system, such as a warning that seeds may be missing.
     """
 

@@ -27,7 +27,7 @@ If an argument of your trainer has this annotation, `audiozen check` resolves th
 """
 
 MetricCheck = Callable[[Metric], AudioZenError | None]
-"""Returns why a metric can't be used; None if it can."""
+"""Returns the error if a metric can't be used; otherwise None."""
 
 _ATTRIBUTES = ("name", "label", "unit", "higher_is_better")
 # The scalars of a validation that do not come from a metric.
@@ -64,7 +64,8 @@ def build_metric(spec: MetricSpec) -> Metric:
     found: Metric = metric
     if taken := sorted(_TAKEN & set(scalar_names(found.name))):
         raise RunError(
-            f"a metric can't have the `name` `{found.name}`, because a validation records its {taken[0]} under it",
+            f"a metric can't have the `name` `{found.name}`, because a validation records its {taken[0]} under this "
+            "name",
             remedy="give the metric another `name`",
         )
     if not _are_rates(rates := getattr(found, "sample_rates", None)):

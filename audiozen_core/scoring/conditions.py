@@ -52,7 +52,7 @@ def conditions_of(
 
     Args:
         names: the names of the conditions.
-        ids: the IDs of the files: their paths without endings.
+        ids: the IDs of the files: their paths without extensions.
         table: the table, if there is one.
 
     Returns:
@@ -77,7 +77,7 @@ def conditions_of(
 
 
 def canonical(value: str) -> str:
-    """Returns a number in its shortest form, and any other text unchanged. Files may have `5`, `5.0` or `+5`.
+    """Returns a number in its shortest form, and any other text unchanged: `5.0` and `+5` become `5`.
 
     Example:
         >>> [canonical(value) for value in ("+5", "5.0", "-2.50", "-0.0", "007", "1e5", "babble")]

@@ -63,14 +63,14 @@ def evaluate(
         num_workers: the number of worker processes; None for one per CPU, 0 to compute everything in this process. The
             number does not change the scores.
         align: whether to shift files by their delay.
-        resample: whether to compare files of different sample rates at the lower one, and to resample for metrics that
-            are not defined for the rate of the files.
+        resample: whether to compare files with different sample rates at the lower rate, and to resample for metrics
+            that are not defined for the rate of the files.
         allow_missing: whether to leave out files without a partner.
         cache: the folder of the cache, by default `audiozen` in `$XDG_CACHE_HOME` or in `~/.cache`; False for none.
         progress: whether to show a bar on standard error.
 
     Returns:
-        The scores, with tables and with means and their intervals. They can be written to a folder.
+        The scores. They provide means with confidence intervals and tables, and can be written to a folder.
 
     Raises:
         DataError: a folder or file is missing or can't be used, or a file has no partner.

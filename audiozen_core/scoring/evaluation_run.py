@@ -176,7 +176,7 @@ class EvaluationRun:
 
 
 def _passes(metrics: Sequence[RatedMetric]) -> list[list[int]]:
-    """Returns the metrics of each pass over the files: first all without a network, then each network separately."""
+    """Returns the metrics of each pass over the files: first all metrics without a network, then each other metric."""
     small = [metric_index for metric_index, metric in enumerate(metrics) if not metric.has_network]
     return [
         *([small] if small else []),

@@ -55,7 +55,7 @@ class SignalOptions:
 def read_signals(
     file: PairedFile, options: SignalOptions, *, compare: bool = True
 ) -> tuple[dict[str, Tensor], SignalFacts]:
-    """Reads the signals of a file and its partners, and brings them to the same rate and length.
+    """Reads the signals of a file and its partners, resamples and aligns them, and cuts them to the same length.
 
     Channels are averaged. Signals of different lengths are cut at the end, to the shortest length.
 

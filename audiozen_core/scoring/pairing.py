@@ -49,9 +49,9 @@ def pair_files(
 ) -> Pairing:
     """Pairs the files of several folders by their relative paths without extensions.
 
-    If no file has a partner at the same relative path, the subfolders differ, and the files are paired by name alone. A
-    test writes its files into one folder: `a_enhanced.wav` belongs to `a_clean.wav` and `a_noisy.wav`. Files in other
-    folders may also have names that end in `_enhanced`, `_clean` and so on.
+    If no file has a partner at the same relative path, the files are paired by name alone. A test writes its files into
+    one folder: `a_enhanced.wav` belongs to `a_clean.wav` and `a_noisy.wav`. Files in other folders may also have names
+    that end in `_enhanced`, `_clean` and so on.
 
     Args:
         enhanced: the folder of the files to rate; or a run, or the result folder of a test, which also contains the
@@ -115,7 +115,7 @@ def _folders(enhanced: Path, partners: Mapping[str, str | Path | None]) -> tuple
     names = [path.stem for path in list_audio(audio)]
     if not any(name.endswith(f"_{RATED}") for name in names):
         raise DataError(
-            f"`{audio}` has no file that ends in `_{RATED}`",
+            f"`{audio}` has no file whose name ends in `_{RATED}`",
             remedy="name the folder of the files to rate, and pass the folder of the clean files as `--clean`",
         )
     for kind in ("clean", "noisy"):

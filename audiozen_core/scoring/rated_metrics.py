@@ -133,7 +133,7 @@ def choose_metrics(
 
 
 def _lacks(metric: Metric, available: Collection[str]) -> str:
-    """Returns a phrase about what a metric needs but is not available; "" if nothing is missing."""
+    """Returns a phrase about the missing needs of a metric; "" if nothing is missing."""
     lacking = [need for need in needs_of(metric) if need not in available]
     if "network" in lacking:
         return "watches the network while it enhances, which only a test can do"

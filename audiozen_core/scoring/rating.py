@@ -161,10 +161,10 @@ class Rater:
 
         Args:
             file: the file.
-            metrics: some of the metrics; by default all of them.
+            metrics: the metrics to compute; by default, all metrics of the rater.
         """
         with contextlib.ExitStack() as stack:
-            # The trainer's step runs in mixed precision, which must not round the filters of a metric.
+            # The trainer may use mixed precision, which must not reduce the precision of a metric.
             with_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
             for device in ("cpu", *["cuda"] * with_gpu):
                 stack.enter_context(torch.autocast(device, enabled=False))
@@ -302,7 +302,7 @@ def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
     A constant signal counts as silent. Signals that differ only in their gain count as equal.
 
     Args:
-        pair: two signals [..., time] by name: the reference, and the signal to compare with it. Or one signal alone.
+        pair: a signal [..., time] by name, or two signals: first the reference, then the signal to compare with it.
 
     Returns:
         A dict from the name of the faulty signal to the reason.

@@ -101,9 +101,9 @@ class RatingPool:
     numbers depend only on the name of the file.
 
     The main process rates the first file of a rater, so that the modules of metrics are imported only once. It also
-    rates files while all workers are busy, so that at most twice as many files as workers are in memory. It always
-    calls metrics that hold a network, immediately. Where processes can't be forked, as on Windows, the main process
-    rates all files.
+    rates files while all workers are busy, so that at most twice as many files as workers are in memory. Metrics that
+    hold a network always run in the main process, immediately. Where processes can't be forked, as on Windows, the main
+    process rates all files.
 
     Args:
         workers: the number of workers; 0 for none. With None, `running` sets the number, and the main process rates the
@@ -119,12 +119,12 @@ class RatingPool:
         self._waiting: deque[_Task] = deque()
         self._failed: list[_Task] = []
         self._metrics: dict[Rater, tuple[tuple[Metric, ...], tuple[Metric, ...]]] = {}
-        # By rater: the CPU seconds of the slowest file, besides the first one.
+        # For each rater: the CPU seconds of its slowest file, not counting the first file.
         self._slowest: dict[Rater, float] = {}
 
     @contextlib.contextmanager
     def running(self, default: int) -> Iterator[None]:
-        """Lets `rate` use workers inside the block. At its end, all files have been rated and the workers have ended.
+        """Lets `rate` use workers inside the block. The end of the block waits for all files, and stops the workers.
 
         Args:
             default: the number of workers if the constructor got None.
@@ -164,13 +164,13 @@ class RatingPool:
         return PendingRow(functools.partial(self._wait_for, task))
 
     def check(self) -> None:
-        """Raises the error of a file that has failed, if there is one."""
+        """Raises the error of the first file that has failed, if any file has failed."""
         self._advance()
         if self._failed:
             self._raise(self._failed[0])
 
     def finish(self) -> None:
-        """Waits until all files have been rated. Raises the error of a file that has failed."""
+        """Waits until all files have been rated. Raises an error if a file has failed."""
         while self._waiting or self._busy:
             self._advance()
             if self._waiting:
@@ -285,7 +285,7 @@ class _Sent:
 
 
 def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated:
-    """Computes the values of a file. They are the same in every process and at any time.
+    """Computes the values of a file. The result is the same in every process and at any time.
 
     The name of the file seeds the random numbers of metrics. The state of the run's generators is restored, because the
     load decides which files the main process rates.

@@ -50,8 +50,8 @@ class Report:
         rows: the values of all files.
         states: the states of each row, from the input to the output. The dict maps the name in files to the heading in
             tables, such as `{"mixture": "mixture", "separated": "sep."}`. No state may be called `gain` or `missing`.
-        group: the name for the `group` of the rows in files. With "", the files are not grouped. The names `files`,
-            `means`, `id` and `note` are reserved.
+        group: the name of the CSV column and the JSON key for the `group` of the rows. With "", the rows are not
+            grouped. The names `files`, `means`, `id` and `note` are reserved.
         group_heading: the heading of the group in the table, in up to two lines.
         sr: the sample rate of the files, in hertz. It is part of the identity of each metric.
 
@@ -254,7 +254,7 @@ class Report:
         return {**content, "left_out": left_out}
 
     def write_json(self, path: Path) -> Path:
-        """Writes `to_json` to a file, completely or not at all."""
+        """Writes the result of `to_json` to a file, completely or not at all."""
         return write_json(path, self.to_json())
 
     def write_csv(self, path: Path) -> Path:
@@ -314,7 +314,7 @@ class Report:
         return [row for row, fault in faults if fault == _PAIR], [row for row, fault in faults if fault == _OUTPUT]
 
     def _fault(self, metric: Metric, row: Row) -> int | None:
-        """Returns whether a value is missing because of the pair or the output; None if the file has a value."""
+        """Returns what is at fault for a missing value, `_PAIR` or `_OUTPUT`; None if the file has a value."""
         *inputs, output = (math.isfinite(row.values[state][metric.name]) for state in self.states)
         # A faulty state has no finite value, so only the faults of other signals need a check.
         if self._faults(metric, row).keys() - self.states.keys() or not all(inputs):
@@ -322,7 +322,7 @@ class Report:
         return None if output else _OUTPUT
 
     def _faults(self, metric: Metric, row: Row) -> dict[str, str]:
-        """Returns the faults of a row that affect a metric: of the states, and of the inputs that the metric needs."""
+        """Returns the faults of a row that affect a metric: those of states and of inputs that the metric needs."""
         needs = needs_of(metric)
         return {
             kind: reason

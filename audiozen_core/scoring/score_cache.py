@@ -20,7 +20,7 @@ _MOST_KEYS = 500  # the most keys in one query
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The value of a metric for one file. If it is NaN, `reason` says why, as far as the reason is known."""
+    """The value of a metric for one file. If the value is NaN, `reason` says why, or is "" if that is unknown."""
 
     value: float
     reason: str = ""
@@ -81,7 +81,7 @@ class ScoreCache:
                 self.write()
 
     def write(self) -> None:
-        """Writes the pending scores to disk. The file is locked only meanwhile, so that others wait only briefly."""
+        """Writes the pending scores to disk. Other processes have to wait only during this write."""
         self._written = time.monotonic()
         rows = [(key, score.value, score.reason) for key, score in self._pending.items()]
         self._pending = {}
