@@ -175,10 +175,7 @@ class AudioFile:
             find_joined(self._bytes)
 
     def _check_finite(self, samples: np.ndarray, start: int) -> None:
-        """Raises a `DataError` if one of the samples [time, …] is NaN or infinite.
-
-        `start` is the position of the first of these samples in the file.
-        """
+        """Raises a `DataError` if a sample is NaN or infinite. The samples [time, …] begin at `start` in the file."""
         # Checked in blocks, because the booleans for an hour of samples would take 58 MB.
         for begin in range(0, len(samples), _CHECKED_AT_ONCE):
             finite = np.isfinite(samples[begin : begin + _CHECKED_AT_ONCE])
@@ -257,12 +254,7 @@ class AudioFile:
             raise unverifiable(self.path, "NIST SPHERE without `sample_count`")
 
     def _frames(self) -> int:
-        """Returns the number of samples in each channel.
-
-        Raises:
-            DataError: the file has no samples or an unknown number of samples, or the decoder would return fewer
-                samples than the file has.
-        """
+        """Returns the number of samples in each channel. Raises a `DataError` if the decoder would miss some."""
         decodable, frames = self._decoder.frames, self._length.frames
         if frames is None and self._sample_bytes and self._length.data_bytes is not None:
             frames = self._length.data_bytes // (self._sample_bytes * self._decoder.channels)

@@ -55,9 +55,10 @@ class SignalOptions:
 def read_signals(
     file: PairedFile, options: SignalOptions, *, compare: bool = True
 ) -> tuple[dict[str, Tensor], SignalFacts]:
-    """Reads the signals of a file and its partners, resamples and aligns them, and cuts them to the same length.
+    """Reads the signals of a file and its partners, and cuts them to the same length.
 
-    Channels are averaged. Signals of different lengths are cut at the end, to the shortest length.
+    Signals are resampled and aligned if `options` allow it. Channels are averaged. Signals of different lengths are cut
+    at the end, to the shortest length.
 
     Args:
         file: the file and its partners.
