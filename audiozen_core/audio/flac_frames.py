@@ -69,14 +69,14 @@ def check_flac(file: Bytes) -> Length:
         if total:
             return Length(frames=total)  # the file is truncated; reading its end will raise an error
         raise misleading(file.path, "it does not say how many samples the file has")
-    found = last.start + last.length
+    actual = last.start + last.length
     if not total:
         head = bytearray(file.at(0, begin + 42))
-        head[begin + 21] |= found >> 32
-        head[begin + 22 : begin + 26] = (found & 0xFFFFFFFF).to_bytes(4, "big")
-        return Length(frames=found, head=bytes(head))
-    if found > total:
-        raise misleading(file.path, f"it announces {total} samples, but the file has {found}")
+        head[begin + 21] |= actual >> 32
+        head[begin + 22 : begin + 26] = (actual & 0xFFFFFFFF).to_bytes(4, "big")
+        return Length(frames=actual, head=bytes(head))
+    if actual > total:
+        raise misleading(file.path, f"it announces {total} samples, but the file has {actual}")
     return Length(frames=total)
 
 

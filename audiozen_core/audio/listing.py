@@ -76,18 +76,18 @@ class AudioListing(Sequence[Path]):
             DataError: the folder has no audio file.
         """
         facts, folder = self.table.facts, self.folder
-        others, rest = Counter(facts["others"]), Counter(facts["rest"])
-        left_out = _left_out(folder, folder / facts["first_other"], others) if others else ""
+        unreadable, ignored = Counter(facts["others"]), Counter(facts["rest"])
+        left_out = _left_out(folder, folder / facts["first_other"], unreadable) if unreadable else ""
         if not len(self):
             raise DataError(
-                f"the folder `{folder}` has no audio files{' that can be read' if others else ''}",
+                f"the folder `{folder}` has no audio files{' that can be read' if unreadable else ''}",
                 remedy=left_out or f"give a folder with files that end in {', '.join(AUDIO_SUFFIXES)}",
-                notes=(f"other files: {_counted(rest)}",) if rest else (),
+                notes=(f"other files: {_counted(ignored)}",) if ignored else (),
             )
-        if others:
+        if unreadable:
             get_logger().warning(left_out)
-        if rest:
-            get_logger().info(f"ignored other files in `{folder}`: {_counted(rest)}")
+        if ignored:
+            get_logger().info(f"ignored other files in `{folder}`: {_counted(ignored)}")
 
 
 def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
@@ -173,23 +173,23 @@ def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources, bool]:
                     sources.add(folder / content.name, content.stamp)
             level = [subfolder for content in scanned for subfolder in content.folders]
     files: list[str] = []
-    others: list[str] = []  # audio that can't be read
-    rest: Counter[str] = Counter()
+    unreadable: list[str] = []  # audio that can't be read
+    ignored: Counter[str] = Counter()
     for name in names:
         base = name.rpartition("/")[2]
         lower = base.lower()
         if lower.startswith("."):
-            rest["hidden"] += 1
+            ignored["hidden"] += 1
         elif lower.endswith(AUDIO_SUFFIXES):
             files.append(name)
         elif base == RECORD:
             continue
         elif lower.endswith(_OTHER_SUFFIXES):
-            others.append(name)
+            unreadable.append(name)
         else:
-            rest[Path(lower).suffix or "without an extension"] += 1
-    kinds = Counter(Path(name).suffix.lower() for name in others)
-    facts = {"others": kinds, "rest": rest, "first_other": min(others, key=_by_parts, default="")}
+            ignored[Path(lower).suffix or "without an extension"] += 1
+    kinds = Counter(Path(name).suffix.lower() for name in unreadable)
+    facts = {"others": kinds, "rest": ignored, "first_other": min(unreadable, key=_by_parts, default="")}
     table = Table(facts)
     table.add_text("file", sorted(files, key=_by_parts))
     return table, sources, complete
@@ -228,9 +228,9 @@ def _by_parts(name: str) -> str:
     return name.replace("/", "\0")
 
 
-def _left_out(folder: Path, first: Path, others: Counter[str]) -> str:
+def _left_out(folder: Path, first: Path, unreadable: Counter[str]) -> str:
     return (
-        f"left out of `{folder}`, because libsndfile can't read them: {_counted(others)}, such as `{first.name}`; "
+        f"left out of `{folder}`, because libsndfile can't read them: {_counted(unreadable)}, such as `{first.name}`; "
         f"convert them: {ffmpeg(first, folder='converted')}"
     )
 

@@ -61,25 +61,25 @@ def build_metric(spec: MetricSpec) -> Metric:
     for module in (*held_modules(metric).values(), *[metric] * isinstance(metric, nn.Module)):
         # In training mode, dropout would make the score random, and each file would change the running means.
         module.eval().requires_grad_(False)
-    found: Metric = metric
-    if taken := sorted(_TAKEN & set(scalar_names(found.name))):
+    checked: Metric = metric
+    if taken := sorted(_TAKEN & set(scalar_names(checked.name))):
         raise RunError(
-            f"a metric can't have the `name` `{found.name}`, because a validation records its {taken[0]} under this "
+            f"a metric can't have the `name` `{checked.name}`, because a validation records its {taken[0]} under this "
             "name",
             remedy="give the metric another `name`",
         )
-    if not _are_rates(rates := getattr(found, "sample_rates", None)):
+    if not _are_rates(rates := getattr(checked, "sample_rates", None)):
         raise RunError(
-            f"`sample_rates` of the metric `{found.name}` is {rates!r}, but must be a tuple of numbers in hertz",
+            f"`sample_rates` of the metric `{checked.name}` is {rates!r}, but must be a tuple of numbers in hertz",
             remedy="write, for example, `sample_rates = (8000, 16000)`, or leave it out if the metric takes any rate",
         )
-    if not isinstance(needs := needs_of(found), tuple) or not set(needs) <= set(NEEDS):
+    if not isinstance(needs := needs_of(checked), tuple) or not set(needs) <= set(NEEDS):
         raise RunError(
-            f"`needs` of the metric `{found.name}` is {needs!r}, but must be a tuple of "
+            f"`needs` of the metric `{checked.name}` is {needs!r}, but must be a tuple of "
             f"{', '.join(f'`{need}`' for need in NEEDS)}",
             remedy='write, for example, `needs = ("clean", "noisy")`, or `needs = ()` for a metric without a reference',
         )
-    return found
+    return checked
 
 
 def _are_rates(rates: Any) -> bool:

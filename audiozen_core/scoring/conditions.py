@@ -61,19 +61,19 @@ def conditions_of(
     Raises:
         RunError: a condition has no value for any file.
     """
-    found: dict[str, dict[str, str]] = {name: {} for name in ids}
+    values_by_id: dict[str, dict[str, str]] = {name: {} for name in ids}
     findings = []
     for name in names:
         values = _values(name, ids, table)
         if not any(values.values()):
             raise _unknown(name, ids, table)
         for key, value in values.items():
-            found[key][name] = canonical(value)
+            values_by_id[key][name] = canonical(value)
         if without := [key for key, value in values.items() if not value]:
             findings.append(
                 f"{len(without)} of {len(ids)} files have no value for the condition `{name}`: {listed(without)}"
             )
-    return found, findings
+    return values_by_id, findings
 
 
 def canonical(value: str) -> str:

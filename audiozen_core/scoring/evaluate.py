@@ -121,14 +121,14 @@ def _texts_of(
     """Returns the transcript of each file by its ID, and messages about files without a transcript."""
     if table is None:
         return {}, []
-    found = {file.id: row["text"] for file in files if (row := table.find(file.id)) and row.get("text")}
-    without = [file.id for file in files if file.id not in found]
+    transcripts = {file.id: row["text"] for file in files if (row := table.find(file.id)) and row.get("text")}
+    without = [file.id for file in files if file.id not in transcripts]
     if not without:
-        return found, []
+        return transcripts, []
     line = f"{len(without)} of {len(files)} files have no text in `{table.path}`: {listed(without)}"
-    if not allow_missing or not found:
+    if not allow_missing or not transcripts:
         raise DataError(line, remedy="add their texts; `--allow-missing` leaves out files without a text")
-    return found, [f"{line} (left out)"]
+    return transcripts, [f"{line} (left out)"]
 
 
 def _condition_table(enhanced: str | Path, file: str | Path | None, by: Sequence[str]) -> IdTable | None:

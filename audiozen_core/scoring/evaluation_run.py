@@ -160,10 +160,10 @@ class EvaluationRun:
 
     def problems(self) -> list[str]:
         """Returns messages about files that could not be read, and about metrics that failed."""
-        found = []
+        messages = []
         if self._unreadable:
             reasons = "; ".join(list(self._unreadable.values())[:_EXAMPLES])
-            found.append(f"{len(self._unreadable)} of {len(self._rating.files)} files can't be read: {reasons}")
+            messages.append(f"{len(self._unreadable)} of {len(self._rating.files)} files can't be read: {reasons}")
         for metric_index, metric in enumerate(self._rating.metrics):
             reasons_of = {step[0]: reason for step, reason in self._failures.items() if step[1] == metric_index}
             if reasons_of:
@@ -171,8 +171,8 @@ class EvaluationRun:
                     (f"{self._rating.files[index].id} ({reason})" for index, reason in reasons_of.items()),
                     most=_EXAMPLES,
                 )
-                found.append(f"`{metric.metric.name}` failed for {len(reasons_of)} files: {names}")
-        return found
+                messages.append(f"`{metric.metric.name}` failed for {len(reasons_of)} files: {names}")
+        return messages
 
 
 def _passes(metrics: Sequence[RatedMetric]) -> list[list[int]]:

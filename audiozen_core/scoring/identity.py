@@ -145,9 +145,9 @@ def _distributions(module: str) -> tuple[str, ...]:
     """Returns the distributions that contain a top-level module."""
     # For plugins, the entry points name the distribution, even for an editable installation.
     entries = installed_index().entries()
-    found = {entry.distribution for entry in entries if entry.value.partition(":")[0].partition(".")[0] == module}
-    if found:
-        return tuple(sorted(found))
+    names = {entry.distribution for entry in entries if entry.value.partition(":")[0].partition(".")[0] == module}
+    if names:
+        return tuple(sorted(names))
     # This reads thousands of file names, so it is the last resort.
     return tuple(providers([module], installed_path()))
 

@@ -66,7 +66,7 @@ def pair_files(
     """
     rated_folder, folders = _folders(Path(enhanced), partners)
     rated = {_without(RATED, key): path for key, path in _list(rated_folder, RATED, folders).items()}
-    found: dict[str, dict[str, Path]] = {}
+    partner_paths: dict[str, dict[str, Path]] = {}
     findings: list[str] = []
     missing: list[str] = []
     complete = set(rated)
@@ -82,7 +82,7 @@ def pair_files(
                     f"the files of `{rated_folder}` and `{folder}` are paired by name, because the folders have "
                     "different subfolders"
                 )
-        found[kind] = {key: files[name] for key, name in matched.items()}
+        partner_paths[kind] = {key: files[name] for key, name in matched.items()}
         without = [key for key in rated if key not in matched]
         unused = sorted(files.keys() - set(matched.values()))
         if without:
@@ -100,7 +100,7 @@ def pair_files(
     findings += [f"{line} (left out)" for line in missing]
     names = sorted(complete)
     files_of = [
-        PairedFile(printable(key), {RATED: rated[key], **{kind: paths[key] for kind, paths in found.items()}})
+        PairedFile(printable(key), {RATED: rated[key], **{kind: paths[key] for kind, paths in partner_paths.items()}})
         for key in names
     ]
     return Pairing(tuple(files_of), {RATED: rated_folder, **folders}, tuple(map(printable, findings)))
