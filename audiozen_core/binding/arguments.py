@@ -88,8 +88,8 @@ def call_arguments(
     injected = injected or {}
     if signature is None:
         return [], {**args, **injected}
-    by_position = [found.name for found in signature.parameters if found.kind is Parameter.POSITIONAL_ONLY]
-    annotations = {found.name: found.annotation for found in signature.parameters}
+    by_position = [each.name for each in signature.parameters if each.kind is Parameter.POSITIONAL_ONLY]
+    annotations = {each.name: each.annotation for each in signature.parameters}
     values = {key: convert(value, annotations.get(key, Any)) for key, value in args.items()}
     values |= {key: value for key, value in injected.items() if signature.open or key in annotations}
     positional = [values.pop(key) for key in by_position if key in values]

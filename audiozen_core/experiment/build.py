@@ -387,7 +387,7 @@ def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: M
     if inner := owner.nested.get(key):
         # A nested component gets an injected argument only if its signature names that argument. A function with
         # `**kwargs`, for instance, does not ask for an optimiser.
-        made = build_component(inner, {name: given for name, given in injected.items() if _takes(inner, name)})
+        made = build_component(inner, {name: each for name, each in injected.items() if _takes(inner, name)})
         if not inner.field:
             return made
         return {inner.field: made, **{name: entry for name, entry in value.items() if name not in ("path", "args")}}

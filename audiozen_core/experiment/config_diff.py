@@ -140,7 +140,7 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
         component = None if path is None else find(section, str(path))
         if getattr(component, "affects_training", True) is False:
             yield key
-        # The names that a subclass lists are added to those of its base classes.
+        # A subclass inherits the `resume_safe` names of its base classes, even if it defines `resume_safe` itself.
         for base in component.__mro__ if isinstance(component, type) else ():
             args = key if of_plugin else f"{key}.args"
             yield from (f"{args}.{name}" for name in vars(base).get("resume_safe", ()))

@@ -1,8 +1,8 @@
 """Runs one batch for `audiozen check --build`, to measure the cost of an experiment before it runs for days.
 
 No run starts, so the hook `on_run_start` is not called. While the batch runs, only the hook `autocast` is called,
-because the precision of the forward pass affects the memory. A hook that scales losses or steps an optimiser may depend
-on what it prepares in `on_run_start`, so it is not called.
+because the precision of the forward pass affects the memory. Other hook plugins, which scale losses or step an
+optimiser, may depend on what they prepare in `on_run_start`.
 """
 
 from __future__ import annotations

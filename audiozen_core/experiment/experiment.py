@@ -57,7 +57,7 @@ class Experiment:
     Args:
         checked: the configuration, with its components resolved.
         modes: the modes to run, in order.
-        trial: a short run with the first batches only; None for the experiment itself.
+        trial: a short run with only the first batches; None for a normal run.
 
     Example:
         >>> experiment = Experiment.load("exp.toml", modes=["train", "test"])  # doctest: +SKIP
@@ -101,7 +101,7 @@ class Experiment:
             overrides: assignments such as `optimizer.args.lr=3e-4`, as for `--set`; or a mapping from keys to values,
                 such as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
             modes: the modes to run, in order.
-            trial: a short run with the first batches only; None for the experiment itself.
+            trial: a short run with only the first batches; None for a normal run.
 
         Raises:
             ConfigError: the file has mistakes; the error lists all of them.
@@ -232,7 +232,7 @@ class Experiment:
         return any(mode in TRAINING for mode in self.modes)
 
     def settle_threads(self, mode: RunMode = "train", trained: Start | None = None) -> None:
-        """Replaces `num_threads = "auto"` with a number: if known, the one in the checkpoint that the mode uses."""
+        """Replaces `num_threads = "auto"` with a number, which is read from the checkpoint `trained` if possible."""
         build = partial(self.build, modes=(mode,)) if mode in TRAINING else None
         self.checked, choice = with_chosen_threads(self.checked, self.ranks, trained and trained.path, build)
         self.config, self.thread_choice = self.checked.config, choice or self.thread_choice
@@ -243,8 +243,8 @@ class Experiment:
         """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
 
         Args:
-            start: the checkpoint whose weights a finetuning or an evaluation starts from. They are loaded before the
-                hooks' `on_setup`, so that an average of the weights, for example, starts from them.
+            start: the checkpoint that a finetuning or an evaluation starts from. Its weights are loaded before the
+                hooks' `on_setup`, so that an average of the weights, for example, starts from these weights.
             modes: the modes whose data to build, by default all. The first of them is run next.
             continues: whether a training continues from a checkpoint of the run, and so needs no initial weights.
 
@@ -338,7 +338,7 @@ class Experiment:
         return needed
 
     def _loaders(self, mode: Mode, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
-        """Returns one loader for all training sets together, or one for each data set of another mode."""
+        """Returns one loader for all training sets together. In other modes, each data set has its own loader."""
         sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
         first = self.trial.batches if self.trial else None
@@ -363,12 +363,12 @@ class Experiment:
         loaded = self.store.load(checkpoint_name(which or "latest"), map_location=trainer.state_device)
         restore(trainer, loaded, self.checked, allow_drift=allow_drift)
         self.ranks.wait()
-        left = self.store.rewind(loaded.path) if self.ranks.is_main else ()
+        stale = self.store.rewind(loaded.path) if self.ranks.is_main else ()
         self.ranks.wait()
-        if left:
+        if stale:
             self.log.warning(
                 "later checkpoints are now stale: they are kept, but this run no longer uses them",
-                checkpoints=", ".join(left),
+                checkpoints=", ".join(stale),
             )
         path = self.store.latest or loaded.path
         trainer.start_is_unsaved = self.store.latest is None

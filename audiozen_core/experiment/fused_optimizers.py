@@ -1,9 +1,9 @@
 """Measures whether an optimiser would step faster on a CPU with `fused = true`, for `audiozen check --build`.
 
-Without `fused`, torch starts about ten operations for each weight tensor. If the tensors are many and small, as in
-networks for speech, starting them takes several times as long as the arithmetic. But on a busy machine with several
-threads, a fused step can be many times slower, because the threads wait for each other at each weight tensor. So the
-speed of both steps is measured.
+Without `fused`, torch starts about ten operations for each weight tensor. Networks for speech have many small tensors,
+so starting the operations takes several times as long as the arithmetic. But if torch uses several threads on a busy
+machine, a fused step can be many times slower, because the threads wait for each other at each weight tensor. So both
+kinds of step are timed.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class LoadedWeights:
         return f"{self.source.path}{owner}, sha256 {self.source.sha256}"
 
     def table(self) -> dict[str, str]:
-        """Returns one row of text for each non-empty list of names: its length and its first names."""
+        """Returns a row of text for each list of names that is not empty. A row has the length and the first names."""
         modules = Counter(name.partition(".")[0] for name in self.loaded)
         shapes = [f"{name} {saved} instead of {wanted}" for name, (saved, wanted) in self.shapes.items()]
         rows = {

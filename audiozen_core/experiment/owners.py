@@ -1,4 +1,4 @@
-"""Adds the component that caused an error, its distribution and its line, so that users know where to report it."""
+"""Adds notes to an error about the component that caused it, so that users know where to report the error."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class _Plugins:
         return next(filter(None, map(self._owner, files)), "")
 
     def _owner(self, file: str) -> str:
-        """Returns the distribution that a file, given as `file:line`, belongs to; "" if it is not a plugin's."""
+        """Returns the distribution that contains a file, written as `file:line`; "" if no plugin contains it."""
         return next((entry.origin for entry in self._entries if _has(entry, file)), "")
 
 
@@ -140,7 +140,7 @@ def _defined_in(target: Any) -> str:
 
 
 def _has(entry: Entry, file: str) -> bool:
-    """Returns whether a file, given as `file:line, in function`, belongs to the package of a plugin's component."""
+    """Returns whether a file, written as `file:line, in function`, belongs to the package of a plugin's component."""
     package = sys.modules.get(entry.value.partition(":")[0].partition(".")[0].strip())
     folders = [f"{Path(folder)}/" for folder in getattr(package, "__path__", ())]
     module = getattr(package, "__file__", None)

@@ -84,7 +84,7 @@ class ParameterGroups:
         for each group with its own arguments, an optimiser is built, and the group gets the checked values from it.
 
         Raises:
-            BuildError: the optimiser refuses an argument, or can't have different values of it in different groups.
+            BuildError: the optimiser refuses an argument of a group, or has one value of it for all groups.
         """
         named = self._named()
         made = []

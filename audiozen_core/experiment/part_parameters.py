@@ -1,4 +1,4 @@
-"""Decides which parameters are trained, refuses those that would stay untrained by mistake, and counts them."""
+"""Decides which parameters are trained, counts them, and rejects parameters that would stay untrained by mistake."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def with_held_modules(section: LossComponent, loss: Any) -> Any:
     held = held_modules(loss)
     if held and hasattr(loss, "state_dict"):
         raise BuildError(
-            f"{section.header} holds the module `{next(iter(held))}` and has a `state_dict` of its own, but is not an "
+            f"{section.header} holds the module `{next(iter(held))}` and defines a `state_dict`, but is not an "
             "nn.Module",
             code=config_codes.UNFIT,
             remedy=f"make {_class(loss)} an nn.Module that registers it, for example in nn.ModuleList",
@@ -139,7 +139,7 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but no optimiser trains them, and no checkpoint has them",
             code=config_codes.UNFIT,
-            remedy="name it in a section of its own, such as [model_x], whose optimiser trains it; or freeze it with "
+            remedy="move it to a separate section, such as [model_x], and add an optimiser for it; or freeze it with "
             f"`requires_grad_(False)`; or, {register}",
         )
     for name, module in modules.items():
@@ -149,7 +149,7 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
                 f"{section.header} has the running mean `{name}.{means[0]}`, which changes in training, but is in no "
                 "checkpoint",
                 code=config_codes.UNFIT,
-                remedy=f"call its method `eval()`, so that the mean does not change; or, {register}",
+                remedy=f"call `eval()` on the module, so that the mean does not change; or, {register}",
             )
 
 

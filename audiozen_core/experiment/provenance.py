@@ -89,11 +89,11 @@ def code_of(checked: CheckedConfig) -> str:
     """
     targets = [part.target for component in checked.components.values() for part in component.walk()]
     used = {getattr(target, "__module__", None) for target in targets}
-    own = tuple(f"{folder}{os.sep}" for folder in checked.scope.dirs)
+    own_folders = tuple(f"{folder}{os.sep}" for folder in checked.scope.dirs)
     lines = []
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.endswith(".py") and (name in used or file.startswith(own)):
+        if isinstance(file, str) and file.endswith(".py") and (name in used or file.startswith(own_folders)):
             with suppress(OSError):
                 lines.append(f"{name} {zlib.crc32(Path(file).read_bytes()):08x}")
     return "\n".join(lines)

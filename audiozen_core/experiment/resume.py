@@ -72,7 +72,7 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
 
 
 def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedConfig | None) -> None:
-    """Restores what a validation, test or prediction depends on besides the weights: the states of hooks, and so on.
+    """Restores all states except the weights that a validation, test or prediction needs, such as those of hooks.
 
     A warning lists settings that affect the outputs of the networks and have changed since the checkpoint was saved.
 
@@ -117,13 +117,13 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
     trainer.state.load_for_evaluation(state, str(path), saved=owners - {"extra"})
 
 
-def result_name(which: str, path: Path, own: Path) -> str:
+def result_name(which: str, path: Path, checkpoints: Path) -> str:
     """Returns the name of a checkpoint for records and result folders.
 
     Args:
         which: the checkpoint as the user named it: `best`, `latest`, a name, or a path.
         path: the folder of the checkpoint, or a file of weights.
-        own: the folder of this run's checkpoints.
+        checkpoints: the folder of this run's checkpoints.
 
     Example:
         >>> result_name("best", Path("exp/a/checkpoints/epoch_0012"), Path("exp/a/checkpoints"))
@@ -134,10 +134,10 @@ def result_name(which: str, path: Path, own: Path) -> str:
     real = path.resolve()
     alias = Path(which).name
     name = real.name if alias == real.name else f"{alias}_{real.name}"
-    if real.parent == own.resolve():
+    if real.parent == checkpoints.resolve():
         return name
     # The results of another run's weights must not look like those of this run.
-    run = real.parent.parent if real.parent.name == own.name else real.parent
+    run = real.parent.parent if real.parent.name == checkpoints.name else real.parent
     return f"{run.name}_{name.removesuffix('.safetensors')}"
 
 

@@ -71,9 +71,9 @@ def check_requeue_options(modes: Sequence[str], *, resume: bool, ckpt_path: str 
         RunError: the run would go back to the same checkpoint whenever it starts again.
     """
     # A finetuning starts from a path only if it has no checkpoint of its own yet.
-    own = ckpt_path is not None and ("train" in modes or "/" not in ckpt_path)
-    if resume and own and any(mode in TRAINING for mode in modes):
+    goes_back = ckpt_path is not None and ("train" in modes or "/" not in ckpt_path)
+    if resume and goes_back and any(mode in TRAINING for mode in modes):
         raise RunError(
-            f"the job would go back to the checkpoint `{ckpt_path}` each time that it is queued again",
+            f"the job would go back to the checkpoint `{ckpt_path}` each time it is queued again",
             remedy="leave --ckpt-path out, so that the run continues from its latest checkpoint",
         )

@@ -80,7 +80,7 @@ class Session:
         )
 
     def _update(self, record: SessionRecord) -> None:
-        """Rewrites the file. If that fails, only warns, so that the run goes on and its own errors are not hidden."""
+        """Rewrites the file. If that fails, logs a warning, so that the run goes on and its errors are not hidden."""
         self._record = record
         try:
             write_session(self._path, record)

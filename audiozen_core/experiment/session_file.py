@@ -117,7 +117,7 @@ def session_file(folder: Path, started: datetime, pid: int) -> Path:
     """Returns a free name for the file of a session in a run's folder."""
     stem = f"session__{started:%Y_%m_%d--%H_%M_%S}__{pid}"
     path, number = folder / f"{stem}.json", 2
-    while path.exists():  # only this process, in this second, uses the name, so no other process can take it meanwhile
+    while path.exists():  # the name contains the process ID, so no other process takes it between check and write
         path, number = folder / f"{stem}_{number}.json", number + 1
     return path
 

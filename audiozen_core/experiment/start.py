@@ -77,7 +77,7 @@ class Starts:
         return self.locate(which)
 
     def continues(self, mode: RunMode, which: str | None) -> bool:
-        """Returns whether a resumed training continues from a checkpoint. A finetuning continues only from its own."""
+        """Returns whether a resumed training continues from a checkpoint. For a finetuning, only its own ones count."""
         named = which is not None and (mode == "train" or self.is_own(which))
         return named or bool(self._store.list(verify=False))
 

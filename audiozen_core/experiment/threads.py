@@ -17,12 +17,12 @@ import torch
 WORTHWHILE = 1.3
 """Several threads are chosen only if they are at least this many times as fast as one thread."""
 
-# A number of threads is not tried again if its passes take this many times as long as those of the fastest number.
+# A number of threads is not tried again if a pass takes this many times as long as with the fastest number.
 _HOPELESS = 3.0
-# The first pass also starts threads and allocates memory. So no number is given up if its first pass took at most this
-# many seconds.
+# A number is not ruled out if its first pass took at most this many seconds, because the first pass also starts threads
+# and allocates memory.
 _QUICK = 0.1
-# The smallest number is chosen whose time is within this factor of the fastest, to leave processors to other programs.
+# Among the numbers within this factor of the fastest, the smallest is chosen, to leave processors to other programs.
 _NEARLY_AS_FAST = 1.1
 # The measurement was disturbed if the median pass with one thread took this many times as long as the fastest.
 _DISTURBED = 1.5

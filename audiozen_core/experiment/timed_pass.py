@@ -30,6 +30,6 @@ def timed_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Waits until a GPU has finished all work, so that a measured time does not miss or include other work."""
+    """Waits until a GPU has finished all work. Torch itself does not wait, which would make measured times wrong."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

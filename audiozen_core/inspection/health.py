@@ -68,7 +68,7 @@ def stray_group_findings(strays: Iterable[StrayGroup]) -> Iterator[Diagnostic]:
 
 
 def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagnostic]:
-    """Yields problems with entry points: an unknown group, an invalid name, or the name of one of AudioZEN's own."""
+    """Yields problems with entry points: an unknown group, an invalid name, or a name that AudioZEN itself uses."""
     for entry in index:
         if entry.kind not in GROUPS:
             near = nearest(entry.kind, GROUPS)

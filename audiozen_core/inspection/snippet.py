@@ -53,15 +53,15 @@ def snippet(kind: str, path: str, target: Any) -> str:
 def _arguments(kind: str, target: Any) -> list[str]:
     signature = signature_of(target)
     injected = KINDS[kind].injected
-    parameters = [found for found in signature.parameters if found.name not in injected] if signature else []
+    parameters = [each for each in signature.parameters if each.name not in injected] if signature else []
     # If a loss is a function, the trainer passes its first two arguments, estimate and target, with each call. So these
     # two arguments do not belong in the TOML file.
     called_later = kind == "loss_function" and not isinstance(target, type)
-    if called_later and sum(found.default is found.empty for found in parameters) >= 2:
+    if called_later and sum(each.default is each.empty for each in parameters) >= 2:
         parameters = parameters[2:]
-    parameters = [found for found in parameters if found.kind is not Parameter.POSITIONAL_ONLY]
-    parameters.sort(key=lambda found: found.default is not Parameter.empty)
-    return [_line(found) for found in parameters]
+    parameters = [each for each in parameters if each.kind is not Parameter.POSITIONAL_ONLY]
+    parameters.sort(key=lambda parameter: parameter.default is not Parameter.empty)
+    return [_line(parameter) for parameter in parameters]
 
 
 def _line(parameter: Parameter) -> str:

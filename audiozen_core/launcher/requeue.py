@@ -58,7 +58,7 @@ def queued_again_when_stopped(rank: int) -> Iterator[None]:
         if rank == 0:
             _queue_again()
             raise stop from None
-        # The other ranks end without an error, because `srun --kill-on-bad-exit` would otherwise end rank 0 while it saves.
+        # The other ranks end without an error. Otherwise `srun --kill-on-bad-exit` would end rank 0 while it saves.
 
 
 def _failure(stop: Interrupted | None) -> AudioZenError | None:
