@@ -58,20 +58,20 @@ class SessionRecord:
     Attributes:
         started: when the session started, in ISO 8601.
         host: the machine of rank 0.
-        pid: the process of rank 0.
+        pid: the process ID of rank 0.
         job: the batch job; "" without one.
         processes: the number of ranks.
         device: the device of rank 0, such as `cpu` or `cuda:0`.
         device_name: the name of the GPU, such as `NVIDIA H100`; "" on the CPU.
         modes: the requested modes, in order.
         record: the file with the configuration, the command line, the commit and the versions of this start.
-        max_epochs: the epochs after which the training ends.
+        max_epochs: the number of epochs after which the training ends.
         monitor: the name of the score.
         higher_is_better: whether a higher score is better.
         done: the modes that have ended.
         ended: when the session ended, in ISO 8601; "" while it runs, and also if it was killed.
-        seconds: the time from `started` to `ended`; None without an end.
-        ending: how the session ended; None without an end.
+        seconds: the time from `started` to `ended`; None if the session has not ended.
+        ending: how the session ended; None if the session has not ended.
         reason: the reason for the ending, as text.
         peak_memory: the peak memory of rank 0 in bytes, without its worker processes; None if it is unknown. It is
             measured from the start of the process, which may have run other experiments before.
