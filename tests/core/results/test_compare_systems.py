@@ -172,7 +172,7 @@ def test_direction_of_a_plain_csv_is_told_asked_for_or_taken_from_the_other_syst
     known = system("k", scores({"wer": numbered([4, 5])}, [info("wer", higher=False)]))
     found = compare_systems([a, known, b])
     assert found.difference("wer", "b").better == 2
-    assert "a does not say how it was computed" in noted(found, "warning: wer")
+    assert "the scores of a do not say how this metric was computed" in noted(found, "warning: wer")
 
 
 def test_direction_that_the_scores_contradict_is_an_error():
