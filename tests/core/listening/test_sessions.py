@@ -62,7 +62,7 @@ def test_mushra_session_survives_a_reload_and_its_ratings_arrive_at_the_right_sy
     assert listener.page.get_by_label("Rating of stimulus B").input_value() == "7"
     assert "rate A, C, D and E" in listener.page.locator(".missing").inner_text()
     found = compare_ratings([partial])
-    assert any("has not come to the end: 1 of 2 files count" in note for note in found.notes)
+    assert any("has not finished the test: 1 of 2 files count" in note for note in found.notes)
     listener.rate_side_by_side(second)
     file = listener.download()
     assert file.name.endswith("_Ann_O_Hara.json")

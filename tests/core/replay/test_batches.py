@@ -140,7 +140,7 @@ def test_a_batch_beyond_a_stream_is_an_error(tmp_path):
     run = experiment.train(*SETUPS["finite stream"])
     with pytest.raises(RunError, match="epoch 1 only has 4 batches, so it has no batch 9"):
         replay(run, at(1, 9))
-    with pytest.raises(RunError, match="epoch 1 has 4 batches, and no batch 4"):
+    with pytest.raises(RunError, match="epoch 1 only has 4 batches, so it has no batch 4"):
         replay(run, at(1, 4))
     # The record of the run says in which epoch the step was.
     assert replay(run, Target(step=6)).place == (2, 1)
@@ -151,7 +151,7 @@ def test_what_is_not_a_run_is_an_error(tiny, run, tmp_path):
         replay(tmp_path / "nothing", at(1, 0))
     with pytest.raises(RunError, match="has no file"):
         replay(tmp_path, at(1, 0))
-    with pytest.raises(RunError, match="is the file of an experiment") as raised:
+    with pytest.raises(RunError, match="is an experiment file") as raised:
         replay(tiny.folder / "waves.toml", at(1, 0))
     assert "--preview" in raised.value.remedy
 

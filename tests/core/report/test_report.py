@@ -128,7 +128,8 @@ def test_text_with_html_shows_as_text(page):
 def test_run_without_a_test_is_told_with_what_to_do(page):
     assert list(page.written.missing) == ["untested"]
     assert (
-        "has no test, so it has no results. Test the run first: <code>audiozen run EXP.toml --mode test</code>." in page.text
+        "has no test, so it has no results. Test the run first: <code>audiozen run EXP.toml --mode test</code>."
+        in page.text
     )
     assert "untested" in section(page, "curves")
 
