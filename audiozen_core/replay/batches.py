@@ -68,7 +68,7 @@ _END: Any = object()
 
 def _from_place(trainer: BaseTrainer, loader: BatchLoader, place: Place, start: Progress) -> tuple[Iterator[Any], int]:
     """Returns an iterator of batches, and the number of batches in it that come before the batch at `place`."""
-    batches_per_epoch = counted(trainer).of_epoch
+    batches_per_epoch = counted(trainer).per_epoch
     if batches_per_epoch is None:
         if loader.stream_workers is None:
             return trainer.batches(loader, place.epoch, start=place.batch), 0

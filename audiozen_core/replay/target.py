@@ -50,12 +50,12 @@ class Counted(NamedTuple):
     """How the batches of a training are counted.
 
     Attributes:
-        of_step: the number of batches in an optimiser step.
-        of_epoch: the number of batches in an epoch with `steps_per_epoch`; None if an epoch is a pass over the data.
+        per_step: the number of batches in an optimiser step.
+        per_epoch: the number of batches in an epoch with `steps_per_epoch`; None if an epoch is a pass over the data.
     """
 
-    of_step: int
-    of_epoch: int | None
+    per_step: int
+    per_epoch: int | None
 
 
 def counted(trainer: BaseTrainer) -> Counted:
@@ -66,7 +66,7 @@ def counted(trainer: BaseTrainer) -> Counted:
 
 def batches_of_epoch(trainer: BaseTrainer, loader: BatchLoader, epoch: int) -> int | None:
     """Returns the number of batches in an epoch, without making a batch; None for a stream of unknown length."""
-    if (count := counted(trainer).of_epoch) is not None:
+    if (count := counted(trainer).per_epoch) is not None:
         return count
     loader.epoch(epoch)  # a sampler may give a different number of batches in each epoch
     return loader.num_batches
@@ -103,7 +103,7 @@ def find_place(trainer: BaseTrainer, loader: BatchLoader, target: Target, start:
 def _place_of_step(
     trainer: BaseTrainer, loader: BatchLoader, step: int, start: Progress, recorded_epoch: int | None
 ) -> Place:
-    batches_per_step = counted(trainer).of_step
+    batches_per_step = counted(trainer).per_step
     epoch, batch, steps_left = start.epoch + 1, start.batch, step - start.step
     while epoch <= trainer.max_epochs:
         count = batches_of_epoch(trainer, loader, epoch)

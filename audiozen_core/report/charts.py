@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audiozen_core.report.history import Curve
-from audiozen_core.report.subjects import RunOf
+from audiozen_core.report.subjects import ReportRun
 
 _PARTS = ("train", "validate", "step")
 _FIRST = ("loss", "score")
@@ -77,7 +77,7 @@ class Chart:
         }
 
 
-def make_charts(histories: Sequence[tuple[RunOf, Mapping[str, Curve]]]) -> list[Chart]:
+def make_charts(histories: Sequence[tuple[ReportRun, Mapping[str, Curve]]]) -> list[Chart]:
     """Groups the curves of runs into charts: one for each scalar, with its training and validation curves."""
     charts: dict[str, Chart] = {}
     for run, curves in histories:

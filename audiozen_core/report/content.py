@@ -16,7 +16,7 @@ from audiozen_core.report.history import read_history
 from audiozen_core.report.run_facts import RunFacts, differing_versions, read_facts
 from audiozen_core.report.score_tables import MetricTable, metric_tables
 from audiozen_core.report.standing import Standing, compare_subjects
-from audiozen_core.report.subjects import RunOf, Subject, find_subjects
+from audiozen_core.report.subjects import ReportRun, Subject, find_subjects
 from audiozen_core.report.summary import Summary, summarise
 from audiozen_core.results.compared import SettingRow
 
@@ -55,7 +55,7 @@ class Content:
         heard: the chosen files with their clips. It is filled after the page was laid out without clips.
         samples: the runs with validation samples, and their clips.
         without_samples: the runs without validation samples, and the reasons.
-        told: sentences about clips that were shortened or left out to limit the size of the page.
+        size_notes: sentences about clips that were shortened or left out to limit the size of the page.
     """
 
     subjects: Sequence[Subject]
@@ -68,9 +68,9 @@ class Content:
     facts: Sequence[RunFacts]
     settings: Sequence[SettingRow]
     heard: list[Heard] = field(default_factory=list)
-    samples: list[tuple[RunOf, list[Clip]]] = field(default_factory=list)
-    without_samples: list[tuple[RunOf, str]] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    samples: list[tuple[ReportRun, list[Clip]]] = field(default_factory=list)
+    without_samples: list[tuple[ReportRun, str]] = field(default_factory=list)
+    size_notes: list[str] = field(default_factory=list)
 
     @property
     def chart_data(self) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ def write_report(
     _add_samples(content, seconds, _PART_OF_SAMPLES * most)
     most -= sum(clip_size(clip) for _, clips in content.samples for clip in clips)
     content.heard, size_notes = _fit(content, seconds, most)
-    content.told += size_notes
+    content.size_notes += size_notes
     text = _render(content, title)
     output = Path(output)
     make_folder(output.absolute().parent)
@@ -125,7 +125,7 @@ def write_report(
     clips = sum(heard.clip is not None for heard in content.heard)
     size = len(text.encode())
     missing = {subject.name: subject.missing for subject in content.subjects if subject.missing}
-    return WrittenReport(output, size, clips, content.summary.verdicts, tuple(content.told), missing)
+    return WrittenReport(output, size, clips, content.summary.verdicts, tuple(content.size_notes), missing)
 
 
 def _render(content: Content, title: str) -> str:
@@ -188,7 +188,7 @@ def _add_samples(content: Content, seconds: float, most: float) -> None:
         left_out += len(clips) - len(kept)
         content.samples += [(run, kept)] * bool(kept)
     if left_out:
-        content.told.append(
+        content.size_notes.append(
             f"Left out to limit the size of the page: {plural(left_out, 'clip')} of validation samples."
         )
 
@@ -204,8 +204,8 @@ def clip_size(clip: Clip) -> int:
 
 def _make(content: Content, files: Sequence[ChosenFile], seconds: float) -> Iterator[Heard]:
     standing = content.standing
-    systems = [system for system in standing.systems if system is not standing.given]
-    with_scores = [*systems, *([standing.given] if standing.given else [])]
+    systems = [system for system in standing.systems if system is not standing.unprocessed]
+    with_scores = [*systems, *([standing.unprocessed] if standing.unprocessed else [])]
     tables = content.tables[:_MOST_FACTS]
     for file in files:
         facts = {system.scored.name: list(_scores_of(file.id, system, tables)) for system in with_scores}

@@ -10,7 +10,7 @@ from pathlib import Path
 from audiozen_core.config.used_plugins import RECORDS, header
 from audiozen_core.experiment.run_records import main_record
 from audiozen_core.experiment.session_file import SessionRecord
-from audiozen_core.report.subjects import RunOf
+from audiozen_core.report.subjects import ReportRun
 from audiozen_core.report.words import duration
 from audiozen_core.runs.summary import RunSummary, read_run
 
@@ -56,7 +56,7 @@ class RunFacts:
         starts: the starts of the run, oldest first.
     """
 
-    run: RunOf
+    run: ReportRun
     state: str
     is_running: bool
     training_time: str
@@ -67,7 +67,7 @@ class RunFacts:
     starts: tuple[Start, ...]
 
 
-def read_facts(run: RunOf) -> RunFacts:
+def read_facts(run: ReportRun) -> RunFacts:
     """Reads facts about a run. The run may be active."""
     summary = read_run(run.folder)
     records = sorted(run.folder.glob(RECORDS))

@@ -140,8 +140,10 @@ def _having(standing: Standing, metric: MetricInfo) -> list[FoundSystem]:
 
 def _rows(standing: Standing) -> tuple[FoundSystem, ...]:
     """Returns the systems of a table: the unprocessed files first, if there are any."""
-    given = standing.given
-    return standing.systems if given is None or given in standing.systems else (given, *standing.systems)
+    unprocessed = standing.unprocessed
+    return (
+        standing.systems if unprocessed is None or unprocessed in standing.systems else (unprocessed, *standing.systems)
+    )
 
 
 def _scores(standing: Standing, metric: MetricInfo) -> Iterator[Score]:
@@ -179,7 +181,7 @@ def _note(standing: Standing, system: FoundSystem, has_metric: bool, has_values:
         return "not computed"
     if not has_values:
         return "no file has a value"
-    if standing.comparison and system is not standing.given and system.scored.name not in standing.compared:
+    if standing.comparison and system is not standing.unprocessed and system.scored.name not in standing.compared:
         return "not compared, because it has other files"
     return ""
 
@@ -191,8 +193,8 @@ def _files_of(
     scored = system.scored
     if metric.name not in scored.metrics:
         return []
-    is_given = system is standing.given
-    if compared and (scored.name in standing.compared or is_given):
+    is_unprocessed = system is standing.unprocessed
+    if compared and (scored.name in standing.compared or is_unprocessed):
         chosen = [name for name in compared.files_of(metric.name) if name in set(scored.ids)]
     else:
         chosen = scored.ids

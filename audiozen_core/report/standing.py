@@ -29,7 +29,7 @@ class Standing:
         systems: all systems with scores, in the order of the user. If there is only one system, the unprocessed files
             come first.
         series: the index of each system's colour, by name; -1 for the unprocessed files.
-        given: the unprocessed files as a system; None if no test has scored them.
+        unprocessed: the unprocessed files as a system; None if no test has scored them.
         comparison: the comparison with the first system; None if no systems can be compared.
         metric: the metric that ranks the files; None without scores.
         notes: warnings and remarks on the comparison.
@@ -37,7 +37,7 @@ class Standing:
 
     systems: tuple[FoundSystem, ...]
     series: dict[str, int]
-    given: FoundSystem | None
+    unprocessed: FoundSystem | None
     comparison: Comparison | None
     metric: MetricInfo | None
     notes: tuple[str, ...]
@@ -87,12 +87,12 @@ def compare_subjects(
     tested = [subject for subject in subjects if subject.found]
     systems = [subject.found for subject in tested if subject.found]
     series = {subject.name: subject.series for subject in tested}
-    given = _given(systems, set(series))
-    if given:
-        series[given.scored.name] = -1
+    unprocessed = _unprocessed(systems, set(series))
+    if unprocessed:
+        series[unprocessed.scored.name] = -1
     comparable, notes = systems, []
-    if len(systems) == 1 and given:
-        comparable = systems = [given, *systems]
+    if len(systems) == 1 and unprocessed:
+        comparable = systems = [unprocessed, *systems]
     elif len(systems) > 1:
         ids = set(systems[0].scored.ids)
         comparable = [system for system in systems if ids & set(system.scored.ids)]
@@ -111,7 +111,7 @@ def compare_subjects(
             notes += comparison.notes
         except DataError as error:
             notes.append(f"the scores are not compared: {error.message}. {error.remedy or ''}".strip())
-    standing = Standing(tuple(systems), series, given, comparison, None, tuple(notes))
+    standing = Standing(tuple(systems), series, unprocessed, comparison, None, tuple(notes))
     return replace(standing, metric=_ranking(standing, metric))
 
 
@@ -128,7 +128,7 @@ def _ranking(standing: Standing, wanted: str | None) -> MetricInfo | None:
     return metrics[wanted]
 
 
-def _given(systems: Sequence[FoundSystem], taken: set[str]) -> FoundSystem | None:
+def _unprocessed(systems: Sequence[FoundSystem], taken: set[str]) -> FoundSystem | None:
     """Returns the unprocessed files of the first test that has scored them; None if there are none."""
     for system in systems:
         if system.given is None:

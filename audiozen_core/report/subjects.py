@@ -15,7 +15,7 @@ from audiozen_core.results.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
-class RunOf:
+class ReportRun:
     """One run of a system.
 
     Attributes:
@@ -49,7 +49,7 @@ class Subject:
     series: int
     found: FoundSystem | None
     missing: str
-    runs: tuple[RunOf, ...]
+    runs: tuple[ReportRun, ...]
 
     @property
     def scores(self) -> tuple[Scores, ...]:
@@ -102,13 +102,13 @@ def _unique_name(system: NamedSystem, taken: Collection[str]) -> str:
     return system.text if name in taken else name
 
 
-def _runs(name: str, series: int, system: NamedSystem, found: FoundSystem | None) -> tuple[RunOf, ...]:
+def _runs(name: str, series: int, system: NamedSystem, found: FoundSystem | None) -> tuple[ReportRun, ...]:
     if system.state:  # such as the input files of a test, which are not the output of a run
         return ()
     folders = [folder for folder in (found.folders if found else ()) if folder]
     folders += [folder for path in system.paths if path.is_dir() and (folder := find_run(path))]
     distinct = list(dict.fromkeys(folder.absolute() for folder in folders))
     return tuple(
-        RunOf(f"{name} ({folder.name})" if len(distinct) > 1 else name, name, series, folder, config_of(folder))
+        ReportRun(f"{name} ({folder.name})" if len(distinct) > 1 else name, name, series, folder, config_of(folder))
         for folder in distinct
     )

@@ -9,11 +9,11 @@ from typing import Any
 from audiozen_core.errors import AudioZenError
 from audiozen_core.pages.clips import Clip, make_clip
 from audiozen_core.report.recordings import GIVEN_FIRST
-from audiozen_core.report.subjects import RunOf
+from audiozen_core.report.subjects import ReportRun
 from audiozen_core.results.samples import FOLDER, Sample, read_samples
 
 
-def sample_clips(run: RunOf, *, files: int, seconds: float) -> list[Clip] | str:
+def sample_clips(run: ReportRun, *, files: int, seconds: float) -> list[Clip] | str:
     """Makes clips of the first validation files of a run, one for each file.
 
     Args:
@@ -41,7 +41,7 @@ def sample_clips(run: RunOf, *, files: int, seconds: float) -> list[Clip] | str:
     return clips or "the run has none"
 
 
-def _clip(run: RunOf, samples: Sequence[Sample], seconds: float) -> Clip:
+def _clip(run: ReportRun, samples: Sequence[Sample], seconds: float) -> Clip:
     chosen = _spread(samples)
     newest = chosen[-1]
     folder = run.folder / FOLDER
@@ -82,7 +82,7 @@ def _wave(path: Path, sr: int, gain_db: float) -> Any:
     return read_audio(path, sr=sr).numpy() / 10 ** (gain_db / 20)
 
 
-def all_clips(runs: Sequence[RunOf], seconds: float) -> Iterator[tuple[RunOf, list[Clip] | str]]:
+def all_clips(runs: Sequence[ReportRun], seconds: float) -> Iterator[tuple[ReportRun, list[Clip] | str]]:
     """Yields the clips of each run: two clips if there is a single run, otherwise one for each run."""
     for run in runs:
         yield run, sample_clips(run, files=2 if len(runs) == 1 else 1, seconds=seconds)

@@ -252,7 +252,7 @@ def test_key_is_found_or_named_or_an_error(here, key, tmp_path, monkeypatch, pag
     with pytest.raises(RunError, match=r"the key of the page .* is neither next to the ratings"):
         compare_ratings([path])
     assert compare_ratings([path], key=here / "elsewhere").listeners == ("x",)
-    with pytest.raises(DataError, match="the key is that of"):
+    with pytest.raises(DataError, match="the key belongs to"):
         compare_ratings([path], key=pages / "p835.key.json")
     with pytest.raises(DataError, match="is not the key of a listening test"):
         compare_ratings([path], key=path)

@@ -236,4 +236,4 @@ def test_many_systems_are_told_and_too_many_refused(folder, tmp_path, make):
     with pytest.raises(RunError, match="33 recordings in a trial are too many"):
         listen(systems, tmp_path / "more.html", **options)
     assert not (tmp_path / "more.html").exists()
-    assert any("advises at most 12" in note for note in make(seconds=13).notes)
+    assert any("recommends at most 12" in note for note in make(seconds=13).notes)

@@ -147,7 +147,7 @@ def test_part_loops_all_recordings_switch_at_the_same_moment_and_a_saved_file_go
     page.evaluate("localStorage.clear()")
     page.reload()
     page.set_input_files("#restore-file", folder / "again.key.json")
-    page.wait_for_function("document.getElementById('who-error').textContent.includes('not a file of ratings')")
+    page.wait_for_function("document.getElementById('who-error').textContent.includes('not a ratings file')")
     page.set_input_files("#restore-file", saved)
     page.wait_for_selector("#trial .go")
     assert listener.where() == "Trial 1 of 1"
