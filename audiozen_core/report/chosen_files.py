@@ -95,7 +95,7 @@ def order_files(standing: Standing) -> tuple[FileOrder, ...]:
             for difference in comparison.differences
             if difference.metric == metric.name and difference.files
         ]
-        # All drawings have the same axis, so the bars of different systems can be compared.
+        # All drawings have the same axis, so the bars of different systems are comparable.
         axis = axis_of(row.improvement for order in orders for row in order.rows)
         return tuple(
             replace(order, bars=sorted_bars([row.improvement for row in order.rows], axis)) for order in orders

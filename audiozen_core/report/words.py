@@ -31,7 +31,7 @@ def range_words(low: float, high: float, decimals: int) -> str:
 
 
 def minus(text: str) -> str:
-    """Replaces hyphens in a number by minus signs, which are as wide as plus signs."""
+    """Replaces hyphens in a number with minus signs, which are as wide as plus signs."""
     return text.replace("-", "\u2212")
 
 

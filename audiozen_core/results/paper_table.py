@@ -164,7 +164,7 @@ def _latex(headings: Sequence[str], sections: Sequence[Sequence[Sequence[_Cell]]
 
 
 def _symbols(text: str) -> str:
-    """Replaces arrows and the signs < and > by LaTeX math, because plain LaTeX text prints other characters."""
+    """Replaces arrows and the signs < and > with LaTeX math, because LaTeX text can't print them directly."""
     for symbol, command in (("↑", r"$\uparrow$"), ("↓", r"$\downarrow$"), ("<", "$<$"), (">", "$>$")):
         text = text.replace(symbol, command)
     return text

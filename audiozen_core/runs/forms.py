@@ -164,7 +164,7 @@ def _score_data(score: EpochScore | None) -> dict[str, float | None] | None:
 
 
 def plain(text: str) -> str:
-    r"""Replaces characters that can't be printed by escape sequences, because they could control the terminal.
+    r"""Replaces unprintable characters with escape sequences, because they could control the terminal.
 
     Example:
         >>> print(plain("a\x1b[2J\nb"))

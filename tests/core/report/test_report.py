@@ -183,7 +183,9 @@ def test_other_test_sets_are_told_and_not_compared(write):
     assert "not compared, because of a different test set than a: c" in text
     assert "not compared, because it has other files" in text
     done, text = shown([one, other])
-    assert done.verdicts == ("The scores of these systems are not compared: the notes below the tables say why.",)
+    assert done.verdicts == (
+        "The scores of these systems are not compared; the notes below the tables give the reasons.",
+    )
 
 
 def test_metric_that_one_system_lacks_is_shown_for_the_others(write):
