@@ -127,7 +127,7 @@ def test_run_that_is_still_being_tested_is_told_or_an_error(audiozen, here):
     shutil.rmtree(tests / "best_epoch_0001")
     done = audiozen("compare", "exp/slow", "exp/fast_seed_1")
     assert done.code == 2
-    assert "has a test that is not complete, so it has no results" in done.err
+    assert "has only an incomplete test, so it has no results" in done.err
 
 
 def test_test_set_of_the_same_ids_and_other_files_is_told(audiozen, here):
@@ -146,7 +146,7 @@ def test_run_of_another_rate_is_a_warning_that_names_both(audiozen, here):
         file = here / "exp/fast_seed_1/test/best_epoch_0001/0" / name
         file.write_text(file.read_text().replace('"rate": 16000', '"rate": 48000'))
     done = audiozen("compare", "exp/slow", "exp/fast_seed_1")
-    assert "warning: si_sdr: other rate: 16000 Hz in slow, 48000 Hz in fast_seed_1" in done.err
+    assert "warning: si_sdr: different rate: 16000 Hz in slow, 48000 Hz in fast_seed_1" in done.err
 
 
 def test_the_same_run_twice_is_told(audiozen, here):
@@ -173,7 +173,7 @@ def test_csv_files_of_other_programs(audiozen, csvs):
     done = audiozen("compare", "ours=b.csv", "theirs=a.csv", "--by", "snr")
     assert done.code == 0, done.err
     assert "\nsnr " in done.out
-    assert "pesq: the scores do not say in which direction" in done.err
+    assert "pesq: the scores don't say whether higher or lower" in done.err
     (row,) = [line for line in done.out.splitlines() if line.split()[:1] == ["theirs"]]
     assert row.split()[1:3] == ["1.35", "-0.539"]
     assert "worse *" in row, "eight files of eight: p is 2 / 256"
