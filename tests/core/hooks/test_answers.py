@@ -117,7 +117,7 @@ def test_error_names_the_line_the_answer_and_what_is_wanted():
     where, wanted = error.value.notes
     assert where.startswith(f"defined in: {Path(__file__)}:{line}, in test_error_names_the_line")
     assert where.endswith("Stops.stop_reason")
-    assert wanted == "wanted: The reason to stop, in words, or None to continue."
+    assert wanted == "wanted: The reason to stop, as text for messages, or None to continue."
     assert "`str | None`" in error.value.remedy
 
 
@@ -294,7 +294,7 @@ def test_hook_that_changes_the_scalars_of_all_is_an_error_that_names_it(tmp_path
 
     changing = type("Changing", (), {hook: hookimpl(changes)})()
     trainer = make_trainer(tmp_path, hooks={"changing": changing})
-    with pytest.raises(HookError, match=rf"`changing` .*failed in `{hook}`: TypeError: these scalars can't be changed"):
+    with pytest.raises(HookError, match=rf"`changing` .*failed in `{hook}`: TypeError: these scalars are read-only"):
         trainer.train(make_loader(), [make_loader(shuffle=False)])
 
 

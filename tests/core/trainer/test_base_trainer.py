@@ -168,7 +168,7 @@ def test_plateau_scheduler_receives_the_score():
 
 
 def test_plateau_scheduler_with_a_wrong_mode_or_interval_is_rejected():
-    with pytest.raises(RunError, match=r'`mode` of ReduceLROnPlateau is "min".*better when higher'):
+    with pytest.raises(RunError, match=r'`mode` of ReduceLROnPlateau is "min".*a higher score is better'):
         make_trainer(scheduler=ReduceLROnPlateau)
     with pytest.raises(RunError, match="steps after each validation"):
         make_trainer(scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, mode="max"), interval="step")
