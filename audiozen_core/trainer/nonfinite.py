@@ -43,7 +43,7 @@ class GradientNorms:
     def __init__(self, weights: Mapping[str, Sequence[Weight]], ranks: Ranks = ALONE) -> None:
         self._weights = weights
         self._ranks = ranks
-        tensors = [weight.tensor for network_weights in weights.values() for weight in network_weights]
+        tensors = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
         self._mixed = len({(tensor.device, tensor.dtype) for tensor in tensors}) > 1
         self._on_cpu = all(tensor.device.type == "cpu" and tensor.dtype in _REAL for tensor in tensors)
         self._found, self._one = torch.zeros(()), torch.ones(())
@@ -58,7 +58,7 @@ class GradientNorms:
         if self._on_cpu:
             gradients = [weight.tensor.grad for weights in self._weights.values() for weight in weights]
             present = [gradient for gradient in gradients if gradient is not None]
-            if all(map(_is_plain, present)):
+            if all(type(one) is Tensor and one.layout is torch.strided and not one.requires_grad for one in present):
                 torch._amp_foreach_non_finite_check_and_unscale_(present, self._found, self._one)
                 if not self._found.item():
                     return {}
@@ -86,10 +86,6 @@ class GradientNorms:
                         norms = list(whole_norms(torch.stack(norms), self._ranks.size))
                 measured[suffix] = MeasuredGradients(suffix, owners, norms)
         return measured
-
-
-def _is_plain(gradient: Tensor) -> bool:
-    return type(gradient) is Tensor and gradient.layout is torch.strided and not gradient.requires_grad
 
 
 class MeasuredGradients:

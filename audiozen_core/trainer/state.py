@@ -169,8 +169,8 @@ class StateRegistry:
             raise ValueError(f"the state name `{EXTRA}` is reserved for the data that hooks add to a checkpoint")
         if name in self._entries:
             raise ValueError(
-                f"the state `{name}` is registered twice: for {_class(self._part(name))} and for {_class(entry)}; begin "
-                "the name with the name of your plugin, or, for a hook that is used twice in a run, return the state "
+                f"the state `{name}` is registered twice: for {_class(self._part(name))} and for {_class(entry)}; use "
+                "the name of your plugin as a prefix, or, for a hook that is used twice in a run, return the state "
                 "from the `state_dict` of the hook"
             )
         if not isinstance(entry, Stateful):
