@@ -107,15 +107,15 @@ def _all_contents(owner: Any, used_globals: bool) -> Iterable[tuple[str, Any]]:
     # Only stored attributes are read, because a property could run arbitrary code.
     hidden = _OF_EVERY_MODULE if isinstance(owner, nn.Module) else ()
     attributes = getattr(owner, "__dict__", None)
-    found = list(attributes.items()) if isinstance(attributes, dict) else []
+    attribute_values = list(attributes.items()) if isinstance(attributes, dict) else []
     for name, slot in _slots(type(owner)):  # type: ignore[arg-type]  # mypy: a class has no hash
         try:
-            found.append((name, slot.__get__(owner)))
+            attribute_values.append((name, slot.__get__(owner)))
         except AttributeError:  # the slot has no value yet
             continue
-    names = dict(found)
-    found += [(name, value) for name, value in _of_class(type(owner)) if name not in names]
-    return [(name, value) for name, value in found if name not in hidden]
+    names = dict(attribute_values)
+    attribute_values += [(name, value) for name, value in _of_class(type(owner)) if name not in names]
+    return [(name, value) for name, value in attribute_values if name not in hidden]
 
 
 def _of_class(cls: type) -> Iterable[tuple[str, Any]]:

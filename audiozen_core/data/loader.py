@@ -359,18 +359,18 @@ def _with_kept_generators(batches: Iterator[Any]) -> Iterator[Any]:
 
     A stream is seeded only once per epoch, so each batch continues with the generator states after the previous batch.
     """
-    own = None
+    stream_states = None
     while True:
         forget_half_pairs()
         training = generator_states()
-        if own is not None:
-            set_generator_states(own)
+        if stream_states is not None:
+            set_generator_states(stream_states)
         try:
             batch = next(batches)
         except StopIteration:
             return
         finally:
-            own = generator_states()
+            stream_states = generator_states()
             set_generator_states(training)
         yield batch
         del batch  # frees its memory before the next batch is loaded

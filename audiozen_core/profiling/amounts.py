@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-# Only these are counted as waveforms. Other tensors may be features, whose last axis doesn't count audio samples.
+# Only these are counted as waveforms. Other tensors can be features, whose last axis doesn't count audio samples.
 _WAVEFORMS = ("noisy", "mixture", "clean")
 # A three-dimensional tensor with a longer second axis is taken for features, not for channels of a waveform.
 _MOST_CHANNELS = 16

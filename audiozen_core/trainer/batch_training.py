@@ -245,7 +245,7 @@ class BatchTraining(CheckpointedTrainer):
             self._complete_records()
 
     def _look_through_gradients(self) -> Mapping[str, MeasuredGradients]:
-        """Returns the norms of the gradients if they are needed, or if a gradient may not be finite."""
+        """Returns the norms of the gradients; an empty dict if they are not needed and all gradients are finite."""
         if self.loss_is_scaled:  # an overflow is normal
             return {}
         if self.plot_norm or self.clip_grad_norm_value is not None:
@@ -285,7 +285,8 @@ class BatchTraining(CheckpointedTrainer):
     def _warn_of_idle_optimizers(self, epoch: int) -> None:
         """Warns once about each optimiser or network that was not trained in an epoch.
 
-        The optimiser has not stepped although hooks said that they took the step, or its network had no gradients.
+        The optimiser has not stepped, although hooks returned True from `optimizer_step`, or the network had no
+        gradients.
         """
         for suffix in sorted(self._left_to_hooks - self._stepped - self._idle):
             self._idle.add(suffix)

@@ -64,7 +64,7 @@ class Gradients:
                 averaged, measured or clipped, and checkpoints would not contain the weight.
         """
         weights = {suffix: named_weights(modules) for suffix, modules in self._parts.items()}
-        owned = {id(weight.tensor) for of_suffix in weights.values() for weight in of_suffix}
+        owned = {id(weight.tensor) for suffix_weights in weights.values() for weight in suffix_weights}
         optimised: set[int] = set()
         for suffix, optimizer in self._optimizers.items():
             tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
@@ -79,14 +79,16 @@ class Gradients:
                     "would contain them",
                 )
         self._trained: dict[str, list[Weight]] = {
-            suffix: [weight for weight in of_suffix if id(weight.tensor) in optimised]
-            for suffix, of_suffix in weights.items()
+            suffix: [weight for weight in suffix_weights if id(weight.tensor) in optimised]
+            for suffix, suffix_weights in weights.items()
         }
         self.trained_suffixes = [suffix for suffix, trained in self._trained.items() if trained]
         # Weights without an optimiser, whose gradients are never used.
-        self._others = [w.tensor for of_suffix in weights.values() for w in of_suffix if id(w.tensor) not in optimised]
+        self._others = [
+            w.tensor for suffix_weights in weights.values() for w in suffix_weights if id(w.tensor) not in optimised
+        ]
         self._norms = GradientNorms(self._trained, self._ranks)
-        self._weights = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
+        self._weights = [weight.tensor for suffix_weights in weights.values() for weight in suffix_weights]
         self._clearing = {
             suffix: optimizer for suffix, optimizer in self._optimizers.items() if _has_own_zero_grad(optimizer)
         }
@@ -128,12 +130,14 @@ class Gradients:
         Raises:
             RunError: a module has new parameters that no optimiser trains.
         """
-        known = {id(weight.tensor) for of_suffix in self._trained.values() for weight in of_suffix}
-        known.update(map(id, self._others))
+        known_ids = {id(weight.tensor) for suffix_weights in self._trained.values() for weight in suffix_weights}
+        known_ids.update(map(id, self._others))
         for optimizer in self._optimizers.values():
-            known.update(id(tensor) for group in optimizer.param_groups for tensor in group["params"])
+            known_ids.update(id(tensor) for group in optimizer.param_groups for tensor in group["params"])
         for section, part in chain.from_iterable(modules.items() for modules in self._parts.values()):
-            new = [name for name, weight in part.named_parameters() if weight.requires_grad and id(weight) not in known]
+            new = [
+                name for name, weight in part.named_parameters() if weight.requires_grad and id(weight) not in known_ids
+            ]
             if new:
                 raise RunError(
                     f"[{section}] has created parameters since the training began, which no optimiser would train: "
@@ -211,7 +215,7 @@ class Gradients:
         return self._measured
 
     def check(self) -> dict[str, MeasuredGradients]:
-        """Checks the gradients. Returns the same as `measure` if one may not be finite, otherwise an empty dict."""
+        """Checks the gradients. Returns an empty dict if all are finite, otherwise the same as `measure`."""
         return self._norms.check()
 
     def measured(self) -> dict[str, MeasuredGradients]:

@@ -57,16 +57,16 @@ def unregistered(part: nn.Module) -> str:
     Parameters that require no gradient and modules in evaluation mode never change, so they don't have to be
     registered. In training mode, buffers can change, and dropout would stay active in an evaluation.
     """
-    own = {id(item) for item in (*part.modules(), *part.parameters(), *part.buffers())}
+    registered = {id(item) for item in (*part.modules(), *part.parameters(), *part.buffers())}
     for name, weight in held_parameters(part).items():
         if weight.requires_grad:
             return name
     for name, module in held_modules(part).items():
         for inner in module.modules():
-            if id(inner) in own:
+            if id(inner) in registered:
                 continue
-            weights = [weight for weight in inner.parameters(recurse=False) if id(weight) not in own]
-            buffers = [buffer for buffer in inner.buffers(recurse=False) if id(buffer) not in own]
+            weights = [weight for weight in inner.parameters(recurse=False) if id(weight) not in registered]
+            buffers = [buffer for buffer in inner.buffers(recurse=False) if id(buffer) not in registered]
             switched = inner.training and (buffers or isinstance(inner, _DropoutNd | nn.RReLU))
             if switched or any(weight.requires_grad for weight in weights):
                 return name

@@ -44,16 +44,17 @@ class LossChoice:
         if len(suffixes) == 1 and "loss" in result:  # a fast path for most trainings
             _check("loss", result["loss"])
             return {"loss": result["loss"]}
-        own = [f"loss_{suffix}" for suffix in suffixes if suffix]
-        losses = {name: result[name] for name in (["loss"] if "loss" in result else own) if name in result}
+        network_losses = [f"loss_{suffix}" for suffix in suffixes if suffix]
+        losses = {name: result[name] for name in (["loss"] if "loss" in result else network_losses) if name in result}
         if not losses:
+            names = _or([f"`{name}`" for name in ("loss", *network_losses)])
             raise RunError(
                 f"{self.step} returned no `loss`, but {sorted(map(str, result))}",
-                remedy=f"return {_or([f'`{name}`' for name in ('loss', *own)])}; other names are only recorded",
+                remedy=f"return {names}; other names are only recorded",
             )
         for name, loss in losses.items():
             _check(name, loss)
-        recorded = [name for name in own if name in result and name not in losses]
+        recorded = [name for name in network_losses if name in result and name not in losses]
         if recorded and len(suffixes) > 1 and not self._has_warned:
             self._has_warned = True
             self._warn(recorded, suffixes)

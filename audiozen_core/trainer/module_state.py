@@ -52,7 +52,7 @@ class ModuleState:
         return _without_wrappers(state_dict, self._own_names())[0]
 
     def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
-        """Returns the differences between the module and a state to load. The state may have prefixes."""
+        """Returns the differences between the module and a state to load. The state can have prefixes."""
         return compare_weights(self.state_dict(), *_without_wrappers(state_dict, self._own_names()))
 
     def _own_names(self) -> dict[str, str]:

@@ -157,8 +157,8 @@ class Parts:
             part.training = True
         self._switched_off.clear()
         # Modules that belong to the hooks or to the state registry are left alone.
-        known = (self.hooks, vars(self).get("state"), *self.modules.values())
-        for module in held_modules(self, known).values():
+        excluded = (self.hooks, vars(self).get("state"), *self.modules.values())
+        for module in held_modules(self, excluded).values():
             frozen = not any(weight.requires_grad for weight in module.parameters())
             if not training:
                 self._switched_off += [part for part in module.modules() if part.training]

@@ -16,7 +16,7 @@ _END = object()
 class Passes(BatchTraining):
     """The part of a trainer that reads the training data. The docstring of `BaseTrainer` explains the arguments.
 
-    A pass goes once through the training data, in an order of its own. With `steps_per_epoch`, an epoch continues in
+    A pass goes once through the training data, and has its own order. With `steps_per_epoch`, an epoch continues in
     the data where the previous epoch ended, and a new pass begins whenever the data end. So each sample is used once in
     every pass, and workers and streams don't restart at each epoch.
     """

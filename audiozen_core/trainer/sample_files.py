@@ -105,7 +105,7 @@ class WrittenSamples:
             self._keep(kept)
 
     def _keep(self, samples: list[Sample]) -> None:
-        """Writes the index, and then removes all folders that are not in the index, also those of earlier processes."""
+        """Writes the index, and removes all folders of validations that the index does not contain."""
         make_folder(self._folder)
         write_samples(self._run, samples)
         self._samples = samples

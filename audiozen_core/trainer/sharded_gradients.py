@@ -85,8 +85,8 @@ class ShardedGradients:
         These gradients are zero. With a gradient of zero, weight decay would change the weights.
         """
         if self._finds_unused:
-            every = self._ranks.gather([id(weight) in self._used for weight in self._weights])
-            for weight, *flags in zip(self._weights, *every, strict=True):
+            used_by_rank = self._ranks.gather([id(weight) in self._used for weight in self._weights])
+            for weight, *flags in zip(self._weights, *used_by_rank, strict=True):
                 if not any(flags):
                     weight.grad = None
         self._used.clear()

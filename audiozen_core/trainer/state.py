@@ -47,8 +47,8 @@ class RandomState:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of each generator; with several ranks, the states of all ranks."""
-        own = self._own_state()
-        return {"ranks": self._ranks.gather(own)} if self._ranks.several else own
+        own_state = self._own_state()
+        return {"ranks": self._ranks.gather(own_state)} if self._ranks.several else own_state
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Sets the state of each generator. Ignores states of GPUs that this machine does not have."""

@@ -56,7 +56,7 @@ class Turns:
         self._error: NonFiniteError | None = None
         self._has_shared = False
         # The losses that any rank had in the current window, and the losses whose gradients are already averaged.
-        self._of_window: set[str] = set()
+        self._window_losses: set[str] = set()
         self._averaged: set[str] = set()
 
     def note(self, error: NonFiniteError) -> None:
@@ -156,7 +156,7 @@ class Turns:
         for _, mask, count in turn:
             union_mask, total = union_mask | mask, total + count
         present = [name for index, name in enumerate(names) if union_mask & 1 << index]
-        self._of_window.update(present)
+        self._window_losses.update(present)
         for name in present:
             if name not in losses:
                 self._gradients.count(self._suffixes(name))
@@ -181,7 +181,7 @@ class Turns:
                 self._sync.average(name)
         if self._sharded:
             self._sharded.drop_unused()
-        self._of_window.clear()
+        self._window_losses.clear()
         self._averaged.clear()
 
     @property
@@ -192,7 +192,9 @@ class Turns:
     @property
     def _to_average(self) -> list[str]:
         """The names of the losses in the window. `loss` alone is enough, because it covers all weights."""
-        return ["loss"] if "loss" in self._of_window else [name for name in self._names if name in self._of_window]
+        return (
+            ["loss"] if "loss" in self._window_losses else [name for name in self._names if name in self._window_losses]
+        )
 
     def _trained_weights(self) -> int:
         """Returns a checksum of which weights are frozen."""

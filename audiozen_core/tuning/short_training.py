@@ -69,7 +69,7 @@ def short_training(
     """Builds an experiment for a training that lasts until the hook plugin `measure` stops it.
 
     The training uses the data, networks, losses, optimisers and trainer of the experiment. It has no schedulers and no
-    validation, and leaves out hook plugins that declare that they do not affect training, such as the ones that save
+    validation, and leaves out hook plugins that declare that they do not affect training, such as plugins that save
     checkpoints or write records. Its run folder is a temporary folder, in case a hook writes files. If `watch` is
     given, hook plugins that declare `stays_in_folder = True`, because they write only into this folder, take part too.
 
