@@ -84,8 +84,8 @@ def short_training(
         The trainer, and the loader to call `train` with.
     """
     if batch_size is None:
-        # The number of threads is chosen as in a run. Batch sizes are compared without this, because timing different
-        # numbers of threads needs memory, and the memory is what the comparison measures.
+        # This replaces `num_threads = "auto"`, as in a run. A comparison of batch sizes keeps the default, one thread,
+        # because timing different numbers of threads would need memory, and the comparison measures the memory.
         with experiment.scope, name_owners(experiment.checked):
             experiment.settle_threads()
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
