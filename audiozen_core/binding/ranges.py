@@ -11,8 +11,9 @@ from numbers import Real
 from typing import Annotated, Any, get_args, get_origin
 
 from audiozen_core.binding.annotations import annotated_members, is_typed_dict
+from audiozen_core.binding.messages import type_in_words
 from audiozen_core.binding.signature import signature_of
-from audiozen_core.binding.values import annotation_below, fits, is_component
+from audiozen_core.binding.values import annotation_below, fits, is_component, wrong_places
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.errors import RunError
 
@@ -120,6 +121,8 @@ def _wrong_number(value: Any, annotation: Any) -> str | None:
 def out_of_range(target: Any, values: Mapping[str, Any]) -> str | None:
     """Describes the first value outside the range in the signature of a class or a function; None if there is none.
 
+    For an argument with a range, a value of another type, such as a string, is described too.
+
     Args:
         target: the class or the function.
         values: the values by argument name. Values that are not arguments are ignored.
@@ -128,11 +131,18 @@ def out_of_range(target: Any, values: Mapping[str, Any]) -> str | None:
         >>> def repeat(times: Annotated[int, Range(least=1)]): ...
         >>> out_of_range(repeat, {"times": 0})
         '`times` is 0, but must be at least 1'
+        >>> out_of_range(repeat, {"times": 1.5})
+        '`times` is 1.5, but must be an integer'
     """
     signature = signature_of(target)
     for parameter in signature.parameters if signature else ():
-        for place, wrong in wrong_numbers(values.get(parameter.name), parameter.annotation, (parameter.name,)):
-            return f"`{spell(place)}` {wrong}"
+        value, annotation, place = values.get(parameter.name), parameter.annotation, (parameter.name,)
+        for wrong_place, wrong in wrong_numbers(value, annotation, place):
+            return f"`{spell(wrong_place)}` {wrong}"
+        for wrong_place, wrong_value, wanted in (
+            wrong_places(value, annotation, place) if _may_have_range(annotation) else ()
+        ):
+            return f"`{spell(wrong_place)}` is {wrong_value!r}, but must be {type_in_words(wanted)}"
     return None
 
 

@@ -89,7 +89,10 @@ def _of_data(profile: StepProfile, trial: Trial) -> str:
         return f"{waits}, and {no_faster} on {_cores(profile)}: make the items cheaper, or shorter."
     if wanted > profile.num_workers:
         return f"{waits}, and training fails with `num_workers = {wanted}`: make the items cheaper, or shorter."
-    return f"{waits}, and {profile.num_workers} workers already share {_cores(profile)}: make the items cheaper."
+    return (
+        f"{waits}, and {profile.num_workers} workers already share {_cores(profile)}: make the items cheaper. If the "
+        "items wait for a disk or a network, try more workers."
+    )
 
 
 def wanted_workers(profile: StepProfile) -> int:
@@ -113,7 +116,10 @@ def _of_part(profile: StepProfile, name: str) -> str:
     if name == "transfer":
         return f"Moving a batch to the device, and `prepare_batch`, take {share}: check what `prepare_batch` does."
     if name == "optimizer":
-        return f"The optimiser takes {share}: try `fused = true` in its arguments, or larger batches."
+        return (
+            f"The optimiser takes {share}: larger batches need fewer steps, and `audiozen check --build` measures "
+            "whether `fused = true` would be faster."
+        )
     if name == "outside":
         return f"The time between epochs is {share}: epochs are short, so set `steps_per_epoch` in [trainer.args]."
     if profile.seconds < _SHORT_STEP:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from audiozen_core.binding.ranges import Natural, out_of_range
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import DataError, RunError
@@ -36,7 +37,7 @@ def evaluate(
     metrics: str | Sequence[MetricSpec] | None = None,
     by: str | Sequence[str] = (),
     conditions: str | Path | None = None,
-    num_workers: int | None = None,
+    num_workers: Natural | None = None,
     align: bool = False,
     resample: bool = False,
     allow_missing: bool = False,
@@ -74,8 +75,11 @@ def evaluate(
 
     Raises:
         DataError: a folder or file is missing or can't be used, or a file has no partner.
-        RunError: a metric can't be used; or a condition has no value for any file, or has the name of a metric.
+        RunError: `num_workers` is not an integer of at least 0; a metric can't be used; or a condition has no value for
+            any file, or has the name of a metric.
     """
+    if num_workers is not None and (wrong := out_of_range(evaluate, {"num_workers": num_workers})):
+        raise RunError(wrong, remedy="give the number of processes, or None for one per CPU")
     by = [by] if isinstance(by, str) else by
     metrics = [metrics] if isinstance(metrics, str) else metrics
     pairing = pair_files(enhanced, {"clean": clean, "noisy": noisy, "far_end": far_end}, allow_missing=allow_missing)

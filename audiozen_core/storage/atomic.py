@@ -237,8 +237,11 @@ def make_folder(path: Path) -> None:
     """
     if not path.is_dir():
         make_folder(path.parent)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(path)
+        except FileExistsError:
+            if not path.is_dir():  # otherwise another process has just created the folder
+                raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path)) from None
         sync_folder(path.parent)
 
 

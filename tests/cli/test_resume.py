@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.format import checkpoint
 from audiozen_core.experiment import resume as resuming
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lock import run_lock
@@ -123,7 +124,14 @@ def test_changed_package_version_is_logged_and_the_run_resumes(audiozen, ran, mo
     assert outcome.code == 0
     assert "the version of torch has changed since the checkpoint was saved, so results may differ" in outcome.err
     assert f"before={torch.__version__} now=9.9" in outcome.err
-    assert "python has another version" not in outcome.err
+    assert "the version of python has changed" not in outcome.err
+
+
+def test_kernels_of_numba_that_are_new_are_logged(audiozen, ran, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_numba_version", lambda: "0.99")
+    outcome = audiozen("run", "tiny.toml", "--resume")
+    assert outcome.code == 0
+    assert "the version of numba has changed since the checkpoint was saved, so results may differ" in outcome.err
 
 
 def test_resuming_without_a_checkpoint_starts_from_the_beginning(audiozen, project):

@@ -7,6 +7,7 @@ and the manifest, which is written last.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import platform
 import re
@@ -15,6 +16,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +144,21 @@ def write_checkpoint(
 
 
 def current_versions() -> dict[str, str]:
-    """Returns the installed versions, which the manifest of a new checkpoint records."""
-    return {"audiozen": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    """Returns the installed versions that numbers depend on, which the manifest of a new checkpoint records."""
+    return {
+        "audiozen": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "numba": _numba_version(),  # its kernels round differently
+    }
+
+
+@functools.cache
+def _numba_version() -> str:
+    try:
+        return metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def read_checkpoint(

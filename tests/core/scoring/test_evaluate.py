@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -120,6 +121,12 @@ def test_scores_do_not_depend_on_the_number_of_workers(score):
     alone = score(metrics=["si_sdr", "stoi", "sdr"])
     for workers in (1, 2):
         assert score(metrics=["si_sdr", "stoi", "sdr"], num_workers=workers) == alone
+
+
+@pytest.mark.parametrize("workers", [-1, 1.5, True, "2"])
+def test_wrong_number_of_workers_is_an_error(score, workers):
+    with pytest.raises(RunError, match=re.escape(f"`num_workers` is {workers!r}, but must be")):
+        score(num_workers=workers)
 
 
 @pytest.mark.slow
