@@ -13,7 +13,7 @@ INSTALL_PESQ = $(PIP) install -c constraints.txt -e '.[pesq]' || \
 RECIPE := recipes/mini_denoise/crn
 RUN    := $(RECIPE)/exp/baseline
 
-LIGHT := click filelock hypothesis numpy packaging pluggy pytest rich safetensors soundfile structlog tomli
+LIGHT := click filelock hypothesis numpy packaging pluggy pytest rich safetensors soundfile structlog tomli xxhash
 LIGHT_TESTS := tests/core/diagnostics tests/core/storage tests/core/experiment/test_lock.py \
   tests/core/registry/test_compatibility.py
 

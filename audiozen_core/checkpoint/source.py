@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.checkpoint.errors import NoCheckpointError
@@ -15,7 +15,7 @@ from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.checkpoint.weights import load_weights
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import CheckpointError
-from audiozen_core.storage.atomic import hash_file, open_regular
+from audiozen_core.storage.atomic import open_regular, read_regular
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ class WeightSource:
     Attributes:
         path: the absolute path of the checkpoint's folder or of the file.
         owner: the owner in the checkpoint; "" for a file.
-        sha256: the hash of the file. For a checkpoint, the hash of its manifest, which lists the hashes of its files.
+        sha256: the SHA-256 of the file. For a checkpoint, that of its manifest, which lists the hashes of its files.
         weights: the weights by name.
     """
 
@@ -68,7 +68,7 @@ def read_source(
             raise CheckpointError(f"{path} is a file, so `owner` has no meaning", remedy="leave `owner` out")
         weights = load_weights(path, map_location=map_location)
         with open_regular(path) as file:
-            return WeightSource(path, "", hash_file(file).sha256, weights)
+            return WeightSource(path, "", _sha256(file), weights)
     if not (path / MANIFEST).exists():
         raise NoCheckpointError(
             f"{path} is neither a run folder nor a checkpoint: it has no folder `checkpoints` and no {MANIFEST}",
@@ -82,7 +82,14 @@ def read_source(
             f"the state of `{owner}` in {path} does not consist of weights",
             remedy=f"choose another `owner`: {', '.join(owners)}",
         )
-    return WeightSource(path, owner, hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest(), weights)
+    return WeightSource(path, owner, hashlib.sha256(read_regular(path / MANIFEST)).hexdigest(), weights)
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _owner(owners: Collection[str], section: str, path: Path) -> str:

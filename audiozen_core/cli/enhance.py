@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
     help="Enhance up to N files of equal length at once. On a GPU this is faster for short files.",
 )  # fmt: skip
+@click.option(
+    "--num-workers", metavar="N", type=click.IntRange(min=0),
+    help="The processes, if the network is on the CPU. Default: one on each CPU. 0: none but this one.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace results that were made in another way.")
 @WITHOUT
 @TRACEBACK
@@ -58,6 +62,7 @@ def command(
     form: str | None,
     subtype: str | None,
     batch_size: int,
+    num_workers: int | None,
     overwrite: bool,
 ) -> int:
     """Enhance audio files with a trained network.
@@ -92,8 +97,8 @@ def command(
     options = Options(mix=mix, attenuation_limit=attenuation_limit, subtype=subtype)
     with _Progress() as progress:
         outcome = enhance_jobs(
-            enhancer, jobs, folder, options, batch_size=batch_size, overwrite=overwrite, keep_records=folder == output,
-            on_start=progress.start, on_part=progress.advance,
+            enhancer, jobs, folder, options, batch_size=batch_size, num_workers=num_workers, overwrite=overwrite,
+            keep_records=folder == output, on_start=progress.start, on_part=progress.advance,
         )  # fmt: skip
     _tell(outcome, output)
     return 1 if outcome.failed else 0

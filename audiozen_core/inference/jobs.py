@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from audiozen_core.audio.chunks import joined
 from audiozen_core.audio.files import AudioInfo, audio_info, open_audio
+from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.inference.enhancer import Enhancer, Written, check_attenuation_limit, enhance_file_by, write_result
 from audiozen_core.inference.formats import Format
 from audiozen_core.inference.inputs import Job
 from audiozen_core.inference.records import Records, check_results, source_facts
+from audiozen_core.scoring.worker_pool import Failed, run_jobs, workers_are_copies
 from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files
 
 # Longer files fill a GPU by themselves.
@@ -60,6 +63,28 @@ class Outcome:
         return sum(one.seconds for one in self.written.values())
 
 
+class _FullDiskError(RunError):
+    """The disk is full, so no further file can be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Enhanced:
+    """An enhanced signal that is still to be written.
+
+    Attributes:
+        pieces: the signal [channels, time] or [channels, signals, time], in pieces. Arrays, unlike tensors, are sent
+            between processes without shared memory.
+        info: what the input is.
+        form: the format of the result.
+    """
+
+    pieces: list[np.ndarray[Any, Any]]
+    info: AudioInfo
+    form: Format
+
+
+_Batch = tuple[Job, ...]
+_Unwritten = tuple[Job, _Enhanced | Written | AudioZenError]
 _Done = tuple[Job, Written | AudioZenError]
 
 
@@ -70,6 +95,7 @@ def enhance_jobs(
     options: Options,
     *,
     batch_size: int = 1,
+    num_workers: int | None = 0,
     overwrite: bool = False,
     keep_records: bool = True,
     on_start: Callable[[float], object] = lambda size: None,
@@ -83,15 +109,19 @@ def enhance_jobs(
         folder: the output folder.
         options: how they are enhanced.
         batch_size: how many files of equal length, rate and number of channels to enhance at once.
+        num_workers: how many processes enhance several files, each with one thread; 0 for none but this one, and None
+            for one on each CPU if the network is on the CPU.
         overwrite: whether to replace results that exist and were made in another way.
         keep_records: whether to write the record, from which the same call knows later what is done.
         on_start: called once with the size of all files that are to be enhanced, in bytes.
-        on_part: called with the size of each part that has been read. Sizes are known without opening a file.
+        on_part: called with the size of each part that has been read, or of each file that a worker has enhanced. Sizes
+            are known without opening a file.
 
     Raises:
         RunError: results exist that were made in another way; the disk is full; or an option has no meaning.
     """
     check_attenuation_limit(options.attenuation_limit)
+    workers = _number_of_workers(num_workers, model)
     start, outcome = time.monotonic(), Outcome()
     made_with = {
         "model": model.fingerprint(),
@@ -111,35 +141,48 @@ def enhance_jobs(
     on_start(sum(sizes.values()))
     sources: dict[Job, dict[str, Any]] = {}
 
-    def batches() -> Iterator[list[Job]]:
+    def batches() -> Iterator[_Batch]:
         for batch in _batches(waiting, batch_size, outcome):
             # Before a file is read, because it may still grow.
             sources.update((job, source_facts(job)) for job in batch)
             yield batch
 
-    def record(job: Job, written: Written) -> Written:
+    def write(job: Job, found: _Enhanced | Written) -> Written:
+        written = found if isinstance(found, Written) else _write(job, found)
         records.add(job, written.paths, sources.pop(job), {"frames": written.frames, "sr": written.sr})
         return written
 
+    enhancing = _Enhancing(model, options, lambda job, part: on_part(part * sizes[job]))
     try:
-        # Everything is recorded by this one thread, right after it is written.
-        with ThreadPoolExecutor(1) as disk:
-            enhancing = _Enhancing(model, options, disk, record, lambda job, part: on_part(part * sizes[job]))
-            for job, result in enhancing.results(batches()):
-                if isinstance(result, AudioZenError):
-                    outcome.failed[job.source] = result
-                else:
-                    outcome.written[job.source] = result
+        unwritten = _in_workers(enhancing, batches(), workers) if workers else enhancing.all(batches())
+        for job, result in _written(unwritten, write, most_waiting=max(1, workers)):
+            if isinstance(result, _FullDiskError):
+                raise result
+            if isinstance(result, AudioZenError):
+                outcome.failed[job.source] = result
+            else:
+                outcome.written[job.source] = result
     finally:
         records.close()
     outcome.wall = time.monotonic() - start
     return outcome
 
 
-def _batches(jobs: Sequence[Job], batch_size: int, outcome: Outcome) -> Iterator[list[Job]]:
+def _number_of_workers(asked: int | None, model: Enhancer) -> int:
+    if asked and model.device.type != "cpu":
+        raise RunError(
+            f"several processes can't share the network on the device {model.device}",
+            remedy="leave `--num-workers` out, or give `--device cpu`",
+        )
+    if model.device.type != "cpu" or not workers_are_copies():
+        return 0
+    return usable_cpus() if asked is None else asked
+
+
+def _batches(jobs: Sequence[Job], batch_size: int, outcome: Outcome) -> Iterator[_Batch]:
     """Yields the files in batches of equal length, rate and number of channels: padding would change the results."""
     if batch_size == 1:
-        yield from ([job] for job in jobs)
+        yield from ((job,) for job in jobs)
         return
     infos: dict[Job, AudioInfo] = {}
     for job in jobs:
@@ -152,86 +195,55 @@ def _batches(jobs: Sequence[Job], batch_size: int, outcome: Outcome) -> Iterator
         return infos[job].frames, infos[job].sr, infos[job].channels
 
     single = [job for job in infos if infos[job].seconds > _LONGEST_IN_BATCH]
-    yield from ([job] for job in single)
+    yield from ((job,) for job in single)
     rest = sorted(infos.keys() - set(single), key=lambda job: (form(job), str(job.source)))
     for _, group in itertools.groupby(rest, form):
-        same = list(group)
+        same = tuple(group)
         yield from (same[begin : begin + batch_size] for begin in range(0, len(same), batch_size))
 
 
 @dataclass(frozen=True, slots=True)
 class _Enhancing:
-    """Enhances batches of files.
+    """Enhances batches of files, and writes the long ones.
 
     Attributes:
         model: the network.
         options: how files are enhanced.
-        disk: a thread that writes and records short files, because the disk may take as long as a small network.
-        record: records a result, and returns it.
         on_part: called with a file, and how much of it has been read, as a part of 1.
     """
 
     model: Enhancer
     options: Options
-    disk: Executor
-    record: Callable[[Job, Written], Written]
     on_part: Callable[[Job, float], object]
 
-    def results(self, batches: Iterable[Sequence[Job]]) -> Iterator[_Done]:
-        """Yields the result of each file, or its error. A file is written while the next one is being enhanced.
-
-        Raises:
-            RunError: the disk is full.
-        """
-        for job, result in self._results(batches):
-            if isinstance(result, AudioZenError) and _is_full(result):
-                raise RunError(
-                    f"the disk is full: {result.message}",
-                    remedy="make room and give the same command again, which skips what is done",
-                ) from result
-            yield job, result
-
-    def _results(self, batches: Iterable[Sequence[Job]]) -> Iterator[_Done]:
-        unfinished: tuple[Job, Callable[[], Written]] | None = None
+    def all(self, batches: Iterable[_Batch]) -> Iterator[_Unwritten]:
+        """Enhances the batches one after another."""
         for batch in batches:
-            if len(batch) > 1:
-                yield from self._together(batch)
-                continue
-            earlier, unfinished = unfinished, (batch[0], self._start(batch[0]))
-            if earlier:
-                yield _result(*earlier)
-        if unfinished:
-            yield _result(*unfinished)
+            yield from self(batch)
 
-    def _start(self, job: Job) -> Callable[[], Written]:
-        """Enhances a file, and returns a function that waits until it is written.
+    def __call__(self, batch: _Batch) -> list[_Unwritten]:
+        """Returns the signal of each file of a batch, or its error. The signal of a long file is written already."""
+        return self._together(batch) if len(batch) > 1 else [(batch[0], self._alone(batch[0]))]
 
-        A long file is written piece by piece before this returns, so that its pieces need not be kept.
-        """
-
-        def write(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> Callable[[], Written]:
+    def _alone(self, job: Job) -> _Enhanced | Written | AudioZenError:
+        def keep(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Enhanced | Written:
+            # A long file is written piece by piece, so that its pieces need not be kept.
             if info.seconds > _LONGEST_KEPT:
-                return self._recorded(job, write_result(pieces, target, info, form))
-            kept = list(pieces)
-            return self.disk.submit(lambda: self.record(job, write_result(kept, target, info, form))).result
-
-        def fail(error: AudioZenError) -> Written:
-            raise error
+                return write_result(pieces, target, info, form)
+            return _Enhanced([piece.numpy() for piece in pieces], info, form)
 
         try:
             return enhance_file_by(
-                self.model, write, job.source, job.target, name=job.name, mix=self.options.mix,
+                self.model, keep, job.source, job.target, name=job.name, mix=self.options.mix,
                 attenuation_limit=self.options.attenuation_limit, subtype=self.options.subtype,
                 on_block=lambda frames, info: self.on_part(job, frames / info.frames),
             )  # fmt: skip
         except AudioZenError as error:
-            return functools.partial(fail, error)
+            return _explained(error)
 
-    def _recorded(self, job: Job, written: Written) -> Callable[[], Written]:
-        return self.disk.submit(self.record, job, written).result
-
-    def _together(self, batch: Sequence[Job]) -> Iterator[_Done]:
+    def _together(self, batch: _Batch) -> list[_Unwritten]:
         """Enhances files of one length, rate and number of channels at once."""
+        done: list[_Unwritten] = []
         waves: dict[Job, Tensor] = {}
         forms: dict[Job, tuple[AudioInfo, Format]] = {}
         for job in batch:
@@ -241,9 +253,9 @@ class _Enhancing:
                     wave = torch.cat(list(audio.blocks(audio.info.frames)), dim=-1)
                     waves[job] = wave.mean(0, keepdim=True) if self.options.mix else wave
             except AudioZenError as error:
-                yield job, error
+                done.append((job, error))
         if not waves:
-            return
+            return done
         names = [job.name for job, wave in waves.items() for _ in wave]
         info = forms[next(iter(waves))][0]
         stream = self.model.enhance_stream(
@@ -252,24 +264,76 @@ class _Enhancing:
         try:
             enhanced = torch.split(joined(stream, info.frames), [len(wave) for wave in waves.values()])
         except AudioZenError as error:  # what concerns all of them, such as their sample rate
-            yield from ((job, error) for job in waves)
-            return
+            return done + [(job, error) for job in waves]
         for job, wave in zip(waves, enhanced, strict=True):
             self.on_part(job, 1.0)
-            try:
-                written = write_result([wave], job.target, *forms[job])
-            except AudioZenError as error:
-                yield job, error
-            else:
-                yield _result(job, self._recorded(job, written))
+            done.append((job, _Enhanced([wave.numpy()], *forms[job])))
+        return done
 
 
-def _result(job: Job, finish: Callable[[], Written]) -> _Done:
+def _in_workers(enhancing: _Enhancing, batches: Iterable[_Batch], workers: int) -> Iterator[_Unwritten]:
+    """Enhances batches in several processes. The largest come first, so that all processes end at about one time."""
+    on_part = enhancing.on_part
+    alone = replace(enhancing, on_part=lambda job, part: None)
+    largest_first = sorted(batches, key=_size, reverse=True)
+    if len(largest_first) < 2:
+        yield from enhancing.all(largest_first)
+        return
+    for batch, results in run_jobs(alone, [[batch] for batch in largest_first], workers=workers):
+        if isinstance(results, Failed):
+            remedy = "`--num-workers 0 --traceback` enhances in one process and shows where it fails"
+            yield from ((job, RunError(results.reason, remedy=remedy)) for job in batch)
+            continue
+        for job, result in results:
+            on_part(job, 1.0)
+            yield job, result
+
+
+def _size(batch: _Batch) -> int:
+    return sum(int(source_facts(job).get("size", 0)) for job in batch)
+
+
+def _written(
+    unwritten: Iterable[_Unwritten], write: Callable[[Job, _Enhanced | Written], Written], *, most_waiting: int
+) -> Iterator[_Done]:
+    """Writes each result while the next ones are enhanced, because the disk may take as long as a small network.
+
+    Args:
+        unwritten: the enhanced signals.
+        write: writes and records one of them. A single thread calls it.
+        most_waiting: how many signals may wait for the disk.
+    """
+    writing: deque[tuple[Job, Future[Written]]] = deque()
+    with ThreadPoolExecutor(1) as disk:
+        for job, found in unwritten:
+            if isinstance(found, AudioZenError):
+                yield job, found
+                continue
+            writing.append((job, disk.submit(write, job, found)))
+            if len(writing) > most_waiting:
+                yield _result(*writing.popleft())
+        while writing:
+            yield _result(*writing.popleft())
+
+
+def _write(job: Job, found: _Enhanced) -> Written:
+    return write_result(map(torch.from_numpy, found.pieces), job.target, found.info, found.form)
+
+
+def _result(job: Job, writing: Future[Written]) -> _Done:
     try:
-        return job, finish()
+        return job, writing.result()
     except AudioZenError as error:
-        return job, error
+        return job, _explained(error)
 
 
-def _is_full(error: AudioZenError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM
+def _explained(error: AudioZenError) -> AudioZenError:
+    """Returns the error; if it says that the disk is full, as one that ends everything."""
+    if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NO_ROOM:
+        return error
+    full = _FullDiskError(
+        f"the disk is full: {error.message}",
+        remedy="make room and give the same command again, which skips what is done",
+    )
+    full.__cause__ = error
+    return full

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import mmap
 import os
 import re
@@ -21,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import xxhash
 
 _PARTIAL = ".partial"
 """The suffix of a file that is being written. If the process that writes it is dead, the file may be deleted."""
@@ -40,10 +41,14 @@ _NOT_SUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, er
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The size of a file in bytes, and its SHA-256 in hexadecimal digits."""
+    """The size of a file in bytes, and its XXH3-128 in hexadecimal digits.
+
+    XXH3 detects accidents such as a torn write or a flipped bit, and is 25 times as fast as SHA-256. It does not
+    protect against deliberate changes.
+    """
 
     size: int
-    sha256: str
+    xxh3: str
 
 
 def write_whole(path: Path, content: bytes | str) -> Digest:
@@ -120,7 +125,7 @@ def write_new(path: Path, content: bytes | str) -> Digest:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
-    return Digest(len(data), hashlib.sha256(data).hexdigest())
+    return Digest(len(data), xxhash.xxh3_128_hexdigest(data))
 
 
 def complete_new(path: Path, write: Callable[[Path], object]) -> Digest:
@@ -142,11 +147,11 @@ def complete_new(path: Path, write: Callable[[Path], object]) -> Digest:
 
 def hash_file(file: BinaryIO) -> Digest:
     """Reads a file to its end, piece by piece."""
-    sha256, size = hashlib.sha256(), 0
+    xxh3, size = xxhash.xxh3_128(), 0
     while piece := file.read(1 << 20):
-        sha256.update(piece)
+        xxh3.update(piece)
         size += len(piece)
-    return Digest(size, sha256.hexdigest())
+    return Digest(size, xxh3.hexdigest())
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -176,12 +181,12 @@ def read_hashed(path: Path) -> tuple[memoryview, Digest]:
     """
     with open_regular(path) as file:
         buffer = _new_memory(os.fstat(file.fileno()).st_size)
-        sha256, end = hashlib.sha256(), 0
+        xxh3, end = xxhash.xxh3_128(), 0
         # A piece is hashed while it is in the cache of the processor.
         while count := file.readinto(buffer[end : end + (1 << 20)]):  # type: ignore[attr-defined]
-            sha256.update(buffer[end : end + count])
+            xxh3.update(buffer[end : end + count])
             end += count
-    return buffer[:end], Digest(end, sha256.hexdigest())
+    return buffer[:end], Digest(end, xxh3.hexdigest())
 
 
 def _new_memory(size: int) -> memoryview:

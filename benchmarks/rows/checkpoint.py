@@ -4,7 +4,7 @@ Saving: the time by the clock that the training waits, beside copying the state 
 A thread then hashes the copy, writes it and waits for the disk; that is not part of the first row. In the second one
 two saves follow each other, so that the second waits for the first to be written.
 
-Loading: `CheckpointStore.load`, which verifies the SHA-256 of every byte before it is used, beside `torch.load` with
+Loading: `CheckpointStore.load`, which verifies the hash of every file before it is used, beside `torch.load` with
 `weights_only=True`, which verifies no hash, and beside the same with `mmap=True`, which maps the file and reads none
 of it; there ours and the peer sum all tensors, so that every byte is read. All files are in the cache of the system.
 Times are those of the process on the CPU.

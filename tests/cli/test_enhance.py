@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,10 @@ import torch
 from safetensors.torch import save_file
 
 from audiozen.model import CRN
+from audiozen_core.errors import RunError
+from audiozen_core.inference import jobs
+from audiozen_core.inference.enhancer import Enhancer
+from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.load import load
 
 SR = 16000
@@ -224,7 +229,8 @@ def test_name_that_has_no_encoding(enhance, place):
     assert r"caf\xe9.wav" in enhance("in", "-o", "out", code=1).err
 
 
-def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypatch, workers):
     for name in "abc":
         write(f"in/{name}.wav", noise(50_000))
     real, left = os.write, [150_000]
@@ -237,17 +243,16 @@ def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", write_some)
-        told = enhance("in", "-o", "out", code=2).err
+        told = enhance("in", "-o", "out", "--num-workers", workers, code=2).err
     assert "the disk is full" in told
     assert "skips what is done" in told
-    assert sorted(path.name for path in Path("out").iterdir()) == ["a.wav", "enhanced.jsonl"]
-    outcome = enhance("in", "-o", "out").out
+    assert sorted(path.suffix for path in Path("out").iterdir()) == [".jsonl", ".wav"]
+    outcome = enhance("in", "-o", "out", "--num-workers", workers).out
     assert "enhanced 2 files" in outcome
     assert "skipped 1" in outcome
 
 
 def test_recording_that_grew_while_it_was_enhanced_is_not_done(enhance, place, monkeypatch):
-    from audiozen_core.inference import jobs
 
     real = jobs.enhance_file_by
 
@@ -297,6 +302,46 @@ def test_batches_give_what_single_files_give(enhance, place):
     assert read("mixed/stereo.wav").shape == (4000, 1)
 
 
+def test_workers_write_what_one_process_writes(enhance, place):
+    for number in range(3):
+        write(f"in/{number}.wav", noise(4000 + number, 2, seed=number))
+    write("in/long.wav", noise(31 * SR))
+    Path("in/broken.wav").write_bytes(b"RIFF")
+    alone = enhance("in", "-o", "alone", "--num-workers", 0, code=1)
+    outcome = enhance("in", "-o", "workers", "--num-workers", 2, code=1)
+    assert outcome.err == alone.err
+    assert "broken.wav" in outcome.err
+    names = sorted(path.name for path in Path("alone").glob("*.wav"))
+    assert names == ["0.wav", "1.wav", "2.wav", "long.wav"]
+    for name in names:
+        np.testing.assert_allclose(read(f"workers/{name}"), read(f"alone/{name}"), atol=2**-15)
+    assert {record["result"] for record in records("workers")} == set(names)
+    assert "skipped 4" in enhance("in", "-o", "workers", "--num-workers", 2, code=1).out
+
+
+def test_worker_that_dies_loses_its_file_only(enhance, place, monkeypatch):
+    for name in ("good", "killed", "other"):
+        write(f"in/{name}.wav")
+    alone = jobs._Enhancing._alone
+
+    def killed(enhancing, job):
+        if job.source.stem == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return alone(enhancing, job)
+
+    monkeypatch.setattr(jobs._Enhancing, "_alone", killed)
+    told = enhance("in", "-o", "out", "--num-workers", 2, code=1).err
+    assert "in/killed.wav" in told
+    assert "the worker process died (signal SIGKILL) (`--num-workers 0 --traceback`" in told
+    assert sorted(path.name for path in Path("out").glob("*.wav")) == ["good.wav", "other.wav"]
+
+
+def test_workers_are_for_networks_on_the_cpu(model, place, monkeypatch):
+    monkeypatch.setattr(Enhancer, "device", torch.device("cuda:0"))
+    with pytest.raises(RunError, match=r"can't share the network on the device cuda:0"):
+        jobs.enhance_jobs(load(model, device="cpu"), [], Path("out"), jobs.Options(), num_workers=2)
+
+
 def test_error_of_a_batch_is_reported_for_each_of_its_files(enhance, place):
     for name in ("a", "b"):
         write(f"in/{name}.wav", noise(4000), 15999)
@@ -318,7 +363,6 @@ def test_damaged_record_is_read_as_far_as_it_can_be(enhance, place):
 
 
 def test_clipped_samples_are_told(enhance, model, place, monkeypatch):
-    from audiozen_core.inference.enhancer import Enhancer
 
     real = Enhancer.enhance_stream
     monkeypatch.setattr(Enhancer, "enhance_stream", lambda *args, **kwargs: (30 * one for one in real(*args, **kwargs)))
@@ -434,9 +478,6 @@ def test_each_file_is_opened_once_and_written_while_the_next_one_is_enhanced(mod
     from collections import Counter
 
     from audiozen_core.audio import files
-    from audiozen_core.inference import jobs
-    from audiozen_core.inference.inputs import list_jobs
-    from audiozen_core.inference.load import load
 
     for name in "abc":
         write(f"in/{name}.wav")

@@ -1,4 +1,4 @@
-"""A checkpoint's manifest: epoch, step and score, and the size and SHA-256 of every file.
+"""A checkpoint's manifest: epoch, step and score, and the size and XXH3-128 of every file.
 
 This module does not import torch.
 """
@@ -129,7 +129,7 @@ def read_verified(folder: Path, name: str, manifest: Manifest) -> memoryview:
 
 def _check_hash(folder: Path, name: str, found: Digest, expected: Digest) -> None:
     if found != expected:
-        raise DamagedCheckpointError(folder, f"{name} has changed since it was written (its SHA-256 differs)")
+        raise DamagedCheckpointError(folder, f"{name} has changed since it was written (its hash differs)")
 
 
 @contextlib.contextmanager

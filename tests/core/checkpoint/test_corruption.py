@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import xxhash
 
 from audiozen_core.checkpoint import CheckpointStore, DamagedCheckpointError
 from audiozen_core.checkpoint.format import manifest as manifest_module
@@ -119,7 +119,7 @@ def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     "name", ["../../etc/passwd", "/etc/passwd", "..", "a/b", ".hidden", "", "a\\b", "manifest.json"]
 )
 def test_manifest_cannot_list_a_file_outside_its_folder(store, path, name):
-    forge(path, lambda fields: fields["files"].update({name: {"size": 1, "sha256": "0" * 64}}))
+    forge(path, lambda fields: fields["files"].update({name: {"size": 1, "xxh3": "0" * 32}}))
     with pytest.raises(DamagedCheckpointError, match=r"its manifest\.json lists .* which is not a valid file name"):
         store.load(path)
 
@@ -161,7 +161,7 @@ def test_malformed_manifest_with_a_valid_seal_is_rejected(store, path, change):
 )
 def test_malformed_state_with_a_matching_digest_is_rejected(store, path, text):
     (path / "state.json").write_text(text)
-    digest = {"size": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    digest = {"size": len(text), "xxh3": xxhash.xxh3_128_hexdigest(text.encode())}
     forge(path, lambda fields: fields["files"].update({"state.json": digest}))
     with pytest.raises(DamagedCheckpointError):
         store.load(path)
@@ -170,7 +170,7 @@ def test_malformed_state_with_a_matching_digest_is_rejected(store, path, text):
 def test_malformed_tensor_header_with_a_matching_digest_is_rejected(store, path):
     content = (2**63).to_bytes(8, "little") + b"{}"
     (path / "model.safetensors").write_bytes(content)
-    digest = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    digest = {"size": len(content), "xxh3": xxhash.xxh3_128_hexdigest(content)}
     forge(path, lambda fields: fields["files"].update({"model.safetensors": digest}))
     with pytest.raises(
         DamagedCheckpointError, match=r"the state of `model` is malformed: its header is longer than the file"
