@@ -64,7 +64,7 @@ class PackedState:
         return tensor_bytes + len(self.text)
 
     def clone(self, reuse: PackedState | None = None) -> PackedState:
-        """Copies the tensors to the CPU, so that training can go on and change the originals.
+        """Copies the tensors to the CPU, so that training can continue and change the originals.
 
         The clone overwrites the memory of `reuse`, an earlier clone: allocating new memory takes longer than copying.
         """
