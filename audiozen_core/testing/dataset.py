@@ -17,8 +17,8 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
     """Checks that a data set gives the same batches with and without workers, in two epochs.
 
     Args:
-        build: makes the data set.
-        batch_size: samples in a batch.
+        build: a function that builds the data set.
+        batch_size: the number of samples in a batch.
         num_workers: the number of workers whose batches are compared with those of the main process; always 1 for a
             stream.
 
@@ -30,7 +30,7 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
     repeated = _epochs(build, batch_size, num_workers=0, global_seed=1)
     _compare(first, repeated, "when the epoch is repeated")
     if isinstance(build(), IterableDataset):
-        # Each worker of a stream makes batches of its own share, so only one worker makes the same batches.
+        # Each worker of a stream makes batches from its own share, so only a single worker makes the same batches.
         num_workers = 1
     with_workers = _epochs(build, batch_size, num_workers=num_workers, global_seed=2)
     _compare(first, with_workers, f"with {num_workers} workers")
@@ -44,8 +44,8 @@ def _epochs(
     dataset = build()
     shuffle = not isinstance(dataset, IterableDataset)
     loader = BatchLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, seed=3, **options)
-    # The loader gets the same seed each time, but the global generators do not: in a run, their states depend on
-    # earlier random numbers, but the batches must not.
+    # The loader always gets the same seed, but the global generators get different seeds: in a run, their states depend
+    # on earlier random numbers, and the batches must not depend on these states.
     seed_from(global_seed)
     return [list(loader.epoch(epoch)) for epoch in (1, 2)]
 
