@@ -72,8 +72,7 @@ class CheckpointStore:
         within_epoch: bool = False,
         keep: int | None = None,
     ) -> Path:
-        """Writes one checkpoint. When this method returns, the whole checkpoint is on the disk, and `latest` points at
-        it.
+        """Writes one checkpoint. On return, the whole checkpoint is on the disk, and `latest` points at it.
 
         The folder is called `epoch_0003`, or `epoch_0004_step_0000090` with `within_epoch`. If that name is taken, the
         folder gets a free name, such as `epoch_0003_2`. The earlier checkpoint is then deleted unless it is the best.

@@ -44,7 +44,7 @@ def first_failure(failures: Mapping[int, ProcessFailure]) -> tuple[int, int, str
 
 
 @contextmanager
-def restarts_are_told() -> Iterator[None]:
+def announced_restarts() -> Iterator[None]:
     """Replaces torch's agent by this agent within the block, because torch has no argument for the class."""
     module: Any = api
     module.LocalElasticAgent = Agent

@@ -36,8 +36,7 @@ class Place:
 
 
 def find_place(environ: Mapping[str, str] = os.environ) -> Place:
-    """Returns the place of this process as `torchrun` or `srun` has set it; without them, the place of a single
-    process.
+    """Returns the place of this process as set by `torchrun` or `srun`, or the place of a single process.
 
     Raises:
         RunError: the environment contradicts itself.

@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousError, RendezvousStateError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from audiozen_core.distributed.agent import first_failure, restarts_are_told
+from audiozen_core.distributed.agent import announced_restarts, first_failure
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.distributed.meeting import BACKEND, register_backend
 from audiozen_core.distributed.restarts import notes_begin, take_stop
@@ -148,7 +148,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
     )
     register_backend()
     command = ["-m", "audiozen", *arguments]
-    with notes_begin(), restarts_are_told(), _handled_signals():
+    with notes_begin(), announced_restarts(), _handled_signals():
         return _wait_for_processes(config, command, endpoint)
 
 
@@ -199,7 +199,7 @@ def _check_free(host: str, port: int) -> None:
 
 def _wait_for(how: Launch) -> None:
     """Waits until the meeting point can be reached."""
-    log, end, told = get_logger(), time.monotonic() + how.wait, False
+    log, end, logged = get_logger(), time.monotonic() + how.wait, False
     while True:
         try:
             socket.create_connection((how.host, how.port), timeout=5).close()
@@ -210,9 +210,9 @@ def _wait_for(how: Launch) -> None:
                     f"the meeting point {how.host}:{how.port} can't be reached: {error}",
                     remedy="start the run on that machine too, and check that a firewall does not close the port",
                 ) from error
-            if not told:
+            if not logged:
                 log.info("waiting for the meeting point", host=how.host, port=how.port, reason=str(error))
-            told = True
+            logged = True
             time.sleep(1)
 
 

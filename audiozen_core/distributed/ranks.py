@@ -142,7 +142,7 @@ class Ranks:
         """Returns the answer of the lowest rank whose answer is not None; None if no rank has an answer."""
         if self.size == 1 or not self.any(answer is not None):
             return answer
-        return next((given for given in self.gather(answer) if given is not None), None)
+        return next((value for value in self.gather(answer) if value is not None), None)
 
     def wait(self) -> None:
         """Waits until all ranks have called this method."""

@@ -129,8 +129,7 @@ def write_new(path: Path, content: bytes | str) -> Digest:
 
 
 def complete_new(path: Path, write: Callable[[Path], object]) -> Digest:
-    """Completes a new file that a library writes: sets its mode, hashes it, and waits for the disk, as `write_new`
-    does.
+    """Lets a library write a new file, then sets its mode, hashes it, and waits for the disk, as `write_new` does.
 
     `write` is called with the path, and writes or replaces the file.
     """

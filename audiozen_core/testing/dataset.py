@@ -57,19 +57,19 @@ def _compare(first: list[list[Any]], second: list[list[Any]], when: str) -> None
             assert _same(batch, other), f"batch {index} of epoch {epoch} differs {when}"
 
 
-def _same(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
+def _same(first: Any, second: Any) -> bool:
+    if type(first) is not type(second):
         return False
-    if isinstance(one, Tensor | np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and bool(_equal(one, other).all())
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
-    return bool(_equal(one, other))
+    if isinstance(first, Tensor | np.ndarray):
+        return first.dtype == second.dtype and first.shape == second.shape and bool(_equal(first, second).all())
+    if isinstance(first, Mapping):
+        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(_same(*pair) for pair in zip(first, second, strict=True))
+    return bool(_equal(first, second))
 
 
-def _equal(one: Any, other: Any) -> Any:
+def _equal(first: Any, second: Any) -> Any:
     """Compares two values, or two arrays element by element; NaN equals NaN, although Python says otherwise."""
-    both_nan = (one != one) & (other != other)  # noqa: PLR0124 - only NaN differs from itself
-    return (one == other) | both_nan
+    both_nan = (first != first) & (second != second)  # noqa: PLR0124 - only NaN differs from itself
+    return (first == second) | both_nan

@@ -179,8 +179,7 @@ class SeparationTrainer(BaseTrainer):
     # ------------------------------------------------------------------------------- one file
 
     def _signals(self, file: Mapping[str, Any], estimates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns mixture [time], sources and estimates [sources, time] of a file on the CPU, both in the same
-        order."""
+        """Returns mixture [time], and sources and estimates [sources, time] in the same order, all on the CPU."""
         mixture, sources, found = (signal[0].float().cpu() for signal in (file["noisy"], file["sources"], estimates))
         if len(found) != len(sources):
             raise RunError(

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 
 class Sqlite:
-    """Writes runs, their configs and all recorded scalars into one SQLite file. Several runs can write at the same
-    time.
+    """Writes runs, their configs and all recorded scalars into one SQLite file, even for several runs at once.
 
     Each record is a transaction, so a crash loses nothing that was written. A run waits a moment while another run
     writes. A resumed run first removes the records of the steps that it will repeat, as the hook `metrics_jsonl` does.

@@ -9,8 +9,7 @@ from audiozen.registry import Range
 
 
 class Swa(Ema):
-    """Keeps the mean of the weights after every `every`-th optimiser step, and evaluates the mean instead of the
-    weights.
+    """Averages the weights after every `every`-th optimiser step, and evaluates the mean instead of the weights.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (UAI 2018). All these steps
     have the same weight in the mean, whereas AudioZEN's `ema` gradually forgets old steps. Everything else works as in
