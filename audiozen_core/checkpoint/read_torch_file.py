@@ -33,7 +33,7 @@ def convert(source: Path, target: Path, key: str) -> dict[str, Any]:
         text = str(error)
         if found := re.search(r"GLOBAL ([\w.]+)", text):
             return {
-                "error": f"it contains `{found[1]}`, which is code; nothing of it was run",
+                "error": f"it contains `{found[1]}`, which is code; it was not run",
                 "remedy": "get the weights alone from its author: a dictionary of tensors",
             }
         # Torch's message begins with the advice to allow the file to run code, so only the reason is kept.

@@ -130,7 +130,7 @@ def _other_format(path: Path) -> CheckpointError:
     # Torch writes zip files, and before version 1.6 pickles.
     if begin in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".tar", ".ckpt", ".bin", ".th"):
         return CheckpointError(
-            f"{path} is a file of torch, which can contain code, so only `audiozen convert` reads it",
+            f"{path} is a PyTorch file, which can contain code, so only `audiozen convert` reads it",
             remedy=f"run `audiozen convert {path} {path.with_suffix('.safetensors').name}`, and name the new file",
         )
     return CheckpointError(

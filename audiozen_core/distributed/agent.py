@@ -26,7 +26,7 @@ class Agent(LocalElasticAgent):
             rank, _, how_ended = first_failure(result.failures)
             most = worker_group.spec.max_restarts
             get_logger().warning(
-                "a process of the run has failed, so all are started again",
+                "a process of the run has failed, so all processes are restarted",
                 rank=rank,
                 ended_with=how_ended,
                 restart=f"{most - self._remaining_restarts + 1} of {most}",

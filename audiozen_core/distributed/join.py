@@ -47,7 +47,7 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
     elif device.startswith("cuda:"):
         raise RunError(
             f'`device = "{device}"` is one GPU, but the run has {place.size} processes',
-            remedy='set `device = "auto"` in [meta]: each process then takes a GPU of its own',
+            remedy='set `device = "auto"` in [meta]: each process then takes its own GPU',
         )
     try:
         dist.init_process_group(

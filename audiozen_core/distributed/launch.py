@@ -159,7 +159,9 @@ def _wait_for_processes(config: LaunchConfig, command: Sequence[str], endpoint: 
         if stopped := take_stop():
             return 128 + stopped
         rank, code, how_ended = first_failure(error.failures)
-        get_logger().error("a process of the run has failed, so all have ended", rank=rank, ended_with=how_ended)
+        get_logger().error(
+            "a process of the run has failed, so all processes have ended", rank=rank, ended_with=how_ended
+        )
         return code
     except SignalException as stop:
         return 128 + int(stop.sigval)

@@ -112,9 +112,9 @@ class Ranks:
             others = self._gather(here)
             rank = next(rank for rank, where in enumerate(others) if where != others[0])
             raise RunError(
-                f"the ranks have come apart: rank 0 is at {others[0]}, and rank {rank} at {others[rank]}",
+                f"the ranks are out of step: rank 0 is at {others[0]}, and rank {rank} at {others[rank]}",
                 remedy="look for a hook or a trainer that uses `trainer.ranks`, saves or stops on some "
-                "ranks only; ranks evaluate different numbers of batches, so a step of an evaluation can't use it",
+                "ranks only; a step of an evaluation can't use it, because ranks have different numbers of batches",
             )
         return [tuple(row[1 : 1 + len(numbers)]) for row in rows]
 
@@ -218,7 +218,7 @@ class Ranks:
         if self.size > 1 and any(word in said for word in _LOST):
             raise PeerError(
                 f"rank {self.rank} has lost the other processes of the run",
-                remedy="read the error of the process that ended first; its log is beside that of the run",
+                remedy="read the error of the process that ended first; its log is in the folder of the run",
             ) from error
 
 

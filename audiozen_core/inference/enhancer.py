@@ -119,8 +119,8 @@ class Enhancer:
     def __init__(self, trainer: BaseTrainer, source: ModelSource) -> None:
         if not callable(getattr(trainer, "enhance_blocks", None)):
             raise RunError(
-                f"the trainer `{type(trainer).__name__}` does not say how a signal is enhanced",
-                remedy="define `enhance_blocks`, as `audiozen.EnhancingTrainer` describes it",
+                f"the trainer `{type(trainer).__name__}` has no method `enhance_blocks`",
+                remedy="define this method, as `audiozen.EnhancingTrainer` describes",
             )
         self.trainer = trainer
         self.source = source
@@ -256,7 +256,7 @@ class Enhancer:
             if attenuation_limit is not None:
                 if piece.ndim == 3:
                     raise RunError(
-                        "the network gives several signals, so `attenuation_limit` has no meaning",
+                        "the network returns several signals, so `attenuation_limit` can't be used",
                         remedy="leave it out",
                     )
                 kept = 10 ** (-attenuation_limit / 20)

@@ -40,14 +40,12 @@ class Format(NamedTuple):
         """
         ending = path.suffix.lower().removeprefix(".")
         if ending not in FORMATS:
-            raise DataError(
-                f"`{path}` has an ending of which no format is known", remedy=f"use one of {', '.join(FORMATS)}"
-            )
+            raise DataError(f"`{path}` has no supported file extension", remedy=f"use one of {', '.join(FORMATS)}")
         name = FORMATS[ending]
         if wanted is not None:
             if not soundfile.check_format(name, wanted.upper()):
                 raise DataError(
-                    f"a {name} file can't have samples of the encoding {wanted}",
+                    f"a {name} file does not support the encoding {wanted}",
                     remedy=f"use one of {', '.join(soundfile.available_subtypes(name))}",
                 )
             return cls(name, wanted.upper())

@@ -59,14 +59,14 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
             output file is not supported or contradicts `form`.
     """
     if form is not None and form not in FORMATS:
-        raise DataError(f"the format `{form}` is not written", remedy=f"use one of {', '.join(FORMATS)}")
+        raise DataError(f"the format `{form}` is not supported", remedy=f"use one of {', '.join(FORMATS)}")
     found: dict[Path, Path] = {}  # absolute path -> path relative to the input folder
     for given in inputs:
         for path, relative in _files(given, output):
             found.setdefault(_absolute(path), relative)
     ending = output.suffix.lower().removeprefix(".")
     if output.suffix.lower() in AUDIO_SUFFIXES and ending not in FORMATS and not output.exists():
-        raise DataError(f"the format of `{output}` is not written", remedy=f"use one of {', '.join(FORMATS)}")
+        raise DataError(f"the format of `{output}` is not supported", remedy=f"use one of {', '.join(FORMATS)}")
     if ending in FORMATS and not output.is_dir():
         if form is not None and FORMATS[form] != FORMATS[ending]:
             raise DataError(
@@ -101,7 +101,7 @@ def _check_folder(folder: Path) -> None:
     in_the_way = next((path for path in (folder, *folder.parents) if path.exists()), None)
     if in_the_way is not None and not in_the_way.is_dir():
         raise DataError(
-            f"the output folder `{folder}` can't be made, because `{in_the_way}` is a file",
+            f"the output folder `{folder}` can't be created, because `{in_the_way}` is a file",
             remedy="name another output folder",
         )
 
@@ -109,12 +109,12 @@ def _check_folder(folder: Path) -> None:
 def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
     """Yields the files of one input, each with the relative path that its result keeps."""
     if not given.strip():
-        raise DataError("the name of an input is empty", remedy="set the variable of the shell that it comes from")
+        raise DataError("the name of an input is empty", remedy="check whether a shell variable is unset")
     path = Path(given).expanduser()
     if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is not an error
         inside = [file for file in list_audio(path) if not _is_in(file, output) or _is_in(path, output)]
         if not inside:
-            raise DataError(f"the folder `{path}` has no audio besides the results", remedy="name another folder")
+            raise DataError(f"the folder `{path}` has no audio except the results", remedy="name another folder")
         yield from ((file, file.relative_to(path)) for file in inside)
     elif os.path.exists(path):  # noqa: PTH110
         if path.suffix.lower() in _MANIFESTS:

@@ -67,8 +67,8 @@ def as_waves(audio: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         raise DataError("the audio has a sample that is NaN or infinite", remedy="correct it, or leave it out")
     if (peak := float(waves.abs().max())) > _LOUDEST:
         raise DataError(
-            f"the audio has a peak of {peak:g}, but full scale is 1, so it has not been scaled",
-            remedy="divide it by full scale: by 32768 if it comes from 16-bit samples; or give whole numbers as int16",
+            f"the audio has a peak of {peak:g}, but full scale is 1, so it was probably not scaled",
+            remedy="divide it by full scale: by 32768 if it comes from 16-bit samples; or give integers as int16",
         )
 
     def restore(result: Tensor) -> Any:
@@ -92,8 +92,8 @@ def _as_tensor(audio: np.ndarray) -> Tensor:
 
 def _other_numbers(dtype: object) -> DataError:
     return DataError(
-        f"the audio consists of {dtype} numbers",
-        remedy="give floats between -1 and 1, or whole numbers as uint8, int16 or int32",
+        f"the audio has the dtype {dtype}",
+        remedy="give floats between -1 and 1, or integers as uint8, int16 or int32",
     )
 
 

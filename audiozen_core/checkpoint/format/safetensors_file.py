@@ -95,7 +95,7 @@ def parse_tensors(content: memoryview | bytearray | bytes) -> tuple[dict[str, to
             raise FormatError(f"tensor `{name}` has the impossible shape {shape} for {end - start} bytes")
         ends.append((start, end))
         if end > len(view) - begin:
-            raise FormatError(f"tensor `{name}` ends behind the end of the file")
+            raise FormatError(f"tensor `{name}` ends after the end of the file")
         if not count:  # `frombuffer` raises an error for an empty buffer
             tensors[name] = torch.empty(shape, dtype=dtype)
         elif (begin + start) % dtype.itemsize:  # unaligned, as other programs may write files
@@ -136,7 +136,7 @@ def _read_field(name: str, field: Any) -> tuple[str, list[int], int, int]:
             type(number) is int and number >= 0 for number in (*shape, start, end)
         ):
             return dtype, shape, start, end
-    raise FormatError(f"its header describes no tensor with `{name}`")
+    raise FormatError(f"the entry `{name}` in its header is not a valid tensor")
 
 
 def _torch_name(dtype: torch.dtype) -> str:

@@ -20,7 +20,7 @@ from tests.on_ranks import all_right, on_ranks
 NOTE = "AUDIOZEN_RUN_HAS_BEGUN"
 
 
-TOLD = "a process of the run has failed, so all are started again"
+TOLD = "a process of the run has failed, so all processes are restarted"
 
 
 def start_shells(script):
