@@ -447,7 +447,7 @@ def test_weights_of_another_suffix_are_an_error_that_names_the_suffix(audiozen, 
     (project / "swapped.toml").write_text(TWO_NETWORKS.replace("s = 1}}", "s = 3}}").replace("s = 2}}", "s = 1}}"))
     assert "do not fit [model_a]" in failing_run("swapped.toml", *weights, no_folder=False)
     (project / "swapped.toml").write_text(TWO_NETWORKS.replace("s = 2}}", "s = 1}}").replace("s = 1}}", "s = 2}}", 1))
-    assert "they fit [model_b]: swap the suffixes" in failing_run("swapped.toml", *weights, no_folder=False)
+    assert "the weights fit [model_b]: swap the suffixes" in failing_run("swapped.toml", *weights, no_folder=False)
     (project / "other.toml").write_text(
         TWO_NETWORKS.replace("model_b", "model_x").replace("optimizer_b", "optimizer_x")
     )

@@ -102,7 +102,7 @@ def test_doctor_and_list_tell_the_author_how_the_component_is_reached(acme, inst
     outcome = audiozen("plugins", "doctor", "acme")
     assert outcome.code == 0, outcome.out
     assert "warning[AZ204]: the model `sdnn` is published by audiozen 0.1.0 and acme 1.0" in outcome.out
-    assert "help: `sdnn` alone means that of audiozen; write `acme:sdnn` to use the other" in outcome.out
+    assert "help: `sdnn` alone means the one in audiozen; write `acme:sdnn` to use the other one" in outcome.out
     rows = {" ".join(line.split()) for line in audiozen("plugins", "model").out.splitlines()}
     assert "sdnn acme 1.0 third party write acme:sdnn acme:Net" in rows
     assert "sdnn audiozen 0.1.0 first party ok audiozen_plugins.model.sdnn:SDNN" in rows

@@ -79,7 +79,7 @@ def test_another_loss_is_a_warning(audiozen, tiny_run, tmp_path):
         (("--epoch", "1", "--batch", "0", "--at-step", "3"), "name a batch"),
         (("--epoch", "1", "--batch", "0", "--catch-up"), "are for --step"),
         (("--epoch", "0", "--batch", "0"), "0 is not in the range"),
-        (("--epoch", "1", "--batch", "9"), "0 to 3, and no batch 9"),
+        (("--epoch", "1", "--batch", "9"), "0 to 3, so it has no batch 9"),
     ],
 )
 def test_wrong_options(audiozen, tiny_run, options, said):

@@ -274,9 +274,9 @@ def test_lengths_channels_delays_and_signs_are_told_in_one_line_each(folders, sc
     assert found.findings == (
         "1 of 3 files differ from their partners in length (in samples), and are cut at the end to the shortest: "
         "a (enhanced 3900, clean 4000)",
-        "1 of 3 files or their partners have several channels, whose mean is rated: b (enhanced 2, clean 1)",
+        "1 of 3 files or their partners have several channels; their mean is rated: b (enhanced 2, clean 1)",
         "1 of 3 files are not aligned with their clean files; `--align` shifts them: c (48 samples or 3.0 ms late)",
-        "1 of 3 files have the inverted sign of their clean files: b",
+        "1 of 3 files have the opposite sign to their clean files: b",
     )
     assert by_id(found)["a"] > 5
     assert by_id(found)["b"] > 5
