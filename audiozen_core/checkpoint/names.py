@@ -1,4 +1,4 @@
-"""The names in the folder `checkpoints`. The store renames and deletes only checkpoints with names of its own.
+"""The names in the folder `checkpoints`. The store renames and deletes only checkpoints that it has named itself.
 
 This module does not import torch.
 """
