@@ -189,7 +189,7 @@ def test_new_run_does_not_overwrite_an_existing_run(audiozen, failing_run, proje
 
 def test_optimizer_that_evaluates_the_loss_several_times_is_an_error(failing_run):
     error = failing_run("tiny.toml", "--set", "optimizer.path=torch.optim.LBFGS")
-    assert "LBFGS evaluates the loss several times a step" in error
+    assert "LBFGS needs a closure that evaluates the loss several times a step" in error
 
 
 def test_resuming_from_a_missing_checkpoint_is_an_error(failing_run):

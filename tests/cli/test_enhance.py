@@ -140,7 +140,7 @@ def test_output_folder_inside_of_the_input_folder_is_not_an_input(enhance, place
     write("in/a.wav")
     enhance("in", "-o", "in/enhanced")
     outcome = enhance("in", "-o", "in/enhanced")
-    assert outcome.out == "skipped 1 that had been done before\n"
+    assert outcome.out == "skipped 1 already enhanced\n"
     assert sorted(path.name for path in Path("in").rglob("*.wav")) == ["a.wav", "a.wav"]
 
 
@@ -156,7 +156,7 @@ def test_what_is_done_is_skipped_and_what_was_made_otherwise_is_told(enhance, mo
     enhance("in", "-o", "out")
     stamps = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
     outcome = enhance("in", "-o", "out")
-    assert outcome.out == "skipped 2 that had been done before\n"
+    assert outcome.out == "skipped 2 already enhanced\n"
     assert {path: path.stat().st_mtime_ns for path in Path("out").iterdir()} == stamps
 
     Path("out/b.wav").unlink()

@@ -63,9 +63,9 @@ def test_check_warns_at_each_name_and_says_how_to_choose(acme, project):
     assert set(found) == {'path = "sdnn"', 'metrics = ["si_sdr"]', 'path = "progress"'}
     model = found['path = "sdnn"']
     assert model.message == (
-        "`sdnn` is the name of the model `sdnn` of audiozen 0.1.0, which is used, and of one of acme 1.0"
+        "`sdnn` is ambiguous: the model `sdnn` of audiozen 0.1.0 is used, but this name also exists in acme 1.0"
     )
-    assert model.notes == ("help: write `audiozen:sdnn` to say that you mean it, or `acme:sdnn`",)
+    assert model.notes == ("help: write `audiozen:sdnn` to keep this component, or `acme:sdnn`",)
     assert {warning.severity for warning in found.values()} == {"warning"}
 
 
