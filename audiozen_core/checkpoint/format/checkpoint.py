@@ -66,7 +66,7 @@ class PackedState:
         return tensor_bytes + len(self.text)
 
     def clone(self, reuse: PackedState | None = None) -> PackedState:
-        """Copies the tensors to the CPU, so that training can go on and change the originals.
+        """Copies the tensors to the CPU, so that training can continue and change the originals.
 
         The clone overwrites the memory of `reuse`, an earlier clone: allocating new memory takes longer than copying.
         """
@@ -187,7 +187,7 @@ def read_checkpoint(
 
 
 def _read_ahead(folder: Path, files: Sequence[str], manifest: Manifest) -> Generator[memoryview, None, None]:
-    """Yields the verified contents of some files. Only a few are in memory at once, besides those that are kept."""
+    """Yields the verified contents of files in order, and reads a few files ahead."""
     # Hashing takes longer than reading, and a thread does it without the GIL.
     with ThreadPoolExecutor(max_workers=_READERS) as pool:
         ahead: deque[Future[memoryview]] = deque()

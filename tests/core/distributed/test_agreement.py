@@ -241,7 +241,7 @@ def test_ranks_that_come_apart_end_with_words():
 
     results = on_ranks(2, part)
     here = "in `part` of test_agreement.py"
-    expected = f"the ranks have come apart: rank 0 is at `gather` {here}, and rank 1 at `wait` {here}"
+    expected = f"the ranks are out of step: rank 0 is at `gather` {here}, and rank 1 at `wait` {here}"
     assert all(expected in result.args[0] for result in results), results
 
 
