@@ -5,8 +5,8 @@ that defines it:
 
     from audiozen_plugins.loss.si_snr import SiSnrLoss as SiSnrLoss
 
-Type checkers read the stub, and `lazy_names` reads it at run time. So the public names are written only once, and a
-type checker sees the same names as Python.
+Type checkers read the stub, and `lazy_names` reads it at run time. So each public name is written only once, and type
+checkers see the same names as Python.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def lazy_names(module: str, file: str) -> tuple[Callable[[str], Any], Callable[[
     """
     names, modules = _read_stub(Path(file).with_suffix(".pyi"))
 
-    # The result is not stored in the module. A second look-up is cheap, and if a test replaces a name in the module
-    # that defines it, this module must return the replacement.
+    # The result is not stored in the module, because a test may replace a name in the module that defines it, and this
+    # module must then return the replacement. A second look-up is cheap.
     def get_name(name: str) -> Any:
         if name in names:
             return getattr(import_module(names[name]), name)

@@ -1,4 +1,4 @@
-"""Tables for the command of a plugin."""
+"""Prints tables in the commands of plugins."""
 
 from audiozen._lazy import lazy_names
 

@@ -1,4 +1,4 @@
-"""Scores of files: means with intervals, tables, and the comparison of systems, with tests."""
+"""Scores of files: means with confidence intervals, tables, and comparisons of systems with significance tests."""
 
 from audiozen._lazy import lazy_names
 

@@ -1,4 +1,4 @@
-"""The errors that a user can fix. Each says what is wrong, where, and what to do; `diagnostics.render` prints them."""
+"""The exceptions for errors that a user can fix. Each describes the problem, its position and a remedy."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 _Error = TypeVar("_Error", bound="AudioZenError")
 
-_OWN = tuple(
+_OWN_FOLDERS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(__file__)), name, "")  # noqa: PTH118, PTH120 - without `pathlib`
     for name in ("audiozen", "audiozen_core", "audiozen_plugins")
 )
-_CALLS = r"[/\\]torch[/\\](nn[/\\]modules[/\\]module\.py$|utils[/\\]data[/\\])"
+_TORCH_CALLS = r"[/\\]torch[/\\](nn[/\\]modules[/\\]module\.py$|utils[/\\]data[/\\])"
 
 
 class AudioZenError(Exception):
     """The base class of all errors that the user can fix. The command line ends with exit code 2.
 
     Args:
-        message: what is wrong, in one line.
-        remedy: what to do about it.
-        notes: further lines, each "kind: text".
+        message: the problem, in one line.
+        remedy: what the user can do.
+        notes: additional lines, each in the form "kind: text".
     """
 
     code = "AZ000"
 
     def __init__(self, message: str, *, remedy: str = "", notes: Sequence[str] = ()) -> None:
-        # They may contain file names.
+        # Messages may contain file names that can't be encoded.
         self.message = printable(message)
         self.remedy = printable(remedy)
         self.notes = tuple(map(printable, notes))
@@ -46,13 +46,13 @@ class AudioZenError(Exception):
     def caused_by(
         cls: type[_Error], error: BaseException, what: str, *, remedy: str = "", notes: Sequence[str] = ()
     ) -> _Error:
-        """Makes the error for an exception that code outside of AudioZEN has raised. Raise it `from error`.
+        """Creates an error from an exception that code outside of AudioZEN raised. Raise it `from error`.
 
         Args:
             error: the exception. Its type, its message and the line that raised it become part of the error.
-            what: the beginning of the message, which says what has failed.
-            remedy: what to do about it, besides looking at the traceback.
-            notes: further lines, each "kind: text".
+            what: the beginning of the message, which says what failed.
+            remedy: what the user can do, besides looking at the traceback.
+            notes: additional lines, each in the form "kind: text".
 
         Example:
             >>> try:
@@ -63,7 +63,7 @@ class AudioZenError(Exception):
         """
         import traceback
 
-        # The last frame of other people's code is where they can mend it, even if it has called AudioZEN.
+        # Show the innermost frame outside of AudioZEN, where the user can fix the error, even if it called AudioZEN.
         frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
         raised = [f"raised in: {frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}"] if frames else []
         shown = "`--traceback` shows the full traceback"
@@ -75,7 +75,7 @@ class AudioZenError(Exception):
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """Everything that is wrong, as data."""
+        """The error as one or more findings."""
         remedy = (f"help: {self.remedy}",) if self.remedy else ()
         return (Diagnostic(self.code, self.message, notes=(*self.notes, *remedy)),)
 
@@ -84,14 +84,18 @@ class AudioZenError(Exception):
 
 
 def foreign_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Returns the frames of an error that lie outside of AudioZEN, the innermost last.
+    """Returns the frames of a traceback that are outside of AudioZEN, innermost last.
 
-    Torch's code that only calls a module or a data set is left out as well.
+    Frames of torch that only call a module or a data set are also left out.
     """
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)
-    return [frame for frame in frames if not frame.filename.startswith(_OWN) and not re.search(_CALLS, frame.filename)]
+    return [
+        frame
+        for frame in frames
+        if not frame.filename.startswith(_OWN_FOLDERS) and not re.search(_TORCH_CALLS, frame.filename)
+    ]
 
 
 class ConfigError(AudioZenError):
@@ -125,7 +129,7 @@ class MissingExtraError(AudioZenError):
     Args:
         package: the name of the package.
         extra: the extra of AudioZEN that installs it.
-        needed_by: what needs it, in words, such as `the metric PESQ`.
+        needed_by: a description of the component that needs the package, such as `the metric PESQ`.
     """
 
     code = "AZ201"
@@ -141,11 +145,12 @@ class BuildError(AudioZenError):
     """A part of the experiment can't be built: its constructor raised an error, or the device does not exist.
 
     Args:
-        message: what is wrong, in one line.
+        message: the problem, in one line.
         code: the code of this kind of error.
-        place: the key within the section that is wrong, such as `("trainable",)`; by default the section itself.
-        remedy: what to do about it.
-        notes: further lines, each "kind: text".
+        place: the key within the section that the error is about, such as `("trainable",)`; by default the section
+            itself.
+        remedy: what the user can do.
+        notes: additional lines, each in the form "kind: text".
     """
 
     code = "AZ210"
@@ -160,17 +165,17 @@ class BuildError(AudioZenError):
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """The finding, with its position in the TOML file if `locate` has given it one."""
+        """The error as a finding. It has a position in the TOML file if `locate` was called."""
         (finding,) = super().diagnostics
         return (self._placed or replace(finding, place=self.place),)
 
     def locate(self, finding: Diagnostic) -> None:
-        """Replaces the finding by the same one with its position in the TOML file."""
+        """Replaces the finding by `finding`, which also has the position in the TOML file."""
         self._placed = finding
 
 
 class DataError(AudioZenError):
-    """Audio or a data set can't be used: it is missing, empty, not audio, of another form, or its code is wrong."""
+    """Audio or a data set can't be used: it is missing, empty, not audio, has the wrong form, or its code failed."""
 
     code = "AZ300"
 
@@ -194,11 +199,11 @@ class HookError(AudioZenError):
 
 
 class Interrupted(BaseException):
-    """The run stops because of a signal, after it has saved a checkpoint if it needs one.
+    """A signal stopped the run. If needed, the run has saved a checkpoint.
 
     Args:
-        number: the signal's number.
-        note: what has been saved, in words.
+        number: the number of the signal.
+        note: a text that says what was saved.
     """
 
     def __init__(self, number: int, note: str) -> None:

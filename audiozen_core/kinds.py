@@ -1,8 +1,8 @@
-"""One table that defines all kinds of sections and components.
+"""The table that defines all kinds of sections and components.
 
 To add a kind, add a row. The config reader then accepts its sections, the checker checks its base class, the registry
-reads its entry point group, and a trainer finds its components in `components.others`. Imports neither torch nor any
-other module of AudioZEN.
+reads its entry point group, and a trainer finds its components in `components.others`. This module imports neither
+torch nor any other module of AudioZEN.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RunMode = Literal["train", "finetune", "validate", "test", "predict"]
 """The modes of `audiozen run --mode`."""
 
 Mode = Literal["train", "validate", "test", "predict"]
-"""The modes of a trainer and of data sets. Finetuning is `train`, because it only starts from other weights."""
+"""The modes of a trainer and of data sets. Finetuning uses `train`, because only its initial weights differ."""
 
 RUN_MODES: tuple[RunMode, ...] = ("train", "finetune", "validate", "test", "predict")
 TRAINING: tuple[RunMode, ...] = ("train", "finetune")
@@ -33,16 +33,17 @@ class Kind:
         modes: the mode of each section name; empty if the kind has only one section name.
         needed_in: the modes that need a section of this kind.
         base: the dotted path of the class that a component must be derived from; "" for any class.
-        injected: the arguments that AudioZEN passes itself, and that a TOML file must not give.
+        injected: the arguments that AudioZEN passes itself, and that a TOML file must not set.
         suffixed: whether a section may have a suffix, as in `model_g`.
-        array: whether a section may be an array of tables. The reader and the build know arrays of data sets and of
-            hooks; another array needs code in both.
+        array: whether a section may be an array of tables. The config reader and the builder only support arrays of
+            data sets and of hooks. Another array needs code in both.
         partner: the kind of section that a section needs, with the same suffix: `optimizer_g` needs `model_g`.
-        called_later: whether a function that `path` names is itself the component. AudioZEN then calls it later.
-            Otherwise the function is a factory, which returns the component.
-        torch_home: the module of torch that has such components, for suggestions.
-        example: a dotted path of such a component, for messages.
-        synonyms: what other toolkits call the sections, for suggestions: by section name, separated by blanks.
+        called_later: whether a function that `path` names is itself the component, which AudioZEN calls later.
+            Otherwise the function is a factory that returns the component.
+        torch_home: the module of torch that has components of this kind, for suggestions.
+        example: the dotted path of a component of this kind, for messages.
+        synonyms: the names that other toolkits use for the sections, for suggestions: by section name, separated by
+            spaces.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Kind:
 
     @property
     def section_names(self) -> tuple[str, ...]:
-        """The names that a TOML file may give to a section of this kind, without suffixes."""
+        """The names that a section of this kind may have in a TOML file, without suffixes."""
         if not self.section:
             return ()
         return tuple(self.modes) or (self.name,)
@@ -185,9 +186,9 @@ _ROWS = (
     Kind(name="pretrained", prose="pretrained network", section=False),
     Kind(name="commands", prose="command", section=False),
     Kind(name="hookspecs", prose="set of hooks", section=False),
-    # A section that a plugin brings. Its name is the section's name, so it is not in `SECTIONS`.
+    # The sections that plugins provide. Their names are the names of the components, so they are not in `SECTIONS`.
     Kind(name="section", prose="section", section=False),
-    # These are keys in the table `dataloader` of a data set.
+    # Keys in the table `dataloader` of a data set.
     Kind(name="collate_fn", prose="collate function", group=False, section=False, called_later=True),
     Kind(name="sampler", prose="sampler", group=False, section=False, injected=("data_source",)),
     Kind(name="batch_sampler", prose="batch sampler", group=False, section=False, injected=("data_source",)),
@@ -200,7 +201,7 @@ GROUPS: dict[str, Kind] = {row.name: row for row in _ROWS if row.group}
 """The kinds that plugins publish, in the entry point group `audiozen.<name>`."""
 
 SECTIONS: dict[str, Kind] = {name: row for row in _ROWS for name in row.section_names}
-"""Every section name without suffixes, in the order in which they are listed."""
+"""The kind of each section, by the name of the section without a suffix."""
 
 
 def split_section(name: str) -> tuple[str, str] | None:
@@ -233,7 +234,7 @@ def section_name(kind: str, suffix: str) -> str:
 
 
 def needed_sections(modes: Iterable[str]) -> dict[str, str]:
-    """Returns the sections that these modes need, each with the mode that needs it; "" if every mode needs it.
+    """Returns the sections that the modes need, each with the mode that needs it; "" if every mode needs the section.
 
     >>> needed_sections(["test"])
     {'meta': '', 'trainer': '', 'model': '', 'test_dataset': 'test'}

@@ -1,9 +1,10 @@
 """Structured logs: readable on the console, JSON lines in the run's log file.
 
 `get_logger()` returns the only logger. Every line goes to standard error, because standard output is for results.
-Inside `log_file`, every line also goes to the file, with an ISO time in UTC.
+Within the context manager `log_file`, every line is also written to the file, with an ISO time in UTC.
 
-structlog brings rich, and importing both takes 50 ms, so they are imported for the first logger only.
+Importing structlog also imports rich, which takes 50 ms together, so structlog is imported only by the first
+`get_logger()`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ EventDict = MutableMapping[str, Any]
 class _FileSink:
     """A processor that writes each event as a JSON line to the open log files, and passes it on to the console.
 
-    A full disk must not end a run: the file keeps the line for later, and the line on the console says so.
+    A full disk must not end a run. If a line can't be written, the file keeps it for later, and the line on the console
+    gets a field with the error.
     """
 
     def __init__(self) -> None:
@@ -60,10 +62,10 @@ class _FileSink:
 
 
 class _StandardError:
-    """Prints to the current `sys.stderr`, because progress bars replace it while they are shown."""
+    """A logger that prints to the current `sys.stderr`, because progress bars replace it while they are shown."""
 
     def msg(self, message: str) -> None:
-        # If the terminal was closed, training must go on; the log file has the line.
+        # If the terminal was closed, the training must continue. The log file still gets the line.
         with contextlib.suppress(OSError, ValueError):
             print(printable(message), file=sys.stderr, flush=True)  # noqa: T201
 
@@ -71,7 +73,7 @@ class _StandardError:
 
 
 class _Renderer:
-    """Makes the line on the console from an event, or takes the text that stands for it."""
+    """Formats an event for the console, or returns the text of `shown_as` instead."""
 
     def __init__(self, *, colours: bool) -> None:
         import structlog
@@ -83,19 +85,19 @@ class _Renderer:
 
 
 _sink = _FileSink()
-_asked_for: list[str] = []  # the level that `configure` was called with, until structlog is imported
-# Of the thread, so that a line of another thread in the meantime is not replaced.
+_pending_level: list[str] = []  # the level that `configure` was called with, until structlog is imported
+# Context variables are separate for each thread, so lines of other threads are not affected.
 _shown_as: ContextVar[str] = ContextVar("shown_as", default="")
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 def configure(*, level: str = "info") -> None:
-    """Sets up the console.
+    """Sets up the log on the console.
 
     Args:
         level: the lowest level to show: `debug`, `info`, `warning` or `error`.
     """
-    _asked_for[:] = [level]
+    _pending_level[:] = [level]
     if "structlog" in sys.modules:
         _configure_structlog()
 
@@ -103,7 +105,7 @@ def configure(*, level: str = "info") -> None:
 def _configure_structlog() -> None:
     import structlog
 
-    level = _asked_for.pop()
+    level = _pending_level.pop()
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     colours = sys.stderr is not None and sys.stderr.isatty() and not is_plain
     structlog.configure(
@@ -124,7 +126,7 @@ def get_logger() -> FilteringBoundLogger:
     """Returns AudioZEN's logger: `get_logger().info("what happened", name=value, …)`."""
     import structlog
 
-    if _asked_for:
+    if _pending_level:
         _configure_structlog()
     logger: FilteringBoundLogger = structlog.get_logger("audiozen")
     return logger
@@ -132,7 +134,7 @@ def get_logger() -> FilteringBoundLogger:
 
 @contextmanager
 def log_fields(**fields: str) -> Iterator[None]:
-    """Adds these values to every line of the block."""
+    """Adds fields to every log line within the block."""
     from structlog.contextvars import bound_contextvars
 
     with bound_contextvars(**fields):
@@ -141,9 +143,9 @@ def log_fields(**fields: str) -> Iterator[None]:
 
 @contextmanager
 def shown_as(text: str) -> Iterator[None]:
-    """Shows the text on the console instead of each line of the block. The log file has the lines as they are.
+    """Shows a text on the console instead of each log line in the block. The log file gets the original lines.
 
-    A line whose level is not shown stays hidden.
+    If the level of a line is hidden, nothing is shown for it.
 
     Args:
         text: one or more lines, such as the row of a table.
@@ -157,7 +159,7 @@ def shown_as(text: str) -> Iterator[None]:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Drops each line of the block, because what it does is done again, and says the same then."""
+    """Drops all log lines in the block. Use it for work that will be repeated and would log the same lines again."""
     token = _silent.set(True)
     try:
         yield
@@ -167,7 +169,7 @@ def silenced() -> Iterator[None]:
 
 @contextmanager
 def buffered_for_log_file() -> Iterator[None]:
-    """Keeps the lines of the block until a `log_file` is opened in it, so that the file also has these early lines."""
+    """Buffers log lines until a `log_file` is opened within the block, so that the file also gets these early lines."""
     _sink.early = []
     try:
         yield
@@ -177,18 +179,18 @@ def buffered_for_log_file() -> Iterator[None]:
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Appends every log line to the file, as JSON, while the block runs."""
+    """Appends every log line within the block to a file, as JSON."""
     from audiozen_core.storage.append import LineFile
 
     file = LineFile(path)
     early, _sink.early = _sink.early, None
-    for kept in early or ():
-        file.write(kept)
+    for early_line in early or ():
+        file.write(early_line)
     _sink.files.append(file)
     try:
         yield
     except BaseException as error:
-        # The caller prints the error on the console; the log file must have it too.
+        # The caller prints the error on the console, so only the log file needs a line about it.
         time = datetime.now(timezone.utc).isoformat()
         line = {"event": "ended with an error", "error": str(error) or type(error).__name__, "level": "error"}
         file.write(json.dumps({**line, "time": time}, ensure_ascii=False))

@@ -82,14 +82,30 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not an integer of at least 1")
+    return int(text)
+
+
+def _new_file(text: str) -> Path:
+    """Finds a wrong path before minutes of measuring, and not after them."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"the file {text} can't be written")
+    return path
+
+
 def main() -> None:
     """Measures the asked rows and prints them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     names = sorted(module.name for module in pkgutil.iter_modules(rows.__path__))
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of: {', '.join(names)} (default: all)")
-    parser.add_argument("--rounds", type=int, help="how often each side takes its turn (default: each row's own)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file too")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file too")
+    parser.add_argument("--rounds", type=_positive, help="how often each side takes its turn (default: each row's own)")
+    parser.add_argument("--json", type=_new_file, help="write all figures to this file too")
+    parser.add_argument("--markdown", type=_new_file, help="write the table to this file too")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := sorted(set(options.rows) - set(names)):

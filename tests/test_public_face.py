@@ -343,7 +343,7 @@ def is_method(value):
 
 def test_page_shows_what_an_author_may_use_and_override():
     trainer = api.entry("BaseTrainer", audiozen.trainer.BaseTrainer)
-    assert "- `training_step` (*yours to override*): The forward pass for one batch.\n" in trainer
+    assert "- `training_step` (*yours to override*): Runs the forward pass for one batch.\n" in trainer
     assert "- `train`: Trains until" in trainer
     assert "- `stft`: transforms waveforms" in trainer, "a private base has it"
     enhancement = api.entry("EnhancementTrainer", audiozen.trainer.EnhancementTrainer)

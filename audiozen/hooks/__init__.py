@@ -1,4 +1,4 @@
-"""The marker of a hook implementation, and the hooks that come with AudioZEN."""
+"""The marker `hookimpl`, the types that hooks use, and the hook plugins that come with AudioZEN."""
 
 from audiozen._lazy import lazy_names
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# The windows by name, each with its parameters and whether it needs them. They are those of `torch.signal.windows`, and
-# two of our own.
+# The windows by name, with the name of the window's parameter and whether the parameter is required. All windows except
+# `sqrt_hann` and `rectangular` are in `torch.signal.windows`.
 WINDOWS: dict[str, tuple[str, bool]] = {
     "hann": ("", False),
     "sqrt_hann": ("", False),
@@ -46,19 +46,21 @@ class Acoustics:
     window_args: dict[str, Any] = field(
         default_factory=dict,
         hash=False,  # a dict has no hash
-        metadata={"doc": "the parameters of the window: `beta` of `kaiser`, `std` of `gaussian`, in samples"},
+        metadata={
+            "doc": "the parameters of the window, such as `beta` of `kaiser` or `std` (in samples) of `gaussian`"
+        },
     )
     center: bool = _value(True, "whether the first frame is centred on the first sample")
     pad_mode: str = _value(
         "reflect",
-        "what `center` puts before and after the wave: its mirror image, or zeros",
+        "how `center` pads the wave at both ends: with its mirror image, or with zeros",
         choices=("reflect", "constant"),
     )
     normalized: bool = _value(False, "whether the STFT is divided by the square root of `n_fft`")
 
 
 def window_error(window: str, args: Mapping[str, Any]) -> str | None:
-    """Says what is wrong with the parameters of a window; None if nothing is.
+    """Returns what is wrong with the parameters of a window; None if they are valid.
 
     >>> window_error("gaussian", {})
     'the window `gaussian` needs `std`'
@@ -68,8 +70,8 @@ def window_error(window: str, args: Mapping[str, Any]) -> str | None:
     if window not in WINDOWS:
         return f"the window `{window}` is unknown"
     name, needed = WINDOWS[window]
-    if strange := sorted(args.keys() - {name}):
-        return f"the window `{window}` has no parameter `{strange[0]}`"
+    if unexpected := sorted(args.keys() - {name}):
+        return f"the window `{window}` has no parameter `{unexpected[0]}`"
     if needed and name not in args:
         return f"the window `{window}` needs `{name}`"
     for value in args.values():
@@ -82,10 +84,10 @@ def window_error(window: str, args: Mapping[str, Any]) -> str | None:
 
 
 def declared_acoustics(model: Any) -> dict[str, Any]:
-    """Returns the settings of `[acoustics]` that a model declares, as an object or as a class.
+    """Returns the settings of `[acoustics]` that a model declares. The model may be an object or a class.
 
     A model declares them in its attribute `acoustics`: a mapping with some of the keys of the section, or an
-    `Acoustics`. Any other value is something else, such as an acoustic model.
+    `Acoustics`. Any other value is ignored, because it has another meaning, such as an acoustic model.
 
     >>> class Net:
     ...     acoustics = {"n_fft": 320, "hop_length": 160}
@@ -99,12 +101,12 @@ def declared_acoustics(model: Any) -> dict[str, Any]:
 
 
 def contradictions(declared: Mapping[str, Any], acoustics: Acoustics) -> dict[str, tuple[Any, Any]]:
-    """Returns the settings that a model declares otherwise, each with both values: declared, and of the experiment."""
-    known = {key.name for key in dataclasses.fields(Acoustics)}
+    """Returns the declared settings that differ from the experiment's, each as (declared value, experiment's value)."""
+    settings = {key.name for key in dataclasses.fields(Acoustics)}
     return {
         name: (value, getattr(acoustics, name))
         for name, value in declared.items()
-        if name in known and getattr(acoustics, name) != value
+        if name in settings and getattr(acoustics, name) != value
     }
 
 

@@ -1,4 +1,4 @@
-"""Long signals in pieces, so that they need not fit into the memory: windows of a stream, and overlapping chunks."""
+"""Processes long signals as windows or overlapping chunks, so that the signals need not fit into memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from audiozen_core.errors import RunError
 
 DEFAULT_CHUNK = 60.0
-"""The length of a chunk if nothing else is said, in seconds."""
+"""The default length of a chunk, in seconds."""
 
-# How much two chunks share if nothing else is said, as a part of a chunk.
+# The default overlap of two chunks, as a fraction of a chunk.
 _OVERLAP = 0.1
 
 
 def chunk_error(chunk_seconds: float | None, overlap_seconds: float | None) -> tuple[str, RunError] | None:
-    """Returns which of these arguments is wrong, and why; None if a file can be cut into such chunks."""
+    """Returns the name of the wrong argument and an error; None if both arguments are valid."""
     chunk = DEFAULT_CHUNK if chunk_seconds is None else chunk_seconds
     overlap = _OVERLAP * chunk if overlap_seconds is None else overlap_seconds
     if not (0 < chunk < math.inf and 2 * overlap <= chunk):
@@ -34,8 +34,8 @@ def chunk_error(chunk_seconds: float | None, overlap_seconds: float | None) -> t
 def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: int, hop: int) -> tuple[int, int]:
     """Returns the lengths of a chunk and of an overlap in samples.
 
-    The chunk is a multiple of the hop and the overlap one of three hops, so that the frames of all chunks are those of
-    the whole file.
+    The chunk is a multiple of the hop, and the overlap is a multiple of three hops. The frames of all chunks are
+    therefore frames of the whole file.
 
     Example:
         >>> chunk_samples(10, 0.1, sr=16000, hop=128)
@@ -47,7 +47,7 @@ def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: in
 
 
 class Window(NamedTuple):
-    """A part of a stream [..., time], and whether it is the first or the last one."""
+    """A window of a stream [..., time], and whether it is the first or the last window."""
 
     samples: Tensor
     is_first: bool
@@ -59,9 +59,9 @@ def windows(blocks: Iterable[Tensor], length: int, step: int) -> Iterator[Window
 
     Args:
         blocks: the stream [..., time] in blocks of any length.
-        length: the samples of a window. The last one has at least one sample that no earlier one has, and may be
-            shorter.
-        step: the samples between the beginnings of two windows.
+        length: the length of a window, in samples. The last window may be shorter, and contains at least one sample
+            that no earlier window contains.
+        step: the number of samples from the start of one window to the start of the next window.
 
     Example:
         >>> [window.samples.tolist() for window in windows([torch.arange(4), torch.arange(4, 7)], length=4, step=2)]
@@ -76,7 +76,7 @@ def windows(blocks: Iterable[Tensor], length: int, step: int) -> Iterator[Window
             continue
         joined = torch.cat(waiting, dim=-1) if len(waiting) > 1 else waiting[0]
         begin = 0
-        # Whether a window is the last one is known only when there is a sample after it.
+        # A window is yielded only when a later sample shows that it is not the last window.
         while size - begin > length:
             yield Window(joined[..., begin : begin + length], is_first, False)
             begin, is_first = begin + step, False
@@ -94,22 +94,23 @@ def in_chunks(
     overlap: int,
     align: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
-    """Enhances a signal chunk by chunk, so that the network starts from its initial state in each chunk.
+    """Enhances a signal chunk by chunk. The network starts from its initial state in each chunk.
 
-    Each overlap has three thirds: from the earlier chunk, a fade, from the later chunk. The network settles during the
-    first. The result is that of the whole signal, up to rounding, if an output sample depends on input samples at most
-    a third of the overlap away.
+    The first third of an overlap is taken from the earlier chunk, and the last third from the later chunk. In the
+    middle third, the output fades from the earlier to the later chunk. During the first third, the network adapts to
+    the later chunk. If an output sample depends only on input samples that are at most a third of the overlap away, the
+    result equals, up to rounding, the result for the whole signal.
 
     Args:
         enhance: maps signals [batch, time] to signals [batch, ..., time].
         blocks: the signal [batch, time] in blocks of any length.
-        chunk: the length of a chunk, in samples. A signal that is not longer is enhanced as a whole.
-        overlap: the samples that each chunk shares with the next one; at most half of the chunk, and a multiple of 3.
-        align: called with the overlap [batch, ..., time] as the earlier chunk has it, and the enhanced later chunk;
-            returns the later chunk as it continues the earlier one.
+        chunk: the length of a chunk, in samples. A signal of at most this length is enhanced as a whole.
+        overlap: the number of samples that two successive chunks share: a multiple of 3, and at most half of `chunk`.
+        align: called with the enhanced overlap of the earlier chunk and the enhanced later chunk, both [batch, ...,
+            time]; returns the later chunk, changed so that it continues the earlier chunk.
 
     Yields:
-        The enhanced signal [batch, ..., time] in pieces, which together have as many samples as the blocks.
+        The enhanced signal [batch, ..., time] in pieces. In total, the pieces have as many samples as the blocks.
 
     Example:
         >>> pieces = in_chunks(lambda wave: 2 * wave, [torch.ones(1, 600), torch.ones(1, 400)], chunk=120, overlap=30)
@@ -134,7 +135,7 @@ def in_chunks(
 
 
 def joined(pieces: Iterable[Tensor], length: int) -> Tensor:
-    """Joins pieces [..., time] to one signal of a known length, without keeping them all besides it."""
+    """Joins pieces [..., time] to one signal of a known length. A piece can be freed as soon as it is copied."""
     result: Tensor | None = None
     begin = 0
     for piece in pieces:

@@ -32,7 +32,7 @@ def undecodable(path: Path, why: str, form: str) -> DataError:
 
 
 def misleading(path: Path, why: str, *, options: str = "") -> DataError:
-    """Returns the error for a file that holds more audio than its header says. ffmpeg finds all of it.
+    """Returns the error for a file that holds more audio than its header says. ffmpeg can read all of it.
 
     Args:
         path: the file.
@@ -90,7 +90,7 @@ def unverifiable(path: Path, form: str) -> DataError:
     """Returns the error for a file whose format does not show whether the file is complete."""
     name, converted = shlex.quote(path.name), shlex.quote(f"converted/{path.stem}.wav")
     return DataError(
-        f"`{path}` is a file of the format {form}, which does not tell whether a file is complete",
+        f"`{path}` has the format {form}, which does not show whether a file is complete",
         remedy=f"listen to its end, and convert it: {ffmpeg(path, folder='converted')} or, if ffmpeg does not know the "
         f"format, sox {name} {converted}",
     )

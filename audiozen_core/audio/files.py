@@ -1,11 +1,12 @@
-"""Reads audio files, with an error for each way in which a file can be unreadable.
+"""Reads audio files, and raises a specific error for each way in which a file can be unreadable.
 
-Plain WAV files are read as they are; libsndfile decodes others: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more.
-Files are never resampled: if the sample rate differs from that of the experiment, an error says how to convert the
-file.
+Plain WAV files are read directly. libsndfile decodes all other files: other WAV files, FLAC, Ogg Vorbis and Opus, MP3,
+AIFF and more. Files are never resampled: if the sample rate differs from the experiment's rate, an error says how to
+convert the file.
 
-Every read returns the same samples as a read of the whole file, and a whole read returns all audio of the file. Where
-libsndfile would not do this, the file is decoded from its start, gets a corrected header in memory, or is an error.
+Reading a segment returns the same samples as reading the whole file, and reading the whole file returns all of its
+audio. Where libsndfile does not guarantee this, the file is decoded from its start, its header is corrected in memory,
+or an error is raised.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ from audiozen_core.audio.pcm_chunks import BEGINNINGS, check_pcm
 from audiozen_core.audio.plain_wav import PlainWav
 from audiozen_core.errors import DataError
 
-# The bytes of a sample, for the encodings in which a sample has a fixed place. In others, libsndfile's `seek` is not
-# exact: an MP3 frame needs earlier frames, and a Vorbis block overlaps with the one before.
+# The bytes of a sample, for the encodings whose samples have a fixed size. For other encodings, libsndfile's `seek` is
+# not exact: an MP3 frame needs earlier frames, and a Vorbis block overlaps with the previous block.
 _SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1
 }  # fmt: skip
 
-_INTEGERS = frozenset(_SAMPLE_BYTES) - {"FLOAT", "DOUBLE"}  # none of these is NaN or infinite
+_INTEGERS = frozenset(_SAMPLE_BYTES) - {"FLOAT", "DOUBLE"}  # integer samples are never NaN or infinite
 
-# A file of these formats says whether it is complete. We check it, except for HTK, where libsndfile does.
+# The formats that show whether a file is complete. We check this ourselves, except for HTK, which libsndfile checks.
 _VERIFIED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3", "HTK")
 
 _CHECKED_AT_ONCE = 1 << 20  # samples
 
-# Without waiting: the opening of a named pipe would wait until somebody writes to it.
+# O_NONBLOCK, because opening a named pipe would otherwise wait for a writer.
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
-_UNKNOWN_FRAMES = 1 << 62  # libsndfile gives a number near 2 ** 63 if it does not know the length
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile returns a number near 2 ** 63 if it does not know the length
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class AudioInfo:
         frames: the number of samples in each channel.
         sr: the sample rate, in hertz.
         channels: the number of channels.
-        may_be_cut_off: whether nothing shows that the audio is complete: a WAV file, for example, whose header gives no
-            size because it was streamed, or an Ogg file without the mark at its end.
+        may_be_cut_off: whether the audio may be incomplete, because the file does not show where it ends. Examples are
+            a streamed WAV file whose header has no size, and an Ogg file without an end mark.
     """
 
     frames: int
@@ -76,12 +77,12 @@ class AudioInfo:
 
 
 class AudioFile:
-    """An open audio file, with its header and access to any segment of its samples. `open_audio` returns one.
+    """An open audio file, as returned by `open_audio`: its header, and access to any segment of its samples.
 
     Attributes:
         path: the file.
-        info: its header.
-        subtype: the encoding of its samples, as libsndfile calls it, such as `PCM_16`.
+        info: the header of the file.
+        subtype: the encoding of the samples, in libsndfile's terms, such as `PCM_16`.
 
     Args:
         path: the file.
@@ -95,7 +96,7 @@ class AudioFile:
         self._length = _check_length(self._bytes)
         self._decoder = self._new_decoder()
         self._is_new = True
-        # Read once: for each of these two, soundfile searches a table at each access.
+        # Stored here, because soundfile searches a table whenever `format` or `subtype` is read.
         self._format = self._decoder.format
         self.subtype: str = self._decoder.subtype
         self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self.subtype)
@@ -109,7 +110,7 @@ class AudioFile:
             raise
 
     def close(self) -> None:
-        """Closes the decoder. `open_audio` does this at the end of its block."""
+        """Closes the decoder. `open_audio` calls this at the end of its block."""
         self._decoder.close()
 
     def read(self, start: int = 0, num_frames: int | None = None, *, channel: int | Literal["mean"] = "mean") -> Tensor:
@@ -118,8 +119,8 @@ class AudioFile:
         Args:
             start: the first sample to read.
             num_frames: the number of samples to read; None reads to the end.
-            channel: what to read from a file with several channels: `"mean"`, their average, or the index of one. A
-                file with one channel is read as it is.
+            channel: `"mean"` for the average of all channels, or the index of a channel. It has no effect on a file
+                with one channel.
 
         Returns:
             The wave, float32 [time]; full scale is 1.
@@ -152,7 +153,8 @@ class AudioFile:
             num_frames: the number of samples of a block.
 
         Yields:
-            The samples [channels, time], float32, in blocks; full scale is 1. They are as many as `info` says.
+            The samples [channels, time], float32, in blocks; full scale is 1. In total, there are `info.frames` samples
+            in each channel.
 
         Raises:
             DataError: as for `read`.
@@ -173,8 +175,8 @@ class AudioFile:
             find_joined(self._bytes)
 
     def _check_finite(self, samples: np.ndarray, start: int) -> None:
-        """Raises an error for a sample that is NaN or infinite, given samples [time, …] and the place of the first."""
-        # Block by block: the answers for all samples of an hour would take 58 MB.
+        """Raises a `DataError` if a sample is NaN or infinite. The samples [time, …] begin at `start` in the file."""
+        # Checked in blocks, because the booleans for an hour of samples would take 58 MB.
         for begin in range(0, len(samples), _CHECKED_AT_ONCE):
             finite = np.isfinite(samples[begin : begin + _CHECKED_AT_ONCE])
             if not finite.all():
@@ -192,28 +194,29 @@ class AudioFile:
                 self._renew()
             self._decoder.seek(start)
             samples = self._next(end - start)
-            # The check when a FLAC file is opened looks at parts of it only, so that reading a segment stays cheap.
+            # Opening a FLAC file checks only parts of it, so that reading a segment is cheap. Reading all of it checks
+            # the rest.
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
             # The FLAC decoder can't seek back from the end.
             self._is_new = self._format != "FLAC" or end < self.info.frames
             return samples
-        # Decoding begins at the start, with a decoder that has not read anything.
+        # Decode from the start of the file, with an unused decoder.
         if not self._is_new:
             self._renew()
         self._is_new = False
         samples = self._next(end)
-        return samples[start:].copy() if start else samples  # a view would keep all that comes before in memory
+        return samples[start:].copy() if start else samples  # a view would keep the samples before `start` in memory
 
     def _next(self, count: int) -> np.ndarray:
-        """Decodes the next samples [time, channels], float32: so many, or up to the end."""
-        # Memory of torch has the alignment that a batch needs, so that a long file need not be copied.
+        """Decodes the next `count` samples, or fewer at the end of the file: float32 [time, channels]."""
+        # Memory that torch allocates has the alignment that a batch needs, so a long file is not copied later.
         memory = torch.empty(count, self._decoder.channels).numpy()
         samples: np.ndarray = self._decoder.read(count, out=memory)
         return samples
 
     def _renew(self) -> None:
-        """Replaces the decoder by one that has not read anything."""
+        """Replaces the decoder by a new decoder at the start of the file."""
         self._decoder.close()
         self._decoder = self._new_decoder()
         self._is_new = True
@@ -236,22 +239,22 @@ class AudioFile:
                 remedy="libsndfile reads WAV, FLAC, Ogg, MP3, AIFF; convert other formats: "
                 f"{ffmpeg(self.path, folder='converted')}",
             ) from error
-        # soundfile would seek after each read, which is slow in FLAC, and not exact in every format.
+        # soundfile would otherwise seek after each read, which is slow for FLAC, and not exact for every format.
         decoder._info.seekable = 0
         return decoder
 
     def _check_form(self) -> None:
-        """Raises an error if the form of the file does not tell whether all of it is there."""
+        """Raises a `DataError` if the format does not show whether the file is complete."""
         if self._format not in _VERIFIED:
             raise unverifiable(self.path, self._format)
-        # libsndfile decodes a GSM 6.10 block that is cut off, and one too many if a byte for padding follows.
+        # libsndfile also decodes an incomplete GSM 6.10 block, and decodes a padding byte as an additional block.
         if self.subtype == "GSM610":
             raise unverifiable(self.path, "GSM 6.10")
         if self._format == "NIST" and self._length.data_bytes is None:
             raise unverifiable(self.path, "NIST SPHERE without `sample_count`")
 
     def _frames(self) -> int:
-        """Returns the number of samples, after comparing what the decoder will return with what the file has."""
+        """Returns the number of samples in each channel. Raises a `DataError` if the decoder would miss some."""
         decodable, frames = self._decoder.frames, self._length.frames
         if frames is None and self._sample_bytes and self._length.data_bytes is not None:
             frames = self._length.data_bytes // (self._sample_bytes * self._decoder.channels)
@@ -262,7 +265,7 @@ class AudioFile:
         if frames is None or (self._format != "MP3" and self.subtype.startswith("MPEG")):
             raise misleading(self.path, "it does not say how many samples the file has")
         if decodable < frames:
-            raise misleading(self.path, f"the file has {frames} samples, of which {decodable} would be read")
+            raise misleading(self.path, f"the file has {frames} samples, but only {decodable} would be read")
         return frames
 
 
@@ -275,9 +278,9 @@ def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile
         sr: the sample rate that the file must have, in hertz; None accepts any.
 
     Raises:
-        DataError: the file is missing, empty, or shorter than its header says, has another sample rate, is not audio,
-            consists of several files joined byte by byte, has a header that would make libsndfile return less than all
-            of its audio, or is of a format that does not tell whether a file is complete.
+        DataError: the file is missing, empty, not audio, or shorter than its header says; it has another sample rate;
+            it consists of several files joined byte by byte; its header would make libsndfile return only a part of the
+            audio; or its format does not show whether a file is complete.
 
     Example:
         >>> import tempfile
@@ -288,7 +291,7 @@ def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile
         ...         audio.info.frames, audio.read(start=1, num_frames=1).tolist()
         (3, [0.25])
     """
-    path = path if isinstance(path, Path) else Path(path)  # parsing it again takes as long as opening the file
+    path = path if isinstance(path, Path) else Path(path)  # creating a `Path` takes as long as opening the file
     with _open_bytes(path) as stream, closing(AudioFile(path, stream)) as audio:
         if sr is not None and audio.info.sr != sr:
             raise _wrong_rate(path, audio.info.sr, sr)
@@ -324,8 +327,8 @@ def read_audio(
         sr: the sample rate that the file must have, in hertz.
         start: the first sample to read.
         num_frames: the number of samples to read; None reads to the end.
-        channel: what to read from a file with several channels: `"mean"`, their average, or the index of one. A file
-            with one channel is read as it is.
+        channel: `"mean"` for the average of all channels, or the index of a channel. It has no effect on a file with
+            one channel.
 
     Returns:
         The wave, float32 [time]; full scale is 1.
@@ -360,7 +363,7 @@ def _open_bytes(path: Path) -> io.FileIO:
 
 
 def _check_length(file: Bytes) -> Length:
-    """Compares the header with the bytes of the file. Raises a `DataError` if not all audio could be read."""
+    """Compares the header with the bytes of the file. Raises a `DataError` if a part of the audio can't be read."""
     after_tags = file.id3_end() if file.head[:3] == b"ID3" else 0
     magic = file.at(after_tags, 4)
     if magic == b"fLaC":

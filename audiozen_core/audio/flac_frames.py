@@ -1,4 +1,4 @@
-"""Finds the last frame of a FLAC file, and so the number of samples in the file. RFC 9639 describes the format."""
+"""Finds the last frame of a FLAC file, which gives the number of samples. RFC 9639 describes the format."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def check_flac(file: Bytes) -> Length:
     if file.at(begin, 4) != b"fLaC" or len(info) < 34:
         return Length()  # libsndfile reports what is wrong
     largest_block = int.from_bytes(info[2:4], "big")
-    # The end of the file is searched for the last frame. The largest frame has uncompressed samples, a header and a
-    # checksum.
+    # Search for the last frame in a window at the end of the file. The window has the size of the largest possible
+    # frame: uncompressed samples, a header and a checksum.
     channels, bits = (info[12] >> 1 & 7) + 1, ((info[12] & 1) << 4 | info[13] >> 4) + 1
     window = largest_block * channels * (bits + 1) // 8 + 64
     total = int.from_bytes(info[13:18], "big") & ((1 << _TOTAL_BITS) - 1)
@@ -67,16 +67,16 @@ def check_flac(file: Bytes) -> Length:
     last = next((frame for frame in frames if _crc(_CRC16, 16, tail[frame.position :]) == 0), None)
     if last is None:
         if total:
-            return Length(frames=total)  # the file is truncated; the error comes when its end is read
+            return Length(frames=total)  # the file is truncated; reading its end will raise an error
         raise misleading(file.path, "it does not say how many samples the file has")
-    found = last.start + last.length
+    actual = last.start + last.length
     if not total:
         head = bytearray(file.at(0, begin + 42))
-        head[begin + 21] |= found >> 32
-        head[begin + 22 : begin + 26] = (found & 0xFFFFFFFF).to_bytes(4, "big")
-        return Length(frames=found, head=bytes(head))
-    if found > total:
-        raise misleading(file.path, f"it announces {total} samples, but the file has {found}")
+        head[begin + 21] |= actual >> 32
+        head[begin + 22 : begin + 26] = (actual & 0xFFFFFFFF).to_bytes(4, "big")
+        return Length(frames=actual, head=bytes(head))
+    if actual > total:
+        raise misleading(file.path, f"it announces {total} samples, but the file has {actual}")
     return Length(frames=total)
 
 

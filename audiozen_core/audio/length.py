@@ -20,9 +20,10 @@ class Length:
     """What is known about the length of a file.
 
     Attributes:
-        frames: the number of samples in each channel, if the bytes of the file show it.
-        data_bytes: the number of bytes that hold samples, if they are not compressed.
-        head: bytes that the decoder gets instead of the first bytes of the file, which would mislead it.
+        frames: the number of samples in each channel, if it could be determined from the bytes of the file.
+        data_bytes: the number of bytes of samples, if the samples are not compressed.
+        head: bytes that replace the first bytes of the file for the decoder, because the file's header is wrong; b"" if
+            the header is right.
         size: the size to report to the decoder, if the decoder would guess too small a length from the real size.
         may_be_cut_off: whether the file may be incomplete, because neither a size in its header nor a mark at its end
             shows that it is complete.
@@ -84,12 +85,12 @@ def id3_size(tag: bytes) -> int:
 
 
 class PatchedFile(io.RawIOBase):
-    """A file for libsndfile with other first bytes, or with another size. It is slower than the file itself.
+    """Presents a file to libsndfile with different first bytes or a different size. Direct reading is faster.
 
     Args:
         stream: the real file.
-        head: the bytes instead of its first ones.
-        size: its size in bytes. If it is larger than the real one, zeros follow.
+        head: the bytes that replace the first bytes of the real file.
+        size: the size to report, in bytes. If it is larger than the real size, zeros follow the real content.
     """
 
     def __init__(self, stream: io.FileIO, head: bytes, size: int) -> None:
@@ -107,7 +108,7 @@ class PatchedFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Returns the position, which libsndfile also asks for to find the size."""
+        """Returns the position. libsndfile also calls this to find the size."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

@@ -19,7 +19,7 @@ from audiozen_core.logging import get_logger
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 from audiozen_core.storage.mapped_table import Table, TextColumn
 
-# The endings of files that are likely to have audio that libsndfile can't read.
+# The extensions of files that probably contain audio that libsndfile can't read.
 _OTHER_SUFFIXES = (
     ".3g2", ".3ga", ".3gp", ".aa", ".aac", ".aax", ".aaxc", ".ac3", ".adts", ".adx", ".alac", ".amr", ".ape",
     ".asf", ".at3", ".avi", ".awb", ".dff", ".dsf", ".dss", ".dts", ".eac3", ".ec3", ".f4a", ".f4b", ".f4v",
@@ -31,21 +31,22 @@ _OTHER_SUFFIXES = (
 )  # fmt: skip
 
 RECORD = "enhanced.jsonl"
-"""The file that `audiozen enhance` writes beside its results."""
+"""The file that `audiozen enhance` writes next to its results."""
 
-_THREADS = 8  # on a network drive each waits for an answer most of the time
+_THREADS = 8  # on a network drive, a thread waits for the server most of the time
 
-# The log names at most this many endings.
+# The log names at most this many extensions.
 _MOST_KINDS = 12
 
 
 @dataclass(frozen=True)
 class AudioListing(Sequence[Path]):
-    """The audio files of a folder, sorted. The paths are made when they are used.
+    """The audio files of a folder, sorted. A `Path` is created only when an item is read.
 
     Attributes:
         folder: the folder.
-        table: the column `file`, relative to the folder; and facts about the files that are left out.
+        table: a table with the column `file` (paths relative to the folder), and with facts about files that are left
+            out.
     """
 
     folder: Path
@@ -53,7 +54,7 @@ class AudioListing(Sequence[Path]):
 
     @property
     def names(self) -> TextColumn:
-        """The files, relative to the folder, with `/` between the parts."""
+        """The paths of the files relative to the folder, with `/` as the separator."""
         return self.table.text("file")
 
     def __len__(self) -> int:
@@ -64,60 +65,60 @@ class AudioListing(Sequence[Path]):
     @overload
     def __getitem__(self, index: slice) -> list[Path]: ...
     def __getitem__(self, index: int | slice) -> Path | list[Path]:
-        """Returns the path of a file, or the paths of some."""
+        """Returns the path of a file, or the paths of a slice of the files."""
         found = self.names[index]
         return self.folder / found if isinstance(found, str) else [self.folder / name for name in found]
 
     def say(self) -> None:
-        """Says in the log which files are left out.
+        """Logs which files are left out.
 
         Raises:
             DataError: the folder has no audio file.
         """
         facts, folder = self.table.facts, self.folder
-        others, rest = Counter(facts["others"]), Counter(facts["rest"])
-        left_out = _left_out(folder, folder / facts["first_other"], others) if others else ""
+        unreadable, ignored = Counter(facts["others"]), Counter(facts["rest"])
+        left_out = _left_out(folder, folder / facts["first_other"], unreadable) if unreadable else ""
         if not len(self):
             raise DataError(
-                f"the folder `{folder}` has no audio files{' that can be read' if others else ''}",
+                f"the folder `{folder}` has no audio files{' that can be read' if unreadable else ''}",
                 remedy=left_out or f"give a folder with files that end in {', '.join(AUDIO_SUFFIXES)}",
-                notes=(f"other files: {_counted(rest)}",) if rest else (),
+                notes=(f"other files: {_counted(ignored)}",) if ignored else (),
             )
-        if others:
+        if unreadable:
             get_logger().warning(left_out)
-        if rest:
-            get_logger().info(f"files of `{folder}` that are not audio by their names: {_counted(rest)}")
+        if ignored:
+            get_logger().info(f"ignored other files in `{folder}`: {_counted(ignored)}")
 
 
 def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     """Lists the audio files of a folder and its subfolders, sorted.
 
-    Symbolic links are followed, except one to a folder that leads to the link. A folder with two links to it is listed
-    twice. Hidden files and folders are ignored.
+    Symbolic links are followed, except links to a parent folder of the link. If two links lead to the same folder, its
+    files are listed twice. Hidden files and folders are ignored.
 
-    The log says how many files of each other ending are left out. This is a warning if files with the ending are likely
-    to have audio that libsndfile can't read.
+    The log counts the other files by their extensions. For files that probably contain audio that libsndfile can't
+    read, this is a warning.
 
     Args:
         folder: the folder.
-        subfolders: whether to list the files of its subfolders, too.
+        subfolders: whether to include the files of subfolders.
 
     Raises:
-        DataError: the folder is missing, is a file, or has no audio file in it.
+        DataError: the folder does not exist, is a file, or contains no audio file.
     """
     return scan_audio(folder, subfolders=subfolders)[:]
 
 
 def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
-    """Lists the audio files as `list_audio` does, without an object for each.
+    """Lists audio files like `list_audio`, but does not create a `Path` for each file.
 
-    Several folders are listed at a time. If there are many files, the list is remembered until the time of a change of
-    one of the folders is another one; see `audiozen_core.audio.remembered`. If a folder can't be read, the log warns,
-    and the list is not remembered: the next start may find more.
+    Several folders are read at the same time. A list of at least 10,000 files is cached until the modification time of
+    one of the folders changes; see `audiozen_core.audio.remembered`. If a folder can't be read, a warning is logged,
+    and the list is not cached, because the next start may find more files.
 
     Args:
         folder: the folder.
-        subfolders: whether to list the files of its subfolders, too.
+        subfolders: whether to include the files of subfolders.
 
     Raises:
         DataError: as for `list_audio`.
@@ -136,7 +137,7 @@ def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
 
 
 class _Folder(NamedTuple):
-    """What a folder holds: its names relative to the listed one, and what tells whether it has changed."""
+    """The content of one folder. All names are relative to the root of the listing."""
 
     name: str
     stamp: Stamp | None
@@ -146,45 +147,49 @@ class _Folder(NamedTuple):
 
 
 def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources, bool]:
-    """Lists a folder level by level, and several folders of a level at a time. Also returns whether all was read."""
+    """Lists a folder level by level, and several folders of a level at the same time.
+
+    Returns the table, its sources, and whether all folders could be read.
+    """
     sources, complete = Sources(), True
     names: list[str] = []
-    # Each folder that is still to be listed, and the real paths of those that lead to it, and its own.
+    # The folders that are still to be listed, each with the real paths of its parent folders and of itself.
     level: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
     with ThreadPoolExecutor(_THREADS) as pool:
         while level:
             scan = partial(_scan_one, folder, subfolders=subfolders)
-            # A thread costs more than it saves if it is the only one.
-            found = list(pool.map(scan, level) if len(level) > 1 else map(scan, level))
-            for one in found:
-                names += one.files
-                if one.error is not None:
+            # For a single folder, a thread would cost more time than it saves.
+            scanned = list(pool.map(scan, level) if len(level) > 1 else map(scan, level))
+            for content in scanned:
+                names += content.files
+                if content.error is not None:
                     complete = False
                     get_logger().warning(
-                        f"`{folder / one.name}` can't be read whole, so files of it may be left out: {one.error}",
-                        remedy="check its permissions and the drive, or move it away",
+                        f"`{folder / content.name}` can't be read completely, so some of its files may be left out: "
+                        f"{content.error}",
+                        remedy="check the permissions of the folder and the drive, or move the folder away",
                     )
-                if one.stamp is not None:
-                    sources.add(folder / one.name, one.stamp)
-            level = [below for one in found for below in one.folders]
+                if content.stamp is not None:
+                    sources.add(folder / content.name, content.stamp)
+            level = [subfolder for content in scanned for subfolder in content.folders]
     files: list[str] = []
-    others: list[str] = []  # audio that can't be read
-    rest: Counter[str] = Counter()
+    unreadable: list[str] = []  # audio that can't be read
+    ignored: Counter[str] = Counter()
     for name in names:
         base = name.rpartition("/")[2]
         lower = base.lower()
         if lower.startswith("."):
-            rest["hidden"] += 1
+            ignored["hidden"] += 1
         elif lower.endswith(AUDIO_SUFFIXES):
             files.append(name)
         elif base == RECORD:
             continue
         elif lower.endswith(_OTHER_SUFFIXES):
-            others.append(name)
+            unreadable.append(name)
         else:
-            rest[Path(lower).suffix or "without an ending"] += 1
-    kinds = Counter(Path(name).suffix.lower() for name in others)
-    facts = {"others": kinds, "rest": rest, "first_other": min(others, key=_by_parts, default="")}
+            ignored[Path(lower).suffix or "without an extension"] += 1
+    kinds = Counter(Path(name).suffix.lower() for name in unreadable)
+    facts = {"others": kinds, "rest": ignored, "first_other": min(unreadable, key=_by_parts, default="")}
     table = Table(facts)
     table.add_text("file", sorted(files, key=_by_parts))
     return table, sources, complete
@@ -195,7 +200,7 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
     path = root / name
     found = _Folder(name, None, [], [], None)
     prefix = f"{name}/" if name else ""
-    # A folder that may not be listed counts as empty.
+    # If a folder can't be read, its error is part of the result.
     try:
         found = found._replace(stamp=look_at(path))
         with os.scandir(path) as entries:
@@ -210,7 +215,7 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
                     found.files.append(prefix + entry.name)
                 elif subfolders and not entry.name.startswith("."):
                     real = os.path.realpath(entry.path) if entry.is_symlink() else str(Path(chain[-1], entry.name))
-                    # A link to a folder that leads to it would be followed forever.
+                    # A link to one of its own parent folders would be followed forever.
                     if real not in chain:
                         found.folders.append((prefix + entry.name, (*chain, real)))
     except OSError as error:
@@ -223,9 +228,9 @@ def _by_parts(name: str) -> str:
     return name.replace("/", "\0")
 
 
-def _left_out(folder: Path, first: Path, others: Counter[str]) -> str:
+def _left_out(folder: Path, first: Path, unreadable: Counter[str]) -> str:
     return (
-        f"left out of `{folder}`, because libsndfile can't read them: {_counted(others)}, such as `{first.name}`; "
+        f"left out of `{folder}`, because libsndfile can't read them: {_counted(unreadable)}, such as `{first.name}`; "
         f"convert them: {ffmpeg(first, folder='converted')}"
     )
 
@@ -237,13 +242,13 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def require_folder(folder: Path) -> None:
-    """Raises an error unless a folder exists.
+    """Checks that a folder exists.
 
     Args:
-        folder: the folder, as a user has named it.
+        folder: the folder, in the user's spelling.
 
     Raises:
-        DataError: it does not exist, or is not a folder.
+        DataError: the path does not exist, or is not a folder.
     """
     if not folder.exists():
         raise DataError(

@@ -37,7 +37,7 @@ class _Frame:
 
 
 def check_mpeg(file: Bytes) -> Length:
-    """Counts the frames, and returns a length with which the decoder reads all of them.
+    """Counts the frames of a file, and returns a length that makes the decoder read all of them.
 
     A file may begin with a Xing header, which contains the number of frames. If the file has no Xing header, libsndfile
     guesses the length from the size of the file and the bit rate of the first frame.
@@ -59,7 +59,8 @@ def check_mpeg(file: Bytes) -> Length:
     if xing is None or not content[xing + 7] & 1:
         if cut:
             raise damaged(file.path, f"it ends within its frame {count + 1}")
-        # libsndfile guesses from this size. With the largest possible size of each frame, its guess can't be too small.
+        # libsndfile guesses the number of frames from the size of the file. We report a size for which the guess can't
+        # be too small: the size if each frame were as large as possible.
         largest = len(content) + (count + 1) * _LARGEST_FRAME
         return Length(frames=count * frame.samples, size=largest)
     announced = int.from_bytes(content[xing + 8 : xing + 12], "big")
@@ -147,7 +148,7 @@ def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int
 
 
 def _tag_end(content: bytes, position: int) -> int | None:
-    """Returns the position after the tag that begins at a position; None if no tag, or only part of one, is there."""
+    """Returns the end of the tag that begins at a position; None if no complete tag begins there."""
     end = None
     if content.startswith(b"ID3", position):
         end = position + id3_size(content[position : position + 10].ljust(10, b"\0"))
@@ -157,8 +158,8 @@ def _tag_end(content: bytes, position: int) -> int | None:
         ends = [content.find(mark, position) for mark in (b"LYRICS200", b"LYRICSEND")]
         end = min((place + 9 for place in ends if place >= 0), default=None)
     elif (place := content.find(_APE, position, position + _LARGEST_TAG)) >= 0:
-        # The mark begins either the header of the tag or its footer, if it has no header. The size in it does not
-        # count the header.
+        # The mark begins the header of the tag or, in a tag without a header, its footer. The size that follows the
+        # mark does not include the header.
         size, header = int.from_bytes(content[place + 12 : place + 16], "little"), content[place + 23 : place + 24]
         if place == position:
             end = position + size + (32 if header and header[0] & 0x20 else 0)
@@ -175,7 +176,7 @@ def _side_bytes(frame: _Frame) -> int:
 
 
 def _find_xing(content: bytes, first: int, frame: _Frame) -> int | None:
-    """Returns the position of the Xing header in the first frame, or None. The decoder knows no similar header."""
+    """Returns the position of the Xing header in the first frame, or None. The decoder ignores similar headers."""
     if frame.layer < 3:
         return None
     # Some encoders leave room for the frame's checksum before the Xing header, others don't.

@@ -1,4 +1,4 @@
-"""Walks through the pages of an Ogg file: Vorbis, Opus, FLAC in Ogg. RFC 3533 describes them."""
+"""Checks the pages of an Ogg file, which may contain Vorbis, Opus or FLAC. RFC 3533 describes the format."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _BEGINS, _ENDS = 2, 4  # bits of the header type
 
 
 def check_ogg(file: Bytes) -> Length:
-    """Checks that all pages are there and that they belong to one stream.
+    """Checks that no page is missing or changed, and that the file does not consist of several streams in sequence.
 
-    libsndfile decodes the first stream only, skips pages that are missing or have changed, and ends at the last
-    complete page. The last page of a stream has a mark. Without it, pages may be missing at the end, but some programs
-    never write it.
+    libsndfile decodes only the first stream, skips missing and changed pages without an error, and stops at the last
+    complete page. The last page of a stream has an end mark. If the mark is missing, pages may be missing at the end,
+    but some programs never write the mark.
 
     Raises:
         DataError: a page is missing, cut off or changed; a second stream follows the first one.
@@ -37,7 +37,7 @@ def check_ogg(file: Bytes) -> Length:
         _, _, kind, _, serial, number, checksum, _ = _HEADER.unpack_from(content, position)
         if _checksum(content[position : position + 22] + bytes(4) + content[position + 26 : end]) != checksum:
             raise damaged(file.path, f"its page at byte {position} has changed")
-        # Streams side by side, such as audio and video, all begin before the first page with data.
+        # Multiplexed streams, such as audio and video, all begin before the first page with data.
         if kind & _BEGINS and has_data:
             raise joined(file.path, position)
         if numbers.get(serial, number) != number:

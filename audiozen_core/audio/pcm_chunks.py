@@ -15,7 +15,7 @@ from audiozen_core.audio.length import Bytes, Length
 _UNKNOWN = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 _NEAR = 4096  # the largest difference from a number in _UNKNOWN, and the longest padding, in bytes
 _LARGEST_32_BIT = 0xFFFFFFFF
-_FORMAT_BYTES = 40  # the length of the longest usual chunk `fmt `
+_FORMAT_BYTES = 40  # the length of the longest common `fmt ` chunk
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"riff\x2e\x91", b"NIST_1")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")
@@ -81,7 +81,7 @@ def check_pcm(file: Bytes) -> Length:
     head = bytearray(file.at(0, data.start))
     for position, content in data.patch(present):
         head[position : position + len(content)] = content
-    # A stream to a pipe looks the same whether it was complete or broke off.
+    # The header of a file that was streamed to a pipe does not show whether the stream was complete.
     return Length(data_bytes=present, head=bytes(head), may_be_cut_off=True)
 
 
@@ -137,7 +137,7 @@ def _find_in_riff(file: Bytes, order: str) -> _Data | None:
         if large is not None:
             return [(large, struct.pack("<QQQ", file.size - 8, size, 0)), (start - 4, b"\xff" * 4)]
         if file.size > _LARGEST_32_BIT:
-            why = f"it has no room for the size of the file, {file.size} bytes"
+            why = f"it can't hold the size of the file, {file.size} bytes"
             raise misleading(file.path, why, options="-ignore_length 1")
         return [(4, struct.pack(f"{order}I", file.size - 8)), (start - 4, struct.pack(f"{order}I", size))]
 

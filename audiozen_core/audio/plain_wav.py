@@ -1,6 +1,7 @@
-"""Decodes the samples of WAV files that need no decoder: 16-bit integers and 32-bit floats.
+"""Reads WAV files with 16-bit integers or 32-bit floats, without libsndfile.
 
-Most training data is of this kind. To open a decoder of libsndfile takes longer than to read a second of such samples.
+Most training data has one of these encodings. Opening a decoder of libsndfile takes longer than reading one second of
+such samples.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from audiozen_core.audio.length import Length
 
-# By the tag of the format and the bits of a sample: the encoding, as libsndfile calls it, and how its samples are read.
+# Maps (format tag, bits per sample) to libsndfile's name of the encoding and the dtype of a sample.
 _ENCODINGS: dict[tuple[int, int], tuple[str, np.dtype[Any]]] = {
     (1, 16): ("PCM_16", np.dtype("<i2")),
     (3, 32): ("FLOAT", np.dtype("<f4")),
@@ -26,7 +27,7 @@ _FULL_SCALE = np.float32(1 / 32768)  # a power of two, so the product is exact, 
 
 
 class PlainWav:
-    """Reads samples [time, channels] from their places in the file. It has what `AudioFile` uses of a `SoundFile`.
+    """Reads samples [time, channels] directly from a file. It has the methods of `SoundFile` that `AudioFile` uses.
 
     Args:
         stream: the file.
@@ -34,7 +35,7 @@ class PlainWav:
         frames: the number of samples in each channel.
         samplerate: the sample rate in hertz.
         channels: the number of channels.
-        encoding: the encoding, as libsndfile calls it, and the dtype of a sample in the file.
+        encoding: libsndfile's name of the encoding, and the dtype of a sample in the file.
     """
 
     format = "WAV"
@@ -59,7 +60,7 @@ class PlainWav:
 
     @classmethod
     def of(cls, stream: io.FileIO, length: Length) -> PlainWav | None:
-        """Returns the decoder of a file; None if its samples are of another kind, or its header is unusual."""
+        """Returns the decoder for a file; None if the file has another encoding or an unusual header."""
         data_bytes = length.data_bytes
         if data_bytes is None or len(length.wav_format) < 16 or length.head or sys.byteorder != "little":
             return None
@@ -78,17 +79,17 @@ class PlainWav:
         )
 
     def seek(self, frames: int) -> None:
-        """Moves to a sample, counted from the first."""
+        """Moves to a sample, counted from the first sample of the file."""
         self._place = frames
 
     def read(self, frames: int, *, out: np.ndarray) -> np.ndarray:
-        """Reads the next samples into `out` (float32 [time, channels]), and returns those that the file has."""
+        """Reads the next samples into `out` (float32 [time, channels]), and returns the filled part of `out`."""
         self._stream.seek(self._start + self._place * self.channels * self._dtype.itemsize)
         if self._dtype.kind == "f":
             found = self._fill(out)
         else:
             found = 0
-            # Integers need memory of their own, so a file of hours is read in blocks.
+            # Integers need a buffer of their own, so a long file is read in blocks.
             integers = np.empty((min(frames, _BLOCK), self.channels), self._dtype)
             for start in range(0, frames, _BLOCK):
                 part = out[start : start + _BLOCK]

@@ -1,4 +1,4 @@
-"""Keeps what took long to find out about files and folders, until one of them changes. A run goes on if it is deleted.
+"""Caches facts about files and folders on disk until one of them changes. A run continues if the cache is deleted.
 
 This module does not import torch.
 """
@@ -19,20 +19,20 @@ from audiozen_core.storage.cache_folder import default_cache
 from audiozen_core.storage.mapped_table import Table
 
 WORTH_REMEMBERING = 10_000
-"""Fewer files are looked at again at each start, which takes about a second."""
+"""Facts about fewer files than this are not cached: reading the files again at each start takes about a second."""
 
 Stamp = tuple[int, int, int, int, int]
-"""Device, inode, size, and the times of the last change of the content and of the entry, in nanoseconds."""
+"""Device, inode, size, and the times of the last changes of the content and of the metadata, in nanoseconds."""
 
 _FOLDER = "listings"
-_SETTLED_SECONDS = 2.0  # no file system in use keeps coarser times than FAT
+_SETTLED_SECONDS = 2.0  # the time resolution of FAT, the coarsest of the common file systems
 _ABANDONED_SECONDS = 24 * 3600.0
 _64_BITS = (1 << 64) - 1
 _SOURCES, _STAMPS = "sources", "stamps"
 
 
 class Sources:
-    """The files and folders that something is found out from, and when each of them has last changed."""
+    """The files and folders that cached facts depend on, with a stamp of each."""
 
     def __init__(self) -> None:
         self.paths: list[Path] = []
@@ -43,8 +43,8 @@ class Sources:
         """Adds a file or a folder.
 
         Args:
-            path: the file.
-            stamp: the result of `look_at`, called before it was read, so that a change in the meantime is noticed.
+            path: the file or folder.
+            stamp: its stamp. Call `look_at` before you read the file, so that a change during the reading is noticed.
         """
         self.paths.append(path.absolute())
         self._stamps.append(stamp)
@@ -52,41 +52,43 @@ class Sources:
     @property
     def stamps(self) -> np.ndarray:
         """All stamps, int64 [paths, 5]."""
-        # A number of a device or an inode may need all 64 bits, and a time may be negative.
+        # A device or inode number may need all 64 bits, and a time may be negative.
         rows = [[value & _64_BITS for value in stamp] for stamp in self._stamps]
         return np.array(rows, np.uint64).reshape(-1, 5).view(np.int64)
 
     @property
     def settled(self) -> bool:
-        """Whether none of them changed just before it was looked at, and none has changed since.
+        """Whether no source had changed shortly before its stamp was taken, and no source has changed since.
 
-        The time of a change has a resolution. A second change within it would not be noticed.
+        File times have a limited resolution. If a file changes twice within the resolution, its stamp may stay the
+        same.
         """
         newest = max((max(stamp[-2:]) for stamp in self._stamps), default=0)
         return self._time - newest > _SETTLED_SECONDS * 1e9 and self._stamps == list(map(look_at, self.paths))
 
 
 def look_at(path: Path) -> Stamp:
-    """Returns what changes with a file, or with the names in a folder."""
+    """Returns the stamp of a file or folder. It changes when the file, or a name in the folder, changes."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def remember(what: str, table: Table, sources: Sources) -> Table:
-    """Writes a table to the cache, and returns it as it is mapped from there.
+    """Writes a table to the cache, and returns the table as mapped from the cache file.
 
-    It is returned as it was if a source has just changed, or if it can't be written, which the log says.
+    If a source has just changed, nothing is written. If the file can't be written, a warning is logged. In both cases,
+    the original table is returned.
 
     Args:
-        what: what the table is, in words that tell it from all other ones.
+        what: a description of the table that no other table has.
         table: the table.
-        sources: what it depends on.
+        sources: the files and folders that the table depends on.
     """
     path = _file(what)
     try:
         if not sources.settled:
             return table
-    except OSError:  # one of them has gone
+    except OSError:  # a source has been deleted
         return table
     whole = Table(table.facts, {**table.arrays, _STAMPS: sources.stamps})
     whole.add_text(_SOURCES, map(str, sources.paths))
@@ -98,15 +100,15 @@ def remember(what: str, table: Table, sources: Sources) -> Table:
     except (OSError, ValueError) as error:
         get_logger().warning(
             f"`{path}` can't be written: {error}",
-            remedy="check the free disk space and the permissions; without it, each start looks at all files again",
+            remedy="check the free disk space and the permissions; without this file, each start reads all files again",
         )
         return table
 
 
 def recall(what: str) -> Table | None:
-    """Returns the table that was remembered.
+    """Returns a table from the cache.
 
-    None if there is none, if its file is damaged, or if one of its sources has changed since.
+    The result is None if the table is not cached, if its file is damaged, or if one of its sources has changed.
     """
     path = _file(what)
     if not path.exists():
@@ -122,7 +124,7 @@ def recall(what: str) -> Table | None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Deletes what killed processes left behind. Those of other machines may write to the same folder."""
+    """Deletes the temporary files of killed processes. Other machines may still be writing recent files."""
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process has removed it
             if is_temporary(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:

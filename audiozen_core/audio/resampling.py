@@ -1,4 +1,4 @@
-"""Other sample rates: a polyphase filter that delays nothing and works on streams."""
+"""Resamples signals and streams with a polyphase filter that adds no delay."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from audiozen_core.audio.chunks import joined, windows
 from audiozen_core.errors import DataError
 from audiozen_core.registry import torchaudio_loader
 
-# The filter: a sinc of 64 zero crossings to each side under a Kaiser window. The tests measure it.
+# The filter is a sinc with 64 zero crossings on each side and a Kaiser window. The tests measure its response.
 _ZERO_CROSSINGS = 64
 _ROLLOFF = 0.9475937167399596
 _BETA = 14.769656459379492
-# Two rates without a large common divisor, such as 16000 and 44101, need a filter for each of many phases.
+# The largest filter. Two rates without a large common divisor, such as 16000 and 44101, need many phases, each with a
+# filter of its own.
 _MOST_WEIGHTS = 20_000_000
-_SECONDS = 10
-# A lower rate is one in kilohertz, such as 16: a second of audio would become a quarter of an hour.
+_SECONDS = 10  # the length of the windows of a stream
+# A lower rate is probably in kilohertz, such as 16. A second of audio would become a quarter of an hour.
 _LOWEST = 1000
 
 
 def resampled(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Tensor]:
     """Changes the sample rate of a stream. Sample n of the result is at the time n / target.
 
-    The band up to 0.9 of the lower rate's half is kept, and what lies above its half is at least 100 dB lower. The
-    result does not depend on how the stream is cut into blocks, up to rounding.
+    The filter keeps frequencies up to 0.9 times the lower Nyquist frequency, and attenuates frequencies above the lower
+    Nyquist frequency by at least 100 dB. Apart from rounding, the result does not depend on how the stream is cut into
+    blocks.
 
     Args:
         blocks: the stream [..., time], float32.
-        source: its sample rate, in hertz.
+        source: the sample rate of the stream, in hertz.
         target: the sample rate of the result, in hertz.
 
     Yields:
-        The stream at the new rate [..., time]: `resampled_length` samples, for all blocks together.
+        The stream at the new rate [..., time], in pieces that have `resampled_length` samples in total.
 
     Raises:
         DataError: the two rates have no large common divisor.
@@ -47,7 +49,7 @@ def resampled(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Te
     run = _resampler(source, target)
     divisor = math.gcd(source, target)
     old, new = source // divisor, target // divisor
-    # Beyond this many samples, multiples of `old`, the filter sees nothing.
+    # The filter depends on fewer samples than this on each side. The number is a multiple of `old`.
     context = (_width(old, new) // old + 1) * old
     body = max(1, _SECONDS * divisor) * old
     for window in windows(blocks, context + body + context, body):
@@ -57,7 +59,7 @@ def resampled(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Te
 
 
 def resample(wave: Tensor, source: int, target: int) -> Tensor:
-    """Changes the sample rate of a signal [..., time], as `resampled` does; the same object if both rates are equal.
+    """Changes the sample rate of a signal [..., time] like `resampled`. Returns the signal itself for equal rates.
 
     Raises:
         DataError: the two rates have no large common divisor.
@@ -94,7 +96,7 @@ def check_rates(source: int, target: int) -> None:
     old, new = source // divisor, target // divisor
     if new * (2 * _width(old, new) + old) > _MOST_WEIGHTS:
         raise DataError(
-            f"audio of {source} Hz can't be resampled to {target} Hz, because the two have no large common divisor",
+            f"audio of {source} Hz can't be resampled to {target} Hz, because the rates have no large common divisor",
             remedy=f"resample it to a usual rate with another program: ffmpeg -i IN.wav -ar {target} OUT.wav",
         )
 
@@ -110,6 +112,7 @@ def _resampler(source: int, target: int) -> Callable[[Tensor], Tensor]:
     # torchaudio takes long to import, and is needed only here.
     from torchaudio.transforms import Resample
 
-    # The object computes its filter once, in float64. The function `resample` does so at each call, in float32.
+    # A `Resample` object computes its filter once, in float64. torchaudio's function `resample` computes the filter at
+    # each call, in float32.
     module = Resample(source, target, "sinc_interp_kaiser", _ZERO_CROSSINGS, _ROLLOFF, _BETA)
     return lambda wave: module.to(wave.device)(wave)

@@ -1,4 +1,4 @@
-"""Spectrograms for people to look at: levels in decibels, of a waveform of any length, in bounded memory."""
+"""Computes spectrograms for display: levels in decibels, for waveforms of any length, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ WINDOW_SECONDS = 0.032
 """The length of the window: long enough to separate the harmonics of a voice, short enough to show its syllables."""
 
 SILENCE_DB = -200.0
-"""The level of digital silence, and the lowest one that is returned."""
+"""The level of digital silence, and the lowest level that is returned."""
 
-_ROWS = 400  # More frequencies than a picture has pixels are joined.
+_ROWS = 400  # the most rows; if there are more frequencies, neighbours are merged
 _FRAMES_AT_ONCE = 4096
 
 
 def decibel_spectrogram(wave: Any, sr: int, *, columns: int = 1000) -> NDArray[np.float32]:
     """Returns the levels of a waveform over frequency and time.
 
-    A column of a long waveform is the mean power of its frames. A row of a wide spectrum is the largest of its
-    frequencies, so that a pure tone keeps its level.
+    If a column covers several frames, it shows their mean power. If a row covers several frequencies, it shows the
+    strongest frequency, so that a pure tone keeps its level.
 
     Args:
         wave: samples [time] between -1 and 1, as an array or a tensor on the CPU.
@@ -48,12 +48,12 @@ def decibel_spectrogram(wave: Any, sr: int, *, columns: int = 1000) -> NDArray[n
         raise ValueError(f"a spectrogram needs a waveform [time] with samples, not {list(samples.shape)}")
     n_fft = 2 * max(8, round(WINDOW_SECONDS * sr / 2))
     columns = min(columns, samples.size)
-    # Frames overlap by three quarters or more. A long waveform has several frames in a column, a short one has one.
+    # Frames overlap by three quarters or more. A column covers several frames if the waveform is long, otherwise one.
     in_column = math.ceil(samples.size / columns / (n_fft // 4))
     hop = samples.size / columns / in_column
     window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
     scale = np.full(n_fft // 2 + 1, 2 / window.sum(), np.float32)
-    scale[[0, -1]] /= 2  # all other frequencies share the level of a sine with their negative ones
+    scale[[0, -1]] /= 2  # at all other frequencies, a sine has half of its amplitude at the negative frequency
     group = math.ceil((n_fft // 2 + 1) / _ROWS)
     found = []
     columns_at_once = max(1, _FRAMES_AT_ONCE // in_column)
@@ -75,6 +75,6 @@ def decibel_spectrogram(wave: Any, sr: int, *, columns: int = 1000) -> NDArray[n
 
 
 def _stretch(samples: NDArray[Any], begin: int, end: int) -> NDArray[np.float32]:
-    """Returns a part of a waveform, with zeros where it reaches beyond an end."""
+    """Returns a part of a waveform, with zeros where the part reaches beyond an end of the waveform."""
     inside = samples[max(0, begin) : max(0, end)].astype(np.float32)
     return np.pad(inside, (max(0, -begin), end - max(0, begin) - inside.size))

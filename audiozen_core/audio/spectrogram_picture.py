@@ -1,4 +1,4 @@
-"""Pictures of spectrograms. Several signals share one scale, so that a darker picture is a quieter signal."""
+"""Draws spectrograms. Signals that are compared share one colour scale, so a darker picture means a quieter signal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 RANGE_DB = 80.0
-"""The levels that a picture shows, counted from the loudest one downwards."""
+"""The range of levels that a picture shows, in decibels below the loudest level."""
 
-# Dark to bright, with a steadily rising lightness: equal steps in decibels look equal, and print well in grey.
+# Colours from dark to bright. Their lightness rises evenly, so equal steps in decibels look equal, also in greyscale.
 _ANCHORS = ((8, 6, 22), (52, 18, 92), (122, 30, 108), (189, 48, 84), (235, 90, 50), (251, 155, 40), (252, 246, 190))
 _NOT_FINITE = (0, 214, 170)  # a colour that no level has
 _SHADES = 255
@@ -34,7 +34,7 @@ def top_level(levels: Sequence[NDArray[np.float32]]) -> float:
     Args:
         levels: what `decibel_spectrogram` returned for each signal.
     """
-    return max((float(np.nanmax(one)) for one in levels if np.isfinite(one).any()), default=0.0)
+    return max((float(np.nanmax(level)) for level in levels if np.isfinite(level).any()), default=0.0)
 
 
 def draw_spectrogram(levels: NDArray[np.float32], *, top: float, range_db: float = RANGE_DB) -> Image.Image:
@@ -43,10 +43,10 @@ def draw_spectrogram(levels: NDArray[np.float32], *, top: float, range_db: float
     Args:
         levels: what `decibel_spectrogram` returned.
         top: the level of the brightest colour, in decibels. Use `top_level` of all signals that are compared.
-        range_db: the difference between the brightest and the darkest colour.
+        range_db: the difference between the levels of the brightest and the darkest colour, in decibels.
 
     Returns:
-        A picture with a palette. Columns that are not finite are turquoise.
+        A picture with a palette. Levels that are not finite are turquoise.
     """
     shades = np.clip((levels - (top - range_db)) / range_db, 0, 1) * (_SHADES - 1)
     indices = np.where(np.isfinite(levels), np.round(shades), _SHADES).astype(np.uint8)
@@ -58,11 +58,11 @@ def draw_spectrogram(levels: NDArray[np.float32], *, top: float, range_db: float
 
 
 def draw_sheet(signals: Mapping[str, Any], sr: int) -> Image.Image:
-    """Draws the spectrograms of several signals below one another, on one scale, with axes.
+    """Draws the spectrograms of several signals below each other, with axes and a shared colour scale.
 
     Args:
-        signals: name to waveform [time], between -1 and 1, as arrays or tensors on the CPU. At least one.
-        sr: their sample rate in Hz.
+        signals: the waveforms [time] by name, between -1 and 1, as arrays or tensors on the CPU. At least one.
+        sr: the sample rate of the waveforms in Hz.
 
     Raises:
         ValueError: a waveform has no samples, or more dimensions than time.
@@ -111,7 +111,7 @@ def png(picture: Image.Image, *, fast: bool = False) -> bytes:
 
 
 def ticks(end: float, count: int) -> list[float]:
-    """Returns round numbers from 0 to the end of an axis: about as many as wanted, or fewer."""
+    """Returns round numbers from 0 to the end of an axis, with about `count` steps or fewer."""
     rough = end / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((power * digit for digit in _STEPS if power * digit >= rough * 0.999), power * 10)

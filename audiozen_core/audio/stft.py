@@ -14,10 +14,10 @@ from audiozen_core.audio.acoustics import Acoustics, window_error
 from audiozen_core.errors import RunError
 
 # The smallest weight of the windows at the end of a wave, relative to the largest weight. At this limit, the inverse
-# multiplies a network's changes of the spectrogram by 1 / sqrt(_WEAK).
+# amplifies a network's changes to the spectrogram by 1 / sqrt(_WEAK).
 _WEAK = 0.1
-# The smallest weight that any sample may have, relative to the largest weight. Above it, the round trip of a wave
-# between -1 and 1 is exact to 1e-6. Below it, the inverse also multiplies a network's changes of the spectrogram.
+# The smallest weight that any sample may have, relative to the largest weight. Above this limit, the round trip of a
+# wave between -1 and 1 is exact to 1e-6. Below it, the inverse also amplifies a network's changes to the spectrogram.
 _LEAST = 0.08
 
 
@@ -25,12 +25,12 @@ class Stft:
     """Transforms waveforms to complex spectrograms and back, always in float32 or float64.
 
     Torch has no complex STFT in half precision, so half-precision input is converted to float32, also under autocast.
-    The inverse returns each sample of a wave between -1 and 1 to 1e-6 if the STFT is `invertible`.
+    If the STFT is `invertible`, the inverse restores each sample of a wave between -1 and 1 with an error below 1e-6.
 
-    With `center`, the first frame is centred on the first sample, and `pad_mode` says whether the wave is mirrored at
-    its ends or zeros are put there. Without it, the frames are those of `torch.stft(center=False)`, after further
-    frames that begin before the first sample: zeros are put before and behind the wave, so that each sample is in as
-    many frames as one in the middle, and none is lost.
+    With `center`, the first frame is centred on the first sample, and `pad_mode` says whether the ends of the wave are
+    padded with mirror images or with zeros. Without `center`, both ends are padded with zeros, so that each sample is
+    in as many frames as a sample in the middle. The frames are then those of `torch.stft(center=False)`, preceded by
+    `leading_frames` further frames.
 
     Args:
         acoustics: the settings.
@@ -58,10 +58,10 @@ class Stft:
     def transform(self, wave: Tensor) -> Tensor:
         """Transforms waveforms to spectrograms.
 
-        With `center` there are `1 + time // hop_length` frames. If the last one reaches the end of the wave only with
-        the edge of its window, another one follows: otherwise the last samples of the inverse would be lost, or
-        multiplied by a large number as soon as a network changes the spectrogram. Without `center` there are
-        `leading_frames` more, and as many as reach the last sample.
+        With `center`, there are `1 + time // hop_length` frames. If the last frame covers the end of the wave only with
+        the edge of its window, one more frame follows. Without this frame, the inverse would lose the last samples, or
+        would greatly amplify a network's changes to the spectrogram there. Without `center`, there are `leading_frames`
+        frames that begin before the first sample, followed by as many frames as the last sample needs.
 
         Args:
             wave: waveforms [..., time].
@@ -70,7 +70,7 @@ class Stft:
             Complex spectrograms [..., n_fft // 2 + 1, frames].
 
         Raises:
-            RunError: the waveforms have no samples, or no more than `n_fft // 2` where their mirror image is needed.
+            RunError: the waveforms have no samples, or too few samples for a mirror image: at most `n_fft // 2`.
         """
         wave = _full_precision(wave)
         numbers = self.acoustics
@@ -129,15 +129,15 @@ class Stft:
         available = wave.shape[-1] - start
         if length is not None and length > available:
             raise RunError(
-                f"{length} samples are asked for, but {frames.shape[-2]} frames contain only {available}",
-                remedy="keep all frames that `transform` has made of the wave",
+                f"{length} samples are needed, but {frames.shape[-2]} frames contain only {available}",
+                remedy="pass all frames that `transform` has returned for the wave",
             )
         stop = start + (available if length is None else length)
         return wave[..., start:stop] / weights[start:stop]
 
     @property
     def leading_frames(self) -> int:
-        """The number of frames that begin before the first sample, without `center`; 0 with it."""
+        """The number of frames that begin before the first sample. It is 0 with `center`."""
         numbers = self.acoustics
         if numbers.center:
             return 0
@@ -146,12 +146,12 @@ class Stft:
 
     @property
     def _offset(self) -> int:
-        """Where the window begins in a frame, in samples."""
+        """The start of the window within a frame, in samples."""
         return (self.acoustics.n_fft - self.acoustics.win_length) // 2
 
     @property
     def invertible(self) -> bool:
-        """Whether `inverse` exists: each sample needs a frame in which the weight of the window is not almost zero."""
+        """Whether `inverse` restores every sample: each sample needs a frame whose window is not almost zero there."""
         total = self._total_weights()
         least = total[: self.acoustics.hop_length].min()
         return bool(torch.minimum(least, self._least_at_ends()) > _LEAST * total.max())
@@ -159,8 +159,8 @@ class Stft:
     def _least_at_ends(self) -> Tensor:
         """Returns the smallest weight of a sample near the ends of a wave, over all lengths of waves.
 
-        With `center`, no frame begins before the one whose centre is the first sample. That is enough for a window that
-        is largest in its middle, and too little for some of `general_cosine`.
+        With `center`, the first frame is centred on the first sample. The first samples then have enough weight if the
+        window is largest in its middle, but not with some `general_cosine` windows.
         """
         numbers = self.acoustics
         weights = self._window(torch.device("cpu"), torch.float64).square()
@@ -168,7 +168,8 @@ class Stft:
         if not numbers.center:
             return least
         hop, start = numbers.hop_length, numbers.n_fft // 2 - self._offset
-        # In such a wave, no frame has samples near both ends. A longer one ends like one of these.
+        # Waves of these lengths are long enough that no frame covers samples near both ends. Every longer wave ends
+        # like one of these waves.
         frames: dict[int, list[int]] = {}
         for samples in range(numbers.n_fft, numbers.n_fft + hop):
             fitting = samples - numbers.n_fft % 2
@@ -181,7 +182,7 @@ class Stft:
         return least
 
     def _total_weights(self) -> Tensor:
-        """Returns, for each position in a frame, the weight of the window in this frame and all earlier ones."""
+        """Returns, for each position in a frame, the total weight of the windows of this and all earlier frames."""
         numbers = self.acoustics
         weights = self._window(torch.device("cpu"), torch.float64).square()
         shifts = range(0, numbers.win_length, numbers.hop_length)
@@ -189,9 +190,9 @@ class Stft:
 
     @cached_property
     def _paddings(self) -> list[int]:
-        """The number of zeros to append to a wave, by the number of its samples after the centre of the last frame.
+        """The number of zeros to append to a wave. The index is the number of samples after the last frame's centre.
 
-        With an odd `n_fft`, one sample less fits into the frames.
+        With an odd `n_fft`, the frames hold one sample less.
         """
         numbers = self.acoustics
         total = self._total_weights()
@@ -217,9 +218,9 @@ def stfts(
 
     Args:
         fft_sizes: the FFT size of each resolution, in samples.
-        hop_lengths: the samples between two frames, for each resolution.
+        hop_lengths: the number of samples between successive frames, for each resolution.
         win_lengths: the length of the window in samples, for each resolution.
-        window: the window of all, one that `[acoustics]` takes without parameters.
+        window: the window of all resolutions: a window of `[acoustics]` that needs no parameter.
 
     Raises:
         ValueError: the arrays differ in length, or are empty.
@@ -237,16 +238,17 @@ def stfts(
 
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
-    """Adds up frames [..., frames, time] that begin `hop` samples after each other. Returns waves [..., time].
+    """Adds up frames [..., frames, time] that begin `hop` samples apart. Returns waves [..., time].
 
-    `torch.istft` does this too, but then looks whether a weight of its windows is zero. On a GPU that is a wait in each
-    step. `invertible` knows it without the spectrogram.
+    `torch.istft` does this too, but also checks whether the windows have a weight of zero. On a GPU, the CPU must wait
+    for this check in each step. `invertible` makes the check without a spectrogram.
     """
     count, size = frames.shape[-2:]
     parts = -(-size // hop)
     padded = torch.nn.functional.pad(frames, (0, parts * hop - size))
     pieces = padded.reshape(*padded.shape[:-1], parts, hop).unbind(-2)
-    # Piece after piece of all frames is as long as the wave, and begins one hop later than the one before.
+    # The pieces with the same index in their frames form one continuous signal. Each signal begins one hop after the
+    # signal of the previous index.
     shifted = [
         torch.nn.functional.pad(piece.flatten(-2), (part * hop, (parts - 1 - part) * hop))
         for part, piece in enumerate(pieces)

@@ -18,30 +18,30 @@ from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import INCOMPLETE, make_folder, replacing
 
 SUBTYPES = {"pcm_16": "PCM_16", "float": "FLOAT"}
-"""How libsndfile calls the encodings of `write_audio`."""
+"""The names that libsndfile has for the encodings of `write_audio`."""
 
-# The bits of the encodings whose samples are whole numbers. libsndfile would multiply by 2 ** (bits - 1) - 1, but it
-# divides by 2 ** (bits - 1) when it reads, so a file would not have the samples that were written.
+# The bits of the integer encodings, for which we scale the samples. libsndfile multiplies by 2 ** (bits - 1) - 1 when
+# it writes, but divides by 2 ** (bits - 1) when it reads, so reading would not return the samples that were written.
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
-# What the size field of a WAV file can say.
+# The largest size that the size field of a WAV file can hold, less some room for the header.
 _MOST_BYTES = 2**32 - 2**16
-# libsndfile overflows its stack for long pieces of Ogg Vorbis.
+# libsndfile overflows its stack if it writes long pieces of Ogg Vorbis.
 _PIECE = 1 << 16
-# Beyond these, libsndfile ends the process when it closes the file (1.2.2).
+# Above these limits, libsndfile 1.2.2 aborts the process when it closes the file.
 _MOST_VORBIS_RATE = 200_000
 _MOST_VORBIS_CHANNELS = 255
 
 
 class AudioWriter:
-    """An audio file that is being written. `write_pieces` returns one.
+    """An open audio file for writing, as returned by `write_pieces`.
 
     Attributes:
         path: the file.
-        frames: the number of samples that have been written, in each channel.
-        clipped: the number of samples, in all channels, that were louder than full scale and were clipped.
-        peak: the largest magnitude of a sample.
+        frames: the number of samples that have been written to each channel.
+        clipped: the number of samples in all channels that were clipped, because they were louder than full scale.
+        peak: the largest magnitude of a sample, before clipping.
     """
 
     def __init__(self, path: Path, sink: _Sink, sr: int, channels: int, form: str, subtype: str) -> None:
@@ -99,13 +99,13 @@ class AudioWriter:
         scaled = np.round(samples.astype(np.float64) * full)
         self.clipped += int((np.abs(scaled) > full).sum())
         whole = scaled.clip(-full, full - 1)
-        # libsndfile takes 16 or 32 bits. A sample of 8 or 24 bits is the upper part of one.
-        given = 16 if bits <= 16 else 32
-        encoded: np.ndarray = (whole * 2 ** (given - bits)).astype(f"int{given}")
+        # libsndfile accepts integers of 16 or 32 bits, and uses their upper bits for a sample of 8 or 24 bits.
+        width = 16 if bits <= 16 else 32
+        encoded: np.ndarray = (whole * 2 ** (width - bits)).astype(f"int{width}")
         return encoded
 
     def close(self) -> None:
-        """Completes the file. `write_pieces` does this at the end of its block."""
+        """Finishes the file. `write_pieces` calls this at the end of its block."""
         self._file.close()
         self._sink.check()
         if self._subtype in ("FLOAT", "DOUBLE"):
@@ -116,19 +116,22 @@ class AudioWriter:
 def write_pieces(
     path: str | Path, sr: int, *, channels: int = 1, form: str = "WAV", subtype: str = "PCM_16", frames: int = 0
 ) -> Iterator[AudioWriter]:
-    """Writes an audio file in pieces. It appears when the block ends without an error, and its folder is made.
+    """Writes an audio file in pieces. The file appears when the block ends without an error.
+
+    The folder of the file is created if it does not exist.
 
     Args:
         path: the file.
         sr: the sample rate, in hertz.
         channels: the number of channels.
-        form: the format, as libsndfile calls it: `WAV`, `FLAC`, `OGG`, … A WAV file that may have more than 4 GiB is
-            written as RF64.
+        form: the format, in libsndfile's terms: `WAV`, `FLAC`, `OGG`, … A WAV file that may exceed 4 GiB is written as
+            RF64.
         subtype: the encoding of the samples, such as `PCM_16`.
-        frames: the number of samples that it will have, if it is known.
+        frames: the number of samples that each channel will have, if the number is known.
 
     Raises:
-        DataError: libsndfile can't write such a file, a sample is NaN or infinite, or the file can't be written.
+        DataError: libsndfile does not support this kind of file, a sample is NaN or infinite, or the file can't be
+            written.
     """
     path = Path(path)
     if form == "WAV" and frames * channels * _BYTES.get(subtype, 1) > _MOST_BYTES:
@@ -157,11 +160,11 @@ def write_pieces(
 
 
 def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["pcm_16", "float"] = "pcm_16") -> int:
-    """Writes a mono wave as a WAV file, completely or not at all, and makes its folder if that is missing.
+    """Writes a mono wave as a WAV file, completely or not at all. Creates its folder if the folder does not exist.
 
     With `pcm_16`, samples are rounded to steps of 1/32768, and samples beyond full scale are clipped, with a warning in
-    the log. The wave is not scaled down instead, because its level could then not be compared with that of other files.
-    With `float` (32 bits) the samples are written as they are.
+    the log. The wave is never scaled down, because the levels of different files could then not be compared. With
+    `float` (32 bits), the samples are written unchanged.
 
     Args:
         path: the file; its name ends in `.wav`.
@@ -170,8 +173,8 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
         encoding: `pcm_16` or `float`.
 
     Returns:
-        The number of clipped samples. If there are any, a warning in the log names the file. A file in the results of a
-        test or a prediction is named within the result folder, because this folder is renamed at the end.
+        The number of clipped samples. If samples were clipped, a warning in the log names the file. If the file is in a
+        result folder, the warning gives its path within that folder, because the folder is renamed at the end.
 
     Raises:
         DataError: the wave is not [time], or has a sample that is NaN or infinite; the name does not end in `.wav`;
@@ -196,7 +199,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
 
 
 class _Sink(io.RawIOBase):
-    """The file for libsndfile. It keeps an error, because libsndfile would only report that fewer bytes were written.
+    """The file that libsndfile writes to. It stores an error, because libsndfile would only report missing bytes.
 
     Args:
         descriptor: the open file.
@@ -212,7 +215,7 @@ class _Sink(io.RawIOBase):
             raise self._error
 
     def write(self, data: Any) -> int:
-        """Writes all bytes, or none after an error."""
+        """Writes all bytes. After an error, nothing more is written."""
         rest = memoryview(data)
         try:
             # The system may write only a part of the bytes.
@@ -220,11 +223,11 @@ class _Sink(io.RawIOBase):
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
             self._error = error
-        # libsndfile would stop with an exception of its own after a short count.
+        # If the count were smaller, soundfile would raise an exception of its own.
         return len(data)
 
     def readinto(self, buffer: Any) -> int:
-        """Reads into a buffer, and returns the number of bytes: some formats read their own header again."""
+        """Reads into a buffer, and returns the number of bytes. libsndfile rereads the header of some formats."""
         data = os.read(self._descriptor, len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -238,7 +241,7 @@ class _Sink(io.RawIOBase):
         return os.lseek(self._descriptor, 0, io.SEEK_CUR)
 
     def remove_time(self) -> None:
-        """Removes the time of day, which libsndfile writes beside the peaks: the same wave must give the same file."""
+        """Zeroes the time stamp that libsndfile writes next to the peaks, so that equal waves give equal files."""
         self.seek(0)
         place = os.read(self._descriptor, 4096).find(b"PEAK")
         if place >= 0:
@@ -248,6 +251,6 @@ class _Sink(io.RawIOBase):
 
 
 def _lasting(path: Path) -> Path:
-    """Returns a path for the log. A path in a result folder is relative to it, because the folder is renamed later."""
+    """Returns a path for the log. A path in a result folder is relative to the folder, which is renamed later."""
     results = next((folder for folder in path.parents if folder.name.endswith(INCOMPLETE)), None)
     return path if results is None else path.relative_to(results)

@@ -22,7 +22,7 @@ _ARRAYS = (list, tuple, set, frozenset, collections.deque)
 def unwrap(annotation: Any) -> Any:
     """Removes the wrappers of a type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`, `ClassVar`, `Required`, ….
 
-    A type variable becomes `Any`, and so does a missing annotation.
+    A type variable and a missing annotation become `Any`.
     """
     while (inner := _without_wrapper(annotation)) is not annotation:
         annotation = inner
@@ -30,7 +30,7 @@ def unwrap(annotation: Any) -> Any:
 
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
-    """Returns the members of a union, or the annotation alone, without their wrappers.
+    """Returns the members of a union without their wrappers. An annotation that is not a union is its only member.
 
     >>> members_of(typing.Annotated[int, "a number"] | None)
     (<class 'int'>, <class 'NoneType'>)
@@ -39,9 +39,10 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def annotated_members(annotation: Any, kind: type[_Metadata]) -> Iterator[tuple[Any, tuple[_Metadata, ...]]]:
-    """Yields the members of a union, or the annotation alone, each with its metadata of the class `kind`.
+    """Yields the members of a union, each with its metadata of the class `kind`.
 
-    What `Annotated` adds to a union belongs to each of its members.
+    An annotation that is not a union is its only member. Metadata that `Annotated` adds to a union belongs to each of
+    its members.
 
     >>> list(annotated_members(typing.Annotated[int, "a number", 3] | None, str))
     [(<class 'int'>, ('a number',)), (<class 'NoneType'>, ())]
@@ -68,23 +69,23 @@ def _without_wrapper(annotation: Any) -> Any:
     if type(annotation).__name__ == "TypeAliasType":
         return annotation.__value__
     # Python 3.10 has no `typing.Required`, but `typing_extensions` has.
-    of_key = getattr(get_origin(annotation), "_name", None) in ("Required", "NotRequired", "ReadOnly")
-    if of_key or get_origin(annotation) in (typing.Annotated, typing.Final, typing.ClassVar):
+    is_qualifier = getattr(get_origin(annotation), "_name", None) in ("Required", "NotRequired", "ReadOnly")
+    if is_qualifier or get_origin(annotation) in (typing.Annotated, typing.Final, typing.ClassVar):
         return get_args(annotation)[0]
     return Any if isinstance(annotation, TypeVar) or annotation is Parameter.empty else annotation
 
 
 def is_typed_dict(annotation: Any) -> bool:
-    """Checks whether an annotation is a `TypedDict`, of `typing` or of `typing_extensions`.
+    """Checks whether an annotation is a `TypedDict` from `typing` or `typing_extensions`.
 
-    Most other questions about such a class are errors, such as `isinstance(value, cls)`.
+    Most other checks on such a class raise an error, such as `isinstance(value, cls)`.
     """
-    # Not `hasattr`, because the class of a class may answer for its attributes, or fail.
+    # `hasattr` is not used, because a metaclass may define `__getattr__`, which may return anything or raise.
     return isinstance(annotation, type) and {"__total__", "__required_keys__"} <= vars(annotation).keys()
 
 
 def fields_of(cls: Any) -> dict[str, Any]:
-    """Returns the annotations of the keys of a `TypedDict`, by name; empty if a name in them can't be found.
+    """Returns the annotations of the keys of a `TypedDict`, by key; empty if an annotation can't be resolved.
 
     >>> fields_of(typing.TypedDict("Options", {"gain": "float"}))
     {'gain': <class 'float'>}
@@ -96,9 +97,15 @@ def fields_of(cls: Any) -> dict[str, Any]:
 
 
 def is_required(cls: Any, key: str, annotation: Any) -> bool:
-    """Checks whether a `TypedDict` must have a key, given the annotation of the key from `fields_of`.
+    """Checks whether a key of a `TypedDict` is required.
 
-    If annotations are strings, as after `from __future__ import annotations`, Python itself only knows the default.
+    If annotations are strings, as after `from __future__ import annotations`, `__required_keys__` ignores `Required`
+    and `NotRequired`. So this function also reads the annotation.
+
+    Args:
+        cls: the `TypedDict`.
+        key: the key.
+        annotation: the annotation of the key, from `fields_of`.
     """
     wrapper = getattr(get_origin(annotation), "_name", None)
     return wrapper == "Required" or (wrapper != "NotRequired" and key in cls.__required_keys__)
@@ -110,7 +117,7 @@ def wants_callable(annotation: Any) -> bool:
     >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(int | str)
     (True, False)
     """
-    # Some people write the builtin function `callable` as a type.
+    # Some people use the builtin function `callable` as a type.
     wanted = (collections.abc.Callable, callable)
     return any((get_origin(member) or member) in wanted for member in members_of(annotation))
 

@@ -20,8 +20,8 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import value_in_words
 from audiozen_core.kinds import KINDS, Kind, kind_of
 
-# The number of unknown arguments of one table that get a suggestion. Comparing all names of a larger table would take
-# seconds, and such a table was written for something else.
+# Only this many unknown arguments of a table get a suggestion. Comparing more names would take seconds, and a table
+# with so many unknown names was written for something else.
 _MOST_COMPARED = 1000
 
 
@@ -36,15 +36,15 @@ def check_arguments(
     """Finds every mistake in the arguments of a call `target(**args)`, without calling anything.
 
     Nested tables with their own `path` are not checked, because the type of the object that they build is unknown here.
-    The `place` of each finding begins with `args`. Findings about given arguments come first, in the order of `args`,
-    and then findings about missing arguments. Returns nothing for a target without a signature.
+    The `place` of each finding begins with `args`. Findings about the arguments in `args` come first, in their order,
+    followed by findings about missing arguments. Returns no findings for a target without a signature.
 
     Args:
         signature: the signature of the target; None if it can't be read.
         args: the arguments from the TOML file, as plain values.
         injected: the names of the arguments that AudioZEN passes itself. `args` may not have them.
-        name: the name of the target in messages, such as its path (default: its own name).
-        noun: what messages call an argument.
+        name: the name of the target in messages, such as its path. By default, the name in the signature.
+        noun: the word for an argument in messages.
 
     >>> from fractions import Fraction
     >>> [finding.message for finding in check_arguments(signature_of(Fraction), {"numerater": 1})]
@@ -56,11 +56,11 @@ def check_arguments(
 
 
 def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None) -> Any:
-    """Calls the target with the arguments, and with the injected values that its signature takes.
+    """Calls the target with the arguments, and with the injected values that its signature accepts.
 
-    If TOML lacks the type of an annotation, the value is converted: a string to a `Path`, an array to a tuple or a set,
-    a table to a dataclass. A callable that takes any keyword, or whose signature can't be read, gets all injected
-    values.
+    If TOML has no values of an annotated type, the value is converted: a string to a `Path`, an array to a tuple or a
+    set, a table to a dataclass. A callable that accepts any keyword, or whose signature can't be read, gets all
+    injected values.
 
     Args:
         target: the callable.
@@ -68,7 +68,7 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
         injected: the values that AudioZEN passes itself, by name.
 
     Returns:
-        What the target returns.
+        The return value of the target.
 
     Raises:
         Exception: whatever the target raises.
@@ -88,8 +88,8 @@ def call_arguments(
     injected = injected or {}
     if signature is None:
         return [], {**args, **injected}
-    by_position = [found.name for found in signature.parameters if found.kind is Parameter.POSITIONAL_ONLY]
-    annotations = {found.name: found.annotation for found in signature.parameters}
+    by_position = [each.name for each in signature.parameters if each.kind is Parameter.POSITIONAL_ONLY]
+    annotations = {each.name: each.annotation for each in signature.parameters}
     values = {key: convert(value, annotations.get(key, Any)) for key, value in args.items()}
     values |= {key: value for key, value in injected.items() if signature.open or key in annotations}
     positional = [values.pop(key) for key in by_position if key in values]
@@ -97,24 +97,24 @@ def call_arguments(
 
 
 def check_kind(section: str, target: Any) -> Diagnostic | None:
-    """Checks that the object is of the kind that a section needs; returns None if it is.
+    """Checks whether an object is of the kind that a section needs. Returns None if it is, or else a finding.
 
-    A function may be given instead of a class: it is called as a factory. Only a trainer must be a class.
+    The object may be a function instead of a class, which is then called as a factory. Only a trainer must be a class.
 
     Args:
         section: the section of the TOML file, such as `model_g` or `train_dataset`, or the name of a kind.
-        target: the object that its `path` names.
+        target: the object that the section's `path` names.
     """
     kind = kind_of(section)
     what = kind.with_article if kind else f"a {section}"
     name = getattr(target, "__qualname__", None) or type(target).__name__
     if not callable(target):
-        what_it_is = f"`{name}`" if hasattr(target, "__qualname__") else f"an object of `{name}`"
-        message = f"{what_it_is} is not a class or a function: it can't be called to build {what}"
+        subject = f"`{name}`" if hasattr(target, "__qualname__") else f"an object of `{name}`"
+        message = f"{subject} is not a class or a function, so it can't be called to build {what}"
         return _about_path(config_codes.NOT_CALLABLE, message)
     if inspect.isabstract(target):
         methods = ", ".join(f"`{method}`" for method in sorted(target.__abstractmethods__))
-        message = f"`{name}` is abstract and can't be built: it lacks {methods}"
+        message = f"`{name}` is abstract and can't be built, because it lacks {methods}"
         return _about_path(config_codes.ABSTRACT, message, f"name a subclass that defines {methods}")
     if kind is None or not kind.base:
         return None
@@ -122,14 +122,14 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
         return _kind_of_factory(kind, name, target)
     if is_subclass(target, kind.base):
         return None
-    message = f"`{name}` is not {what}: it is not a subclass of `{kind.base}`"
+    message = f"`{name}` is not {what}, because it is not a subclass of `{kind.base}`"
     other = kind_by_base(target)
     label = f"{other.with_article} belongs in [{other.name}]" if other else ""
     return _about_path(config_codes.WRONG_KIND, message, label)
 
 
 def kind_by_base(target: type) -> Kind | None:
-    """Returns the kind whose base class the target is derived from, or None."""
+    """Returns the kind with the base class that the target is derived from, or None."""
     return next((kind for kind in KINDS.values() if kind.base and is_subclass(target, kind.base)), None)
 
 
@@ -156,7 +156,7 @@ def is_subclass(target: type, base: str) -> bool:
 
 
 def loaded_class(dotted: str) -> type | None:
-    """Returns the class with a dotted name, or None if its module is not imported: then it has no subclasses yet."""
+    """Returns the class with a dotted name, or None if its module is not imported, and so has no subclasses yet."""
     module, _, name = dotted.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
@@ -167,10 +167,10 @@ def _findings(
 ) -> list[Diagnostic]:
     """Returns the findings about the table of arguments at `place`."""
     found: list[Diagnostic] = []
-    # The arguments that misspelt ones probably stand for. They are not reported as missing as well.
-    misspelt: set[str] = set()
-    known = [known for known in signature.names() if known not in injected]
-    free = [other for other in known if other not in args]
+    # The intended names of misspelt arguments. They are not reported as missing as well.
+    intended: set[str] = set()
+    allowed = [allowed for allowed in signature.names() if allowed not in injected]
+    unused = [other for other in allowed if other not in args]
     unknown = 0
     texts: dict[str | None, str] = {}
     for key, value in args.items():
@@ -178,10 +178,10 @@ def _findings(
         if parameter is None:
             if not signature.open:
                 unknown += 1
-                # A misspelt argument may replace one that has a value already, from an extended file.
-                near = (nearest(key, free) or nearest(key, known)) if unknown <= _MOST_COMPARED else None
+                # The intended argument may already have a value, from an extended file.
+                near = (nearest(key, unused) or nearest(key, allowed)) if unknown <= _MOST_COMPARED else None
                 if near:
-                    misspelt.add(near)
+                    intended.add(near)
                 if near not in texts:
                     texts[near] = signature.text(near)
                 found.append(_unknown(signature, key, near, name, (*place, key), noun, texts[near]))
@@ -195,7 +195,7 @@ def _findings(
         else:
             found += _wrong_values(signature, parameter, value, name, (*place, key), noun)
     for parameter in signature.parameters:
-        if parameter.default is not Parameter.empty or parameter.name in {*args, *injected, *misspelt}:
+        if parameter.default is not Parameter.empty or parameter.name in {*args, *injected, *intended}:
             continue
         if parameter.kind is Parameter.POSITIONAL_ONLY:
             found.append(_positional(signature, parameter.name, name, place))
@@ -228,7 +228,7 @@ def _unknown(
 def _positional(signature: Signature, key: str, name: str, place: KeyPath) -> Diagnostic:
     return Diagnostic(
         config_codes.POSITIONAL_ONLY,
-        f"argument `{key}` of {name} can only be given by position, which is not possible in a TOML file",
+        f"argument `{key}` of {name} can only be passed by position, which is not possible in a TOML file",
         label="wrap the component in your own function",
         notes=(f"signature: {signature.text()}",),
         place=place,
@@ -272,5 +272,5 @@ def _wrong_values(
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Returns whether a value equals the default. Such a value is accepted even if it contradicts the annotation."""
+    """Returns whether a value equals the default. The default is accepted even if it contradicts the annotation."""
     return type(value) is type(default) and isinstance(value, str | int | float) and bool(value == default)

@@ -1,4 +1,4 @@
-"""Annotations that say that an argument takes the name of a component as a string."""
+"""Annotations for arguments that take the name of a component as a string."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from audiozen_core.kinds import GROUPS
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ComponentName:
-    """Says in an annotation that a string is the `path` of a component: `Annotated[str, ComponentName("metric")]`.
+    """Marks a string in an annotation as the `path` of a component: `Annotated[str, ComponentName("metric")]`.
 
-    `audiozen check` resolves such a string like the `path` of a section, and reports a name that does not exist at its
-    position. The argument gets the string itself. The annotation may also be that of the entries of an array or a
-    table. If the TOML file has a table with `path` and `args` instead of the string, the component is looked up among
-    the same kind, and the argument gets the built object.
+    `audiozen check` resolves the string like the `path` of a section, and reports a name that does not exist. The
+    argument gets the string itself. The entries of an array or a table can have this annotation, too. If the TOML file
+    has a table with `path` and `args` instead of the string, the component is looked up among components of the same
+    kind, and the argument gets the built object.
 
     Args:
-        kind: the kind of the component, one that plugins publish: its entry point group without `audiozen.`.
+        kind: the kind of the component, which is the name of its entry point group without `audiozen.`.
 
     Raises:
         ValueError: plugins do not publish components of this kind.
@@ -38,7 +38,7 @@ class ComponentName:
 
 
 def kind_of_component(annotation: Any) -> str | None:
-    """Returns the kind of the components that an annotation takes by their names; None if it says nothing.
+    """Returns the kind in the `ComponentName` of an annotation; None if the annotation has no `ComponentName`.
 
     >>> from typing import Annotated
     >>> kind_of_component(Annotated[str, ComponentName("metric")] | None), kind_of_component(str)
@@ -49,7 +49,7 @@ def kind_of_component(annotation: Any) -> str | None:
 
 
 def is_component_name(value: Any, annotation: Any) -> bool:
-    """Checks whether a value is the name of a component. A word that a `Literal` beside the name takes is not."""
+    """Checks whether a value is the name of a component. Words of a `Literal` in the same union are not names."""
     others = [member for member, markers in annotated_members(annotation, ComponentName) if not markers]
     return (
         isinstance(value, str)

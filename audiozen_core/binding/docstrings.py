@@ -18,15 +18,16 @@ _NUMPY_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?::.*)?$")
 def parameter_docs(target: Any) -> dict[str, str]:
     """Returns the description of each parameter in the docstrings, as one line.
 
-    The docstrings of a class, of its constructor and of its parents are read, in Google style (PyTorch's is similar)
-    and in NumPy style. If several docstrings describe a parameter, that of the class is used, not that of a parent.
+    For a class, the docstrings of the class, its constructor and its parents are read. Google style (PyTorch's is
+    similar) and NumPy style are supported. If several docstrings describe a parameter, the docstring of the class takes
+    precedence over the docstring of a parent.
     """
     found: dict[str, str] = {}
     sources = [target]
     if isinstance(target, type):
         sources = [source for base in inspect.getmro(target) for source in (base, vars(base).get("__init__"))]
     for source in sources:
-        # Not `inspect.getdoc`, which returns the docstring of a parent if the class has none.
+        # `inspect.getdoc` is not used, because it returns the docstring of a parent if the class has none.
         text = getattr(source, "__doc__", None)
         if isinstance(text, str) and source not in _BARE:
             for name, doc in _entries(inspect.cleandoc(text).splitlines()):
@@ -35,7 +36,7 @@ def parameter_docs(target: Any) -> dict[str, str]:
 
 
 def summary(target: Any) -> str:
-    """Returns the first paragraph of the docstring, as one line, or "" without a docstring."""
+    """Returns the first paragraph of the docstring as one line; "" if there is no docstring."""
     text = getattr(target, "__doc__", None)
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if isinstance(text, str) else ""
 
@@ -51,12 +52,18 @@ def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _is_heading(lines: list[str], index: int) -> bool:
-    """Returns whether the line is underlined."""
+    """Returns whether the line at an index is underlined."""
     return set("".join(lines[index + 1 : index + 2]).strip()) == {"-"}
 
 
 def _block(lines: list[str], least: int, entry: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """Yields the entries of one section. Each starts at the section's indentation; deeper lines continue it."""
+    """Yields the name and the text of each entry of a section. Lines with deeper indentation continue an entry.
+
+    Args:
+        lines: the lines after the section's header.
+        least: the smallest indentation of a line in the section.
+        entry: the pattern of the first line of an entry.
+    """
     indent: int | None = None
     name, words = "", [""]
     for line in lines:

@@ -27,10 +27,10 @@ class Forward:
 
 @dataclass(slots=True)
 class KeywordUse:
-    """How a function uses its keywords.
+    """How a function uses its `**kwargs`.
 
     Attributes:
-        taken: the names that the function reads, each with whether it is optional, as in `kwargs.pop("gain", 1.0)`.
+        taken: whether each name that the function reads is optional, as in `kwargs.pop("gain", 1.0)`.
         forwards: the calls that pass the keywords on to a parent class.
         readable: false if the keywords are also used in another way, or if the source can't be read.
     """
@@ -41,7 +41,7 @@ class KeywordUse:
 
 
 def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
-    """Reads how a plain Python function uses its dictionary of keywords, whose name is `keywords`."""
+    """Finds out how a plain Python function uses its `**kwargs`. `keywords` is the name of that parameter."""
     found = syntax_tree(function)
     if found is None:
         return KeywordUse(readable=False)
@@ -59,7 +59,7 @@ def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
 
 
 def _checks_ranges(call: ast.AST | None) -> bool:
-    """Returns whether this is `check_ranges(Cls, locals())`, which reads the parameters of the constructor only."""
+    """Returns whether a call is `check_ranges(Cls, locals())`, which reads only the parameters of the constructor."""
     match call:
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
             return name in {"check_ranges", "out_of_range"}
@@ -84,13 +84,13 @@ def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> N
         case ast.Attribute(attr="update"):
             pass
         case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
-            # If the function sets the name, it replaces the user's value, so the name is optional. A read name is
-            # required.
+            # A name that the function reads is required. A name that it sets is optional, because the function
+            # replaces the user's value.
             use.taken.setdefault(key, not isinstance(context, ast.Load))
         case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
             use.taken[key] = True
         case ast.If() | ast.UnaryOp(op=ast.Not()):
-            pass  # such as `if kwargs: raise TypeError(...)`, which does not use a particular keyword
+            pass  # such as `if kwargs: raise TypeError(...)`, which uses no particular keyword
         case _:
             use.readable = False
 

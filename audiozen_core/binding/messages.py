@@ -1,4 +1,4 @@
-"""Describes types in words, and suggests a replacement for a value of the wrong type."""
+"""Describes types in plain language, and suggests a replacement for a value of the wrong type."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS = {
 
 
 def type_text(annotation: Any) -> str:
-    """Writes an annotation as Python does, but leaves out `None`, because TOML has no such value.
+    """Formats an annotation in Python's notation, but without `None`, because TOML has no such value.
 
     >>> type_text(Literal["min", "max"]), type_text(float | list[float] | None)
     ('"min" | "max"', 'float | list[float]')
@@ -45,7 +45,7 @@ def type_text(annotation: Any) -> str:
 
 
 def type_in_words(annotation: Any) -> str:
-    """Describes the TOML values that fit an annotation in words; returns "" if they are unknown.
+    """Describes the TOML values that fit an annotation in plain language; returns "" if they are unknown.
 
     >>> type_in_words(int | list[str] | None), type_in_words(Literal["min", "max"])
     ('an integer or an array of strings', 'one of "min", "max"')
@@ -92,7 +92,7 @@ def _meant(value: Any, annotation: Any) -> str | None:
 
 
 def _member_in_words(annotation: Any) -> str:
-    """Describes one member of a union in words."""
+    """Describes one member of a union in plain language."""
     origin = get_origin(annotation) or annotation
     if origin is Literal:
         return f"one of {', '.join(short_toml_text(choice) for choice in get_args(annotation) if choice is not None)}"

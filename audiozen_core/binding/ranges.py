@@ -1,4 +1,4 @@
-"""Annotations that say which numbers an argument takes."""
+"""Annotations for the range of numbers that an argument accepts."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from numbers import Real
 from typing import Annotated, Any, get_args, get_origin
 
 from audiozen_core.binding.annotations import annotated_members, is_typed_dict
+from audiozen_core.binding.messages import type_in_words
 from audiozen_core.binding.signature import signature_of
-from audiozen_core.binding.values import annotation_below, fits, is_component
+from audiozen_core.binding.values import annotation_below, fits, is_component, wrong_places
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.errors import RunError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Says in an annotation which numbers an argument takes: `Annotated[int, Range(least=1)]`.
+    """Sets the numbers that an argument accepts, in its annotation: `Annotated[int, Range(least=1)]`.
 
     `audiozen check` reports a number outside the range, with its position. A constructor that is also called from
-    Python refuses it with `check_ranges`. No range contains NaN or infinity. The annotation may belong to an array or a
-    table, to its entries, to a key of a `TypedDict` or a dataclass, or to a member of a union:
+    Python can reject such a number with `check_ranges`. No range contains NaN or infinity. The annotation may belong to
+    an array or a table, to its entries, to a key of a `TypedDict` or a dataclass, or to a member of a union:
     `list[Annotated[float, Range(above=0)] | Literal[-1]]`.
 
     Args:
-        least: the smallest number of the range.
-        most: the largest number of the range.
-        above: a number that all numbers of the range exceed.
-        below: a number that exceeds all numbers of the range.
+        least: the smallest number in the range.
+        most: the largest number in the range.
+        above: the lower limit of the range, which is not in the range.
+        below: the upper limit of the range, which is not in the range.
 
     Example:
         >>> def repeat(times: Annotated[int, Range(least=1)] | None = None): ...
@@ -68,11 +69,11 @@ Positive = Annotated[int, Range(least=1)]
 
 
 def wrong_numbers(value: Any, annotation: Any, place: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Yields the place of each number that is not in the range of its annotation, and what is wrong with it.
+    """Yields the place of each number that is outside the range of its annotation, and what is wrong with it.
 
-    The text reads, for example, "is 0, but must be at least 1". The numbers in arrays and tables are checked too, but
-    not those in an object of a dataclass. A number may be in the range of any member of a union that it fits. Values
-    that are not numbers are accepted here: `wrong_places` checks types.
+    The text is, for example, "is 0, but must be at least 1". Numbers in arrays and tables are checked too, but not
+    numbers in an instance of a dataclass. In a union, the number needs to be in the range of only one member whose type
+    it fits. Values of a wrong type are not reported here, but by `wrong_places`.
 
     >>> list(wrong_numbers({"sizes": [1, 0]}, dict[str, list[Positive]]))
     [(('sizes', 1), 'is 0, but must be at least 1')]
@@ -95,7 +96,7 @@ def _walk(value: Any, annotation: Any, place: KeyPath) -> Iterator[tuple[KeyPath
 
 
 def _may_have_range(annotation: Any) -> bool:
-    """Returns whether an annotation may have a `Range`. If not, a long array of file names need not be looked at."""
+    """Returns whether an annotation may contain a `Range`. If not, a long array of file names need not be searched."""
     return any(
         ranges
         or dataclasses.is_dataclass(member)
@@ -108,7 +109,7 @@ def _may_have_range(annotation: Any) -> bool:
 def _wrong_number(value: Any, annotation: Any) -> str | None:
     members = list(annotated_members(annotation, Range))
     fitting = [ranges for member, ranges in members if fits(value, member) in ("yes", "unknown")]
-    # A number of another type, such as `nan` for an integer, is in no range either.
+    # A number that fits no member, such as `nan` for an integer, is compared with all ranges.
     choices = fitting or [ranges for _, ranges in members if ranges]
     if not choices or any(all(value in allowed for allowed in ranges) for ranges in choices):
         return None
@@ -118,21 +119,30 @@ def _wrong_number(value: Any, annotation: Any) -> str | None:
 
 
 def out_of_range(target: Any, values: Mapping[str, Any]) -> str | None:
-    """Says which value is not in the range that the signature of a class or a function gives; None if all are.
+    """Describes the first value outside the range in the signature of a class or a function; None if there is none.
+
+    For an argument with a range, a value of another type, such as a string, is described too.
 
     Args:
         target: the class or the function.
-        values: the values by the names of the arguments; others are ignored.
+        values: the values by argument name. Values that are not arguments are ignored.
 
     Example:
         >>> def repeat(times: Annotated[int, Range(least=1)]): ...
         >>> out_of_range(repeat, {"times": 0})
         '`times` is 0, but must be at least 1'
+        >>> out_of_range(repeat, {"times": 1.5})
+        '`times` is 1.5, but must be an integer'
     """
     signature = signature_of(target)
     for parameter in signature.parameters if signature else ():
-        for place, wrong in wrong_numbers(values.get(parameter.name), parameter.annotation, (parameter.name,)):
-            return f"`{spell(place)}` {wrong}"
+        value, annotation, place = values.get(parameter.name), parameter.annotation, (parameter.name,)
+        for wrong_place, wrong in wrong_numbers(value, annotation, place):
+            return f"`{spell(wrong_place)}` {wrong}"
+        for wrong_place, wrong_value, wanted in (
+            wrong_places(value, annotation, place) if _may_have_range(annotation) else ()
+        ):
+            return f"`{spell(wrong_place)}` is {wrong_value!r}, but must be {type_in_words(wanted)}"
     return None
 
 
@@ -141,10 +151,10 @@ def check_ranges(target: Any, values: Mapping[str, Any]) -> None:
 
     Args:
         target: the class or the function.
-        values: the values by the names of the arguments; others are ignored.
+        values: the values by argument name. Values that are not arguments are ignored.
 
     Raises:
-        RunError: a value is not in the range that its annotation gives.
+        RunError: a value is outside the range in its annotation.
     """
     if wrong := out_of_range(target, values):
         name = getattr(target, "__name__", type(target).__name__)

@@ -37,9 +37,9 @@ def attributes_used(cls: type, base: str) -> dict[str, str]:
 
 
 def keys_used(cls: type, base: str, attribute: str) -> set[str] | None:
-    """Returns the keys that a class uses of a mapping in an attribute of `self`: "g" for `self.models["g"]`.
+    """Returns the keys with which a class reads a mapping in an attribute of `self`: "g" for `self.models["g"]`.
 
-    The search reads the whole modules that define the class and its base classes.
+    The complete modules that define the class and its base classes are searched.
 
     Args:
         cls: the class.
@@ -48,8 +48,8 @@ def keys_used(cls: type, base: str, attribute: str) -> set[str] | None:
             their keys count as well.
 
     Returns:
-        The keys. None if the keys can't be known: a module can't be parsed, uses the mapping as a whole (in a loop,
-        for instance), or passes `self` to a call.
+        The keys; None if they can't be determined. That is so if a module can't be parsed, uses the mapping as a whole
+        (in a loop, for instance), or passes `self` to a call.
     """
     keys: set[str] = set()
     for owner in cls.__mro__:
@@ -70,9 +70,9 @@ def keys_used(cls: type, base: str, attribute: str) -> set[str] | None:
 
 
 def _keys_in(tree: ast.Module, attribute: str) -> set[str] | None:
-    """Returns the keys that a module uses of a mapping; None if the keys can't be known."""
+    """Returns the keys with which a module reads a mapping; None if they can't be determined."""
     keys: set[str] = set()
-    understood: set[ast.AST] = set()  # the uses of the mapping that name one key or no key
+    understood: set[ast.AST] = set()  # the uses of the mapping with one key or without a key
     for node in ast.walk(tree):
         match node:
             case ast.Call(args=args, keywords=more) if any(_is_self(value) for value in [*args, *more]):
@@ -104,7 +104,7 @@ def _is_self(value: ast.AST) -> bool:
 
 
 def may_set(cls: type, attribute: str) -> bool:
-    """Returns whether a method of a class mentions an attribute, so that an object may set a value for it."""
+    """Returns whether a method of a class mentions an attribute, and so may set it."""
     functions = (_function(member) for owner in cls.__mro__ for member in vars(owner).values())
     return any(attribute in function.__code__.co_names for function in functions if function)
 
@@ -126,8 +126,8 @@ def _used_by(function: types.FunctionType, code: types.CodeType) -> tuple[tuple[
         return ()
     tree, offset = found
     self_name = code.co_varnames[0] if code.co_argcount else ""
-    # The tree may have an `if` around the function, which would make the whole function conditional. So the search
-    # starts at the function.
+    # The search starts at the function itself, because `syntax_tree` may put an `if` around the function. With this
+    # `if`, all code in the function would count as conditional.
     root = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), tree)
     used = []
     for node in _unconditional(root):
@@ -138,7 +138,7 @@ def _used_by(function: types.FunctionType, code: types.CodeType) -> tuple[tuple[
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields a node and all nodes below it that are always evaluated.
+    """Yields a node, and all nodes below it that are always evaluated when the node is.
 
     The body of a loop and the body of an inner function count as always evaluated.
     """

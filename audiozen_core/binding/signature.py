@@ -24,7 +24,7 @@ _DEFAULT_WIDTH = 24
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 # Constructors that take `**kwargs` only to raise an error. They are listed by name, so that torch is not imported here.
-# After the first `torch.compile` in a process, the constructor of every module is one that torch has put around it.
+# After the first `torch.compile` in a process, torch wraps the constructor of every module in `patched_init`.
 _TAKING_NOTHING = {
     ("torch.nn.modules.module", "Module.__init__"),
     ("torch._dynamo.mutation_guard", "install_generation_tagging_init.<locals>.patched_init"),
@@ -43,10 +43,11 @@ class Signature:
     """The parameters of a callable.
 
     Attributes:
-        name: the callable's own name.
-        parameters: the named parameters without `self`, with annotations resolved where possible; inherited ones last.
-        open: whether it takes further keywords whose names are not known.
-        ignoring: whether it takes further keywords and ignores them.
+        name: the name of the callable.
+        parameters: the named parameters without `self`. Annotations are resolved where possible. Parameters of a parent
+            class come last.
+        open: whether the callable takes further keywords whose names are unknown.
+        ignoring: whether the callable takes further keywords and ignores them.
     """
 
     name: str
@@ -63,7 +64,7 @@ class Signature:
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
     def text(self, keep: str | None = None) -> str:
-        """The signature in one line, without annotations, such as `RAdam(params, lr=0.001, betas=(0.9, 0.999), …)`.
+        """Returns the signature in one line without annotations: `RAdam(params, lr=0.001, betas=(0.9, 0.999), …)`.
 
         The last parameters of a long signature are left out, except for the parameter `keep`.
         """
@@ -79,9 +80,9 @@ class Signature:
 
 
 def signature_of(target: Any) -> Signature | None:
-    """Returns the signature of a class (that is, of its constructor), of a function, or of another callable.
+    """Returns the signature of a function, of another callable, or of the constructor of a class.
 
-    Returns None if the signature can't be read, as for some builtins, or if the target is not callable.
+    Returns None if the target is not callable, or if its signature can't be read, as for some builtins.
     """
     if isinstance(target, functools.partial):
         inner = signature_of(target.func)
@@ -94,7 +95,7 @@ def signature_of(target: Any) -> Signature | None:
 
 
 def return_type(function: Any) -> type | None:
-    """Returns the class in the return annotation of a function, if there is one."""
+    """Returns the class in the return annotation of a function; None if the annotation is missing or not a class."""
     annotations = getattr(function, "__annotations__", {})
     annotation = unwrap(_resolved(annotations["return"], _globals(function))) if "return" in annotations else None
     return annotation if isinstance(annotation, type) and annotation is not Any else None
@@ -111,7 +112,7 @@ def _of_function(target: Any) -> Signature | None:
 
 
 def _of_typed_dict(cls: Any) -> Signature | None:
-    """Returns the keys of a `TypedDict` as parameters, without those that are not names in Python."""
+    """Returns a signature with the keys of a `TypedDict`, without keys that are not valid names in Python."""
     fields = fields_of(cls)
     if not fields and cls.__annotations__:
         return None
@@ -135,7 +136,7 @@ def _of_class(cls: type) -> Signature | None:
     read = [_constructor(cls, mro, method) for mro, method in ways if _owner(mro, method) is not None]
     if not read:
         return Signature(cls.__name__, ())
-    # Python passes the arguments to all of these methods. A method that takes anything, such as a
+    # Python passes the arguments to all of these methods. A method that accepts anything, such as a
     # `__new__(cls, *args, **kwargs)`, does not show which arguments are allowed, so it is left out.
     useful = [signature for signature in read if signature is not None and (signature.parameters or not signature.open)]
     named = [signature for signature in useful if signature.parameters]
@@ -148,7 +149,7 @@ def _owner(mro: tuple[type, ...], method: str) -> type | None:
 
 
 def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | None:
-    """Returns a constructor method's signature along a method resolution order, with the parents' parameters."""
+    """Returns the signature of the first constructor method in an MRO, with parameters that it passes to a parent."""
     owner = _owner(mro, method)
     if owner is None:
         return Signature(cls.__name__, ())
@@ -177,7 +178,7 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
     if above is None:
         return Signature(cls.__name__, _joined(named, taken), open=True)
     inherited = above.parameters
-    if named:  # the positions differ from those in the parent, so the inherited parameters are keywords
+    if named:  # inherited parameters have other positions than in the parent, so they are passed as keywords
         inherited = tuple(_as_keyword(parameter) for parameter in inherited)
     taken = tuple(parameter for parameter in taken if above.get(parameter.name) is None)
     return Signature(cls.__name__, _joined(named, taken, inherited), above.open, above.ignoring)
@@ -191,7 +192,7 @@ def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward:
         if place is None:
             return None
         rest = rest[place:]
-    if _owner(rest, method) is None:  # `object` takes nothing, and `type` passes everything to `__init__`
+    if _owner(rest, method) is None:  # `object` takes no arguments, and `type` passes all of them to `__init__`
         return Signature(cls.__name__, (), open=method != "__init__")
     above = _constructor(cls, rest, method)
     if above is None:
@@ -218,21 +219,22 @@ def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Sig
     return Signature(inner.name, replaced, inner.open, inner.ignoring)
 
 
-# The constructors of a base class are read for each of its subclasses, and to evaluate their annotations takes long.
-_kept: WeakKeyDictionary[types.FunctionType, tuple[types.CodeType, tuple[Parameter, ...]]] = WeakKeyDictionary()
+# A cache, because the constructors of a base class are read for each of its subclasses, and evaluating annotations is
+# slow.
+_cache: WeakKeyDictionary[types.FunctionType, tuple[types.CodeType, tuple[Parameter, ...]]] = WeakKeyDictionary()
 
 
 def _parameters(function: Any) -> tuple[Parameter, ...] | None:
     """Returns the parameters with their annotations resolved; an annotation that can't be resolved is dropped."""
     if not isinstance(function, types.FunctionType):
-        return _read_parameters(function)  # another callable may have no hash, and its parameters may change
-    code, parameters = _kept.get(function, (None, None))
+        return _read_parameters(function)  # other callables may not be hashable, and their parameters may change
+    code, parameters = _cache.get(function, (None, None))
     if code is function.__code__:  # `%autoreload` replaces the code and the defaults of a function in place
         return parameters
     parameters = _read_parameters(function)
-    # A name in an annotation that is not resolved may be defined later, for instance further below in its module.
+    # Unresolved annotations are not cached, because their names may be defined later, for instance in the same module.
     if parameters is not None and _annotated(parameters) == _annotated(inspect.signature(function).parameters.values()):
-        _kept[function] = function.__code__, parameters
+        _cache[function] = function.__code__, parameters
     return parameters
 
 
@@ -265,7 +267,7 @@ def _globals(target: Any) -> dict[str, Any]:
 
 def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    # Many modules import such names for the type checker only, for instance those of torch's schedulers.
+    # Many modules import names from `typing` only for type checkers, such as the modules of torch's schedulers.
     for names in (scope, {**vars(typing), **vars(collections.abc), **scope}):
         try:
             return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
@@ -277,7 +279,7 @@ def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
 
 
 def _joined(*groups: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """Returns all parameters of the groups. If several have the same name, the first one is used."""
+    """Returns all parameters of the groups. If several parameters have the same name, the first one is used."""
     by_name: dict[str, Parameter] = {}
     for parameter in (parameter for group in groups for parameter in group):
         by_name.setdefault(parameter.name, parameter)
@@ -290,7 +292,7 @@ def _as_keyword(parameter: Parameter) -> Parameter:
 
 
 def default_text(default: Any) -> str:
-    """Formats a default as Python writes it, but a class or a function by its name."""
+    """Formats a default with `repr`, but a class or a function as its name."""
     try:
         return default.__name__ if isinstance(default, type | types.FunctionType) else repr(default)
     except Exception:  # the `__repr__` of a plugin's class may fail

@@ -29,7 +29,8 @@ from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.key_path import KeyPath
 
 Fit = Literal["yes", "no", "foreign", "unknown"]
-"""Whether a value fits a type. `foreign`: TOML has no values of the type. `unknown`: the type can't be checked."""
+"""Whether a value fits a type. `foreign` means that TOML has no values of the type, `unknown` that the type can't be
+checked."""
 
 _TOML = (str, bool, int, float, list, Mapping, datetime.date, datetime.time)
 # In Python a boolean is an integer, and a `datetime` is a `date`; in TOML they are different types.
@@ -49,12 +50,12 @@ _SCALARS: dict[Any, tuple[type, ...]] = {
     datetime.date: (datetime.date,),
     datetime.time: (datetime.time,),
 }
-# Classes for which many functions also accept a string, contrary to their annotation.
+# Many functions with arguments of these classes also accept a string, contrary to the annotation.
 _LENIENT = {("torch", "device"), ("torch", "dtype")}
 
 
 def fits(value: Any, annotation: Any) -> Fit:
-    """Checks whether a TOML value can be passed for the annotation.
+    """Checks whether a TOML value can be passed for an annotation.
 
     An integer fits a float, but `true` is not a number. An array fits a list, a tuple or a set; a table fits a mapping
     or a dataclass; a string fits a path. A nested table that names a component by `path` is `unknown`.
@@ -94,7 +95,7 @@ def fits(value: Any, annotation: Any) -> Fit:
 
 
 def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyPath, Any, Any]]:
-    """Returns the innermost key paths whose values do not fit, each with the value and its annotation."""
+    """Returns the innermost values that do not fit, each as its key path, the value and its annotation."""
     if fits(value, annotation) != "no":
         return []
     whole = unwrap(annotation)
@@ -108,7 +109,7 @@ def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyP
     elif isinstance(value, Mapping) and get_origin(annotation) in MAPPINGS and len(get_args(annotation)) == 2:
         inner = [(item, get_args(annotation)[1], (*where, key)) for key, item in value.items()]
     innermost = [wrong for item, wanted, place in inner for wrong in wrong_places(item, wanted, place)]
-    # TOML may have no values of the likeliest member (a table of tensors), but it has some of another.
+    # TOML may have no values of the likeliest member (a table of tensors), but it has values of another member.
     return innermost or [(where, value, annotation if fits(value, annotation) == "no" else whole)]
 
 
@@ -132,7 +133,7 @@ def convert(value: Any, annotation: Any) -> Any:
         wanted_by_name = (
             {parameter.name: parameter.annotation for parameter in signature.parameters} if signature else {}
         )
-        # A `TypedDict` makes a plain dict.
+        # Calling a `TypedDict` returns a plain dict.
         return origin(**{key: convert(item, wanted_by_name.get(key, Any)) for key, item in value.items()})
     if isinstance(value, Mapping) and origin in MAPPINGS and len(get_args(annotation)) == 2:
         return {key: convert(item, get_args(annotation)[1]) for key, item in value.items()}
@@ -140,7 +141,7 @@ def convert(value: Any, annotation: Any) -> Any:
 
 
 def fields_class_of(value: Any, annotation: Any) -> type | None:
-    """Returns the dataclass or the `TypedDict` that a table is meant for; None if the annotation has none."""
+    """Returns the dataclass or the `TypedDict` that a table describes; None if the annotation has no such class."""
     if not isinstance(value, Mapping) or is_component(value):
         return None
     annotation = _likeliest_member(value, unwrap(annotation))
@@ -152,15 +153,15 @@ def _has_fields(annotation: Any) -> bool:
 
 
 def annotation_below(annotation: Any, key: str | int) -> Any:
-    """Returns the annotation of an entry of an array, a table, a `TypedDict` or a dataclass; `Any` if it is not known.
+    """Returns the annotation of an entry of an array, a table, a `TypedDict` or a dataclass; `Any` if it is unknown.
 
-    What `Annotated` adds to an array or a table belongs to each of its entries.
+    Metadata that `Annotated` adds to an array or a table belongs to each of its entries.
 
     >>> annotation_below(list[int] | dict[str, float] | None, 0), annotation_below(list[int] | dict[str, float], "a")
     (<class 'int'>, <class 'float'>)
     """
     found = tuple(_below(annotation, key))
-    return Union[found] if found else Any  # noqa: UP007 (the number of members is not known)
+    return Union[found] if found else Any  # noqa: UP007 (the number of members is unknown)
 
 
 def _below(annotation: Any, key: str | int) -> Iterator[Any]:
@@ -197,8 +198,8 @@ def is_component(value: Any) -> bool:
 def _likeliest_member(value: Any, annotation: Any) -> Any:
     """Returns the member of a union that the value fits.
 
-    If no member fits, returns the only member of the same form (array or table), or the whole union if that is not
-    unique.
+    If no member fits, returns the only member of the same form (array or table). If several members or none have the
+    same form, returns the whole union.
     """
     members = members_of(annotation)
     if len(members) == 1:

@@ -1,18 +1,19 @@
-"""The folder `checkpoints`: which checkpoints it holds, in what order, and where `best` and `latest` point.
+"""The folder `checkpoints`: which checkpoints it holds, their order, and the targets of `best` and `latest`.
 
 After each step of a save, a reader finds a complete checkpoint, either the old one or the new one:
 
-1. A checkpoint is written under a temporary name, and renamed when all of it is on the disk. The new name is always
-   unused: a checkpoint never replaces another, because two folders can't be swapped in one step on all systems.
-2. `latest` moves, then `best`, then older checkpoints are deleted. Each step is durable before the next one starts.
+1. A checkpoint is written under a temporary name, and renamed when it is completely on the disk. The new name is always
+   unused: a checkpoint never replaces another checkpoint, because some systems can't swap two folders in one step.
+2. `latest` is updated, then `best`, then older checkpoints are deleted. Each step is durable before the next step
+   starts.
 
-Each save has a serial number. If a run is resumed from an earlier checkpoint, the later ones have higher serial numbers
-than `latest`. `reconcile` marks them as stale with the suffix `.stale`.
+Each save has a serial number. If a run is resumed from an earlier checkpoint, later checkpoints have higher serial
+numbers than `latest`. `reconcile` marks these later checkpoints as stale with the suffix `.stale`.
 
-Some file systems have no symbolic links, and some copies leave them out or replace them by copies of the folders.
+Some file systems have no symbolic links, and some copies leave links out or replace them by copies of the folders.
 Without the links, `latest` is the managed checkpoint with the highest serial number that is not stale, and `best` is
-the one that the manifest of `latest` names. A folder `best` or `latest` counts as a checkpoint if it is the only intact
-copy of one, and as a missing link if it is empty.
+the checkpoint that the manifest of `latest` names. A folder `best` or `latest` counts as a checkpoint if it is the only
+intact copy of that checkpoint, and as a missing link if it is empty.
 This module does not import torch.
 """
 
@@ -47,9 +48,9 @@ class CheckpointDirectory:
     # ------------------------------------------------------------------------------- reading
 
     def entries(self, *, thorough: bool = False) -> list[CheckpointInfo]:
-        """Returns all checkpoints in the order of their saves. Checkpoints with unknown serial numbers come first.
+        """Returns all checkpoints in the order in which they were saved. Unknown serial numbers come first.
 
-        Only names, sizes and the manifests are checked, unless `thorough` asks for every byte.
+        Only names, sizes and manifests are checked. With `thorough`, every byte is checked.
         """
         check = check_contents if thorough else check_sizes
         found = [_entry(path, check) for path in self._folders() if _is_listed(path)]
@@ -70,7 +71,7 @@ class CheckpointDirectory:
         return self.link_target(path.name) if path.name in (BEST, LATEST) else path.name
 
     def link_target(self, link: str) -> str | None:
-        """The name that `best` or `latest` points at, whether it exists or not, or None."""
+        """Returns the name that `best` or `latest` points at, even if the checkpoint is missing; None without one."""
         target = self.read_link(link)
         if target is not None:
             return target
@@ -87,7 +88,7 @@ class CheckpointDirectory:
         return copies[0] if copies else best
 
     def possibly_better(self) -> list[str]:
-        """Returns the checkpoints that may be better than `best`: it has no link, and their manifests can't be read."""
+        """Returns checkpoints with unreadable manifests that may be better than `best`, if `best` is not a link."""
         if self.read_link(BEST) is not None:
             return []
         return [entry.name for entry in self._current() if entry.manifest is None]
@@ -112,8 +113,8 @@ class CheckpointDirectory:
     def make_writable(self) -> None:
         """Makes sure that checkpoints can be saved here.
 
-        A copy that follows symbolic links turns `best` and `latest` into folders. These are deleted, because `best` and
-        `latest` must be links.
+        A copy that follows symbolic links turns `best` and `latest` into folders. These folders are deleted, because
+        `best` and `latest` must be links.
         """
         if not self.folder.is_dir() and (self.folder.is_symlink() or self.folder.exists()):
             target = read_link(self.folder)
@@ -139,7 +140,7 @@ class CheckpointDirectory:
         return False
 
     def set_link(self, link: str, name: str | None) -> None:
-        """Moves `best` or `latest`, durably; None removes it."""
+        """Points `best` or `latest` at a checkpoint, durably; None removes the link."""
         path = self.folder / link
         if name is not None:
             atomic.replace_link(path, name)
@@ -159,7 +160,7 @@ class CheckpointDirectory:
             remove(path)
 
     def remove_partial(self) -> list[Path]:
-        """Deletes the files and folders that an earlier run has half-written or half-deleted; returns their paths."""
+        """Deletes files and folders that an earlier run left half-written or half-deleted; returns their paths."""
         paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         partial = [path for path in paths if atomic.is_temporary(path.name)]
         for path in partial:
@@ -178,8 +179,8 @@ class CheckpointDirectory:
     def reconcile(self, name: str | None) -> list[str]:
         """Makes the other checkpoints and `best` agree with the checkpoint `name`, which `latest` points at.
 
-        Later checkpoints become stale. If `best` is one of them, it moves back to the checkpoint that was the best when
-        `name` was saved. Returns the names of the checkpoints that have become stale.
+        Later checkpoints become stale. If `best` points at a later checkpoint, it is set back to the checkpoint that
+        was the best when `name` was saved. Returns the names of the checkpoints that have become stale.
         """
         entries = {entry.name: entry for entry in self.entries()}
         latest = entries.get(name or "")
@@ -208,8 +209,8 @@ class CheckpointDirectory:
         return [entry.name for entry in current]
 
     def _mark_stale(self, entries: Sequence[CheckpointInfo]) -> None:
-        # The newest is renamed last. If the links are missing, it is `latest` until then. So after a crash in between,
-        # `latest` is either the old one or the new one, never a checkpoint between them.
+        # The newest checkpoint is renamed last. If the links are missing, it is `latest` until then. So after a crash
+        # in between, `latest` is either the old or the new target, never a checkpoint between the two.
         for entry in entries:
             rename(entry.path, self.folder / free_name(self.folder, f"{entry.name}.stale", separator=""))
         if entries:
@@ -218,12 +219,12 @@ class CheckpointDirectory:
     def prune(self, keep: int, *, damaged: bool = False, spare_ahead: bool = False) -> Sequence[Path]:
         """Deletes all but `keep` managed checkpoints; see `CheckpointStore.prune`.
 
-        `spare_ahead` also keeps stale checkpoints with more steps than the run has reached, counted without them.
+        `spare_ahead` also keeps stale checkpoints with more steps than the checkpoints that are not stale.
         """
         entries = self.entries(thorough=damaged)
         if damaged:
             self._point_at_usable(entries)
-        # Without links a damaged checkpoint may still be the newest.
+        # Without links, `latest` may still be a damaged checkpoint.
         unusable = {entry.name for entry in entries if damaged and entry.reason}
         linked = {self.link_target(BEST), self.link_target(LATEST)} - unusable
         reached = max((entry.step or 0 for entry in entries if entry.managed and not entry.stale), default=0)
@@ -234,7 +235,8 @@ class CheckpointDirectory:
             and not entry.reason
             and not (spare_ahead and entry.stale and (entry.step or 0) > reached)
         ]
-        # Sorted by how much they are worth: `best` and `latest`, then the newest, and stale ones at the end.
+        # Sorted by importance: `best` and `latest` first, then from the newest to the oldest, with stale checkpoints at
+        # the end.
         order = sorted(usable, key=lambda entry: (entry.name in linked, not entry.stale, entry.serial), reverse=True)
         deleted = [entry.path for entry in order[keep:] if entry.name not in linked]
         if damaged:
@@ -243,7 +245,7 @@ class CheckpointDirectory:
         return deleted
 
     def _point_at_usable(self, entries: Sequence[CheckpointInfo]) -> None:
-        """Moves `latest` from a damaged checkpoint to the newest usable one, and removes `best` from a damaged one."""
+        """If `latest` is damaged, points it at the newest usable checkpoint. If `best` is damaged, removes it."""
         usable = [entry.name for entry in entries if entry.managed and not entry.reason and not entry.stale]
         damaged = {entry.name for entry in entries if entry.reason}
         for link, target in ((LATEST, usable[-1] if usable else None), (BEST, None)):
@@ -263,7 +265,7 @@ def follow_link(path: Path) -> Path:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a folder is empty: some archives keep a link to a folder as such a folder."""
+    """Returns whether a folder is empty. Some archives store a link to a folder as an empty folder."""
     return not path.is_symlink() and not any(path.iterdir())
 
 

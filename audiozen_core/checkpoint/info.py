@@ -39,8 +39,8 @@ class CheckpointInfo:
         path: the folder of the checkpoint.
         manifest: the manifest of the checkpoint; None if the manifest can't be read.
         reason: why the checkpoint can't be used; empty if the checkpoint can be used.
-        best: whether `best` points at it.
-        latest: whether `latest` points at it.
+        best: whether `best` points at the checkpoint.
+        latest: whether `latest` points at the checkpoint.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class CheckpointInfo:
 
     @property
     def serial(self) -> int:
-        """The position in the order of the saves. An unknown position is -1, so that such a checkpoint sorts first."""
+        """The position in the order of the saves; -1 if unknown, so that such a checkpoint sorts first."""
         return self.manifest.serial if self.manifest else -1
 
     @property

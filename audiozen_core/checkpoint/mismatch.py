@@ -1,4 +1,4 @@
-"""Explains in a few lines why weights do not fit a network, however many there are."""
+"""Explains in a few lines why weights do not fit a network, even if there are many of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ _SHOWN_PAIRS = 3
 
 @dataclass(frozen=True)
 class WeightMismatch:
-    """The differences between the weights of a checkpoint and those of a network.
+    """The differences between the weights of a checkpoint and the weights of a network.
 
     Attributes:
         missing: the names that only the network has.
         unexpected: the names that only the checkpoint has.
-        shapes: the names with different shapes: the shape in the checkpoint, and that in the network.
-        dtypes: the names with numbers of different kinds: the dtype in the checkpoint, and that in the network.
+        shapes: the names with different shapes; the values are the shape in the checkpoint and the shape in the
+            network.
+        dtypes: the names with incompatible dtypes; the values are the dtype in the checkpoint and the dtype in the
+            network.
         repeated: the two names of each weight that the checkpoint has with and without the prefix of a wrapper.
     """
 
@@ -40,7 +42,7 @@ class WeightMismatch:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """One note for each kind of difference: how many there are, and the first ones, grouped by prefix."""
+        """One note for each kind of difference: the number of weights, and the first names, grouped by prefix."""
         notes = []
         if self.missing:
             notes.append(f"note: only the network has {_counted(self.missing)}: {_groups(self.missing)}")
@@ -60,7 +62,7 @@ class WeightMismatch:
 
     @property
     def cause(self) -> str:
-        """The likely cause: a prefix, another size, quantised weights, …; "" if none of them is likely."""
+        """The likely cause: a prefix, another size, quantised weights, …; "" if the cause is unknown."""
         if self.repeated:
             return "remove one of the two from the checkpoint, because nothing says which one is meant"
         if (prefix := _prefix(self.unexpected, self.missing)) is not None:
@@ -80,13 +82,13 @@ class WeightMismatch:
 
 
 def mismatch_error(message: str, error: Exception, mismatch: WeightMismatch, *, remedy: str) -> CheckpointError:
-    """Returns the error for weights that a network has refused.
+    """Returns the error for weights that a network refuses.
 
     Args:
-        message: which weights do not fit what.
+        message: which weights do not fit which network.
         error: the error of torch. It is shown only if the names and shapes are not the reason.
-        mismatch: the differences between the network and the weights that it has refused.
-        remedy: what to do about it. The likely cause is put before it.
+        mismatch: the differences between the network and the weights.
+        remedy: what to do. The likely cause is put before the remedy.
     """
     remedy = "; ".join(filter(None, (mismatch.cause, remedy)))
     return CheckpointError(message, notes=mismatch.notes or (f"torch says: {error}",), remedy=remedy)
@@ -95,12 +97,12 @@ def mismatch_error(message: str, error: Exception, mismatch: WeightMismatch, *, 
 def compare_weights(
     wanted: Mapping[str, Any], weights: Mapping[str, Any], repeated: Sequence[tuple[str, str]] = ()
 ) -> WeightMismatch:
-    """Returns the differences between the state of a network and the weights that it is to load, both by name.
+    """Returns the differences between the state of a network and the weights to load, both by name.
 
     Args:
         wanted: the state of the network.
         weights: the weights, under the names of the network.
-        repeated: the two names of each weight that is there twice.
+        repeated: the two names of each weight that occurs twice.
     """
     from torch.nn.parameter import is_lazy
 
@@ -126,11 +128,11 @@ def compare_weights(
 
 
 def _casts(saved: Any, wanted: Any) -> bool:
-    """Returns whether torch may convert the numbers of a saved tensor to those of the network's.
+    """Returns whether torch may convert the dtype of a saved tensor to the dtype of the network's tensor.
 
-    Torch converts everything. Floats may have another precision, as with half precision, and integers another size, if
-    it holds all of them. An integer that becomes a float is a quantised weight without its scale, and a float that
-    becomes an integer is cut.
+    Torch itself converts anything. Floats may change their precision, and integers may change their size if the new
+    size holds all values. But an integer that becomes a float is probably a quantised weight without its scale, and a
+    float that becomes an integer is truncated.
     """
     import torch
 

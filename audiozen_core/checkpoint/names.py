@@ -1,4 +1,4 @@
-"""The names in the folder `checkpoints`. The store renames and deletes only its own.
+"""The names in the folder `checkpoints`. The store renames and deletes only checkpoints that it has named itself.
 
 This module does not import torch.
 """
@@ -16,7 +16,7 @@ _MANAGED = re.compile(r"(?P<name>epoch_\d+(?:_step_\d+)?)(?:_\d+)?(?P<stale>\.st
 
 
 def checkpoint_names(epoch: int, step: int) -> tuple[str, str]:
-    """Returns two names: of a checkpoint saved after an epoch, and of one saved during the next epoch.
+    """Returns two names: for a checkpoint saved after an epoch, and for a checkpoint saved during the next epoch.
 
     Args:
         epoch: epochs completed.
@@ -26,16 +26,16 @@ def checkpoint_names(epoch: int, step: int) -> tuple[str, str]:
 
 
 def is_managed_name(name: str) -> bool:
-    """Whether the store chooses such names: `epoch_0003`, `epoch_0003_step_0000090`, perhaps with `_2` or `.stale`.
+    """Returns whether a name has the store's form: `epoch_0003` or `epoch_0003_step_0000090`, with `_2` or `.stale`.
 
-    Anything else may belong to the user: a copy, a checkpoint of another run, notes. The store never renames it or
-    deletes it, and never loads it instead of a damaged `latest`.
+    Folders with other names may belong to the user: a copy, a checkpoint of another run, notes. The store never renames
+    or deletes them, and never loads them instead of a damaged `latest`.
     """
     return _MANAGED.fullmatch(name) is not None
 
 
 def is_stale_name(name: str) -> bool:
-    """Returns whether a checkpoint of that name is marked as stale."""
+    """Returns whether the name marks a checkpoint as stale."""
     match = _MANAGED.fullmatch(name)
     return match is not None and match["stale"] is not None
 
@@ -47,7 +47,7 @@ def base_name(name: str) -> str:
 
 
 def free_name(folder: Path, name: str, separator: str = "_") -> str:
-    """Returns the name, or if it is taken, the first of `name_2`, `name_3`, … that is free."""
+    """Returns the name, or if it is taken, the first unused name of `name_2`, `name_3`, …"""
     free, count = name, 1
     while (folder / free).exists() or (folder / free).is_symlink():
         count += 1
@@ -61,5 +61,5 @@ def is_checkpoint(path: Path) -> bool:
         return False
     if (path / MANIFEST).exists() or (path / STATE).exists():
         return True
-    # A damaged checkpoint may have lost both files. It is recognised by its name, unless the folder has other files.
+    # A damaged checkpoint may have lost both files. Its name identifies it, unless the folder has other files.
     return is_managed_name(path.name) and all(file.suffix == ".safetensors" for file in path.iterdir())

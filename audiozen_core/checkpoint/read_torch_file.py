@@ -1,7 +1,7 @@
-"""Converts a file of torch into a safetensors file. `torch_file` runs this module in a process of its own.
+"""Converts a PyTorch file into a safetensors file. `torch_file` runs this module in a separate process.
 
-Nothing else may import it: such a file is a pickle, and this is the only place that reads one. Torch's unpickler for
-weights makes only tensors and plain values, and refuses everything else without running it.
+No other module may import it. PyTorch files are pickles, and this is the only module that reads them. Torch's unpickler
+for weights creates only tensors and plain values, and refuses everything else without running it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def convert(source: Path, target: Path, key: str) -> dict[str, Any]:
         text = str(error)
         if found := re.search(r"GLOBAL ([\w.]+)", text):
             return {
-                "error": f"it contains `{found[1]}`, which is code; nothing of it was run",
+                "error": f"it contains `{found[1]}`, which is code; it was not run",
                 "remedy": "get the weights alone from its author: a dictionary of tensors",
             }
-        # Before its reason, torch advises to read the file in a way that runs its code.
+        # Torch's message begins with the advice to allow the file to run code, so only the reason is kept.
         reason = text.rpartition("WeightsUnpickler error:")[2].strip()
         first = (reason.splitlines() or [""])[0][:200]
         return {

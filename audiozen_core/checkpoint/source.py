@@ -28,7 +28,8 @@ class WeightSource:
     Attributes:
         path: the absolute path of the checkpoint's folder or of the file.
         owner: the owner in the checkpoint; "" for a file.
-        sha256: the SHA-256 of the file. For a checkpoint, that of its manifest, which lists the hashes of its files.
+        sha256: the SHA-256 of the file; for a checkpoint, the SHA-256 of its manifest, which lists the hashes of its
+        files.
         weights: the weights by name.
     """
 
@@ -52,7 +53,7 @@ def read_source(
         map_location: the device for the tensors.
 
     Raises:
-        CheckpointError: `path` is of another kind or can't be read, or `owner` has no weights.
+        CheckpointError: `path` is none of these or can't be read, or `owner` has no weights.
     """
     path = follow_link(path.expanduser())
     if (path / "checkpoints").is_dir():

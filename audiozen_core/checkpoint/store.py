@@ -1,4 +1,4 @@
-"""Saves the checkpoints of one experiment whole or not at all, verifies them before use, and limits their number."""
+"""Saves the checkpoints of an experiment completely or not at all, verifies them before use, and prunes them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class CheckpointStore:
         within_epoch: bool = False,
         keep: int | None = None,
     ) -> Path:
-        """Writes one checkpoint. When this method returns, the disk has all of it, and `latest` points at it.
+        """Writes one checkpoint. On return, the whole checkpoint is on the disk, and `latest` points at it.
 
         The folder is called `epoch_0003`, or `epoch_0004_step_0000090` with `within_epoch`. If that name is taken, the
         folder gets a free name, such as `epoch_0003_2`. The earlier checkpoint is then deleted unless it is the best.
@@ -264,7 +264,7 @@ class CheckpointStore:
         return [
             replace(entry, best=entry.name == best, latest=entry.name == latest)
             for entry in self._directory.entries(thorough=verify)
-            # A checkpoint that a running training has deleted meanwhile is not damaged.
+            # A checkpoint that a running training has just deleted is not damaged.
             if entry.intact or entry.path.exists()
         ]
 
@@ -281,7 +281,7 @@ class CheckpointStore:
                 return read(entry.path)
             except DamagedCheckpointError as error:
                 if not entry.path.exists():
-                    # A running training has deleted it and saved a newer one.
+                    # A running training has deleted this checkpoint and saved a newer one.
                     return self._read_newest_intact(which, read)
                 get_logger().warning("skipping a damaged checkpoint", checkpoint=entry.name, reason=error.reason)
                 damaged.append(f"{entry.name}: {error.reason}")
@@ -306,7 +306,7 @@ class CheckpointStore:
         latest = next((entry for entry in entries if entry.name == name), None)
         if latest:
             yield latest
-        # If the manifest of `latest` is unreadable, its serial number is unknown. Every other checkpoint may then be
+        # If the manifest of `latest` is unreadable, its serial number is unknown, so any other checkpoint may be
         # earlier.
         highest = latest.serial if latest and latest.manifest else None
         for entry in entries:
@@ -317,7 +317,7 @@ class CheckpointStore:
         name = self._directory.link_target(BEST)
         entry = self._directory.find(name) if name else None
         if name != self._directory.link_target(BEST):
-            return self._read_best(read)  # A running training has found a better one meanwhile.
+            return self._read_best(read)  # A running training has saved a better checkpoint in the meantime.
         if entry is None:
             missing = f"the best checkpoint is {name}, which does not exist" if name else _NO_BEST
             raise NoCheckpointError(f"{missing} in {self.folder}", remedy=_CHOOSE, notes=self._notes())
@@ -340,7 +340,7 @@ class CheckpointStore:
             ) from error
 
     def _folder_of(self, path: Path) -> Path:
-        # A bare name is a checkpoint of this run, whatever the working directory holds.
+        # A bare name means a checkpoint of this run, even if the working directory has a folder with this name.
         found = self._directory.find(path.name) if path.name == str(path) else None
         path = found.path if found else follow_link(path)
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Converts a file of torch, such as `weights.tar`, into a safetensors file. This process never reads it."""
+"""Converts a PyTorch file, such as `weights.tar`, into a safetensors file. A separate process reads the file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _CHILD = "audiozen_core.checkpoint.read_torch_file"
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was converted.
+    """The result of a conversion.
 
     Attributes:
-        key: where the weights were in the file, such as `model`; "" if the file has nothing else.
+        key: the key of the weights in the file, such as `model`; "" if the file contains only the weights.
         tensors: the number of tensors.
-        weights: the number of weights in them.
-        left_out: the entries beside them that are not tensors.
+        weights: the number of weights in all tensors.
+        left_out: the entries that are not tensors.
     """
 
     key: str
@@ -33,16 +33,17 @@ class Converted:
 
 
 def convert_torch_file(source: Path, target: Path, key: str = "") -> Converted:
-    """Reads the weights in a file of torch, in a process of its own, and writes a safetensors file.
+    """Reads the weights in a PyTorch file in a separate process, and writes a safetensors file.
 
     Args:
         source: the file, in any format that `torch.load(weights_only=True)` reads.
         target: the safetensors file. It must not exist.
-        key: where the weights are in the file, such as `model` or `state.generator`; needed if there are several.
+        key: the key of the weights in the file, such as `model` or `state.generator`; needed if the file has several
+            sets.
 
     Raises:
-        CheckpointError: the file contains code or can't be read, has no weights at `key` or several without a key, or
-            `target` exists. Nothing is written then.
+        CheckpointError: the file contains code or can't be read, has no weights at `key`, or has several sets of
+            weights but no `key` is given; or `target` exists. Nothing is written then.
     """
     if target.suffix != ".safetensors":
         raise CheckpointError(

@@ -52,7 +52,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
 
     Args:
         paths: one or more checkpoints or files. Tensors that are not floating-point, such as a number of batches, are
-            those of the last one.
+            taken from the last checkpoint or file.
         owner: the owner of the states to average, in checkpoints.
 
     Raises:
@@ -83,7 +83,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
 
 
 def write_average(paths: Sequence[Path], output: Path) -> None:
-    """Averages the weights of several checkpoints, the newest last, and writes them as a new checkpoint."""
+    """Averages the weights of several checkpoints and writes the average as a new checkpoint; the newest comes last."""
     from audiozen_core.checkpoint.format.checkpoint import pack, read_checkpoint, write_checkpoint
 
     manifest, newest = read_checkpoint(paths[-1])
@@ -115,7 +115,7 @@ def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.
         raise DamagedCheckpointError(path, f"the file can't be read: {error}") from error
     weights = {name: tensor.to(map_location) for name, tensor in tensors.items()}
     for name, kept in metadata.items():
-        # Tied weights are stored once. The metadata map their other names to the stored name.
+        # Tied weights are stored once. The metadata maps their other names to the stored name.
         if kept in weights and name not in weights:
             weights[name] = weights[kept]
     return weights
@@ -130,7 +130,7 @@ def _other_format(path: Path) -> CheckpointError:
     # Torch writes zip files, and before version 1.6 pickles.
     if begin in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".tar", ".ckpt", ".bin", ".th"):
         return CheckpointError(
-            f"{path} is a file of torch, which can contain code, so only `audiozen convert` reads it",
+            f"{path} is a PyTorch file, which can contain code, so only `audiozen convert` reads it",
             remedy=f"run `audiozen convert {path} {path.with_suffix('.safetensors').name}`, and name the new file",
         )
     return CheckpointError(
@@ -140,7 +140,7 @@ def _other_format(path: Path) -> CheckpointError:
 
 
 def _neighbours(path: Path) -> list[str]:
-    """Returns a note that lists the contents of the nearest existing folder, for a path that does not exist."""
+    """Returns a note that lists the contents of the nearest existing parent of a path that does not exist."""
     parent = path.parent
     while not parent.is_dir():
         parent = parent.parent

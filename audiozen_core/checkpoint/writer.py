@@ -1,4 +1,4 @@
-"""Saves checkpoints one after the other, in the training thread or in the background."""
+"""Saves checkpoints one after another, in the training thread or in the background."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SaveResult:
         step: optimiser steps done.
         is_best: whether the checkpoint was saved as the best.
         folder: the checkpoint's folder; None if the save failed.
-        error: why it failed; None if it succeeded.
+        error: the error of a failed save; None if the save succeeded.
     """
 
     epoch: int
@@ -34,15 +34,15 @@ class SaveResult:
 
 
 class CheckpointWriter:
-    """Saves states in a store, one after the other.
+    """Saves states in a store, one after another.
 
-    With `background`, `save` returns when the state has been copied, and a thread writes the copy. There is one such
-    thread at a time: a save waits for the previous one. The next save reuses the memory of the copy. If writing fails,
-    `save` does not raise the error; `take_results` returns the result of every save.
+    With `background`, `save` returns as soon as the state has been copied, and a thread writes the copy. A save waits
+    for the previous save, and reuses the memory of its copy. If writing fails, `save` does not raise the error;
+    `take_results` returns the result of every save.
 
     Args:
-        store: where the checkpoints go.
-        background: whether a thread writes them.
+        store: the store that saves the checkpoints.
+        background: whether a thread writes the checkpoints.
     """
 
     def __init__(self, store: CheckpointStore, *, background: bool) -> None:

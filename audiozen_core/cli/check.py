@@ -33,15 +33,15 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, as_data
 @click.option(
     "--build",
     is_flag=True,
-    help="Also build everything, and report the number of weights. For a training, also run one batch forward and "
-    "backward and step the optimisers, and report shapes, memory and time. Nothing is written. JSON is then one object "
-    "with `findings` and `build`.",
+    help="Also build all components and report the number of weights. In a training mode, also train on one batch and "
+    "report shapes, memory and time. Nothing is written. With --format json, the output is an object with the keys "
+    "`findings` and `build`.",
 )
 @TRACEBACK
 def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool) -> None:
     """Find every mistake in a TOML file: resolve each `path` and check each argument, without building anything.
 
-    The exit code is 2 if there are mistakes, else 0.
+    The exit code is 2 if the file has mistakes, otherwise 0.
     """
     from audiozen_core import logging
     from audiozen_core.config.check import check_config
@@ -52,7 +52,7 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
     findings: tuple[Diagnostic, ...] = ()
     facts: dict[str, str] = {}
     broken = False
-    # In the other formats, standard output is for a program, so what a constructor or a data set prints is redirected.
+    # The other formats are read by programs, so the output of constructors and data sets goes to the standard error.
     with nullcontext() if form == "text" else redirect_stdout(sys.stderr):
         try:
             with nullcontext() if build else _without_collections():
@@ -85,10 +85,10 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Looks for no garbage in this block, nor when Python exits.
+    """Disables garbage collection in this block and at the exit of Python.
 
-    The import of torch makes 160,000 objects that all stay. To go through them again and again, and once more at the
-    exit, takes a quarter of the whole command.
+    Importing torch creates 160,000 objects that stay alive. Scanning them repeatedly, and once more at the exit, takes
+    a quarter of the time of the whole command.
     """
     enabled = gc.isenabled()
     gc.disable()

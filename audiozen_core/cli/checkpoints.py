@@ -26,7 +26,7 @@ def command() -> None:
     audiozen checkpoints prune exp/baseline --keep 3
     audiozen checkpoints average exp/baseline --last 5
 
-    EXP is the folder of the run, or its TOML file.
+    EXP is a run folder, or the TOML file of the run.
     """
 
 
@@ -56,7 +56,7 @@ def list_command(exp: Path) -> None:
 @command.command()
 @_EXP
 def verify(exp: Path) -> int:
-    """Read every byte of every checkpoint; the exit code is 2 if one is damaged."""
+    """Read every byte of every checkpoint. The exit code is 2 if a checkpoint is damaged."""
     infos = _checkpoints_of(_store(exp))
     for info in infos:
         click.echo(f"{info.path.name}: {'intact' if info.intact else info.reason}")
@@ -70,7 +70,7 @@ def verify(exp: Path) -> int:
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="How many to keep, including best and latest.")
 @click.option("--damaged", is_flag=True, help="Also delete damaged checkpoints.")
 def prune(exp: Path, keep: int, damaged: bool) -> None:
-    """Delete all but the newest checkpoints, never best or latest. This is not possible while the run is active."""
+    """Delete all but the newest checkpoints, but never best or latest. The run must not be active."""
     from audiozen_core.experiment.lock import run_lock
 
     store = _store(exp)
@@ -91,10 +91,10 @@ def prune(exp: Path, keep: int, damaged: bool) -> None:
     "-o",
     "--output",
     type=GivenPath(path_type=Path),
-    help="The folder to create; by default `average_last_N` in the folder of the run. It must not exist.",
+    help="The folder to create, which must not exist yet. Default: `average_last_N` in the run folder.",
 )
 def average(exp: Path, last: int, output: Path | None) -> None:
-    """Average the weights of the newest checkpoints into a new one, for use with `--ckpt-path`.
+    """Average the weights of the newest checkpoints into a new checkpoint, for use with `--ckpt-path`.
 
     The new checkpoint contains weights only. The modes test, validate, predict and finetune can use it, but a run can't
     resume from it.
@@ -103,8 +103,8 @@ def average(exp: Path, last: int, output: Path | None) -> None:
     from audiozen_core.checkpoint.weights import write_average
 
     store = _store(exp)
-    # One checkpoint per step, because a state that was saved twice must not count twice. Only managed ones, because
-    # checkpoints with other names may belong to another run.
+    # Use only one checkpoint per step, because a state that was saved twice must not count twice. Use only managed
+    # checkpoints, because checkpoints with other names may belong to another run.
     newest: dict[int | None, CheckpointInfo] = {}
     for info in reversed(_checkpoints_of(store)):
         if info.intact and not info.stale and info.managed:
@@ -116,7 +116,7 @@ def average(exp: Path, last: int, output: Path | None) -> None:
         )
     output = output or store.folder.parent / f"average_last_{last}"
     if output.exists() or output.is_symlink():
-        raise CheckpointError(f"{output} already exists", remedy="delete it, or name another with --output")
+        raise CheckpointError(f"{output} already exists", remedy="delete it, or choose another folder with --output")
     paths = [info.path for info in chosen]
     with translate_disk_errors(f"{output} could not be written"):
         write_average(paths, output)
@@ -132,11 +132,11 @@ def _store(exp: Path) -> CheckpointStore:
         config = load_config(exp, modes=()).config
         exp = Path(config.meta.save_dir).expanduser() / config.id
     folder = exp / "checkpoints"
-    # The user may name `exp/baseline/checkpoints` instead of `exp/baseline`, but a run may be called `checkpoints` too.
+    # Also accept `exp/baseline/checkpoints` for `exp/baseline`, unless it is the folder of a run called `checkpoints`.
     if exp.name == "checkpoints" and not folder.is_dir():
         folder = exp
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} does not exist", remedy="name the folder of a run, such as exp/baseline")
+        raise CheckpointError(f"{folder} does not exist", remedy="pass a run folder, such as exp/baseline")
     return CheckpointStore(folder)
 
 

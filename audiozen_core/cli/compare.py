@@ -16,13 +16,14 @@ from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHE
     "--ratings",
     "rated",
     is_flag=True,
-    help="Compare the ratings of a listening test: each SYSTEM is a file of ratings, or a folder of them.",
+    help="Compare the ratings of a listening test. Each SYSTEM is a file of ratings, or a folder of such files.",
 )
 @click.option(
     "--key",
     metavar="PAGE.key.json",
     type=GivenPath(path_type=Path),
-    help="With --ratings, the key of the page. Default: the one beside the ratings or in the working directory.",
+    help="With --ratings, the key of the page. Default: the key in the folder of the ratings or in the working "
+    "directory.",
 )
 @click.option(
     "--keep-all",
@@ -31,14 +32,14 @@ from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHE
     "the trials.",
 )
 @click.option(
-    "--baseline", metavar="NAME", help="The system that the others are compared with. Default: the first one."
+    "--baseline", metavar="NAME", help="The system that the others are compared with. Default: the first SYSTEM."
 )
 @click.option(
     "--metrics",
     metavar="NAME,…",
     multiple=True,
     callback=split_names,
-    help="The metrics. Default: all that they share.",
+    help="The metrics. Default: all metrics that the systems share.",
 )
 @LOWER_IS_BETTER
 @click.option(
@@ -46,8 +47,8 @@ from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHE
     metavar="NAME,…",
     multiple=True,
     callback=split_names,
-    help="Also compare within each value of these conditions: a column of the scores or of --conditions; `folder1` for "
-    "the outermost folder; or `snr` for names like `a_snr_5`.",
+    help="Also compare within each value of these conditions. A condition is a column of the scores or of "
+    "--conditions, `folder1` for the outermost folder, or `snr` for names like `a_snr_5`.",
 )
 @CONDITIONS
 @OF_CHECKPOINT
@@ -57,14 +58,14 @@ from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHE
     type=click.IntRange(min=0),
     default=3,
     show_default=True,
-    help="How many of the worst and best files the text shows. 0: none.",
+    help="How many of the worst and of the best files to list.",
 )
 @click.option(
     "-o",
     "--output",
     metavar="FOLDER",
     type=GivenPath(path_type=Path),
-    help="Write comparison.json, differences.csv, files.csv and the table here.",
+    help="Write comparison.json, differences.csv, files.csv and the table to this folder.",
 )
 @click.option(
     "--format",
@@ -72,7 +73,7 @@ from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHE
     type=click.Choice(("text", "latex", "markdown")),
     default="text",
     show_default=True,
-    help="The form of the table. `latex` and `markdown` are tables of the means for a paper.",
+    help="The format of the table. `latex` and `markdown` are tables of the means for a paper.",
 )
 @click.option("--intervals", is_flag=True, help="In a table for a paper, add the 95 % interval of each mean.")
 @WITHOUT
@@ -93,7 +94,7 @@ def command(
     form: str,
     intervals: bool,
 ) -> None:
-    """Compare systems file by file: which one is better, by how much, and is that certain?
+    """Compare systems file by file: which system is better, by how much, and is the difference significant?
 
     \b
     audiozen compare exp/baseline exp/new              the latest tests of two runs
@@ -104,16 +105,16 @@ def command(
     audiozen compare a='exp/a_seed_*' b=exp/b1,exp/b2  several seeds of each
     audiozen compare --ratings ratings_*.json          what listeners say (see `audiozen listen`)
 
-    A SYSTEM is a run, of which the latest finished test is taken; the result folder of a test; a folder with a
-    scores.csv; or a CSV file with one row for each file. NAME=… gives it a name. Several paths with commas between
-    them, a pattern in quotes, or the name that `audiozen run --seeds` was given are one system with several seeds.
+    A SYSTEM is a run folder (its latest finished test is used), the result folder of a test, a folder with a
+    scores.csv, or a CSV file with one row for each file. NAME=SYSTEM gives a system a name. For a system with several
+    seeds, separate the paths by commas, write a pattern in quotes, or name the experiment of `audiozen run --seeds`.
 
-    Files are matched by their IDs. Only files that all systems have are compared, and for each metric only those with a
-    value in all of them. The others are counted and listed.
+    Files are matched by their IDs. Only files that all systems have are compared, and for each metric only files with
+    a value in all systems. The other files are counted and listed.
 
-    For each metric: the mean difference from the baseline with its 95 % bootstrap interval, the p-value of a paired
-    permutation test, corrected by Holm's method for all metrics and systems, and the number of files that are better
-    and worse. With several seeds, the interval covers files and seeds.
+    For each metric, the table shows the mean difference from the baseline with its 95 % bootstrap interval, the p-value
+    of a paired permutation test, and how many files are better and worse. The p-values are corrected by Holm's method
+    for all metrics and systems. With several seeds, the interval accounts for the variation between files and seeds.
     """
     from audiozen_core.comparison.compare import compare
     from audiozen_core.diagnostics.printable import printable
@@ -124,7 +125,7 @@ def command(
     if output is not None and output.exists() and not output.is_dir():
         raise click.UsageError(f"the output `{output}` is not a folder")
     if rated and (lower_is_better or checkpoint):
-        raise click.UsageError("--lower-is-better and --checkpoint are for scores, and ratings have neither")
+        raise click.UsageError("--lower-is-better and --checkpoint are for scores, not for --ratings")
     if not rated and (key or keep_all):
         raise click.UsageError("--key and --keep-all are for the ratings of a listening test: add --ratings")
     comparison: Comparison

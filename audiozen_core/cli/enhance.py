@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 @click.argument("inputs", metavar="IN…", nargs=-1, required=True)
 @click.option(
     "-o", "--output", metavar="OUT", type=GivenPath(path_type=Path), required=True,
-    help="The folder for the results; or the file, if there is one input.",
+    help="The folder for the results, or the output file if the input is one file.",
 )  # fmt: skip
 @click.option(
     "--checkpoint", metavar="NAME|PATH",
-    help="Which checkpoint of a run: best, latest, epoch_0012, or a path. Default: best, or latest if there is none.",
+    help="The checkpoint of a run: best, latest, epoch_0012, or a path. Default: best, or else latest.",
 )  # fmt: skip
-@click.option("--weights", metavar="NAME", help="Which weights: raw, or what a hook offers, such as ema.")
+@click.option("--weights", metavar="NAME", help="The weights to use: raw, or weights that a hook offers, such as ema.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option(
     "--attenuation-limit", metavar="DB", type=click.FloatRange(min=0),
-    help="Lower nothing by more than this: some of the noise stays, and the speech suffers less.",
+    help="Attenuate by at most this much. Some noise remains, and the speech is distorted less.",
 )  # fmt: skip
-@click.option("--mix", is_flag=True, help="Enhance the average of all channels. Default: each channel by itself.")
+@click.option("--mix", is_flag=True, help="Enhance the average of all channels. Default: each channel separately.")
 @click.option(
     "--format", "form", metavar="ENDING",
-    help="Write wav, flac, aiff, w64, caf or ogg. Default: the format of the input, or wav for a lossy one.",
+    help="Write wav, flac, aiff, w64, caf or ogg. Default: the format of the input, or wav if that format is lossy.",
 )  # fmt: skip
 @click.option(
     "--subtype", metavar="NAME",
-    help="The encoding of the samples: PCM_16, PCM_24, FLOAT, … Default: that of the input, if it has 16 bits or more.",
+    help="The sample encoding: PCM_16, PCM_24, FLOAT, … Default: as in the input, if it has at least 16 bits.",
 )  # fmt: skip
 @click.option(
     "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--num-workers", metavar="N", type=click.IntRange(min=0),
-    help="The processes, if the network is on the CPU. Default: one on each CPU. 0: none but this one.",
+    help="The number of processes, if the network is on the CPU. 0 uses only this process. Default: one per CPU.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace results that were made in another way.")
+@click.option("--overwrite", is_flag=True, help="Replace results that another network or other options produced.")
 @WITHOUT
 @TRACEBACK
 def command(
@@ -72,17 +72,18 @@ def command(
     audiozen enhance exp/baseline meeting.flac -o enhanced.wav
     audiozen enhance acme-denoiser 'calls/*.mp3' -o calls_clean --attenuation-limit 12
 
-    MODEL is the folder of a run, of a checkpoint or of an exported network, or the name of a network that a plugin
-    publishes (`audiozen plugins pretrained` lists them). IN is files, folders (with their subfolders), patterns, or a
-    manifest: a CSV or TSV file with the column `file`, or a text file with one path in each line.
+    MODEL is the folder of a run, a checkpoint or an exported network, or the name of a network that a plugin publishes
+    (`audiozen plugins pretrained` lists them). IN is files, folders (including subfolders), patterns, or a
+    manifest: a CSV or TSV file with the column `file`, or a text file with one path per line.
 
-    Each result has the rate, the channels, the length and the path within OUT that its input has. Any rate is
-    resampled to that of the network, and back. A file of hours needs no more memory than one of minutes.
+    Each result has the sample rate, channels, length and relative path of its input. The input is resampled to the rate
+    of the network, and the result is resampled back. A file of several hours needs no more memory than a file of
+    several minutes.
 
-    Give the same command again to continue: what is done is skipped. OUT/enhanced.jsonl records with which network and
-    options each result was made, and results that were made in another way are not touched without `--overwrite`. If
-    OUT is one file, nothing is recorded. A broken file is reported and the others are enhanced; the exit code is then
-    1.
+    To continue after an interruption, repeat the command: finished files are skipped. OUT/enhanced.jsonl records the
+    network and the options of each result. Results from another network or other options are replaced only with
+    `--overwrite`. If OUT is a file, nothing is recorded. A broken file is reported, and the other files are enhanced.
+    The exit code is then 1.
     """
     from audiozen_core.inference.inputs import list_jobs
     from audiozen_core.inference.jobs import Options, enhance_jobs
@@ -100,12 +101,12 @@ def command(
             enhancer, jobs, folder, options, batch_size=batch_size, num_workers=num_workers, overwrite=overwrite,
             keep_records=folder == output, on_start=progress.start, on_part=progress.advance,
         )  # fmt: skip
-    _tell(outcome, output)
+    _report(outcome, output)
     return 1 if outcome.failed else 0
 
 
 class _Progress:
-    """A progress bar on the standard error, if that is a terminal."""
+    """A progress bar on the standard error, shown only in a terminal."""
 
     def __enter__(self) -> _Progress:
         from rich.console import Console
@@ -130,13 +131,13 @@ class _Progress:
         self._bar.advance(self._task, part)
 
 
-def _tell(outcome: Outcome, output: Path) -> None:
+def _report(outcome: Outcome, output: Path) -> None:
     from audiozen_core.diagnostics.printable import printable
 
     for path, error in outcome.failed.items():
-        # Most messages name the file.
-        said = error.message if str(path) in error.message else f"{path}: {error.message}"
-        click.echo(printable(said + (f" ({error.remedy})" if error.remedy else "")), err=True)
+        # Most messages contain the path already.
+        message = error.message if str(path) in error.message else f"{path}: {error.message}"
+        click.echo(printable(message + (f" ({error.remedy})" if error.remedy else "")), err=True)
     if outcome.written:
         files = f"{len(outcome.written)} file{'s' * (len(outcome.written) > 1)}"
         speed = outcome.seconds / max(outcome.wall, 1e-9)
@@ -147,6 +148,6 @@ def _tell(outcome: Outcome, output: Path) -> None:
             )
         )
     if outcome.skipped:
-        click.echo(f"skipped {len(outcome.skipped)} that had been done before")
+        click.echo(f"skipped {len(outcome.skipped)} already enhanced")
     if outcome.failed:
         click.echo(f"failed: {len(outcome.failed)}")

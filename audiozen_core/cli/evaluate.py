@@ -11,7 +11,7 @@ import click
 from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
 from audiozen_core.errors import Interrupted
 
-# Each worker has one thread. Libraries read these variables when they are imported, which is later.
+# Each worker uses one thread. Libraries read these variables at their import, so `command` sets them before.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _FOLDER = GivenPath(path_type=Path)
@@ -19,35 +19,40 @@ _FOLDER = GivenPath(path_type=Path)
 
 @click.command(name="evaluate")
 @click.argument("enhanced", metavar="ENHANCED", type=_FOLDER)
-@click.option("--clean", metavar="FOLDER", type=_FOLDER, help="The clean files. Without them: reference-free metrics.")
 @click.option(
-    "--noisy", metavar="FOLDER", type=_FOLDER, help="The noisy files, for improvements such as that of SI-SDR."
+    "--clean", metavar="FOLDER", type=_FOLDER, help="The clean files. Without them, only reference-free metrics apply."
 )
-@click.option("--far-end", metavar="FOLDER", type=_FOLDER, help="The signals of the loudspeaker, for echo metrics.")
 @click.option(
-    "--text", metavar="FILE", type=_FOLDER, help="What is said: CSV with `id` and `text`, or lines `ID words`."
+    "--noisy", metavar="FOLDER", type=_FOLDER, help="The noisy files, to compute improvements, for example in SI-SDR."
+)
+@click.option("--far-end", metavar="FOLDER", type=_FOLDER, help="The loudspeaker signals, for echo metrics.")
+@click.option(
+    "--text",
+    metavar="FILE",
+    type=_FOLDER,
+    help="The transcripts: a CSV file with `id` and `text`, or lines `ID words`.",
 )
 @click.option(
     "--metrics",
     metavar="NAME,…",
     multiple=True,
     callback=split_names,
-    help="The metrics. Default: all that are installed and need only what is given. `audiozen plugins metric` lists "
-    "them.",
+    help="The metrics. Default: all installed metrics that these inputs allow. `audiozen plugins metric` lists the "
+    "installed metrics.",
 )
 @click.option(
     "--by",
     metavar="NAME,…",
     multiple=True,
     callback=split_names,
-    help="Add a row for each value of these conditions: a column of --conditions; `folder1` for the outermost folder; "
-    "or `snr` for names like `a_snr_5.wav`.",
+    help="Add a row for each value of these conditions. A condition is a column of --conditions, `folder1` for the "
+    "outermost folder, or `snr` for names like `a_snr_5.wav`.",
 )
 @click.option(
     "--conditions", metavar="FILE", type=_FOLDER, help="A CSV, TSV or JSONL file with `id` and a column per condition."
 )
 @click.option(
-    "-o", "--output", metavar="FOLDER", type=_FOLDER, help="Write scores.csv, scores.json and the table here."
+    "-o", "--output", metavar="FOLDER", type=_FOLDER, help="Write scores.csv, scores.json and the table to this folder."
 )
 @click.option(
     "--format",
@@ -55,21 +60,24 @@ _FOLDER = GivenPath(path_type=Path)
     type=click.Choice(("text", "latex", "markdown")),
     default="text",
     show_default=True,
-    help="The form of the table.",
+    help="The format of the table.",
 )
 @click.option(
-    "--num-workers", metavar="N", type=click.IntRange(min=0), help="The processes. Default: one on each CPU. 0: none."
+    "--num-workers",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="The number of processes. 0 uses only the main process. Default: one per CPU.",
 )
-@click.option("--align", is_flag=True, help="Shift files by the delay that is found. Without it, delays are only told.")
-@click.option("--resample", is_flag=True, help="Compare files of different rates, and rate copies for PESQ, DNSMOS, ….")
-@click.option("--allow-missing", is_flag=True, help="Leave out files without a partner, instead of stopping.")
+@click.option("--align", is_flag=True, help="Shift files by the estimated delay. By default, delays are only reported.")
+@click.option("--resample", is_flag=True, help="Allow different sample rates, and resample for PESQ, DNSMOS, ….")
+@click.option("--allow-missing", is_flag=True, help="Skip files without a counterpart, instead of stopping.")
 @click.option(
     "--cache",
     metavar="FOLDER",
     type=_FOLDER,
-    help="Where computed scores are kept. Default: $XDG_CACHE_HOME/audiozen, or ~/.cache/audiozen. Safe to delete.",
+    help="The cache of computed scores. Default: $XDG_CACHE_HOME/audiozen, or ~/.cache/audiozen. It is safe to delete.",
 )
-@click.option("--no-cache", is_flag=True, help="Compute everything, and keep nothing.")
+@click.option("--no-cache", is_flag=True, help="Don't read or write the cache.")
 @WITHOUT
 @TRACEBACK
 def command(
@@ -99,18 +107,17 @@ def command(
     audiozen evaluate enhanced                     without clean files
     audiozen evaluate exp/baseline --by snr        the latest test of a run
 
-    ENHANCED is a folder of audio files, a run, or a result folder of a test. The last two have the clean and the noisy
-    files, too. To score the noisy files, name their folder as ENHANCED.
+    ENHANCED is a folder of audio files, a run folder, or the result folder of a test. A run and a test also provide the
+    clean and the noisy files. To score the noisy files, pass their folder as ENHANCED.
 
-    Files are paired by their paths within the folders, without the ending: enhanced/a/b.wav with clean/a/b.flac. What
-    is remarkable about them is printed, one line for each kind: other lengths, rates or channels, a delay, an inverted
-    sign. Silent files and files that a metric refuses have no value. They are counted and listed, and are not in the
-    mean.
+    Files are paired by their relative paths without the ending: enhanced/a/b.wav with clean/a/b.flac. Differences
+    within a pair are reported, one line for each kind: lengths, rates, channels, a delay, an inverted sign. Silent
+    files and files that a metric refuses get no score. They are counted and listed, and do not enter the mean.
 
-    Scores are kept in a cache, by the samples and by the metric. So after an interruption the same command continues,
-    and a second call is fast.
+    Scores are cached by the samples and the metric. After an interruption, the same command continues, and a second
+    call is fast.
 
-    The exit code is 1 if a file could not be read or if a metric failed; the other files are scored.
+    The exit code is 1 if a file could not be read or a metric failed. The other files are scored.
     """
     for name in _ONE_THREAD:
         os.environ.setdefault(name, "1")
@@ -140,7 +147,7 @@ def command(
             progress=True,
         )
     except KeyboardInterrupt:
-        kept = "nothing is kept" if no_cache else "the scores so far are in the cache, and the same command continues"
+        kept = "nothing was saved" if no_cache else "the scores so far are in the cache, and the same command continues"
         raise Interrupted(signal.SIGINT, kept) from None
     by_reason: dict[str, list[str]] = {}
     for name, reason in scores.left_out.items():

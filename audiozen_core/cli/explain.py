@@ -24,7 +24,7 @@ def command(subject: str, key: str | None, overrides: tuple[str, ...]) -> None:
 
     \b
     audiozen explain exp.toml                      the whole effective config
-    audiozen explain exp.toml optimizer.args.lr    one value: what set it, what it replaced, its meaning
+    audiozen explain exp.toml optimizer.args.lr    one value: where it was set, what it replaced, its meaning
     audiozen explain AZ101                         what an error code means
     """
     if _CODE.fullmatch(subject) and key is None:

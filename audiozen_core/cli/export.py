@@ -11,25 +11,27 @@ from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath
 
 @click.command(name="export")
 @click.argument("model", metavar="RUN")
-@click.option("-o", "--output", metavar="FOLDER", type=GivenPath(path_type=Path), required=True, help="A new folder.")
+@click.option(
+    "-o", "--output", metavar="FOLDER", type=GivenPath(path_type=Path), required=True, help="The folder to create."
+)
 @click.option(
     "--checkpoint", metavar="NAME|PATH",
-    help="Which checkpoint: best, latest, epoch_0012, or a path. Default: best, or latest if there is none.",
+    help="The checkpoint: best, latest, epoch_0012, or a path. Default: best, or latest if the run has no best.",
 )  # fmt: skip
-@click.option("--weights", metavar="NAME", help="Which weights: raw, or what a hook offers, such as ema.")
+@click.option("--weights", metavar="NAME", help="The weights to use: raw, or weights that a hook offers, such as ema.")
 @WITHOUT
 @TRACEBACK
 def command(model: str, output: Path, checkpoint: str | None, weights: str | None) -> None:
-    """Pack a trained network into a folder that works by itself.
+    """Pack a trained network into a self-contained folder.
 
     \b
     audiozen export exp/baseline -o denoiser
     audiozen enhance denoiser noisy/ -o enhanced/
 
-    FOLDER gets config.toml (only what builds the network), model.safetensors, the modules of the recipe that it needs,
-    and README.md, a card whose licence and purpose you complete. It appears completely or not at all, after the
-    exported network has computed the same as that of the run. A plugin can publish such a folder under a name:
-    docs/publish_a_component.md.
+    FOLDER contains config.toml (only the sections that build the network), model.safetensors, the modules of the recipe
+    that the network needs, and README.md, a card in which you fill in licence and purpose. The folder is created only
+    if the exported network computes the same output as the network of the run. A plugin can publish such a folder
+    under a name: docs/publish_a_component.md.
     """
     from audiozen_core.inference.export import export
     from audiozen_core.logging import configure

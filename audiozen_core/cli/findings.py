@@ -1,4 +1,4 @@
-"""Prints diagnostics, as text or for other programs."""
+"""Prints diagnostics as text, as JSON or as annotations for GitHub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMATS = ("text", "json", "github")
 
 
 def show_findings(findings: Sequence[Diagnostic], form: str = "text") -> None:
-    """Prints diagnostics: text to standard error; JSON (one array) or annotations for GitHub to standard output."""
+    """Prints diagnostics. Text goes to standard error; a JSON array or annotations for GitHub go to standard output."""
     if form == "json":
         import json
 

@@ -45,13 +45,13 @@ def command(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"switched off: {', '.join(off)}")
 
 
-def _answered(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
+def _plugins_by_hook(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
     return {hook: lifecycle.order(hook) for hook in lifecycle.hook_names}
 
 
 def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
-    """Yields each hook that plugins implement, followed by these plugins in the order in which they run."""
-    for hook, plugins in _answered(lifecycle).items():
+    """Yields a row for each implemented hook, followed by rows for its plugins in the order of their calls."""
+    for hook, plugins in _plugins_by_hook(lifecycle).items():
         if plugins:
             yield (hook,)
         wrappers = lifecycle.wrappers(hook)
@@ -61,9 +61,9 @@ def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
 
 
 def _order(plugin: Plugin) -> str:
-    """Says what a plugin runs before and after."""
-    said = (("after", plugin.after), ("before", plugin.before))
-    return ", ".join(f"{word} {' and '.join(names)}" for word, names in said if names)
+    """Describes which plugins a plugin must run after and before: `after ema, before checkpoint`."""
+    constraints = (("after", plugin.after), ("before", plugin.before))
+    return ", ".join(f"{word} {' and '.join(names)}" for word, names in constraints if names)
 
 
 def _as_data(lifecycle: Lifecycle) -> dict[str, list[dict[str, Any]]]:
@@ -81,5 +81,5 @@ def _as_data(lifecycle: Lifecycle) -> dict[str, list[dict[str, Any]]]:
             }
             for plugin in plugins
         ]
-        for hook, plugins in _answered(lifecycle).items()
+        for hook, plugins in _plugins_by_hook(lifecycle).items()
     }

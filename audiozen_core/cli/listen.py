@@ -1,4 +1,4 @@
-"""`audiozen listen`: makes the page of a blinded listening test."""
+"""`audiozen listen`: creates the page of a blind listening test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ _FOLDER = GivenPath(path_type=Path)
 @click.command(name="listen")
 @click.argument("systems", metavar="SYSTEM…", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", metavar="PAGE.html", type=_FOLDER, required=True, help="The page. Its key is PAGE.key.json."
+    "-o",
+    "--output",
+    metavar="PAGE.html",
+    type=_FOLDER,
+    required=True,
+    help="The page to write. Its key is PAGE.key.json.",
 )
 @click.option(
     "--method",
@@ -25,16 +30,16 @@ _FOLDER = GivenPath(path_type=Path)
     help="`mushra` (ITU-R BS.1534): all systems side by side, against a reference. `p835` (ITU-T P.835): one recording "
     "at a time, rated for speech signal, background and overall.",
 )
-@click.option("--clean", metavar="FOLDER", type=_FOLDER, help="The clean files. Default: those of the tests.")
-@click.option("--noisy", metavar="FOLDER", type=_FOLDER, help="The noisy files. Default: those of the tests.")
+@click.option("--clean", metavar="FOLDER", type=_FOLDER, help="The clean files. Default: the clean files of the tests.")
+@click.option("--noisy", metavar="FOLDER", type=_FOLDER, help="The noisy files. Default: the noisy files of the tests.")
 @click.option(
     "--anchor",
     "anchors",
     metavar="NAME,…",
     multiple=True,
     callback=split_names,
-    help="`noisy`, `lowpass3500`, `lowpass7000` (the reference below 3.5 or 7 kHz) or `none`. Default: `noisy`, and "
-    "with mushra above 8 kHz also `lowpass3500`.",
+    help="`noisy`, `lowpass3500`, `lowpass7000` (the reference below 3.5 or 7 kHz) or `none`. Default: `noisy`, plus "
+    "`lowpass3500` for mushra at rates above 8 kHz.",
 )
 @click.option(
     "--files",
@@ -42,22 +47,22 @@ _FOLDER = GivenPath(path_type=Path)
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="How many files are heard. They are drawn at random, because files that are chosen by their scores would "
-    "favour a system.",
+    help="How many files to rate. They are drawn at random, because choosing files by their scores would favour a "
+    "system.",
 )
-@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="The seed of this draw.")
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="The seed for drawing the files.")
 @click.option(
     "--seconds",
     metavar="S",
     type=click.FloatRange(min=0.1, max=60),
     default=10,
     show_default=True,
-    help="How much of a longer file is heard: its loudest part. BS.1534 advises at most 12.",
+    help="The longest excerpt. Of a longer file, the loudest part is used. BS.1534 advises at most 12 s.",
 )
 @click.option(
     "--same-loudness",
     is_flag=True,
-    help="Give all recordings of a file the same root mean square. Default: systems are as loud as they are.",
+    help="Scale all recordings of a file to the same root mean square. Default: the levels are not changed.",
 )
 @OF_CHECKPOINT
 @click.option(
@@ -79,7 +84,7 @@ def command(
     checkpoint: str | None,
     title: str,
 ) -> None:
-    """Make a page with which people rate systems by ear, without knowing which one they hear.
+    """Create a page for a blind listening test: listeners rate systems without knowing which one they hear.
 
     \b
     audiozen listen exp/a exp/b -o test.html                   MUSHRA of the tests of two runs
@@ -87,11 +92,12 @@ def command(
     audiozen listen a=out/a b=out/b --clean CLEAN --noisy NOISY -o test.html     folders of audio
     audiozen compare --ratings ratings_*.json --key test.key.json                what the ratings say
 
-    A SYSTEM is a run, of which the latest finished test is taken; the result folder of a test; or a folder of audio.
-    NAME=… gives it a name for the table. Listeners never see it.
+    A SYSTEM is a run folder (its latest finished test is used), the result folder of a test, or a folder of audio
+    files. NAME=SYSTEM gives a system a name for the table, which listeners never see.
 
-    Send the page to listeners. It is one file that needs no network and no server. At its end they download a file of
-    ratings, which they send back. The key says which system each recording is: keep it, and do not send it.
+    Send the page to listeners. It is a single file that needs neither a network nor a server. At the end, listeners
+    download a file with their ratings and send it back to you. The key file says which system each recording comes
+    from: keep it, and do not send it to listeners.
     """
     from audiozen_core.diagnostics.printable import printable
     from audiozen_core.listening.listen import listen
@@ -112,11 +118,11 @@ def command(
     )
     for note in made.notes:
         click.echo(printable(note if note.startswith("warning: ") else f"note: {note}"), err=True)
-    loudness = "all as loud as the reference" if same_loudness else "as loud as they are (--same-loudness changes it)"
+    loudness = "all as loud as the reference" if same_loudness else "levels unchanged (see --same-loudness)"
     click.echo(printable(f"rated: {', '.join(made.systems)}; {loudness}"))
     click.echo(printable(f"files: {', '.join(made.files)}"))
     count = len(made.files) * (1 if method == "mushra" else len(made.systems))
-    click.echo(f"length: {count} trial{'s' * (count > 1)} after a training, about {made.minutes} minutes a listener")
+    click.echo(f"length: {count} trial{'s' * (count > 1)} after a training, about {made.minutes} minutes per listener")
     click.echo(printable(f"page: {made.page} ({made.size / 1e6:.1f} MB), for listeners"))
-    click.echo(printable(f"key: {made.key}, for yourself"))
+    click.echo(printable(f"key: {made.key}, for you only"))
     click.echo(printable(f"next: audiozen compare --ratings ratings_*.json --key {made.key}"))

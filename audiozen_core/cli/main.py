@@ -1,4 +1,4 @@
-"""The command `audiozen`: its subcommands, and the one place that prints errors."""
+"""The command `audiozen`: lists and runs the subcommands, and prints their errors."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from audiozen_core.errors import AudioZenError, Interrupted
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.torch_backends import protect_torch
 
-# Each command's module and its line in `audiozen --help`. The lines are here so that --help imports no command.
+# Each command's module and its line in `audiozen --help`. The lines are here so that --help need not import commands.
 COMMANDS = {
     "run": ("audiozen_core.cli.run", "Run an experiment: train, validate, test or predict."),
     "enhance": ("audiozen_core.cli.enhance", "Enhance audio files with a trained network."),
-    "export": ("audiozen_core.cli.export", "Pack a trained network into a folder that works by itself."),
+    "export": ("audiozen_core.cli.export", "Pack a trained network into a self-contained folder."),
     "evaluate": ("audiozen_core.cli.evaluate", "Score the files of a folder, with or without clean files."),
     "compare": ("audiozen_core.cli.compare", "Compare runs, folders or CSV files: differences, intervals, tests."),
-    "listen": ("audiozen_core.cli.listen", "Make the page of a blinded listening test: MUSHRA or P.835."),
+    "listen": ("audiozen_core.cli.listen", "Create the page of a blind listening test: MUSHRA or P.835."),
     "report": ("audiozen_core.cli.report", "Write an HTML page about runs: scores, players, curves, settings."),
-    "replay": ("audiozen_core.cli.replay", "Make a batch of a training again: audio, losses, gradients."),
+    "replay": ("audiozen_core.cli.replay", "Reproduce a batch of a training: audio, losses, gradients."),
     "runs": ("audiozen_core.cli.runs", "List the runs of a folder: state, epoch, best score, what differs."),
     "tune": ("audiozen_core.cli.tune", "Find a learning rate or a batch size for an experiment."),
     "profile": ("audiozen_core.cli.profile", "Show where the time of a training step goes, and what to change."),
     "checkpoints": ("audiozen_core.cli.checkpoints", "List, verify, prune and average a run's checkpoints."),
-    "convert": ("audiozen_core.cli.convert", "Convert weights from a file of torch into a .safetensors file."),
+    "convert": ("audiozen_core.cli.convert", "Convert the weights in a torch file to a .safetensors file."),
     "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file without building anything."),
     "explain": ("audiozen_core.cli.explain", "Show where a value comes from, or what an error code means."),
     "schema": ("audiozen_core.cli.schema", "Write a JSON Schema that editors use to check TOML files."),
@@ -42,11 +42,11 @@ INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """The built-in commands and the plugins' commands. A command is imported only when it is called."""
+    """The built-in commands and the plugins' commands. A command is imported only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the built-in commands in the order of `COMMANDS`, then the plugins' commands."""
-        with contextlib.suppress(AudioZenError):  # the help says what is wrong
+        with contextlib.suppress(AudioZenError):  # `format_commands` reports the error
             return [*COMMANDS, *published()]
         return list(COMMANDS)
 
@@ -54,11 +54,11 @@ class LazyGroup(click.Group):
         """Imports and returns the command.
 
         Raises:
-            PathError: the command of a plugin is broken; the message names the distribution.
+            PathError: the command of a plugin can't be imported. The message names the distribution.
         """
         if cmd_name in COMMANDS:
-            # Most commands import torch.
-            with contextlib.suppress(AudioZenError):  # a wrong AUDIOZEN_WITHOUT is reported where it is used
+            # Most commands import torch, which must be protected before.
+            with contextlib.suppress(AudioZenError):  # a wrong AUDIOZEN_WITHOUT is reported when it is used
                 protect_torch(installed_index())
             module = importlib.import_module(COMMANDS[cmd_name][0])
             command: click.Command = module.command
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
         """Runs the command.
 
         Raises:
-            RegistryError: the command of a plugin has raised an exception; the message names the distribution.
+            RegistryError: the command of a plugin raised an exception. The message names the distribution.
         """
         try:
             return super().invoke(ctx)
@@ -96,7 +96,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
         try:
             lines = published()
-        except AudioZenError as error:  # a wrong AUDIOZEN_WITHOUT, which may name a plugin that is no longer installed
+        except AudioZenError as error:  # AUDIOZEN_WITHOUT names an unknown plugin, which may have been uninstalled
             with formatter.section("Commands of plugins"):
                 formatter.write_text(f"not listed: {error.message}. {error.remedy}")
             return
@@ -121,7 +121,7 @@ def cli() -> None:
 def main() -> None:
     """Runs `audiozen`. Exit codes: 0 for success, 1 for a bug, 2 for an error that the user can fix.
 
-    A run that a signal has stopped exits with 128 plus the signal's number: 130 for SIGINT, 143 for SIGTERM.
+    A run that was stopped by a signal exits with 128 plus the signal's number: 130 for SIGINT, 143 for SIGTERM.
     """
     try:
         # Without its standalone mode, click returns the exit code of the command instead of exiting.
@@ -133,8 +133,8 @@ def main() -> None:
         click.echo(error.format_message())
         sys.exit(0)
     except click.ClickException as error:
-        asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "audiozen"
-        show(AudioZenError(error.format_message(), remedy=f"`{asked} --help` lists the arguments and options"))
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "audiozen"
+        show(AudioZenError(error.format_message(), remedy=f"`{command} --help` lists the arguments and options"))
         sys.exit(2)
     except Interrupted as stop:
         from audiozen_core.distributed.environment import find_place
@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def _ignore_interrupts() -> None:
-    """Ignores Ctrl-C, because the program is ending: Ctrl-C would print a traceback and change the exit code."""
+    """Ignores Ctrl-C while the program exits, because it would print a traceback and change the exit code."""
     import signal
     import threading
 
@@ -163,7 +163,7 @@ def _ignore_interrupts() -> None:
 
 
 def _system_error(error: OSError) -> AudioZenError:
-    """Turns an error of the operating system into one for the user."""
+    """Converts an error of the operating system to an error with a remedy."""
     where = f": {error.filename}" if error.filename else ""
     shown = AudioZenError(
         f"{error.strerror or error}{where}", remedy="check the path, its permissions, and the free space on the disk"

@@ -21,7 +21,7 @@ def command() -> None:
     metavar="FOLDER",
     type=GivenPath(path_type=Path),
     default=Path(),
-    help="The parent folder. Default: the current one.",
+    help="The parent folder. Default: the current folder.",
 )
 @TRACEBACK
 def plugin_command(name: str, into: Path) -> None:
@@ -47,7 +47,7 @@ def plugin_command(name: str, into: Path) -> None:
     "--manifest",
     metavar="FILE",
     type=GivenPath(path_type=Path),
-    help="The manifest of the recordings to train on: a CSV file that lists them. Default: that of the small corpus.",
+    help="The manifest: a CSV file that lists the recordings to train on. Default: the manifest of the small corpus.",
 )
 @TRACEBACK
 def recipe_command(name: str, into: Path | None, manifest: Path | None) -> None:

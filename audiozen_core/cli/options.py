@@ -11,12 +11,12 @@ from audiozen_core.kinds import RUN_MODES
 
 
 class GivenPath(click.Path):
-    """A path that is not empty: an empty one is mostly an unset variable, and would be the working directory."""
+    """A path that must not be empty. An empty path, often from an unset variable, would be the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the path."""
         if value == "":
-            self.fail("the path is empty: is a variable of the shell not set?", param, ctx)
+            self.fail("the path is empty: is a shell variable not set?", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -29,7 +29,7 @@ MODES = click.option(
     type=click.Choice(RUN_MODES),
     multiple=True,
     default=("train",),
-    help=f"The modes, in order: {', '.join(RUN_MODES)}. Takes several: -M train test. Default: train.",
+    help=f"The modes to run, in order: {', '.join(RUN_MODES)}. Several are allowed: -M train test. Default: train.",
 )
 OVERRIDES = click.option(
     "--set",
@@ -42,7 +42,7 @@ OVERRIDES = click.option(
 
 
 def split_names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    """Splits at commas, so that `--metrics a,b` is the same as `--metrics a --metrics b`."""
+    """Splits values at commas, so that `--metrics a,b` is the same as `--metrics a --metrics b`."""
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
@@ -59,11 +59,11 @@ WITHOUT = click.option(
     multiple=True,
     expose_value=False,
     callback=_switch_off,
-    help="Switch a plugin off, by the name of its distribution: everything it publishes is treated as not installed. "
-    "May be repeated. The variable AUDIOZEN_WITHOUT does the same, with commas between names.",
+    help="Switch a plugin off, by the name of its distribution. Its components are treated as not installed. May be "
+    "repeated. The environment variable AUDIOZEN_WITHOUT does the same, with commas between names.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-# `main.show` looks for `--traceback` in `sys.argv`, so that commands need not pass it on.
+# Commands do not get the value of `--traceback`, because `main.show` looks for it in `sys.argv`.
 TRACEBACK = click.option("--traceback", is_flag=True, expose_value=False, help="Show the full traceback of an error.")
 
 
@@ -71,7 +71,7 @@ class SeveralModes(click.Command):
     """Lets one `-M` take several modes: reads `-M train test` as `-M train -M test`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeats the option before each further mode."""
+        """Inserts `-M` before each further mode, and parses the arguments."""
         spread: list[str] = []
         modes_follow = False
         for place, argument in enumerate(args):
@@ -87,10 +87,10 @@ class SeveralModes(click.Command):
 
 
 class ListByDefault(click.Group):
-    """Runs the subcommand `list` if none is named: reads `plugins model` as `plugins list model`."""
+    """Runs the subcommand `list` by default: reads `plugins model` as `plugins list model`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Inserts `list`."""
+        """Inserts `list` if the first argument is not a subcommand, and parses the arguments."""
         if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
             args = ["list", *args]
         return super().parse_args(ctx, args)

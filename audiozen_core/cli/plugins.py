@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @click.group(cls=ListByDefault, name="plugins")
 def command() -> None:
-    """List the installed components, describe one, or diagnose them.
+    """List the installed components, describe a component, or diagnose problems.
 
     \b
-    audiozen plugins            list all: the names that a TOML file can use as `path`
-    audiozen plugins model      list one kind
-    audiozen plugins show NAME  describe one: its arguments, and TOML to paste
-    audiozen plugins doctor     find what is broken, and how to fix it
+    audiozen plugins            list all components: the names that a TOML file can use as `path`
+    audiozen plugins model      list the components of one kind
+    audiozen plugins show NAME  describe a component: its arguments, and TOML to paste
+    audiozen plugins doctor     find broken components, and how to fix them
     """
 
 
@@ -60,9 +60,9 @@ def list_command(kind: str | None, as_json: bool) -> None:
 
 
 def _row(entry: Entry, first: Entry | None) -> dict[str, str]:
-    """The row of a component, from its metadata. Only `doctor` finds out whether the component can be imported.
+    """Returns the row of a component, from its metadata. Only `doctor` checks whether the component can be imported.
 
-    `first` is the first of the components with this name, if there are several.
+    `first` is the first component with the same name if several components have this name, otherwise None.
     """
     from audiozen_core import __version__
     from audiozen_core.kinds import GROUPS
@@ -102,16 +102,16 @@ def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
 
 @command.command(name="show")
 @click.argument("name")
-@click.option("--kind", help="The kind, if components of several kinds have that name.")
+@click.option("--kind", help="The kind of the component, if several kinds have a component with that name.")
 @WITHOUT
 @JSON
 @TRACEBACK
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
-    """Import one component and describe it: arguments, docstring, hooks, and TOML ready to paste.
+    """Import a component and describe it: arguments, docstring, hooks, and TOML ready to paste.
 
-    A trained network is loaded, and its card is shown.
+    If the component is a pretrained network, it is loaded and its card is shown.
 
-    NAME is what a TOML file uses as `path`: a name, `distribution:name`, or a dotted path.
+    NAME is the `path` of the component in a TOML file: a name, `distribution:name`, or a dotted path.
     """
     import dataclasses
 
@@ -131,7 +131,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
 
 
 def _show_pretrained(info: ComponentInfo) -> None:
-    """Prints what a published network is, and its card."""
+    """Loads a pretrained network, and prints its properties and its card."""
     from audiozen_core.inference.load import CARD, load
     from audiozen_core.logging import configure
 
@@ -175,15 +175,16 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
 @click.argument("distributions", nargs=-1, metavar="[DISTRIBUTION]…")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
-    help="Seconds that importing one component may take.",
+    help="The maximum time for importing one component, in seconds.",
 )  # fmt: skip
 @WITHOUT
 @JSON
 def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool) -> None:
-    """Import every component in a separate process, and report what is wrong and how to fix it.
+    """Import every component in a separate process, and report problems and how to fix them.
 
-    It finds components that fail, hang or exit on import; names that clash or that nothing can spell; groups and hooks
-    that AudioZEN does not read; and plugins made for another version. The exit code is 1 if anything is wrong.
+    It finds components that fail, hang or exit during the import, names that clash or can't be written in a TOML file,
+    groups and hooks that AudioZEN does not know, and plugins made for another version of AudioZEN. The exit code is 1
+    if a problem is found.
     """
     from audiozen_core.cli.findings import show_findings
     from audiozen_core.cli.main import COMMANDS
@@ -219,6 +220,6 @@ def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool
         # The findings are the result of this command, so they go to the standard output.
         for finding in findings:
             click.echo(render(finding) + "\n")
-        what = f"{wrong} thing{'' if wrong == 1 else 's'} wrong" if wrong else "all well"
+        what = f"{wrong} problem{'' if wrong == 1 else 's'}" if wrong else "no problems"
         click.echo(f"{len(index)} components, {what}")
     sys.exit(1 if wrong else 0)

@@ -22,7 +22,7 @@ _TITLES = {"optimizer": "optimiser", "rest": "the rest", "outside": "between epo
 @FILE
 @click.option(
     "--steps", metavar="N", type=click.IntRange(min=3), default=20, show_default=True,
-    help="The number of optimiser steps to measure; fewer, if they take more than a minute.",
+    help="The number of optimiser steps to measure. The measurement stops early after a minute.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", metavar="FOLDER", type=GivenPath(path_type=Path),
@@ -32,19 +32,19 @@ _TITLES = {"optimizer": "optimiser", "rest": "the rest", "outside": "between epo
 @WITHOUT
 @TRACEBACK
 def command(file: Path, steps: int, output: Path | None, overrides: tuple[str, ...]) -> None:
-    """Show where the time of a training step goes, and the one thing to change that gains most.
+    """Show where the time of a training step goes, and which change gains the most.
 
     \b
     audiozen profile exp.toml
     audiozen profile exp.toml --steps 50 -o profile --set dataset.dataloader.num_workers=4
 
-    The experiment is trained for some steps, with its data, losses, hooks and optimiser, and nothing of the training is
-    kept. The table has the parts of a step: waiting for the data, moving the batch to the device, the forward and the
-    backward pass, the optimiser, and each hook by name. On a GPU the times are those of the GPU, so `data` is how long
-    it has nothing to do because a batch is missing.
+    The experiment is trained for some steps, with its data, losses, hooks and optimiser. The trained weights are not
+    kept. The table shows the parts of a step: waiting for the data, moving the batch to the device, the forward and the
+    backward pass, the optimiser, and each hook by name. On a GPU, times are measured on the GPU, so `data` is the time
+    during which the GPU is idle because it waits for a batch.
 
-    The sentence below it is true as measured: another number of workers, for instance, is tried before it is advised.
-    Three more steps are recorded in detail for https://ui.perfetto.dev: drop `trace.json` there.
+    The advice below the table is based on measurements: another number of workers, for instance, is tried before it is
+    recommended. Three more steps are recorded in detail: open `trace.json` at https://ui.perfetto.dev.
     """
     import dataclasses
     import json
@@ -59,7 +59,7 @@ def command(file: Path, steps: int, output: Path | None, overrides: tuple[str, .
     logging.configure(level="warning")
     experiment = Experiment.load(file, overrides=overrides)
     folder = output or experiment.folder.with_name(f"{experiment.config.id}_profile")
-    make_folder(folder)  # so that a mistake in its name is found before the training
+    make_folder(folder)  # an error in the path must be found before the training
     hidden = not sys.stderr.isatty()
     with click.progressbar(length=steps, label="profile", file=sys.stderr, hidden=hidden) as bar:
         profile, trace = profile_training(experiment, steps=steps, trace_folder=folder, on_step=lambda: bar.update(1))
@@ -84,7 +84,7 @@ def command(file: Path, steps: int, output: Path | None, overrides: tuple[str, .
 
 
 def _show(profile: StepProfile) -> None:
-    """Prints the table of the parts, and the speed."""
+    """Prints a table with the time of each part of a step, and the speed of the training."""
     from audiozen_core.profiling.timeline import HOOK
     from audiozen_core.trainer.step_clock import PARTS
 

@@ -1,4 +1,4 @@
-"""The commands that plugins publish in the entry point group `audiozen.commands`."""
+"""Finds and imports the commands that plugins publish in the entry point group `audiozen.commands`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def published() -> dict[str, str]:
 
 
 def published_command(name: str) -> click.Command | None:
-    """Imports a command; None if no plugin publishes that name.
+    """Imports and returns a plugin's command. Returns None if no plugin publishes a command with this name.
 
     Raises:
-        PathError: the command is broken or made for another version of AudioZEN, or several commands have that name;
-            the message names the distributions.
+        PathError: the command can't be imported or is made for another version of AudioZEN, or several commands have
+            that name. The message names the distributions.
         RegistryError: the object is not a click command, or the plugin is switched off.
     """
     from audiozen_core.errors import RegistryError
@@ -67,9 +67,9 @@ def _check_not_switched_off(name: str) -> None:
 
 
 def failed_command(name: str, error: Exception) -> RegistryError | None:
-    """Returns the error for an exception in a command of a plugin, which names the distribution.
+    """Returns an error for an exception in a command of a plugin. Its message names the distribution.
 
-    Returns None if the command is one of AudioZEN's own.
+    Returns None if the command is not a plugin's command.
     """
     from audiozen_core.errors import RegistryError
 

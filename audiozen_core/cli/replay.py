@@ -20,31 +20,34 @@ if TYPE_CHECKING:
     from audiozen_core.replay.samples import Sample
     from audiozen_core.replay.step import ReplayedStep
 
-_MOST_SAMPLES = 20
+_MAX_SAMPLES = 20
 
 
 @click.command(name="replay")
 @click.argument("run", metavar="RUN", type=GivenPath(path_type=Path))
 @click.option("--epoch", metavar="E", type=click.IntRange(min=1), help="The epoch, from 1.")
-@click.option("--batch", metavar="B", type=click.IntRange(min=0), help="The batch of the epoch, from 0, as in errors.")
+@click.option(
+    "--batch", metavar="B", type=click.IntRange(min=0), help="The batch of the epoch, from 0, as in error messages."
+)
 @click.option(
     "--at-step", metavar="N", type=click.IntRange(min=1),
-    help="Instead of both: an optimiser step, as in metrics.jsonl; of several batches its last one.",
+    help="Instead of --epoch and --batch: an optimiser step, as in metrics.jsonl. If the step has several batches, the "
+    "last batch is used.",
 )  # fmt: skip
 @click.option(
     "--step", is_flag=True,
-    help="Also run the batch forward and backward with the weights that the training had there, and show losses, "
-    "activations and gradients.",
+    help="Also run the forward and the backward pass with the weights that the training had at this batch, and show "
+    "losses, activations and gradients.",
 )  # fmt: skip
 @click.option(
     "--catch-up", is_flag=True,
-    help="With --step: train from a checkpoint of an earlier epoch, or from the start, if this epoch has none.",
+    help="With --step: if this epoch has no checkpoint, train from a checkpoint of an earlier epoch or from the start.",
 )  # fmt: skip
 @click.option(
     "--rank", metavar="R", type=click.IntRange(min=0), default=0, show_default=True,
-    help="The process whose batch is made, if the run had several.",
+    help="The process whose batch to reproduce, if the run had several processes.",
 )  # fmt: skip
-@click.option("--device", metavar="NAME", help="With --step: cpu, cuda, cuda:1 or mps. Default: that of the run.")
+@click.option("--device", metavar="NAME", help="With --step: cpu, cuda, cuda:1 or mps. Default: the device of the run.")
 @click.option(
     "-o", "--output", metavar="DIR", type=GivenPath(path_type=Path),
     help="The folder to write. Default: RUN/replay/epoch_0003_batch_0017.",
@@ -62,21 +65,21 @@ def command(
     device: str | None,
     output: Path | None,
 ) -> None:
-    """Make a batch of a training again: to hear it, to see it, and to find where a NaN comes from.
+    """Reproduce a batch of a training, to hear it, to see it, and to find where a NaN comes from.
 
     \b
     audiozen replay exp/baseline --epoch 3 --batch 17
     audiozen replay exp/baseline --epoch 3 --batch 17 --step
     audiozen replay exp/baseline --at-step 4711 --step
 
-    RUN is the folder of a run, which may still be running. Samples depend on seed, epoch and index alone, so the batch
-    is the one of the training, to the last bit. Each waveform is written as it is (WAV, 32-bit floats), with a picture
-    of spectrograms on one scale for each sample, and the numbers as replay.json.
+    RUN is a run folder. The run may be active. Samples depend only on the seed, the epoch and the index, so the
+    reproduced batch equals the batch of the training to the last bit. Each waveform is written unchanged (WAV, 32-bit
+    floats). Each sample gets a picture of its spectrograms on a common scale. All numbers are written to replay.json.
 
-    With --step, the training goes on from the nearest checkpoint before the batch, which is exact too, and writes
-    nothing into the run. The table has a row for each module, in the order of the forward pass, with the norm, the
-    largest magnitude and the number of NaN or infinite values of its outputs, of the gradients at its outputs, and of
-    those of its own weights. Norm and maximum are those of the finite values.
+    With --step, training continues from the nearest checkpoint before the batch. This is exact, too, and does not
+    change the run folder. The table has a row for each module, in the order of the forward pass. It shows the norm, the
+    largest magnitude and the number of NaN or infinite values of the module's outputs, of the gradients at its outputs,
+    and of the gradients of its own weights. Norm and maximum are computed over the finite values.
     """
     from audiozen_core import logging
     from audiozen_core.diagnostics.printable import printable
@@ -86,7 +89,7 @@ def command(
     if (at_step is None) == (epoch is None and batch is None) or (at_step is None and None in (epoch, batch)):
         raise click.UsageError("name a batch with --epoch and --batch, or an optimiser step with --at-step")
     if not step and (catch_up or device):
-        raise click.UsageError("--catch-up and --device are for --step")
+        raise click.UsageError("--catch-up and --device need --step")
     logging.configure(level="warning")
     target = Target(step=at_step) if at_step is not None else Target(Place(epoch or 0, batch or 0))
     with _Bar() as bar:
@@ -102,7 +105,7 @@ def command(
 
 
 class _Bar:
-    """A progress bar on the standard error, if that is a terminal, once there is something to wait for."""
+    """A progress bar on the standard error, shown only in a terminal and only once a long task begins."""
 
     def __enter__(self) -> _Bar:
         from rich.console import Console
@@ -133,11 +136,11 @@ class _Bar:
 
 
 def show_samples(samples: Sequence[Sample]) -> None:
-    """Prints a row for each waveform of the first samples."""
+    """Prints a table with a row for each waveform of the first samples."""
     from audiozen_core.diagnostics.printable import printable
 
     rows = []
-    for index, sample in enumerate(samples[:_MOST_SAMPLES]):
+    for index, sample in enumerate(samples[:_MAX_SAMPLES]):
         for name, wave in sample.waves.items():
             row = (
                 str(index),
@@ -152,12 +155,12 @@ def show_samples(samples: Sequence[Sample]) -> None:
             rows.append((str(index), printable(sample.id), "", "", "", "", "no waveform"))
     headings = ("sample", "id", "entry", "seconds", "level in dB", "peak", "")
     echo_table(rows, headings=headings, right=("sample", "seconds", "level in dB", "peak"))
-    if len(samples) > _MOST_SAMPLES:
-        click.echo(f"and {len(samples) - _MOST_SAMPLES} more samples")
+    if len(samples) > _MAX_SAMPLES:
+        click.echo(f"and {len(samples) - _MAX_SAMPLES} more samples")
 
 
 def show_preview(experiment: Experiment, count: int) -> None:
-    """Makes and prints the first samples of the training data of an experiment."""
+    """Loads the first `count` samples of the training data, and prints their properties and statistics."""
     from audiozen_core.diagnostics.printable import printable
     from audiozen_core.replay.preview import preview
 
@@ -180,12 +183,12 @@ def _show_step(replayed: Replayed, step: ReplayedStep) -> None:
     click.echo(f"\noptimiser step {step.step}, trained from {start}\n")
     rows = []
     for name, value in step.scalars.items():
-        said = ""
+        remark = ""
         if name in replayed.recorded:
-            said = "as recorded"
+            remark = "as recorded"
             if name in replayed.differing:
-                said = f"recorded: {replayed.recorded[name]!r}"
-        rows.append((name, f"{value!r}", said))
+                remark = f"recorded: {replayed.recorded[name]!r}"
+        rows.append((name, f"{value!r}", remark))
     echo_table(rows, headings=("scalar", "value", ""), right=("value",))
     click.echo("\nnorm, largest magnitude and number of NaN or infinite values:\n")
     echo_table(
@@ -197,8 +200,8 @@ def _show_step(replayed: Replayed, step: ReplayedStep) -> None:
                 *_cells(row.output_gradient),
                 *_cells(row.weight_gradient),
                 " and ".join(
-                    said
-                    for said, is_true in (
+                    remark
+                    for remark, is_true in (
                         ("not called: another module uses its weights", not row.calls),
                         ("first activation that is not finite", row is step.first_activation),
                         ("first gradient that is not finite", row is step.first_gradient),
@@ -229,20 +232,20 @@ def _cells(summary: Summary | None) -> tuple[str, str, str]:
 
 
 def _show_findings(replayed: Replayed, step: ReplayedStep) -> None:
-    """Says what a reader of the tables should know first."""
+    """Prints warnings that the user should know before reading the tables."""
     from audiozen_core.diagnostics.listed import listed
 
-    said = []
+    warnings = []
     if step.weights:
-        said.append(f"weights were not finite before this step: {listed(step.weights)}")
+        warnings.append(f"weights were not finite before this step: {listed(step.weights)}")
     if step.earlier:
         batches = listed([str(batch) for batch in step.earlier])
-        said.append(f"an earlier batch of this optimiser step has left gradients that are not finite: {batches}")
+        warnings.append(f"earlier batches of this optimiser step left gradients that are not finite: {batches}")
     if replayed.differing:
-        said.append(
-            f"the run has recorded other values for {listed(replayed.differing)}: it had another device, other "
-            "versions or other data"
+        warnings.append(
+            f"the run recorded other values for {listed(replayed.differing)}, so its device, versions or data were "
+            "different"
         )
-    for line in said:
+    for line in warnings:
         click.echo(f"warning: {line}", err=True)
     sys.stderr.flush()

@@ -26,7 +26,7 @@ from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHE
     "--files",
     metavar="N",
     type=click.IntRange(min=0),
-    help="How many worst, middle and best files can be heard for each system. Default: about 20 files in all. 0: none.",
+    help="How many of the worst, middle and best files to include for each system. Default: about 20 files in all.",
 )
 @click.option(
     "--seconds",
@@ -34,15 +34,16 @@ from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHE
     type=click.FloatRange(min=0.5),
     default=4.0,
     show_default=True,
-    help="The greatest length of a clip. Of a longer file, the part is taken in which the systems differ most.",
+    help="The maximum length of a clip. Of a longer file, the part in which the systems differ most is used.",
 )
-@click.option("--metric", metavar="NAME", help="The metric that ranks the files. Default: the first one.")
+@click.option("--metric", metavar="NAME", help="The metric that ranks the files. Default: the first metric.")
 @click.option(
     "--by",
     metavar="NAME,…",
     multiple=True,
     callback=split_names,
-    help="Also compare within each value of these conditions, as in `audiozen compare`. Default: those of the scores.",
+    help="Also compare within each value of these conditions, as in `audiozen compare`. Default: the conditions in the "
+    "scores.",
 )
 @LOWER_IS_BETTER
 @CONDITIONS
@@ -53,7 +54,7 @@ from audiozen_core.cli.scored_options import CONDITIONS, LOWER_IS_BETTER, OF_CHE
     type=click.FloatRange(min=1),
     default=15.0,
     show_default=True,
-    help="The greatest size of the page: clips get shorter, and then fewer, until it fits.",
+    help="The maximum size of the page. If necessary, clips are shortened first and then left out.",
 )
 @WITHOUT
 @TRACEBACK
@@ -70,21 +71,21 @@ def command(
     checkpoint: str | None,
     megabytes: float,
 ) -> None:
-    """Write one HTML page about runs: which is better, by how much, is that certain, and how does it sound?
+    """Write an HTML page about runs: which run is better, by how much, is it significant, and how does it sound?
 
     \b
     audiozen report exp/baseline                        one run, compared with its noisy files
-    audiozen report exp/baseline exp/new -o new.html    a run compared with the first one
+    audiozen report exp/baseline exp/new -o new.html    the second run compared with the first
     audiozen report exp/a b='exp/b_seed_*'              several seeds of a system
     audiozen report ours=scores theirs=theirs.csv       scores of `audiozen evaluate -o`, and a CSV file
     audiozen report exp/a exp/b --metric pesq --by snr  other files to hear, and a table by SNR
 
-    The page holds all that it shows, so it can be sent by mail and opened without a network. It has a summary in words,
-    scores with intervals and tests, the worst, middle and best files with players that switch between the systems at
-    the same moment, the curves of the training, the settings that differ, and the environment of the runs.
+    The page is self-contained, so it can be sent by mail and opened offline. It has a summary, scores with intervals
+    and significance tests, the worst, middle and best files with players that switch between systems during playback,
+    the training curves, the settings that differ, and the environment of the runs.
 
-    A RUN is anything that `audiozen compare` takes. What does not exist yet, such as the test of a run that is still
-    being trained, is told in the page.
+    A RUN is anything that `audiozen compare` takes. The page says what is missing, such as the test of a run that is
+    still being trained.
     """
     from audiozen_core.diagnostics.printable import printable
     from audiozen_core.report.report import write_report

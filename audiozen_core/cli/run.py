@@ -31,36 +31,37 @@ from audiozen_core.experiment.run_options import check_requeue_options
     "--ckpt-path",
     metavar="best|latest|PATH",
     help="The checkpoint to resume from (default: latest), to finetune (no default), or to validate, test or predict "
-    "with (default: best). PATH is a checkpoint's folder or a .safetensors file of weights.",
+    "with (default: best). PATH is the folder of a checkpoint, or a .safetensors file with weights.",
 )
 @click.option(
     "--weights",
     metavar="NAME",
-    help="Which weights to validate, test or predict with: raw, or what a hook offers, such as ema.",
+    help="The weights to validate, test or predict with: raw, or weights that a hook offers, such as ema.",
 )
 @click.option(
     "--fast-dev-run",
     is_flag=True,
-    help="Only try whether all works: one batch of each mode, all hooks, a checkpoint. Nothing is kept.",
+    help="Only test that everything works: run one batch of each mode, all hooks, and a checkpoint. Nothing is kept.",
 )
 @click.option(
     "--overfit-batches",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Only try whether the model can learn: train on the first N batches, always the same, into <id>_overfit.",
+    help="Only test whether the model can learn: train on the first N batches over and over. The output goes to "
+    "<id>_overfit.",
 )
 @click.option(
     "--preview",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Only show the training data: audio, spectrograms and numbers of the first N samples, in <id>_preview.",
+    help="Only show the training data: audio, spectrograms and statistics of the first N samples go to <id>_preview.",
 )
 @click.option(
     "--seeds",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Run N times, with the seed of the file and the next ones; print mean and standard deviation. A run that was "
-    "stopped is continued.",
+    help="Run N times, with the seed of the file and the seeds after it, and print mean and standard deviation. Runs "
+    "that were stopped are continued.",
 )
 @click.option("--allow-drift", is_flag=True, help="Resume even if settings that affect training have changed.")
 @OVERRIDES
@@ -75,16 +76,20 @@ from audiozen_core.experiment.run_options import check_requeue_options
 @click.option(
     "--nproc-per-node",
     metavar="N|auto",
-    help="Start N processes on this machine, or one for each GPU; each takes a batch of its own.",
+    help="Start N processes on this machine, or one for each GPU (auto). Each process loads its own batches.",
 )
-@click.option("--nnodes", metavar="N|MIN:MAX", help="How many machines take part; start the same command on each.")
-@click.option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines meet: one of them, and a free port.")
+@click.option("--nnodes", metavar="N|MIN:MAX", help="The number of machines. Start the same command on each machine.")
+@click.option(
+    "--rdzv-endpoint",
+    metavar="HOST:PORT",
+    help="The address through which the machines connect: one of the machines, and a free port.",
+)
 @click.option(
     "--rdzv-timeout",
     metavar="SECONDS",
     type=click.FloatRange(min=1),
     default=300.0,
-    help="How long to wait for the machines.",
+    help="How long to wait for the other machines.",
 )
 @click.option(
     "--max-restarts",
@@ -96,14 +101,14 @@ from audiozen_core.experiment.run_options import check_requeue_options
 @click.option(
     "--launcher",
     type=click.Choice(["slurm"]),
-    help="Submit the run to a cluster, as [launcher] in the TOML file says: --set launcher.time=4:00:00 changes it. "
-    "Several TOML files become one job array.",
+    help="Submit the run to a cluster, with the settings in [launcher] of the TOML file. Change a setting with --set "
+    "launcher.time=4:00:00. Several TOML files become one job array.",
 )
 @click.option("--follow", is_flag=True, help="With --launcher: print the output of the job until it ends.")
 @click.option(
     "--requeue",
     is_flag=True,
-    help="In a job of Slurm: when SIGTERM stops the run, queue the job again; it then continues. --launcher sets this.",
+    help="In a Slurm job: if SIGTERM stops the run, queue the job again to continue the run. --launcher sets this.",
 )
 @TRACEBACK
 def command(
@@ -146,35 +151,40 @@ def command(
     results of tests and predictions, such as test/best_epoch_0012/0/.
     """
     _ignore_usr1_until_training()
-    asks = [nproc_per_node, nnodes, rdzv_endpoint, max_restarts]
-    tries = fast_dev_run or overfit_batches is not None
-    if tries:
-        others = bool(launcher or requeue or resume or ckpt_path)
-        _check_trial(modes, is_fast=fast_dev_run, overfits=overfit_batches is not None, others=others)
+    launch_options = [nproc_per_node, nnodes, rdzv_endpoint, max_restarts]
+    is_trial = fast_dev_run or overfit_batches is not None
+    if is_trial:
+        _check_trial(
+            modes,
+            is_fast=fast_dev_run,
+            overfits=overfit_batches is not None,
+            others=bool(launcher or requeue or resume or ckpt_path),
+        )
     if preview is not None:
-        return _preview(files, preview, overrides, tries, seeds, launcher, requeue, resume, ckpt_path, weights, *asks)
+        others = (is_trial, seeds, launcher, requeue, resume, ckpt_path, weights, *launch_options)
+        return _preview(files, preview, overrides, *others)
     if launcher:
         from audiozen_core.cli.submission import submit_runs
 
-        _check_submission(processes=any(asks), others=bool(seeds or requeue))
+        _check_submission(processes=any(launch_options), others=bool(seeds or requeue))
         options = {"--resume": resume, "--ckpt-path": ckpt_path, "--allow-drift": allow_drift, "--log-level": log_level}
         options["--weights"] = weights
         return submit_runs(files, modes, overrides, options, resume=resume, ckpt_path=ckpt_path, follows=follow)
     if len(files) > 1 or follow:
-        raise click.UsageError("several TOML files, and --follow, need --launcher slurm")
+        raise click.UsageError("several TOML files or --follow need --launcher slurm")
     (file,) = files
     place = find_place()
-    launches = any(asks) and not place.launched
+    launches = any(launch_options) and not place.launched
     if seeds is not None:
-        contradicts = bool(launches or place.size > 1 or tries or requeue or resume or weights)
+        contradicts = bool(launches or place.size > 1 or is_trial or requeue or resume or weights)
         return _run_seeds(
             file, seeds, modes, overrides, ckpt_path, log_level, allow_drift=allow_drift, contradicts=contradicts
         )
     if fast_dev_run and (launches or place.size > 1):
         raise click.UsageError("--fast-dev-run needs a single process")
     if launches or place.size > 1:
-        # Torch would print, for each process, that looking for unused weights may have been in vain, and, for each
-        # connection, that the other machine has no name.
+        # Otherwise torch prints a warning in each process about the search for unused parameters, and a warning for
+        # each connection whose host name can't be resolved.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if launches:
         _check(file, modes, overrides, resume=resume, ckpt_path=ckpt_path, weights=weights)
@@ -188,7 +198,7 @@ def command(
             check_requeue_options(modes, resume=resume, ckpt_path=ckpt_path)
             restarts = times_queued_again()
             stack.enter_context(queued_again_when_stopped(place.rank))
-        # These modules import torch, which takes seconds. They are imported here so that signals are handled before.
+        # These modules import torch, which takes seconds. They are imported here, after the signal handlers are set.
         from audiozen_core import logging
         from audiozen_core.experiment.experiment import Experiment
         from audiozen_core.experiment.trial import Trial
@@ -198,12 +208,12 @@ def command(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="audiozen-"))
             trial = Trial(1, Path(folder) / file.stem)
             overrides = (*overrides, "+trainer.args.max_epochs=1", "+trainer.args.steps_per_epoch=1")
-        # The other ranks say everything in log files of their own. On the screen they only say what ends the run.
+        # The other ranks write everything to their own log files. On the screen they only show errors.
         logging.configure(level=log_level if place.rank == 0 else "error")
         experiment = Experiment.load(file, overrides=overrides, modes=modes, trial=trial)  # type: ignore[arg-type]
         if place.rank == 0:
             show_findings(experiment.warnings)
-        # An evaluation that is started again starts from its beginning.
+        # A requeued training resumes. A requeued evaluation starts from the beginning.
         continues = resume or (restarts > 0 and experiment.trains)
         experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights)
         if fast_dev_run:
@@ -214,17 +224,17 @@ def command(
 def _check_trial(modes: tuple[str, ...], *, is_fast: bool, overfits: bool, others: bool) -> None:
     if others or (is_fast and overfits):
         raise click.UsageError(
-            "--fast-dev-run and --overfit-batches are short runs of their own, without each other, --launcher, "
-            "--requeue, --resume and --ckpt-path"
+            "--fast-dev-run and --overfit-batches can't be combined with each other, --launcher, --requeue, --resume "
+            "or --ckpt-path"
         )
     if is_fast and modes[0] != "train":
-        raise click.UsageError("--fast-dev-run has no checkpoint to begin with: let its first mode be train")
+        raise click.UsageError("--fast-dev-run has no checkpoint to start from, so its first mode must be train")
 
 
 def _preview(files: tuple[Path, ...], count: int, overrides: tuple[str, ...], *others: object) -> int:
-    """Shows the first samples of the training data, as a training of one process would get them."""
+    """Shows the first samples of the training data, in the order of a training with one process."""
     if any(others) or len(files) > 1:
-        raise click.UsageError("--preview shows the training data of one TOML file; it goes together with --set only")
+        raise click.UsageError("--preview takes one TOML file, and no other options besides --set")
     from audiozen_core import logging
     from audiozen_core.cli.replay import show_preview
     from audiozen_core.experiment.experiment import Experiment
@@ -238,11 +248,11 @@ def _preview(files: tuple[Path, ...], count: int, overrides: tuple[str, ...], *o
 
 def _check_submission(*, processes: bool, others: bool) -> None:
     if processes:
-        raise click.UsageError("with --launcher, [launcher] says how many processes there are, on which machines")
+        raise click.UsageError("with --launcher, set the number of processes and machines in [launcher]")
     if others:
         raise click.UsageError(
-            "--launcher queues jobs again by itself, and needs a TOML file for each seed: use it without --seeds and "
-            "--requeue"
+            "--launcher can't be combined with --seeds or --requeue: it always queues stopped jobs again, and needs a "
+            "TOML file for each seed"
         )
 
 
@@ -260,8 +270,8 @@ def _run_seeds(
     """Runs the experiment with several seeds, and prints how much the results vary."""
     if contradicts:
         raise click.UsageError(
-            "--seeds runs one process after another, and resumes by itself: use it without --resume, --weights, "
-            "--requeue, --fast-dev-run, --overfit-batches and several processes"
+            "--seeds can't be combined with --resume, --weights, --requeue, --fast-dev-run, --overfit-batches or "
+            "several processes: it starts one run after another, and always resumes"
         )
     from audiozen_core import logging
     from audiozen_core.cli.table import echo_table
@@ -295,9 +305,9 @@ def _check(
     ckpt_path: str | None,
     weights: str | None,
 ) -> None:
-    """Finds the mistakes in the file and the options before any process is started, or waits for other machines.
+    """Reports errors in the file and the options before processes are started or other machines are waited for.
 
-    Otherwise each process would print them, again at each restart.
+    Otherwise each process would report the errors, and again after each restart.
     """
     from audiozen_core.experiment.experiment import Experiment
     from audiozen_core.experiment.run_options import check_run_options
@@ -314,14 +324,14 @@ def _launch(processes: str, machines: str, endpoint: str | None, wait: float, re
     logging.configure()
     least, most = machines_of(machines)
     if most > 1 and endpoint is None:
-        raise click.UsageError("several machines need a place to meet: --rdzv-endpoint HOST:PORT")
+        raise click.UsageError("several machines need an address to connect through: --rdzv-endpoint HOST:PORT")
     host, port = endpoint_of(endpoint) if endpoint else ("", 0)
     how = Launch(processes_of(processes), least, most, host, port, restarts, wait)
     return launch(sys.argv[1:], how)
 
 
 def _ignore_usr1_until_training() -> None:
-    """Ignores SIGUSR1, the request for a checkpoint. It would kill the process until the trainer handles it."""
+    """Ignores SIGUSR1, which requests a checkpoint. It would kill the process before the trainer can handle it."""
     usr1 = getattr(signal, "SIGUSR1", None)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if usr1 is not None and in_main_thread and signal.getsignal(usr1) == signal.SIG_DFL:

@@ -18,55 +18,57 @@ if TYPE_CHECKING:
 
 _STATES = ("running", "finished", "stopped", "interrupted", "failed", "killed", "unknown")
 _WATCH_SECONDS = 2.0
-# On a slow file system the table is drawn less often, so that the runs have it for themselves.
-_MOST_LOAD = 0.2
+# The largest share of the time that reading the runs may take. On a slow file system, the table is updated less often.
+_MAX_LOAD = 0.2
 
 
 @click.command(name="runs")
 @click.argument("folders", metavar="FOLDER…", type=GivenPath(path_type=Path), nargs=-1, required=True)
-@click.option("--watch", is_flag=True, help="Draw the table again every few seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Update the table every few seconds, until Ctrl-C.")
 @click.option(
     "--sort",
     "order",
     type=click.Choice(("name", "best", "time", "written")),
     default="name",
     show_default=True,
-    help="The order: by name, the best score first, the longest training first, or the one written last first.",
+    help="The order: by name, score (best first), training time (longest first) or last change (newest first).",
 )
-@click.option("--state", "states", type=click.Choice(_STATES), multiple=True, help="Only such runs. May be repeated.")
+@click.option(
+    "--state", "states", type=click.Choice(_STATES), multiple=True, help="Only runs in this state. May be repeated."
+)
 @click.option(
     "--format",
     "form",
     type=click.Choice(("table", "json", "csv", "markdown")),
     default="table",
     show_default=True,
-    help="A table for people, or data: in JSON nothing is left out or rounded.",
+    help="The output format. JSON has all values, without rounding.",
 )
 @TRACEBACK
 def command(folders: tuple[Path, ...], watch: bool, order: str, states: tuple[str, ...], form: str) -> None:
-    """List the runs in folders and in all folders below: what each is doing, and what it has reached.
+    """List the runs in folders and their subfolders, with their states and scores.
 
     \b
     audiozen runs exp                      all runs in exp
-    audiozen runs exp --watch              the same, always up to date
-    audiozen runs exp --sort best          the best first
-    audiozen runs exp --state running      only those that train now
-    audiozen runs recipes --format json    for a program
+    audiozen runs exp --watch              the same, updated continuously
+    audiozen runs exp --sort best          the best run first
+    audiozen runs exp --state running      only active runs
+    audiozen runs recipes --format json    data for programs
 
-    The columns: the epoch that is reached of max_epochs; the best score, and its epoch (at); the score of the last
-    validation; the first score of the last test; the time of all trainings together; when something was last written;
-    and the settings that differ between the runs shown.
+    The columns are the current epoch of max_epochs, the best score and its epoch (at), the score of the last
+    validation, the first score of the last test, the total training time, the time of the last change, and the settings
+    that differ between the listed runs.
 
     \b
-    running      a process trains there, on this machine or another one
-    finished     max_epochs or max_steps is reached
-    stopped      a hook has ended the training, such as patience
-    interrupted  by a signal, such as Ctrl-C; --resume continues it
-    failed       with an error
-    killed       nothing trains there, and no ending was recorded; --resume continues it
-    unknown      an older version has written it, or its lock can't be checked
+    running      a process is training, on this machine or another machine
+    finished     max_epochs or max_steps was reached
+    stopped      a hook ended the training, such as patience
+    interrupted  a signal ended the training, such as Ctrl-C; --resume continues it
+    failed       an error ended the training
+    killed       the training ended without a record; --resume continues it
+    unknown      an older version wrote the run, or its lock can't be checked
 
-    Nothing in the folders is changed.
+    This command does not change the folders.
     """
     from audiozen_core.runs.listing import ConfigCache, list_runs
 
@@ -78,11 +80,11 @@ def command(folders: tuple[Path, ...], watch: bool, order: str, states: tuple[st
     if not watch:
         runs = read()
         for warning in runs.warnings:
-            click.echo(f"warning: it can't be read: {warning}", err=True)
+            click.echo(f"warning: can't be read: {warning}", err=True)
         click.echo(_rendered(runs, form))
         return
     if form != "table" or not sys.stdout.isatty():
-        raise click.UsageError("--watch draws a table on a terminal: use it without --format, and without a pipe")
+        raise click.UsageError("--watch needs a terminal and can't be combined with --format or a pipe")
     _watch(read)
 
 
@@ -104,7 +106,7 @@ def _table(runs: RunList, width: int | None) -> str:
 
 
 def _watch(read: Callable[[], RunList]) -> None:
-    """Draws the table over the last one, on a screen of its own, and leaves the last one behind."""
+    """Updates the table on the terminal's alternate screen until Ctrl-C, then prints the last table normally."""
     last = ""
     click.echo("\x1b[?1049h\x1b[?25l", nl=False)
     try:
@@ -113,7 +115,7 @@ def _watch(read: Callable[[], RunList]) -> None:
             last = _table(read(), shutil.get_terminal_size().columns)
             _draw(last)
             took = time.monotonic() - began
-            time.sleep(max(_WATCH_SECONDS, took / _MOST_LOAD))
+            time.sleep(max(_WATCH_SECONDS, took / _MAX_LOAD))
     except KeyboardInterrupt:
         pass
     finally:
@@ -122,7 +124,7 @@ def _watch(read: Callable[[], RunList]) -> None:
 
 
 def _draw(text: str) -> None:
-    """Writes over the lines of the screen, which would flicker if it were cleared first."""
+    """Overwrites the lines of the screen. Clearing the screen first would make it flicker."""
     lines, height = text.splitlines(), shutil.get_terminal_size().lines
     if len(lines) > height - 1:
         hidden = len(lines) - (height - 2)

@@ -13,7 +13,7 @@ LOWER_IS_BETTER = click.option(
     metavar="NAME,…",
     multiple=True,
     callback=split_names,
-    help="Metrics of a CSV file of another program for which a lower number is better.",
+    help="The metrics in a CSV file of another program for which a lower value is better.",
 )
 CONDITIONS = click.option(
     "--conditions",
@@ -24,5 +24,5 @@ CONDITIONS = click.option(
 OF_CHECKPOINT = click.option(
     "--checkpoint",
     metavar="NAME",
-    help="Of runs, take the test of this checkpoint: `best`, `latest`, `epoch_0012`. Default: the latest test.",
+    help="For runs, use the test of this checkpoint: `best`, `latest`, `epoch_0012`. Default: the latest test.",
 )

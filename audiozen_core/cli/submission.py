@@ -26,24 +26,24 @@ def submit_runs(
     ckpt_path: str | None,
     follows: bool,
 ) -> int:
-    """Checks TOML files, and submits a run of each; several become one job array.
+    """Checks TOML files, and submits one run for each file. Several files become one job array.
 
     Args:
         files: the TOML files.
         modes: the modes of each run.
-        overrides: the changes of `--set`.
-        options: the further options of `audiozen run`, by their names.
-        resume: whether the runs are to continue.
+        overrides: the values of `--set`.
+        options: the other options of `audiozen run`, by their names.
+        resume: whether to resume the runs.
         ckpt_path: the checkpoint to start from.
         follows: whether to print the output of the jobs until they end.
 
     Returns:
-        0, or the exit code of the first job that has failed if they are followed.
+        0. With `follows`, the exit code of the first job that failed.
 
     Raises:
-        AudioZenError: a file has mistakes, or Slurm refuses the job; nothing has been submitted.
+        AudioZenError: a file has errors, or Slurm refuses the job. Nothing has been submitted then.
     """
-    # Everything that would end the run at its start is found now, and not after a night in the queue.
+    # Find everything that would stop the run at its start now, and not after hours in the queue.
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
 
@@ -63,12 +63,12 @@ def submit_runs(
         if other.config.launcher != first.config.launcher:
             raise RunError(
                 f"`{files[number]}` and `{files[0]}` have different settings in [launcher]",
-                remedy="submit them one by one, or let both extend one file that has [launcher]",
+                remedy="submit the files one by one, or let both extend a common file with [launcher]",
             )
         if other.folder in [earlier.folder for earlier in experiments[:number]]:
             raise RunError(
-                f"`{files[number]}` would write to the same folder as another of the files, `{other.folder}`",
-                remedy="give each file a name or an `id` of its own",
+                f"`{files[number]}` would write to the same folder as another file: `{other.folder}`",
+                remedy="give each file its own name or `id`",
             )
     common = ["-M", *modes, *(argument for change in overrides for argument in ("--set", change)), "--requeue"]
     for name, value in options.items():
@@ -93,5 +93,5 @@ def submit_runs(
     try:
         return follow({job.job_id: job.paths.stdout for job in jobs})
     except KeyboardInterrupt:
-        click.echo("no longer followed; the job goes on", err=True)
+        click.echo("stopped following the output; the job continues", err=True)
         raise

@@ -8,17 +8,17 @@ from itertools import zip_longest
 
 import click
 
-# Wider than any row, so that rich does not cut or wrap a table that a script reads.
+# Wider than any row, so that rich does not cut or wrap tables outside a terminal, which scripts may read.
 _UNLIMITED = 1_000_000
 
 
 def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> None:
-    """Prints a plain-text table without rules. In a terminal, long cells are wrapped to fit; elsewhere none is.
+    """Prints a plain-text table without rules. In a terminal, long cells are wrapped; elsewhere, cells are not wrapped.
 
     Args:
         rows: the cells of each row. Rows may have different lengths.
         headings: the headings of the columns.
-        right: the headings of the columns that are aligned to the right, such as those of numbers.
+        right: the headings of the columns to align to the right, such as columns of numbers.
 
     Example:
         >>> echo_table([("meeting", "61.5"), ("call", "8.0")], headings=("file", "seconds"), right=["seconds"])
@@ -30,7 +30,7 @@ def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
 
 
 def table_text(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> str:
-    """Returns the table of `echo_table`."""
+    """Returns the table that `echo_table` prints."""
     rows = [*([tuple(headings)] if headings else []), *map(tuple, rows)]
     cells = [cell for row in rows for cell in row]
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
@@ -53,7 +53,7 @@ def table_text(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
 
 
 def _wrapped(rows: Sequence[Sequence[str]], headings: Sequence[str], right: Iterable[str]) -> str:
-    """Lays out rows that need the help of rich, whose import and layout are slow: long ones, or other scripts."""
+    """Lays out a table with rich, which is slow. Only long rows and characters outside ASCII need it."""
     from rich.console import Console
     from rich.table import Table
 

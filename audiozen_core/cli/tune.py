@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from audiozen_core.tuning.batch_sizes import Measured
     from audiozen_core.tuning.lr_sweep import RangeTest
 
-# The most rows of the table of learning rates, and the most characters of a bar in it.
+# The maximum number of rows in the table of learning rates, and the maximum length of its bars in characters.
 _ROWS, _BAR = 20, 40
 
 
 @click.group(name="tune")
 def command() -> None:
-    """Find a learning rate or a batch size for an experiment, in a training of a few steps that keeps nothing.
+    """Find a learning rate or a batch size for an experiment by training for a few steps.
 
     \b
     audiozen tune batch_size exp.toml
     audiozen tune lr exp.toml
 
-    Neither changes the TOML file or the run folder. Each prints the line to paste into the file.
+    These commands do not change the TOML file or the run folder. They print the line to paste into the file.
     """
 
 
@@ -44,28 +44,28 @@ def command() -> None:
     "--output",
     metavar="PICTURE",
     type=GivenPath(path_type=Path),
-    help="The picture (.svg, .png or .pdf); the points are written beside it, as .csv. Default: "
+    help="The picture to write (.svg, .png or .pdf). The points are written to the same folder, as .csv. Default: "
     "<meta.save_dir>/<id>_tune_lr.svg.",
 )
 @OVERRIDES
 @WITHOUT
 @TRACEBACK
 def tune_lr(file: Path, least: float, most: float, steps: int, output: Path | None, overrides: tuple[str, ...]) -> None:
-    """Suggest a learning rate, by a range test.
+    """Suggest a learning rate with a range test.
 
     \b
     audiozen tune lr exp.toml
     audiozen tune lr exp.toml --min 1e-5 --max 0.1 --steps 200 -o curve.png
 
-    The experiment is trained for some steps, with its data, losses, hooks and seed, but without its scheduler. The
-    learning rate rises with each step by the same factor, from --min to --max. At first it is too small to change the
-    loss. Then the loss falls, and finally it rises again, because the rate is too large. The test ends early if the
-    loss diverges: if it is as far above its start as it has been below.
+    The experiment is trained for some steps, with its data, losses, hooks and seed, but without its scheduler. Each
+    step multiplies the learning rate by the same factor, from --min to --max. At first, the rate is too small to change
+    the loss. Then the loss falls, and finally it rises again, because the rate is too large. The test ends early if the
+    loss diverges, that is, if it rises as far above its initial value as it has fallen below it.
 
-    The suggestion is a tenth of the rate with the lowest smoothed loss. At that rate the loss is about to rise, and a
-    long training needs some distance to it. The steepest fall, which other tools suggest, depends on how much of the
-    noise between batches is left in the curve. Groups of parameters keep the ratio of their rates. If the curve shows
-    no rate, the command says why, and ends with exit code 2.
+    The suggestion is a tenth of the rate with the lowest smoothed loss. At a higher rate the loss begins to rise, so a
+    long training needs a safety margin. The rate at the steepest fall, which other tools suggest, depends on how much
+    noise between batches remains in the curve. The ratio between the rates of parameter groups is kept. If no rate can
+    be suggested, the command says why, and ends with exit code 2.
 
     The picture needs matplotlib: pip install 'audiozen[plot]'.
     """
@@ -84,7 +84,7 @@ def tune_lr(file: Path, least: float, most: float, steps: int, output: Path | No
     hidden = not sys.stderr.isatty()
     with click.progressbar(length=steps, label="range test", file=sys.stderr, hidden=hidden) as bar:
         test = run_range_test(experiment, least=least, most=most, steps=steps, on_step=lambda *_: bar.update(1))
-    _show_curve(test)  # first, so that a full disk does not hide it
+    _show_curve(test)  # printed first, because writing the files may fail
     points = picture.with_suffix(".csv")
     write_points(test.curve, points)
     if draws:
@@ -97,13 +97,13 @@ def tune_lr(file: Path, least: float, most: float, steps: int, output: Path | No
     _show_suggestion(test, suggestion.rate)
     if experiment.config.components["lr_scheduler"]:
         click.echo(
-            "\n[lr_scheduler] was off in the test. Its highest rate should be the suggested one: give `max_lr` to "
-            "OneCycleLR, for example, and multiply `lr` for noam by (d_model * warmup_steps) ** 0.5."
+            "\n[lr_scheduler] was off in the test. Set it up so that its highest rate is the suggested rate: with "
+            "OneCycleLR, set `max_lr`; with noam, multiply `lr` by (d_model * warmup_steps) ** 0.5."
         )
 
 
 def _show_curve(test: RangeTest) -> None:
-    """Prints some points of the curve, with a bar for the smoothed loss of each."""
+    """Prints some points of the curve, each with a bar for its smoothed loss."""
     curve = test.curve
     count = len(curve.losses)
     if not count:
@@ -126,9 +126,11 @@ def _show_suggestion(test: RangeTest, rate: float) -> None:
 
     assert test.suggestion.lowest is not None
     lowest = as_toml(test.curve.rates[test.suggestion.lowest])
-    click.echo(f"\nthe loss is lowest at {lowest}; a tenth of this is\n\n[{test.section}.args]\nlr = {as_toml(rate)}")
+    click.echo(
+        f"\nthe loss is lowest at {lowest}; a tenth of this rate is\n\n[{test.section}.args]\nlr = {as_toml(rate)}"
+    )
     if test.groups:
-        click.echo(f"\nand, for groups with a rate of their own, in [[{test.section}.groups]]\n")
+        click.echo(f"\nand, for groups with their own rate, in [[{test.section}.groups]]\n")
         for name, ratio in test.groups.items():
             click.echo(f"lr = {as_toml(rate * ratio)}  # {name}")
 
@@ -154,19 +156,19 @@ def _show_suggestion(test: RangeTest, rate: float) -> None:
 def tune_batch_size(
     file: Path, first: int, most: int | None, steps: int, memory: float, overrides: tuple[str, ...]
 ) -> None:
-    """Find the largest batch size that fits, and the one that trains fastest.
+    """Find the largest batch size that fits into memory, and the size that trains fastest.
 
     \b
     audiozen tune batch_size exp.toml
     audiozen tune batch_size exp.toml --min 8 --max 256
 
-    The size is doubled until the memory of the GPU or of the computer is full, or a batch has all of the data. Then
-    sizes in between are tried. On a CPU, the search ends earlier if two larger sizes in a row are not faster. Each size
-    is trained for some steps in a process of its own, which is ended before the computer runs out of memory: at the
-    most, it may use the share --memory of what is free. A container or a Slurm job counts with its own limit.
+    The size is doubled until the memory of the GPU or of the computer is full, or a batch contains all of the data.
+    Then sizes in between are tried. On a CPU, the search ends earlier if two larger sizes in a row are not faster. Each
+    size is trained for some steps in a separate process. The process is stopped before the computer runs out of memory:
+    it may use at most the share --memory of the free memory. In a container or a Slurm job, its memory limit counts.
 
-    The suggestion is the smallest size that trains as many samples per second as the fastest one, to within 5 %. The
-    learning rate should follow: run `audiozen tune lr` afterwards.
+    The suggestion is the smallest size whose speed in samples per second is within 5 % of the fastest size. A new batch
+    size needs a new learning rate: run `audiozen tune lr` afterwards.
     """
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
@@ -188,7 +190,7 @@ def tune_batch_size(
 
 
 def _show_sizes(measured: Sequence[Measured], dataset: KeyPath) -> None:
-    """Prints the sizes, and the line to paste into the section of the training data, or into the first of several."""
+    """Prints the sizes, and the line to paste into the section of the (first) training set."""
     from audiozen_core.tuning.batch_sizes import largest, recommended
 
     rows = []
@@ -201,7 +203,7 @@ def _show_sizes(measured: Sequence[Measured], dataset: KeyPath) -> None:
     click.echo(f"\nlargest that fits: {largest(measured).batch_size}")
     where, line = "", f"[{dataset[0]}.dataloader]\nbatch_size = {best.batch_size}"
     if len(dataset) > 1:
-        # A header at the end of a file would belong to the last data set, whose `dataloader` is not used.
+        # A header at the end of the file would belong to the last data set, but only the first `dataloader` is used.
         where, line = f", for the `dataloader` of the first [[{dataset[0]}]]", f"batch_size = {best.batch_size}"
     click.echo(f"smallest that is nearly as fast as the fastest{where}:\n\n{line}")
-    click.echo("\nThe learning rate should follow a new batch size: `audiozen tune lr` finds it.")
+    click.echo("\nA new batch size needs a new learning rate: `audiozen tune lr` finds it.")

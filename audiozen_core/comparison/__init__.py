@@ -1,1 +1,1 @@
-"""`audiozen compare`: finds the scores of systems, and what differs in their configurations. No torch."""
+"""Finds the scores of systems and compares their configurations, for `audiozen compare`. It does not import torch."""

@@ -30,25 +30,25 @@ def compare(
 ) -> Comparison:
     """Compares systems with a baseline, file by file: differences with 95 % intervals and permutation tests.
 
-    A system is a run, of which the latest finished test is taken; the result folder of a test; a folder that `audiozen
-    evaluate -o` has written; a CSV file with one row for each file; or several of these that differ in the seeds of
-    their trainings. docs/compare.md explains the statistics.
+    A system is a run (its latest finished test is used), the result folder of a test, a folder that `audiozen evaluate
+    -o` has written, or a CSV file with one row for each file. It can also consist of several of these that were trained
+    with different seeds. docs/compare.md explains the statistics.
 
     Args:
-        systems: the systems, in the order of the table. As a list, of texts as on the command line: a path;
-            `NAME=PATH`; `PATH,PATH` or a pattern such as `exp/a_seed_*` for several seeds; `exp/a` for the seeds of
-            `audiozen run --seeds`; `PATH:noisy` for the scores of the noisy files of a test. As a dict, from
-            the name of a system to one or more of these.
-        baseline: the name or the text of the system that the others are compared with; None for the first one.
-        metrics: the names of the metrics to compare; None for all that the baseline and another system have.
-        lower_is_better: the metrics for which a lower number is better, where the scores do not say it.
+        systems: the systems, in the order of the table. A list has texts as on the command line: a path; `NAME=PATH`;
+            `PATH,PATH` or a pattern such as `exp/a_seed_*` for several seeds; `exp/a` for the seeds of `audiozen run
+            --seeds`; `PATH:noisy` for the scores of the noisy files of a test. A dict maps the name of a system to one
+            or more of such texts.
+        baseline: the name or the text of the system that the others are compared with; None for the first system.
+        metrics: the names of the metrics to compare; None for all metrics that the baseline and another system have.
+        lower_is_better: the metrics for which a lower number is better, if the scores do not record the direction.
         by: the conditions by which the files are grouped, as in `evaluate`.
         conditions: a CSV, TSV or JSONL file with the conditions of the files.
-        checkpoint: of runs, the checkpoint whose test is taken, such as `best` or `epoch_0012`; None for the latest
+        checkpoint: for runs, the checkpoint whose test is used, such as `best` or `epoch_0012`; None for the latest
             test of any checkpoint.
 
     Raises:
-        RunError: fewer than two systems are named, a run has no finished test, or a name is not known.
+        RunError: fewer than two systems are named, a run has no finished test, or a name is unknown.
         DataError: scores can't be read or can't be compared, for example because the systems have no file in common.
 
     Example:
@@ -62,14 +62,14 @@ def compare(
     if baseline is not None:
         names = [system.scored.name for system in found]
         texts = [system.text for system in named]
-        place = next((of.index(baseline) for of in (names, texts) if baseline in of), None)
-        if place is None:
+        index = next((labels.index(baseline) for labels in (names, texts) if baseline in labels), None)
+        if index is None:
             note = did_you_mean(nearest(baseline, names))
             raise RunError(
                 f"no system is called `{baseline}`{f': {note}' if note else ''}",
                 remedy=f"choose the baseline from {', '.join(names)}",
             )
-        found.insert(0, found.pop(place))
+        found.insert(0, found.pop(index))
     return compare_found(found, metrics=metrics, lower_is_better=lower_is_better, by=by, conditions=conditions)
 
 
@@ -81,20 +81,21 @@ def compare_found(
     by: Sequence[str] = (),
     conditions: str | Path | None = None,
 ) -> Comparison:
-    """Compares systems whose scores have been found. The first one is the baseline, and the rest is as in `compare`.
+    """Compares systems whose scores have been found. The first is the baseline. `compare` explains the arguments.
 
     Raises:
         DataError: the scores can't be compared, for example because the systems have no file in common.
-        RunError: a metric or a condition is not known.
+        RunError: a metric or a condition is unknown.
     """
-    settings, told = compare_settings({system.scored.name: system.configs for system in found})
-    of_files, findings = _conditions(found, by, conditions)
-    notes = [*(note for system in found for note in system.notes), *other_inputs(found), *told, *findings]
+    settings, setting_notes = compare_settings({system.scored.name: system.configs for system in found})
+    condition_values, condition_notes = _conditions(found, by, conditions)
+    system_notes = [note for system in found for note in system.notes]
+    notes = [*system_notes, *other_inputs(found), *setting_notes, *condition_notes]
     return compare_systems(
         [system.scored for system in found],
         metrics=metrics,
         lower_is_better=lower_is_better,
-        conditions=of_files,
+        conditions=condition_values,
         notes=notes,
         settings=settings,
     )
@@ -103,30 +104,31 @@ def compare_found(
 def _conditions(
     systems: Sequence[FoundSystem], by: Sequence[str], file: str | Path | None
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Returns the values of each condition by ID: from the file, else from the scores, else from the IDs."""
+    """Returns the values of each condition by ID, and notes. The values come from the file, the scores or the IDs."""
     table = read_id_table(file) if file is not None else None
     found: dict[str, dict[str, str]] = {}
     notes: list[str] = []
     scores = [(system.scored.name, run) for system in systems for run in system.scored.runs]
     for name in dict.fromkeys(by):
-        having = [(own, run) for own, run in scores if name in run.conditions]
-        if having and (table is None or name not in table.columns):
+        with_condition = [(system_name, run) for system_name, run in scores if name in run.conditions]
+        if with_condition and (table is None or name not in table.columns):
             values: dict[str, str] = {}
-            other: dict[str, str] = {}
-            for own, run in having:
-                for each in run.files:
-                    value = canonical(each.conditions.get(name, ""))
-                    if value and values.setdefault(each.id, value) != value:
-                        other[each.id] = own
-            if other:
+            different: dict[str, str] = {}
+            for system_name, run in with_condition:
+                for file_scores in run.files:
+                    value = canonical(file_scores.conditions.get(name, ""))
+                    if value and values.setdefault(file_scores.id, value) != value:
+                        different[file_scores.id] = system_name
+            if different:
+                others = listed(dict.fromkeys(different.values()))
                 notes.append(
-                    f"warning: {len(other)} files have another `{name}` in {listed(dict.fromkeys(other.values()))} "
-                    f"than in {having[0][0]}, whose values are used: {listed(other)}"
+                    f"warning: {len(different)} files have a different `{name}` in {others} than in "
+                    f"{with_condition[0][0]}, whose values are used: {listed(different)}"
                 )
             found[name] = values
         else:
             ids = systems[0].scored.ids
-            of_ids, told = conditions_of([name], ids, table)
-            found[name] = {key: of[name] for key, of in of_ids.items()}
-            notes += told
+            by_id, findings = conditions_of([name], ids, table)
+            found[name] = {key: conditions[name] for key, conditions in by_id.items()}
+            notes += findings
     return found, notes

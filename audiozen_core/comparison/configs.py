@@ -1,4 +1,4 @@
-"""What differs in the configurations of runs that are compared."""
+"""Compares the configurations of runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ _SEED = "meta.seed"
 
 
 def find_run(path: Path) -> Path | None:
-    """Returns the folder of the run that a path is in; None if it is not in the folder of a run."""
+    """Returns the run folder that contains a path; None if the path is not in a run folder."""
     path = path.absolute()
     return next((folder for folder in (path, *path.parents) if any(folder.glob(RECORDS))), None)
 
 
 def config_of(run: Path) -> str | None:
-    """Returns the newest record of a training in the folder of a run, or else of anything; None if it has none."""
+    """Returns the effective config of the newest training in a run folder, or of the newest run of another mode.
+
+    The result is None if the folder has no config.
+    """
     record = main_record(run)
     return record.read_text(encoding="utf-8") if record else None
 
@@ -33,19 +36,19 @@ def compare_settings(configs: Mapping[str, Sequence[str | None]]) -> tuple[list[
         configs: by the name of the system, the configuration of each of its runs; None for a run without one.
 
     Returns:
-        A row for each setting that differs between the first runs of the systems; and, as notes in words, what else
-        than the seed differs between the runs of one system.
+        A row for each setting that differs between the first runs of the systems; and a warning for each system whose
+        runs differ in more than the seed.
     """
-    firsts = {name: of[0] for name, of in configs.items() if of and of[0] is not None}
+    firsts = {name: runs[0] for name, runs in configs.items() if runs and runs[0] is not None}
     notes = []
-    for name, of in configs.items():
+    for name, runs in configs.items():
         first = firsts.get(name)
         keys = dict.fromkeys(
-            key for other in of[1:] if first and other for key in _changes(first, other) if key != _SEED
+            key for other in runs[1:] if first and other for key in _changes(first, other) if key != _SEED
         )
         if keys:
             notes.append(f"warning: the runs of {name} differ in more than their seeds: {listed(keys)}")
-    several = {name for name, of in configs.items() if len(of) > 1}
+    several = {name for name, runs in configs.items() if len(runs) > 1}
     base_name = next(iter(firsts), None)
     if base_name is None:
         return [], notes
@@ -57,7 +60,7 @@ def compare_settings(configs: Mapping[str, Sequence[str | None]]) -> tuple[list[
             if key == _SEED and several & {name, base_name}:
                 continue
             rows.setdefault(key, {base_name: before})[name] = now
-    for values in rows.values():  # what equals the first run has its value
+    for values in rows.values():  # a system without a change has the value of the first system
         values.update({name: values[base_name] for name in firsts if name not in values})
     return [SettingRow(key, values) for key, values in rows.items()], notes
 

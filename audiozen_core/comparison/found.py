@@ -24,7 +24,7 @@ from audiozen_core.results.systems import ScoredSystem
 from audiozen_core.storage.atomic import INCOMPLETE
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
-# Scores of the same files by the same metric differ by less than this, even if two machines have computed them.
+# Two machines that rate the same files with the same metric get scores that differ by less than this.
 _SAME = 1e-3
 
 # A test writes `a_noisy.wav`, `a_clean.wav` and, for each speaker, `a_separated_1.wav`.
@@ -33,15 +33,16 @@ _OF_KIND = re.compile(r"(.+?)_([a-z]+(?:_\d+)?)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class FoundSystem:
-    """A system, and what is known about it besides its scores.
+    """A system with its scores, configurations, folders and audio.
 
     Attributes:
-        scored: its scores.
-        configs: the configuration of each of its runs as TOML; None if it is not known.
-        given: the scores of the files before they were processed, if a test has them.
-        notes: what is remarkable, in words.
-        folders: the folder of each of its runs; None if it is not known.
-        references: by kind, such as `clean`, the audio that its files were made from or compared with, by ID.
+        scored: the scores of the system.
+        configs: the configuration of each run as TOML; None if it is unknown.
+        given: the scores of the unprocessed input files, if a test has them.
+        notes: notes about the system, such as warnings.
+        folders: the folder of each run; None if it is unknown.
+        references: for each kind, such as `clean`, the audio files that the system's files were made from or compared
+            with, by ID.
     """
 
     scored: ScoredSystem
@@ -63,37 +64,37 @@ class _Run:
 
 
 def find_systems(named: Sequence[NamedSystem], *, checkpoint: str, by: Collection[str]) -> list[FoundSystem]:
-    """Reads the scores of systems, and gives each system a name of its own.
+    """Reads the scores of systems, and gives each system a unique name.
 
     Args:
         named: the systems that the user has named.
-        checkpoint: of runs, the checkpoint whose latest test is read; "" for the latest test of any.
-        by: the names of conditions, which a CSV of another program may have as columns of numbers.
+        checkpoint: for runs, the checkpoint whose latest test is read; "" for the latest test of any checkpoint.
+        by: the names of conditions. A CSV file of another program may have conditions as columns of numbers.
 
     Raises:
         AudioZenError: a system has no scores, or they can't be read.
     """
     runs = [[_read(path, system.state, checkpoint, by) for path in system.paths] for system in named]
-    names = _names([system.name or _name_of(system, of) for system, of in zip(named, runs, strict=True)], named)
+    wanted = [system.name or _name_of(system, seeds) for system, seeds in zip(named, runs, strict=True)]
     found = []
-    for name, system, of in zip(names, named, runs, strict=True):
+    for name, system, seeds in zip(_names(wanted, named), named, runs, strict=True):
         scored = ScoredSystem(
             name,
-            tuple(run.scores for run in of),
-            tuple(run.source for run in of),
-            tuple(run.audio for run in of),
+            tuple(run.scores for run in seeds),
+            tuple(run.source for run in seeds),
+            tuple(run.audio for run in seeds),
         )
-        configs = tuple(config_of(run.folder) if run.folder else None for run in of)
-        notes = (*system.notes, *(note for run in of for note in run.notes))
-        folders = tuple(run.folder for run in of)
-        found.append(FoundSystem(scored, configs, of[0].given, notes, folders, _references(scored)))
+        configs = tuple(config_of(run.folder) if run.folder else None for run in seeds)
+        notes = (*system.notes, *(note for run in seeds for note in run.notes))
+        folders = tuple(run.folder for run in seeds)
+        found.append(FoundSystem(scored, configs, seeds[0].given, notes, folders, _references(scored)))
     return found
 
 
 def other_inputs(systems: Sequence[FoundSystem]) -> Iterator[str]:
-    """Yields a warning for each test whose files, before they were processed, had other scores than the baseline's.
+    """Yields a warning for each test whose unprocessed files have different scores from the baseline's.
 
-    Two test sets may have the same IDs and different files, such as other noises.
+    Two test sets may have the same IDs but different files, for example with other noises.
     """
     first = systems[0]
     if first.given is None:
@@ -113,20 +114,19 @@ def other_inputs(systems: Sequence[FoundSystem]) -> Iterator[str]:
                 continue
             shared = [name for name in before if name in after]
             pairs = [(before[name][metric.name], after[name][metric.name]) for name in shared]
-            changed = sum(abs(one - other) > _SAME for one, other in pairs if math.isfinite(one + other))
+            changed = sum(abs(old - new) > _SAME for old, new in pairs if math.isfinite(old + new))
             if changed:
                 yield (
-                    f"warning: {first.scored.name} and {system.scored.name} were tested with other files of the same "
-                    f"IDs: {changed} of {len(shared)} have another {metric.label} before processing"
+                    f"warning: {first.scored.name} and {system.scored.name} were tested with different files that have "
+                    f"the same IDs: {changed} of {len(shared)} have a different {metric.label} before processing"
                 )
                 break
 
 
 def _read(path: Path, state: str, checkpoint: str, by: Collection[str]) -> _Run:
     results = find_results(path, checkpoint)
-    # A CSV may lie in the folder of a run, and have nothing to do with it.
     scores = _tidy(read_scores(results or path, state=state or None), by)
-    if results is None:
+    if results is None:  # a CSV file, which may be in a run folder without belonging to the run
         return _Run(scores, str(path), {}, None, None, ())
     source = f"{results}{f', {state}' * bool(state)}"
     states = _states(results)
@@ -134,7 +134,7 @@ def _read(path: Path, state: str, checkpoint: str, by: Collection[str]) -> _Run:
         given = read_scores(results, state=states[0]) if len(states) > 1 else None
         chosen = state or states[-1]
         audio = _audio(results / "audio", chosen)
-        # The settings of a run say nothing about the files that it was given.
+        # The settings of a run do not affect the scores of its input files, so they are not compared.
         folder = find_run(results) if chosen == states[-1] else None
         return _Run(scores, source, audio, folder, given, tuple(_newer(path, results)))
     enhanced = scores.sources.get("enhanced", "")
@@ -144,12 +144,12 @@ def _read(path: Path, state: str, checkpoint: str, by: Collection[str]) -> _Run:
 
 
 def _tidy(scores: Scores, by: Collection[str]) -> Scores:
-    """Removes audio endings from the IDs, and turns columns that only look like metrics into conditions."""
+    """Removes audio extensions from the IDs, and turns columns that only look like metrics into conditions."""
     counts = Counter(audio_id(file.id) for file in scores.files)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise DataError(
-            f"`{scores.sources.get('scores', 'the scores')}` has two rows for `{twice[0]}`, with different endings",
-            remedy="leave one row for each audio file",
+            f"`{scores.sources.get('scores', 'the scores')}` has two rows for `{twice[0]}`, with different extensions",
+            remedy="keep one row for each audio file",
         )
     moved = [metric.name for metric in scores.metrics if metric.name in by and not metric.identity]
     files = tuple(
@@ -166,7 +166,7 @@ def _tidy(scores: Scores, by: Collection[str]) -> Scores:
 
 
 def _states(results: Path) -> list[str]:
-    """Returns the states of the scores of a test, such as `noisy` and `enhanced`; nothing if they are of no test."""
+    """Returns the states of the scores of a test, such as `noisy` and `enhanced`; an empty list without a test."""
     try:
         content = json.loads((results / "scores.json").read_text(encoding="utf-8"))
         if "kind" in content:
@@ -178,11 +178,11 @@ def _states(results: Path) -> list[str]:
 
 
 def _audio(folder: Path, state: str) -> dict[str, str]:
-    """Returns the audio files of a folder by ID: the path within the folder, without the ending and the state."""
+    """Returns the audio files of a folder by ID: the path within the folder, without the extension and the state."""
     found: dict[str, str] = {}
-    for where, _, names in os.walk(folder):
+    for root, _, names in os.walk(folder):
         for name in names:
-            path = Path(where, name)
+            path = Path(root, name)
             if path.suffix.lower() in AUDIO_SUFFIXES:
                 key = path.relative_to(folder).with_suffix("").as_posix()
                 if key.endswith(f"_{state}"):
@@ -193,7 +193,7 @@ def _audio(folder: Path, state: str) -> dict[str, str]:
 
 
 def _references(system: ScoredSystem) -> dict[str, dict[str, str]]:
-    """Returns the other audio of the files of the first run: beside its own in a test, or where it was scored from."""
+    """Returns the reference audio of the first run, from the folders that its scores name or from its test results."""
     sources, ids = system.runs[0].sources, set(system.ids)
     found: dict[str, dict[str, str]] = {}
     for kind, folder in sources.items():
@@ -206,7 +206,7 @@ def _references(system: ScoredSystem) -> dict[str, dict[str, str]]:
 
 
 def _newer(path: Path, results: Path) -> Iterator[str]:
-    """Yields a note if a run has a newer test, which is not complete."""
+    """Yields a warning if the run has a newer test that is not complete."""
     tests = path / "test"
     if not tests.is_dir() or not results.is_relative_to(tests):
         return
@@ -238,7 +238,7 @@ def _name_of(system: NamedSystem, runs: Sequence[_Run]) -> str:
 
 
 def _names(wanted: Sequence[str], named: Sequence[NamedSystem]) -> list[str]:
-    """Returns a name of its own for each system: if two are equal, what the user has written, and then a number."""
+    """Returns a unique name for each system. Equal names are replaced by the user's texts, and then numbered."""
     counts = Counter(wanted)
     names = [
         name if counts[name] == 1 or system.name else system.text for name, system in zip(wanted, named, strict=True)

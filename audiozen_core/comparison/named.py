@@ -1,4 +1,4 @@
-"""What a user names to be compared: a run, a folder, a CSV file, or several runs that differ in their seeds."""
+"""Finds the systems that a user wants to compare: runs, folders, CSV files, or several runs with different seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiozen_core.errors import RunError
 from audiozen_core.results.delimited import DELIMITERS
 
 _SEEDS = "_seeds.json"
-"""The ending of the file that `audiozen run --seeds` writes beside the folders of the seeds."""
+"""The end of the name of the file that `audiozen run --seeds` writes next to the folders of the seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class NamedSystem:
     """A system that a user has named.
 
     Attributes:
-        name: the name that the user has given; "" if none was given.
+        name: the name that the user has chosen, or "".
         paths: the run, folder or CSV file of each seed.
-        state: of the scores of a test, the state to compare, such as `noisy`; "" for the output of the network.
-        text: what the user has written.
-        notes: what is remarkable about it, in words.
+        state: the state to compare if the scores come from a test, such as `noisy`; "" for the network's output.
+        text: the text with which the user has named the system.
+        notes: notes about the system, such as a warning that seeds may be missing.
     """
 
     name: str
@@ -39,14 +39,14 @@ class NamedSystem:
 def parse_systems(
     systems: Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str] | Sequence[str | os.PathLike[str]]],
 ) -> list[NamedSystem]:
-    """Reads what a user has named.
+    """Finds the paths of the systems that a user has named.
 
     Args:
-        systems: texts of the form `[NAME=]PATH[,PATH…][:STATE]`, where a path may be a pattern such as `exp/a_seed_*`,
-            or the run that `audiozen run --seeds` was given; or a dict from the name to one or more of these.
+        systems: texts of the form `[NAME=]PATH[,PATH…][:STATE]`, or a dict from a name to one or more of such texts. A
+            path may be a pattern such as `exp/a_seed_*`, or `exp/a` for all seeds of `audiozen run --seeds`.
 
     Raises:
-        RunError: a path does not exist, or a pattern fits nothing.
+        RunError: a path does not exist, or a pattern matches nothing.
     """
     if isinstance(systems, str):
         raise RunError(
@@ -55,11 +55,11 @@ def parse_systems(
     if not isinstance(systems, Mapping):
         return [_parse(os.fspath(system)) for system in systems]
     named = []
-    for name, given in systems.items():
-        texts = [given] if isinstance(given, str | os.PathLike) else list(given)
+    for name, value in systems.items():
+        texts = [value] if isinstance(value, str | os.PathLike) else list(value)
         parts = [_parse(os.fspath(text), named=True) for text in texts]
         if len({part.state for part in parts}) > 1:
-            raise RunError(f"the paths of `{name}` are of several states", remedy="name one state for all of them")
+            raise RunError(f"the paths of `{name}` have different states", remedy="name the same state for all paths")
         paths = tuple(path for part in parts for path in part.paths)
         notes = tuple(note for part in parts for note in part.notes)
         named.append(NamedSystem(name, paths, parts[0].state, ", ".join(map(str, texts)), notes))
@@ -73,7 +73,7 @@ def _parse(text: str, named: bool = False) -> NamedSystem:
         name, rest = before.strip(), after
     if not rest.strip():
         raise RunError(
-            f"the path of the system `{text}` is empty", remedy="set the variable of the shell that it comes from"
+            f"the path of the system `{text}` is empty", remedy="check the shell variable that the path comes from"
         )
     found = _paths(rest)
     state = ""
@@ -87,7 +87,7 @@ def _parse(text: str, named: bool = False) -> NamedSystem:
 
 
 def _paths(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]] | None:
-    """Returns the paths that a text stands for, with notes; None if nothing of this name exists."""
+    """Returns the paths that a text stands for, with notes; None if a path does not exist or nothing matches."""
     path = Path(text).expanduser()
     if text.endswith(_SEEDS):
         return _seeds(path.with_name(path.name.removesuffix(_SEEDS)))
@@ -121,14 +121,14 @@ def _seeds(path: Path) -> tuple[tuple[Path, ...], tuple[str, ...]] | None:
     runs = sorted(run for run in path.parent.iterdir() if run.name.startswith(prefix) and run.is_dir())
     if not runs:
         return None
-    note = f"`{file}` does not exist, so there may be more seeds than these {len(runs)}, which are compared"
+    note = f"`{file}` does not exist, so there may be more seeds than the {len(runs)} that are compared"
     return tuple(runs), (note,)
 
 
 def _not_found(text: str) -> RunError:
     path = Path(text).expanduser()
     if glob.has_magic(text):
-        return RunError(f"no folder or CSV file fits the pattern `{text}`", remedy="check the pattern")
+        return RunError(f"no folder or CSV file matches the pattern `{text}`", remedy="check the pattern")
     for part in text.split(","):
         if _paths(part.strip()) is None:
             path = Path(part.strip()).expanduser()

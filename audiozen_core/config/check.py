@@ -54,11 +54,11 @@ _PASSED_LATER = (config_codes.MISSING_ARGUMENT, config_codes.POSITIONAL_ONLY)
 def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> CheckedConfig:
     """Resolves every component of a configuration and binds its arguments, without building any of them.
 
-    Every `path` is imported, including those of tables within `args`, and its `args` are bound to the signature.
+    Every `path` is imported, including paths in nested tables, and the `args` are bound to the signature of the object.
 
     Args:
         loaded: the loaded configuration.
-        index: the installed components (default: those of this process).
+        index: the installed components (default: the components installed in this process).
 
     Raises:
         ConfigError: with every error and warning, including the findings of `loaded`, sorted by position.
@@ -74,11 +74,11 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
                 components[component.key] = checked
         joined = checker.join_acoustics(loaded.sections, components)
         loaded = replace(loaded, sections=replace(loaded.sections, acoustics=joined.acoustics))
-        checker.ask_components(loaded.sections, components, loaded.modes)
+        checker.run_settings_checks(loaded.sections, components, loaded.modes)
         checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = loaded.sections.hooks
         defaults: tuple[Resolved, ...] = ()
-        # The default hooks import torch. A user who has made a mistake elsewhere need not wait for this import.
+        # The default hooks import torch, which is slow. If the file has errors, report them without that wait.
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
             defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
         checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
@@ -92,7 +92,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     config = loaded.config
     if joined.declared:
-        # A resume and an evaluation compare this text with that of the checkpoint.
+        # A resume and an evaluation compare this text with the config in the checkpoint.
         config = replace(config, text=emit(joined.recorded_in(composition.values)))
     return CheckedConfig(config, loaded.findings, composition, components, scope, defaults, sections)
 
@@ -101,7 +101,7 @@ def check_component(composition: Composition, component: Component) -> CheckedCo
     """Resolves one component, even a hook that is switched off, and ignores mistakes in its arguments.
 
     Raises:
-        ConfigError: its `path` can't be resolved, or its object does not fit its section.
+        ConfigError: its `path` can't be resolved, or names an object of the wrong kind for its section.
     """
     checker = _Checker(composition)
     with _import_scope(composition):
@@ -132,9 +132,9 @@ class _Role:
         section: the section or the kind of the component. A name is looked up in its group, or in all groups if this is
             None.
         injected: the arguments that AudioZEN passes itself.
-        called_later: the component is a function that its owner calls, so it is not called to build anything.
-        named: the owner gets the name only, and builds the component itself.
-        hint: what to add to an error about a missing argument: how an annotation says that it takes a function.
+        called_later: the component is a function that is called during the run, not to build something.
+        named: the outer component gets only the name, and builds the nested component itself.
+        hint: a note for errors about missing arguments: which annotation makes AudioZEN pass the function itself.
     """
 
     section: str | None
@@ -145,9 +145,9 @@ class _Role:
 
 
 def _role(component: Component) -> _Role:
-    # A collate function or a sampler gets its kind from its key in `dataloader`. All others get it from the section.
-    own = KINDS.get(str(component.key[-1]))
-    kind = own if own and not own.section else kind_of(component.section)
+    # The kind of a collate function or a sampler depends on its key in `dataloader`, any other kind on the section.
+    kind_of_key = KINDS.get(str(component.key[-1]))
+    kind = kind_of_key if kind_of_key and not kind_of_key.section else kind_of(component.section)
     if kind is None:
         return _Role(component.section)
     return _Role(kind.name if kind.group else None, kind.injected, kind.called_later)
@@ -170,7 +170,7 @@ class _Checker:
         return self.check_as(component, _role(component))
 
     def join_acoustics(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> JoinedAcoustics:
-        """Joins `[acoustics]` with what the models declare, and compares both with models and data sets."""
+        """Joins `[acoustics]` with the declarations of the models, and reports models and data sets that disagree."""
         models = [
             components[part.key] for part in sections.components_by_kind["model"].values() if part.key in components
         ]
@@ -184,9 +184,9 @@ class _Checker:
         return joined
 
     def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
-        """Checks a component for its role, and its nested components."""
+        """Checks that a component suits its role, and checks its nested components."""
         key = component.key
-        # A component may be only a string, as in `collate_fn = "mine.collate"`. The string is then its path.
+        # A component can be written as a plain string, as in `collate_fn = "mine.collate"`. The string is its path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
         resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role)
         signature = self.signature(resolved.target) if resolved else None
@@ -204,15 +204,19 @@ class _Checker:
     def check_nested(
         self, component: Component, role: _Role, signature: Signature | None
     ) -> dict[KeyPath, CheckedComponent]:
-        """Checks the components within the arguments of another one. Returns those that are built before it."""
+        """Checks the components nested in the arguments of `component`.
+
+        Returns the nested components that AudioZEN must build before it builds `component`.
+        """
         nested = {}
         for inner, annotation, field in _components_in_arguments(component, signature):
             kind = inline_kind(annotation) if field else kind_of_component(annotation)
             if isinstance(self.composition.get(inner.key), str):
                 self.check_as(inner, _Role(kind, named=True))
                 continue
-            # AudioZEN passes a nested component the arguments that it passes to the outer one. If an argument takes a
-            # callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function is the function.
+            # A nested component gets the same injected arguments as the outer component. If an argument takes a
+            # callable, such as `lr_lambda` of `LambdaLR`, a table that names a function and has no `args` stands for
+            # the function itself, not for its result.
             is_function = "args" not in self.composition.get(inner.key)
             called_later = (wants_callable(annotation) and is_function) or bool(kind and KINDS[kind].called_later)
             hint = ""
@@ -220,7 +224,7 @@ class _Checker:
                 name = inner.key[len(component.key) + 1]
                 hint = (
                     f"help: to pass the function itself, annotate `{name}` in the signature of {component.path}: "
-                    f"`{name}: Callable`; without that, its result is passed"
+                    f"`{name}: Callable`; without this annotation, its result is passed"
                 )
             if checked := self.check_as(inner, _Role(kind, role.injected, called_later, hint=hint)):
                 nested[inner.key] = replace(checked, field=field)
@@ -228,8 +232,8 @@ class _Checker:
 
     def signature(self, target: Any) -> Signature | None:
         """Returns the signature of an object. It is read only once, even if several components name the object."""
-        # The key is the `id`, because a target need not be hashable. The target is kept alive so that its `id` can't be
-        # reused.
+        # The key is the `id`, because some targets are not hashable. Storing the target keeps it alive, so that Python
+        # can't reuse its `id`.
         if id(target) not in self.signatures:
             self.signatures[id(target)] = target, signature_of(target)
         return self.signatures[id(target)][1]
@@ -247,7 +251,7 @@ class _Checker:
             self.drop_old_arguments(checked.signature, args, place)
         problems = check_arguments(checked.signature, args, injected=role.injected, name=component.path)
         for problem in problems:
-            # The caller of the function passes the missing arguments later.
+            # Whoever calls the function later passes the missing arguments.
             if checked.called_later and problem.code in _PASSED_LATER:
                 continue
             hinted = role.hint and problem.code in _PASSED_LATER and not isinstance(checked.target, type)
@@ -257,57 +261,57 @@ class _Checker:
             self.sound.append(checked)
 
     def is_unusable(self, place: KeyPath) -> bool:
-        """Returns whether the file has `args` here that are not a table. That was reported when the file was read."""
+        """Returns whether the file sets these `args` to something other than a table, which is already reported."""
         return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
-    def ask_components(
+    def run_settings_checks(
         self, sections: Sections, components: Mapping[KeyPath, CheckedComponent], modes: Sequence[str]
     ) -> None:
-        """Reports what the classes of components find in their arguments, given the rest of the experiment.
+        """Lets the classes of components check their own arguments against the rest of the experiment.
 
         A class may have a class method `check_settings(cls, args, *, acoustics, dataset_names, models, loss_functions,
-        optimizers, modes)`, which yields a `Diagnostic` for each finding. It must not build anything, and is passed
-        those keywords that it takes. It is only asked if the arguments fit its signature.
+        optimizers, modes)`, which yields a `Diagnostic` for each finding. It must not build anything. It gets only the
+        keyword arguments that its signature names. It is called only if `args` fit the signature of the class.
 
-        - `args`: the arguments of the TOML file, a mapping without the defaults of the signature.
-        - `acoustics`: the `Acoustics` of the experiment, with what the models declare.
+        - `args`: the arguments in the TOML file, a mapping without the defaults of the signature.
+        - `acoustics`: the `Acoustics` of the experiment, including the settings that the models declare.
         - `dataset_names`: the names of the data sets of each mode: their `name`, or else their index.
-        - `models`, `loss_functions`, `optimizers`: what the `path` of each such section names, by suffix; None if
-          that is wrong.
+        - `models`, `loss_functions`, `optimizers`: the class that the `path` of each such section names, by suffix;
+          None if the section has an error.
         - `modes`: the modes to run.
 
-        The `place` of a finding is relative to the component's table: `("args", "score")`. If the method
-        fails, the experiment may still be right, so that is a warning.
+        The `place` of a finding is relative to the component's table: `("args", "score")`. If the method raises an
+        exception, that is only a warning, because the experiment may still be correct.
         """
-        known: dict[str, Any] = {
+        context: dict[str, Any] = {
             f"{kind}s": {
                 suffix: class_of(components[part.key].target) if part.key in components else None
                 for suffix, part in sections.components_by_kind[kind].items()
             }
             for kind in ("model", "loss_function", "optimizer")
         }
-        known |= {"acoustics": sections.acoustics, "dataset_names": sections.dataset_names, "modes": modes}
+        context |= {"acoustics": sections.acoustics, "dataset_names": sections.dataset_names, "modes": modes}
         for checked in self.sound:
-            self.ask_component(checked, known)
+            self.run_settings_check(checked, context)
 
-    def ask_component(self, checked: CheckedComponent, known: Mapping[str, Any]) -> None:
+    def run_settings_check(self, checked: CheckedComponent, context: Mapping[str, Any]) -> None:
         component = checked.component
         try:
-            # Even reading an attribute may run somebody else's code, in the metaclass.
-            ask = getattr(checked.target, "check_settings", None)
-            if ask is None:
+            # Even reading an attribute can run third-party code, if the class has a metaclass.
+            check_settings = getattr(checked.target, "check_settings", None)
+            if check_settings is None:
                 return
-            _, keywords = call_arguments(signature_of(ask), {}, known)
-            for finding in ask(component.args, **keywords):
+            _, keywords = call_arguments(signature_of(check_settings), {}, context)
+            for finding in check_settings(component.args, **keywords):
                 self.place(finding, component.key)
-        # `sys.exit(0)` would end the check as if it had succeeded.
+        # A `sys.exit(0)` in the method would end `audiozen check` as if the file had no errors.
         except (Exception, SystemExit) as error:
             failed = BuildError.caused_by(error, f"`check_settings` of `{component.path}` failed:")
             notes = (*failed.notes, *checked.resolved.notes)
             self.add(config_codes.CHECK_FAILED, failed.message, component.key, severity="warning", notes=notes)
 
     def drop_old_arguments(self, signature: Signature | None, args: dict[str, Any], place: KeyPath) -> None:
-        """Drops the arguments that only the trainers of older versions have, and that change nothing."""
+        """Drops arguments that only the trainers of older versions had, if their values have no effect today."""
         for name, (advice, values) in OLD_TRAINER_ARGUMENTS.items():
             unknown = signature and not signature.open and signature.get(name) is None
             if unknown and name in args and is_old_value(args[name], values):
@@ -317,7 +321,7 @@ class _Checker:
         try:
             resolved = resolve(path, section=role.section, index=self.index)
         except AudioZenError as error:
-            # The owner of a named component may do without it where a package is missing, as in `metrics`.
+            # The outer component may work without a named component whose package is missing, as `metrics` does.
             optional = role.named and isinstance(error, MissingExtraError)
             for finding in error.diagnostics:
                 self.place(replace(finding, severity="warning") if optional else finding, place)
@@ -328,7 +332,7 @@ class _Checker:
             self.add(config_codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
         if resolved.changed:
             message = f"importing `{path}` changes {listed(resolved.changed)}"
-            undone = ("note: the change has been undone", "help: make it in a constructor, or in the hook `on_setup`")
+            undone = ("note: the change has been undone", "help: make the change in a constructor or in `on_setup`")
             self.add(codes.IMPORT_CHANGES, message, place, severity="warning", notes=(*resolved.notes, *undone))
         return resolved
 
@@ -345,7 +349,7 @@ class _Checker:
     # ------------------------------------------------------------------------------------------ reporting
 
     def report(self, findings: Iterable[tuple[Diagnostic, KeyPath | None]]) -> None:
-        """Adds findings, each about the value of a key, or about something that is not in the file."""
+        """Adds findings. Each has the key path that it is about, or None if it is not about a key of the file."""
         for finding, key in findings:
             if key is None:
                 self.findings.append(finding)
@@ -364,9 +368,9 @@ class _Checker:
 
 
 def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any, str]]:
-    """Yields the outermost components within the arguments, each with its annotation.
+    """Yields the outermost components in the arguments, each with its annotation and its field.
 
-    The third part is the field of a dataclass that an inline component is, or "".
+    The field is the dataclass field that holds an inline component; "" for any other component.
     """
     args: Any = component.args  # the `args` of a nested component have not been type-checked yet
     for name, value in args.items() if isinstance(args, dict) else ():
@@ -375,7 +379,7 @@ def _components_in_arguments(component: Component, signature: Signature | None) 
 
 
 def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any, str]]:
-    """Yields the tables with a `path`, and the strings that are a `path` according to the annotation."""
+    """Yields the tables with a `path`, and the strings that are paths according to the annotation."""
     field = inline_field(annotation) if isinstance(value, dict) and isinstance(value.get("path"), str) else None
     if field is not None:
         yield Component(path=value["path"], args=value.get("args", {}), key=place), field.annotation, field.name

@@ -1,4 +1,4 @@
-"""Joins `[acoustics]` with what the models declare, and checks that everything agrees with it."""
+"""Joins `[acoustics]` with the declarations of the models, and checks that models and data sets agree with it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from audiozen_core.diagnostics.toml_text import toml_text
 
 @dataclass(frozen=True, slots=True)
 class JoinedAcoustics:
-    """The settings of `[acoustics]`: those of the file, then those that a model declares, then the defaults.
+    """The settings of `[acoustics]`, joined from the file, the declarations of models, and the defaults, in this order.
 
     Attributes:
         acoustics: the settings.
-        declared: those that only a model says, not the file.
-        findings: what contradicts what.
+        declared: the settings that a model declares and the file does not set.
+        findings: the contradictions between the file and the models, or within the settings.
     """
 
     acoustics: Acoustics
@@ -33,12 +33,15 @@ class JoinedAcoustics:
     findings: tuple[Finding, ...]
 
     def recorded_in(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Returns the values of a file with what the models declare, so that a later change of a model is noticed."""
+        """Returns the values of a file plus the declared settings, so that a resume notices a changed declaration."""
         return {**values, "acoustics": {**values.get("acoustics", {}), **self.declared}}
 
 
 def class_of(target: Any) -> Any:
-    """Returns the class of the models that a component makes: itself, or what a function says that it returns."""
+    """Returns the class that a component builds: the target itself, or the annotated return type of a function.
+
+    A function without a return annotation is returned unchanged.
+    """
     return target if isinstance(target, type) else return_type(target) or target
 
 
@@ -49,8 +52,8 @@ def join_acoustics(
 
     Args:
         composition: the values of the file.
-        read: the section as it was read; None if there is none.
-        models: the models.
+        read: the valid settings of the section; None if the file has no `[acoustics]`.
+        models: the checked models of the experiment.
     """
     joining = _Joining(composition, read)
     for model in models:
@@ -65,25 +68,25 @@ class _Joining:
         section = composition.values.get("acoustics")
         self.composition = composition
         self.section: Mapping[str, Any] = section if isinstance(section, dict) else {}
-        # A value that can't be used was reported when the section was read, and is not in `read`.
+        # An invalid value is not in `read`. It was reported when the section was read.
         self.given = {name: value for name, value in self.section.items() if getattr(read, name, None) == value}
         self.declared: dict[str, tuple[Any, CheckedComponent]] = {}
         self.findings: list[Finding] = []
 
     def add(self, model: CheckedComponent) -> None:
-        """Adds what a model declares, and reports what contradicts the section or another model."""
-        own = declared_acoustics(class_of(model.target))
+        """Adds the declarations of a model, and reports declarations that contradict the section or another model."""
+        declarations = declared_acoustics(class_of(model.target))
         path = model.component.path
-        for problem in _mistakes(own) if own else ():
+        for problem in _mistakes(declarations) if declarations else ():
             message = f"the attribute `acoustics` of `{path}` is wrong: {problem.message}"
             self.report(replace(problem, message=message, place=("path",), suggestion=None), model.component.key)
-            own.pop(str(problem.place[1]), None)
-        for name, value in own.items():
+            declarations.pop(str(problem.place[1]), None)
+        for name, value in declarations.items():
             if name in self.given and self.given[name] != value:
                 finding = Diagnostic(
                     config_codes.NUMBERS_DISAGREE,
                     f"`{name}` is {toml_text(self.given[name])}, but `{path}` declares {toml_text(value)}",
-                    label="leave it out: the model says it",
+                    label="leave it out: the model declares it",
                     notes=(f"[{model.component.section}]: {model.origin}",),
                 )
                 self.report(finding, ("acoustics", name))
@@ -102,13 +105,13 @@ class _Joining:
                 self.declared[name] = value, model
 
     def disagreements(self, acoustics: Acoustics) -> Iterator[Finding]:
-        """Yields what does not fit together: the lengths, and the window with its parameters."""
+        """Yields findings about settings that contradict each other: lengths, and a window with its parameters."""
         yield from self._at_most(acoustics, "win_length", "n_fft")
         yield from self._at_most(acoustics, "hop_length", "win_length")
         if self._is_usable("window", "window_args") and (
             message := window_error(acoustics.window, acoustics.window_args)
         ):
-            notes = ("help: write the parameters in `window_args`, such as `window_args = { beta = 8.0 }`",)
+            notes = ("help: set the window's parameters in `window_args`, such as `window_args = { beta = 8.0 }`",)
             finding = Diagnostic(config_codes.BAD_VALUE, message, notes=notes)
             yield self._placed(finding, "window_args", "window")
 
@@ -124,7 +127,7 @@ class _Joining:
         yield self._placed(Diagnostic(config_codes.NUMBERS_DISAGREE, message, label=label), name, other)
 
     def _placed(self, finding: Diagnostic, *names: str) -> Finding:
-        """Returns a finding at the first of these settings that the section has, or else at a model."""
+        """Places a finding at the first of the named settings that the section sets, or else at the declaring model."""
         for name in names:
             if name in self.section:
                 return finding, ("acoustics", name)
@@ -141,7 +144,7 @@ class _Joining:
 
 
 def _mistakes(declared: Mapping[str, Any]) -> list[Diagnostic]:
-    """Returns what is wrong with the settings that a model declares, each with the place `("args", name, …)`."""
+    """Returns the errors in the settings that a model declares, each with the place `("args", name, …)`."""
     found = check_arguments(signature_of(Acoustics), declared, name="[acoustics]", noun="setting")
     wrong = {finding.place[1] for finding in found}
     for name, key in keys_of(Acoustics).items():
@@ -151,7 +154,7 @@ def _mistakes(declared: Mapping[str, Any]) -> list[Diagnostic]:
         if minimum is not None and value < minimum:
             message = f"`{name}` is {value}, but must be at least {minimum}"
         elif choices is not None and value not in choices:
-            message = f"`{name}` can't be `{value}`; one of {', '.join(choices)}"
+            message = f"`{name}` is `{value}`, but must be one of {', '.join(choices)}"
         else:
             continue
         found.append(Diagnostic(config_codes.BAD_VALUE, message, place=("args", name)))
@@ -159,39 +162,40 @@ def _mistakes(declared: Mapping[str, Any]) -> list[Diagnostic]:
 
 
 def rate_findings(checked: CheckedComponent, acoustics: Acoustics) -> Iterator[Finding]:
-    """Yields a data set with another `sr` than the experiment."""
+    """Yields an error if the argument `sr` of a data set differs from `sr` in `[acoustics]`."""
     rate = checked.component.args.get("sr")
     if type(rate) is int and rate != acoustics.sr:
         message = f"`sr` of `{checked.component.path}` is {rate}, but {acoustics.sr} in `[acoustics]`"
-        label = "leave it out: it is passed"
+        label = "leave it out: AudioZEN passes it"
         finding = Diagnostic(config_codes.NUMBERS_DISAGREE, message, label=label, place=("args", "sr"))
         yield finding, checked.component.key
 
 
 def argument_findings(checked: CheckedComponent, composition: Composition) -> Iterator[Finding]:
-    """Yields the arguments of a model, such as `n_fft`, that differ from the same setting in `[acoustics]`."""
-    given = composition.values.get("acoustics")
+    """Yields a finding for each argument of a model, such as `n_fft`, that differs from its value in `[acoustics]`."""
+    section = composition.values.get("acoustics")
     model, signature = checked.component, checked.signature
-    if not isinstance(given, dict) or signature is None:
+    if not isinstance(section, dict) or signature is None:
         return
     for name in ("sr", "n_fft", "hop_length", "win_length"):
-        parameter, wanted = signature.get(name), given.get(name)
+        parameter, wanted = signature.get(name), section.get(name)
         if parameter is None or type(wanted) is not int:
             continue
         value = model.args.get(name, parameter.default)
         if type(value) is not int or value == wanted:
             continue
-        own = name in model.args
+        is_set = name in model.args
         reference = f'"${{acoustics.{name}}}"'
         yield (
             Diagnostic(
                 config_codes.NUMBERS_DISAGREE,
-                f"`{name}` of `{model.path}` is {value}{'' if own else ' by default'}, but {wanted} in `[acoustics]`",
-                severity="error" if own else "warning",
-                label=f"write `{reference}`" if own else f"set `{name} = {reference}` in its args",
-                suggestion=reference if own else None,
+                f"`{name}` of `{model.path}` is {value}{'' if is_set else ' by default'}, but {wanted} "
+                "in `[acoustics]`",
+                severity="error" if is_set else "warning",
+                label=f"write `{reference}`" if is_set else f"set `{name} = {reference}` in its args",
+                suggestion=reference if is_set else None,
                 notes=(f"acoustics: {composition.origin(('acoustics', name))}",),
-                place=("args", name) if own else (),
+                place=("args", name) if is_set else (),
             ),
             model.key,
         )

@@ -19,9 +19,9 @@ from audiozen_core.kinds import KINDS
 def group_findings(
     components: Mapping[KeyPath, CheckedComponent], optimizers: Mapping[str, Component]
 ) -> Iterator[Finding]:
-    """Yields what is wrong in `[[optimizer.groups]]`: arguments that the optimiser does not take, contradictions.
+    """Yields the errors in `[[optimizer.groups]]`: wrong arguments, and settings that contradict each other.
 
-    Which parameters a pattern matches is only known when the network is built.
+    This check can't say which parameters a pattern matches, because the network is not built yet.
 
     Args:
         components: the checked components by key path.
@@ -34,8 +34,8 @@ def group_findings(
                 message = f"{group.header} has no pattern in `match`"
                 yield Diagnostic(config_codes.BAD_VALUE, message, place=("match",)), group.key
             if group.freeze is False and group.unfreeze_epoch is not None:
-                message = f"{group.header} says `freeze = false`, but also when it is unfrozen"
-                label = "leave one of the two out"
+                message = f"{group.header} sets `freeze = false`, but also `unfreeze_epoch`"
+                label = "remove one of the two settings"
                 yield Diagnostic(config_codes.BAD_VALUE, message, label=label, place=("freeze",)), group.key
             if checked := components.get(section.key):
                 yield from _argument_findings(checked, group)
@@ -47,9 +47,10 @@ def _argument_findings(optimizer: CheckedComponent, group: ParameterGroup) -> It
     for problem in check_arguments(optimizer.signature, args, injected=injected, name=name):
         argument = problem.place[1] if len(problem.place) > 1 else ""
         if argument not in group.args:
-            continue  # it is reported for the optimiser
-        own = nearest(str(argument), keys_of(ParameterGroup))
-        if problem.code == config_codes.UNKNOWN_ARGUMENT and own:
-            yield replace(problem, label=did_you_mean(own), suggestion=own, place=problem.place[1:]), group.key
+            continue  # the check of the optimiser itself reports it
+        group_key = nearest(str(argument), keys_of(ParameterGroup))
+        if problem.code == config_codes.UNKNOWN_ARGUMENT and group_key:
+            label = did_you_mean(group_key)
+            yield replace(problem, label=label, suggestion=group_key, place=problem.place[1:]), group.key
         else:
             yield replace(problem, place=problem.place[1:]), group.key

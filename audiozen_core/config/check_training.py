@@ -1,4 +1,4 @@
-"""Checks whether checked components fit together and into the modes: what one needs, another one must provide."""
+"""Checks whether the components work together, and whether the trainer has the methods that the modes need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.kinds import KINDS, section_name
 
-# For each kind, two attributes of a trainer: the component, if there is only one, and all components by their suffixes.
+# Maps `model` to `models` and so on. In a trainer, `self.model` is the model without a suffix, and `self.models` holds
+# all models by suffix.
 _ATTRIBUTES = {"model": "models", "loss_function": "loss_functions", "optimizer": "optimizers"}
 _ATTRIBUTES |= {"lr_scheduler": "lr_schedulers"}
 
@@ -33,7 +34,7 @@ DEFINE_STEP = "define the method; docs/writing_a_trainer.md describes its argume
 PLATEAU_AT_STEPS = "ReduceLROnPlateau follows the score, so it steps after each validation"
 
 VALIDATION_INTERVALS = ("validation_interval", "validation_interval_steps", "validation_interval_minutes")
-"""The arguments of a trainer that say when it validates. Only one of them can be given."""
+"""The arguments of a trainer that say when it validates. At most one of them can be set."""
 
 
 def check_training(
@@ -43,11 +44,11 @@ def check_training(
     modes: Sequence[str],
     validates: bool,
 ) -> Iterator[Finding]:
-    """Yields what would stop a run although every component is right by itself.
+    """Yields findings about components that are valid on their own, but do not work together or in these modes.
 
     Args:
         components: the checked components by key path.
-        sections: the sections that become one object each, by kind and suffix.
+        sections: the sections that each build one object, by kind and suffix.
         modes: the modes to run.
         validates: whether there is a validation set.
     """
@@ -57,10 +58,12 @@ def check_training(
         yield from _unused_losses(trainer, sections)
         yield from _missing_methods(trainer, modes, validates=validates)
         args = trainer.component.args
-        if len(given := [name for name in VALIDATION_INTERVALS if args.get(name) is not None]) > 1:
+        if len(intervals := [name for name in VALIDATION_INTERVALS if args.get(name) is not None]) > 1:
             label = "leave out all but one of them"
             yield (
-                Diagnostic(config_codes.UNFIT, several_intervals(given), label=label, place=("args", given[-1])),
+                Diagnostic(
+                    config_codes.UNFIT, several_intervals(intervals), label=label, place=("args", intervals[-1])
+                ),
                 trainer.component.key,
             )
     for optimizer in sections["optimizer"].values():
@@ -76,13 +79,13 @@ def check_training(
 
 
 def missing_steps(trainer: type, base: type, modes: Sequence[str], *, validates: bool) -> list[str]:
-    """Returns the methods that a trainer needs for its modes and does not define.
+    """Returns the methods that the modes call, but that a trainer does not define.
 
     Args:
         trainer: the class of the trainer.
-        base: the class whose methods are only there to be defined.
+        base: the base class, whose methods are only placeholders.
         modes: the modes to run, in order.
-        validates: whether a training validates.
+        validates: whether training also validates.
     """
     wanted = [*modes, *(["validate"] if validates and {"train", "finetune"} & set(modes) else [])]
     methods = dict.fromkeys(method for mode in wanted for method in _STEPS[mode])
@@ -90,56 +93,56 @@ def missing_steps(trainer: type, base: type, modes: Sequence[str], *, validates:
 
 
 def lacks_step(trainer: type, method: str) -> str:
-    """Says that a trainer does not define a method that it needs."""
+    """Returns the message for a trainer that does not define a method that it needs."""
     return f"{trainer.__name__} does not define `{method}`, which this mode needs"
 
 
-def several_intervals(given: Sequence[str]) -> str:
-    """Says that a trainer has several of the arguments `VALIDATION_INTERVALS`."""
-    return f"the validation has several intervals: {listed([f'`{name}`' for name in given])}"
+def several_intervals(names: Sequence[str]) -> str:
+    """Returns the message for a trainer that has several of the arguments `VALIDATION_INTERVALS`."""
+    return f"the validation has several intervals: {listed([f'`{name}`' for name in names])}"
 
 
 def needs_closure(optimizer: Any) -> str | None:
-    """Says that an optimiser, or its class, calls the loss itself, as LBFGS does; None if it does not."""
+    """Returns an error message if an optimiser or its class needs a closure for the loss, as LBFGS does; else None."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is None or closure.default is not closure.empty:
         return None
     name = getattr(optimizer, "__name__", type(optimizer).__name__)
-    return f"{name} evaluates the loss several times a step through a closure, which no trainer passes"
+    return f"{name} needs a closure that evaluates the loss several times a step, but trainers do not pass one"
 
 
 def plateau_mode(save_max_score: bool) -> str:
-    """Returns the `mode` of `ReduceLROnPlateau` for which a better score is better."""
+    """Returns the `mode` that `ReduceLROnPlateau` needs: "max" if a higher score is better, otherwise "min"."""
     return "max" if save_max_score else "min"
 
 
 def wrong_plateau_mode(mode: str, *, by_default: bool = False) -> str:
-    """Says that `ReduceLROnPlateau` has the mode that treats better scores as worse."""
+    """Returns the message for a `ReduceLROnPlateau` whose `mode` treats better scores as worse."""
     better = "higher" if mode == "min" else "lower"
     return (
-        f'`mode` of ReduceLROnPlateau is "{mode}"{" by default" * by_default}, but the score of this trainer is better '
-        f"when {better}"
+        f'`mode` of ReduceLROnPlateau is "{mode}"{" by default" * by_default}, but for this trainer a {better} score '
+        "is better"
     )
 
 
 def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
-    """Yields the parts that a trainer uses without a suffix, but that the file has with suffixes only.
+    """Yields a warning if a trainer uses a component without a suffix, but the file has only components with suffixes.
 
-    These are warnings, because the method that uses a part may never be called.
+    It is not an error, because the method that uses the component may never be called.
     """
     if not isinstance(trainer.target, type):
         return
     only_suffixed = [kind for kind in _ATTRIBUTES if sections[kind] and "" not in sections[kind]]
-    # Reading the source of a trainer takes long.
+    # Reading the source of a trainer is slow.
     used = attributes_used(trainer.target, KINDS["trainer"].base) if only_suffixed else {}
     for kind in only_suffixed:
         plural, suffixes = _ATTRIBUTES[kind], sorted(sections[kind])
         if kind in used:
-            there = ", ".join(f"[{section_name(kind, suffix)}]" for suffix in suffixes)
+            headers = ", ".join(f"[{section_name(kind, suffix)}]" for suffix in suffixes)
             yield (
                 Diagnostic(
                     config_codes.NO_PARTNER,
-                    f"`{trainer.component.path}` uses `self.{kind}`, but instead of `[{kind}]` the file has {there}",
+                    f"`{trainer.component.path}` uses `self.{kind}`, but instead of `[{kind}]` the file has {headers}",
                     severity="warning",
                     label=f"rename the section to `[{kind}]`, or use a trainer for several networks",
                     notes=(
@@ -153,18 +156,18 @@ def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
 
 
 def _unused_losses(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
-    """Yields the loss functions with a suffix that no model has and that the trainer does not use.
+    """Yields a warning for each loss function whose suffix no model has, if the trainer does not use it.
 
-    These are warnings, because code outside of the trainer's modules may use them.
+    It is not an error, because code outside the trainer's modules may use the loss function.
     """
-    strange = sorted(sections["loss_function"].keys() - sections["model"].keys())
-    if not strange or not isinstance(trainer.target, type):
+    unmatched = sorted(sections["loss_function"].keys() - sections["model"].keys())
+    if not unmatched or not isinstance(trainer.target, type):
         return
     used = keys_used(trainer.target, KINDS["trainer"].base, "loss_functions")
     if used is None or not sections["model"]:
         return
-    for suffix in strange:
-        # A loss without a suffix is `self.loss_function`. This check does not ask whether it is used.
+    for suffix in unmatched:
+        # Skip the loss without a suffix, because `keys_used` does not see uses of `self.loss_function`.
         if suffix and suffix not in used:
             message = f"`[{section_name('loss_function', suffix)}]` is not used: no model has the suffix `{suffix}`"
             yield (
@@ -213,17 +216,17 @@ def _wrong_plateau(
         yield finding, key
     mode, higher = _argument(plateau, "mode"), trainer and _argument(trainer, "save_max_score")
     if mode not in ("min", "max") or not isinstance(higher, bool):
-        return  # a class decides itself; the run compares what it builds
+        return  # the value is only known once the objects are built; the run checks it then
     wanted = plateau_mode(higher)
     if mode != wanted:
-        own = "mode" in plateau.component.args
+        is_set = "mode" in plateau.component.args
         yield (
             Diagnostic(
                 config_codes.UNFIT,
-                wrong_plateau_mode(mode, by_default=not own),
+                wrong_plateau_mode(mode, by_default=not is_set),
                 label=f'set `mode = "{wanted}"` in {plateau.component.args_header}, or change `save_max_score`',
-                suggestion=f'"{wanted}"' if own else None,
-                place=("args", "mode") if own else ("path",),
+                suggestion=f'"{wanted}"' if is_set else None,
+                place=("args", "mode") if is_set else ("path",),
             ),
             key,
         )
@@ -232,7 +235,7 @@ def _wrong_plateau(
 def _argument(checked: CheckedComponent, name: str) -> Any:
     """Returns the value of an argument in the TOML file, or else its default.
 
-    Returns None if the constructor has no such argument. It may then set the value itself.
+    Returns None if the constructor has no such argument, because the class may then set the value itself.
     """
     parameter = checked.signature.get(name) if checked.signature else None
     return checked.component.args.get(name, parameter.default if parameter else None)

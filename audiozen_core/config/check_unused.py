@@ -12,24 +12,24 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Finding
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import TRAINING
 
-# The arguments of every trainer that are about validations only, and that a file names on purpose.
-_OF_VALIDATIONS = ("patience", "monitor", *VALIDATION_INTERVALS)
+# Trainer arguments that only affect validation. A file that sets one of them expects to validate.
+_VALIDATION_ARGUMENTS = ("patience", "monitor", *VALIDATION_INTERVALS)
 
 
 def check_unused(
     components: Mapping[KeyPath, CheckedComponent], sections: Sections, *, modes: Sequence[str]
 ) -> Iterator[Finding]:
-    """Yields a warning for each setting that waits for a score which no validation computes.
+    """Yields a warning for each setting that needs the score of a validation, if the experiment never validates.
 
     Args:
         components: the checked components by key path.
         sections: the sections of the file.
-        modes: the modes to run. Only a training validates by itself.
+        modes: the modes to run. Without a training mode, nothing is checked.
     """
     if sections.datasets["validate"] or not set(modes) & set(TRAINING):
         return
     for trainer in sections.components_by_kind["trainer"].values():
-        for name in _OF_VALIDATIONS:
+        for name in _VALIDATION_ARGUMENTS:
             if trainer.args.get(name) is not None:
                 yield _unused(f"`{name}`", ("args", name)), trainer.key
     for scheduler in sections.components_by_kind["lr_scheduler"].values():
@@ -41,7 +41,7 @@ def check_unused(
 def _unused(what: str, place: KeyPath) -> Diagnostic:
     return Diagnostic(
         config_codes.UNFIT,
-        f"{what} has no effect without a validation set, which gives the score",
+        f"{what} has no effect without a validation set, because no score is computed",
         severity="warning",
         label="add a section `[validate_dataset]`, or leave this out",
         place=place,

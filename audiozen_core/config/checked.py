@@ -1,4 +1,4 @@
-"""The result of checking a configuration: every component with the object that its `path` names, ready to build."""
+"""The result of checking a configuration: every component with the object that its `path` names."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from audiozen_core.registry.scope import ImportScope
 
 @dataclass(frozen=True, slots=True)
 class CheckedComponent:
-    """A component with its object and its signature, so that building does not look them up again.
+    """A component with the object that its `path` names and the signature, which the builder reuses.
 
     Attributes:
         component: the table of the TOML file.
         resolved: the object that its `path` names.
         signature: the signature of the object; None if it can't be read.
         origin: the position of its `path` in the TOML file.
-        called_later: whether it is a function that AudioZEN calls later, such as a loss, instead of a factory.
-        nested: the outermost components within its `args`, by key path.
-        field: the field of a dataclass that the component is, if its table has further keys (see `InlineComponent`).
+        called_later: whether it is a function that is called during the run, such as a loss, and not a factory.
+        nested: the outermost components in its `args`, by key path.
+        field: the dataclass field that holds an inline component (see `InlineComponent`); "" for other components.
     """
 
     component: Component
@@ -50,7 +50,7 @@ class CheckedComponent:
         return self.resolved.entry.distribution if self.resolved.entry else ""
 
     def walk(self) -> Iterator[CheckedComponent]:
-        """This component and all those nested in it, outer ones first."""
+        """Yields this component and all components nested in it, outer components first."""
         yield self
         for inner in self.nested.values():
             yield from inner.walk()
@@ -62,11 +62,11 @@ class CheckedConfig:
 
     Attributes:
         config: the configuration.
-        warnings: renamed keys, dropped arguments and the like, sorted by place.
+        warnings: the warnings, such as those about renamed keys and dropped arguments, sorted by position.
         composition: the values with their origins.
-        components: the components by key path, without the hooks that are switched off.
+        components: the checked components by key path, without the hooks that are switched off.
         scope: the import scope in which the components were imported.
-        default_hooks: the hooks that run although the file does not name them.
+        default_hooks: the default hooks that the run enables.
         sections: the sections of plugins, by name.
     """
 

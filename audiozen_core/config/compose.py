@@ -19,7 +19,7 @@ from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.diagnostics.printable import is_printable
 from audiozen_core.errors import ConfigError
 
-_MOST_FILES = 500
+_MAX_FILES = 500
 
 
 def compose(
@@ -32,10 +32,10 @@ def compose(
     Args:
         path: the TOML file of an experiment, or its contents.
         overrides: each `key=value`, or `+key=value` to add a key, or a mapping from keys to values; see `overrides`.
-        environment: the variables for `${env:…}` (default: those of the process).
+        environment: the variables for `${env:…}` (default: the environment of the process).
 
     Raises:
-        ConfigError: the file, or one that it extends, can't be read.
+        ConfigError: the file, or a file that it extends, can't be read.
     """
     main = path if isinstance(path, Document) else Document.read(path)
     composition = Composition(main)
@@ -47,21 +47,21 @@ def compose(
     for key_path, (advice, values) in OLD_SETTINGS.items():
         if key_path in composition.origins and is_old_value(composition.get(key_path), values):
             dropped = composition.drop_old_setting(key_path, advice)
-            # Its old name does not matter any more.
+            # A setting that is ignored needs only one warning, so drop the warning about its old name.
             composition.findings = [found for found in composition.findings if found.span != dropped.span]
             composition.findings.append(dropped)
     return composition
 
 
 def _not_utf8(composition: Composition) -> Iterator[Diagnostic]:
-    """Finds the texts that a TOML file can't hold: names of files that the command line, `${env:…}` or `${here}` gave.
+    """Yields an error for each string that is not valid UTF-8, such as a path from `--set`, `${env:…}` or `${here}`.
 
-    The run keeps its values as a TOML file, and compares them when it is resumed.
+    The run folder keeps the effective config as a TOML file, which must be UTF-8.
     """
     for place, value in values_below(composition.values, ()):
         if not all(is_printable(text) for text in (value, *place) if isinstance(text, str)):
             message = f"`{spell(place)}` has bytes that are not UTF-8, which a TOML file can't hold"
-            notes = ("help: rename the folder or file, or name a symbolic link to it: ln -s OLD NEW",)
+            notes = ("help: rename the folder or file, or use a symbolic link to it: ln -s OLD NEW",)
             yield composition.finding(config_codes.NOT_UTF8, message, place, notes=notes)
 
 
@@ -72,15 +72,13 @@ def _merge(composition: Composition, chain: list[Document], number: Iterator[int
     can't be read.
 
     Raises:
-        ConfigError: more than `_MOST_FILES` files are merged. A file counts each time that another one extends it.
+        ConfigError: more than `_MAX_FILES` files are merged. A file counts each time that another file extends it.
     """
     document = chain[-1]
     failures = []
     for place, name in _bases(document):
-        if next(number) > _MOST_FILES:
-            message = (
-                f"more than {_MOST_FILES:,} files are extended; files that are extended repeatedly count each time"
-            )
+        if next(number) > _MAX_FILES:
+            message = f"more than {_MAX_FILES:,} files are extended; files that are extended repeatedly count each time"
             notes = ("help: extend each file only once",)
             raise ConfigError([_placed(document, place, Diagnostic(config_codes.BAD_EXTENDS, message, notes=notes))])
         try:
@@ -110,7 +108,7 @@ def _read_base(name: Any, chain: list[Document]) -> Document:
     if os.path.realpath(path) in files:
         first = files.index(os.path.realpath(path))
         names = " → ".join(f"`{link.file}`" for link in [*chain[first:], chain[first]])
-        message = f"files that extend each other in a circle: {names}"
+        message = f"these files extend each other in a circle: {names}"
         raise ConfigError([Diagnostic(config_codes.BAD_EXTENDS, message)])
     return Document.read(path)
 

@@ -56,7 +56,7 @@ class Composition:
     unresolved: set[KeyPath] = field(default_factory=set)
     findings: list[Diagnostic] = field(default_factory=list)
 
-    # ------------------------------------------------------------------------------------------ asking
+    # ------------------------------------------------------------------------------------------ queries
 
     def get(self, key_path: KeyPath) -> Any:
         """Returns the value at a key path.
@@ -92,7 +92,7 @@ class Composition:
         return self.origins[key_path] if key_path else Origin(self.main, ())
 
     def spell(self, key_path: KeyPath) -> str:
-        """Returns the key path as it is written in the document that set the value, with old names."""
+        """Returns the key path as it is written in the document that set the value, which may use old names."""
         length = next((length for length in range(len(key_path), 0, -1) if key_path[:length] in self.origins), 0)
         above = self.origins[key_path[:length]].key if length else ()
         return spell((*above, *key_path[length:]))
@@ -105,17 +105,17 @@ class Composition:
         """Returns the finding with its position in a file. Its `place` is relative to `key_path`."""
         return _at(finding, self.origin((*key_path, *finding.place)))
 
-    # ------------------------------------------------------------------------------------------ building
+    # ------------------------------------------------------------------------------------------ changes
 
     def merge(self, document: Document) -> None:
-        """Adds a file as the top layer. Tables are merged; any other value replaces the value of the lower layers."""
+        """Adds a file as the top layer. Tables are merged; any other value replaces the value from lower layers."""
         values = {key: value for key, value in document.values.items() if key != "extends"}
         self._merge_table(self.values, values, (), Origin(document, ()))
 
     def put(self, key_path: KeyPath, value: Any, origin: Origin) -> None:
-        """Sets one value. Missing tables above it are created. An index one past the end of an array appends to it.
+        """Sets one value and creates missing tables above it. An index one past the end of an array appends an entry.
 
-        `origin.key` is the same key path as it was written, perhaps with old names, so it has the same length.
+        `origin.key` is the key path as the user wrote it, which may use old names. It is as long as `key_path`.
         """
         container: Any = self.values
         for length, part in enumerate(key_path[:-1], start=1):
@@ -132,7 +132,7 @@ class Composition:
             self._set(container, int(key_path[-1]), value, key_path, origin)
 
     def drop_old_setting(self, key_path: KeyPath, advice: str) -> Diagnostic:
-        """Removes a value that an older version needed. Returns the warning about it."""
+        """Removes a value that only older versions used. Returns the warning about it."""
         origin, value = self.origins[key_path], self.get(key_path[:-1]).pop(key_path[-1])
         self._forget(key_path, value)
         message = f"`{origin.key[-1]} = {toml_text(value)}` is an old setting and is ignored"
@@ -153,7 +153,7 @@ class Composition:
                 self._set(table, name, value, (*path, name), below)
 
     def _set(self, container: Any, key: Any, value: Any, place: KeyPath, origin: Origin) -> None:
-        """Merges a table into the table of the lower layers; replaces any other value. Tables and arrays are copied."""
+        """Merges a table into the existing table, or replaces any other value. Tables and arrays are copied."""
         old = container[key] if place in self.origins else None
         merged = isinstance(value, dict) and isinstance(old, dict)
         if place in self.origins and not merged:
@@ -196,24 +196,24 @@ class Composition:
             names = ", ".join(f"`{path}`" for path in dropped)
             self._warn(
                 config_codes.HOOKS_REPLACED,
-                f"these hooks replace those of {before.key_span.file}, which leaves out {names}",
+                f"these hooks replace the hooks of {before.key_span.file} and leave out {names}",
                 origin,
-                label="repeat those that you want to keep",
+                label="repeat the hooks that you want to keep",
                 notes=(f"replaced: {before}",),
             )
 
     def _drop_args_of_old_path(
         self, table: dict[str, Any], above: Mapping[str, Any], path: KeyPath, origin: Origin
     ) -> None:
-        """Drops the inherited arguments if the layer changes `path`, because they belong to another component."""
+        """Drops the inherited arguments if the layer changes `path`, because they belong to the old component."""
         old, new, args = table.get("path"), above.get("path"), table.get("args")
         if old is None or new is None or old == new or not isinstance(args, dict):
             return
         place: KeyPath = (*path, "args")
         inherited = self.origins[place]
         self._forget(place, table.pop("args"))
-        own = above.get("args")
-        kept = {current_name(place, key) for key in own} if isinstance(own, dict) else set()
+        new_args = above.get("args")
+        kept = {current_name(place, key) for key in new_args} if isinstance(new_args, dict) else set()
         if lost := [key for key in args if key not in kept]:
             names = ", ".join(f"`{name}`" for name in lost)
             self._warn(
@@ -254,7 +254,7 @@ def _at(finding: Diagnostic, origin: Origin) -> Diagnostic:
 
 
 def _may_hold_a_table(value: Any) -> bool:
-    """Returns whether the value may contain or become a table: an array of tables, or a reference to a table."""
+    """Returns whether the value is an array, which may contain tables, or has a reference, which may name a table."""
     return isinstance(value, list) or (isinstance(value, str) and "${" in value)
 
 

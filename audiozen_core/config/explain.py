@@ -29,7 +29,7 @@ def explain(loaded: LoadedConfig, key: str) -> str:
     The key need not be set. Its component is imported to read its documentation.
 
     Raises:
-        AudioZenError: the key does not exist; the message suggests a similar one.
+        AudioZenError: the key does not exist. The message suggests a similar key.
     """
     composition = loaded.composition
     try:
@@ -52,7 +52,7 @@ def explain(loaded: LoadedConfig, key: str) -> str:
 
 
 def effective_toml(loaded: LoadedConfig) -> str:
-    """The effective configuration as TOML, with a comment at each value that a later layer has replaced or added."""
+    """Returns the effective config as TOML, with a comment at each value that a later layer replaced or added."""
     composition = loaded.composition
     first = _first_layer(composition)
 
@@ -68,12 +68,12 @@ def effective_toml(loaded: LoadedConfig) -> str:
 
 
 def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
-    """Returns a key's known properties: default, type and documentation; None if the key is unknown."""
+    """Returns the default, the type and the documentation of a key, as far as known; None if the key is unknown."""
     if not place:
         return None
-    known = key_at(place)
-    if known is not None:
-        return _facts_of_key(known, loaded, place)
+    key = key_at(place)
+    if key is not None:
+        return _facts_of_key(key, loaded, place)
     if place[-2:-1] == ("args",) and (checked := _checked_at(loaded, place[:-2])):
         return _facts_of_argument(checked, str(place[-1]))
     if place[-1] == "path" and (checked := _checked_at(loaded, place[:-1])):
@@ -82,25 +82,25 @@ def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
 
 
 def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
-    """Returns the component whose table has the key path; it may be nested in the arguments of another component."""
+    """Returns the component whose table has the key path, even if it is nested in arguments; None if there is none."""
     around = [part for part in loaded.sections.components() if part.key == key[: len(part.key)]]
     if not around:
         return None
-    # The table of a component may contain that of another one, such as the collate function of a data set. The
-    # longest key path belongs to the innermost one.
+    # The table of one component can contain the table of another, such as the collate function of a data set. The
+    # longest key path belongs to the innermost component.
     checked = check_component(loaded.composition, max(around, key=lambda part: len(part.key)))
     return next((inner for inner in checked.walk() if inner.component.key == key), None)
 
 
-def _facts_of_key(known: Key, loaded: LoadedConfig, place: KeyPath) -> dict[str, str]:
+def _facts_of_key(key: Key, loaded: LoadedConfig, place: KeyPath) -> dict[str, str]:
     facts = {}
-    if not known.required and not isinstance(known.default, dict | list) and known.default is not None:
-        facts["default"] = _text(known.default)
-    doc = str(known.rules.get("doc", ""))
+    if not key.required and not isinstance(key.default, dict | list) and key.default is not None:
+        facts["default"] = _text(key.default)
+    doc = str(key.rules.get("doc", ""))
     checked = _checked_at(loaded, place[:-1]) if place[-1] == "path" else None
     if checked is not None and (what := summary(checked.target)):
         doc = f"{doc}; here: {what}"
-    return {**facts, "type": type_text(known.type), "what for": doc}
+    return {**facts, "type": type_text(key.type), "what for": doc}
 
 
 def _facts_of_argument(checked: CheckedComponent, name: str) -> dict[str, str] | None:
@@ -117,7 +117,7 @@ def _facts_of_argument(checked: CheckedComponent, name: str) -> dict[str, str] |
 
 
 def _first_layer(composition: Composition) -> Path:
-    """Returns the file with the most values; the other files only change some of them."""
+    """Returns the file that sets the most values. The other files are assumed to change only some of them."""
     files = Counter(origin.key_span.file for origin in composition.origins.values())
     return files.most_common(1)[0][0] if files else composition.main.file
 
@@ -137,7 +137,7 @@ def _unknown(composition: Composition, place: KeyPath) -> AudioZenError:
 
 
 def _text(value: Any) -> str:
-    """Formats a value, or an argument's default, as TOML. If TOML has no such value, uses Python's form."""
+    """Formats a value, or an argument's default, as TOML. A value that TOML can't express is formatted as in Python."""
     try:
         return toml_text(as_toml_value(value))
     except TypeError:

@@ -1,4 +1,4 @@
-"""Which hooks take part in an experiment, and what is wrong with them."""
+"""Finds the hooks of an experiment, including the default hooks, and checks their classes and their order."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import PluginIndex
 from audiozen_core.registry.paths import Resolved, resolve
 
-_OWN = f"{FIRST_PARTY}:"
+_FIRST_PARTY_PREFIX = f"{FIRST_PARTY}:"
 
 
 def hook_path(hook: HookComponent) -> str:
-    """Returns the path of a hook. A hook of AudioZEN has the same one with and without the distribution."""
-    return hook.path.removeprefix(_OWN)
+    """Returns the path of a hook, without the distribution if it is a hook of AudioZEN itself."""
+    return hook.path.removeprefix(_FIRST_PARTY_PREFIX)
 
 
 def default_hooks(index: PluginIndex, named: Collection[str] = ()) -> Iterator[Resolved]:
-    """Yields the default hooks: those of AudioZEN whose class says `default = True`.
+    """Yields the default hooks: the hooks of AudioZEN whose class sets `default = True`.
 
-    A hook of another distribution takes part only if the TOML file names it, so that installing a package never changes
-    an experiment. `named` are the hooks that the TOML file names, to replace them or switch them off; they are left
-    out.
+    A hook of another distribution is used only if the TOML file names it, so that installing a package never changes
+    an experiment. `named` holds the paths of the hooks that the TOML file names. They are skipped, because the file
+    replaces them or switches them off.
     """
     for entry in index.entries("hooks"):
         if entry.distribution == FIRST_PARTY and entry.name not in named:
@@ -53,9 +53,9 @@ def named_hooks(hooks: Iterable[HookComponent]) -> Iterator[tuple[str, HookCompo
 def named_plugins(
     hooks: Iterable[HookComponent], components: Mapping[KeyPath, CheckedComponent]
 ) -> dict[Plugin, KeyPath | None]:
-    """Returns the hooks of the TOML file, each with the key of its `path`. Their classes stand for the objects.
+    """Returns the hooks of the TOML file, each with the key path of its `path`. The plugins hold classes, not objects.
 
-    A hook that a function makes has no class yet. It is checked when it is built.
+    A hook that a function returns is left out, because its class is unknown. It is checked when it is built.
     """
     plugins: dict[Plugin, KeyPath | None] = {}
     for name, hook in named_hooks(hooks):
@@ -63,27 +63,29 @@ def named_plugins(
         if checked and isinstance(checked.target, type):
             span = checked.origin.key_span
             origin = f"{span.file.name}:{span.line}"
-            plugins[Plugin(name, checked.target, origin, checked.distribution, hook_path(hook))] = (*hook.key, "path")
+            plugin = Plugin(name, checked.target, origin, checked.distribution, hook_path(hook))
+            plugins[plugin] = (*hook.key, "path")
     return plugins
 
 
 def default_plugins(found: Iterable[Resolved]) -> dict[Plugin, KeyPath | None]:
-    """Returns the default hooks, each with the key None, because the TOML file does not name them."""
-    return {Plugin(hook.path.removeprefix(_OWN), hook.target, "default", FIRST_PARTY): None for hook in found}
+    """Returns the default hooks, each with None as its key path, because the TOML file does not name them."""
+    named = [(hook.path.removeprefix(_FIRST_PARTY_PREFIX), hook.target) for hook in found]
+    return {Plugin(name, target, "default", FIRST_PARTY): None for name, target in named}
 
 
 def check_hooks(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diagnostic, KeyPath | None]]:
-    """Yields what is wrong with the classes of hooks, and with their order, each with the key of a plugin."""
-    right = []
+    """Yields the errors in the classes of hooks and in their order, each with the key path of a plugin."""
+    valid = []
     present = [name for plugin in plugins for name in (plugin.name, plugin.path)]
     for plugin, key in plugins.items():
         findings = hook_findings(plugin.instance, present)
         yield from ((replace(finding, message=f"{plugin}: {finding.message}"), key) for finding in findings)
         broken = any(finding.severity == "error" for finding in findings)
         if not broken and has_fixed_order(plugin.instance):
-            right.append(plugin)
+            valid.append(plugin)
     try:
-        in_order(right)
+        in_order(valid)
     except OrderError as error:
         key = next((key for plugin in error.plugins if (key := plugins[plugin])), None)
         yield from ((finding, key) for finding in error.diagnostics)

@@ -1,4 +1,4 @@
-"""Makes a JSON Schema of experiment files for editors: sections, keys, installed components and their arguments."""
+"""Creates a JSON Schema of experiment files for editors: sections, keys, installed components and their arguments."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 
 
 def experiment_schema(index: PluginIndex | None = None) -> Schema:
-    """Makes the JSON Schema (draft 7). Every installed component is imported to read its signature.
+    """Creates the JSON Schema (draft 7). Every installed component is imported to read its signature.
 
     Args:
-        index: the installed components (default: those of this process).
+        index: the installed components (default: the components installed in this process).
     """
     index = index or installed_index()
     definitions = {name: _section(kind, index) for name, kind in SECTIONS.items()}
@@ -40,7 +40,7 @@ def experiment_schema(index: PluginIndex | None = None) -> Schema:
         sections[name] = {"$ref": f"#/definitions/{name}"}
         definitions[name] = _plugin_section(name, index)
     suffixed = {f"^{name}_.+$": sections[name] for name, kind in SECTIONS.items() if kind.suffixed}
-    extends = {"description": "the file or files that this one extends, relative to this file"}
+    extends = {"description": "the file or files that this file extends, relative to this file"}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "AudioZEN experiment",
@@ -91,7 +91,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
 
 
 def _choice(name: str, kind: Kind, index: PluginIndex) -> tuple[Schema, Schema]:
-    """Returns the schemas of a component's name and arguments. For unknown arguments, the second schema is empty."""
+    """Returns the schemas of a component's name and of its arguments. The latter is empty if they are unknown."""
     try:
         target = resolve(name, section=kind.name, index=index).target
     except AudioZenError:
@@ -142,7 +142,7 @@ def _key(key: Key, index: PluginIndex) -> Schema:
 
 
 def _type(annotation: Any) -> Schema:
-    """Returns the schema of the TOML values that fit an annotation. If unknown, the schema `{}` allows all values."""
+    """Returns the schema of the TOML values that fit an annotation. For unknown ones, `{}` allows any value."""
     annotation = unwrap(annotation)
     if annotation in _SCALARS:
         kind = {"type": _SCALARS[annotation]}

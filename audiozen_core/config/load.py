@@ -24,12 +24,12 @@ from audiozen_core.launcher.settings import Launcher
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A loaded TOML file. If the file has errors, this has the sections that could be read.
+    """A loaded TOML file. If the file has errors, only the sections without errors are available.
 
     Attributes:
         composition: the values with their origins.
-        sections: the sections that could be read.
-        findings: all errors and warnings, sorted by place.
+        sections: the sections without errors.
+        findings: all errors and warnings, sorted by position.
         modes: the modes to run.
     """
 
@@ -40,10 +40,10 @@ class LoadedConfig:
 
     @property
     def config(self) -> ExperimentConfig:
-        """The configuration.
+        """The configuration of the experiment.
 
         Raises:
-            ConfigError: the file has errors; the exception has every error and warning.
+            ConfigError: the file has errors. The exception holds every error and warning.
         """
         self.raise_errors()
         file, sections = self.composition.main.file, self.sections
@@ -75,16 +75,16 @@ def load_config(
     *,
     environment: Mapping[str, str] | None = None,
 ) -> LoadedConfig:
-    """Reads and composes an experiment's TOML file. No component is imported; see `check_config` for that.
+    """Reads and composes an experiment's TOML file. Components are not imported; `check_config` does that.
 
     Args:
         path: the file, or its contents.
         overrides: each `key=value`, or `+key=value` to add a key; or a mapping from keys to values.
-        modes: the modes to run, which decide the sections that are needed.
-        environment: the variables for `${env:…}` (default: those of the process).
+        modes: the modes to run. They determine which sections are required.
+        environment: the variables for `${env:…}` (default: the environment of the process).
 
     Raises:
-        ConfigError: a file can't be read at all.
+        ConfigError: the file, or a file that it extends, can't be read or is not valid TOML.
     """
     composition = compose(path, overrides, environment)
     sections = read_sections(composition, modes)

@@ -1,6 +1,7 @@
-"""Finds out what an unknown section stands for: a misspelling, or a word of another toolkit.
+"""Guesses which section the user meant by an unknown name: a misspelt section, or a section of another toolkit.
 
-A suggestion must make the file better. The file must not have the section yet, and a model must have the suffix.
+A section is suggested only if adding it would help: the file must not have the section yet, and a suffix must belong to
+a model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from audiozen_core.diagnostics.synonyms import fold, meaning
 from audiozen_core.kinds import SECTIONS, section_name, split_section
 
 _SUFFIXED = [name for name, kind in SECTIONS.items() if kind.suffixed]
-# Parts that other toolkits keep in a section of their own. Data loaders have a rule of their own.
+# Sections of other toolkits, with the AudioZEN key for the same setting. `_loader` handles data loaders.
 _KEYS_MEANT: dict[str, KeyPath] = {
     "metric": ("trainer", "args", "metrics"),
     "metrics": ("trainer", "args", "metrics"),
@@ -32,11 +33,11 @@ class MeantSections:
     """Suggests sections and keys for the unknown sections of a file.
 
     Args:
-        composition: the file.
-        of_plugins: the sections that installed plugins bring.
+        composition: the values of the file.
+        of_plugins: the sections that installed plugins provide.
 
     Attributes:
-        guessed: the sections that were suggested so far.
+        guessed: the sections suggested so far.
     """
 
     def __init__(self, composition: Composition, of_plugins: Iterable[str] = ()) -> None:
@@ -45,10 +46,10 @@ class MeantSections:
         self.guessed: set[str] = set()
 
     def in_order(self) -> list[str]:
-        """Returns the sections of the file: unknown ones before known ones, models before optimisers and schedulers.
+        """Returns the sections in reading order: unknown before known, models before optimisers and schedulers.
 
-        An unknown section may be a misspelt one, which is then not reported as missing. Which suffixes make sense
-        depends on the models.
+        Unknown sections come first, because the section that the user meant must not be reported as missing. In both
+        groups, models come before the sections with the same suffixes, because they determine which suffixes are valid.
         """
 
         def order(name: str) -> tuple[bool, int, bool]:
@@ -60,11 +61,11 @@ class MeantSections:
     # ------------------------------------------------------------------------------------------ keys
 
     def is_part(self, name: str) -> bool:
-        """Returns whether other toolkits have a section of this name for what is a key of a section here."""
+        """Returns whether other toolkits have a section of this name for a setting that is a key in AudioZEN."""
         return name in _KEYS_MEANT or name.endswith(_LOADER_ENDINGS)
 
     def key(self, name: str) -> KeyPath | None:
-        """Returns the key path that such a section stands for; None if the file does not have the section around it."""
+        """Returns the key path for a section of another toolkit; None if the file lacks the section with this key."""
         key = _KEYS_MEANT.get(name) or self._loader(name)
         return key if key and self._is_present(str(key[0])) else None
 
@@ -72,21 +73,21 @@ class MeantSections:
         ending = next(ending for ending in _LOADER_ENDINGS if name.endswith(ending))
         prefix = name.removesuffix(ending).rstrip("_")
         datasets = [section for section, kind in SECTIONS.items() if kind.name == "dataset"]
-        own = current_name((), f"{prefix}_dataset" if prefix else "dataset")
-        dataset = own if own in datasets else meaning(own, [other for other in datasets if self._is_present(other)])
+        name = current_name((), f"{prefix}_dataset" if prefix else "dataset")
+        dataset = name if name in datasets else meaning(name, [other for other in datasets if self._is_present(other)])
         return (current_name((), dataset), "dataloader") if dataset else None
 
     # ------------------------------------------------------------------------------------------ sections
 
     def section(self, name: str) -> str | None:
-        """Returns the section that an unknown name stands for; None if there is none that the file could still have."""
+        """Returns the section that the user probably meant by an unknown name; None if no section can be suggested."""
         found = self._section(name)
         if found:
             self.guessed.add(found)
         return found
 
     def taken(self, name: str) -> str | None:
-        """Returns the section that the name stands for and that the file already has; None if there is none."""
+        """Returns the section that the user probably meant, if the file already has it; otherwise None."""
         found = self._swapped(name) or meaning(name, SECTIONS) or next(iter(similar_names(name, SECTIONS, 1)), None)
         found = found and current_name((), found)
         return found if found and self._is_taken(found) else None
@@ -106,7 +107,7 @@ class MeantSections:
         return next((found for found in similar_names(name, [*SECTIONS, *self.of_plugins], 1) if found in free), None)
 
     def _swapped(self, name: str) -> str | None:
-        """Returns the data set that a name such as `dataset_test` or `dataset_val` stands for."""
+        """Returns the section of a data set for a name in the wrong order, such as `dataset_test` or `dataset_val`."""
         base, _, word = name.rpartition("_")
         swapped = f"{word}_{base}"
         if base not in SECTIONS or SECTIONS[base].name != "dataset":
@@ -114,9 +115,9 @@ class MeantSections:
         return swapped if swapped in SECTIONS else meaning(swapped, SECTIONS)
 
     def _with_suffix(self, name: str) -> Iterator[str]:
-        """Yields the sections with a suffix that a name stands for: `optimizer_d` for `discriminator_optimizer`.
+        """Yields sections with a suffix that the user may have meant: `optimizer_d` for `discriminator_optimizer`.
 
-        The suffix must be that of a model. A model itself may have one letter, or a suffix that another section has.
+        The suffix must belong to a model. The suffix of a model must be one letter, or belong to another section.
         """
         known = self._known()
         models = {suffix for kind, suffix in known if kind == "model"}
@@ -132,17 +133,17 @@ class MeantSections:
                         yield section_name(kind, suffix)
 
     def _known(self) -> list[tuple[str, str]]:
-        """Returns the names and the suffixes of the sections that the file has, or would have with the suggestions."""
+        """Returns the name and suffix of each section in the file, and of each section suggested so far."""
         return [*self._in_file, *(found for name in self.guessed if (found := split_section(name)))]
 
     @functools.cached_property
     def _in_file(self) -> list[tuple[str, str]]:
-        """The names and the suffixes of the sections of the file. A file may have thousands of unknown ones."""
+        """The name and suffix of each section in the file. Cached, because files can have thousands of sections."""
         names = filter(self._is_present, self.composition.values)
         return [found for name in names if (found := split_section(name))]
 
     def _is_free(self, name: str) -> bool:
-        """Returns whether the file lacks the section, but has the partner that the section needs."""
+        """Returns whether the file lacks the section, but has the section that it belongs to, such as its model."""
         kind, suffix = split_section(name) or (name, "")
         known, partner = self._known(), SECTIONS[kind].partner
         others = [found for found in known if found[0] == partner]
@@ -160,5 +161,5 @@ class MeantSections:
 
 
 def _kind(word: str) -> str | None:
-    """Returns the kind of section, among those that may have a suffix, that a word stands for."""
+    """Returns the kind of section that a word means, if sections of this kind may have a suffix; otherwise None."""
     return word if word in _SUFFIXED else nearest(word, _SUFFIXED)

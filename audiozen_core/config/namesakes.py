@@ -1,4 +1,4 @@
-"""Warns of a name that several distributions have, when AudioZEN's own component is used because it comes first."""
+"""Warns if a name is ambiguous: AudioZEN's own component is used, but other distributions have the name, too."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from audiozen_core.registry.index import PluginIndex
 def namesake_warnings(
     composition: Composition, used: Collection[tuple[str, Entry]], index: PluginIndex
 ) -> Iterator[Diagnostic]:
-    """Yields a warning for each name that also means a component of another distribution.
+    """Yields a warning for each name in use that a component of another distribution has, too.
 
     Args:
-        composition: the values, in which the names are found. A metric, for example, may be only a string in `args`.
+        composition: the values of the file, which are searched for the names.
         used: the components that the experiment uses, each with its path.
         index: the installed components.
     """
@@ -27,8 +27,8 @@ def namesake_warnings(
             continue
         owners = " and ".join(other.origin for other in others)
         ways = " or ".join(f"`{other.spelling}`" for other in others)
-        message = f"`{path}` is the name of {entry.title}, which is used, and of one of {owners}"
-        notes = (f"help: write `{entry.spelling}` to say that you mean it, or {ways}",)
+        message = f"`{path}` is ambiguous: {entry.title} is used, but this name also exists in {owners}"
+        notes = (f"help: write `{entry.spelling}` to keep this component, or {ways}",)
         finding = Diagnostic(codes.CLASH, message, "warning", notes=notes)
         places = (place for place, value in values_below(composition.values, ()) if value == path and len(place) > 1)
         place = next((found for found in places if found[-1] == "path" or "args" in found), None)

@@ -20,19 +20,22 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.errors import ConfigError
 
-# Messages show this as the file name of an override. Line 1 is the first override, line 2 the second.
+# Messages show this as the file name of an override. The line number is the number of the override, from 1.
 COMMAND_LINE = Path("--set")
 
 _FORM = "help: the form is `--set key=value`, such as `--set optimizer.args.lr=3e-4`"
 
 
 Overrides = Sequence[str] | Mapping[str, Any]
-"""A list of overrides as on the command line, or values by their keys: `{"optimizer.args.lr": 3e-4}`."""
+"""A list of overrides as on the command line, or a mapping from keys to values: `{"optimizer.args.lr": 3e-4}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Override:
-    """One `--set key=value`. `adds` is true with a plus sign. Ranges are offsets in the text of all overrides."""
+    """One `--set key=value`. `adds` is True for `--set +key=value`.
+
+    Ranges are offsets in a text that has one line for each override.
+    """
 
     key: KeyPath
     value: Any
@@ -42,10 +45,10 @@ class _Override:
 
 
 def written(overrides: Overrides) -> list[str]:
-    """Returns overrides as they are written after `--set`.
+    """Returns the overrides as strings in the form `key=value`, as on the command line.
 
     Raises:
-        ConfigError: they are one string, a key is not a valid key path, or TOML has no such value.
+        ConfigError: `overrides` is a string, a key is not a valid key path, or a value can't be written as TOML.
     """
     if isinstance(overrides, str):
         notes = (f"help: write a list, `[{toml_text(overrides)}]`, or a mapping from keys to values",)
@@ -57,13 +60,14 @@ def written(overrides: Overrides) -> list[str]:
 
 def _written(key: str, value: Any) -> str:
     try:
-        # An `=` or a line break in the key would move part of it into the value.
+        # If the key contained `=` or a line break, part of the key would be read as the value.
         complete = "\n" not in key and match_key_path(key, int(key.startswith("+")))[1] == len(key)
     except ValueError:
         complete = False
     if not complete:
         notes = ('help: a key is written as in `{"optimizer.args.lr": 3e-4}`',)
-        raise ConfigError([Diagnostic(config_codes.BAD_OVERRIDE, f"the override names no key: {key!r}", notes=notes)])
+        message = f"the override has no valid key: {key!r}"
+        raise ConfigError([Diagnostic(config_codes.BAD_OVERRIDE, message, notes=notes)])
     try:
         return f"{key}={toml_text(as_toml_value(value))}"
     except TypeError as error:
@@ -105,12 +109,12 @@ def _read(text: str, start: int) -> _Override:
     try:
         parts, end = match_key_path(text, int(adds))
     except ValueError:
-        raise _BadOverrideError(f"the override `{text}` names no key", whole) from None
+        raise _BadOverrideError(f"the override `{text}` has no valid key", whole) from None
     if not text.startswith("=", end):
         reason = "has no `=`" if "=" not in text else "has a key that can't be read"
         raise _BadOverrideError(f"the override `{text}` {reason}", whole)
     if len(parts) >= MAX_DEPTH:
-        raise _BadOverrideError(f"the override goes {len(parts)} levels deep", whole)
+        raise _BadOverrideError(f"the key of the override is {len(parts)} levels deep, which is too deep", whole)
     key_ranges = tuple((start + first, start + last) for _, (first, last) in parts)
     blanks = len(text[end + 1 :]) - len(text[end + 1 :].lstrip())
     value_range = (start + end + 1 + blanks, start + len(text))
@@ -119,7 +123,7 @@ def _read(text: str, start: int) -> _Override:
 
 
 def _read_value(text: str, place: Range) -> Any:
-    """Reads a value as TOML, or as a bare word if it is not TOML."""
+    """Reads a value as TOML. Text that is not valid TOML is read as a string without quotes."""
     try:
         values = Document.parse(f"value = {text}", COMMAND_LINE).values
     except ConfigError as error:
@@ -128,7 +132,7 @@ def _read_value(text: str, place: Range) -> Any:
         if text[0] in "[{\"'":
             raise _BadOverrideError(f"the value can't be read: {error.diagnostics[0].message}", place) from None
         return text
-    # A text with a line break may have been read as several TOML keys. It is then a bare word, too.
+    # Text with a line break can be valid TOML with several keys. It is then read as a string, too.
     return values["value"] if len(values) == 1 else text
 
 
@@ -159,7 +163,7 @@ def _existing(composition: Composition, path: KeyPath) -> Any:
 
 
 def _resolve_part(container: Any, part: str | int, path: KeyPath, *, may_add: bool, last: bool) -> str | int | None:
-    """Returns the key or index in a container that a part of a key path names; None if the container lacks it."""
+    """Returns the key or index in a container for one part of a key path; None if the container lacks it."""
     if isinstance(container, list):
         index = as_index(part)
         return index if index is not None and index < len(container) + (may_add and last) else None

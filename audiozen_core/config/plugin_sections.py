@@ -1,4 +1,4 @@
-"""Sections that plugins bring. A plugin publishes a dataclass under the name of the section, in `audiozen.section`."""
+"""The sections that plugins provide. A plugin publishes a dataclass for its section in the group `audiozen.section`."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ KIND = "section"
 
 
 class PluginSections(dict[str, Any]):
-    """The sections of plugins that an experiment's TOML file has, by name: each is an object of its dataclass.
+    """Maps the names of plugin sections in the TOML file to objects of their dataclasses.
 
-    `sections["acme"]` makes the object of a section that the file does not have, if all fields have defaults. The
-    plugin is imported only then, so that an installed plugin costs nothing in a run that does not use it.
+    If the file lacks a section, `sections["acme"]` creates the object from the defaults of its fields. The plugin is
+    imported only then, so that an installed plugin costs nothing in a run that does not use it.
 
     Raises:
-        RunError: no plugin has the section; or the file does not have it, and a field has no default.
+        RunError: no plugin has the section; or the file lacks the section, and one of its fields has no default.
     """
 
     def __missing__(self, name: str) -> Any:
-        """Makes the object from the defaults."""
+        """Creates the object of a section that the file lacks from the defaults of its fields."""
         names = section_names()
         if name not in names:
-            meant = nearest(name, names)
+            similar = nearest(name, names)
             raise RunError(
-                f"no installed plugin brings a section `{name}`; {_listed(names)}",
-                remedy=f"did you mean `{meant}`?" if meant else "install the plugin that brings it",
+                f"no installed plugin provides a section `{name}`; {_listed(names)}",
+                remedy=f"did you mean `{similar}`?" if similar else "install the plugin that provides it",
             )
         cls = section_class(resolve(name, section=KIND))
         if needed := [field.name for field in dataclasses.fields(cls) if field.init and _has_no_default(field)]:
@@ -54,13 +54,13 @@ class PluginSections(dict[str, Any]):
 
 
 def section_names(index: PluginIndex | None = None) -> tuple[str, ...]:
-    """Returns the names of the sections that plugins bring, without those that AudioZEN has itself."""
+    """Returns the names of the sections that plugins provide. Names of AudioZEN's own sections are left out."""
     index = installed_index() if index is None else index
     return tuple(name for name in index.names(KIND) if not is_taken(name))
 
 
 def is_taken(name: str) -> bool:
-    """Returns whether a section with this name is one of AudioZEN's own, under its current or an old name.
+    """Returns whether AudioZEN itself has a section with this name, under its current or an old name.
 
     >>> is_taken("model_g"), is_taken("loss"), is_taken("extends"), is_taken("acme")
     (True, True, True, False)
@@ -79,13 +79,13 @@ def section_class(resolved: Resolved) -> type:
         owner = f"of {resolved.entry.origin} " if resolved.entry else ""
         raise RegistryError(
             f"the section `{resolved.path}` {owner}is not a dataclass, but `{resolved.dotted}`",
-            remedy="tell its authors: the entry point of a section names a class with `@dataclass`",
+            remedy="tell the plugin's authors that the entry point of a section must name a class with `@dataclass`",
         )
     return target
 
 
 def section_table(name: str) -> type | None:
-    """Returns the dataclass of a section that a plugin brings; None if there is none, or if it can't be imported."""
+    """Returns the dataclass of a plugin's section; None if no plugin provides the section or the import fails."""
     if name not in section_names():
         return None
     try:
@@ -97,13 +97,13 @@ def section_table(name: str) -> type | None:
 def check_sections(
     tables: Mapping[str, Mapping[str, Any]], composition: Composition, index: PluginIndex, sections: PluginSections
 ) -> Iterator[Finding]:
-    """Checks the sections of plugins, and adds the objects of those without mistakes to `sections`.
+    """Checks the sections of plugins. Adds an object to `sections` for each section without errors.
 
     Args:
         tables: the tables in the file, by section.
-        composition: all values with their origins.
+        composition: the values of the file, with their origins.
         index: the installed components.
-        sections: takes the objects.
+        sections: the mapping to add the objects to.
     """
     for name, table in tables.items():
         owners = [entry for entry in index.entries(KIND) if entry.name == name]
@@ -122,11 +122,11 @@ def check_sections(
         if problems or any(place[0] == name for place in composition.unresolved):
             continue
         try:
-            # Its `__post_init__` may check the values.
+            # The `__post_init__` of the dataclass may check the values, so any exception is possible.
             sections[name] = build(cls, copy.deepcopy(dict(table)))
         except AudioZenError as error:
             yield from ((finding, (name,)) for finding in error.diagnostics)
-        # `sys.exit(0)` would end the check as if it had succeeded.
+        # A `sys.exit(0)` in `__post_init__` would end `audiozen check` as if the file had no errors.
         except (Exception, SystemExit) as error:
             failed = BuildError.caused_by(error, f"[{name}] can't be used: `{cls.__qualname__}` raised")
             notes = (*failed.notes, *resolved.notes)
@@ -140,7 +140,7 @@ def _shared(name: str, origins: list[str], distributions: list[str]) -> Diagnost
 
 
 def _listed(names: Collection[str]) -> str:
-    return f"there are {listed([f'[{name}]' for name in names])}" if names else "no plugin brings any"
+    return f"there are {listed([f'[{name}]' for name in names])}" if names else "no plugin provides any sections"
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:

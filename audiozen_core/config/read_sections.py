@@ -1,4 +1,4 @@
-"""Reads the typed sections of an experiment from its composed values, and reports every mistake."""
+"""Reads the sections of an experiment from its composed values into dataclasses, and reports every error."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from audiozen_core.launcher.settings import Launcher
 from audiozen_core.registry.hints import earlier_use
 from audiozen_core.registry.index import installed_index, off_note
 
-# The kinds whose sections become one object each. Data sets and hooks are arrays, and have their own fields below.
+# The kinds whose sections each build one object. Data sets and hooks are arrays and have separate fields in `Sections`.
 _BUILT_KINDS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
 
 
 @dataclass(slots=True)
 class Sections:
-    """The sections of a file, except the sections that can't be used because of mistakes."""
+    """The sections of a file, without the sections that have too many errors to be used."""
 
     meta: Meta | None = None
     acoustics: Acoustics | None = None
@@ -60,7 +60,7 @@ class Sections:
 
 
 def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
-    """Reads the sections, and adds mistakes to the findings of the composition. `modes` determine what is required."""
+    """Reads the sections, and adds errors to the findings of the composition. The modes determine what is required."""
     reader = _Reader(composition)
     for name in reader.meant.in_order():
         reader.read(name, composition.values[name])
@@ -80,7 +80,7 @@ class _Reader:
         self.sections = Sections()
         self.of_plugins = section_names()
         self.meant = MeantSections(composition, self.of_plugins)
-        # The known sections that were probably meant by unknown names.
+        # The known sections that the user probably meant by unknown names.
         self.guessed = self.meant.guessed
 
     # ------------------------------------------------------------------------------------------ one section
@@ -142,7 +142,7 @@ class _Reader:
             self.report(config_codes.UNKNOWN_SECTION, message, (name,), notes=plugin)
             return
         if self.meant.is_part(name):
-            # A key inside a section can't be suggested as another name of the section.
+            # Editors replace the name of the section with the suggestion, so a key path can't be the suggestion.
             key = self.meant.key(name)
             spelling = self.composition.spell(key) if key else None
             has_key = key in self.composition.origins
@@ -153,13 +153,13 @@ class _Reader:
         similar = self.meant.section(name)
         label = did_you_mean(similar) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
         if not label and (taken := self.meant.taken(name)):
-            second = f"; a second one is another `[[{taken}]]`" if SECTIONS[taken].array else ""
+            second = f"; to add a second section, write another `[[{taken}]]`" if SECTIONS[taken].array else ""
             label = f"the file already has `[{taken}]`{second}"
         notes = () if label else (f"sections: {', '.join([*SECTIONS, *self.of_plugins])}",)
         self.report(config_codes.UNKNOWN_SECTION, message, (name,), label=label, suggestion=similar, notes=notes)
 
     def plugin_notes(self, name: str) -> tuple[str, ...]:
-        """Returns what is known about a section of a plugin that is switched off or no longer installed."""
+        """Returns notes about a section whose plugin is switched off, or was installed when the experiment last ran."""
         off = [entry for entry in installed_index().off if (entry.kind, entry.name) == ("section", name)]
         if off:
             return (off_note(off[0]),)
@@ -171,7 +171,7 @@ class _Reader:
     def report(self, code: str, message: str, place: KeyPath, **more: Any) -> None:
         self.composition.findings.append(self.composition.finding(code, message, place, at="key", **more))
 
-    # ------------------------------------------------------------------------------------------ all together
+    # ------------------------------------------------------------------------------------------ all sections
 
     def check_missing_sections(self, modes: Sequence[str]) -> None:
         names = [name for name, value in self.composition.values.items() if value != []]
@@ -189,26 +189,26 @@ class _Reader:
             )
 
     def check_partners(self) -> None:
-        """Checks that each optimiser has its model, and each scheduler its optimiser."""
+        """Checks that each optimiser has a model, and each scheduler an optimiser, with the same suffix."""
         names = {known: name for name in self.composition.values if (known := split_section(name))}
         for (kind, suffix), name in names.items():
             partner = SECTIONS[kind].partner
             wanted = section_name(partner, suffix)
             if not partner or (partner, suffix) in names or wanted in self.guessed:
                 continue
-            there = [other for found, other in names if found == partner]
-            # If the file has no section of the partner's kind, that has been reported as a missing section.
-            if not there and not suffix:
+            suffixes = [other for found, other in names if found == partner]
+            # If the file has no section of the partner's kind, it has been reported as a missing section.
+            if not suffixes and not suffix:
                 continue
-            # The user probably means one of the partners that have no section of this kind yet.
-            free = [section_name(kind, other) for other in there if (kind, other) not in names]
+            # The user probably means one of the suffixes that have no section of this kind yet.
+            free = [section_name(kind, other) for other in suffixes if (kind, other) not in names]
             similar = free[0] if len(free) == 1 else nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
             label = did_you_mean(similar)
             self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=similar)
 
     def check_training_dataloaders(self) -> None:
-        """Reports a `dataloader` that would be ignored, because all training sets share the one of the first."""
+        """Reports a `dataloader` that would be ignored, because all training sets use the loader of the first set."""
         datasets = self.sections.datasets["train"]
         for other in datasets[1:]:
             first = datasets[0]
@@ -220,7 +220,7 @@ class _Reader:
                 f"`{self.composition.spell(place)}` would be ignored: several training sets share one data loader",
                 place,
                 label=f"leave it out, or write the same `dataloader` in `{self.composition.spell(first.key)}`",
-                notes=(f"the first one: {self.composition.origin((*first.key, 'dataloader'))}",),
+                notes=(f"the data loader in use: {self.composition.origin((*first.key, 'dataloader'))}",),
             )
 
     def check_batch_samplers(self) -> None:
@@ -252,20 +252,20 @@ class _Reader:
                         )
 
     def check_dataset_names(self) -> None:
-        """Checks that the data sets of a mode have different names, because their results are filed under these."""
+        """Checks that the data sets of a mode have different names, because the names identify their results."""
         for mode, datasets in self.sections.datasets.items():
             names = self.sections.dataset_names[mode]
             for index, dataset in enumerate(datasets):
-                # A name is compared with all others, because it may also equal the index of a later data set.
-                twins = [other for at, other in enumerate(datasets) if at != index and names[at] == names[index]]
-                if dataset.name and any(not twin.name or twin.key < dataset.key for twin in twins):
+                # Compare the name with all others, because it may also equal the index of a later data set.
+                equal = [other for at, other in enumerate(datasets) if at != index and names[at] == names[index]]
+                if dataset.name and any(not other.name or other.key < dataset.key for other in equal):
                     self.composition.findings.append(
                         self.composition.finding(
                             config_codes.BAD_VALUE,
                             f"two data sets are called `{dataset.name}`",
                             (*dataset.key, "name"),
                             label="give it another name",
-                            notes=(f"{twins[0].header}: {self.composition.origin(twins[0].key)}",),
+                            notes=(f"{equal[0].header}: {self.composition.origin(equal[0].key)}",),
                         )
                     )
 

@@ -21,7 +21,7 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import toml_text, value_in_words
 
 # The largest integer that fits into a tensor.
-_LARGEST = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1
 
 
 class _InvalidError(Exception):
@@ -29,7 +29,7 @@ class _InvalidError(Exception):
 
 
 class TableReader:
-    """Reads tables into dataclasses and adds what is wrong to the findings of a composition."""
+    """Reads tables into dataclasses and adds errors to the findings of a composition."""
 
     def __init__(self, composition: Composition) -> None:
         self.composition = composition
@@ -37,13 +37,13 @@ class TableReader:
         self.invalid: set[KeyPath] = set()
 
     def read(self, kind: type, place: KeyPath, table: Mapping[str, Any]) -> Any:
-        """Reads a table into the dataclass `kind`. Reports all errors; None if a required key is unusable."""
+        """Reads a table into the dataclass `kind`, and reports errors. Returns None if a required key is unusable."""
         keys = keys_of(kind)
         internal = internal_fields(kind)
         fields: dict[str, Any] = {"key": place} if "key" in internal else {}
         if "args" in internal:
             fields["args"] = {name: value for name, value in table.items() if name not in keys}
-        whole = True
+        complete = True
         guessed: set[str | None] = set()
         for name, value in table.items():
             if name in fields.get("args", ()):
@@ -57,22 +57,22 @@ class TableReader:
                 self.invalid.add((*place, name))
         for key in keys.values():
             if key.required and key.name not in fields:
-                whole = False
+                complete = False
             if key.required and key.name not in table and key.name not in guessed:
                 message = f"`[{self.composition.spell(place)}]` has no `{key.name}`"
                 self.report(
                     config_codes.MISSING_KEY, message, place, notes=(f"help: `{key.name}` is {key.rules['doc']}",)
                 )
-        return kind(**fields) if whole else None
+        return kind(**fields) if complete else None
 
     # ------------------------------------------------------------------------------------------ keys
 
     def _unknown_key(self, kind: type, place: KeyPath, name: str, missing: list[str]) -> str | None:
-        """Reports an unknown key, and returns the known key that was probably meant."""
+        """Reports an unknown key, and returns the known key that the user probably meant."""
         section = self.composition.spell(place)
         near = nearest(name, missing) or nearest(name, keys_of(kind))
         notes: tuple[str, ...] = (f"keys: {', '.join(keys_of(kind))}",)
-        # An unknown key of a component is rather an argument of it than a key of another component.
+        # An unknown key of a component is probably one of its arguments, and not a key of another component.
         owners = sections_with(name, components=not issubclass(kind, Component))
         if owners:
             notes = (f"help: `{name}` belongs in [{owners[0]}]",)
@@ -111,8 +111,8 @@ class TableReader:
             return self._choice(place, value, get_args(literal), [type_in_words(other) for other in others])
         if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_any_table(key)):
             return self._in_range(key, place, value)
-        # `wrong_places` accepts a table with a `path`, because an argument may be a nested component. These keys can't
-        # be components, so if it finds nothing, the whole value is wrong.
+        # `wrong_places` accepts a table with a `path`, because an argument may be a nested component. The keys here
+        # can't be components, so if `wrong_places` finds nothing, the whole value is wrong.
         for inner, wrong, annotation in wrong_places(value, key.type, place) or [(place, value, key.type)]:
             label, suggestion = label_and_suggestion(wrong, annotation)
             if _takes_table(key) and isinstance(wrong, list) and wrong and isinstance(wrong[0], dict):
@@ -124,7 +124,7 @@ class TableReader:
         raise _InvalidError
 
     def _refuse_unwritable(self, place: KeyPath, value: Any) -> None:
-        """Reports text that can't be in a path or in a file. Such text may come from `--set` or the environment."""
+        """Reports strings that can't be in a path or a file. They may come from `--set` or the environment."""
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str) or ("\0" not in text and can_be_utf8(text)):
                 continue
@@ -132,7 +132,7 @@ class TableReader:
             raise self.report(config_codes.BAD_VALUE, f"`{self.composition.spell(place)}` contains {what}", place)
 
     def _table(self, kind: type, place: KeyPath, value: Any) -> Any:
-        """Reads a table within a table. A component may also be a string, its path."""
+        """Reads a table within a table. A component may also be a string, which is its path."""
         if isinstance(value, str) and kind is Component:
             return Component(path=value, key=place)
         if not isinstance(value, dict):
@@ -156,7 +156,7 @@ class TableReader:
         if "minimum" in rules and not value >= rules["minimum"]:
             message = f"`{self.composition.spell(place)}` is {value}, but must be at least {rules['minimum']}"
             raise self.report(config_codes.BAD_VALUE, message, place)
-        maximum = rules.get("maximum", _LARGEST if isinstance(value, int) else None)
+        maximum = rules.get("maximum", _MAX_INTEGER if isinstance(value, int) else None)
         if maximum is not None and value > maximum:
             message = f"`{self.composition.spell(place)}` must be at most {maximum}"
             raise self.report(config_codes.BAD_VALUE, message, place)
@@ -171,7 +171,7 @@ class TableReader:
         return float(value) if key.type is float else value
 
     def _choice(self, place: KeyPath, value: Any, choices: tuple[str, ...], others: Sequence[str] = ()) -> Any:
-        """Returns one of some strings. `others` says what else the key takes, in words."""
+        """Returns the value if it is one of the choices. `others` describes other values that the key takes."""
         if not isinstance(value, str):
             raise self.wrong_type(place, "a string", value)
         if value in choices:

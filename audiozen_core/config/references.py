@@ -23,14 +23,14 @@ _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default
 
 
 def resolve_references(composition: Composition, environment: Mapping[str, str] | None = None) -> None:
-    """Replaces every reference with its value. Reports a reference that can't be resolved, and leaves it in place."""
+    """Replaces every reference with its value. A reference that can't be resolved is reported and left in place."""
     _Resolver(composition, os.environ if environment is None else environment).run()
 
 
-# The limits for all references of a file together. If each value contains the one before it twice, thirty values would
-# need more memory than any machine has.
-_MOST_ENTRIES = 250_000
-_MOST_CHARACTERS = 10_000_000
+# The limits for all references of a file together. If each value refers twice to the previous value, the size doubles
+# with each value, and thirty values would exhaust the memory.
+_MAX_ENTRIES = 250_000
+_MAX_CHARACTERS = 10_000_000
 
 
 class _UnresolvedError(Exception):
@@ -38,7 +38,7 @@ class _UnresolvedError(Exception):
 
 
 class _TooLargeError(Exception):
-    """The references produce too much. This has been reported already."""
+    """The values of the references exceed a size limit. This has been reported already."""
 
 
 class _Resolver:
@@ -46,7 +46,7 @@ class _Resolver:
         self.composition = composition
         self.environment = environment
         self.chain: list[KeyPath] = []
-        # How much the references have produced so far: entries of arrays and tables, and characters.
+        # The size of all resolved references so far: the entries of arrays and tables, and the characters of strings.
         self.entries = 0
         self.characters = 0
         self.pending = dict.fromkeys(
@@ -83,16 +83,16 @@ class _Resolver:
         self.composition.get(place[:-1])[place[-1]] = value
 
     def evaluate(self, text: str, place: KeyPath, *, typed: bool) -> Any:
-        """Replaces the references in a text, which is all or part of the value at `place`.
+        """Replaces the references in `text`, which is all or part of the value at `place`.
 
-        With `typed`, if the text is a single reference, the result keeps the type of the referenced value. Otherwise
-        the result is a string.
+        The result is a string. If `typed` is True and the text is a single reference, the result keeps the type of the
+        referenced value instead.
         """
         try:
             pieces = split_references(text)
         except UnclosedReferenceError:
-            label = "write `$${` for the characters themselves"
-            raise self.fail(place, "`${` without its `}`", text[text.rfind("${") :], label=label) from None
+            label = "write `$${` for a literal `${`"
+            raise self.fail(place, "`${` without a closing `}`", text[text.rfind("${") :], label=label) from None
         if typed and len(pieces) == 1 and isinstance(pieces[0], Reference):
             return self.follow(pieces[0], place, typed=True)
         result = []
@@ -106,8 +106,8 @@ class _Resolver:
                 raise self.fail(place, f"`{piece}` is {kind}, which can't be part of a string", str(piece))
             result.append(value if isinstance(value, str) else toml_text(value))
             self.characters += len(result[-1])
-            if self.characters > _MOST_CHARACTERS:
-                raise self.too_large(place, piece, f"{_MOST_CHARACTERS:,} characters")
+            if self.characters > _MAX_CHARACTERS:
+                raise self.too_large(place, piece, f"{_MAX_CHARACTERS:,} characters")
         return "".join(result)
 
     def follow(self, reference: Reference, place: KeyPath, *, typed: bool) -> Any:
@@ -150,7 +150,7 @@ class _Resolver:
     # ------------------------------------------------------------------------------------------ other values
 
     def value(self, reference: Reference, target: KeyPath, place: KeyPath) -> Any:
-        """Returns a copy of the value at another key path, with the references in it replaced."""
+        """Returns a copy of the value at `target`, with the references in it replaced."""
         found = self.locate(reference, current_path(target), place)
         if isinstance(found, Key):
             return found.default
@@ -161,16 +161,16 @@ class _Resolver:
             self.visit(reference, entry, place)
         below = list(key_paths_below(value, ()))[1:]
         if below and len(place) + max(map(len, below)) > MAX_DEPTH:
-            raise self.fail(place, f"`{reference}` leads to more than {MAX_DEPTH} levels of nesting", str(reference))
+            raise self.fail(place, f"with `{reference}`, values nest more than {MAX_DEPTH} levels deep", str(reference))
         self.entries += len(below)
-        if self.entries > _MOST_ENTRIES:
-            raise self.too_large(place, reference, f"{_MOST_ENTRIES:,} entries of arrays and tables")
+        if self.entries > _MAX_ENTRIES:
+            raise self.too_large(place, reference, f"{_MAX_ENTRIES:,} entries of arrays and tables")
         for entry in below:
             self.composition.origins[(*place, *entry)] = self.composition.origins[(*found, *entry)]
         return copy.deepcopy(value)
 
     def locate(self, reference: Reference, target: KeyPath, place: KeyPath) -> KeyPath | Key:
-        """Returns the key path of a target, with integers for indices; or its `Key`, if only a default is available."""
+        """Returns the key path of the target, with integers for indices; or its `Key`, if it only has a default."""
         found: KeyPath = ()
         for part in target:
             self.visit(reference, found, place)
@@ -194,19 +194,19 @@ class _Resolver:
         if entry not in self.pending:
             return
         if entry in self.chain:
-            circle = [*self.chain[self.chain.index(entry) :], entry]
-            names = " → ".join(f"`{self.composition.spell(link)}`" for link in circle)
+            cycle = [*self.chain[self.chain.index(entry) :], entry]
+            names = " → ".join(f"`{self.composition.spell(link)}`" for link in cycle)
             # Report the cycle once, not once for each value in it.
-            self.composition.unresolved.update(circle)
+            self.composition.unresolved.update(cycle)
             raise self.fail(
-                place, f"references in a circle: {names}", str(reference), code=config_codes.REFERENCE_CYCLE
+                place, f"these references form a cycle: {names}", str(reference), code=config_codes.REFERENCE_CYCLE
             )
         self.resolve(entry)
         if entry in self.composition.unresolved:
             raise _UnresolvedError
 
     def missing_target(self, reference: Reference, found: KeyPath, target: KeyPath, place: KeyPath) -> Exception:
-        """Reports that the target does not exist below `found`, and suggests a similar name."""
+        """Reports that the target does not exist, and suggests a similar name. `found` is the part that does exist."""
         table = self.composition.get(found)
         text = str(reference)
         if not isinstance(table, dict | list):
@@ -224,12 +224,12 @@ class _Resolver:
         label = did_you_mean(suggestion)
         return self.fail(place, message, text, label=label, suggestion=suggestion)
 
-    # ------------------------------------------------------------------------------------------ failing
+    # ------------------------------------------------------------------------------------------ errors
 
     def too_large(self, place: KeyPath, reference: Reference, limit: str) -> Exception:
-        """Reports that the references of the file produce more than they may."""
-        message = f"with `{reference}`, the references of this file make more than {limit}"
-        notes = ("help: refer to a long value only once; a value that contains another one twice is twice as long",)
+        """Reports that the values of all references in the file exceed a limit."""
+        message = f"with `{reference}`, the references of this file expand to more than {limit}"
+        notes = ("help: refer to a long value only once; each further reference adds another copy",)
         self.fail(place, message, str(reference), notes=notes)
         return _TooLargeError()
 

@@ -1,4 +1,4 @@
-"""Sections and arguments that were renamed, or that have an alias."""
+"""The sections and arguments that were renamed, were removed or have an alias."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import nearest
 
-# The old names and the current ones. A section keeps its suffix: `loss_d` becomes `loss_function_d`.
+# Maps old names to current names. A section keeps its suffix: `loss_d` becomes `loss_function_d`.
 RENAMED_SECTIONS = {"loss": "loss_function", "validation_dataset": "validate_dataset"}
 RENAMED_ARGUMENTS: dict[KeyPath, str] = {
     ("trainer", "args", "max_epoch"): "max_epochs",
@@ -16,16 +16,16 @@ RENAMED_ARGUMENTS: dict[KeyPath, str] = {
     ("trainer", "args", "max_patience"): "patience",
     ("meta", "exp_id"): "id",
 }
-# Settings of the first AudioZEN that have no counterpart, with what to write instead. They are dropped, with a warning.
-# If there are values, only these are dropped, because they change nothing.
+# Settings of the first AudioZEN without a counterpart, each with advice for the warning. They are dropped, with a
+# warning. If the tuple lists values, a setting is only dropped if it has one of them, because they have no effect.
 OLD_SETTINGS: dict[KeyPath, tuple[str, tuple[Any, ...]]] = {
     ("meta", "description"): ("write it as a comment", ()),
-    ("meta", "config_path"): ("leave it out: the file is known", ()),
+    ("meta", "config_path"): ("leave it out: AudioZEN knows the file", ()),
     ("meta", "ckpt_path"): ("name the checkpoint on the command line, with `--ckpt-path`", ()),
     ("trainer", "args", "max_steps"): ("leave it out: without it, the number of steps has no limit", (0,)),
     ("trainer", "args", "clip_grad_norm_value"): ("leave it out: without it, gradients are not clipped", (0, -1)),
 }
-# The same for arguments that a trainer may have itself. They are dropped only if the trainer does not have them.
+# The same for arguments of the old trainer. They are dropped only if the trainer has no argument of this name.
 OLD_TRAINER_ARGUMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "debug": ("leave it out: a loss that is not finite is always reported", (False,)),
     "plot_lr": ("leave it out: the hooks record the learning rate", (True, False)),
@@ -33,7 +33,7 @@ OLD_TRAINER_ARGUMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "warmup_steps": ("write a section [lr_scheduler]", (0,)),
     "warmup_ratio": ("write a section [lr_scheduler]", (0,)),
 }
-# Aliases and the names that AudioZEN uses. An alias does not cause a warning.
+# Maps aliases to the names that AudioZEN uses. An alias does not cause a warning.
 SECTION_ALIASES = {"train_dataset": "dataset"}
 
 _SUFFIXED_LOSS = re.compile(r"loss_(?P<suffix>.+)")
@@ -51,19 +51,19 @@ def current_name(parent: KeyPath, key: str) -> str:
     if parent:
         return RENAMED_ARGUMENTS.get((*parent, key), key)
     match = _SUFFIXED_LOSS.fullmatch(key)
-    # `loss_functoin` is a misspelt `loss_function`, not the loss of a net called `functoin`.
+    # `loss_functoin` is a misspelt `loss_function`, not the loss of a model with the suffix `functoin`.
     if match and not key.startswith("loss_function") and not nearest(key, ["loss_function"]):
         return f"loss_function_{match['suffix']}"
     return RENAMED_SECTIONS.get(key) or SECTION_ALIASES.get(key, key)
 
 
 def is_old_value(value: object, values: tuple[Any, ...]) -> bool:
-    """Returns whether an old setting has one of these values, or may have any value. `False` and 0 are not the same."""
+    """Returns whether an old setting has one of these values; always True if `values` is empty. False is not 0 here."""
     return not values or any(value == old and isinstance(value, bool) == isinstance(old, bool) for old in values)
 
 
 def current_path(key_path: KeyPath) -> KeyPath:
-    """Returns the key path in current names."""
+    """Returns the key path with each old name replaced by the current name."""
     current: KeyPath = ()
     for part in key_path:
         current = (*current, current_name(current, part) if isinstance(part, str) else part)

@@ -21,7 +21,7 @@ def requirement_findings(composition: Composition, index: PluginIndex) -> Iterat
     """Yields an error for each requirement that is not met or can't be read.
 
     Args:
-        composition: the values. If `requires` is not an array of strings, this has been reported already.
+        composition: the values of the file. Entries of `requires` with a wrong type have been reported already.
         index: the installed components, to suggest the name of a distribution.
     """
     meta = composition.values.get("meta")
@@ -32,7 +32,7 @@ def requirement_findings(composition: Composition, index: PluginIndex) -> Iterat
 
 
 def _finding(text: str, index: PluginIndex) -> Diagnostic | None:
-    # Only experiments with requirements pay for this import.
+    # Imported here, so that only experiments with requirements need the time for this import.
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:

@@ -1,4 +1,4 @@
-"""Finds the keys that the table at a key path may have. The dataclasses of `sections` and of plugins define them."""
+"""Finds the keys that a table may have. The dataclasses in `sections` and in plugins define the keys."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def table_of(kind: Kind) -> type:
 
 
 def table_at(key_path: KeyPath) -> type | None:
-    """Returns the dataclass for the table at a key path; None if the table may have any keys (`args`) or is unknown.
+    """Returns the dataclass for the table at a key path; None if the table is unknown or may have any keys, as `args`.
 
-    A plugin is imported if the key path begins with its section.
+    If the key path begins with the section of a plugin, the plugin is imported.
     """
     if not key_path or not isinstance(key_path[0], str):
         return None
@@ -99,11 +99,11 @@ def key_at(key_path: KeyPath) -> Key | None:
 
 
 def sections_with(key: str, *, components: bool = True) -> list[str]:
-    """Returns the sections with a key of this name; none for `path` and `args`, which every component has.
+    """Returns the sections with a key of this name. For `path` and `args`, which every component has, returns none.
 
     Args:
         key: the name.
-        components: whether to look at the sections of components, too.
+        components: whether to include the sections of components.
 
     Example:
         >>> sections_with("num_threads"), sections_with("compile"), sections_with("compile", components=False)
@@ -137,5 +137,5 @@ def keys_of(table: type) -> dict[str, Key]:
 
 @cache
 def internal_fields(table: type) -> frozenset[str]:
-    """Returns the fields of a table that a TOML file can't set itself."""
+    """Returns the fields of a dataclass that are not keys of the table in the TOML file."""
     return frozenset(field.name for field in dataclasses.fields(table) if field.metadata.get("internal"))

@@ -1,7 +1,7 @@
-"""The known sections of an experiment's TOML file, as typed data. This module does not import torch.
+"""The sections of an experiment's TOML file, as dataclasses. This module does not import torch.
 
-The fields, their types and their defaults define what a section may contain: the reader checks a file against them. The
-`metadata` of a field have the rules that a type can't express (`minimum`, `choices`), and its `doc`.
+The fields, their types and their defaults define what a section may contain, and files are checked against them. The
+`metadata` of a field hold its `doc`, and rules that a type can't express, such as `minimum` and `choices`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def _field(doc: str, *, default: Any = dataclasses.MISSING, **rules: Any) -> Any
     return field(default=default, metadata={"doc": doc, **rules})
 
 
-# A TOML file can't set such a field. `key` is the key path of a table, and `args` takes the keys that a table has
-# besides its own.
+# Marks a field that is not a key of the table. `key` holds the key path of the table. `args` holds all keys of the
+# table that are not fields.
 _INTERNAL = {"internal": True}
 
 
 AUTO: Literal["auto"] = "auto"
-"""The number of threads that AudioZEN chooses by measuring."""
+"""The value of `num_threads` with which AudioZEN measures which number of threads is fastest."""
 
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
-"""What a device can be called."""
+"""Matches the valid names of devices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Meta:
     )
     import_from: list[str] | None = field(
         default=None,
-        metadata={"doc": "the folders that come first on the import path; by default that of the file, and its parent"},
+        metadata={"doc": "the folders that come first on the import path; by default the file's folder and its parent"},
     )
     requires: list[str] = field(
         default_factory=list,
@@ -62,13 +62,13 @@ class Meta:
         "use deterministic algorithms only: slower, but repeatable", default=False
     )
     device: str = _field(
-        "`auto`, `cpu`, `cuda`, `cuda:1` or `mps`",
+        "the device to run on: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`",
         default="auto",
         pattern=DEVICES,
         choices=("auto", "cpu", "cuda", "mps"),
     )
     num_threads: int | Literal["auto"] | None = _field(
-        "the number of CPU threads; `auto` measures which one is fastest; torch chooses by default",
+        "the number of CPU threads; `auto` measures which number is fastest; by default, torch chooses",
         default=None,
         minimum=1,
         maximum=1024,
@@ -80,7 +80,7 @@ class Component:
     """A part of the experiment. `key` is the key path of its table, such as `("validate_dataset", 0)`."""
 
     path: str = _field("the name of an installed component, or a dotted import")
-    args: dict[str, Any] = field(default_factory=dict, metadata={"doc": "the arguments it is built with"})
+    args: dict[str, Any] = field(default_factory=dict, metadata={"doc": "the arguments of the component"})
     key: KeyPath = field(default=(), metadata=_INTERNAL)
 
     @property
@@ -105,22 +105,24 @@ class InitialWeights:
 
     path: str = _field("a run folder, the folder of a checkpoint, or a .safetensors file")
     owner: str | None = _field(
-        "whose weights to take from a checkpoint; by default those of the section with this name, or of its only model",
+        "the model in the checkpoint whose weights to load; by default the one with the name of this section, or the "
+        "only one",
         default=None,
     )
     prefix: str = _field(
-        "take only the tensors whose names begin with this part, such as `generator`, and remove it", default=""
+        "load only the tensors whose names begin with this prefix, such as `generator`, and remove the prefix",
+        default="",
     )
     map: dict[str, str] = field(
         default_factory=dict,
-        metadata={"doc": 'other names: `{enc = "encoder"}` loads `enc.0.weight` into `encoder.0.weight`'},
+        metadata={"doc": 'renamed tensors: `{enc = "encoder"}` loads `enc.0.weight` into `encoder.0.weight`'},
     )
     exclude: str | list[str] = field(
         default_factory=list,
-        metadata={"doc": "patterns of the weights that keep the values they were built with, such as `head.*`"},
+        metadata={"doc": "patterns of the weights that keep their initial values, such as `head.*`"},
     )
     strict: bool = _field(
-        "whether all other weights must be in the file and fit, and all tensors in the file must be used", default=True
+        "whether the file must have all other weights in the same shapes, and no tensors besides them", default=True
     )
     key: KeyPath = field(default=(), metadata=_INTERNAL)
 
@@ -132,35 +134,40 @@ class ModelComponent(Component):
     kind: ClassVar = "model"
 
     init: InitialWeights | None = field(
-        default=None, metadata={"doc": "the weights that a new training starts from; see `path` in it"}
+        default=None, metadata={"doc": "the weights that a new training starts from, a table with `path`"}
     )
     compile: bool | dict[str, Any] = field(
         default=False,
-        metadata={"doc": "whether `torch.compile` compiles the network; a table has arguments for it, such as `mode`"},
+        metadata={
+            "doc": "whether to compile the network with `torch.compile`; a table holds its arguments, such as `mode`"
+        },
     )
     gradient_checkpointing: str | list[str] = field(
         default_factory=list,
-        metadata={
-            "doc": "patterns of modules, such as `blocks.*`, that compute their forward pass again to save memory"
-        },
+        metadata={"doc": "patterns of modules, such as `blocks.*`, that recompute their forward pass to save memory"},
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterGroup:
-    """An entry of `[[optimizer.groups]]`. `args` are its other keys: arguments of the optimiser. `key` is its path."""
+    """An entry of `[[optimizer.groups]]`.
+
+    `args` holds all other keys of the table, which are arguments of the optimiser. `key` is the key path of the table.
+    """
 
     match: str | list[str] = field(
-        metadata={"doc": "the patterns of the names of its parameters, such as `encoder.*`; `*` also matches dots"}
+        metadata={"doc": "patterns for the names of the parameters, such as `encoder.*`; `*` also matches dots"}
     )
-    freeze: bool | None = _field("whether its parameters keep their values", default=None)
-    unfreeze_epoch: int | None = _field("the first epoch in which they are trained, from 1", default=None, minimum=2)
+    freeze: bool | None = _field("whether the parameters keep their values", default=None)
+    unfreeze_epoch: int | None = _field(
+        "the first epoch, counted from 1, in which the parameters are trained", default=None, minimum=2
+    )
     args: dict[str, Any] = field(default_factory=dict, metadata=_INTERNAL)
     key: KeyPath = field(default=(), metadata=_INTERNAL)
 
     @property
     def header(self) -> str:
-        """The group in messages: `[optimizer.groups.0]`."""
+        """The name of the group in messages: `[optimizer.groups.0]`."""
         return f"[{'.'.join(map(str, self.key))}]"
 
     @property
@@ -170,7 +177,7 @@ class ParameterGroup:
 
     @property
     def name(self) -> str:
-        """The name of the group in records, made of its first pattern: `encoder` for `encoder.*`."""
+        """The name of the group in records, derived from its first pattern: `encoder` for `encoder.*`."""
         return re.sub(r"\W+", "_", self.patterns[0]).strip("_") or "all"
 
 
@@ -182,7 +189,7 @@ class OptimizerComponent(Component):
 
     groups: list[ParameterGroup] = field(
         default_factory=list,
-        metadata={"doc": "groups of parameters with arguments of their own, or that are frozen"},
+        metadata={"doc": "groups of parameters that have their own arguments or are frozen"},
     )
 
 
@@ -193,7 +200,7 @@ class LossComponent(Component):
     kind: ClassVar = "loss_function"
 
     trainable: bool | None = _field(
-        "whether the optimiser of the same suffix trains the parameters of the loss; must be set if it has any",
+        "whether the optimiser with the same suffix trains the parameters of the loss; must be set if the loss has any",
         default=None,
     )
 
@@ -205,8 +212,8 @@ class SchedulerComponent(Component):
     kind: ClassVar = "lr_scheduler"
 
     interval: Literal["epoch", "step"] | None = _field(
-        "whether it steps after each `epoch` or after each optimiser `step`; by default what the attribute `interval` "
-        "of its class says, otherwise `epoch`",
+        "whether the scheduler steps after each `epoch` or after each optimiser `step`; by default the attribute "
+        "`interval` of its class, or else `epoch`",
         default=None,
     )
 
@@ -226,26 +233,30 @@ class Dataloader:
 
     batch_size: int = _field("the number of samples in a batch", default=1, minimum=1)
     shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
-    # Each worker is a process. The maximum keeps a typing error from starting so many that the computer hangs.
+    # Each worker is a process. The maximum prevents a typing error from starting so many that the computer hangs.
     num_workers: int = _field(
-        "the number of loading processes; 0 loads in the main one", default=0, minimum=0, maximum=1024
+        "the number of loading processes; 0 loads in the main process", default=0, minimum=0, maximum=1024
     )
     drop_last: bool = _field("leave out the last batch of an epoch if it is not full", default=False)
-    pin_memory: bool | None = _field("pin the batches' memory; by default where there is a GPU", default=None)
-    prefetch_factor: int | None = _field("batches loaded ahead by each worker", default=None, minimum=1)
+    pin_memory: bool | None = _field("pin the memory of batches; by default if a GPU is available", default=None)
+    prefetch_factor: int | None = _field("the number of batches that each worker loads ahead", default=None, minimum=1)
     persistent_workers: bool | None = _field(
         "whether to keep the workers between epochs; by default they are kept", default=None
     )
     timeout: float = _field(
-        "seconds to wait for a batch of the workers; 0 waits for ever", default=0.0, minimum=0, maximum=1_000_000
+        "the seconds to wait for a batch from the workers; 0 waits forever", default=0.0, minimum=0, maximum=1_000_000
     )
     collate_fn: Component | None = field(
-        default=None, metadata={"doc": "the function that makes a batch of samples, by path"}
+        default=None, metadata={"doc": "the path of the function that combines samples into a batch"}
     )
-    sampler: Component | None = field(default=None, metadata={"doc": "the sampler, by path; it is given `data_source`"})
+    sampler: Component | None = field(
+        default=None, metadata={"doc": "the path of the sampler, which gets the argument `data_source`"}
+    )
     batch_sampler: Component | None = field(
         default=None,
-        metadata={"doc": "the sampler of whole batches, by path, instead of `batch_size`; it is given `data_source`"},
+        metadata={
+            "doc": "the path of a sampler of whole batches, instead of `batch_size`; it gets the argument `data_source`"
+        },
     )
 
 
@@ -260,7 +271,7 @@ class DatasetComponent(Component):
         default=None,
         pattern=r"[\w.\-]*\w[\w.\-]*",
     )
-    dataloader: Dataloader = field(default_factory=Dataloader, metadata={"doc": "how its samples become batches"})
+    dataloader: Dataloader = field(default_factory=Dataloader, metadata={"doc": "how samples become batches"})
 
     @property
     def dataloader_header(self) -> str:
@@ -281,18 +292,18 @@ class ExperimentConfig:
     """One experiment: everything in its TOML file, composed and checked.
 
     Attributes:
-        id: the experiment's ID: `meta.id`, else the stem of the file.
-        file: the TOML file, absolute.
+        id: the experiment's ID: `meta.id`, or else the stem of the file.
+        file: the absolute path of the TOML file.
         meta: the section `[meta]`.
         acoustics: the section `[acoustics]`.
         distributed: the section `[distributed]`.
         launcher: the section `[launcher]`.
-        components: the sections that become one object each, by kind, such as `model`, then by suffix: `""` for
+        components: the sections that each build one object, by kind, such as `model`, then by suffix: `""` for
             `[model]`, `"g"` for `[model_g]`. Each optimiser has a model with the same suffix, and each scheduler an
-            optimiser.
+            optimiser with the same suffix.
         datasets: the data sets by mode; a mode without a section has an empty list.
         hooks: the entries of `[[hooks]]`, in order, including disabled ones.
-        text: the effective configuration as TOML, without `extends` and references; it loads as the same experiment.
+        text: the effective config as TOML, without `extends` and references. Loading it gives the same experiment.
     """
 
     id: str

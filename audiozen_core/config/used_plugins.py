@@ -1,6 +1,6 @@
-"""The components of plugins that a run used, in the header of its record.
+"""Writes and reads the header `plugins` of the config files in a run folder: the components of plugins that a run used.
 
-After a plugin has been uninstalled, the record still tells which distribution a name belonged to.
+If a plugin is uninstalled later, the header still shows which distribution a name belonged to.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from audiozen_core.registry.entry import FIRST_PARTY, Entry
 from audiozen_core.registry.switched_off import switched_off
 
 RECORDS = "config__*.toml"
-"""The names of the records in a run's folder. They contain the time, so that the last one is the newest."""
+"""Matches the recorded config files in a run folder. Their names contain the time, so they sort by age."""
 
 _USE = re.compile(r"`([^`]+)` of (\S+) ?([^,\s]*)")
 
 
 def used_text(used: Collection[tuple[str, Entry]]) -> str:
-    """Returns the components of plugins among those that an experiment uses, for the header `plugins` of its record."""
+    """Returns the text of the header `plugins`: the components in use that are not from AudioZEN itself."""
     plugins = sorted((path, entry) for path, entry in used if entry.distribution != FIRST_PARTY)
     return ", ".join(f"`{path}` of {entry.origin}" for path, entry in plugins)
 
@@ -29,7 +29,7 @@ def recorded_plugin(composition: Composition, path: str) -> tuple[str, str] | No
     """Returns the requirement for the distribution that had a component when the experiment was last run.
 
     Returns:
-        A requirement such as `acme==1.0`, and the name of the record that says so; None if there is none.
+        A requirement such as `acme==1.0`, and the file with the record; None if the component was never recorded.
     """
     for file in (composition.main.file, *_records(composition)):
         for used, distribution, version in _USE.findall(header(file, "plugins")):
@@ -39,7 +39,7 @@ def recorded_plugin(composition: Composition, path: str) -> tuple[str, str] | No
 
 
 def _records(composition: Composition) -> list[Path]:
-    """Returns the records in the folder of the experiment's runs, the newest first."""
+    """Returns the recorded config files in the run folder of the experiment, newest first."""
     meta = composition.values.get("meta")
     save_dir = meta.get("save_dir") if isinstance(meta, dict) else None
     name = meta.get("id", composition.main.file.stem) if isinstance(meta, dict) else None
@@ -49,7 +49,7 @@ def _records(composition: Composition) -> list[Path]:
 
 
 def header(file: Path, name: str) -> str:
-    """Returns one header of a record, such as `plugins`; "" if the file has none."""
+    """Returns one header of a recorded config file, such as `plugins`; "" if the file does not have it."""
     start = f"# {name}: "
     try:
         with file.open(encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""From a data set to batches on a device: order, seeds, workers, collating, and samples that can't be read.
+"""Turns a data set into batches: order, seeds, workers, collating, and samples that can't be read.
 
-Other rooms also find functions here that describe batches, split them into files, and transform their tensors.
+This room also has functions that describe batches, split them into files, and transform their tensors.
 """

@@ -1,4 +1,4 @@
-"""Makes a batch from samples, and says what is wrong if a collate function can't."""
+"""Collates samples into a batch, and explains the error if a collate function fails."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ _PAD = "audiozen.dataset.pad_collate"
 
 
 class CountedBatch(NamedTuple):
-    """A batch, and how many samples it has been made of."""
+    """A batch and the number of its samples."""
 
     samples: int
     batch: Any
 
 
 class PartialCollate:
-    """Collates the readable samples of a batch, and passes on the unreadable ones.
+    """Collates the readable samples of a batch, and returns the unreadable samples together with it.
 
-    An error of the collate function is passed on in the same way, so that it looks the same from a worker. Returning
-    None is such an error: it would be taken for a batch whose samples are all unreadable, and left out in silence.
+    An error in the collate function is returned as an unreadable sample too, so that the message is the same with and
+    without workers. It is also an error if the collate function returns None, because None stands for a batch whose
+    samples are all unreadable, and such batches are skipped silently.
 
     Args:
         collate_fn: makes a batch from a list of samples.
-        place: the table of the TOML file that may name another collate function, such as `[dataset.dataloader]`.
-        counts: whether to make each batch a `CountedBatch`.
+        place: the table of the TOML file where `collate_fn` can be set, such as `[dataset.dataloader]`.
+        counts: whether to return each batch as a `CountedBatch`.
     """
 
     def __init__(self, collate_fn: Callable[[list[Any]], Any], place: str, *, counts: bool = False) -> None:
@@ -45,7 +46,7 @@ class PartialCollate:
         self.counts = counts
 
     def __call__(self, samples: Sequence[NamedSample | UnreadableSample]) -> Any:
-        """Makes the batch, or a `PartialBatch` if a sample can't be read or the samples can't be collated."""
+        """Returns the batch, or a `PartialBatch` if a sample can't be read or the samples can't be collated."""
         readable = [sample for sample in samples if isinstance(sample, NamedSample)]
         unreadable: tuple[UnreadableSample, ...] = ()
         if len(readable) < len(samples):
@@ -66,25 +67,25 @@ class PartialCollate:
         return PartialBatch(unreadable, batch) if unreadable else batch
 
     def _join(self, samples: list[Any]) -> Any:
-        """Makes the batch of samples that can be read."""
+        """Collates readable samples."""
         if self.collate_fn is not default_collate:
-            # It gets copies of the containers, because it may change them, and the data set may keep them.
+            # A collate function can modify the samples it gets. Copies of the containers protect the data set.
             return sendable(self.collate_fn([without_gradients(sample) for sample in samples]))
-        # It takes the keys of the first sample, and drops those that only others have.
+        # `default_collate` uses the keys of the first sample, and would silently drop keys that only others have.
         if len(samples) > 1 and (unequal := unequal_keys(samples)):
             raise DataError(
                 f"the samples of a batch differ in their keys: {unequal}",
-                remedy="return the same keys for each sample, or give the data set a `collate_fn` of its own",
+                remedy="return the same keys for each sample, or give the data set its own `collate_fn`",
             )
         if all(map(is_plain, samples)):
-            return default_collate(samples)  # of plain samples it always makes a plain batch
+            return default_collate(samples)  # the batch of plain samples is plain too, so it needs no check
         return sendable(default_collate([without_gradients(sample) for sample in samples]))
 
     def _returned_none(self, samples: Sequence[NamedSample]) -> UnreadableSample:
         return UnreadableSample(
             f"`{name_of(self.collate_fn)}` returned None instead of a batch",
-            remedy="let it return a batch for all samples that it gets, and leave unwanted ones out of the data set; a "
-            "hook can leave a training batch out with `skip_batch`",
+            remedy="return a batch of all samples, and leave unwanted samples out of the data set; a hook can skip a "
+            "training batch with `skip_batch`",
             notes=(_batch_note(samples),),
             final=True,
         )
@@ -92,37 +93,36 @@ class PartialCollate:
     def _failure(self, error: BaseException, samples: Sequence[NamedSample]) -> UnreadableSample:
         note = _batch_note(samples)
         if isinstance(error, AudioZenError):
-            found = DataError(error.message, remedy=error.remedy, notes=(*error.notes, note))
-            return UnreadableSample(found.message, found.remedy, found.notes, final=True, cause=error)
+            return UnreadableSample(error.message, error.remedy, (*error.notes, note), final=True, cause=error)
         forms = list(dict.fromkeys(describe(sample.sample) for sample in samples))
         notes = [note, *(f"sample: {form}" for form in forms[:2])]
         unequal = unequal_shapes([sample.sample for sample in samples])
         if self.collate_fn is default_collate and unequal:
             what = f"the samples of a batch differ in shape, so they can't be stacked: {unequal}"
-            remedy = "cut the samples to clips of one length, use `batch_size = 1`, or give the data set a `collate_fn`"
+            remedy = "cut the samples to one length, use `batch_size = 1`, or give the data set its own `collate_fn`"
             if _can_be_padded([sample.sample for sample in samples]):
-                remedy = f'write `collate_fn = "{_PAD}"` in {self.place}, which pads waves with zeros; or {remedy}'
-            remedy += " of its own"
-            found = DataError(what, remedy=remedy, notes=notes)
+                remedy = f'set `collate_fn = "{_PAD}"` in {self.place}, which pads waves with zeros; or {remedy}'
+            failure = DataError(what, remedy=remedy, notes=notes)
         elif self.collate_fn is default_collate:
             what = "the samples can't be joined into a batch:"
             remedy = (
-                "return the same keys with tensors, numbers or strings for each sample, or give the data set a "
-                "`collate_fn` of its own"
+                "return the same keys with tensors, numbers or strings for each sample, or give the data set its own "
+                "`collate_fn`"
             )
-            found = DataError.caused_by(error, what, remedy=remedy, notes=notes)
+            failure = DataError.caused_by(error, what, remedy=remedy, notes=notes)
         else:
             remedy = (
-                f"let `{name_of(self.collate_fn)}` take these samples, or name another `collate_fn` in {self.place}"
+                f"change `{name_of(self.collate_fn)}` so that it accepts these samples, or set another `collate_fn` in "
+                f"{self.place}"
             )
-            found = DataError.caused_by(
+            failure = DataError.caused_by(
                 error, f"`{name_of(self.collate_fn)}` can't make a batch:", remedy=remedy, notes=notes
             )
-        return UnreadableSample(found.message, found.remedy, found.notes, final=True, cause=error)
+        return UnreadableSample(failure.message, failure.remedy, failure.notes, final=True, cause=error)
 
 
 def name_of(collate_fn: Callable[..., Any]) -> str:
-    """Returns the name of a collate function in messages."""
+    """Returns the name of a collate function for messages."""
     return getattr(collate_fn, "__name__", type(collate_fn).__name__)
 
 
@@ -131,7 +131,7 @@ def _batch_note(samples: Sequence[NamedSample]) -> str:
 
 
 def _can_be_padded(samples: list[Any]) -> bool:
-    """Returns whether `pad_collate` takes these samples."""
+    """Returns whether `pad_collate` can collate these samples."""
     try:
         resolve(_PAD).target(samples)
     except Exception:
@@ -140,11 +140,11 @@ def _can_be_padded(samples: list[Any]) -> bool:
 
 
 def unequal_keys(samples: Sequence[Any], place: str = "") -> str:
-    """Describes the first keys that only some of the samples have, at any depth; an empty string if there are none.
+    """Describes the first keys that only some of the samples have, at any depth; "" if all have the same keys.
 
     Args:
-        samples: the samples, or the values that are at the same place in all of them.
-        place: the keys that lead to this place.
+        samples: the samples, or the values at one place in each of the samples.
+        place: the dotted path of keys to this place.
 
     Example:
         >>> unequal_keys([{"a": {"x": 1}}, {"a": {"x": 1, "y": 2}}])
@@ -153,17 +153,17 @@ def unequal_keys(samples: Sequence[Any], place: str = "") -> str:
     first = samples[0]
     if isinstance(first, Mapping) and all(isinstance(sample, Mapping) for sample in samples):
         if any(sample.keys() != first.keys() for sample in samples):
-            every = dict.fromkeys(key for sample in samples for key in sample)
-            some = [key for key in every if not all(key in sample for sample in samples)]
-            return f"only some have {listed(f'`{_below(place, key)}`' for key in some)}"
+            all_keys = dict.fromkeys(key for sample in samples for key in sample)
+            partial_keys = [key for key in all_keys if not all(key in sample for sample in samples)]
+            return f"only some have {listed(f'`{_below(place, key)}`' for key in partial_keys)}"
         keys = list(first)
     elif isinstance(first, list | tuple) and all(isinstance(s, list | tuple) and len(s) == len(first) for s in samples):
         keys = list(range(len(first)))
     else:
         return ""
     nested = (key for key in keys if isinstance(first[key], Mapping | list | tuple))
-    found = (unequal_keys([sample[key] for sample in samples], _below(place, key)) for key in nested)
-    return next(filter(None, found), "")
+    descriptions = (unequal_keys([sample[key] for sample in samples], _below(place, key)) for key in nested)
+    return next(filter(None, descriptions), "")
 
 
 def _below(place: str, key: Any) -> str:
@@ -171,9 +171,7 @@ def _below(place: str, key: Any) -> str:
 
 
 def unequal_shapes(samples: Sequence[Any]) -> str:
-    """Describes the first tensors or arrays that are at the same place in all samples and differ in shape.
-
-    Returns an empty string if there are none.
+    """Describes the first place where the tensors or arrays of the samples differ in shape; "" if they don't differ.
 
     Example:
         >>> import torch
@@ -195,6 +193,6 @@ def _unequal(values: list[Any], place: str) -> str:
     else:
         return ""
     for key in keys:
-        if found := _unequal([value[key] for value in values], _below(place, key)):
-            return found
+        if description := _unequal([value[key] for value in values], _below(place, key)):
+            return description
     return ""

@@ -1,4 +1,4 @@
-"""Looks into objects that other people wrote: what do they hold, in attributes, containers, arguments and closures?"""
+"""Lists the values that an arbitrary object holds: in attributes, containers, arguments and closures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
-# Values that hold nothing.
+# Values that hold no other values of interest.
 _PLAIN = (
     *(str, bytes, int, float, complex, type, type(None), PurePath, ModuleType, BuiltinFunctionType),
     *(np.generic, np.ndarray),
@@ -22,27 +22,31 @@ _PLAIN = (
 _MAPPINGS = (dict, MappingProxyType)
 _CONTAINERS = (*_MAPPINGS, list, tuple, set, frozenset, deque)
 
-# A longer container is data, such as the rows of a table. Its entries are looked at only if they are of these classes,
-# or have `set_epoch`: for example the data sets in a `ConcatDataset`.
+# A longer container is assumed to be data, such as the rows of a table. Of its entries, only instances of `_PARTS` and
+# objects with `set_epoch` are listed, for example the data sets in a `ConcatDataset`.
 _LONGEST = 10_000
 _PARTS = (Dataset, Sampler, nn.Module)
 
-# The attributes of every module, which hold its children, its weights and its hooks; and a list of the weights of a
-# recurrent layer, which is outdated if one of them has a parametrization.
+# The attributes that every module has for its children, weights and hooks. `_flat_weights` is the list of weights of a
+# recurrent layer, which is outdated if one of the weights has a parametrization.
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_flat_weights"}
 
 
 def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]:
-    """Returns the values that an object holds, each with its name. A class holds nothing here; nothing is computed.
+    """Returns the values that an object holds, each with its name. No property of the object is evaluated.
 
-    Values that hold nothing, such as numbers, text and arrays, are left out, and so are containers of only these, such
-    as the rows of a table.
+    What an object holds depends on its type:
 
-    An object holds: the entries of a dict, list, tuple, set, deque or mapping proxy (if it has more than 10,000, only
-    data sets, samplers, modules and objects with `set_epoch`); what a `functools.partial` or a bound method holds; the
-    variables that a function has from the function around it, and its default arguments; and the attributes of any
-    other object, also in `__slots__`, those of its class, and the default arguments of its methods. An `nn.Module`
-    holds its own attributes, without its children and weights.
+    - A dict, list, tuple, set, deque or mapping proxy holds its entries. With more than 10,000 entries, only data sets,
+      samplers, modules and objects with `set_epoch` are returned.
+    - A `functools.partial` holds its function and arguments, and a bound method holds its `__self__`.
+    - A function holds its closure variables and its default arguments.
+    - An `nn.Module` holds its own attributes, without its children and weights.
+    - A class holds nothing.
+    - Any other object holds its attributes (also in `__slots__`), the attributes of its class, and the default
+      arguments of its methods.
+
+    Numbers, text and arrays are left out, and so are containers that hold nothing else, such as the rows of a table.
 
     Args:
         owner: the object.
@@ -56,12 +60,12 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
 
 
 def _holds_nothing(value: Any, levels: int = 4) -> bool:
-    """Returns whether a value is plain, or a container of plain values, also within some levels of containers.
+    """Returns whether a value is plain, or a container of plain values, nested up to `levels` deep.
 
-    This is many times faster than to list the entries, and most of what a data set holds are rows of plain values.
+    This is many times faster than listing the entries, and most values in a data set are rows of plain values.
     """
     cls = type(value)
-    if cls not in _CONTAINERS:  # a subclass of a container may have attributes
+    if cls not in _CONTAINERS:  # a subclass of a container can also have attributes
         return _is_plain(cls)  # type: ignore[arg-type]  # mypy: a class has no hash
     entries = value.values() if cls in _MAPPINGS else value
     classes = set(map(type, entries))
@@ -69,7 +73,7 @@ def _holds_nothing(value: Any, levels: int = 4) -> bool:
         return True
     if len(value) > _LONGEST:
         return not any(map(_is_part, classes))
-    # An entry that is neither ends the search. A circle ends it, too, because the levels are few.
+    # The limit on levels also ends the recursion if a container contains itself.
     return levels > 1 and all(map(functools.partial(_holds_nothing, levels=levels - 1), entries))
 
 
@@ -83,13 +87,13 @@ def _all_contents(owner: Any, used_globals: bool) -> Iterable[tuple[str, Any]]:
         return []
     if isinstance(owner, _CONTAINERS):
         long = len(owner) > _LONGEST
-        # To collect the classes takes hundredths of a second for a million entries, and there are few of them.
+        # Collecting the classes of a million entries takes only hundredths of a second.
         classes = {cls for cls in set(map(type, _values(owner))) if _is_part(cls)} if long else set()
         if long and not classes:
             return []
         items = list(owner.items()) if isinstance(owner, _MAPPINGS) else enumerate(owner)
         return [
-            # The text of another key could be long, such as that of the weights in the state of an optimiser.
+            # `str` of any other key can be long, for example if the key is a tensor in the state of an optimiser.
             (str(key if isinstance(key, str | int) else place), value)
             for place, (key, value) in enumerate(items)
             if not long or type(value) in classes
@@ -100,18 +104,18 @@ def _all_contents(owner: Any, used_globals: bool) -> Iterable[tuple[str, Any]]:
         return [("self", owner.__self__)]
     if isinstance(owner, FunctionType):
         return _variables(owner, used_globals=used_globals)
-    # A property could compute something, so only what the instance itself stores.
+    # Only stored attributes are read, because a property could run arbitrary code.
     hidden = _OF_EVERY_MODULE if isinstance(owner, nn.Module) else ()
     attributes = getattr(owner, "__dict__", None)
-    found = list(attributes.items()) if isinstance(attributes, dict) else []
+    attribute_values = list(attributes.items()) if isinstance(attributes, dict) else []
     for name, slot in _slots(type(owner)):  # type: ignore[arg-type]  # mypy: a class has no hash
         try:
-            found.append((name, slot.__get__(owner)))
+            attribute_values.append((name, slot.__get__(owner)))
         except AttributeError:  # the slot has no value yet
             continue
-    names = dict(found)
-    found += [(name, value) for name, value in _of_class(type(owner)) if name not in names]
-    return [(name, value) for name, value in found if name not in hidden]
+    names = dict(attribute_values)
+    attribute_values += [(name, value) for name, value in _of_class(type(owner)) if name not in names]
+    return [(name, value) for name, value in attribute_values if name not in hidden]
 
 
 def _of_class(cls: type) -> Iterable[tuple[str, Any]]:
@@ -128,14 +132,14 @@ def _of_class(cls: type) -> Iterable[tuple[str, Any]]:
 def _class_attributes(cls: type) -> list[tuple[type, str]]:
     found: dict[str, type] = {}
     for base in cls.__mro__:
-        # The classes of torch hold nothing of a user.
+        # Classes of torch and the standard library hold no objects of the user.
         if base.__module__.partition(".")[0] in ("builtins", "abc", "typing", "torch"):
             continue
         for name, value in vars(base).items():
             if isinstance(value, FunctionType):
                 holds = any(not isinstance(default, _PLAIN) for _, default in _defaults(value))
             else:
-                # What has `__get__` computes an attribute, or is a method of another kind.
+                # A value with `__get__` is a property or another kind of method.
                 holds = (
                     not name.startswith("__") and not isinstance(value, _PLAIN) and not hasattr(type(value), "__get__")
                 )
@@ -153,8 +157,8 @@ def _defaults(function: FunctionType) -> list[tuple[str, Any]]:
 
 @functools.lru_cache(maxsize=1024)
 def _slots(cls: type) -> list[tuple[str, MemberDescriptorType]]:
-    of_classes = (vars(base).items() for base in cls.__mro__)
-    return [(name, slot) for items in of_classes for name, slot in items if isinstance(slot, MemberDescriptorType)]
+    attributes = [item for base in cls.__mro__ for item in vars(base).items()]
+    return [(name, slot) for name, slot in attributes if isinstance(slot, MemberDescriptorType)]
 
 
 def _values(container: Any) -> Iterable[Any]:
@@ -166,7 +170,7 @@ def _is_part(cls: type) -> bool:
 
 
 def is_container(value: Any) -> bool:
-    """Returns whether a value is a container, such as a dict or a list, whose entries count as those of its owner."""
+    """Returns whether `contents` treats a value as a container, such as a dict or a list."""
     return isinstance(value, _CONTAINERS)
 
 

@@ -1,4 +1,4 @@
-"""Describes values for messages: the types, dtypes and shapes of what is in a batch, and the IDs of its samples."""
+"""Describes values for messages: the types, dtypes and shapes in a batch, and the IDs of its samples."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def describe(value: Any) -> str:
 
 
 def describe_entries(mapping: Mapping[Any, Any]) -> str:
-    """Describes each value of a mapping: `noisy: float32 [4000], id: str`."""
+    """Describes each value of a mapping, for example as `noisy: float32 [4000], id: str`."""
     return listed(f"{key}: {describe(value)}" for key, value in mapping.items())
 
 
 def sample_notes(batch: Any) -> list[str]:
-    """Returns a note that names the samples of a batch; nothing if they have no IDs."""
+    """Returns a note with the IDs of the samples in a batch; an empty list if the batch has no IDs."""
     ids = batch.get("id") if isinstance(batch, Mapping) else None
     if not isinstance(ids, Sequence) or isinstance(ids, str) or not ids:
         return []

@@ -1,4 +1,4 @@
-"""Takes a padded batch apart, into one batch for each file."""
+"""Splits a padded batch into one batch per file, and removes the padding."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from audiozen_core.errors import DataError
 
 
 def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields a batch of one file for each file of a batch, without the padding.
+    """Splits a batch into batches of one file each, without the padding.
+
+    - Tensors and arrays [file, ...] and lists with one entry per file are split along the first axis.
+    - `length` has the number of samples of each file, as a tensor, an array or a list of integers. With `length`,
+      every tensor and array whose last axis is as long as the last axis of `noisy` is cut to the length of the file.
+      If the batch has no `noisy`, the length of the longest file is used for this comparison.
+    - Another signal can have its own lengths: `enrolment` is cut to `enrolment_length`.
+    - Dicts are split recursively, and so are lists of tensors [file, ...], as torch's collate function makes them from
+      samples that contain lists.
+    - All other values, such as lists of another length, are copied into the batch of every file unchanged.
 
     Args:
-        batch: tensors, arrays and lists with an entry for each file, among them `length`, the number of samples of each
-            file: a tensor, an array or a list of whole numbers. All tensors and arrays whose last axis is as long as
-            that of `noisy` (without `noisy`, as the longest file) are cut to the file's length. Without `length`
-            these are not cut. A further signal, such as `enrolment`, that has lengths of its own, as
-            `enrolment_length`, is cut to those. A dict, and a list that torch's collate function has made of lists,
-            are taken apart within: such a list has tensors whose first axis is that of the files. Other values, such as
-            lists of another length, belong to every file, and stay as they are.
+        batch: the batch.
 
     Yields:
         Dicts with the same keys: tensors and arrays [1, ...] and lists of one entry.
 
     Raises:
-        DataError: `length`, or the length of a further signal, does not have one number of samples for each file, or
-            no entry has so many samples; or a list with as many entries as there are files can be read in two ways.
+        DataError: `length`, or the length of another signal, does not have one number of samples for each file, or
+            does not match any signal; or it is ambiguous whether a list has one entry per file.
 
     Example:
         >>> import torch
@@ -41,14 +44,14 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     lengths = _lengths(batch, "length")
     count = len(batch["noisy"]) if "noisy" in batch or lengths is None else len(lengths)
     width = _padded_width(batch, lengths) if lengths else 0
-    own = {key: _own_lengths(batch, key, count) for key, value in batch.items() if _is_signal(value, count)}
+    own_lengths = {key: _own_lengths(batch, key, count) for key, value in batch.items() if _is_signal(value, count)}
     for key, value in batch.items():
         _check_lists(value, key, count)
     for index in range(count):
         cut = (width, lengths[index]) if lengths else None
         file: dict[str, Any] = {}
         for key, value in batch.items():
-            if cuts := own.get(key):
+            if cuts := own_lengths.get(key):
                 file[key] = _copy(value[index : index + 1][..., : cuts[index]], value)
             else:
                 file[key] = _part(value, index, count, cut)
@@ -56,7 +59,14 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _part(value: Any, index: int, count: int, cut: tuple[int, int] | None) -> Any:
-    """Returns the part of a value for one file. `cut` is the width of padded signals, and the length of the file."""
+    """Returns the part of a value for one file.
+
+    Args:
+        value: the value in the whole batch.
+        index: the index of the file.
+        count: the number of files.
+        cut: the length of padded signals and the length of the file; None if signals are not cut.
+    """
     if isinstance(value, Tensor | np.ndarray) and value.ndim and len(value) == count:
         part = value[index : index + 1]
         return _copy(part[..., : cut[1]] if cut and value.ndim > 1 and value.shape[-1] == cut[0] else part, value)
@@ -72,15 +82,15 @@ def _part(value: Any, index: int, count: int, cut: tuple[int, int] | None) -> An
 
 
 def _copy(part: Any, whole: Any) -> Any:
-    # A copy has the memory layout of a batch of this file alone. Some kernels round differently with another alignment.
-    # The file of a batch of one has that layout, and may be long.
+    # The copy has the same memory layout as a batch that was made from this file alone. With another alignment, some
+    # kernels round differently. An uncut batch of one file already has this layout, and copying it could be slow.
     if part.shape == whole.shape:
         return part
     return part.clone() if isinstance(part, Tensor) else part.copy()
 
 
 def _is_collated(value: Any, count: int) -> bool:
-    """Returns whether a value within a list has a part for each file, like those of torch's collate function."""
+    """Returns whether an entry of a list has a part for each file, as torch's collate function makes it."""
     if isinstance(value, Tensor | np.ndarray):
         return value.ndim > 0 and len(value) == count
     if isinstance(value, Mapping):
@@ -99,19 +109,19 @@ def _has_only_arrays(value: Any) -> bool:
 
 
 def _check_lists(value: Any, name: str, count: int) -> None:
-    """Raises an error for a list that can be read in two ways: one entry for each file, or each entry for all files."""
+    """Raises a DataError if a list is ambiguous: one entry per file, or entries that each have a part for each file."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
             _check_lists(entry, f"{name}.{key}", count)
     if not isinstance(value, list | tuple) or hasattr(value, "_fields") or len(value) != count or count == 1:
         return
-    # If each tensor were from one file, they would hardly all have equal shapes, and a first axis of this very size.
+    # Tensors of equal shapes whose first axis is the number of files almost certainly have a part for each file.
     if _has_only_arrays(value) and len(set(map(describe, value))) == 1:
         return
     if all(_is_collated(entry, count) for entry in value):
         raise DataError(
             f"`{name}` of a batch of {count} files is {describe(value)}: it is not clear whether each "
-            "entry belongs to one file, or has a part for each file",
+            "entry belongs to one file or has a part for each file",
             remedy=f"return a dict instead of a list as `{name}` of a sample, or stack its tensors",
         )
 
@@ -121,7 +131,7 @@ def _is_signal(value: Any, count: int) -> bool:
 
 
 def _signals(value: Any) -> Iterator[Any]:
-    """Yields the tensors and arrays with several axes, at any depth."""
+    """Yields all tensors and arrays with more than one axis, at any depth."""
     if isinstance(value, Tensor | np.ndarray) and value.ndim > 1:
         yield value
     elif isinstance(value, Mapping | list | tuple):
@@ -130,25 +140,25 @@ def _signals(value: Any) -> Iterator[Any]:
 
 
 def _own_lengths(batch: Mapping[str, Any], key: str, count: int) -> list[int] | None:
-    """Returns the lengths that only this signal has; None for the signals that `length` is about."""
+    """Returns the lengths of a signal that has its own, such as `enrolment_length`; None for other signals."""
     name = f"{key}_length"
     if key in ("noisy", "clean") or (lengths := _lengths(batch, name, lowest=0, count=count)) is None:
         return None
     if max(lengths) > batch[key].shape[-1]:
         raise DataError(
-            f"`{name}` of the batch says that the longest has {max(lengths)} samples, but `{key}` is "
-            f"{describe(batch[key])}",
-            remedy=f"give the number of samples of each `{key}` before it was padded, or give `{name}` another name",
+            f"`{name}` of the batch has a length of {max(lengths)} samples, but `{key}` is {describe(batch[key])}",
+            remedy=f"set `{name}` to the number of samples of each `{key}` before padding, or rename `{name}` if it is "
+            "something else",
         )
     return lengths
 
 
 def _lengths(batch: Mapping[str, Any], name: str, *, lowest: int = 1, count: int | None = None) -> list[int] | None:
-    """Returns the number of samples of each file; None if the batch does not have them under this name."""
-    given = batch.get(name)
-    if given is None:
+    """Returns the entry `name` as the number of samples of each file; None if the batch does not have it."""
+    entry = batch.get(name)
+    if entry is None:
         return None
-    values = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
+    values = entry.tolist() if isinstance(entry, Tensor | np.ndarray) else entry
     count = len(batch["noisy"]) if "noisy" in batch else count
     try:
         if not isinstance(values, Sequence):
@@ -159,23 +169,23 @@ def _lengths(batch: Mapping[str, Any], name: str, *, lowest: int = 1, count: int
     if not lengths or min(lengths) < lowest or count not in (None, len(lengths)):
         wanted = "one for each file" if count is None else f"{count}, one for each file"
         raise DataError(
-            f"`{name}` of the batch is {describe(given)}{f': {values}' if lengths else ''}, but must be positive whole "
+            f"`{name}` of the batch is {describe(entry)}{f': {values}' if lengths else ''}, but must be positive whole "
             f"numbers of samples, {wanted}",
-            remedy="correct it, leave it out if nothing is padded, or give it another name if it is something else",
+            remedy=f"correct `{name}`, leave it out if nothing is padded, or rename it if it is something else",
         )
     return lengths
 
 
 def _padded_width(batch: Mapping[str, Any], lengths: list[int]) -> int:
-    """Returns the length of the last axis of all padded entries."""
+    """Returns the length of the last axis of the padded signals."""
     longest = max(lengths)
     arrays = list(_signals(batch))
     width: int = batch["noisy"].shape[-1] if "noisy" in batch else longest
     if width < longest or all(value.shape[-1] != width for value in arrays):
         raise DataError(
-            f"`length` of the batch says that the longest file has {longest} samples, but the batch has "
+            f"according to `length`, the longest file of the batch has {longest} samples, but the batch has "
             f"{describe_entries(batch)}",
-            remedy="give the number of samples of each file before it was padded; a batch padded beyond the longest "
-            "file is cut if its signals are called `noisy` and `clean`",
+            remedy="set `length` to the number of samples of each file before padding; a batch that is padded beyond "
+            "the longest file must have a signal named `noisy`",
         )
     return width

@@ -1,4 +1,4 @@
-"""Tells the epoch to data sets, samplers, transforms and collate functions that have a method `set_epoch`."""
+"""Calls `set_epoch` of the data sets, samplers, transforms and collate functions that have this method."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from torch.utils.data import Dataset, Sampler
 
 from audiozen_core.data.contents import contents
 
-# Torch's samplers keep the data set under this name.
+# The attribute under which torch's samplers keep the data set.
 _SAMPLED = "data_source"
 _OF_TORCH = (Dataset, Sampler)
 
 
 def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
-    """Calls `set_epoch(epoch)` of an object. If it has no such method, calls that of every object in it, each once.
+    """Calls `set_epoch(epoch)` of an object or, if it has no such method, of every object that it holds.
 
-    The objects are looked for in attributes (also of classes) and `__slots__`, in lists, tuples, sets, dicts, deques
-    and mapping proxies, in the arguments of `functools.partial`, in closures, in default arguments, and in the children
-    of modules, at any depth. The search does not go into tensors, arrays, classes and global variables. Of a
-    container with more than 10,000 entries, only data sets, samplers and objects with `set_epoch` are looked at,
-    because the others are data, such as the rows of a table. The search stops at an object
-    that has `set_epoch`: this object decides whether the objects in it are told. Each call searches again, so an object
-    may be replaced between epochs.
+    The search covers attributes (also of classes) and `__slots__`, lists, tuples, sets, dicts, deques and mapping
+    proxies, the arguments of `functools.partial`, closures, default arguments, and the children of modules, at any
+    depth. It skips tensors, arrays, classes and global variables. In a container with more than 10,000 entries, it
+    covers only data sets, samplers, modules and objects with `set_epoch`. All other entries are assumed to be data,
+    such as the rows of a table.
+
+    The search does not look inside an object that has `set_epoch`, because this object is responsible for the objects
+    that it holds. Each object is called once. Every call of `tell_epoch` searches again, so objects can be replaced
+    between epochs.
 
     Args:
         part: a data set, a sampler, a collate function, or a list of these.
         epoch: the epoch.
-        to_data: whether data sets are told. False for a sampler, which may hold the data set that it samples from:
-            `SeededDataset` tells that data set, and a second call in the main process could draw other random numbers.
+        to_data: whether to call `set_epoch` of data sets too. Set it to False for a sampler, which can hold the data
+            set that it samples from. `SeededDataset` already calls `set_epoch` of that data set, and a second call in
+            the main process could draw other random numbers.
 
     Example:
         >>> from torch.utils.data import ConcatDataset, Subset
@@ -44,14 +47,14 @@ def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
         >>> numbers.epoch
         7
     """
-    # All objects are found before the first call, because `set_epoch` may replace some of them.
+    # The search ends before the first call, because `set_epoch` can replace objects.
     for receiver in list(_receivers(part, to_data=to_data)):
         receiver.set_epoch(epoch)
 
 
 def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
     seen = {id(part)}
-    # The objects that are still to be looked at stay alive here, so that no two have the same identity.
+    # The queue keeps the objects alive, so that no two of them can have the same `id`.
     queue = deque([part])
     while queue:
         item = queue.popleft()
@@ -68,10 +71,11 @@ def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
 
 
 def _set_epoch(item: Any) -> Any:
-    """Returns the method `set_epoch` of an object."""
-    # A proxy answers to every name. It has the method only if its class or the object itself defines it.
-    known = isinstance(item, _OF_TORCH) or _has_method(type(item))  # type: ignore[arg-type]  # mypy: a class has no hash
-    return getattr(item, "set_epoch", None) if known or "set_epoch" in getattr(item, "__dict__", ()) else None
+    """Returns the method `set_epoch` of an object; None if it has none."""
+    # `hasattr` is not enough: a mock or proxy has every attribute. The class or the object itself must define it.
+    defined = isinstance(item, _OF_TORCH) or "set_epoch" in getattr(item, "__dict__", ())
+    defined = defined or _has_method(type(item))  # type: ignore[arg-type]  # mypy: a class has no hash
+    return getattr(item, "set_epoch", None) if defined else None
 
 
 @functools.lru_cache(maxsize=1024)

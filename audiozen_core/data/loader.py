@@ -1,7 +1,7 @@
 """Turns a data set into batches whose content depends only on (seed, epoch, sample index).
 
-The generators of Python, NumPy and Torch are seeded from these three numbers before each item. So the batches are the
-same for any number of workers, and an epoch can start at any batch without making the earlier ones.
+The generators of Python, NumPy and torch are seeded from these three numbers before each item. So the batches are the
+same for any number of workers, and an epoch can start at any batch without loading the earlier batches.
 """
 
 from __future__ import annotations
@@ -39,32 +39,33 @@ class BatchLoader:
         dataset: a map-style or an iterable data set.
         batch_size: the number of samples in a batch.
         shuffle: whether to draw a new order for each epoch.
-        num_workers: the number of processes that make items; 0 makes them in the main process.
+        num_workers: the number of processes that load items; with 0, the main process loads them.
         drop_last: whether to drop the last batch if it is not full.
         pin_memory: whether to put batches in page-locked memory, which makes copies to a GPU faster.
-        collate_fn: makes a batch from a list of items; by default the `collate_fn` of the data set, or that of Torch if
-            the data set has none.
-        sampler: yields the indices of an epoch, instead of `shuffle`.
-        batch_sampler: yields the batches of an epoch as lists of indices, instead of `batch_size`, `shuffle`,
+        collate_fn: makes a batch from a list of items; by default the `collate_fn` of the data set, or torch's default
+            if the data set has none.
+        sampler: yields the indices of an epoch; used instead of `shuffle`.
+        batch_sampler: yields the batches of an epoch as lists of indices; used instead of `batch_size`, `shuffle`,
             `drop_last` and `sampler`.
         seed: the seed of the run.
-        evaluates: whether the batches are for an evaluation: a sampler that leaves items out, or repeats them, then
-            leads to a warning.
-        names: the data set in messages, such as `[dataset]`; several if it is a `ConcatDataset` or a `ChainDataset`.
-        place: the table that holds these arguments, in messages.
-        share: the rank of this process, and the number of ranks. Each batch belongs to one of them, in turns.
-        first_batches: for a try, the number of batches in each epoch: the first ones of epoch 1, always the same. None
-            for all batches.
+        evaluates: whether the batches are for an evaluation. If so, a sampler that leaves out or repeats items causes a
+            warning.
+        names: the names of the data set for messages, such as `[dataset]`; several names for a `ConcatDataset` or a
+            `ChainDataset`.
+        place: the name of the table with these arguments, for messages.
+        share: the rank of this process and the number of ranks. The batches are dealt out to the ranks in turn.
+        first_batches: the number of batches per epoch, for a trial run. Each epoch then repeats the first batches of
+            epoch 1. None for all batches.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
     Attributes:
-        origin: where the batches come from, in words: the data set, and the collate function if it is not torch's.
-        size: the number of samples of the data set; None for a stream.
-        samples: with several ranks, and after `count_samples`, the number of samples in the newest batch.
+        origin: the origin of the batches for messages: the data set, and the collate function if it is not torch's.
+        size: the number of samples in the data set; None for a stream.
+        samples: the number of samples in the latest batch. It is set only with several ranks or after `count_samples`.
 
     Raises:
-        DataError: the data set is empty or has no length; `drop_last` drops its only batch; a sampler or `shuffle` is
-            given for a stream; or a stream has several workers, but its class does not say `shards_itself = True`.
+        DataError: the data set is empty or has no length; `drop_last` would drop its only batch; a stream has a sampler
+            or `shuffle`; or a stream has several workers, but its class does not set `shards_itself = True`.
 
     Example:
         >>> loader = BatchLoader([10, 20, 30, 40], batch_size=2, shuffle=True, seed=0)
@@ -118,25 +119,25 @@ class BatchLoader:
         if collate is not default_collate:
             self.origin += f", made by `{name_of(collate)}`"
         if isinstance(dataset, IterableDataset):
-            given = (("sampler", sampler), ("batch_sampler", batch_sampler))
+            samplers = (("sampler", sampler), ("batch_sampler", batch_sampler))
             for _, error in stream_errors(
                 self._name,
                 shards_itself=all(getattr(part, SHARDS_ITSELF, False) for part in stream_parts(dataset)),
                 num_workers=num_workers,
                 shuffle=shuffle,
-                sampler=next((key for key, value in given if value is not None), ""),
+                sampler=next((key for key, value in samplers if value is not None), ""),
             ):
                 raise error
             self._source = SeededStream(dataset, seed, self.names, collate, share, batch_size)
-            # A worker has a copy of the stream from the time when it started, so each epoch needs new workers.
+            # A worker has a copy of the stream from when it started, so each epoch needs new workers.
             options.pop("persistent_workers", None)
             options |= {"batch_size": batch_size, "drop_last": drop_last}
         else:
             self.size = self._count()
             if drop_last and self.size < batch_size * self.ranks:
-                of_each = f" for each of {self.ranks} processes" if self.ranks > 1 else ""
+                per_rank = f" for each of {self.ranks} processes" if self.ranks > 1 else ""
                 raise DataError(
-                    f"{self._name} has {self.size} items, fewer than one batch of {batch_size}{of_each}, "
+                    f"{self._name} has {self.size} items, fewer than one batch of {batch_size}{per_rank}, "
                     "and `drop_last` drops incomplete batches",
                     remedy="set a smaller `batch_size`, or `drop_last = false`",
                 )
@@ -164,23 +165,27 @@ class BatchLoader:
             num_workers=num_workers,
             pin_memory=pin_memory,
             collate_fn=self._collate,
-            # Otherwise each epoch would draw a number from the run's generator.
+            # By default, the loader would draw a number from the run's generator in each epoch.
             generator=torch.Generator(),
             **options,
         )
 
     @property
     def datasets(self) -> Sequence[Any]:
-        """The data sets, in the order of `names`. Those of a training are joined."""
+        """The data sets in the order of `names`. In training, several data sets are joined into one."""
         parts: Any = self.dataset
         return list(parts.datasets) if len(self.names) > 1 else [parts]
 
     def count_samples(self) -> None:
-        """Keeps the number of samples of each batch in `samples`; to be called before the first epoch."""
+        """Makes the loader store the number of samples of each batch in `samples`. Call it before the first epoch."""
         self._collate.counts = True
 
     def _count(self) -> int:
-        """Returns the number of items. Raises DataError if there are none, or if the data set does not say."""
+        """Returns the number of items.
+
+        Raises:
+            DataError: the data set is empty, or its length is unknown.
+        """
         try:
             size = len(self.dataset)  # type: ignore[arg-type]
         except AudioZenError:
@@ -188,7 +193,7 @@ class BatchLoader:
         except Exception as error:
             raise DataError.caused_by(
                 error,
-                f"the length of {self._name} is not known:",
+                f"the length of {self._name} is unknown:",
                 remedy="define `__len__`, or derive the data set from `torch.utils.data.IterableDataset`",
             ) from error
         if size == 0:
@@ -197,19 +202,19 @@ class BatchLoader:
 
     @property
     def stream_workers(self) -> int | None:
-        """An iterable data set's number of workers, because its samples depend on it; None for a map-style data set."""
+        """The number of workers of a stream, on which its samples depend; None for a map-style data set."""
         return self._loader.num_workers if self._batches is None else None
 
     @property
     def order_digest(self) -> int:
-        """A number that depends on the order of the epoch, if a sampler has given it; 0 otherwise."""
+        """A checksum of the order of the epoch if a sampler decides the order; 0 otherwise."""
         return 0 if self._batches is None else self._batches.digest
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches in the whole epoch; None for a stream, or a sampler that does not know its length.
+        """The number of batches in the whole epoch; None for a stream, or if the sampler has no length.
 
-        With several ranks, it is the number of turns. A rank may have no batch in the last one.
+        With several ranks, this is the number of turns. In the last turn, a rank can be without a batch.
         """
         try:
             return len(self)
@@ -220,8 +225,7 @@ class BatchLoader:
         """Returns the number of batches in the whole epoch.
 
         Raises:
-            TypeError: the number is not known before the epoch ends: the data set is a stream, or the sampler has no
-                length.
+            TypeError: the number is unknown, because the data set is a stream or the sampler has no length.
         """
         if self._batches is None:
             raise TypeError("the number of batches of a stream is not known before it ends")
@@ -230,22 +234,22 @@ class BatchLoader:
     def epoch(
         self, epoch: int, *, start: int = 0, may_lack: int = 0, unreadable: UnreadableSamples | None = None
     ) -> Iterator[Any]:
-        """Makes the batches of one epoch. First it tells the epoch to the data set and the sampler.
+        """Yields the batches of one epoch, after calling `set_epoch` of the data set and the sampler.
 
         Args:
-            epoch: any number. The same number leads to the same batches.
-            start: the index of the first batch. Earlier batches are not made, except by an iterable data set.
-            may_lack: how many of the batches before `start` the epoch may lack: other ranks have counted a turn in
-                which not all of them had a batch.
-            unreadable: decides about samples that can't be read. By default the first of them is an error. With the
-                policy `skip`, a batch without any readable sample is None.
+            epoch: the epoch. The same epoch always gives the same batches.
+            start: the index of the first batch. Earlier batches are not loaded, except from a stream.
+            may_lack: how many of the batches before `start` can be missing without an error. All ranks count the same
+                turns, but not every rank has a batch in the last turn of an epoch.
+            unreadable: decides what happens with samples that can't be read. By default, the first such sample is an
+                error. With the policy `skip`, a batch without a readable sample is yielded as None.
 
         Raises:
-            DataError: a sample can't be read, and the policy is not to skip it; or the epoch has no sample that can be
-                read; or the code of the data set, the sampler or the collate function raised an error.
+            DataError: a sample can't be read, and the policy is not to skip it; no sample of the epoch can be read; or
+                the code of the data set, the sampler or the collate function raised an error.
         """
         if self._first_batches is not None:
-            epoch = 1  # so that the same samples have the same random numbers
+            epoch = 1  # each epoch repeats the same samples with the same random numbers
         with keep_generators():
             try:
                 self._source.set_epoch(epoch)
@@ -256,17 +260,17 @@ class BatchLoader:
         if self._batches is not None:
             if (size := self._count()) != self.size:
                 raise DataError(
-                    f"{self._name} had {self.size} items when it was built, and has {size} in epoch {epoch}",
+                    f"{self._name} had {self.size} items when it was built, but has {size} in epoch {epoch}",
                     remedy="return the same length in every epoch",
                 )
             self._batches.begin(epoch, start)
-            if self._evaluates and (found := self._batches.unequal_use()):
-                get_logger().warning(f"{found}, so the results are not those of the whole data set")
-                self._evaluates = False  # once is enough
-        return self._made(start, may_lack, unreadable or UnreadableSamples())
+            if self._evaluates and (unequal_use := self._batches.unequal_use()):
+                get_logger().warning(f"{unequal_use}, so the results are not those of the whole data set")
+                self._evaluates = False  # warns only once
+        return self._load(start, may_lack, unreadable or UnreadableSamples())
 
-    def _made(self, start: int, may_lack: int, unreadable: UnreadableSamples) -> Iterator[Any]:
-        """Makes the batches of the epoch that has been told."""
+    def _load(self, start: int, may_lack: int, unreadable: UnreadableSamples) -> Iterator[Any]:
+        """Yields the batches of the epoch that was set last."""
         if self.ranks > 1 and self._batches is not None and not self._batches.own:
             return  # the other ranks have all batches
         self._begin()
@@ -277,11 +281,11 @@ class BatchLoader:
             batches = _with_kept_generators(batches)
         else:
             batches = _with_own_generators(batches)
-        # A stream makes the earlier batches again, because only the stream knows where they end.
+        # A stream has to load the batches before `start` too, because only the stream knows where they end.
         number = 0 if self._batches is None else start
         usable = start > 0
         first: UnreadableSample | None = None
-        # Neither this loop nor its caller keeps a batch while the next one is read: either may hold an hour of audio.
+        # Neither this loop nor its caller keeps a batch while the next batch is loaded: each can hold an hour of audio.
         for item in batches:
             number += 1
             if number <= start:
@@ -298,12 +302,12 @@ class BatchLoader:
             del batch
             if number == self._first_batches:
                 return
-        # The first of several ranks has as many batches as any other one.
+        # The first rank has at least as many batches as every other rank, so its check is enough.
         if not self._is_first or (self.ranks > 1 and number > start):
             return
         if number < start - may_lack:
             raise DataError(
-                f"{self._name} ended after {number} batches, but the epoch continues after batch {start}",
+                f"{self._name} ended after {number} batches, but the resumed epoch continues after batch {start}",
                 remedy=f"restore the data, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
             )
         if not usable:
@@ -320,9 +324,9 @@ class BatchLoader:
         self._running = self._loader._iterator = None
 
     def _begin(self) -> None:
-        """Starts an epoch. Persistent workers keep one iterator for all epochs."""
-        # Signals are blocked only while workers start. Running workers may take long to finish the batches of the last
-        # epoch, and signals must not wait for them.
+        """Starts an epoch. With persistent workers, all epochs share one iterator."""
+        # Signals are blocked only while workers start. Running workers can take long to finish the batches of the
+        # previous epoch, and signals must not wait for that.
         starts = self._loader.num_workers and self._loader._iterator is None
         with starting_workers() if starts else nullcontext():
             iterator = iter(self._loader)
@@ -339,7 +343,7 @@ def _no_workers() -> None:
 
 
 def _with_own_generators(batches: Iterator[Any]) -> Iterator[Any]:
-    """Makes batches in the main process, whose items seed the generators, without disturbing those of the run."""
+    """Loads batches in the main process without changing the run's generators. Loading an item seeds the generators."""
     generators = OwnGenerators()
     while True:
         with generators:
@@ -347,33 +351,33 @@ def _with_own_generators(batches: Iterator[Any]) -> Iterator[Any]:
         if batch is _END:
             return
         yield batch
-        del batch  # the next one is read without it
+        del batch  # frees its memory before the next batch is loaded
 
 
 def _with_kept_generators(batches: Iterator[Any]) -> Iterator[Any]:
-    """Makes batches of a stream in the main process without disturbing the run's generators.
+    """Loads batches of a stream in the main process without changing the run's generators.
 
-    A stream is seeded only once per epoch, so a batch continues with the generators as the previous batch left them.
+    A stream is seeded only once per epoch, so each batch continues with the generator states after the previous batch.
     """
-    own = None
+    stream_states = None
     while True:
         forget_half_pairs()
         training = generator_states()
-        if own is not None:
-            set_generator_states(own)
+        if stream_states is not None:
+            set_generator_states(stream_states)
         try:
             batch = next(batches)
         except StopIteration:
             return
         finally:
-            own = generator_states()
+            stream_states = generator_states()
             set_generator_states(training)
         yield batch
-        del batch  # the next one is read without it
+        del batch  # frees its memory before the next batch is loaded
 
 
 def _without_half_pairs(batches: Iterator[Any]) -> Iterator[Any]:
-    """Passes on the batches of workers. The run has the same random numbers as without workers."""
+    """Yields the batches of workers, and resets NumPy's cached normal number as loading without workers does."""
     while True:
         forget_half_pairs()
         batch = next(batches, _END)

@@ -1,4 +1,4 @@
-"""Which samples of a data set form which batch of an epoch."""
+"""Decides which samples of a data set form which batch of an epoch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from audiozen_core.data.seeding import derive_seeds, keep_generators, seed_from
 from audiozen_core.errors import AudioZenError, DataError
 
 Key = tuple[int, Any]
-"""An epoch and an index of the data set."""
+"""An epoch and an index into the data set."""
 
 
 class _Batches(Sequence[list[Any]]):
-    """Batches of an order, each made when it is used: lists of a million numbers take time and memory.
+    """A lazy sequence of batches of indices. Building all lists in advance would take time and memory.
 
     Args:
-        order: the indices of all items.
-        starts: where each batch starts in it.
+        order: the indices of all items, in the order of the epoch.
+        starts: the position in `order` where each batch starts.
         size: the largest size of a batch.
     """
 
@@ -43,31 +43,33 @@ class _Batches(Sequence[list[Any]]):
     @overload
     def __getitem__(self, index: slice) -> _Batches: ...
     def __getitem__(self, index: int | slice) -> list[Any] | _Batches:
-        """Returns a batch, or some of the batches."""
+        """Returns one batch, or a sequence of batches for a slice."""
         if isinstance(index, slice):
             return _Batches(self._order, self._starts[index], self._size)
-        some = self._order[self._starts[index] : self._starts[index] + self._size]
-        return some if isinstance(some, list) else some.tolist()
+        batch = self._order[self._starts[index] : self._starts[index] + self._size]
+        return batch if isinstance(batch, list) else batch.tolist()
 
 
 class EpochBatches(Sampler[list[Key]]):
     """Yields the batches of one epoch as lists of keys (epoch, index), starting at any batch.
 
-    The order is drawn from (seed, epoch), or is that of a sampler. A sampler is told the epoch, and it may draw from
-    the global generators, which are seeded from (seed, epoch) for it.
+    The order is drawn from (seed, epoch), or a sampler decides it. If the sampler has `set_epoch`, this method is
+    called. The sampler can draw from the global generators, which are seeded from (seed, epoch) before it runs.
 
     Args:
-        size: the number of items of the data set.
+        size: the number of items in the data set.
         batch_size: the number of items in a batch.
         shuffle: whether to draw a new order for each epoch.
         drop_last: whether to drop the last batch if it is not full.
-        sampler: yields the indices of an epoch, instead of `shuffle`.
-        batch_sampler: yields the batches of an epoch as lists of indices, instead of all of these.
+        sampler: yields the indices of an epoch; used instead of `shuffle`.
+        batch_sampler: yields the batches of an epoch as lists of indices; used instead of `sampler`, `batch_size`,
+            `shuffle` and `drop_last`.
         seed: the seed of the run.
-        name: the data set in messages.
-        share: the rank of this process, and the number of ranks. The batches of an epoch are dealt out to the ranks, so
-            the batches of one turn are together one batch of a single process that has a batch size so many times as
-            large. In the last turn some ranks may have none; with `drop_last` such a turn is left out.
+        name: the name of the data set for messages.
+        share: the rank of this process and the number of ranks. The batches of an epoch are dealt out to the ranks. The
+            batches of one turn together have the samples that one batch of a single process would have, if its batch
+            size were larger by the number of ranks. In the last turn, some ranks can be without a batch; with
+            `drop_last`, an incomplete turn is dropped.
         most: the number of turns after which each epoch ends; None for no limit.
     """
 
@@ -100,40 +102,44 @@ class EpochBatches(Sampler[list[Key]]):
         self._drawn: Sequence[list[Any]] | None = None
 
     def begin(self, epoch: int, start: int) -> None:
-        """Tells the epoch to the sampler, and draws the whole order of the epoch.
+        """Calls `set_epoch` of the sampler, and draws the order of the whole epoch.
+
+        Args:
+            epoch: the epoch.
+            start: the turn to start at.
 
         Raises:
-            DataError: the sampler raised an error, or gave something that is not an index.
+            DataError: the sampler raised an error, or yielded something that is not an index.
         """
         self.epoch, self.start = epoch, start
         # A sampler runs in the main process even if there are workers, so it must not change the generators there.
         with keep_generators():
             with self._naming("failed in `set_epoch`:"):
                 seed_from(self.seed, epoch)
-                tell_epoch(self._given, epoch, to_data=False)
-            # Drawn once, because torch asks for the order twice when it starts workers, and a sampler may have a state.
+                tell_epoch(self._any_sampler, epoch, to_data=False)
+            # The order is drawn only once. Torch iterates twice when it starts workers, and a sampler can have a state.
             self._drawn = self._draw()
             if self.most is not None:
                 self._drawn = self._drawn[: self.most * self.ranks]
 
     def unequal_use(self) -> str:
-        """Says which items the epoch that has begun leaves out or repeats; "" if it has each item once."""
-        if self._given is None or self._drawn is None:
+        """Describes how many items the current epoch leaves out or repeats; "" if it has each item exactly once."""
+        if self._any_sampler is None or self._drawn is None:
             return ""
-        drawn = Counter(index for batch in self._drawn for index in batch)
-        again = sum(count > 1 for count in drawn.values())
-        fewer = f"gives {len(drawn)} of {self.size} items" if len(drawn) < self.size else ""
-        more = f"repeats {again} item{'s' * (again > 1)}" if again else ""
-        found = " and ".join(filter(None, (fewer, more)))
-        return f"{self._sampler_name} {found}" if found else ""
+        uses = Counter(index for batch in self._drawn for index in batch)
+        repeated = sum(count > 1 for count in uses.values())
+        fewer = f"yields only {len(uses)} of {self.size} items" if len(uses) < self.size else ""
+        more = f"repeats {repeated} item{'s' * (repeated > 1)}" if repeated else ""
+        difference = " and ".join(filter(None, (fewer, more)))
+        return f"{self._sampler_name} {difference}" if difference else ""
 
     @property
     def digest(self) -> int:
-        """A number that depends on the order of the epoch, if a sampler has given it; 0 otherwise."""
-        return 0 if self._given is None else zlib.crc32(repr(list(self._drawn or ())).encode())
+        """A checksum of the order of the epoch if a sampler decides the order; 0 otherwise."""
+        return 0 if self._any_sampler is None else zlib.crc32(repr(list(self._drawn or ())).encode())
 
     def __len__(self) -> int:
-        """Returns the number of turns in the whole epoch: of batches, if there is one rank.
+        """Returns the number of turns in the whole epoch. With one rank, each batch is a turn.
 
         Raises:
             TypeError: no epoch has begun, and the sampler has no length.
@@ -151,7 +157,7 @@ class EpochBatches(Sampler[list[Key]]):
 
     @property
     def own(self) -> Sequence[list[Any]]:
-        """The indices of each batch of this rank, from the turn `start`."""
+        """The batches of this rank as lists of indices, beginning with the turn `start`."""
         drawn = [] if self._drawn is None else self._drawn
         end = len(self) * self.ranks if self.drop_last else None
         return drawn[self.start * self.ranks + self.rank : end : self.ranks]
@@ -161,15 +167,15 @@ class EpochBatches(Sampler[list[Key]]):
         return turns if self.most is None else min(turns, self.most)
 
     @property
-    def _given(self) -> Sampler[Any] | None:
+    def _any_sampler(self) -> Sampler[Any] | None:
         return self.sampler if self.batch_sampler is None else self.batch_sampler
 
     def _draw(self) -> Sequence[list[Any]]:
         order: list[Any] | np.ndarray
-        if self._given is not None:
+        if self._any_sampler is not None:
             with self._naming("failed:"):
                 seed_from(self.seed, self.epoch)
-                order = list(self._given)
+                order = list(self._any_sampler)
             if self.batch_sampler is not None:
                 return [[self._checked(index) for index in self._checked_batch(batch)] for batch in order]
             order = [self._checked(index) for index in order]
@@ -182,22 +188,23 @@ class EpochBatches(Sampler[list[Key]]):
         return batches[:-1] if self.drop_last and len(batches) and len(batches[-1]) < self.batch_size else batches
 
     def _checked(self, index: Any) -> Any:
-        """Returns an index that means the same in every process and every run."""
+        """Returns an index as an integer, a string or a tuple of them, so that every process derives the same seed."""
         try:
-            # `torch.randperm(n)` yields tensors. The text of a tensor would give another seed than the number.
+            # `torch.randperm(n)` yields tensors. The seed of an item is derived from the text of the index, and the
+            # text of a tensor differs from the text of its number.
             number = operator.index(index)
         except TypeError:
             if not _has_fixed_text(index):
-                advice = "; a sampler that gives whole batches is a `batch_sampler`" if isinstance(index, list) else ""
+                advice = "; a sampler that yields batches is a `batch_sampler`" if isinstance(index, list) else ""
                 raise DataError(
-                    f"{self._sampler_name} gives an index of the type {type(index).__name__}",
-                    remedy=f"give integers, strings, or tuples of them: the random numbers of a sample depend on its "
-                    f"index{advice}",
+                    f"{self._sampler_name} yields an index of the type {type(index).__name__}",
+                    remedy=f"yield integers, strings, or tuples of them, because the random numbers of a sample depend "
+                    f"on its index{advice}",
                 ) from None
             return index
         if number < 0:
             raise DataError(
-                f"{self._sampler_name} gives the index {number}, but indices count from 0",
+                f"{self._sampler_name} yields the index {number}, but indices count from 0",
                 remedy=f"correct the sampler; the data set has the indices 0 to {self.size - 1}",
             )
         return number
@@ -206,13 +213,13 @@ class EpochBatches(Sampler[list[Key]]):
         if isinstance(batch, list | tuple) and batch:
             return list(batch)
         raise DataError(
-            f"{self._sampler_name} gives {'an empty batch' if isinstance(batch, list | tuple) else repr(batch)}",
-            remedy="a `batch_sampler` gives lists of indices, one list for each batch",
+            f"{self._sampler_name} yields {'an empty batch' if isinstance(batch, list | tuple) else repr(batch)}",
+            remedy="yield a list of indices for each batch",
         )
 
     @property
     def _sampler_name(self) -> str:
-        return f"the sampler {type(self._given).__name__} of {self.name}"
+        return f"the sampler {type(self._any_sampler).__name__} of {self.name}"
 
     @contextmanager
     def _naming(self, what: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Data sets whose samples depend only on (seed, epoch, index), and whose errors arrive from a worker unchanged."""
+"""Wraps data sets so that samples depend only on (seed, epoch, index), and errors in workers keep their message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _END: Any = object()
 
 
 class NamedSample(NamedTuple):
-    """A sample, and its name in messages."""
+    """A sample and its name for messages."""
 
     name: str
     sample: Any
@@ -26,16 +26,17 @@ class NamedSample(NamedTuple):
 class SeededDataset(Dataset[Any]):
     """A map-style data set that is indexed by (epoch, index) and seeds the generators before each item.
 
-    If the data set, something in it, or the collate function has `set_epoch`, this method is called before the first
-    item of an epoch: in each worker, because each worker has its own copy. An item that can't be made is returned as an
-    `UnreadableSample`.
+    If the data set, an object in it, or the collate function has `set_epoch`, this method is called before the first
+    item of an epoch. Each worker calls it, because each worker has its own copy. If an item can't be loaded, an
+    `UnreadableSample` is returned instead.
 
     Args:
         dataset: the data set.
         seed: the seed of the run.
-        names: the data set in messages; one name for each part of a `ConcatDataset`.
-        sampler: where the indices come from, if not from the data set's length.
-        collate_fn: the collate function, which is told the epoch, too. It is this object in each worker.
+        names: the name of the data set for messages; one name for each part of a `ConcatDataset`.
+        sampler: the sampler that yields the indices, for messages; "" if the indices are drawn by AudioZEN.
+        collate_fn: the collate function, whose `set_epoch` is called too. It must be the object that collates, so
+            that it is the same object in each worker.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class SeededDataset(Dataset[Any]):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
-        """Tells the epoch to the data set, with the generators seeded from (seed, epoch)."""
+        """Calls `set_epoch` of the data set and the collate function, with generators seeded from (seed, epoch)."""
         seed_from(self.seed, epoch)
         tell_epoch([self.dataset, self.collate_fn], epoch)
         self.epoch = epoch
@@ -67,9 +68,9 @@ class SeededDataset(Dataset[Any]):
         except MemoryError:
             raise
         except (Exception, GeneratorExit) as error:
-            notes = [f"index: given by {self.sampler}"] if self.sampler else []
+            notes = [f"index: comes from {self.sampler}"] if self.sampler else []
             if isinstance(error, IndexError):
-                notes.append(f"length: the data set says that it has {len(self)} items")
+                notes.append(f"length: the data set reports {len(self)} items")
             return UnreadableSample.from_error(error, self._name(index), final=False, notes=notes)
 
     def _name(self, index: Any) -> str:
@@ -83,10 +84,11 @@ class SeededDataset(Dataset[Any]):
 class SeededStream(IterableDataset[Any]):
     """An iterable data set that seeds the generators from (seed, epoch, worker, part) at the start of each part.
 
-    A `ChainDataset` has several parts, any other stream has one. If a part, something in it, or the collate function
+    A `ChainDataset` has several parts, any other stream has one. If a part, an object in it, or the collate function
     has `set_epoch`, this method is called before each epoch.
 
-    Each of several ranks reads all samples, and yields those of its own batches: in turns, `batch_size` for each rank.
+    With several ranks, each rank reads all samples, but yields only the samples of its own batches. The ranks take
+    `batch_size` samples each, in turn.
     """
 
     def __init__(
@@ -107,8 +109,8 @@ class SeededStream(IterableDataset[Any]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Tells the epoch to the data set, with the generators seeded from (seed, epoch)."""
-        # All workers get the same seed here, so that they agree on an order that they share.
+        """Calls `set_epoch` of the data set and the collate function, with generators seeded from (seed, epoch)."""
+        # All workers get the same seed here, so that a stream that shuffles has the same order in each worker.
         seed_from(self.seed, epoch)
         tell_epoch([self.dataset, self.collate_fn], epoch)
         self.epoch = epoch
@@ -122,7 +124,7 @@ class SeededStream(IterableDataset[Any]):
             count = 0
             samples: Iterator[Any] | None = None
             while True:
-                # Not around the `yield`, which raises GeneratorExit when nobody needs more samples.
+                # The `yield` is outside the `try`, because it raises GeneratorExit when the consumer stops early.
                 try:
                     if samples is None:
                         seed_from(self.seed, self.epoch, worker.id if worker else 0, number)
@@ -142,5 +144,5 @@ class SeededStream(IterableDataset[Any]):
 
 
 def stream_parts(dataset: IterableDataset[Any]) -> list[IterableDataset[Any]]:
-    """Returns the streams that are read one after another: those of a `ChainDataset`, otherwise the stream itself."""
+    """Returns the streams of a `ChainDataset`; for any other stream, a list with the stream itself."""
     return list(dataset.datasets) if isinstance(dataset, ChainDataset) else [dataset]  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The global random generators of Python, NumPy and Torch: seeded from a few numbers, saved and restored."""
+"""Seeds, saves and restores the global random generators of Python, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ GeneratorStates = tuple[Any, Any, torch.Tensor]
 
 
 def seed_from(*numbers: int) -> None:
-    """Seeds the global CPU generators of Python, NumPy and Torch.
+    """Seeds the global CPU generators of Python, NumPy and torch.
 
-    The seeds are a hash of the numbers. So neighbours such as (seed, epoch, 3) and (seed, epoch, 4) get independent
-    streams, and so do the three generators.
+    The seeds are a hash of the numbers. So neighbours such as (seed, epoch, 3) and (seed, epoch, 4) give independent
+    random numbers, and the three generators are independent of each other.
     """
     python_seed, torch_seed, numpy_seed = derive_seeds(*numbers)
     random.seed(python_seed)
     np.random.seed(numpy_seed)
-    # `torch.manual_seed` would also seed the GPU's generator, which the run uses.
+    # `torch.manual_seed` would also seed the generators of the GPUs, which belong to the run.
     torch.default_generator.manual_seed(torch_seed)
 
 
 def derive_seeds(*numbers: int) -> tuple[int, int, int]:
-    """Hashes the numbers to three independent seeds: two of 64 bits and one of 32 bits, the most that NumPy takes."""
-    # A hash of 2 µs. np.random.SeedSequence takes 16 µs, and this runs for each item of a data set.
+    """Hashes the numbers to three independent seeds: two with 64 bits, and one with 32 bits, NumPy's maximum."""
+    # This runs for each item of a data set. It takes 2 µs, and np.random.SeedSequence would take 16 µs.
     digest = blake2b(" ".join(map(str, numbers)).encode(), digest_size=20).digest()
     first, second, third = struct.unpack("<QQL", digest)
     return first, second, third
@@ -43,7 +43,7 @@ def generator_states() -> GeneratorStates:
 
 
 def set_generator_states(states: GeneratorStates) -> None:
-    """Restores the states of the global CPU generators that `generator_states` returned."""
+    """Sets the states of the global CPU generators to states that `generator_states` returned."""
     python_state, numpy_state, torch_state = states
     random.setstate(python_state)
     np.random.set_state(numpy_state)
@@ -51,22 +51,23 @@ def set_generator_states(states: GeneratorStates) -> None:
 
 
 class OwnGenerators:
-    """Global CPU generators for a block of code, which seeds them itself; afterwards those from before are back.
+    """A context manager that gives a block of code its own global CPU generators, and restores the previous ones.
 
-    Copying a state of NumPy's generator takes 60 µs, because it is converted number by number. So this exchanges the
-    generator itself. NumPy then forgets the second number of a pair of normal ones that it may have kept.
+    The block must seed the generators itself, because their states are undefined at its start. For NumPy, this class
+    swaps the generator object, because copying its state takes 60 µs. As a side effect, NumPy forgets a cached normal
+    number: it draws normal numbers in pairs, and keeps the second number for the next call.
     """
 
     def __init__(self) -> None:
         self._numpy = np.random.MT19937()
 
     def __enter__(self) -> None:
-        """Puts generators in place whose states are not defined."""
+        """Installs generators whose states are undefined."""
         self._before = random.getstate(), get_bit_generator(), torch.default_generator.get_state()
         set_bit_generator(self._numpy)
 
     def __exit__(self, *_: object) -> None:
-        """Puts the generators from before back."""
+        """Restores the previous generators."""
         python_state, numpy_generator, torch_state = self._before
         random.setstate(python_state)
         set_bit_generator(numpy_generator)
@@ -74,7 +75,7 @@ class OwnGenerators:
 
 
 def forget_half_pairs() -> None:
-    """Lets NumPy forget the second number of a pair of normal ones, as `OwnGenerators` does."""
+    """Makes NumPy forget the cached second number of a pair of normal numbers, as `OwnGenerators` does."""
     set_bit_generator(get_bit_generator())
 
 

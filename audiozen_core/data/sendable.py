@@ -1,6 +1,6 @@
 """Makes sure that a worker can send a batch to the main process.
 
-A worker sends a batch in a thread of its own. If that fails, the main process waits for the batch forever.
+A worker pickles and sends each batch in a background thread. If that fails, the main process waits forever.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _PLAIN = frozenset((str, bytes, int, float, bool, type(None)))
 
 
 def sendable(batch: Any) -> Any:
-    """Returns a batch that can be sent to another process, without gradients.
+    """Detaches the tensors of a batch, and checks that the batch can be sent to another process.
 
     Raises:
-        DataError: a value can't be sent; the error names its key and type.
+        DataError: a value can't be sent. The error names its key and type.
     """
     batch = without_gradients(batch)
     if not is_plain(batch) and _refusal(batch) is not None:
@@ -36,13 +36,13 @@ def sendable(batch: Any) -> Any:
                     f"`{place}` of the batch is {describe(value)}, which can't be sent from a worker: "
                     f"{type(error).__name__}: {error}",
                     remedy="return tensors, arrays, numbers, strings, or lists and dicts of these from the data set; "
-                    "open files and make functions where they are used",
+                    "open files and create functions where they are used",
                 ) from error
     return batch
 
 
 def without_gradients(value: Any) -> Any:
-    """Detaches the tensors of a sample or a batch: only the process of the data set could compute their gradients."""
+    """Detaches the tensors of a sample or a batch, because another process can't compute their gradients."""
     return map_tensors(value, _detached)
 
 
@@ -51,7 +51,7 @@ def _detached(tensor: Tensor) -> Tensor:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value has only types that can always be sent, and no gradients. No slow trial is needed then."""
+    """Returns whether a value has only types that can always be sent, and no gradients. It needs no slow trial."""
     kind = type(value)
     if kind is Tensor:
         return not value.requires_grad
@@ -63,7 +63,7 @@ def is_plain(value: Any) -> bool:
 
 
 def _refusal(value: Any) -> Exception | None:
-    """Returns the error of sending a value; None if there is none."""
+    """Returns the error that sending a value would raise; None if it can be sent."""
     try:
         _Trial(io.BytesIO()).dump(value)
     except Exception as error:
@@ -72,19 +72,19 @@ def _refusal(value: Any) -> Exception | None:
 
 
 class _Trial(ForkingPickler):
-    """Does what a worker does with a batch, but without the contents of tensors and arrays."""
+    """Pickles a batch as a worker does, but without the contents of tensors and arrays."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Replaces what can always be sent."""
+        """Replaces tensors and arrays that can always be sent by a small placeholder."""
         if isinstance(value, Tensor):
             if value.requires_grad and not value.is_leaf:
-                raise TypeError("a tensor in it requires a gradient")
+                raise TypeError("it contains a tensor that requires a gradient")
             return int, ()
         return (int, ()) if isinstance(value, np.ndarray) and not value.dtype.hasobject else NotImplemented
 
 
 def _values(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Yields the values in a batch, the innermost first, with the place of each."""
+    """Yields the place and the value of everything in a batch, the innermost values first."""
     if isinstance(value, Mapping):
         items = list(value.items())
     elif isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""What a stream (an iterable data set) can't do. The check finds it in classes, and the loader in objects.
+"""Errors for settings that a stream (an iterable data set) does not support.
 
-Torch is not imported here.
+`audiozen check` finds them from the classes, the loader from the objects. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -11,54 +11,60 @@ from audiozen_core.diagnostics.config_codes import UNFIT
 from audiozen_core.errors import BuildError, DataError
 
 STREAM = "torch.utils.data.IterableDataset"
-"""The dotted path of the class that all streams are derived from."""
+"""The dotted path of the base class of all streams."""
 
 CHAIN = "torch.utils.data.ChainDataset"
-"""The dotted path of the stream that reads several streams one after another."""
+"""The dotted path of the class that chains several streams."""
 
 SHARDS_ITSELF = "shards_itself"
-"""The attribute of a stream that gives each worker its own share."""
+"""The attribute of a stream that says whether each worker yields only its own share of the samples."""
 
 
 def stream_errors(
     name: str, *, shards_itself: bool, num_workers: int, shuffle: bool, sampler: str = ""
 ) -> Iterator[tuple[str, DataError]]:
-    """Yields what a data loader can't do with a stream: the key in its table `dataloader`, and the error.
+    """Yields an error for each setting in the `dataloader` table that a stream does not support.
 
     Args:
-        name: the data set in messages.
-        shards_itself: whether all parts of the stream give each worker its own share.
+        name: the name of the data set for messages.
+        shards_itself: whether all parts of the stream yield only the worker's own share in each worker.
         num_workers: the number of workers.
-        shuffle: whether the file says `shuffle = true`.
-        sampler: the key of the sampler, `sampler` or `batch_sampler`; "" if there is none.
+        shuffle: whether `shuffle = true` is set.
+        sampler: the key of the sampler that is set, `sampler` or `batch_sampler`; "" if none is set.
+
+    Yields:
+        The key of the setting, and the error.
     """
     if key := sampler or "shuffle" * shuffle:
         yield (
             key,
             DataError(
-                f"{name} is a stream (an iterable data set), which has an order of its own, so "
+                f"{name} is a stream (an iterable data set), which decides the order of its samples, so "
                 f"{'its sampler' if sampler else '`shuffle = true`'} would have no effect",
-                remedy=f"leave {'the sampler' if sampler else '`shuffle`'} out, and let the stream choose its samples "
-                "itself; its `set_epoch` is told the epoch",
+                remedy=f"leave {'the sampler' if sampler else '`shuffle`'} out, and choose the samples in the stream; "
+                "if it has `set_epoch`, this method is called with the epoch",
             ),
         )
     if num_workers > 1 and not shards_itself:
         yield (
             "num_workers",
             DataError(
-                f"{name} is a stream (an iterable data set), and each of its {num_workers} workers would give all of "
+                f"{name} is a stream (an iterable data set), and each of its {num_workers} workers would yield all of "
                 "its samples",
-                remedy="set `num_workers = 1`; or let each worker give its own share, chosen by "
-                f"`torch.utils.data.get_worker_info()`, and say so with `{SHARDS_ITSELF} = True` in the class",
+                remedy="set `num_workers = 1`; or yield only the worker's own share, chosen with "
+                f"`torch.utils.data.get_worker_info()`, and set `{SHARDS_ITSELF} = True` in the class",
             ),
         )
 
 
 def mixture_error(streams: Mapping[str, bool]) -> BuildError | None:
-    """Returns the error for data sets that can't be joined, because some are streams and some are not.
+    """Returns the error for data sets that can't be joined, because some are streams and others are not.
 
     Args:
-        streams: whether a data set is a stream, by its header.
+        streams: for the header of each data set, whether it is a stream.
+
+    Returns:
+        The error; None if the data sets can be joined.
     """
     stream = next((header for header, is_stream in streams.items() if is_stream), None)
     other = next((header for header, is_stream in streams.items() if not is_stream), None)
@@ -67,27 +73,27 @@ def mixture_error(streams: Mapping[str, bool]) -> BuildError | None:
     return BuildError(
         f"{stream} is a stream (an iterable data set) and {other} is not, so they can't be joined",
         code=UNFIT,
-        remedy="make both of them streams, or neither: only a stream chooses the order of its samples itself",
+        remedy="make both of them streams, or neither, because only a stream decides the order of its samples",
     )
 
 
 def collate_error(functions: Mapping[str, object], place: str) -> tuple[str, BuildError] | None:
-    """Returns the error for data sets that share their batches, but not their collate function.
+    """Returns the error for data sets that share batches, but have different collate functions.
 
     Args:
-        functions: the collate function of each data set, or of its class, by its header; None if it has none.
-        place: the header of the table in which one for all can be named.
+        functions: for the header of each data set, its collate function or that of its class; None if it has none.
+        place: the header of the table where one `collate_fn` for all data sets can be set.
 
     Returns:
-        The header of the data set that differs from the first one, and the error; None if they agree.
+        The header of the first data set that differs, and the error; None if all collate functions are the same.
     """
-    # The methods of a class, and of all its objects, are the same function.
-    (first, wanted), *others = [(header, getattr(found, "__func__", found)) for header, found in functions.items()]
-    different = next((header for header, found in others if found is not wanted), None)
+    # A bound method is compared by its function, so that all objects of a class have the same collate function.
+    (first, wanted), *others = [(header, getattr(item, "__func__", item)) for header, item in functions.items()]
+    different = next((header for header, function in others if function is not wanted), None)
     if different is None:
         return None
     return different, BuildError(
         f"{first} and {different} have different collate functions, but share their batches",
         code=UNFIT,
-        remedy=f"name one `collate_fn` for all in {place}",
+        remedy=f"set one `collate_fn` for all data sets in {place}",
     )

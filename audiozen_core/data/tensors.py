@@ -1,4 +1,4 @@
-"""Applies a function to every tensor of a batch or of the inputs of a network, whatever holds the tensors."""
+"""Applies a function to every tensor in a batch or in the inputs of a network."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Applies a function to every tensor, at any depth of mappings, lists, tuples and dataclasses.
 
     Returns:
-        The value with new tensors, in containers of the same classes; the value itself is not changed. A mapping that
-        can't be changed becomes a dict. Anything else is returned as it is.
+        A copy of the value with the new tensors, in containers of the same classes. The value itself is not changed. An
+        immutable mapping becomes a dict. Objects of other types are returned without a copy.
 
     Example:
         >>> import torch
@@ -27,7 +27,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """
     if isinstance(value, Tensor):
         return function(value)
-    # What most values are comes first: whether something is a `Mapping` takes longer to find out than all of these.
+    # The most frequent types come first, because the check for `Mapping` takes longer than all of these checks.
     if type(value) is tuple:
         items = [map_tensors(entry, function) for entry in value]
         return value if all(map(operator.is_, items, value)) else tuple(items)
@@ -38,7 +38,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if type(value) is dict or (isinstance(value, Mapping) and not isinstance(value, MutableMapping)):
         return {key: map_tensors(entry, function) for key, entry in value.items()}
     if isinstance(value, MutableMapping):
-        # Copying keeps the class, which may also have its entries as attributes.
+        # A copy keeps the class and its attributes. Some classes also store their entries as attributes.
         mapping = copy(value)
         for key, entry in value.items():
             mapping[key] = map_tensors(entry, function)
@@ -55,7 +55,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         record = copy(value)
         for field in fields(value):
-            # A frozen dataclass refuses `setattr`.
+            # `setattr` would fail on a frozen dataclass.
             object.__setattr__(record, field.name, map_tensors(getattr(value, field.name), function))
         return record
     return value

@@ -1,4 +1,4 @@
-"""Handles samples that can't be read: stops at the first such sample, or skips samples up to a limit."""
+"""Handles samples that can't be read: stops at the first such sample, or skips them up to a limit."""
 
 from __future__ import annotations
 
@@ -19,18 +19,24 @@ UnreadablePolicy = Literal["stop", "skip"]
 _DATA: dict[Mode, str] = {"train": "training", "validate": "validation", "test": "test", "predict": "prediction"}
 
 
-class WorkerTraceback(Exception):  # noqa: N818 (the text of an error that was raised in a worker, for `--traceback`)
-    """The traceback of an exception in a worker, as text. Workers can't send tracebacks or every kind of exception."""
+class WorkerTraceback(Exception):  # noqa: N818 (it is not an error of its own, only a text for `--traceback`)
+    """The traceback of an exception in a worker, as text. Tracebacks and some exceptions can't be pickled."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableSample:
-    """Takes the place of a sample that can't be made.
+    """Stands in for a sample that can't be loaded.
 
-    A worker sends this object to the main process as ordinary data. If the worker raised the exception, the main
-    process would get only the text of it, inside another exception.
+    A worker sends this object to the main process as ordinary data. If the worker raised the exception instead, the
+    main process would get only its text, inside another exception.
 
-    A sample that is `final` is never skipped: the code is at fault rather than a file, or a stream can't continue.
+    Attributes:
+        message: what is wrong.
+        remedy: what to do about it.
+        notes: further lines of the error.
+        final: whether the sample must not be skipped, because the code is at fault rather than a file, or because a
+            stream can't continue.
+        cause: the exception that was raised.
     """
 
     message: str
@@ -41,18 +47,18 @@ class UnreadableSample:
 
     @classmethod
     def from_error(cls, error: BaseException, name: str, *, final: bool, notes: Sequence[str] = ()) -> UnreadableSample:
-        """Converts an error that a data set raised when it made the sample `name`, such as "sample 3 of [dataset]".
+        """Converts an error that a data set raised when it loaded a sample.
 
         Args:
             error: the error. Any error other than a DataError or an OSError counts as a mistake in the code.
-            name: how messages call the sample.
+            name: the name of the sample for messages, such as "sample 3 of [dataset]".
             final: whether the sample must not be skipped, whatever the error is.
-            notes: further lines for a mistake in the code.
+            notes: further lines to add if the code is at fault.
         """
         if isinstance(error, OSError):
             return cls(f"{name} can't be read: {error}", final=final, cause=error)
         if not isinstance(error, AudioZenError):
-            error, cause = DataError.caused_by(error, f"{name} can't be made:", notes=notes), error
+            error, cause = DataError.caused_by(error, f"{name} can't be loaded:", notes=notes), error
             return cls(error.message, error.remedy, error.notes, final=True, cause=cause)
         final = final or not isinstance(error, DataError)
         return cls(error.message, error.remedy, error.notes, final=final, cause=error)
@@ -70,7 +76,7 @@ class UnreadableSample:
 
 @dataclass(frozen=True, slots=True)
 class PartialBatch:
-    """A batch with unreadable samples. `batch` has the readable samples, collated; None if no sample is readable."""
+    """The collated readable samples of a batch (None if no sample is readable), and the unreadable samples."""
 
     unreadable: tuple[UnreadableSample, ...]
     batch: Any
@@ -83,7 +89,7 @@ class UnreadableSamples:
 
     Args:
         policy: with `stop`, the first unreadable sample is an error; with `skip`, unreadable samples are skipped.
-        limit: how many different samples may be skipped in a run.
+        limit: how many different samples can be skipped in a run.
     """
 
     def __init__(self, policy: UnreadablePolicy = "stop", limit: int = 0) -> None:
@@ -98,7 +104,7 @@ class UnreadableSamples:
         return UnreadableSamples(self.policy, self.limit)
 
     def apply_policy(self, partial: PartialBatch) -> Any:
-        """Returns the readable part of a batch; None if all samples are unreadable.
+        """Returns the readable part of a batch; None if no sample is readable.
 
         Raises:
             DataError: a sample is unreadable and the policy is `stop`, or more than `limit` samples are unreadable.
@@ -126,7 +132,11 @@ class UnreadableSamples:
         self._unreported = []
 
     def report_skipped(self, what: str) -> None:
-        """Warns if samples have been skipped since `collect_skipped`, because the scores then cover fewer samples."""
+        """Warns if samples were skipped since `collect_skipped`, because the scores then cover fewer samples.
+
+        Args:
+            what: the data, for the message, such as "validation data".
+        """
         skipped, self._unreported = self._unreported, None
         if skipped:
             get_logger().warning(
@@ -152,12 +162,12 @@ class UnreadableSamples:
             )
 
     def share(self, ranks: Ranks) -> None:
-        """Adds the samples that other ranks have skipped, so that the limit holds for all ranks together.
+        """Adds the samples that other ranks have skipped, so that the limit applies to all ranks together.
 
         Raises:
-            DataError: the ranks have skipped more samples together than `limit`.
+            DataError: together, the ranks have skipped more samples than `limit`.
         """
-        messages = [message for of_one_rank in ranks.gather(sorted(self.skipped)) for message in of_one_rank]
+        messages = [message for skipped in ranks.gather(sorted(self.skipped)) for message in skipped]
         self.skipped.update(messages)
         self._check_limit(messages[-1] if messages else "")
 
@@ -166,11 +176,11 @@ class UnreadableSamples:
         return {"samples": sorted(self.skipped), "files": sorted(self._skipped_files)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Adds the skipped samples of a checkpoint. Warns if the data sets now skip other files than at that time."""
+        """Adds the skipped samples of a checkpoint. Warns if the data sets now skip other files than back then."""
         self.skipped |= set(state_dict["samples"])
         if differing := self._skipped_files ^ set(state_dict["files"]):
             get_logger().warning(
-                "the data sets no longer skip the same files as when the checkpoint was saved, so the result will "
-                "differ from that of an uninterrupted run",
+                "the data sets skip other files than when the checkpoint was saved, so the result will differ from "
+                "an uninterrupted run",
                 files="; ".join(sorted(differing)[:9]),
             )

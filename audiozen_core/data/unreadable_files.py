@@ -1,4 +1,4 @@
-"""Checks a data set's files while it is built. An unreadable file is an error or is skipped.
+"""Checks the files of a data set while it is built. An unreadable file is an error, or is skipped.
 
 This module does not import torch.
 """
@@ -14,7 +14,7 @@ from audiozen_core.errors import DataError
 
 _Item = TypeVar("_Item")
 
-# A context variable, so that data sets do not need a parameter for this callback.
+# This is a context variable, so that data sets do not need a parameter for the callback.
 _on_unreadable: ContextVar[Callable[[DataError], object] | None] = ContextVar("on_unreadable", default=None)
 
 
@@ -22,7 +22,8 @@ _on_unreadable: ContextVar[Callable[[DataError], object] | None] = ContextVar("o
 def skip_unreadable_files(on_unreadable: Callable[[DataError], object]) -> Iterator[None]:
     """Makes `keep_readable` skip unreadable files within the block.
 
-    `on_unreadable` is called with the error of each skipped file, and raises an error if there are too many.
+    Args:
+        on_unreadable: called with the error of each skipped file. It should raise an error if there are too many.
     """
     token = _on_unreadable.set(on_unreadable)
     try:
@@ -36,11 +37,11 @@ def keep_readable(items: Iterable[_Item], check: Callable[[_Item], object]) -> l
 
     Args:
         items: the files, or objects that represent them, such as a pair of files.
-        check: reads the header of a file, for instance, and raises a `DataError` if the file can't be read.
+        check: raises a `DataError` if a file can't be read. It can read only the header of the file, for instance.
 
     Raises:
-        DataError: a file can't be read. With `trainer.args.on_bad_data = "skip"`, unreadable files are skipped, and it
-            is an error if there are more than `max_bad_data` of them, or if no readable file is left.
+        DataError: a file can't be read. With `trainer.args.on_bad_data = "skip"`, more than `max_bad_data` files can't
+            be read, or none can be read.
     """
     on_unreadable = _on_unreadable.get()
     readable, errors = [], []

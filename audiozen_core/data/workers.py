@@ -1,4 +1,7 @@
-"""The processes that make batches. They ignore the signals that the main process handles, and never outlive it."""
+"""Manages the worker processes that load batches.
+
+Workers ignore the signals that the main process handles, and never outlive the main process.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import contextlib
 import ctypes
 import multiprocessing
 
-# Imported first, because exit handlers run in reverse order and its handler must run after ours.
+# Importing this module registers its exit handler. Exit handlers run in reverse order, and ours must run before it.
 import multiprocessing.util
 import os
 import signal
@@ -27,11 +30,14 @@ _finalizers: list[weakref.finalize[..., Any]] = []
 def stop_workers_with(owner: object, iterator: Any) -> weakref.finalize[..., Any]:
     """Stops the workers of a loader's iterator when their owner is deleted or the process exits.
 
-    Torch and Python stop forgotten workers with SIGTERM and then wait for them. Our workers ignore SIGTERM, so Torch
-    and Python would wait forever. Returns a function that stops the workers at once.
+    By default, torch and Python would end such workers with SIGTERM and then wait for them. Our workers ignore SIGTERM,
+    so torch and Python would wait forever.
+
+    Returns:
+        A function that stops the workers immediately.
     """
     finalizer = weakref.finalize(owner, stop_workers, iterator)
-    finalizer.atexit = False  # at exit `_stop_all_workers` calls it, before multiprocessing waits for the workers
+    finalizer.atexit = False  # `_stop_all_workers` calls it at exit, before multiprocessing waits for the workers
     _finalizers[:] = [*(other for other in _finalizers if other.alive), finalizer]
     return finalizer
 
@@ -44,10 +50,10 @@ def _stop_all_workers() -> None:
 
 @contextlib.contextmanager
 def starting_workers() -> Iterator[None]:
-    """Blocks signals while workers start, and stops the started ones if another one can't be started.
+    """Blocks signals while workers start, and kills the workers that have started if another one fails to start.
 
-    A worker inherits the blocked signals, so that no signal can end it before `start_worker` ignores them. If a start
-    fails, torch does not know the workers that it started before.
+    A worker inherits the blocked signals, so that no signal can end it before `start_worker` ignores them. If a worker
+    fails to start, torch loses track of the workers that it has already started.
     """
     others = multiprocessing.active_children()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _main_signals()) if hasattr(signal, "pthread_sigmask") else None
@@ -65,7 +71,7 @@ def starting_workers() -> Iterator[None]:
 
 
 def start_worker(worker_id: int) -> None:
-    """Runs first in each worker: ignores signals, and asks the system to end the worker with the main process."""
+    """Runs first in each worker. Ignores signals, and asks the system to kill the worker when the main process ends."""
     for number in _main_signals():
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -82,14 +88,14 @@ def _main_signals() -> list[int]:
 
 
 def _is_orphan() -> bool:
-    """Checks whether the main process ended before the call of `prctl`. In this case, the call has no effect."""
+    """Returns whether the main process ended before the call of `prctl`, in which case the call had no effect."""
     parent = multiprocessing.parent_process()
     # With `forkserver`, the parent of the worker is a server process.
     return parent is not None and multiprocessing.get_start_method() != "forkserver" and os.getppid() != parent.pid
 
 
 def stop_workers(iterator: Any) -> None:
-    """Stops the workers of a loader's iterator, even workers that hang. Leaves others as they are."""
+    """Stops the workers of a loader's iterator, even if they hang. Does nothing for an iterator without workers."""
     shut_down = getattr(iterator, "_shutdown_workers", None)
     if shut_down is None:
         return

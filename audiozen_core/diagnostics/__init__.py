@@ -1,1 +1,1 @@
-"""Describes errors as data: findings with their positions and codes, and suggestions for mistyped names."""
+"""Represents errors as data: findings with positions and codes, and suggestions for mistyped names."""

@@ -1,4 +1,4 @@
-"""A duration as text."""
+"""Formats durations."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The codes of findings and errors, and what each of them means.
+"""The codes of findings and errors.
 
-A code never changes its meaning, and a retired code is never reused. `errors.md`, beside this module, explains every
-code. The codes of a configuration are in `config_codes`. A code that only one exception class uses is defined in it.
+A code never changes its meaning, and a retired code is never reused. `errors.md` in this folder explains every code.
+The codes of findings about a configuration are in `config_codes`. A code that only one exception class uses is defined
+in that class.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A finding as data (what is wrong, where, and what to do about it), and its rendering as text.
+"""The dataclass `Diagnostic`, which describes a problem, its position and a remedy, and its rendering as text.
 
-Every error that a user can fix has one or more `Diagnostic`s. `render` turns one into text for a terminal. The checks
-of arguments, hooks and installed plugins return `Diagnostic`s too. These checks do not know the TOML file, so their
-`Diagnostic`s have no `span`; the caller adds it.
+Every error that a user can fix has one or more `Diagnostic`s. `render` formats a `Diagnostic` for a terminal. The
+checks of arguments, hooks and installed plugins also return `Diagnostic`s. These checks do not know the TOML file, so
+their `Diagnostic`s have no `span`, and the caller adds it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A part of a text file; lines and columns count from 1, in characters, and the end is exclusive."""
+    """A part of a text file. Lines and columns count from 1, columns count characters, and the end is exclusive."""
 
     file: Path
     line: int
@@ -34,16 +34,16 @@ class Diagnostic:
 
     Attributes:
         code: the stable code of this kind of finding, such as `AZ101`.
-        message: what is wrong, in one line, with names in backticks.
+        message: the problem, in one line, with names in backticks.
         severity: `error` stops the command, `warning` does not.
-        span: the position in a file, if there is one.
-        source: the text of the span's first line.
+        span: the position in a file; None if the finding is not about a file.
+        source: the text of the first line of the span.
         label: the text at the caret, such as "did you mean `weight_decay`?".
-        suggestion: the text that should replace the span's text, if known.
-        notes: further lines, each "kind: text", such as "signature: RAdam(params, lr=0.001)".
-        place: the key path within the component that was checked, such as `("args", "betas", 1)`. The caller, who knows
-            where the component is, finds the `span` with it.
-        at: whether the key at `place` is wrong, or its value.
+        suggestion: the text that should replace the text in the span, if known.
+        notes: additional lines, each in the form "kind: text", such as "signature: RAdam(params, lr=0.001)".
+        place: the key path within the checked component, such as `("args", "betas", 1)`. The caller knows the position
+            of the component in the file, and derives the `span` from it.
+        at: whether the finding is about the key at `place` or about its value.
     """
 
     code: str
@@ -65,7 +65,7 @@ _BEFORE = 40
 
 
 Finding = tuple[Diagnostic, KeyPath]
-"""A finding, and the key path that its place is relative to."""
+"""A finding, and the key path that its `place` is relative to."""
 
 
 def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
@@ -122,7 +122,7 @@ def as_data(diagnostic: Diagnostic) -> dict[str, Any]:
 
 
 def as_annotation(diagnostic: Diagnostic) -> str:
-    """Returns the finding as a line that GitHub Actions turns into an annotation of the file.
+    """Returns the finding as a line that GitHub Actions shows as an annotation of the file.
 
     Example:
         >>> as_annotation(Diagnostic("AZ123", "`exp.toml` is empty"))
@@ -141,30 +141,30 @@ def as_annotation(diagnostic: Diagnostic) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """Replaces each character that GitHub Actions would interpret by its code `%XX`."""
+    """Escapes each character that has a special meaning for GitHub Actions as `%XX`."""
     return "".join(f"%{ord(character):02X}" if character in f"%\r\n{more}" else character for character in text)
 
 
 def _excerpt(source: str, span: Span) -> tuple[str, str, str]:
-    """Returns the part of the line to show, the blanks before the carets, and the carets."""
+    """Returns the part of the line to show, the whitespace before the carets, and the carets."""
     start = span.column - 1
     end = span.end_column - 1 if span.end_line == span.line else len(source)
     first = 0 if len(source) <= _WIDTH else max(0, min(start - _BEFORE, len(source) - _WIDTH))
     last = min(len(source), first + _WIDTH)
     left, right = "…" if first > 0 else "", "…" if last < len(source) else ""
-    # A tab before the caret is kept as a tab, so that the caret is below its character on any terminal.
+    # Keep tabs before the caret, so that the caret is below its character for any tab width.
     lead = "".join("\t" if character == "\t" else " " * _columns(character) for character in source[first:start])
     carets = "^" * max(1, sum(_columns(character) for character in source[start : min(end, last)]))
     return f"{left}{_printable(source[first:last])}{right}", " " * len(left) + lead, carets
 
 
 def _columns(character: str) -> int:
-    """Returns the columns that a character takes on a terminal."""
+    """Returns the width of a character on a terminal, in columns."""
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _printable(text: str) -> str:
-    """Returns the text without characters that move the cursor, change colours or reverse the direction of writing."""
+    """Replaces characters that would move the cursor, change colours or reverse the writing direction."""
     return "".join(character if character.isprintable() or character == "\t" else "\ufffd" for character in text)

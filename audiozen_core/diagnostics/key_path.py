@@ -1,4 +1,4 @@
-"""Reads and writes key paths. A key path locates a value in a TOML file: a tuple of keys and indices."""
+"""Parses and formats key paths. A key path is a tuple of keys and indices that locates a value in a TOML file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f
 
 
 def quote(text: str) -> str:
-    r"""Returns the text as a basic string of TOML, on one line.
+    r"""Returns a string as a basic string of TOML, on one line.
 
     Example:
         >>> print(quote('say "hi"'))
@@ -27,7 +27,7 @@ def _escape(character: str) -> str:
 
 
 def spell_key(key: str) -> str:
-    """Returns one key as TOML writes it: bare if TOML allows it, else quoted."""
+    """Returns a key as TOML, with quotes only if TOML requires them."""
     return key if _BARE.fullmatch(key) else quote(key)
 
 
@@ -53,13 +53,13 @@ _PART = re.compile(
 
 
 def match_key_path(text: str, start: int = 0) -> tuple[list[tuple[str | int, tuple[int, int]]], int]:
-    """Reads a key path as users write it on the command line or in a reference.
+    """Parses a key path at the start of a string from the command line or a reference.
 
     Entries of an array are named by index, as in `validate_dataset.0.args` or `validate_dataset[0].args`. Only a part
-    such as `[0]` becomes an integer: whether a bare number is an index or a key depends on the values.
+    such as `[0]` becomes an integer, because a bare number can be an index or a key.
 
     Returns:
-        Each part with its start and end in the text, and the end of the path.
+        Each part of the key path with its start and end in the text, and the end of the key path.
 
     Raises:
         ValueError: the text at `start` is not a key path.
@@ -84,7 +84,7 @@ def match_key_path(text: str, start: int = 0) -> tuple[list[tuple[str | int, tup
 
 
 def parse_key_path(text: str) -> KeyPath:
-    """Reads a text that consists of one key path.
+    """Parses a string that consists of exactly one key path.
 
     Raises:
         ValueError: the text is not a key path.
@@ -100,7 +100,7 @@ def parse_key_path(text: str) -> KeyPath:
 
 
 def as_index(part: str | int) -> int | None:
-    """Returns the index that a part of a key path may be: `0` in `validate_dataset.0.args`."""
+    """Returns a part of a key path as an index, such as `0` in `validate_dataset.0.args`; None if it can't be one."""
     if isinstance(part, int):
         return part
     return int(part) if re.fullmatch("[0-9]{1,9}", part) else None

@@ -1,4 +1,4 @@
-"""Lists names in messages: the first ones, and how many there are besides."""
+"""Formats lists of names for messages. Long lists are shortened."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def listed(names: Iterable[object], most: int = 8) -> str:
-    """Lists the first names, and counts the others.
+    """Returns the first names, and the number of the remaining names.
 
     Example:
         >>> listed(["a", "b", "c"]), listed("abcdef", most=2)

@@ -1,7 +1,7 @@
-r"""File names as text that can be printed and encoded.
+r"""Converts file names to text that can be printed and encoded.
 
-A name on Linux is a row of bytes. Python keeps the bytes that are not UTF-8 as lone surrogates, which no encoder
-accepts, so that printing or writing the name would raise an error.
+A file name on Linux is a sequence of bytes. Python represents bytes that are not UTF-8 as lone surrogates. Encoders
+reject these, so printing or writing such a name would raise an error.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-# File systems allow names of 255 bytes. The rest is kept for endings that are added to an ID, such as `_enhanced.wav`.
-_LONGEST = 230
+# File systems allow names of 255 bytes. The difference is reserved for endings such as `_enhanced.wav`.
+_MAX_BYTES = 230
 
 
 def printable(text: str) -> str:
@@ -26,7 +26,7 @@ def printable(text: str) -> str:
 
 
 def is_printable(text: str) -> bool:
-    r"""Returns whether a text has an encoding: whether all bytes of a file name are UTF-8.
+    r"""Returns whether a string can be encoded, that is, whether all bytes of a file name are UTF-8.
 
     Example:
         >>> import os
@@ -42,7 +42,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def fit_for_file(name: str) -> str:
-    """Shortens each part of a relative path that is too long for the name of a file, to which an ending is added.
+    """Shortens each part of a relative path that is too long for a file name, and leaves room for an ending.
 
     The end of a long part is replaced by a hash of the whole name, so that different names stay different.
 
@@ -50,17 +50,19 @@ def fit_for_file(name: str) -> str:
         >>> fit_for_file("a/short.name"), fit_for_file("a/" + 100 * "long ")[-20:]
         ('a/short.name', 'long long l~31909dab')
     """
-    import hashlib  # takes longer to import than most modules of AudioZEN
+    import hashlib  # imported here, because the import is slow
 
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return "/".join(
-        part if len(part.encode("utf-8", "surrogatepass")) <= _LONGEST else f"{cut_bytes(part, _LONGEST - 9)}~{digest}"
+        part
+        if len(part.encode("utf-8", "surrogatepass")) <= _MAX_BYTES
+        else f"{cut_bytes(part, _MAX_BYTES - 9)}~{digest}"
         for part in name.split("/")
     )
 
 
 def cut_bytes(text: str, most: int) -> str:
-    """Returns the beginning of a text that fits into this many bytes of UTF-8.
+    """Returns the beginning of a string that fits into `most` bytes of UTF-8.
 
     Example:
         >>> cut_bytes("größe", 4)

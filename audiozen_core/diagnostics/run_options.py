@@ -1,4 +1,4 @@
-"""The options of `audiozen run` in messages. A run may also have been started in Python, where they are arguments."""
+"""The options of `audiozen run` for messages, with the equivalent arguments in Python."""
 
 from __future__ import annotations
 

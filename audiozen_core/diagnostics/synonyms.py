@@ -1,7 +1,7 @@
-"""What other toolkits and other people call the sections, keys and arguments of AudioZEN.
+"""The names that other toolkits use for the sections, keys and arguments of AudioZEN.
 
-A synonym is never accepted in a TOML file. It makes the suggestion better, where letters alone would mislead: `fs` is
-`sr`, and `val_dataset` is `validate_dataset`.
+A synonym is never accepted in a TOML file. Synonyms only improve suggestions where similar spelling would mislead: `fs`
+means `sr`, and `val_dataset` means `validate_dataset`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 from audiozen_core.kinds import SECTIONS
 
-# The keys and arguments of AudioZEN, and the other names of each. `kinds` has those of the sections. Case, `-` and `_`
-# do not matter.
+# The synonyms of the keys and arguments of AudioZEN. The synonyms of sections are in `kinds`. Case, `-` and `_` are
+# ignored.
 _KEYS = {
     # [meta]
     "save_dir": "output_dir output_folder out_dir exp_dir expdir log_dir logdir run_dir work_dir workdir save_folder "
@@ -51,20 +51,20 @@ _KEYS = {
     "metrics": "metric val_metrics eval_metrics",
 }
 
-# These words resemble an argument of AudioZEN, but AudioZEN has nothing that they mean.
-_OTHER_THINGS = """
+# Words that resemble an argument of AudioZEN, but mean something that AudioZEN does not have.
+_UNSUPPORTED = """
 valcheckinterval validationintervalsteps evalsteps minepochs minsteps maxtime checkpointdir ckptdir plotlr
 """
-WITHOUT_COUNTERPART = frozenset(_OTHER_THINGS.split())
+WITHOUT_COUNTERPART = frozenset(_UNSUPPORTED.split())
 
 
 def fold(name: str) -> str:
-    """Returns the name without differences of case, `-` and `_`."""
+    """Returns the name in lower case, without `-` and `_`."""
     return name.lower().replace("-", "").replace("_", "")
 
 
 SYNONYMS = {**{name: kind.synonyms[name] for name, kind in SECTIONS.items() if name in kind.synonyms}, **_KEYS}
-"""The other names of each section, key and argument. If a word has two meanings, the first one that fits wins."""
+"""The synonyms of each section, key and argument. If a word has several meanings, the first known name is used."""
 
 _MEANINGS: dict[str, list[str]] = {}
 for _name, _others in SYNONYMS.items():
@@ -73,7 +73,7 @@ for _name, _others in SYNONYMS.items():
 
 
 def meaning(word: str, known: Collection[str]) -> str | None:
-    """Returns the known name that a word of another toolkit stands for, or None.
+    """Returns the known name that corresponds to a word of another toolkit, or None.
 
     Example:
         >>> meaning("val_dataset", ["dataset", "validate_dataset"]), meaning("fs", ["lr"])

@@ -1,4 +1,4 @@
-"""TOML values as text: exact, shortened for a message, or in words."""
+"""Formats TOML values exactly, shortened for a message, or with a description of their type."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SHOWN_ITEMS = 8
 
 
 def toml_text(value: Any) -> str:
-    """Returns one value as TOML, on one line. Loading the text gives the same value.
+    """Returns a value as TOML, on one line. Loading the text gives the same value.
 
-    `${` in a string becomes `$${`. Otherwise it would be read as a reference when the text is loaded.
+    `${` in a string becomes `$${`, so that loading the text does not treat it as a reference.
 
     Raises:
-        TypeError: TOML has no such value.
+        TypeError: the value has a type that TOML does not have.
 
     Example:
         >>> toml_text({"a": [1, 0.5, True, "x"]})
@@ -42,7 +42,7 @@ def toml_text(value: Any) -> str:
 
 
 def short_toml_text(value: Any) -> str:
-    """Returns one value as TOML, for a message: long strings and arrays are cut, and tables are left out.
+    """Returns a value as TOML for a message. Long strings are cut, and long arrays and tables are replaced by `…`.
 
     Example:
         >>> short_toml_text([1, "x", {"a": 1}]), short_toml_text(list(range(100)))
@@ -63,7 +63,7 @@ def short_toml_text(value: Any) -> str:
 
 
 def value_in_words(value: Any) -> str:
-    """Returns a value and its type in words, for a message.
+    """Returns a value with a description of its type, for a message.
 
     Example:
         >>> value_in_words("fast"), value_in_words({"a": 1})
@@ -76,7 +76,7 @@ def value_in_words(value: Any) -> str:
 
 
 def as_toml_value(value: Any) -> Any:
-    """The TOML value for a Python value, such as the default of an argument: an array for a tuple, a string for a path.
+    """Converts a Python value to a TOML value: tuples and sets become arrays, and paths become strings.
 
     Example:
         >>> as_toml_value((0.9, 0.999))
@@ -88,7 +88,7 @@ def as_toml_value(value: Any) -> Any:
 
 
 def read_scalar(text: str) -> Any:
-    """Reads a text as a TOML number, boolean or quoted string; any other text is returned as it is.
+    """Parses a TOML number, boolean or quoted string. Any other text is returned unchanged.
 
     Example:
         >>> read_scalar("8"), read_scalar("1e-3"), read_scalar("true"), read_scalar("/data"), read_scalar('"8"')
@@ -106,5 +106,5 @@ def read_scalar(text: str) -> Any:
 
 
 def escape_references(text: str) -> str:
-    """Returns the text with `$${` for each `${`, so that it is not read as a reference."""
+    """Replaces each `${` by `$${`, so that it is not treated as a reference."""
     return text.replace("${", "$${")

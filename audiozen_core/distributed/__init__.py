@@ -1,1 +1,1 @@
-"""Several processes that work on one run: who they are, how they agree, and how they are started."""
+"""Runs of several processes: their ranks, how they agree, and how they are started."""

@@ -1,4 +1,4 @@
-"""Torch's elastic agent, which starts the processes of one machine and watches them, says when it starts them again."""
+"""Torch's elastic agent, extended by a log line. The agent starts and watches the processes of one machine."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from audiozen_core.logging import get_logger
 
 
 class Agent(LocalElasticAgent):
-    """The agent of torch. Before it starts the processes again after a failure, it says which one has failed."""
+    """Torch's agent. Before it restarts the processes after a failure, it logs which process failed."""
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
-        # A run that a signal has stopped looks like a failure here, but it is not started again.
+        # If a signal has stopped the run, this also looks like a failure, but the run is not started again.
         if result.is_failed() and self._remaining_restarts > 0 and not is_stopped():
             rank, _, how_ended = first_failure(result.failures)
             most = worker_group.spec.max_restarts
             get_logger().warning(
-                "a process of the run has failed, so all are started again",
+                "a process of the run has failed, so all processes are restarted",
                 rank=rank,
                 ended_with=how_ended,
                 restart=f"{most - self._remaining_restarts + 1} of {most}",
@@ -35,7 +35,7 @@ class Agent(LocalElasticAgent):
 
 
 def first_failure(failures: Mapping[int, ProcessFailure]) -> tuple[int, int, str]:
-    """Returns the rank that failed first, its exit code as a shell gives it, and in words how it ended."""
+    """Returns the rank that failed first, its exit code as in a shell, and a text that says how it ended."""
     rank = min(failures, key=lambda rank: failures[rank].timestamp)
     code = failures[rank].exitcode
     if code >= 0:
@@ -44,8 +44,8 @@ def first_failure(failures: Mapping[int, ProcessFailure]) -> tuple[int, int, str
 
 
 @contextmanager
-def restarts_are_told() -> Iterator[None]:
-    """Lets torch use this agent within the block. It has no argument for the class of its agent."""
+def announced_restarts() -> Iterator[None]:
+    """Replaces torch's agent by this agent within the block, because torch has no argument for the class."""
     module: Any = api
     module.LocalElasticAgent = Agent
     try:

@@ -1,4 +1,4 @@
-"""Finds out from the environment whether this process is one of several. This module does not import torch."""
+"""Reads from the environment whether a run has several processes. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 from audiozen_core.errors import RunError
 
-# Ports below 1024 belong to the system, and those from 32768 are given to outgoing connections.
+# Ports below 1024 are reserved for the system, and ports from 32768 on are used for outgoing connections.
 _FIRST_PORT, _PORTS = 20_000, 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of a process among those of its run.
+    """The place of a process among all processes of its run.
 
     Attributes:
-        rank: its number, from 0.
+        rank: the number of the process, from 0.
         size: the number of processes.
-        local_rank: its number among those on its machine, from 0.
+        local_rank: the number of the process among the processes on its machine, from 0.
         local_size: the number of processes on its machine.
         address: the machine of rank 0.
         port: the port on which rank 0 waits for the others.
-        launched: whether an agent, that of `audiozen run --nproc-per-node` or `torchrun`, has started the process.
+        launched: whether an agent (`audiozen run --nproc-per-node` or `torchrun`) has started the process.
     """
 
     rank: int = 0
@@ -36,15 +36,15 @@ class Place:
 
 
 def find_place(environ: Mapping[str, str] = os.environ) -> Place:
-    """Returns the place of this process, as `torchrun` or `srun` has set it; that of a single one if neither has.
+    """Returns the place of this process as set by `torchrun` or `srun`, or the place of a single process.
 
     Raises:
         RunError: the environment contradicts itself.
     """
     if "RANK" in environ and "WORLD_SIZE" in environ:
         return _of_torchrun(environ)
-    # `srun` starts a step with several tasks. The script that `sbatch` starts is a single process, although it has
-    # most of these variables too.
+    # `srun` starts a step with several tasks. A script that `sbatch` starts is a single process, but has most of these
+    # variables too.
     if "SLURM_STEP_ID" in environ and int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         return _of_srun(environ)
     return Place()
@@ -84,13 +84,13 @@ def _of_srun(environ: Mapping[str, str]) -> Place:
         _number(environ, "SLURM_LOCALID"),
         int(tasks),
         environ.get("MASTER_ADDR") or _first_host(nodes),
-        # All tasks of a step compute the same port, and other steps on the machine mostly another one.
+        # All tasks of a step compute the same port. Other steps on the machine most likely get another port.
         _number(environ, "MASTER_PORT", _FIRST_PORT + (job * 31 + step) % _PORTS),
     )
 
 
 def _first_host(nodes: str) -> str:
-    """Returns the first host of Slurm's list, such as `n1` of `n[1-4]`."""
+    """Returns the first host of a list in Slurm's syntax, such as `n1` for `n[1-4]`."""
     import socket
     import subprocess
 
@@ -105,7 +105,7 @@ def _first_host(nodes: str) -> str:
     try:
         socket.gethostbyname(host)
     except OSError as error:
-        # Torch would look for it until the time for the rendezvous is over.
+        # Torch would try to resolve the name until the rendezvous times out.
         raise RunError(
             f"the machine of rank 0 is called `{host}` by Slurm, but this name has no address: {error}",
             remedy="set MASTER_ADDR to the address of the first machine of the job",

@@ -23,18 +23,18 @@ from audiozen_core.errors import RunError
 
 @contextmanager
 def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
-    """Connects this process to the others of its run, and disconnects it after the block.
+    """Connects this process to the other processes of its run, and disconnects it after the block.
 
-    Without other processes nothing is done.
+    In a run of one process, this does nothing.
 
     Args:
         settings: the section `[distributed]`.
         device: `device` of `[meta]`.
 
     Raises:
-        RunError: there are more processes than GPUs, or the others can't be reached.
+        RunError: there are more processes than GPUs, or the other processes can't be reached.
 
-    An error that leaves the block lets this process ignore SIGTERM.
+    If an error leaves the block, this process ignores SIGTERM from then on.
     """
     place = find_place()
     if place.size == 1:
@@ -47,7 +47,7 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
     elif device.startswith("cuda:"):
         raise RunError(
             f'`device = "{device}"` is one GPU, but the run has {place.size} processes',
-            remedy='set `device = "auto"` in [meta]: each process then takes a GPU of its own',
+            remedy='set `device = "auto"` in [meta]: each process then takes its own GPU',
         )
     try:
         dist.init_process_group(
@@ -73,8 +73,9 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
         _ignore_end()
         raise
     finally:
-        # If the averaging of the gradients, which is in the trainer, outlives the group, its end destroys the group
-        # while Python's lock is held. A thread of gloo may need the lock to end its last exchange, and both would wait.
+        # The trainer holds objects that average gradients. If they outlive the group, their destructor destroys the
+        # group while it holds the GIL. A thread of gloo may need the GIL to finish its last exchange, which would be a
+        # deadlock.
         gc.collect()
         dist.destroy_process_group()
 
@@ -84,11 +85,11 @@ def compare_ranks(ranks: Ranks, config: str, options: Mapping[str, object]) -> N
 
     Args:
         ranks: the processes of the run.
-        config: the effective configuration of this one, as TOML.
-        options: what else must be the same, such as the modes, by name.
+        config: the effective configuration of this rank, as TOML.
+        options: other values that must be the same on all ranks, such as the modes, by name.
 
     Raises:
-        RunError: a rank has another configuration, option, or version than rank 0.
+        RunError: the configuration, an option or a version of a rank differs from that of rank 0.
     """
     own = {
         "config": config,
@@ -117,7 +118,8 @@ def compare_data(ranks: Ranks, sizes: Mapping[str, int]) -> None:
         sizes: the number of samples of each data set on this rank, by its header.
 
     Raises:
-        RunError: a rank has other data than rank 0, for instance because a folder on its machine is incomplete.
+        RunError: the data of a rank differ from those of rank 0, for instance because a folder on its machine is
+            incomplete.
     """
     every = ranks.gather(dict(sizes))
     for rank, other in enumerate(every):
@@ -131,10 +133,10 @@ def compare_data(ranks: Ranks, sizes: Mapping[str, int]) -> None:
 
 
 def _ignore_end() -> None:
-    """Ignores SIGTERM, because this process is ending, and still has to say why.
+    """Ignores SIGTERM, because this process is ending and still has to print its error.
 
-    Whatever has started the processes sends SIGTERM to the others as soon as one has ended. Nothing handles it now:
-    the hook that does so during a training has already stopped.
+    The launcher sends SIGTERM to all other processes as soon as one has ended. The hook that handles the signal during
+    a training has already stopped.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
@@ -142,7 +144,7 @@ def _ignore_end() -> None:
 
 
 def _choose_gpu(place: Place) -> None:
-    """Chooses the GPU with the local rank. Slurm may show each process only its own GPU, which is then the first."""
+    """Selects the GPU with the local rank. If Slurm shows each process only its own GPU, selects the first GPU."""
     torch.cuda.set_device(place.local_rank if place.local_rank < torch.cuda.device_count() else 0)
 
 
@@ -150,7 +152,7 @@ def _check_gpus(ranks: Ranks) -> None:
     """Checks that no two processes share a GPU.
 
     Raises:
-        RunError: two of them do.
+        RunError: two processes share a GPU.
     """
     device = torch.cuda.current_device()
     every = ranks.gather((socket.gethostname(), str(torch.cuda.get_device_properties(device).uuid)))

@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousError, RendezvousStateError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from audiozen_core.distributed.agent import first_failure, restarts_are_told
+from audiozen_core.distributed.agent import announced_restarts, first_failure
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.distributed.meeting import BACKEND, register_backend
 from audiozen_core.distributed.restarts import notes_begin, take_stop
@@ -36,17 +36,17 @@ _INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How many processes to start, and where the machines meet.
+    """The number of processes to start, and where the machines meet.
 
     Attributes:
         processes: the number of processes on this machine.
         least_machines: the number of machines that the run waits for.
         most_machines: the number of machines that may take part.
-        host: the machine where all meet; "" for a run on this machine alone.
-        port: a free port there.
-        restarts: how often all processes may be started again after one has failed.
-        wait: the seconds to wait for the other machines.
-        grace: the seconds that processes have to save and end after a signal.
+        host: the machine where all machines meet; "" for a run on this machine alone.
+        port: a free port on that machine.
+        restarts: how often all processes may be restarted after a failure.
+        wait: how many seconds to wait for the other machines.
+        grace: how many seconds processes have to save and end after a signal.
     """
 
     processes: int
@@ -60,7 +60,7 @@ class Launch:
 
 
 def processes_of(text: str) -> int:
-    """Returns the number of processes that `--nproc-per-node` asks for; `auto` is one for each GPU, or CPU core.
+    """Returns the number of processes for `--nproc-per-node`; `auto` means one for each GPU, or without GPUs, each CPU.
 
     Raises:
         RunError: the text is neither a positive number nor `auto`.
@@ -73,10 +73,10 @@ def processes_of(text: str) -> int:
 
 
 def machines_of(text: str) -> tuple[int, int]:
-    """Returns the least and the largest number of machines that `--nnodes` asks for, such as `2` or `2:4`.
+    """Returns the minimum and the maximum number of machines for `--nnodes`, such as `2` or `2:4`.
 
     Raises:
-        RunError: the text is neither of them.
+        RunError: the text is neither a number nor a range.
     """
     least, _, most = text.partition(":")
     if least.isdecimal() and (most or least).isdecimal() and 0 < int(least) <= int(most or least):
@@ -103,7 +103,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
     """Runs `audiozen` with these arguments in several processes, and waits for them.
 
     Returns:
-        The exit code: 0, or that of the process that failed first.
+        The exit code: 0, or the exit code of the process that failed first.
 
     Raises:
         RunError: the processes can't be started, or the other machines can't be reached.
@@ -121,13 +121,15 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         _use_interface_of(local)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // how.processes)))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(how.grace)
-    # Otherwise the machine of rank 0 says only once where the processes meet, and one that joins later never learns it.
+    # Otherwise the machine of rank 0 publishes only once where the processes meet, and a machine that joins later never
+    # gets this information.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    # The agent repeats at length what the processes themselves have said.
+    # The agent would repeat the errors of the processes in long log messages.
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Under nohup SIGHUP is ignored, because the run must outlive its terminal. The agent would handle it all the same.
+    # Under nohup SIGHUP is ignored, because the run must outlive its terminal. The agent would handle SIGHUP
+    # regardless.
     signals = ["SIGTERM", "SIGQUIT"]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signals.append("SIGHUP")
@@ -146,7 +148,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
     )
     register_backend()
     command = ["-m", "audiozen", *arguments]
-    with notes_begin(), restarts_are_told(), _handled_signals():
+    with notes_begin(), announced_restarts(), _handled_signals():
         return _wait_for_processes(config, command, endpoint)
 
 
@@ -157,7 +159,9 @@ def _wait_for_processes(config: LaunchConfig, command: Sequence[str], endpoint: 
         if stopped := take_stop():
             return 128 + stopped
         rank, code, how_ended = first_failure(error.failures)
-        get_logger().error("a process of the run has failed, so all have ended", rank=rank, ended_with=how_ended)
+        get_logger().error(
+            "a process of the run has failed, so all processes have ended", rank=rank, ended_with=how_ended
+        )
         return code
     except SignalException as stop:
         return 128 + int(stop.sigval)
@@ -175,7 +179,7 @@ def _wait_for_processes(config: LaunchConfig, command: Sequence[str], endpoint: 
 
 
 def _is_here(host: str) -> bool:
-    """Returns whether an address belongs to this machine: only then can a socket be bound to it."""
+    """Returns whether an address belongs to this machine. Only then can a socket be bound to the address."""
     with socket.socket() as probe:
         try:
             probe.bind((host, 0))
@@ -197,7 +201,7 @@ def _check_free(host: str, port: int) -> None:
 
 def _wait_for(how: Launch) -> None:
     """Waits until the meeting point can be reached."""
-    log, end, told = get_logger(), time.monotonic() + how.wait, False
+    log, end, logged = get_logger(), time.monotonic() + how.wait, False
     while True:
         try:
             socket.create_connection((how.host, how.port), timeout=5).close()
@@ -208,14 +212,14 @@ def _wait_for(how: Launch) -> None:
                     f"the meeting point {how.host}:{how.port} can't be reached: {error}",
                     remedy="start the run on that machine too, and check that a firewall does not close the port",
                 ) from error
-            if not told:
+            if not logged:
                 log.info("waiting for the meeting point", host=how.host, port=how.port, reason=str(error))
-            told = True
+            logged = True
             time.sleep(1)
 
 
 def _address_towards(host: str) -> str:
-    """Returns the address of this machine that it has in the network of the host."""
+    """Returns the address of this machine in the network of the host."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 1))  # sends nothing
         return str(probe.getsockname()[0])
@@ -234,10 +238,10 @@ def _use_interface_of(address: str) -> None:
 
 @contextmanager
 def _handled_signals() -> Iterator[None]:
-    """Handles the signals that the agent does not handle, or not as we need it.
+    """Handles the signals that the agent does not handle, or handles in another way than we need.
 
-    The agent's own handler of Ctrl-C would let a second one only interrupt the agent, while it waits for the processes
-    to save.
+    With the agent's own handler, a second Ctrl-C would only interrupt the agent while it waits for the processes to
+    save.
     """
     stops = False
 
@@ -261,7 +265,7 @@ def _handled_signals() -> Iterator[None]:
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
-    """Passes a signal on to the processes, which the agent does only with signals that end a run."""
+    """Passes a signal on to the processes. The agent itself passes on only signals that end a run."""
     for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
         for child in path.read_text().split():
             with contextlib.suppress(OSError):

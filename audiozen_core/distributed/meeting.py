@@ -1,8 +1,8 @@
 """The connection of a launcher to the place where the machines of a run meet.
 
-It is that of torch's backend `c10d`, except that it does not wait for ever. Torch leaves it to the other end to say
-that an answer takes too long. So it blocks, also against its own timeouts, if a cable is pulled, if the other machine
-is off, or if another program listens at that port.
+This is torch's backend `c10d`, except that it does not wait forever. Torch relies on the other end to report that an
+answer takes too long. So it blocks, despite its own timeouts, if a cable is pulled, if the other machine is off, or if
+another program listens on the port.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SILENT_SECONDS = 60  # torch's timeout for an answer
 
 
 class _Backend(C10dRendezvousBackend):
-    """The backend of torch under another name, because one name can't have two meanings."""
+    """Torch's backend under another name, because the name `c10d` is already registered."""
 
     @property
     def name(self) -> str:
@@ -45,18 +45,18 @@ class _Backend(C10dRendezvousBackend):
 
 
 def register_backend() -> None:
-    """Makes the backend known to torch's agent."""
+    """Registers the backend with torch's agent."""
     rendezvous_handler_registry.register(BACKEND, _connect)
 
 
 def _connect(parameters: RendezvousParameters) -> RendezvousHandler:
-    """Connects this launcher with the meeting point, which the launcher on that machine is.
+    """Connects this launcher to the meeting point, which is the launcher on the machine of the endpoint.
 
     Raises:
-        RunError: nothing there answers as a launcher does.
+        RunError: no launcher answers at the meeting point.
     """
     patience = min(_SILENT_SECONDS, float(parameters.get("join_timeout", _SILENT_SECONDS)))
-    parameters.config["read_timeout"] = math.ceil(patience)  # for so long torch tries to connect
+    parameters.config["read_timeout"] = math.ceil(patience)  # how long torch tries to connect
     done = threading.Event()
     threading.Thread(target=_end_connections, args=(done, patience), daemon=True).start()
     try:
@@ -77,9 +77,10 @@ def _connect(parameters: RendezvousParameters) -> RendezvousHandler:
 
 
 def _unless_stopped(handler: RendezvousHandler) -> Callable[[], RendezvousInfo]:
-    """Returns `next_rendezvous` of a handler, but it ends a run that a signal to one of the processes has stopped.
+    """Returns `next_rendezvous` of a handler, changed so that it ends the run if a signal has stopped a process.
 
-    Otherwise the agent would start all of them again. It also stops them itself, if machines wait to take part.
+    Otherwise the agent would start all processes again. If machines are waiting to join, the agent has stopped the
+    processes itself, and the run continues.
     """
     meet = handler.next_rendezvous
 
@@ -93,7 +94,7 @@ def _unless_stopped(handler: RendezvousHandler) -> Callable[[], RendezvousInfo]:
 
 
 def _limit_silence() -> None:
-    """Lets the kernel end each connection whose other end has been silent for too long."""
+    """Lets the kernel end connections whose other end has been silent for too long."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):  # only Linux has it
         return
     for connection in _connections():
@@ -104,7 +105,7 @@ def _limit_silence() -> None:
 
 
 def _end_connections(done: threading.Event, patience: float) -> None:
-    """Ends the connections that nothing has answered on; torch tries some more times until its own timeout."""
+    """Ends connections without an answer. Torch then tries again until its own timeout."""
     while not done.wait(patience):
         for connection in _connections():
             with contextlib.suppress(OSError):  # it has ended meanwhile
@@ -113,10 +114,10 @@ def _end_connections(done: threading.Event, patience: float) -> None:
 
 
 def _connections() -> Iterator[socket.socket]:
-    """Yields the TCP connections of this process; the objects are closed afterwards, the connections are not."""
+    """Yields the TCP connections of this process as duplicates, so that closing the objects keeps the connections."""
     for entry in list(Path("/proc/self/fd").iterdir()):
         number = int(entry.name)
-        # An error: the descriptor has been closed meanwhile, or belongs to a socket that only listens.
+        # An error means that the descriptor has been closed in the meantime, or belongs to a listening socket.
         with contextlib.suppress(OSError):
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
                 continue

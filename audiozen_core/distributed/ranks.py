@@ -1,4 +1,4 @@
-"""The processes of a run, and how they agree. In a run of one process, no method here does anything but return."""
+"""The processes of a run, and how they exchange values. In a run of one process, all methods return at once."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ _Value = TypeVar("_Value")
 
 _WIDTH = 5
 
-# What gloo and NCCL say when another process is gone, or does not answer in time.
+# Parts of the error messages of gloo and NCCL if another process has ended or does not answer in time.
 _SILENT = ("timed out", "timeout")
 _LOST = (*_SILENT, "closed by peer", "reset by peer", "broken pipe", "remote process", "connection")
 
 
 class PeerError(RunError):
-    """Another process of the run has failed or does not answer. Its own error is the one to read."""
+    """Another process of the run has failed or does not answer. The error of that process says why."""
 
 
 class Ranks:
     """The processes of a run. Each has a number, its rank; rank 0 is the main process, which writes all files.
 
     Every method except the properties must be called by all ranks, in the same order, and from functions of the same
-    name. Ranks that are at different calls end with an error; ranks that others never join wait until the timeout.
+    name. If ranks make different calls, the run ends with an error. If a rank makes no call, the other ranks wait until
+    the timeout.
 
     Attributes:
         rank: the number of this process, from 0.
         size: the number of processes.
-        local_rank: the number of this process among those on its machine, from 0.
+        local_rank: the number of this process among the processes on its machine, from 0.
         local_size: the number of processes on its machine.
 
     Example:
@@ -53,7 +54,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, the only one that writes checkpoints, records and tables."""
+        """Whether this is rank 0, the only rank that writes checkpoints, records and tables."""
         return self.rank == 0
 
     @property
@@ -81,15 +82,15 @@ class Ranks:
         return values
 
     def exchange(self, place: str, *numbers: int) -> list[tuple[int, ...]]:
-        """Returns the integers of all ranks, in the order of the ranks. It is faster than `gather`.
+        """Returns the integers of all ranks, in the order of the ranks. This is faster than `gather`.
 
         Args:
-            place: what the numbers are for, in a word.
-            numbers: up to four integers, as many on each rank.
+            place: a word that says what the numbers are for.
+            numbers: up to four integers; their number must be the same on all ranks.
 
         Raises:
             RunError: another rank exchanges numbers for something else, or in another function, because only some ranks
-                have made a call that all must make.
+                have made a call that all ranks must make.
         """
         if self.size == 1:
             return [numbers]
@@ -101,7 +102,8 @@ class Ranks:
         own = torch.zeros(_WIDTH, dtype=torch.int64)
         own[: 1 + len(numbers)] = torch.tensor([zlib.crc32(here.encode()), *numbers])
         every = torch.empty(self.size, _WIDTH, dtype=torch.int64)
-        # Gloo's `all_gather` passes numbers around a ring. With 16 ranks, the way over rank 0 is three times as fast.
+        # Gloo's `all_gather` passes numbers around a ring. With 16 ranks, a gather and a broadcast by rank 0 are three
+        # times as fast.
         with self.explained():
             dist.gather(own, list(every) if self.is_main else None, dst=0)
             dist.broadcast(every, src=0)
@@ -110,9 +112,9 @@ class Ranks:
             others = self._gather(here)
             rank = next(rank for rank, where in enumerate(others) if where != others[0])
             raise RunError(
-                f"the ranks have come apart: rank 0 is at {others[0]}, and rank {rank} at {others[rank]}",
+                f"the ranks are out of step: rank 0 is at {others[0]}, and rank {rank} at {others[rank]}",
                 remedy="look for a hook or a trainer that uses `trainer.ranks`, saves or stops on some "
-                "ranks only; ranks evaluate different numbers of batches, so a step of an evaluation can't use it",
+                "ranks only; a step of an evaluation can't use it, because ranks have different numbers of batches",
             )
         return [tuple(row[1 : 1 + len(numbers)]) for row in rows]
 
@@ -137,23 +139,23 @@ class Ranks:
         return box[0]
 
     def first(self, answer: _Value | None) -> _Value | None:
-        """Returns the answer of the lowest rank that has one; None if none has."""
+        """Returns the answer of the lowest rank whose answer is not None; None if no rank has an answer."""
         if self.size == 1 or not self.any(answer is not None):
             return answer
-        return next((given for given in self.gather(answer) if given is not None), None)
+        return next((value for value in self.gather(answer) if value is not None), None)
 
     def wait(self) -> None:
-        """Waits until all ranks are here."""
+        """Waits until all ranks have called this method."""
         self.exchange("wait")
 
     def differing(self, value: object) -> list[int]:
-        """Returns the ranks whose value has another representation as text than that of the main process."""
-        # As text, because NaN is not equal to NaN.
+        """Returns the ranks whose value has a different `repr` from that of the main process."""
+        # Compares text, because NaN is not equal to NaN.
         values = [repr(other) for other in self.gather(value)] if self.size > 1 else []
         return [rank for rank, other in enumerate(values) if other != values[0]]
 
     def share_tensors(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrites the tensors with those of the main process. The shapes must be the same on all ranks."""
+        """Overwrites tensors with the tensors of the main process. The shapes must be the same on all ranks."""
         if self.size == 1 or not tensors:
             return
         import torch
@@ -187,10 +189,10 @@ class Ranks:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns an error of the connection to another rank into one that says so.
+        """Turns errors of the connection to another rank into a `PeerError`.
 
         Raises:
-            PeerError: instead of the error of the connection, or of a hook or a backward pass that has met it.
+            PeerError: the connection failed, possibly within a hook or a backward pass.
         """
         try:
             yield
@@ -201,10 +203,10 @@ class Ranks:
             raise
 
     def explain(self, error: RuntimeError) -> None:
-        """Raises another error if this one is of the connection to another rank.
+        """Raises a `PeerError` if an error comes from the connection to another rank.
 
         Raises:
-            PeerError: it is.
+            PeerError: the error comes from the connection.
         """
         said = str(error).lower()
         if self.size > 1 and any(word in said for word in _SILENT):
@@ -216,12 +218,12 @@ class Ranks:
         if self.size > 1 and any(word in said for word in _LOST):
             raise PeerError(
                 f"rank {self.rank} has lost the other processes of the run",
-                remedy="read the error of the process that ended first; its log is beside that of the run",
+                remedy="read the error of the process that ended first; its log is in the folder of the run",
             ) from error
 
 
 def _caller() -> str:
-    """Returns the function that has called a method of `Ranks`, in words."""
+    """Returns a text that names the function that has called a method of `Ranks`."""
     frame = sys._getframe(1)
     while frame.f_code.co_filename == __file__ and frame.f_back is not None:
         frame = frame.f_back

@@ -1,11 +1,11 @@
-"""Whether the processes of a run have been started again, and must continue from its checkpoints.
+"""Records whether the processes of a run have been restarted, and must continue from its checkpoints.
 
-Torch's agent counts only the restarts after a failure, and those of its own machine. It also starts the processes again
-when a machine joins or leaves. So the launcher on each machine names a file, and the processes create it once the run
-has begun: from then on, whoever starts them, they continue. A start that has failed before, because the folder holds
-another run for example, leaves no file.
+Torch's agent counts only restarts after a failure, and only on its own machine. But it also restarts the processes when
+a machine joins or leaves. So the launcher on each machine names a file, and the processes create this file once the run
+has begun. If the file exists, later starts continue the run. A start that fails before that, for example because the
+folder holds another run, creates no file.
 
-The processes also note that a signal has stopped them. The agent would take their exit codes for a failure.
+The processes also record that a signal has stopped them. Otherwise the agent would treat their exit codes as a failure.
 
 This module does not import torch.
 """
@@ -24,7 +24,7 @@ _STOPPED = "stopped"
 
 @contextmanager
 def notes_begin() -> Iterator[None]:
-    """Lets the processes that are started within the block note that the run has begun."""
+    """Lets processes that are started within the block record that the run has begun."""
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
         os.environ[_BEGUN] = str(Path(folder) / "begun")
         try:
@@ -34,13 +34,13 @@ def notes_begin() -> Iterator[None]:
 
 
 def note_begin(environ: Mapping[str, str] = os.environ) -> None:
-    """Notes for the next start that the run has begun."""
+    """Records for the next start that the run has begun."""
     if path := environ.get(_BEGUN):
         Path(path).touch()
 
 
 def note_stop(number: int, environ: Mapping[str, str] = os.environ) -> None:
-    """Notes for the launcher that all processes have agreed to end the run because of a signal.
+    """Records for the launcher that all processes have agreed to end the run because of a signal.
 
     Args:
         number: the signal.
@@ -57,7 +57,7 @@ def is_stopped(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def take_stop(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Returns the signal that has stopped the processes of this launcher, and forgets it; None if none has."""
+    """Returns and forgets the signal that has stopped the processes of this launcher; None without such a signal."""
     if not is_stopped(environ):
         return None
     path = Path(environ[_BEGUN]).with_name(_STOPPED)
@@ -67,9 +67,9 @@ def take_stop(environ: Mapping[str, str] = os.environ) -> int | None:
 
 
 def has_begun(environ: Mapping[str, str] = os.environ) -> bool:
-    """Returns whether the run has begun in an earlier start, as far as this machine knows.
+    """Returns whether the run began in an earlier start on this machine.
 
-    `torchrun` by hand only says how often it has started the processes again.
+    If the user starts `torchrun`, only the number of restarts is known.
     """
     if path := environ.get(_BEGUN):
         return Path(path).exists()

@@ -1,7 +1,7 @@
-"""Spreads the weights of networks over the ranks, with torch's `fully_shard` (FSDP2).
+"""Shards the weights of networks over the ranks with torch's `fully_shard` (FSDP2).
 
-Outside of its calls, a sharded network has `DTensor`s as weights: each rank keeps a part of each of them. A call
-gathers the weights of one unit after the other, such as those of one layer, and forgets them afterwards.
+Outside of calls, the weights of a sharded network are `DTensor`s, and each rank keeps a part of each weight. A call
+gathers the weights of one unit after another, such as a layer, and frees them afterwards.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from audiozen_core.distributed.settings import Distributed
 from audiozen_core.errors import AudioZenError, BuildError
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
-# A unit with a smaller share of the weights than the first number is not worth a message of its own. Gathering one with
-# a larger share than the second needs almost as much memory as gathering the whole network.
+# A unit with a smaller share of the weights than the first number is not worth a separate message. A unit with a larger
+# share than the second number needs almost as much memory as gathering the whole network.
 _SMALLEST, _LARGEST = 0.01, 0.5
 
 
 def shard(module: nn.Module, what: str, ranks: Ranks, settings: Distributed, device: torch.device) -> None:
-    """Spreads the weights of a network over the ranks, in place. All ranks must call it.
+    """Shards the weights of a network over the ranks, in place. All ranks must call this function.
 
-    The weights of all ranks become those of rank 0 before.
+    Before that, the weights of rank 0 are copied to all ranks.
 
     Args:
         module: the network, without wrappers. Its weights are moved to the device.
@@ -47,12 +47,12 @@ def shard(module: nn.Module, what: str, ranks: Ranks, settings: Distributed, dev
     _check_weights(module, what)
     units = [*_units(module, settings.shard_classes), module]
     for weight in module.parameters():
-        ranks.share_tensors([weight.detach()])  # one by one, because this needs a copy
+        ranks.share_tensors([weight.detach()])  # one weight at a time, because sharing copies it
     mesh = init_device_mesh(device.type, (ranks.size,))
     try:
         for unit in units:
-            # The weights are forgotten after each call, also by the network itself. So nothing finds outdated ones, and
-            # all code outside of the calls sees the same weights.
+            # The weights are freed after each call, even those of the network itself. So no code can read outdated
+            # weights, and all code outside of calls sees the same weights.
             nn.Module.register_forward_hook(unit, _copy_views)
             sharded = fully_shard(unit, mesh=mesh, reshard_after_forward=True)
             # Otherwise ranks that use different weights would add up gradients of different weights.
@@ -67,10 +67,10 @@ def shard(module: nn.Module, what: str, ranks: Ranks, settings: Distributed, dev
 
 
 def check_sharing(modules: Mapping[str, nn.Module]) -> None:
-    """Checks that no weight belongs to two networks or trained losses, which are given by section.
+    """Checks that no weight belongs to two networks or trained losses.
 
     Raises:
-        BuildError: one does.
+        BuildError: two of them share a weight.
     """
     owners: dict[int, tuple[str, str]] = {}
     for section, module in modules.items():
@@ -87,7 +87,7 @@ def check_methods(modules: Collection[nn.Module], settings: Distributed) -> None
     """Checks that each of `forward_methods` is a method of a network.
 
     Raises:
-        BuildError: one is not.
+        BuildError: no network has a method of that name.
     """
     for name in settings.forward_methods:
         if not any(callable(getattr(module, name, None)) for module in modules):
@@ -131,10 +131,10 @@ def _refusal(weight: Tensor, trained: Tensor | None) -> tuple[str, str] | None:
 
 
 def _copy_views(module: nn.Module, args: Any, output: Any) -> Any:
-    """Replaces views in the output of a unit, a forward hook.
+    """Replaces views in the output of a unit by copies. This is a forward hook.
 
-    FSDP learns from the output that the backward pass has come to the unit. If the output is a view and the network
-    changes it in place, as in `x += y`, FSDP does not learn it.
+    FSDP registers a hook on the output to detect that the backward pass has reached the unit. If the output is a view
+    and the network changes it in place, as in `x += y`, this hook is not called.
     """
     if isinstance(output, Tensor):
         return output.clone() if output.requires_grad and output._is_view() else output
@@ -146,12 +146,12 @@ def _copy_views(module: nn.Module, args: Any, output: Any) -> Any:
 
 
 def _units(module: nn.Module, classes: Collection[str]) -> list[nn.Module]:
-    """Returns the modules within a network whose weights are gathered together; inner ones come first."""
+    """Returns the modules within a network whose weights are gathered together; inner modules come first."""
     if classes:
         chosen = [part for part in module.modules() if part is not module and type(part).__name__ in classes]
     else:
         chosen = list(_children_of_containers(module, sum(weight.numel() for weight in module.parameters())))
-    # A weight that two modules share must be in one unit, so it is in that of the network.
+    # A weight that two modules share must be in a single unit, so it belongs to the unit of the network.
     return [part for part in reversed(chosen) if _is_closed(part, module)]
 
 
@@ -181,7 +181,7 @@ def sharded_units(modules: Iterable[nn.Module]) -> list[Any]:
 
 @contextmanager
 def whole_weights(modules: Collection[nn.Module]) -> Iterator[None]:
-    """Lets each rank have the whole weights within the block, so that it can call networks without the other ranks.
+    """Gives each rank the whole weights within the block, so that it can call networks without the other ranks.
 
     The block must not change the weights. All ranks must enter and leave it together.
     """
@@ -199,7 +199,7 @@ def whole_weights(modules: Collection[nn.Module]) -> Iterator[None]:
 
 
 def forget_calls(modules: Collection[nn.Module]) -> None:
-    """Forgets the calls without a backward pass. Ranks that remember different ones would gather different weights."""
+    """Forgets calls without a backward pass. Ranks with different calls in memory would gather different weights."""
     for module in modules:
         for unit in sharded_units([module])[:1]:
             # A network that has never been called, such as a discriminator in a test, has no such state yet.
@@ -216,19 +216,19 @@ def is_sharded(tensor: Tensor) -> bool:
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """Returns the part of a tensor that this rank keeps: all of it unless it is sharded."""
+    """Returns the part of a tensor that this rank keeps. Without sharding, this is the whole tensor."""
     part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return part
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """Returns a sharded tensor as a plain one. All ranks must call it."""
+    """Returns a sharded tensor as a plain tensor. All ranks must call this function."""
     whole: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
     return whole.detach()
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Shards a plain tensor as another one of its shape is. It is returned as it is if the other one is not sharded.
+    """Shards a plain tensor in the same way as `like`. Returns it unchanged if `like` is not sharded.
 
     Args:
         tensor: a tensor that is the same on all ranks, on any device.
@@ -241,7 +241,7 @@ def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     assert isinstance(like, DTensor)
     mesh, placements = like.device_mesh, like.placements
     whole = distribute_tensor(tensor.detach(), mesh, placements, src_data_rank=None)
-    # A clone, because the part may be a view that keeps the whole in memory.
+    # A clone, because the part may be a view that keeps the whole tensor in memory.
     part = whole.to_local().detach().clone().to(like.device)
     sharded: Tensor = DTensor.from_local(
         part, mesh, placements, run_check=False, shape=like.shape, stride=like.stride()
@@ -250,12 +250,12 @@ def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def whole_norms(norms: Tensor, ranks: int) -> Tensor:
-    """Returns the norms of tensors from those of the parts that this rank keeps. All ranks must call it.
+    """Computes the norms of whole tensors from the norms of the parts on each rank. All ranks must call this function.
 
     The results are the same on all ranks, to the last bit.
 
     Args:
-        norms: the norms of the parts [tensors].
+        norms: the norms of the parts on this rank [tensors].
         ranks: the number of ranks.
     """
     import torch.distributed as dist

@@ -1,1 +1,1 @@
-"""One experiment: what a TOML file says, built and run."""
+"""Builds and runs the experiment that a TOML file describes."""

@@ -1,7 +1,8 @@
-"""`num_threads = "auto"`: measures how many threads make a training step fastest, and remembers it.
+"""Chooses the number of threads for `num_threads = "auto"`, and caches the choice.
 
-A number is part of what decides the last bit of a result, so it is written into the configuration of the run: its
-record and its checkpoints have the number, and a run that continues, or a replay, uses it.
+The number that makes a training step fastest is chosen. The number can change the last bit of a result, so it is
+written into the configuration of the run. The run's record and checkpoints contain it, and a resumed run or a replay
+uses it again.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ from audiozen_core.storage.cache_folder import default_cache
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 Build = Callable[[], tuple[BaseTrainer, Mapping[Any, list[BatchLoader]]]]
-"""Builds the trainer and its data, to be thrown away."""
+"""Builds a trainer and its data for a measurement. Both are discarded afterwards."""
 
-# What does not decide how long a step takes.
+# Sections that do not affect the duration of a training step.
 _OTHER_SECTIONS = ("meta", "hooks", "launcher", "distributed", "validate_dataset", "test_dataset", "predict_dataset")
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadChoice:
-    """A number of threads, and why, in words."""
+    """A number of threads, and the reason for it as text."""
 
     count: int
     reason: str
@@ -68,20 +69,20 @@ class ThreadChoice:
 def with_chosen_threads(
     checked: CheckedConfig, ranks: Ranks, trained: Path | None, build: Build | None
 ) -> tuple[CheckedConfig, ThreadChoice | None]:
-    """Puts a number of threads in the place of `auto`. Call it within the experiment's `scope`.
+    """Replaces `num_threads = "auto"` in a configuration with a number. Call it within the experiment's `scope`.
 
     Args:
         checked: the configuration.
         ranks: the processes of the run.
-        trained: the checkpoint that a training continues from, or an evaluation uses; None for a new training.
-        build: builds what a training step needs; None for an evaluation, which has none.
+        trained: the checkpoint that a training resumes from or an evaluation uses; None for a new training.
+        build: builds the trainer and the data for timing a training step; None for an evaluation.
 
     Returns:
-        The configuration, and the choice; None if the file does not leave it to AudioZEN.
+        The configuration, and the choice. The choice is None if `num_threads` is not `auto`.
     """
     if checked.config.meta.num_threads != AUTO:
         return checked, None
-    choice = _of_checkpoint(trained) or _choose(checked, ranks, build)
+    choice = _checkpoint_choice(trained) or _choose(checked, ranks, build)
     get_logger().info(f"num_threads = {choice.count}", reason=choice.reason)
     composition = dataclasses.replace(checked.composition, values=copy.deepcopy(checked.composition.values))
     composition.values["meta"]["num_threads"] = choice.count
@@ -90,18 +91,18 @@ def with_chosen_threads(
     return dataclasses.replace(checked, config=config, composition=composition), choice
 
 
-def _of_checkpoint(trained: Path | None) -> ThreadChoice | None:
-    """Returns the number of the training that has saved a checkpoint; None for another file, or if it is not known."""
+def _checkpoint_choice(trained: Path | None) -> ThreadChoice | None:
+    """Returns the choice of the training that saved a checkpoint; None for a file of weights, or if it is unknown."""
     if trained is None or not trained.is_dir():
         return None
     extra = CheckpointStore(trained.parent).load(trained, owners=("extra",)).state.get("extra", {})
     count = tomli.loads(extra.get("config", "")).get("meta", {}).get("num_threads")
-    return ThreadChoice(count, f"that of the training that has saved {trained.name}") if type(count) is int else None
+    return ThreadChoice(count, f"the training that saved {trained.name} used {count}") if type(count) is int else None
 
 
 def _choose(checked: CheckedConfig, ranks: Ranks, build: Build | None) -> ThreadChoice:
     if build is None:
-        return ThreadChoice(1, "it is not known with how many the weights were trained")
+        return ThreadChoice(1, "the number of threads in the training is unknown")
     counts = thread_counts(usable_cpus())
     if ranks.several:
         return ThreadChoice(1, "several processes share the machine")
@@ -112,27 +113,28 @@ def _choose(checked: CheckedConfig, ranks: Ranks, build: Build | None) -> Thread
     if busy := busy_reason():
         return ThreadChoice(1, busy)
     file = default_cache() / "threads" / f"{_digest(checked)}.json"
-    if known := _known(file, counts):
-        return known
+    if cached := _cached_choice(file, counts):
+        return cached
     try:
         times = _times(build, counts)
-    except AudioZenError as error:  # the training shows it as always; or it needs what hooks prepare when a run starts
-        return ThreadChoice(1, f"a pass outside of a training fails: {error.message}")
+    except AudioZenError as error:
+        # Either the training will raise this error too, or the pass depends on what hooks prepare in `on_run_start`.
+        return ThreadChoice(1, f"a pass outside a training run fails: {error.message}")
     if disturbed := disturbed_reason(times):
         return ThreadChoice(1, disturbed)
     count = fastest_count(times)
-    reason = _in_words(times, count)
+    reason = _speed_text(times, count)
     content = {"num_threads": count, "reason": reason, "measured": f"{date.today():%Y-%m-%d}", "seconds": times}
-    with suppress(OSError):  # it is measured again
+    with suppress(OSError):  # without this file, the next run measures again
         make_folder(file.parent)
         write_whole(file, json.dumps(content, indent=2) + "\n")
     return ThreadChoice(count, reason)
 
 
 def _times(build: Build, counts: Sequence[int]) -> dict[int, list[float]]:
-    """Times the passes of a first batch with networks that are thrown away.
+    """Times passes of the first batch with networks that are discarded afterwards.
 
-    The run builds its own ones afterwards, and seeds everything again, so its result does not depend on this.
+    The run then builds its own networks and seeds the generators again, so the measurement does not affect its result.
     """
     with silenced():
         trainer, loaders = build()
@@ -144,35 +146,35 @@ def _times(build: Build, counts: Sequence[int]) -> dict[int, list[float]]:
             for loader in chain.from_iterable(loaders.values()):
                 loader.close()
             del trainer, loaders
-            gc.collect()  # their parts refer to each other
+            gc.collect()  # their objects form reference cycles
 
 
-def _in_words(times: Mapping[int, list[float]], count: int) -> str:
-    """Says what has been measured: how fast the number is, compared with 1; or, for 1, the best other number.
+def _speed_text(times: Mapping[int, list[float]], count: int) -> str:
+    """Describes the speed of `count` threads compared with one thread. For one thread, describes the best other number.
 
-    >>> _in_words({1: [0.9], 2: [0.5]}, 2), _in_words({1: [0.9], 2: [0.8], 4: [2.0]}, 1)
+    >>> _speed_text({1: [0.9], 2: [0.5]}, 2), _speed_text({1: [0.9], 2: [0.8], 4: [2.0]}, 1)
     ('2 threads are 1.8 times as fast as 1', '2 threads are only 1.1 times as fast as 1')
     """
-    best = {of_count: min(of) for of_count, of in times.items()}
+    best = {threads: min(seconds) for threads, seconds in times.items()}
     named = count if count > 1 else min((other for other in best if other > 1), key=lambda other: best[other])
     only = "" if count > 1 else "only "
     return f"{named} threads are {only}{best[1] / best[named]:.1f} times as fast as 1"
 
 
-def _known(file: Path, counts: list[int]) -> ThreadChoice | None:
-    """Returns what was measured before; None if there is nothing that can be read."""
+def _cached_choice(file: Path, counts: list[int]) -> ThreadChoice | None:
+    """Returns the choice of an earlier measurement; None if the file does not exist or can't be read."""
     try:
         content = json.loads(read_regular(file))
         count, reason, measured = content["num_threads"], str(content["reason"]), str(content["measured"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return ThreadChoice(count, f"{reason}, as measured on {measured}") if count in counts else None
+    return ThreadChoice(count, f"{reason}, measured on {measured}") if count in counts else None
 
 
 def _digest(checked: CheckedConfig) -> str:
-    """Returns a name for all that decides how long a step takes: the machine, the program, and the experiment."""
+    """Returns a hash of everything that affects the duration of a step: machine, versions and experiment."""
     step = {name: value for name, value in checked.composition.values.items() if name not in _OTHER_SECTIONS}
-    # Kernels that numba compiles use one thread, so the best number depends on it.
+    # Kernels compiled by numba use one thread, so the best number depends on whether numba is installed.
     numba = providers(["numba"], installed_path()).get("numba")
     machine = [_processor(), usable_cpus(), __version__, str(torch.__version__), numba, checked.config.meta.use_amp]
     text = json.dumps([machine, emit(step), code_of(checked)])
@@ -180,7 +182,10 @@ def _digest(checked: CheckedConfig) -> str:
 
 
 def _processor() -> str:
-    """Returns the name of the processor; "" if it is not known. Nodes of a cluster may share a folder of caches."""
+    """Returns the name of the processor; "" if it is unknown.
+
+    The nodes of a cluster may share a cache folder, but have different processors.
+    """
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith(("model name", "CPU part")):

@@ -72,9 +72,9 @@ def build_components(
         lifecycle: the hooks.
         folder: the folder of the run.
         device: the device of the networks and losses.
-        trains: whether one of the modes trains. Otherwise no loss needs to say whether it is trained.
-        optimizes: whether to build optimisers and schedulers. An evaluation needs none, and the first one makes torch
-            import its compiler, which takes 70 MB.
+        trains: whether one of the modes trains. If not, no loss needs the key `trainable`.
+        optimizes: whether to build optimisers and schedulers. An evaluation needs none, and building the first
+            optimiser makes torch import its compiler, which takes 70 MB.
         ranks: the processes of the run.
         shards: whether to spread the weights over the ranks.
 
@@ -89,7 +89,7 @@ def build_components(
     sections = config.components
     models = {}
     for suffix, section in sections["model"].items():
-        assert isinstance(section, ModelComponent)  # the class that the schema has for these sections
+        assert isinstance(section, ModelComponent)  # the schema defines this class for these sections
         model = built(section)
         check_registered(section, model)
         with _located(checked, section):
@@ -99,7 +99,7 @@ def build_components(
     losses: dict[str, Any] = {}
     trained_losses: dict[str, list[nn.Parameter]] = {}
     for suffix, section in sections["loss_function"].items():
-        assert isinstance(section, LossComponent)  # the class that the schema has for these sections
+        assert isinstance(section, LossComponent)  # the schema defines this class for these sections
         loss = built(section)
         with _located(checked, section):
             losses[suffix] = with_held_modules(section, loss)
@@ -108,12 +108,12 @@ def build_components(
                 trained_losses[suffix] = decide_training(section, suffix, losses[suffix], sections["optimizer"])
     groups = {}
     for suffix, section in sections["optimizer"].items():
-        assert isinstance(section, OptimizerComponent)  # the class that the schema has for these sections
+        assert isinstance(section, OptimizerComponent)  # the schema defines this class for these sections
         with _located(checked, section):
             trained = trained_losses.get(suffix, ())
             groups[suffix] = ParameterGroups(section, suffix, models[suffix], losses.get(suffix), trained)
     if shards:
-        # The weights are sharded first, so that a GPU never holds those of a whole network.
+        # Weights are sharded before they move to the device, so that a GPU never holds all weights of a network.
         shard_components(models, losses, trained_losses, config.distributed, ranks, device)
     for kind, parts in (("model", models), ("loss_function", losses)):
         for suffix, part in parts.items():
@@ -131,14 +131,14 @@ def build_components(
             raise BuildError(
                 f"{section.header} can't be built, because `{section.path}` needs the shapes of all weights, and "
                 f"[{section_name('model', suffix)}] has lazy modules",
-                remedy="build these modules with their sizes, or use another optimiser, such as torch.optim.Adam",
+                remedy="build these modules with explicit sizes, or use another optimiser, such as torch.optim.Adam",
                 notes=error.notes,
             ) from error
         with _located(checked, section):
             _check_step(section, optimizers[suffix])
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items() if optimizes else ():
-        assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
+        assert isinstance(section, SchedulerComponent)  # the schema defines this class for these sections
         rates = [group.get("lr") for group in optimizers[suffix].param_groups]
         scheduler = built(section, optimizer=optimizers[suffix])
         with _located(checked, section):
@@ -173,7 +173,7 @@ def build_components(
 
 @contextmanager
 def _located(checked: CheckedConfig, section: Component) -> Iterator[None]:
-    """Adds the position of the section in the TOML file to an error about what was built from it."""
+    """Adds the position of the section in the TOML file to a `BuildError` that is raised in the block."""
     try:
         yield
     except BuildError as error:
@@ -188,16 +188,19 @@ def _rebuilt(checked: CheckedComponent, args: Mapping[str, Any], params: Sequenc
 
 
 def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.device) -> Any:
-    """Checks that a component of another kind needs no training, and moves it to the device if it is a module."""
+    """Checks that a component has no parameters to train, and moves it to the device if it is a module.
+
+    No optimiser trains components outside the kinds in `_BUILT_ONE_BY_ONE`.
+    """
     with _located(checked, section):
         check_untrained(section, part)
     return moved(section, part, device)
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:
-    """Raises an error for an optimiser that calls the loss itself.
+    """Raises an error for an optimiser whose `step` needs a closure.
 
-    `check_config` finds such a class, but can't know which optimiser a function returns.
+    `check_config` finds such classes, but can't know which optimiser a factory function returns.
     """
     if message := needs_closure(optimizer):
         remedy = "use an optimiser that needs only gradients, such as torch.optim.RAdam"
@@ -237,13 +240,13 @@ def build_loader(
     """Builds the data sets of some sections, joins them into one, and builds the loader that makes its batches.
 
     `check_config` has checked that the sections agree on their `dataloader`. By default a loader for training shuffles,
-    and a loader for a GPU pins its memory. Hooks may wrap each data set and the loader. `share` is the rank of this
-    process and the number of ranks. `first_batches` is the number of batches of a trial, see `BatchLoader`.
+    and a loader for a GPU pins memory. Hooks may wrap each data set and the loader. `share` is the rank of this
+    process and the number of ranks. `first_batches` is the number of batches in a trial, see `BatchLoader`.
     """
     config = checked.config
     datasets = []
     for section in sections:
-        # A data set that takes `sr` gets that of [acoustics], so that the rate is written only once.
+        # A data set with an argument `sr` gets the value in [acoustics], so that a file states the rate only once.
         injected = {"sr": config.acoustics.sr} if _takes(checked.component(section), "sr") else {}
         dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section), injected))
         with _located(checked, section):
@@ -253,9 +256,9 @@ def build_loader(
     table: Dataloader = sections[0].dataloader
     with _located(checked, sections[0]):
         dataset = _joined(sections, datasets)
-        own = None if table.collate_fn else _own(sections, datasets)
+        shared = None if table.collate_fn else _shared_collate_fn(sections, datasets)
     stream = isinstance(dataset, IterableDataset)
-    collate_fn = build_component(checked.component(table.collate_fn)) if table.collate_fn else own
+    collate_fn = build_component(checked.component(table.collate_fn)) if table.collate_fn else shared
     samplers = {
         key: build_component(checked.component(component), {"data_source": dataset})
         for key, component in (("sampler", table.sampler), ("batch_sampler", table.batch_sampler))
@@ -288,7 +291,7 @@ def build_loader(
 
 
 def _joined(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
-    """Joins the data sets of an array of sections into one: streams one after another, others as one long list."""
+    """Joins the data sets of an array of sections into one. Streams are chained; other data sets are concatenated."""
     if len(datasets) == 1:
         return datasets[0]
     streams = {
@@ -301,12 +304,13 @@ def _joined(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> An
         return ChainDataset(datasets)
     for section, dataset in zip(sections, datasets, strict=True):
         if hasattr(dataset, "__len__") and len(dataset) == 0:
-            raise DataError(f"{section.header} is empty", remedy=f"check {section.args_header}, or leave it out")
+            remedy = f"check {section.args_header}, or remove {section.header}"
+            raise DataError(f"{section.header} is empty", remedy=remedy)
     return ConcatDataset(datasets)
 
 
-def _own(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
-    """Returns the collate function that all data sets have; None if they have none."""
+def _shared_collate_fn(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
+    """Returns the `collate_fn` that all data sets share; None if they have none."""
     functions = {
         section.header: getattr(dataset, "collate_fn", None)
         for section, dataset in zip(sections, datasets, strict=True)
@@ -317,27 +321,27 @@ def _own(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
 
 
 def _takes(checked: CheckedComponent, name: str) -> bool:
-    """Returns whether a component has this argument, and the TOML file does not give it."""
+    """Returns whether a component has an argument that the TOML file does not set."""
     signature = checked.signature
     return signature is not None and signature.get(name) is not None and name not in checked.component.args
 
 
 def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
-    """Raises an error if a data set's sample rate differs from `sr`, because the results would be wrongly labelled."""
-    own = getattr(dataset, "sr", sr)
-    if isinstance(own, int) and own != sr:
+    """Raises an error if a data set's sample rate differs from `sr`, because the results would be mislabelled."""
+    rate = getattr(dataset, "sr", sr)
+    if isinstance(rate, int) and rate != sr:
         raise BuildError(
-            f"{section.header} has audio of {own} Hz, but [acoustics] says `sr = {sr}`",
+            f"{section.header} has audio of {rate} Hz, but [acoustics] says `sr = {sr}`",
             code=config_codes.NUMBERS_DISAGREE,
             remedy=f"set `sr` to the rate of your files in both [acoustics] and {section.args_header}",
         )
 
 
 def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | None = None) -> Any:
-    """Calls what `path` names with `args`; components within `args` are built first.
+    """Builds the components within `args`, then calls the object that `path` names with `args`.
 
     A function that the trainer calls later, such as a loss, is not called here; its `args` are bound to it instead.
-    Injected arguments are passed if the object takes them.
+    Injected arguments are passed if the object accepts them.
 
     Raises:
         BuildError: the constructor, or the constructor of a component within the arguments, raised an error.
@@ -383,7 +387,7 @@ def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: M
     if inner := owner.nested.get(key):
         # A nested component gets an injected argument only if its signature names that argument. A function with
         # `**kwargs`, for instance, does not ask for an optimiser.
-        made = build_component(inner, {name: given for name, given in injected.items() if _takes(inner, name)})
+        made = build_component(inner, {name: each for name, each in injected.items() if _takes(inner, name)})
         if not inner.field:
             return made
         return {inner.field: made, **{name: entry for name, entry in value.items() if name not in ("path", "args")}}

@@ -27,10 +27,11 @@ from audiozen_core.kinds import split_section
 FindComponent = Callable[[str, str], object]
 """Takes a section and a path, and returns the component, such as a class, or None if it does not exist.
 
-For a section that a plugin brings, which has no path, the path is "".
+A section that a plugin defines has no path, so its path is passed as "".
 """
 
-# The keys of AudioZEN's own tables that may change: output folders, speed, and what happens after training.
+# The keys of AudioZEN's own tables that may change before a resume. They set output folders, speed, and what happens
+# after training.
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset", "launcher")
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
@@ -44,7 +45,7 @@ _SAFE_DISTRIBUTED = (
     "find_unused_parameters",
 )
 PLACES = ("meta.id", "meta.save_dir", "meta.import_from")
-"""The keys that differ between all runs, and say nothing about how a network was trained."""
+"""Keys that differ between any two runs, and do not affect how a network is trained."""
 
 _ABSENT = "(not set)"
 _HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<number>\d+))?(?:\.|$)')
@@ -84,7 +85,7 @@ def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
 
 
 def settings_of(config: str) -> dict[str, str]:
-    """Returns each value of an effective configuration as TOML, by its key.
+    """Returns the values of an effective configuration as TOML text, by key.
 
     Raises:
         ValueError: the text is not TOML.
@@ -110,7 +111,7 @@ def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> Non
 
 
 def changed_hook(change: Change) -> str:
-    """Returns the name, in its run, of the hook whose settings have changed; "" if the change is not about a hook.
+    """Returns the name that the changed hook has in the run; "" if the change is not about a hook.
 
     >>> [changed_hook(Change(key, "1", "2", True)) for key in ("hooks.ema.args.x", 'hooks."a.Ema"#2.path', "meta.seed")]
     ['ema', 'a.Ema_2', '']
@@ -129,19 +130,19 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
     yield from (f"distributed.{name}" for name in _SAFE_DISTRIBUTED)
     for section, key, table in _components(values):
         if (split_section(section) or ("",))[0] == "model":
-            yield f"{key}.gradient_checkpointing"  # it computes the same, to the last bit
+            yield f"{key}.gradient_checkpointing"  # the result is the same, to the last bit
         if "dataset" in section:
             yield f"{key}.name"
             yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER)
-        own = split_section(section) is None
-        # A section of a plugin may have a key `path`, but it names no component.
-        path = "" if own else table.get("path")
+        of_plugin = split_section(section) is None
+        # A plugin's section may have a key `path` that does not name a component.
+        path = "" if of_plugin else table.get("path")
         component = None if path is None else find(section, str(path))
         if getattr(component, "affects_training", True) is False:
             yield key
-        # A subclass adds to the names of its base classes.
+        # A subclass inherits the `resume_safe` names of its base classes, even if it defines `resume_safe` itself.
         for base in component.__mro__ if isinstance(component, type) else ():
-            args = key if own else f"{key}.args"
+            args = key if of_plugin else f"{key}.args"
             yield from (f"{args}.{name}" for name in vars(base).get("resume_safe", ()))
 
 
@@ -163,7 +164,7 @@ def _is_within(key: str, safe: str) -> bool:
 
 
 def _by_hook(values: dict[str, Any]) -> dict[str, Any]:
-    """Names the entries of `[[hooks]]` by path, because their order does not matter. A second `ema` becomes `ema#2`."""
+    """Keys the entries of `[[hooks]]` by path, because their order does not matter. A second `ema` becomes `ema#2`."""
     hooks = values.get("hooks")
     if not isinstance(hooks, list):
         return values

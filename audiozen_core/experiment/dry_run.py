@@ -1,8 +1,8 @@
-"""`audiozen check --build`: runs one batch, to measure the cost of an experiment before it runs for days.
+"""Runs one batch for `audiozen check --build`, to measure the cost of an experiment before it runs for days.
 
-No run starts, so hooks are not told of one (`on_run_start`), and are asked for `autocast` only: the precision of the
-forward pass decides about the memory. A hook that scales losses or steps an optimiser may need what it prepares when a
-run starts.
+No run starts, so the hook `on_run_start` is not called. While the batch runs, only the hook `autocast` is called,
+because the precision of the forward pass affects the memory. Other hook plugins, which scale losses or step an
+optimiser, may depend on what they prepare in `on_run_start`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from audiozen_core.trainer.memory import peak_memory
 def dry_run(experiment: Experiment) -> dict[str, str]:
     """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
 
-    In between, each optimiser takes a step with gradients of 0, so that the peak memory includes its state: Adam keeps
-    two values for each weight. Without a mode that trains, nothing is run.
+    Between the two passes, each optimiser takes a step with gradients of 0, so that the peak memory includes its state.
+    Adam, for example, keeps two values for each weight. If no mode trains, no batch is run.
 
     Returns:
-        The findings as text, by name: the device, the number of trained weights of each section, and the groups of
-        each optimiser. A training also has the shapes in the batch, the losses, the peak memory, and the time of the
-        second pass, because the first is slower. On a CPU it also has the number of threads, the time of a pass with
-        one thread, and the optimisers that `fused = true` would make faster.
+        Facts as text, by name: the device, the number of trained weights of each section, and the groups of each
+        optimiser. If a mode trains, the facts include the shapes in the batch, the losses, the peak memory, and the
+        time of the second pass (the first one is slower). On a CPU they also include the number of threads, the time
+        of a pass with one thread, and the optimisers that `fused = true` would make faster.
 
     Raises:
         AudioZenError: a component can't be built, or an optimiser can't step.
@@ -48,8 +48,8 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
         if experiment.trains:
             experiment.settle_threads()
         trainer, loaders = experiment.build()
-        for loader in (loader for mode, of_mode in loaders.items() if mode != "train" for loader in of_mode):
-            loader.epoch(0)  # makes no batch, but warns of a sampler that leaves items out
+        for loader in (loader for mode, group in loaders.items() if mode != "train" for loader in group):
+            loader.epoch(0)  # makes no batch, but warns if a sampler leaves items out
         weights = (f"{section} {count:,}" for section, count in count_trained(trainer.modules).items())
         facts = {"device": str(trainer.device), "weights": ", ".join(weights)}
         for loaded in experiment.initial_weights:
@@ -93,19 +93,24 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader, choice: ThreadChoice 
 
 
 def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: float) -> str:
-    """Says whether the threads of torch are worth it. If there are several, another pass is run with one."""
+    """Describes the number of threads. If torch uses several, another pass is run with one thread to compare."""
     count = torch.get_num_threads()
     if count == 1:
         return "1"
-    (one,) = time_threads(partial(run_pass, trainer, batch, batch_idx), (1,), rounds=1, warm_up=False)[1]
-    return thread_fact(count, seconds, one)
+    (seconds_of_one,) = time_threads(partial(run_pass, trainer, batch, batch_idx), (1,), rounds=1, warm_up=False)[1]
+    return thread_fact(count, seconds, seconds_of_one)
 
 
 def thread_fact(count: int, seconds: float, seconds_of_one: float) -> str:
-    """Compares a pass of `count` threads with a pass of one thread, in words.
+    """Describes how much faster a pass is with `count` threads than with one thread.
 
-    Threads wait for each other after each operation. If another program keeps one of them from running, all wait, and a
-    training can become many times slower. So they must gain a good deal on the machine as it is now.
+    Threads wait for each other after each operation. If another program keeps one of them from running, all of them
+    wait, and training can become many times slower. So several threads are recommended only if they are much faster.
+
+    Args:
+        count: the number of threads.
+        seconds: the time of a pass with `count` threads.
+        seconds_of_one: the time of a pass with one thread.
 
     Example:
         >>> thread_fact(4, 0.5, 1.4)
@@ -122,10 +127,10 @@ def _make_optimizer_states(trainer: BaseTrainer) -> None:
     weights = [weight for module in trainer.modules.values() for weight in module.parameters()]
     for weight in weights:
         if weight.grad is not None:
-            # With the real gradients, the second pass would have other weights.
+            # A step with the real gradients would change the weights for the second pass.
             weight.grad.zero_()
     trainer.step_optimizers(ask_hooks=False)
-    # Gradients that are accumulated take memory beside the activations of the next batch.
+    # Accumulated gradients stay in memory while the next batch runs. Without accumulation, they are freed first.
     if trainer.gradient_accumulation_steps == 1:
         for weight in weights:
             weight.grad = None

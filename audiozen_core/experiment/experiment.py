@@ -57,7 +57,7 @@ class Experiment:
     Args:
         checked: the configuration, with its components resolved.
         modes: the modes to run, in order.
-        trial: a short run with the first batches only; None for the experiment itself.
+        trial: a short run with only the first batches; None for a normal run.
 
     Example:
         >>> experiment = Experiment.load("exp.toml", modes=["train", "test"])  # doctest: +SKIP
@@ -94,14 +94,14 @@ class Experiment:
         modes: Sequence[RunMode] = ("train",),
         trial: Trial | None = None,
     ) -> Experiment:
-        """Reads a TOML file and checks all of it: every `path` is resolved, every argument bound, nothing built.
+        """Reads and checks a TOML file. Every `path` is resolved and every argument checked, but nothing is built.
 
         Args:
             path: the file.
-            overrides: assignments such as `optimizer.args.lr=3e-4`, as after `--set`; or a mapping from keys to values,
+            overrides: assignments such as `optimizer.args.lr=3e-4`, as for `--set`; or a mapping from keys to values,
                 such as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
             modes: the modes to run, in order.
-            trial: a short run with the first batches only; None for the experiment itself.
+            trial: a short run with only the first batches; None for a normal run.
 
         Raises:
             ConfigError: the file has mistakes; the error lists all of them.
@@ -118,17 +118,17 @@ class Experiment:
         allow_drift: bool = False,
         weights: str | None = None,
     ) -> RunResult:
-        """Runs the modes, one after the other. Each has the result that it would have in a process of its own.
+        """Runs the modes in order. Each mode gives the same result as in a process of its own.
 
         Args:
             resume: continue the run in the folder; a run without a checkpoint starts from the beginning.
             ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
                 finetuning starts from its weights (with `resume`, only if the run has no checkpoint of its own yet),
-                and the other modes use its weights (`best` by default). Those that follow a training always use the
-                best weights of the training.
+                and the other modes use its weights (`best` by default). Modes after a training always use the best
+                weights of that training.
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
-            weights: the weights that a validation, test or prediction uses: `raw`, or what a hook offers, such as
-                `ema`; None leaves it to the hooks.
+            weights: the weights that a validation, test or prediction uses: `raw`, or a name that a hook offers, such
+                as `ema`. If None, the hooks decide.
 
         Returns:
             The result of each mode, and the checkpoints.
@@ -148,9 +148,9 @@ class Experiment:
                 options |= {"list of plugins that are switched off": switched_off(), "code": code_of(self.checked)}
                 compare_ranks(self.ranks, self.config.text, options)
             if self.trains and self.ranks.any(has_begun()):
-                # An earlier start has followed the options, and may have saved checkpoints since.
-                resume, has_own = True, self.ranks.from_main(self.store.latest is not None)
-                ckpt_path = ckpt_path if "finetune" in self.modes or not has_own else None
+                # These processes were restarted. The first start followed the options, and may have saved checkpoints.
+                resume, has_saved = True, self.ranks.from_main(self.store.latest is not None)
+                ckpt_path = ckpt_path if "finetune" in self.modes or not has_saved else None
             if self.trains and self.ranks.is_main:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))
@@ -159,7 +159,7 @@ class Experiment:
             self.ranks.wait()
             for mode in self.modes:
                 if mode != self.modes[0]:
-                    # The parts of the last mode refer to each other, and may fill the memory of a GPU.
+                    # The objects of the previous mode form reference cycles, and may fill the memory of a GPU.
                     gc.collect()
                 results[mode] = self._run_mode(
                     mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights
@@ -177,13 +177,13 @@ class Experiment:
         allow_drift: bool,
         weights: str | None,
     ) -> ModeResult:
-        """Builds the parts of one mode, restores its checkpoint, and runs it.
+        """Builds the components of one mode, restores its checkpoint, and runs it.
 
-        Each mode builds its own parts, as if it ran alone. So whatever networks, losses, hooks and data sets
-        keep, no mode can change what another one starts with.
+        Each mode builds its own networks, losses, hooks and data sets, as if it ran alone. So no mode can change the
+        state that another mode starts with.
         """
         first = mode == self.modes[0]
-        self.ranks.wait()  # rank 0 may still be writing the last checkpoint of the mode before
+        self.ranks.wait()  # rank 0 may still be writing the last checkpoint of the previous mode
         start = self.starts.of_mode(mode, ckpt_path, resume=resume)
         # The first mode builds the data of all modes, so that a mistake there is found before hours of training.
         continues = mode in TRAINING and resume and self.ranks.from_main(self.starts.continues(mode, ckpt_path))
@@ -201,7 +201,7 @@ class Experiment:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path, self.checked)
             trainer.weights.choose(weights)
-            trainer.checkpoint_name += f"_{weights}" if weights else ""  # other weights have other results
+            trainer.checkpoint_name += f"_{weights}" if weights else ""  # keeps the results of different weights apart
             if first:
                 stack.enter_context(no_exit())
                 if self.ranks.is_main:
@@ -232,7 +232,7 @@ class Experiment:
         return any(mode in TRAINING for mode in self.modes)
 
     def settle_threads(self, mode: RunMode = "train", trained: Start | None = None) -> None:
-        """Puts a number in the place of `num_threads = "auto"`: that of the training that a mode continues or uses."""
+        """Replaces `num_threads = "auto"` with a number, which is read from the checkpoint `trained` if possible."""
         build = partial(self.build, modes=(mode,)) if mode in TRAINING else None
         self.checked, choice = with_chosen_threads(self.checked, self.ranks, trained and trained.path, build)
         self.config, self.thread_choice = self.checked.config, choice or self.thread_choice
@@ -243,10 +243,10 @@ class Experiment:
         """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
 
         Args:
-            start: the checkpoint whose weights a finetuning or an evaluation starts from. They are loaded before the
-                hooks' `on_setup`, so that an average of the weights, for example, starts from them.
-            modes: the modes whose data to build, by default all. The first of them is the one that is run.
-            continues: whether a training continues from a checkpoint of the run, and so needs no other weights.
+            start: the checkpoint that a finetuning or an evaluation starts from. Its weights are loaded before the
+                hooks' `on_setup`, so that an average of the weights, for example, starts from these weights.
+            modes: the modes whose data to build, by default all. The first of them is run next.
+            continues: whether a training continues from a checkpoint of the run, and so needs no initial weights.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -257,7 +257,7 @@ class Experiment:
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
         built = self.modes if modes is None else modes
-        # An evaluation needs the whole weights on each rank: see `whole_weights`.
+        # An evaluation needs all weights on each rank: see `whole_weights`.
         strategy, trains = self.config.distributed.strategy, any(mode in TRAINING for mode in built[:1])
         components = build_components(
             self.checked,
@@ -276,7 +276,7 @@ class Experiment:
         loaders: Loaders = {}
         used = self._data_modes(built[:1])
         for mode in self._data_modes(built):
-            # Data that only a later mode uses is counted in that mode. It is not part of what a checkpoint remembers.
+            # Unreadable data of a later mode is counted in that mode, and not in the checkpoints of this mode.
             with (trainer.unreadable if mode in used else trainer.unreadable.fresh_copy()).allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
         trainer.check_data(loaders)
@@ -293,19 +293,19 @@ class Experiment:
             self.initial_weights = load_initial_weights(trainer, self.checked)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
-        # Seeding a second time makes training independent of how many random numbers building the data has drawn. Each
-        # rank draws other numbers, for dropout for instance; the samples depend on the seed of the run only.
+        # Seeding a second time makes training independent of the random numbers that were drawn while building. Each
+        # rank gets a different seed, for dropout for instance. The samples depend only on the seed of the run.
         seed_generators(seed_of_rank(self.config.meta.seed, self._share()[0]))
         return trainer, loaders
 
     def load_trainer(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
         """Builds the trainer without data, and restores a checkpoint of the run. Its networks are in evaluation mode.
 
-        The caller's random generators stay as they are. The hooks are built too, because they may change the networks
-        or restore a state of their own. Of the hooks of a run, only `on_setup` is called.
+        The caller's random generators do not change. The hook plugins are built too, because they may change the
+        networks or restore their own state. Of their hooks, only `on_setup` is called.
 
         Args:
-            checkpoint: `best`, `latest`, the name of a checkpoint of this run, or a path, which has a separator.
+            checkpoint: `best`, `latest`, the name of a checkpoint of this run, or a path with a separator.
 
         Returns:
             The trainer, and the folder of the checkpoint.
@@ -321,11 +321,11 @@ class Experiment:
         return trainer, start.path
 
     def _share(self) -> tuple[int, int]:
-        """The rank whose data is built, and the number of ranks."""
+        """Returns the rank whose share of the data is built, and the number of ranks."""
         return self.ranks.rank, self.ranks.size
 
     def lifecycle(self) -> Lifecycle:
-        """Builds the hooks alone, within the experiment's `scope`."""
+        """Builds only the hook plugins. Call it within the experiment's `scope`."""
         with name_owners(self.checked):
             return build_lifecycle(self.checked, is_main=self.ranks.is_main)
 
@@ -333,12 +333,12 @@ class Experiment:
         """Returns the modes whose data sets are needed. Training also validates if there is a validation set."""
         needed: list[Mode] = []
         for mode in modes:
-            both: tuple[Mode, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
-            needed += [of_data for of_data in both if self.config.datasets[of_data] and of_data not in needed]
+            used: tuple[Mode, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
+            needed += [each for each in used if self.config.datasets[each] and each not in needed]
         return needed
 
     def _loaders(self, mode: Mode, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
-        """Returns one loader for all training sets together, or one for each data set of another mode."""
+        """Returns one loader for all training sets together. In other modes, each data set has its own loader."""
         sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
         first = self.trial.batches if self.trial else None
@@ -352,23 +352,23 @@ class Experiment:
     # ------------------------------------------------------------------------------- checkpoints
 
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
-        own = self.store.list(verify=False)
+        saved = self.store.list(verify=False)
         if "finetune" in self.modes and which is not None and not self.starts.is_own(which):
-            if not own:  # the weights have been loaded
+            if not saved:  # `build` has loaded the weights of the other run
                 return
             which = None
-        if which is None and "finetune" not in self.modes and not own:
+        if which is None and "finetune" not in self.modes and not saved:
             self.log.warning(f"{self.folder} has no checkpoint yet, so the training starts from the beginning")
             return
         loaded = self.store.load(checkpoint_name(which or "latest"), map_location=trainer.state_device)
         restore(trainer, loaded, self.checked, allow_drift=allow_drift)
         self.ranks.wait()
-        left = self.store.rewind(loaded.path) if self.ranks.is_main else ()
+        stale = self.store.rewind(loaded.path) if self.ranks.is_main else ()
         self.ranks.wait()
-        if left:
+        if stale:
             self.log.warning(
                 "later checkpoints are now stale: they are kept, but this run no longer uses them",
-                checkpoints=", ".join(left),
+                checkpoints=", ".join(stale),
             )
         path = self.store.latest or loaded.path
         trainer.start_is_unsaved = self.store.latest is None
@@ -377,7 +377,7 @@ class Experiment:
     # ------------------------------------------------------------------------------- records
 
     def _record(self, trainer: BaseTrainer, loaders: Loaders) -> AbstractContextManager[Session]:
-        """Saves the effective config in the run folder and logs what runs where. Returns the record of this start."""
+        """Saves the effective config in the run folder, and logs it. Returns a context that records the session."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
         facts = training_facts(loaders.get("train", ()), self.ranks.size, self.trial)

@@ -1,8 +1,9 @@
 """Measures whether an optimiser would step faster on a CPU with `fused = true`, for `audiozen check --build`.
 
-Without it, torch starts about ten operations for each weight tensor. With many small ones, as in networks for speech,
-that takes several times as long as the arithmetic. Several threads can make a fused step many times slower on a busy
-machine, because they wait for each other at each weight tensor. So it is measured.
+Without `fused`, torch starts about ten operations for each weight tensor. Networks for speech have many small tensors,
+so starting the operations takes several times as long as the arithmetic. But if torch uses several threads on a busy
+machine, a fused step can be many times slower, because the threads wait for each other at each weight tensor. So both
+kinds of step are timed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from torch.optim import Optimizer
 from audiozen_core.kinds import section_name
 
 _ROUNDS = 3
-# With more weights, reading and writing them takes most of a step, and the copies would need much memory.
+# Above this number of weights, memory access takes most of a step, and the copies would need a lot of memory.
 _MOST_WEIGHTS = 10_000_000
 _WORTHWHILE = 0.77  # a fused step should take at most this share of the time
 
 
 def fused_facts(optimizers: Mapping[str, Optimizer]) -> dict[str, str]:
-    """Returns one line for each optimiser on a CPU that would be faster with `fused = true`, by its section.
+    """Returns one line for each optimiser on a CPU that would be faster with `fused = true`, by section.
 
-    The optimisers and their weights stay as they are: copies of the weights take the steps.
+    The steps are taken with copies of the weights. The optimisers and their weights do not change.
     """
     facts = {}
     for suffix, optimizer in optimizers.items():
@@ -39,7 +40,12 @@ def fused_facts(optimizers: Mapping[str, Optimizer]) -> dict[str, str]:
 
 
 def fused_fact(section: str, seconds: float, fused: float) -> str:
-    """Says in words what `fused = true` gains.
+    """Describes the gain of `fused = true`.
+
+    Args:
+        section: the section of the optimiser.
+        seconds: the time of a step without `fused`.
+        fused: the time of a step with `fused`, in seconds.
 
     Example:
         >>> fused_fact("optimizer_g", 0.0042, 0.0008)
@@ -49,12 +55,16 @@ def fused_fact(section: str, seconds: float, fused: float) -> str:
 
 
 def _step_times(optimizer: Optimizer) -> tuple[float, float] | None:
-    """Returns the seconds of a step without and with `fused`; None if the optimiser can't choose."""
+    """Returns the seconds of a step without and with `fused`.
+
+    Returns None if the optimiser has no argument `fused`, if `fused` or `foreach` is already set, or if the weights are
+    not suitable.
+    """
     make: Any = type(optimizer)
-    taken = inspect.signature(make).parameters
-    arguments = {name: value for name, value in optimizer.defaults.items() if name in taken}
-    # Who has set `fused` or `foreach` has chosen.
-    if not {"params", "fused"} <= set(taken) or arguments.get("fused") is not None or arguments.get("foreach"):
+    accepted = inspect.signature(make).parameters
+    arguments = {name: value for name, value in optimizer.defaults.items() if name in accepted}
+    # If `fused` or `foreach` is set, the user has already decided.
+    if not {"params", "fused"} <= set(accepted) or arguments.get("fused") is not None or arguments.get("foreach"):
         return None
     weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
     if not 0 < sum(weight.numel() for weight in weights) <= _MOST_WEIGHTS or not all(
@@ -68,7 +78,7 @@ def _step_times(optimizer: Optimizer) -> tuple[float, float] | None:
         for candidate, found in zip(candidates, seconds, strict=True):
             started = time.perf_counter()
             candidate.step()
-            # The first step makes the state.
+            # The first step is not counted, because it creates the state.
             if turn:
                 found.append(time.perf_counter() - started)
     return min(seconds[0]), min(seconds[1])

@@ -28,16 +28,17 @@ _MOST_NAMES = 20
 
 @dataclass(frozen=True, slots=True)
 class LoadedWeights:
-    """What a network has got from `[model.init]`.
+    """The result of loading the weights of `[model.init]` into a network.
 
     Attributes:
         section: the section of the network.
         source: where the weights come from.
-        loaded: the names of the weights that it has got.
-        excluded: those that keep their values because `exclude` says so.
-        missing: those that keep their values because the source has no such tensors.
-        shapes: those that keep their values because the source has other shapes: its shape and that of the network.
-        unused: the names of the tensors of the source that the network does not have.
+        loaded: the names of the weights that were loaded.
+        excluded: the names of weights that were not loaded because `exclude` matches them.
+        missing: the names of weights that were not loaded because the source does not contain them.
+        shapes: weights that were not loaded because their shapes differ: by name, the shape in the source and the shape
+            in the network.
+        unused: the names of tensors in the source that the network does not have.
     """
 
     section: str
@@ -55,9 +56,9 @@ class LoadedWeights:
         return f"{self.source.path}{owner}, sha256 {self.source.sha256}"
 
     def table(self) -> dict[str, str]:
-        """Returns one row for each way in which tensors were treated; rows without tensors are left out."""
+        """Returns a row of text for each list of names that is not empty. A row has the length and the first names."""
         modules = Counter(name.partition(".")[0] for name in self.loaded)
-        shapes = [f"{name} {saved} instead of {own}" for name, (saved, own) in self.shapes.items()]
+        shapes = [f"{name} {saved} instead of {wanted}" for name, (saved, wanted) in self.shapes.items()]
         rows = {
             "loaded": (self.loaded, ", ".join(f"{count} in {name}" for name, count in modules.items())),
             "excluded": (self.excluded, listed(self.excluded, _MOST_NAMES)),
@@ -72,15 +73,15 @@ def load_initial_weights(trainer: BaseTrainer, checked: CheckedConfig) -> list[L
     """Loads the weights of all networks that have a table `init`. All ranks must call it.
 
     Returns:
-        What each of these networks has got.
+        The result for each of these networks.
 
     Raises:
-        CheckpointError: the source can't be read, or does not fit; the error names the place in the TOML file.
+        CheckpointError: the source can't be read, or does not fit. The error gives the position in the TOML file.
         RunError: the ranks read different weights.
     """
     done = []
     for suffix, component in checked.config.components["model"].items():
-        assert isinstance(component, ModelComponent)  # the class that the schema has for these sections
+        assert isinstance(component, ModelComponent)  # the schema defines this class for these sections
         init = component.init
         if init is None:
             continue
@@ -96,92 +97,93 @@ def load_initial_weights(trainer: BaseTrainer, checked: CheckedConfig) -> list[L
 
 
 def _same_source(trainer: BaseTrainer, init: InitialWeights, section: str) -> WeightSource:
-    """Reads the source, which must be the same on all ranks."""
+    """Reads the source of the weights, and checks that all ranks have read the same one."""
     source, failed = None, None
     try:
         source = read_source(Path(init.path), init.owner, section, map_location=trainer.state_device)
     except AudioZenError as error:
-        failed = error  # the other ranks are waiting
+        failed = error  # raised below, because the other ranks wait in `differing`
     others = trainer.ranks.differing(source and (source.owner, source.sha256))
     if failed is not None:
         raise failed
     assert source is not None
     if others:
         raise RunError(
-            f"rank {others[0]} reads other weights from `{init.path}` than rank 0",
-            remedy="give all machines the same file, or a folder that they share",
+            f"rank {others[0]} and rank 0 read different weights from `{init.path}`",
+            remedy="copy the same file to all machines, or put it in a folder that they share",
         )
     return source
 
 
 def _load(model: Any, init: InitialWeights, section: str, source: WeightSource) -> LoadedWeights:
     state = ModuleState(model)
-    own = list(state.state_dict())
+    names = list(state.state_dict())
     weights = renamed(source.weights, init.prefix, init.map)
     if repeated := state.compare(weights).repeated:
         name, other = repeated[0]
         raise CheckpointError(
-            f"{source.path} has `{name}` and `{other}`, which are one weight of [{section}]",
+            f"{source.path} has `{name}` and `{other}`, which are the same weight of [{section}]",
             remedy="choose one of them with `prefix`",
         )
     weights = state.without_wrappers(weights)
     patterns = [init.exclude] if isinstance(init.exclude, str) else init.exclude
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in own):
+        if not any(fnmatchcase(name, pattern) for name in names):
             raise CheckpointError(
                 f"the pattern `{pattern}` of `exclude` matches no weight of [{section}]",
-                remedy=near_pattern(pattern, own),
+                remedy=near_pattern(pattern, names),
             )
-    is_excluded = {name for name in [*own, *weights] if any(fnmatchcase(name, pattern) for pattern in patterns)}
-    excluded = [name for name in own if name in is_excluded]
+    is_excluded = {name for name in [*names, *weights] if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    excluded = [name for name in names if name in is_excluded]
     weights = {name: weight for name, weight in weights.items() if name not in is_excluded}
     mismatch = state.compare(weights)
     missing = [name for name in mismatch.missing if name not in is_excluded]
-    left = {*mismatch.unexpected, *mismatch.shapes}
-    chosen = {name: weight for name, weight in weights.items() if name not in left}
-    if mismatch.dtypes or (init.strict and (missing or left)) or not chosen:
+    unfit = {*mismatch.unexpected, *mismatch.shapes}
+    chosen = {name: weight for name, weight in weights.items() if name not in unfit}
+    if mismatch.dtypes or (init.strict and (missing or unfit)) or not chosen:
         message = f"the weights in {source.path} do not fit [{section}]"
         changed = sorted({name.rpartition(".")[0] for name in [*mismatch.shapes, *missing]} - {""})
-        example = f' such as `exclude = ["{changed[0]}.*"]`' if changed else ""
-        remedy = f"exclude layers that are new or have another size,{example}; or rename tensors with `map` or `prefix`"
+        example = f', for example `exclude = ["{changed[0]}.*"]`' if changed else ""
+        remedy = f"exclude layers that are new or have another size{example}; or rename tensors with `map` or `prefix`"
         raise mismatch_error(message, RuntimeError(), replace(mismatch, missing=missing), remedy=remedy)
     state.load_state_dict(chosen, strict=False)
     complete_norms(model)
-    loaded, unused = [name for name in own if name in chosen], sorted(mismatch.unexpected)
+    loaded, unused = [name for name in names if name in chosen], sorted(mismatch.unexpected)
     return LoadedWeights(section, source, loaded, excluded, missing, mismatch.shapes, unused)
 
 
 def renamed(weights: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -> dict[str, Any]:
-    """Returns weights under other names.
+    """Returns weights with new names.
 
     Args:
         weights: the weights by name.
-        prefix: the modules around them, such as `generator.net`. Weights outside are left out.
-        names: other names of modules or weights: `enc` for `encoder` renames `enc.0.weight`. "" stands for the whole
-            network.
+        prefix: the module that contains the weights, such as `generator.net`. It is removed from their names. Weights
+            outside the module are left out.
+        names: the new names of modules or weights, by old name. `{"enc": "encoder"}` renames `enc.0.weight` to
+            `encoder.0.weight`. The name "" stands for the whole network.
 
     Raises:
-        CheckpointError: `prefix` or one of the names hits nothing, two names hit one weight, or two weights get one
-            name.
+        CheckpointError: `prefix` or one of the old names matches no weight, two old names match the same weight, or two
+            weights get the same new name.
 
     Example:
         >>> renamed({"net.enc.weight": 1, "net.bias": 2, "other": 3}, "net", {"enc": "encoder"})
         {'bias': 2, 'encoder.weight': 1}
     """
     prefix = prefix.rstrip(".")
-    # A file of tensors has no order, and an error should be the same each time.
+    # The tensors in a file have no fixed order. Sorting makes the error message the same each time.
     within = {rest: weights[name] for name in sorted(weights) if (rest := _below(name, prefix))}
     if not within:
-        raise _hits_nothing(f"`prefix` is `{prefix}`, but no tensor begins with it", prefix, sorted(weights))
+        raise _no_match(f"`prefix` is `{prefix}`, but no tensor name begins with it", prefix, sorted(weights))
     hits: dict[str, str] = {}
     for old in names:
         found = [name for name in within if _below(name, old.rstrip(".")) is not None]
         if not found:
-            raise _hits_nothing(f"`map` has `{old}`, but no tensor begins with it", old, list(within))
+            raise _no_match(f"`map` has `{old}`, but no tensor name begins with it", old, list(within))
         if twice := [name for name in found if name in hits]:
             raise CheckpointError(
                 f"`map` has two names for the tensor `{twice[0]}`: `{hits[twice[0]]}` and `{old}`",
-                remedy="write names of which none begins with another one",
+                remedy="make sure that no name in `map` begins with another one",
             )
         hits |= dict.fromkeys(found, old)
     sources: dict[str, str] = {}
@@ -199,7 +201,7 @@ def renamed(weights: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -
 
 
 def _below(name: str, module: str) -> str | None:
-    """Returns the rest of a name below a module, "" for the module itself; None if the name is elsewhere."""
+    """Returns a name relative to a module: "" for the module itself; None if the name is not within the module."""
     if not module:
         return name
     if name == module:
@@ -207,7 +209,7 @@ def _below(name: str, module: str) -> str | None:
     return name.removeprefix(f"{module}.") if name.startswith(f"{module}.") else None
 
 
-def _hits_nothing(message: str, word: str, names: Sequence[str]) -> CheckpointError:
+def _no_match(message: str, word: str, names: Sequence[str]) -> CheckpointError:
     modules = dict.fromkeys(name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1))
     near = similar_names(word.rstrip("."), [*modules, *names])
     tops = dict.fromkeys(name.partition(".")[0] for name in names)
@@ -217,7 +219,7 @@ def _hits_nothing(message: str, word: str, names: Sequence[str]) -> CheckpointEr
 
 @contextmanager
 def _named(checked: CheckedConfig, init: InitialWeights) -> Iterator[None]:
-    """Adds the place in the TOML file to an error."""
+    """Adds the position of `init` in the TOML file to an error that is raised in the block."""
     try:
         yield
     except AudioZenError as error:

@@ -17,8 +17,8 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 def initialise_lazy_modules(trainer: BaseTrainer, loader: BatchLoader) -> None:
     """Runs the forward pass of one training batch if a network or a loss has weights without a shape.
 
-    It runs in evaluation mode, so that no running mean moves. An optimiser may have such weights already, because they
-    stay the same objects.
+    The pass runs in evaluation mode, so that running means do not change. An optimiser may already hold such weights,
+    because torch initialises them in place.
 
     Raises:
         BuildError: a weight still has no shape afterwards.
@@ -31,7 +31,7 @@ def initialise_lazy_modules(trainer: BaseTrainer, loader: BatchLoader) -> None:
     if names := _lazy_weights(trainer):
         raise BuildError(
             f"{', '.join(names)} still have no shape after one training batch",
-            remedy="use them in every `training_step`, or build these modules with their sizes instead of lazily",
+            remedy="use them in every `training_step`, or build these modules with explicit sizes instead of lazily",
         )
 
 
@@ -57,12 +57,13 @@ def _lazy_weights(trainer: BaseTrainer) -> list[str]:
 
 
 def complete_norms(model: nn.Module) -> None:
-    """Sets the number of features of lazy norms that have got their weights from a checkpoint.
+    """Sets `num_features` of lazy norms whose weights come from a checkpoint.
 
-    Torch sets it only when a batch gives the shapes, and an instance norm then refuses every input.
+    Torch sets `num_features` only when it infers the shapes from a batch. While it is 0, an instance norm refuses every
+    input.
     """
     for part in model.modules():
         if isinstance(part, _NormBase) and part.num_features == 0:
-            known = part.weight if part.weight is not None else part.running_mean
-            if known is not None and not is_lazy(known):
-                part.num_features = len(known)
+            features = part.weight if part.weight is not None else part.running_mean
+            if features is not None and not is_lazy(features):
+                part.num_features = len(features)

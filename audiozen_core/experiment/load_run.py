@@ -23,10 +23,11 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 
 @dataclass(frozen=True, slots=True)
 class LoadedRun:
-    """A run that has been loaded: its networks have the weights of a checkpoint, and are in evaluation mode.
+    """A loaded run. Its networks have the weights of a checkpoint, and are in evaluation mode.
 
     Attributes:
-        experiment: the experiment, with the configuration of the run. It has no mode, so its `run` raises a `RunError`.
+        experiment: the experiment, with the configuration of the run. It has no modes, so its `run` raises a
+            `RunError`.
         trainer: the trainer; `trainer.models` has the networks by suffix.
         checkpoint: the folder of the checkpoint, or the file of weights.
     """
@@ -44,21 +45,22 @@ class LoadedRun:
 def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrides = ()) -> LoadedRun:
     """Loads a run from its folder, with the configuration that the checkpoint was saved with. Builds no data sets.
 
-    If the checkpoint holds no configuration (a file of weights never does), that of the run's last training is used.
+    If the checkpoint has no configuration, such as a file of weights, the configuration of the run's last training is
+    used.
 
-    The caller's random generators stay as they are. The settings of `[meta]` for the process, such as `num_threads`,
-    are those of the run. Hooks are built, because they may change the networks or restore a state of their own. Of the
-    hooks of a run, only `on_setup` is called.
+    The caller's random generators do not change. The settings in `[meta]` for the whole process, such as `num_threads`,
+    are applied as in the run. Hook plugins are built, because they may change the networks or restore their own state.
+    Of their hooks, only `on_setup` is called.
 
     Args:
         folder: the run folder, such as `exp/baseline`. It may have been moved.
-        checkpoint: `best`, `latest`, the name of a checkpoint of this run, such as `epoch_0012`, or a path, which has a
+        checkpoint: `best`, `latest`, the name of a checkpoint of this run, such as `epoch_0012`, or a path with a
             separator, such as `./weights.safetensors`.
-        overrides: changes of the configuration, as in `load`, such as `{"meta.device": "cpu"}`.
+        overrides: changes to the configuration, as in `load`, such as `{"meta.device": "cpu"}`.
 
     Raises:
-        RunError: the folder is not that of a run, or neither the checkpoint nor the run holds a configuration.
-        ConfigError: the configuration no longer fits what is installed, or the overrides do not fit it.
+        RunError: the folder is not a run folder, or neither the checkpoint nor the run has a configuration.
+        ConfigError: the configuration does not fit the installed packages, or the overrides do not fit it.
         BuildError: a component can't be built, or the run's device does not exist here.
         CheckpointError: the checkpoint does not exist or is damaged, or its weights do not fit the networks.
     """
@@ -66,7 +68,7 @@ def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrid
     store = CheckpointStore(folder / "checkpoints")
     if not store.folder.is_dir():
         raise RunError(
-            f"`{folder}` is not the folder of a run, because it has no folder `checkpoints`",
+            f"`{folder}` is not a run folder, because it has no folder `checkpoints`",
             remedy="name the folder of a run that has saved a checkpoint, such as `exp/baseline`",
         )
     path = locate_checkpoint(store, checkpoint)
@@ -89,29 +91,29 @@ def locate_checkpoint(store: CheckpointStore, checkpoint: str) -> Path:
 
 
 def config_of(path: Path, folder: Path) -> tuple[Document, dict[str, list[str]]]:
-    """Returns the configuration for a checkpoint, and the override that says where the run's own modules are.
+    """Returns the configuration for a checkpoint, and an override with the folders of the run's own modules.
 
     Args:
         path: the folder of the checkpoint, or a file of weights.
         folder: the folder of the run.
 
     Raises:
-        RunError: neither holds a configuration.
+        RunError: neither the checkpoint nor the run folder has a configuration.
     """
     record = training_record(folder)
     recorded = Document.read(record) if record else None
     config = _saved_config(path) or recorded
     if config is None:
         raise RunError(
-            f"{path} holds no configuration, and {folder} has no record `config__….toml` of a training",
+            f"{path} has no configuration, and {folder} has no record `config__….toml` of a training",
             remedy="name a checkpoint that a training has saved",
         )
-    # A checkpoint does not say from which folder the run imported its own modules. The record does.
+    # The record contains the folders from which the run imported its own modules. A checkpoint does not.
     return config, {"meta.import_from": recorded.values["meta"]["import_from"]} if recorded else {}
 
 
 def _saved_config(path: Path) -> Document | None:
-    """Returns the configuration that a checkpoint holds; findings about it show the checkpoint as the file."""
+    """Returns the configuration in a checkpoint, or None. Findings about the configuration name the checkpoint."""
     if not path.is_dir() or "extra" not in read_state(path, read_manifest(path)):
         return None
     text = CheckpointStore(path.parent).load(path, owners=("extra",)).state["extra"].get("config")

@@ -33,7 +33,7 @@ LOCK = "run.lock"
 _NOTE = f"{LOCK}.json"
 _MARKER = f"{LOCK}.marker"
 
-# `lock_holder` takes the lock for less than a millisecond, when it looks whether a run is active.
+# `lock_holder` takes the lock for less than a millisecond to check whether a run is active.
 _WAIT_SECONDS = 0.2
 
 _NO_KERNEL_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -54,7 +54,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         folder: the run's folder. If it does not exist, it is created, and removed again if nothing was written to it.
 
     Raises:
-        RunError: another process (or this one) holds the lock, or something other than a regular file has its name.
+        RunError: another process (or this one) holds the lock, or `run.lock` exists and is not a regular file.
     """
     created = [each for each in (folder, *folder.parents) if not each.exists()]
     make_folder(folder)
@@ -63,8 +63,8 @@ def run_lock(folder: Path) -> Iterator[None]:
         _write_note(folder)
         yield
     finally:
-        # The note is removed while the lock is held. Later, it could be the note of the next process. `run.lock` stays:
-        # if it were deleted, a process that has just opened it would lock a file that the next process no longer sees.
+        # The note is removed while the lock is held. Later, it could be the note of the next process. `run.lock` is not
+        # deleted: a process that has just opened it would then lock a file that the next process can't see.
         with contextlib.suppress(OSError):
             remove(folder / _NOTE)
             if created and [path.name for path in folder.iterdir()] == [LOCK]:
@@ -77,14 +77,14 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """The process that trains in a run's folder, or did so until it was killed.
+    """The process that trains in a run's folder, or that trained there until it was killed.
 
     Attributes:
-        active: whether it holds the lock; None if that can't be found out.
-        host: its machine; "" if it is not known.
-        pid: its process; 0 if it is not known.
-        job: its batch job; "" without one.
-        since: when it took the lock, in ISO 8601; "" if it is not known.
+        active: whether the process holds the lock; None if that can't be determined.
+        host: the machine of the process; "" if it is unknown.
+        pid: the ID of the process; 0 if it is unknown.
+        job: the batch job of the process; "" if there is none.
+        since: when the process took the lock, in ISO 8601; "" if it is unknown.
     """
 
     active: bool | None
@@ -95,12 +95,12 @@ class LockHolder:
 
 
 def lock_holder(folder: Path) -> LockHolder | None:
-    """Returns who trains in a run's folder. Changes nothing there.
+    """Returns the process that trains in a run's folder. Does not change the folder.
 
     Returns:
-        The holder of the lock, or a killed process that has not been replaced yet; None if neither exists.
+        The holder of the lock, or the last holder if it was killed; None if there is neither.
     """
-    # A holder has a note, except on a full disk and in its first moments.
+    # Every holder writes a note just after it takes the lock, unless the disk is full.
     try:
         holder = LockHolder(None, **_note(folder))
     except FileNotFoundError:
@@ -109,18 +109,18 @@ def lock_holder(folder: Path) -> LockHolder | None:
         holder = LockHolder(None)
     active = _is_locked(folder / LOCK)
     if active is None and (folder / _MARKER).exists():
-        # A process on another machine can't be checked. Its marker counts, as for a run that starts here.
+        # A process on another machine can't be checked, so it counts as active, as it does in `run_lock`.
         active = holder.host != socket.gethostname() or process_exists(holder.pid)
     return replace(holder, active=active)
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Returns whether a process holds the kernel's lock on a file; None if that can't be found out."""
+    """Returns whether a process holds the kernel's lock on a file; None if that can't be determined."""
     try:
         import fcntl
 
         with open_regular(path) as file:
-            # The lock is shared, so that two who look at the same time don't see each other.
+            # The lock is shared, so that two processes that check at the same time do not block each other.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             fcntl.flock(file, fcntl.LOCK_UN)
     except BlockingIOError:
@@ -141,7 +141,7 @@ def _acquire(folder: Path) -> BaseFileLock:
             raise RunError(
                 f"{path} is a link or not a regular file, so it can't be the lock of a run", remedy="delete it"
             )
-    # filelock falls back to a marker by itself for ENOSYS alone; NFS without a lock daemon reports ENOLCK.
+    # filelock's own fallback to a marker file handles only ENOSYS, but NFS without a lock daemon reports ENOLCK.
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(timeout=_WAIT_SECONDS, poll_interval=0.02)
@@ -192,7 +192,7 @@ def _holder(folder: Path) -> str:
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    """Reads who holds the lock. Raises an error of one of many types if the note can't be read."""
+    """Reads the note about the holder of the lock. A damaged note may raise an error of almost any type."""
     note = json.loads(read_regular(folder / _NOTE))
-    of = {"host": str(note["host"]), "pid": int(note["pid"])}
-    return {**of, "job": str(note.get("job", "")), "since": str(note["since"])}
+    process = {"host": str(note["host"]), "pid": int(note["pid"])}
+    return {**process, "job": str(note.get("job", "")), "since": str(note["since"])}

@@ -19,10 +19,10 @@ _KIND = "loss_function"
 
 
 def load_losses(trainer: BaseTrainer, path: Path) -> None:
-    """Loads the weights of the losses that the run trains, and warns about those that it does not load.
+    """Loads the saved weights of the losses that the run trains, and warns about weights that are not loaded.
 
-    A finetuning may use another loss than the run before, so a loss that does not fit is only a warning. A frozen loss
-    keeps the weights that it was built with, because its arguments may name other weights on purpose.
+    A finetuning may use a different loss than the original run, so weights that do not fit cause only a warning. A
+    frozen loss keeps the weights that it was built with, because its arguments may deliberately name other weights.
 
     Args:
         trainer: the trainer.
@@ -49,8 +49,8 @@ def load_losses(trainer: BaseTrainer, path: Path) -> None:
             state.load_state_dict(weights)
             log.info(f"the weights of [{section}] are loaded", checkpoint=str(path))
         elif not (state and fits and _same(state.state_dict(), weights)):
-            why = "it is frozen in this run" if fits else "they do not fit it"
-            log.warning(f"[{section}] does not get its weights from the checkpoint: {why}", checkpoint=str(path))
+            why = "the loss is frozen in this run" if fits else "the weights do not fit"
+            log.warning(f"the weights of [{section}] are not loaded: {why}", checkpoint=str(path))
     if unused := sorted(saved - losses.keys()):
         log.warning(
             "the checkpoint has weights of losses that this run does not have",

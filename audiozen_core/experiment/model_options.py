@@ -1,6 +1,7 @@
-"""Lets a network be compiled, and recompute parts of its forward pass, as its section says.
+"""Applies the options `compile` and `gradient_checkpointing` of a model section.
 
-Both replace the `forward` of objects and put no module around them, so the names of the weights stay the same.
+Both options replace the `forward` method of modules, instead of wrapping the modules. So the names of the weights stay
+the same.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def apply_options(section: ModelComponent, model: nn.Module) -> None:
     """Applies `gradient_checkpointing` and `compile`.
 
     Raises:
-        BuildError: a pattern matches no module, or torch does not take an argument of `compile`.
+        BuildError: a pattern matches no module, or torch does not accept an argument in `compile`.
     """
     patterns = section.gradient_checkpointing
     _recompute(section, unwrapped(model), [patterns] if isinstance(patterns, str) else patterns)
@@ -47,7 +48,7 @@ def _recompute(section: ModelComponent, model: nn.Module, patterns: list[str]) -
             )
     chosen: list[str] = []
     for name in names:
-        # A part of a module that is recomputed is recomputed with it.
+        # A submodule of a recomputed module is recomputed together with it.
         inside = any(name.startswith(f"{outer}.") for outer in chosen)
         if not inside and any(fnmatchcase(name, pattern) for pattern in patterns):
             chosen.append(name)
@@ -56,7 +57,7 @@ def _recompute(section: ModelComponent, model: nn.Module, patterns: list[str]) -
 
 
 def _checkpointed(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls `forward`, which the backward pass calls again instead of keeping what it has computed in between."""
+    """Calls `forward` without storing activations. The backward pass calls it again to recompute them."""
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     contexts = functools.partial(_contexts, module)
@@ -68,23 +69,25 @@ def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], Abstract
 
 
 class _EarlierBuffers(AbstractContextManager[None]):
-    """Gives a module the buffers that it has now, and later, at the end of the block, its own again.
+    """Saves the buffers of a module, and puts the saved buffers back while its forward pass is recomputed.
 
-    A forward pass may change its buffers. When it is computed again, running statistics would count a batch twice, and
-    the vectors of spectral normalisation would be other ones, so the gradients would be those of other weights. A
-    backward pass of each of several losses uses the block again.
+    The block of this context is the recomputation. After the block, the module has its current buffers again.
+
+    A forward pass may change buffers. Without this context, running statistics would count a batch twice. The vectors
+    of spectral normalisation would differ from those of the first forward pass, and the gradients would be wrong. If
+    there are several losses, each backward pass enters the context again.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._before = _copies([(part, part._buffers) for part in module.modules() if part._buffers])
-        self._own: _Buffers = []
+        self._saved = _copies([(part, part._buffers) for part in module.modules() if part._buffers])
+        self._current: _Buffers = []
 
     def __enter__(self) -> None:
-        self._own = [(part, dict(part._buffers)) for part, _ in self._before]
-        _put(_copies(self._before))
+        self._current = [(part, dict(part._buffers)) for part, _ in self._saved]
+        _set_buffers(_copies(self._saved))
 
     def __exit__(self, *_: object) -> None:
-        _put(self._own)
+        _set_buffers(self._current)
 
 
 _Buffers = list[tuple[nn.Module, Mapping[str, Tensor | None]]]
@@ -92,14 +95,14 @@ _Buffers = list[tuple[nn.Module, Mapping[str, Tensor | None]]]
 
 def _copies(buffers: _Buffers) -> _Buffers:
     return [
-        (part, {name: None if buffer is None else buffer.clone() for name, buffer in own.items()})
-        for part, own in buffers
+        (part, {name: None if buffer is None else buffer.clone() for name, buffer in named.items()})
+        for part, named in buffers
     ]
 
 
-def _put(buffers: _Buffers) -> None:
-    for part, own in buffers:
-        part._buffers.update(own)
+def _set_buffers(buffers: _Buffers) -> None:
+    for part, named in buffers:
+        part._buffers.update(named)
 
 
 def _compile(section: ModelComponent, model: nn.Module, options: dict[str, Any]) -> None:
@@ -119,5 +122,5 @@ def _compile(section: ModelComponent, model: nn.Module, options: dict[str, Any])
             f"torch can't compile {section.header}: {error}",
             code=config_codes.BAD_VALUE,
             place=("compile",),
-            remedy="`compile = true`, or a table with arguments of `torch.compile`, such as `mode` and `dynamic`",
+            remedy="use `compile = true`, or a table with arguments of `torch.compile`, such as `mode` and `dynamic`",
         ) from error

@@ -1,4 +1,4 @@
-"""Names the component that has caused an error, its distribution and its line, so that the user knows whom to tell."""
+"""Adds notes to an error about the component that caused it, so that users know where to report the error."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _RAISED_IN = "raised in: "
 
 @contextmanager
 def name_owners(checked: CheckedConfig) -> Iterator[None]:
-    """Adds notes to an `AudioZenError`: the components that it names, and the distribution whose code has raised it.
+    """Adds notes to an `AudioZenError` about the components that it names and the distribution that raised it.
 
-    An error names a component by its section, such as `[loss_function]`. It names an inner component by the section of
-    the outer one, and by its own class or function. Components of installed plugins get a note, and those of the
-    experiment itself, in files beside its TOML file.
+    An error names a component by its section, such as `[loss_function]`. It names a nested component by the section of
+    the outer component, and by the name of the nested class or function. Notes are added for components of installed
+    plugins, and for components that are defined in files beside the TOML file.
 
     Args:
-        checked: the configuration of the experiment, whose scope is open.
+        checked: the configuration of the experiment. Its `scope` must be active.
     """
     try:
         yield
@@ -46,13 +46,13 @@ def name_owners(checked: CheckedConfig) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Component:
-    """A component that an experiment uses, of a plugin or of the experiment itself.
+    """A component that an experiment uses, from a plugin or from the experiment's own files.
 
     Attributes:
-        title: what it is in the experiment: the header of its section, or its kind and name.
-        headers: the headers of its section and of those around it, innermost first.
-        target: its class or function.
-        origin: its distribution, with the version; "" if it is the experiment's own.
+        title: the header of the component's section, or its kind and name.
+        headers: the headers of the component's section and of the sections around it, innermost first.
+        target: the class or function.
+        origin: the distribution with its version; "" for a component in the experiment's own files.
     """
 
     title: str
@@ -61,9 +61,9 @@ class _Component:
     origin: str
 
     def is_named(self, text: str) -> bool:
-        own, *around = self.headers
-        within = any(header in text for header in around)
-        return own in text or (within and re.search(rf"\b{re.escape(_name(self.target))}\b", text) is not None)
+        header, *outer = self.headers
+        within = any(each in text for each in outer)
+        return header in text or (within and re.search(rf"\b{re.escape(_name(self.target))}\b", text) is not None)
 
     @property
     def note(self) -> str:
@@ -74,7 +74,9 @@ class _Component:
 
 
 class _Plugins:
-    """The plugins that may have caused an error. Those in use come first, because plugins may share packages.
+    """The plugins that may have caused an error.
+
+    Several plugins may share a package, so the plugins that the experiment uses come first.
 
     Args:
         checked: the configuration of the experiment.
@@ -82,38 +84,38 @@ class _Plugins:
 
     def __init__(self, checked: CheckedConfig) -> None:
         self._scope = checked.scope
-        self._components = [one for outer in checked.components.values() for one in outer.walk()]
+        self._components = [component for outer in checked.components.values() for component in outer.walk()]
         self._used = sorted(entry for _, entry in checked.scope.used)
         self._entries = [entry for entry in (*self._used, *installed_index()) if entry.distribution != FIRST_PARTY]
 
     def components(self) -> Iterator[_Component]:
         """Yields the components that the experiment uses, except those of AudioZEN, torch and other packages."""
-        for one in self._components:
-            key, entry = one.component.key, one.resolved.entry
-            own = entry is not None and entry.distribution == FIRST_PARTY
-            origin = "" if own else entry.origin if entry else self._owner(f"{_file(one.target)}:")
-            if origin or (entry is None and self._scope.is_local(one.resolved.dotted)):
+        for component in self._components:
+            key, entry = component.component.key, component.resolved.entry
+            first_party = entry is not None and entry.distribution == FIRST_PARTY
+            origin = "" if first_party else entry.origin if entry else self._owner(f"{_file(component.target)}:")
+            if origin or (entry is None and self._scope.is_local(component.resolved.dotted)):
                 headers = tuple(f"[{'.'.join(map(str, key[:length]))}]" for length in range(len(key), 0, -1))
-                yield _Component(headers[0], headers, one.target, origin)
-        # A metric that an argument of the trainer names by a string has no section.
-        known = {one.resolved.entry for one in self._components}
+                yield _Component(headers[0], headers, component.target, origin)
+        # A metric that is named by a string in the trainer's arguments has no section.
+        with_section = {component.resolved.entry for component in self._components}
         for entry in self._used:
             module, _, name = entry.value.partition(":")
             target = getattr(sys.modules.get(module.strip()), name.strip(), None)
-            if entry.distribution != FIRST_PARTY and entry not in known:
+            if entry.distribution != FIRST_PARTY and entry not in with_section:
                 yield _Component(f"the {entry.prose} `{entry.name}`", (entry.title, "[trainer]"), target, entry.origin)
 
     def raised_by(self, error: AudioZenError) -> str:
-        """Returns the distribution whose code has raised the cause of an error; "" if no plugin has."""
-        # The notes have the file even if the error was raised in another process, where a data set was read.
+        """Returns the distribution whose code raised the cause of an error; "" if that code is not a plugin's."""
+        # The notes name the file even if the error was raised in a worker process of a data loader.
         files = [note.removeprefix(_RAISED_IN) for note in error.notes if note.startswith(_RAISED_IN)]
-        # If a plugin has called torch with something wrong, torch has raised the error.
+        # If a plugin passes a wrong argument to torch, the last frame is torch's, so all frames are searched.
         frames = traceback.extract_tb(error.__cause__.__traceback__) if error.__cause__ else []
         files += [f"{frame.filename}:{frame.lineno}" for frame in reversed(frames)]
         return next(filter(None, map(self._owner, files)), "")
 
     def _owner(self, file: str) -> str:
-        """Returns the distribution that a file, given as `file:line`, belongs to; "" if it is not a plugin's."""
+        """Returns the distribution that contains a file, written as `file:line`; "" if no plugin contains it."""
         return next((entry.origin for entry in self._entries if _has(entry, file)), "")
 
 
@@ -122,7 +124,7 @@ def _name(target: Any) -> str:
 
 
 def _file(target: Any) -> str:
-    """Returns the file that defines a class or a function; "" if it is neither, or built in."""
+    """Returns the file that defines a class or a function; "" for built-ins and other objects."""
     try:
         return inspect.getsourcefile(target) or ""
     except TypeError:
@@ -130,7 +132,7 @@ def _file(target: Any) -> str:
 
 
 def _defined_in(target: Any) -> str:
-    """Returns where a class or a function is defined, as `file:line`; "" if it is neither, or has no source."""
+    """Returns the `file:line` that defines a class or a function; "" for other objects, or if there is no source."""
     try:
         return f"{_file(target)}:{inspect.getsourcelines(target)[1]}"
     except (OSError, TypeError):
@@ -138,7 +140,7 @@ def _defined_in(target: Any) -> str:
 
 
 def _has(entry: Entry, file: str) -> bool:
-    """Returns whether a file, given as `file:line, in function`, belongs to the package of a plugin's component."""
+    """Returns whether a file, written as `file:line, in function`, belongs to the package of a plugin's component."""
     package = sys.modules.get(entry.value.partition(":")[0].partition(".")[0].strip())
     folders = [f"{Path(folder)}/" for folder in getattr(package, "__path__", ())]
     module = getattr(package, "__file__", None)

@@ -25,7 +25,7 @@ DEFAULT = "default"
 
 
 Rebuild = Callable[[Mapping[str, Any], Sequence[nn.Parameter]], Optimizer]
-"""Builds the optimiser of a section with other arguments, for some parameters."""
+"""Builds the optimiser of a section with the given arguments and parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Group:
     """The parameters of one group.
 
     Attributes:
-        table: its entry in the TOML file; None for the default group.
-        name: its name in records, different from those of the other groups.
-        parameters: the names of its parameters: those of the network, or `loss_function.` with those of the loss.
+        table: the entry in the TOML file; None for the default group.
+        name: the name in records, unique among the groups.
+        parameters: the names of the parameters. Names in the loss begin with its section, such as `loss_function.`.
     """
 
     table: ParameterGroup | None
@@ -46,15 +46,15 @@ class Group:
 class ParameterGroups:
     """The groups of one optimiser. A parameter belongs to the first group with a pattern that matches its name.
 
-    Weights that are frozen in the first epoch are frozen at once, before networks are spread over ranks. The names stay
-    valid when that replaces the parameters.
+    Groups that are frozen in the first epoch are frozen in the constructor, before networks are sharded. Sharding
+    replaces the parameters, so the groups keep names instead of parameters.
 
     Args:
         section: the section of the optimiser.
-        suffix: its suffix.
-        model: its network.
-        loss: its loss function; None if there is none.
-        trained: the parameters of the loss function that it trains.
+        suffix: the suffix of the optimiser.
+        model: the network that the optimiser trains.
+        loss: the loss function with the same suffix; None if there is none.
+        trained: the parameters of the loss function that the optimiser trains.
 
     Raises:
         BuildError: a pattern matches nothing, a group is left without parameters, or nothing is left to train.
@@ -68,9 +68,8 @@ class ParameterGroups:
         # The names of the parameters of the loss begin with its section.
         self._loss = loss if isinstance(loss, nn.Module) else None
         self._prefix = f"{section_name('loss_function', suffix)}."
-        wanted = set(map(id, trained))
-        own = self._of_loss()
-        self._trained = {name for name, weight in own.items() if id(weight) in wanted}
+        trained_ids = set(map(id, trained))
+        self._trained = {name for name, weight in self._loss_parameters().items() if id(weight) in trained_ids}
         self.groups: list[Group] = []
         self._frozen: list[Group] = []
         if section.groups:
@@ -79,13 +78,13 @@ class ParameterGroups:
             self._freeze(named)
 
     def params(self, rebuild: Rebuild) -> list[dict[str, Any]]:
-        """Returns the groups in the form that a torch optimiser takes as `params`; empty if the section has none.
+        """Returns the groups as the `params` of a torch optimiser; empty if the section has no groups.
 
-        An optimiser checks and converts only the arguments that all groups share. So one is built for each group with
-        arguments of its own, and the values of these arguments are taken from it.
+        An optimiser checks and converts only the arguments that all groups share, and not the arguments of a group. So
+        for each group with its own arguments, an optimiser is built, and the group gets the checked values from it.
 
         Raises:
-            BuildError: the optimiser refuses an argument, or can't have a value for each group.
+            BuildError: the optimiser refuses an argument of a group, or has one value of it for all groups.
         """
         named = self._named()
         made = []
@@ -107,10 +106,10 @@ class ParameterGroups:
     def _freeze(self, named: Mapping[str, nn.Parameter]) -> None:
         for group in self.groups:
             if group.table and (group.table.freeze or group.table.unfreeze_epoch):
-                # A parameter that needed no gradient before is not unfrozen later.
-                own = tuple(name for name in group.parameters if named[name].requires_grad)
-                self._frozen.append(Group(group.table, group.name, own))
-                for name in own:
+                # A parameter that required no gradient before stays frozen when the group is unfrozen.
+                frozen = tuple(name for name in group.parameters if named[name].requires_grad)
+                self._frozen.append(Group(group.table, group.name, frozen))
+                for name in frozen:
                     named[name].requires_grad = False  # a lazy parameter has no method `requires_grad_`
         if self._frozen and not any(weight.requires_grad for weight in named.values()):
             header = self._section.header
@@ -122,25 +121,25 @@ class ParameterGroups:
             )
 
     def _named(self) -> dict[str, nn.Parameter]:
-        """Returns the parameters by name, in their order. One with several names has several entries."""
-        own = self._of_loss()
-        return parameter_names(self._model) | {name: own[name] for name in own if name in self._trained}
+        """Returns the parameters by name, in order. A parameter with several names has several entries."""
+        of_loss = {name: weight for name, weight in self._loss_parameters().items() if name in self._trained}
+        return parameter_names(self._model) | of_loss
 
-    def _of_loss(self) -> dict[str, nn.Parameter]:
-        own = parameter_names(self._loss) if self._loss is not None else {}
-        return {f"{self._prefix}{name}": weight for name, weight in own.items()}
+    def _loss_parameters(self) -> dict[str, nn.Parameter]:
+        parameters = parameter_names(self._loss) if self._loss is not None else {}
+        return {f"{self._prefix}{name}": weight for name, weight in parameters.items()}
 
 
 def check_rates(section: Component, optimizer: Optimizer, before: Sequence[Any]) -> None:
-    """Checks that a new scheduler has not given the same rate to groups that had different ones.
+    """Checks that a new scheduler has not replaced different learning rates of groups with the same rate.
 
     Args:
         section: the section of the scheduler.
-        optimizer: its optimiser.
+        optimizer: the optimiser that the scheduler controls.
         before: the rates of the groups before the scheduler was built.
 
     Raises:
-        BuildError: it has, as `OneCycleLR` does with a single `max_lr`.
+        BuildError: the rates were different, and now they are equal, as with `OneCycleLR` and a single `max_lr`.
     """
     groups = optimizer.param_groups
     after: list[Any] = [group.get("initial_lr", group.get("lr")) for group in groups]
@@ -158,7 +157,7 @@ def check_rates(section: Component, optimizer: Optimizer, before: Sequence[Any])
 
 
 def group_facts(section: Component, optimizer: Optimizer) -> dict[str, str]:
-    """Returns one line for each group, for people: its patterns, its size, its values, and when it is trained."""
+    """Describes each group in one line: its patterns, its size, its values, and when it is trained."""
     if not isinstance(section, OptimizerComponent) or not section.groups:
         return {}
     shown = list(dict.fromkeys(["lr", *(name for table in section.groups for name in table.args)]))
@@ -185,27 +184,27 @@ def _divide(section: OptimizerComponent, named: Mapping[str, nn.Parameter]) -> l
     owners: dict[int, ParameterGroup] = {}
     groups = []
     for table in section.groups:
-        matched = [key for key, own in names.items() if any(_matches(name, table.patterns) for name in own)]
+        matched = [key for key, each in names.items() if any(_matches(name, table.patterns) for name in each)]
         for pattern in table.patterns:
             if not any(fnmatchcase(name, pattern) for name in named):
-                raise _nothing(table, pattern, list(named))
-        own = [key for key in matched if key not in owners]
-        if not own:
+                raise _no_match(table, pattern, list(named))
+        free = [key for key in matched if key not in owners]
+        if not free:
             earlier = dict.fromkeys(owners[key].header for key in matched)
             raise BuildError(
-                f"{table.header} has no parameters, because those that `match` names belong to {listed(earlier)}",
+                f"{table.header} has no parameters, because all that `match` names belong to {listed(earlier)}",
                 code=config_codes.BAD_VALUE,
                 place=(*table.key[1:], "match"),
                 remedy="a parameter belongs to the first group that matches it, so put special patterns before general "
                 "ones",
             )
-        owners |= dict.fromkeys(own, table)
-        groups.append((table, table.name, own))
+        owners |= dict.fromkeys(free, table)
+        groups.append((table, table.name, free))
     rest = [key for key in names if key not in owners]
     taken = [name for _, name, _ in groups]
     found = [
-        Group(table, f"{name}_{index}" if taken.count(name) > 1 else name, tuple(names[key][0] for key in own))
-        for index, (table, name, own) in enumerate(groups)
+        Group(table, f"{name}_{index}" if taken.count(name) > 1 else name, tuple(names[key][0] for key in keys))
+        for index, (table, name, keys) in enumerate(groups)
     ]
     return [*found, Group(None, DEFAULT, tuple(names[key][0] for key in rest))] if rest else found
 
@@ -217,9 +216,9 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 def _options(
     section: OptimizerComponent, table: ParameterGroup, weights: Sequence[nn.Parameter], rebuild: Rebuild
 ) -> dict[str, Any]:
-    """Returns the values of all arguments for one group."""
+    """Returns the values of all arguments for one group, as the optimiser converts them."""
     try:
-        made = rebuild({**section.args, **table.args}, weights)
+        optimizer = rebuild({**section.args, **table.args}, weights)
     except BuildError as error:
         raise BuildError(
             f"{table.header} can't be used: {error.message}",
@@ -227,7 +226,7 @@ def _options(
             notes=error.notes,
             remedy=f"check the arguments in {table.header} and {section.args_header}",
         ) from error
-    options = {name: value for name, value in made.param_groups[0].items() if name != "params"}
+    options = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
     if shared := [name for name in table.args if name not in options]:
         raise BuildError(
             f"{table.header} sets `{shared[0]}`, but `{section.path}` has one `{shared[0]}` for all parameters",
@@ -238,7 +237,7 @@ def _options(
     return options
 
 
-def _nothing(table: ParameterGroup, pattern: str, names: Sequence[str]) -> BuildError:
+def _no_match(table: ParameterGroup, pattern: str, names: Sequence[str]) -> BuildError:
     return BuildError(
         f"the pattern `{pattern}` of {table.header} matches no parameter",
         code=config_codes.BAD_VALUE,
@@ -248,7 +247,7 @@ def _nothing(table: ParameterGroup, pattern: str, names: Sequence[str]) -> Build
 
 
 def near_pattern(pattern: str, names: Sequence[str]) -> str:
-    """Returns what to write in place of a pattern that matches none of the names."""
+    """Returns the remedy for a pattern that matches none of the names: similar names, or how the names begin."""
     modules = dict.fromkeys(name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1))
     bare = pattern.rstrip("*").rstrip(".")
     if bare in modules:
@@ -257,4 +256,4 @@ def near_pattern(pattern: str, names: Sequence[str]) -> str:
     if near:
         return f"similar names: {', '.join(f'`{name}.*`' if name in modules else f'`{name}`' for name in near)}"
     tops = dict.fromkeys(name.partition(".")[0] for name in names)
-    return f"the names begin with {listed(f'`{top}`' for top in tops)}; a pattern for all of a module ends in `.*`"
+    return f"the names begin with {listed(f'`{top}`' for top in tops)}; a pattern for a whole module ends in `.*`"

@@ -1,4 +1,4 @@
-"""Decides which parameters are trained, refuses those that would stay untrained by mistake, and counts them."""
+"""Decides which parameters are trained, counts them, and rejects parameters that would stay untrained by mistake."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from audiozen_core.trainer.losses import LossOfModules
 
 
 def check_registered(section: Component, part: nn.Module) -> None:
-    """Raises an error for a network or a loss that holds a module or a parameter in a plain list, for example.
+    """Raises an error if a network or a loss holds an unregistered module or parameter, for example in a plain list.
 
-    It may hold what never changes (see `unregistered`).
+    Modules and parameters that never change are allowed (see `unregistered`).
     """
     if name := unregistered(part):
         raise BuildError(
-            f"{section.header} holds `{name}`, but does not register it, so it is neither trained, nor saved, nor in "
-            "evaluation mode in a validation",
+            f"{section.header} holds `{name}`, but does not register it, so it is not trained, not saved, and not "
+            "switched to evaluation mode",
             code=config_codes.UNFIT,
             remedy=f"register it in {_class(part)}: as an attribute, or in `nn.ModuleList`, `nn.ModuleDict` or "
-            "`nn.ParameterList` instead of a list or dict; what never changes may stay where it is, after "
-            "`requires_grad_(False)` and, for a module, `eval()`",
+            "`nn.ParameterList` instead of a list or dict; if it never changes, call `requires_grad_(False)` and, for "
+            "a module, `eval()` instead",
         )
 
 
 def with_held_modules(section: LossComponent, loss: Any) -> Any:
-    """Wraps a loss function that holds modules in a module, so that they are trained, saved, moved and switched.
+    """Wraps a loss function that holds modules in an `nn.Module`.
 
-    A loss function that is a module, or that holds none, is returned as it is.
+    The held modules are then trained, saved, moved to the device, and switched to evaluation mode. A loss function that
+    is itself a module, or that holds no modules, is returned unchanged.
 
     Raises:
-        BuildError: the loss is a module that does not register all of its modules; or it is not a module, and holds a
-            parameter, or has a `state_dict` of its own.
+        BuildError: the loss is a module that does not register all of its modules; or it is not a module, but holds a
+            parameter or has its own `state_dict`.
     """
     if isinstance(loss, nn.Module):
         check_registered(section, loss)
@@ -56,7 +57,7 @@ def with_held_modules(section: LossComponent, loss: Any) -> Any:
     held = held_modules(loss)
     if held and hasattr(loss, "state_dict"):
         raise BuildError(
-            f"{section.header} holds the module `{next(iter(held))}` and has a `state_dict` of its own, but is not an "
+            f"{section.header} holds the module `{next(iter(held))}` and defines a `state_dict`, but is not an "
             "nn.Module",
             code=config_codes.UNFIT,
             remedy=f"make {_class(loss)} an nn.Module that registers it, for example in nn.ModuleList",
@@ -69,12 +70,12 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
 
     Args:
         section: the section of the loss function.
-        suffix: its suffix.
+        suffix: the suffix of the section.
         loss: the loss function.
         optimizers: the suffixes of the optimisers.
 
     Returns:
-        The parameters that the optimiser of the same suffix is to train. A loss that is not trainable is frozen.
+        The parameters that the optimiser with the same suffix will train. A loss that is not trainable is frozen.
 
     Raises:
         BuildError: `trainable` is missing, or contradicts the loss or the optimisers.
@@ -97,15 +98,15 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
             f"{section.header} has {_counted(weights)}, but does not say whether it is trained",
             code=config_codes.MISSING_KEY,
             remedy=f"set `trainable = true` in {section.header} to train it with [{optimizer}], or `trainable = false` "
-            "to keep it as it is",
+            "to freeze it",
         )
     if optimizers and suffix not in optimizers:
-        there = ", ".join(f"[{section_name('optimizer', other)}]" for other in sorted(optimizers))
+        existing = ", ".join(f"[{section_name('optimizer', other)}]" for other in sorted(optimizers))
         raise BuildError(
-            f"{section.header} says `trainable = true`, but instead of [{optimizer}] the file has {there}",
+            f"{section.header} says `trainable = true`, but the file has no [{optimizer}], only {existing}",
             code=config_codes.NO_PARTNER,
             place=("trainable",),
-            remedy="give the loss function the suffix of the optimiser that is to train it",
+            remedy="give the loss function the suffix of the optimiser that should train it",
         )
     return list(weights.values())
 
@@ -113,7 +114,7 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
 def check_untrained(section: Component, part: Any) -> None:
     """Raises an error if a part that no optimiser trains, such as a data set, has parameters that require gradients.
 
-    The objects that the part holds are searched too.
+    Objects that the part holds are searched too.
     """
     weights = _trainable(part) | _held_trainable(held_parameters(part), held_modules(part))
     if weights:
@@ -130,15 +131,15 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
     No optimiser would train such a parameter, and no checkpoint would save it.
     """
     others = [part for of_kind in trainer.others.values() for part in of_kind.values()]
-    known = (trainer.hooks, trainer.state, *trainer.state.parts(), *trainer.modules.values(), *others)
-    modules = held_modules(trainer, known)
-    weights = _held_trainable(held_parameters(trainer, known), modules)
+    registered = (trainer.hooks, trainer.state, *trainer.state.parts(), *trainer.modules.values(), *others)
+    modules = held_modules(trainer, registered)
+    weights = _held_trainable(held_parameters(trainer, registered), modules)
     register = f"if {_class(trainer)} changes it itself, register it in `__init__` with `self.state.register`"
     if weights:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but no optimiser trains them, and no checkpoint has them",
             code=config_codes.UNFIT,
-            remedy="name it in a section of its own, such as [model_x], whose optimiser trains it; or freeze it with "
+            remedy="move it to a separate section, such as [model_x], and add an optimiser for it; or freeze it with "
             f"`requires_grad_(False)`; or, {register}",
         )
     for name, module in modules.items():
@@ -148,12 +149,12 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
                 f"{section.header} has the running mean `{name}.{means[0]}`, which changes in training, but is in no "
                 "checkpoint",
                 code=config_codes.UNFIT,
-                remedy=f"call its method `eval()`, so that the mean does not change; or, {register}",
+                remedy=f"call `eval()` on the module, so that the mean does not change; or, {register}",
             )
 
 
 def count_trained(modules: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Returns how many trained parameters each section has. A section without any is left out.
+    """Returns the number of trained weights of each section. Sections without trained weights are left out.
 
     Args:
         modules: the networks and losses of a trainer, by section.

@@ -1,4 +1,4 @@
-"""Puts the weights of an experiment where they belong: onto the device, or in shares onto those of all ranks."""
+"""Moves the weights of an experiment to the device, or shards them over the devices of all ranks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def with_synchronised_norms(model: nn.Module, settings: Distributed, ranks: Rank
     """Returns a network whose batch normalisation uses the statistics of all ranks, if `sync_batch_norm` is set.
 
     Raises:
-        BuildError: the run trains on CPUs, for which torch has no such normalisation.
+        BuildError: the run trains on CPUs, where torch has no synchronised batch normalisation.
     """
     if not ranks.several or not settings.sync_batch_norm:
         return model
@@ -48,8 +48,9 @@ def shard_components(
 
     Args:
         models: the networks by suffix.
-        losses: the loss functions by suffix. Those that are not trained are left as they are.
-        trained_losses: the weights of loss functions that are trained, by suffix. They become the sharded ones.
+        losses: the loss functions by suffix. Losses that are not trained do not change.
+        trained_losses: the trained weights of each loss function, by suffix. This function replaces them with the
+            sharded weights.
         settings: the section `[distributed]`.
         ranks: the processes of the run.
         device: the device of the run.
@@ -72,7 +73,7 @@ def moved(section: Component, part: Any, device: torch.device) -> Any:
     """Moves a part to the device if it is a module, and returns it.
 
     Raises:
-        BuildError: that fails, for example because the memory is full.
+        BuildError: the move fails, for example because the memory is full.
     """
     if not isinstance(part, nn.Module):  # a loss may be a plain function, such as `torch.nn.functional.mse_loss`
         return part

@@ -20,7 +20,7 @@ def prepare_process(meta: Meta) -> torch.device:
     # Denormal numbers make a CPU many times slower, and no result needs them.
     torch.set_flush_denormal(True)
     if meta.num_threads is not None:
-        # Until a number is chosen, one thread can't wait for another one.
+        # With `auto`, torch uses one thread until a number is chosen.
         torch.set_num_threads(1 if meta.num_threads == AUTO else meta.num_threads)
     if meta.use_deterministic_algorithms:
         # cuBLAS is deterministic only with this setting. cuBLAS reads the setting when CUDA starts.
@@ -45,24 +45,24 @@ def device_name(meta: Meta) -> str:
 
 
 def set_deterministic(enabled: bool) -> None:
-    """Says whether torch uses deterministic algorithms only, and raises an error where it has none."""
-    # Torch loads its compiler to set this, also if nothing changes. That takes seconds and 70 MB.
+    """Makes torch use only deterministic algorithms, and raise an error where it has none; or allows all algorithms."""
+    # Torch loads its compiler to set the mode, even if nothing changes. That takes seconds and 70 MB.
     if torch.get_deterministic_debug_mode() != (2 if enabled else 0):
         torch.use_deterministic_algorithms(enabled)
 
 
 def seed_of_rank(seed: int, rank: int) -> int:
-    """Returns the seed of what a rank draws in training, such as dropout; samples depend on the seed of the run only.
+    """Returns the seed for the random numbers of a rank in training, such as those of dropout.
 
-    The ranks of a run are a prime apart that is larger than the seeds that people choose, so that no two runs and ranks
-    share a seed.
+    The samples depend only on the seed of the run. The seeds of two neighbouring ranks differ by a prime that is larger
+    than the seeds that people choose. So a rank of one run never has the seed of a different rank of another run.
     """
     return seed + rank * 1_000_000_007
 
 
 def seed_generators(seed: int) -> None:
     """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
-    # rich draws a random number when it is imported. After the seed, that would change the numbers of the run.
+    # rich draws a random number when it is imported. An import after seeding would change the run's random numbers.
     import rich.style  # noqa: F401
 
     random.seed(seed)

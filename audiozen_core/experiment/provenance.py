@@ -1,4 +1,4 @@
-"""The record of a run: its effective config, the versions of all packages, the commit, the command line."""
+"""Writes the record of a run: its effective config, the versions of all packages, the commit, the command line."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def record(
     initial_weights: Sequence[LoadedWeights] = (),
     training: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Returns a TOML file that repeats the run, with the versions, the commit and the command line as comments.
+    """Returns the text of a TOML file that repeats the run. Comments give versions, commit and command line.
 
-    The comment `plugins` says which distribution had each component that is not AudioZEN's. `without` names the plugins
-    that were installed but switched off. `model.init` is the source of the weights that the training has started from,
-    with its hash. `training` are further headers, from `training_facts`.
+    The comment `plugins` gives the distribution of each component that is not AudioZEN's. `without` names the plugins
+    that were installed but switched off. `model.init` gives the source of the initial weights, with its hash. The
+    argument `training` adds the comments from `training_facts`.
 
     The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
     from any folder.
@@ -65,16 +65,16 @@ def record(
 
 
 TRAINING_SAMPLES, PROCESSES, FIRST_BATCHES = "training samples", "processes", "first batches"
-"""The headers of a record that decide, beside the config, which samples are in a batch of the training."""
+"""Headers of a record. Together with the config, they determine which samples each training batch contains."""
 
 
 def training_facts(loaders: Sequence[BatchLoader], processes: int, trial: Trial | None) -> dict[str, str]:
-    """Returns what decides, beside the config, which samples are in a batch of a training.
+    """Returns the facts that determine, together with the config, which samples each training batch contains.
 
     Args:
-        loaders: the loader of the training data; empty without a training.
+        loaders: the loader of the training data; empty if the run does not train.
         processes: the number of ranks.
-        trial: the trial that the run is, if it is one.
+        trial: the trial; None if the run is not a trial.
     """
     if not loaders:
         return {}
@@ -83,17 +83,17 @@ def training_facts(loaders: Sequence[BatchLoader], processes: int, trial: Trial 
 
 
 def code_of(checked: CheckedConfig) -> str:
-    """Returns the checksum of each file that defines a component or is the experiment's own, one module a line.
+    """Returns the checksums of modules that define components or belong to the experiment, one per line.
 
-    Call it within the experiment's `scope`. The ranks of a run compare it.
+    Call it within the experiment's `scope`. The ranks of a run compare these checksums.
     """
     targets = [part.target for component in checked.components.values() for part in component.walk()]
     used = {getattr(target, "__module__", None) for target in targets}
-    own = tuple(f"{folder}{os.sep}" for folder in checked.scope.dirs)
+    own_folders = tuple(f"{folder}{os.sep}" for folder in checked.scope.dirs)
     lines = []
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.endswith(".py") and (name in used or file.startswith(own)):
+        if isinstance(file, str) and file.endswith(".py") and (name in used or file.startswith(own_folders)):
             with suppress(OSError):
                 lines.append(f"{name} {zlib.crc32(Path(file).read_bytes()):08x}")
     return "\n".join(lines)
@@ -102,8 +102,8 @@ def code_of(checked: CheckedConfig) -> str:
 def imported_versions() -> dict[str, str]:
     """Returns the version of every distribution with an imported module, by name.
 
-    Numba is always there: it is imported at the first step only, and decides whether kernels round the numbers of a
-    network. Where it is not installed, its version is "none".
+    Numba is always included, although it is imported only at the first step, because kernels that use it may round
+    differently. If numba is not installed, its version is "none".
     """
     imported = {name.partition(".")[0] for name in sys.modules} | {"numba"}
     versions = {"numba": "none"} | providers(imported, installed_path())

@@ -1,4 +1,4 @@
-"""The state of an optimiser whose groups of parameters have changed since a checkpoint was saved."""
+"""Adapts the state of an optimiser whose parameter groups have changed since a checkpoint was saved."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from audiozen_core.trainer.module_state import parameter_names
 def regrouped(saved: Mapping[str, Any], fresh: Mapping[str, Any], trainer: BaseTrainer, suffix: str) -> dict[str, Any]:
     """Returns a saved state with the groups of a new optimiser, and the state of each parameter under its new number.
 
-    An optimiser numbers its parameters in the order of its groups. The groups of the TOML file have the names of their
-    parameters. Without groups, the order is that of the network.
+    An optimiser numbers its parameters in the order of its groups. Groups from the TOML file contain the names of their
+    parameters. Without groups, the parameters are in the order of the network.
 
     Args:
-        saved: the state in the checkpoint.
+        saved: the optimiser's state in the checkpoint.
         fresh: the state of the new optimiser.
-        trainer: its trainer.
-        suffix: its suffix.
+        trainer: the trainer of the new optimiser.
+        suffix: the suffix of the new optimiser.
     """
     before, now = (_numbers(state, trainer, suffix) for state in (saved, fresh))
     moved = {now[name]: saved["state"][number] for name, number in before.items() if number in saved["state"]}

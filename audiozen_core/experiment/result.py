@@ -1,4 +1,4 @@
-"""What a run returns to the code that has called it."""
+"""The results that a run returns to its caller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ModeResult:
     """The result of one mode of a run.
 
     Attributes:
-        ending: how the mode has ended: it is finished, or a hook has stopped it, and why.
+        ending: whether the mode finished or a hook stopped it, and why.
         scalars: the scalars of the mode's last evaluation by their names in records, such as `validate/score` or
             `test/si_sdr`; empty without an evaluation.
         epoch: the last epoch; 0 before training.
@@ -36,7 +36,7 @@ class ModeResult:
 
     @classmethod
     def of(cls, trainer: BaseTrainer) -> ModeResult:
-        """Returns the result of the mode that a trainer has run last."""
+        """Returns the result of the last mode that a trainer has run."""
         progress = trainer.progress
         return cls(
             ending=trainer.ending,

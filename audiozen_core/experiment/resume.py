@@ -23,7 +23,7 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.scheduler import Scheduler
 
-# These arguments of the trainer change no output of a network: they are for the training, or choose the score.
+# These arguments of the trainer do not affect the outputs of the networks. They affect only the training or the score.
 _NOT_FOR_OUTPUT = tuple(
     f"trainer.args.{name}"
     for name in (
@@ -36,7 +36,7 @@ _NOT_FOR_OUTPUT = tuple(
     )
 )
 
-# The entries of `ReduceLROnPlateau`'s state that come from the scores so far. All other entries are its arguments.
+# The entries in the state of `ReduceLROnPlateau` that depend on earlier scores. All other entries are its arguments.
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
@@ -64,7 +64,7 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
     for name, now in current_versions().items():
         if (before := loaded.versions.get(name, "?")) != now:
             log.warning(
-                f"{name} has another version than when the checkpoint was saved, so results may differ slightly",
+                f"the version of {name} has changed since the checkpoint was saved, so results may differ slightly",
                 before=before,
                 now=now,
             )
@@ -72,14 +72,14 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
 
 
 def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedConfig | None) -> None:
-    """Restores what a validation, test or prediction depends on besides the weights: the states of hooks, and so on.
+    """Restores all states except the weights that a validation, test or prediction needs, such as those of hooks.
 
-    A warning lists the settings that decide what the networks compute, and that the checkpoint was saved with others.
+    A warning lists settings that affect the outputs of the networks and have changed since the checkpoint was saved.
 
     Args:
-        trainer: a trainer that has the weights already.
+        trainer: a trainer that already has the weights.
         path: the folder of a checkpoint, or a file of weights, which has no other states.
-        checked: this run's configuration, with its components; None if it is a part of the one in the checkpoint.
+        checked: this run's configuration, with its components; None if it was taken from the checkpoint.
 
     Raises:
         CheckpointError: a registered state is not in the checkpoint, or does not fit.
@@ -99,31 +99,31 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
         extra = state.pop("extra", {})
         trainer.hooks.distribute_extra(trainer, extra.get("hooks", {}))
         changes = _changes(extra, checked) if checked else []
-        if changed := [str(change) for change in changes if _decides_output(change)]:
+        if changed := [str(change) for change in changes if _affects_output(change)]:
             get_logger().warning(
-                "the checkpoint was saved with other settings than the TOML file has now, so the networks may compute "
-                "something else than in its training: change them back, unless you mean it",
+                "settings have changed since the checkpoint was saved, so the outputs of the networks may differ from "
+                "those in training: change the settings back, unless you changed them on purpose",
                 changed="; ".join(changed),
                 checkpoint=str(path),
             )
         unused = sorted(name for name in owners - trainer.state.names() - {"extra"} if not _is_for_training(name))
         if checked and unused:
             get_logger().warning(
-                "the checkpoint has states that nothing in this experiment restores, so its results may differ from "
-                "those of the run that saved it",
+                "the checkpoint has states that this experiment does not use, so its results may differ from those of "
+                "the run that saved the checkpoint",
                 states=", ".join(unused),
                 checkpoint=str(path),
             )
     trainer.state.load_for_evaluation(state, str(path), saved=owners - {"extra"})
 
 
-def result_name(which: str, path: Path, own: Path) -> str:
+def result_name(which: str, path: Path, checkpoints: Path) -> str:
     """Returns the name of a checkpoint for records and result folders.
 
     Args:
-        which: the checkpoint as the user has named it: `best`, `latest`, a name, or a path.
-        path: its folder, or a file of weights.
-        own: the folder of this run's checkpoints.
+        which: the checkpoint as the user named it: `best`, `latest`, a name, or a path.
+        path: the folder of the checkpoint, or a file of weights.
+        checkpoints: the folder of this run's checkpoints.
 
     Example:
         >>> result_name("best", Path("exp/a/checkpoints/epoch_0012"), Path("exp/a/checkpoints"))
@@ -134,18 +134,18 @@ def result_name(which: str, path: Path, own: Path) -> str:
     real = path.resolve()
     alias = Path(which).name
     name = real.name if alias == real.name else f"{alias}_{real.name}"
-    if real.parent == own.resolve():
+    if real.parent == checkpoints.resolve():
         return name
     # The results of another run's weights must not look like those of this run.
-    run = real.parent.parent if real.parent.name == own.name else real.parent
+    run = real.parent.parent if real.parent.name == checkpoints.name else real.parent
     return f"{run.name}_{name.removesuffix('.safetensors')}"
 
 
 def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:
     """Puts the changed arguments of optimisers, schedulers and losses into the state of a checkpoint.
 
-    An added hook starts with its own state, and the state of a removed hook is left out. The trainer is built from this
-    run's TOML file. This function steps the trainer's schedulers.
+    An added hook keeps its initial state, and the state of a removed hook is dropped. The trainer must be built from
+    this run's TOML file. Its schedulers are stepped.
 
     Raises:
         CheckpointError: a scheduler, with its new arguments, ends before the run's current step.
@@ -172,9 +172,9 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
 
 
 def find_component(section: str, path: str) -> object:
-    """Finds the object that a path names, or the class of a section that a plugin brings.
+    """Finds the object that a path names, or the class of a section that a plugin defines.
 
-    Returns None if it can't be imported; then all its settings are assumed to affect training.
+    Returns None if the object can't be imported. All settings of such a component are assumed to affect training.
     """
     if split_section(section) is None:
         return section_table(section)
@@ -188,31 +188,32 @@ def _changes(extra: Mapping[str, Any], checked: CheckedConfig) -> list[Change]:
     """Returns the settings that have changed since a checkpoint was saved.
 
     Args:
-        extra: the entry `extra` of the checkpoint; an average of checkpoints has no configuration in it.
+        extra: the state `extra` of the checkpoint. In an average of checkpoints it has no configuration, so no changes
+            are found.
         checked: this run's configuration, with its components.
     """
     now = checked.config.text
-    own: dict[tuple[str, str], object] = {
+    targets: dict[tuple[str, str], object] = {
         (found.component.section, found.component.path): found.target for found in checked.components.values()
     }
-    own |= {(name, ""): type(section) for name, section in checked.sections.items()}
+    targets |= {(name, ""): type(section) for name, section in checked.sections.items()}
 
     def find(section: str, path: str) -> object:
-        if (section, path) not in own:
-            own[section, path] = find_component(section, path)
-        return own[section, path]
+        if (section, path) not in targets:
+            targets[section, path] = find_component(section, path)
+        return targets[section, path]
 
     return compare_configs(extra.get("config", now), now, find)
 
 
 def _is_for_training(state: str) -> bool:
-    """Returns whether a state in a checkpoint is that of an optimiser or a scheduler, which no evaluation has."""
-    known = split_section(state)
-    return known is not None and known[0] in ("optimizer", "lr_scheduler")
+    """Returns whether a state in a checkpoint belongs to an optimiser or a scheduler, which evaluations do not use."""
+    kind_and_suffix = split_section(state)
+    return kind_and_suffix is not None and kind_and_suffix[0] in ("optimizer", "lr_scheduler")
 
 
-def _decides_output(change: Change) -> bool:
-    """Returns whether a setting that has changed decides what the networks compute in an evaluation."""
+def _affects_output(change: Change) -> bool:
+    """Returns whether a changed setting affects the outputs of the networks in an evaluation."""
     if not change.affects_training or change.key in _NOT_FOR_OUTPUT:
         return False
     section, _, rest = change.key.partition(".")
@@ -285,6 +286,6 @@ def _adapt_scheduler(
                 raise CheckpointError(
                     f"{type(scheduler).__name__} has already taken {taken} steps, but with its new arguments it ends "
                     f"earlier: {error}",
-                    remedy="fit the arguments of the scheduler to the length of the training",
+                    remedy="set the scheduler's arguments so that it covers the whole training",
                 ) from error
     return dict(scheduler.state_dict())

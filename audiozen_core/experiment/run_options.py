@@ -1,4 +1,4 @@
-"""Which modes and options of a run can be used together."""
+"""Checks which modes and options of a run can be used together."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def check_mode_names(modes: Sequence[str]) -> None:
     """Checks that each of the modes exists.
 
     Raises:
-        RunError: a name is not that of a mode, or the modes are not a list of names.
+        RunError: a mode does not exist, or `modes` is a string instead of a list.
     """
     for mode in [modes] if isinstance(modes, str) else modes:
         if mode not in RUN_MODES:
-            hint = did_you_mean(nearest(mode, RUN_MODES)) or f"use some of {', '.join(RUN_MODES)}"
+            hint = did_you_mean(nearest(mode, RUN_MODES)) or f"the modes are {', '.join(RUN_MODES)}"
             raise RunError(f"unknown mode `{mode}`", remedy=hint)
     if isinstance(modes, str):
         raise RunError("`modes` is a string, but must be a list", remedy=f'write `modes=["{modes}"]`')
@@ -27,7 +27,7 @@ def check_mode_names(modes: Sequence[str]) -> None:
 def check_run_options(
     modes: Sequence[RunMode], *, resume: bool, ckpt_path: str | None, weights: str | None = None
 ) -> None:
-    """Checks the modes of a run, in order, and whether and from where it resumes.
+    """Checks that the modes and the options of a run do not contradict each other.
 
     Raises:
         RunError: they contradict each other.
@@ -40,8 +40,8 @@ def check_run_options(
     training = [mode for mode in modes if mode in TRAINING]
     if weights is not None and training:
         raise RunError(
-            f"{WEIGHTS} chooses the weights of a validation, test or prediction, but a training is among the modes",
-            remedy="say in [hooks.args] which weights the validations of a training use, or run the test by itself",
+            f"{WEIGHTS} chooses the weights of a validation, test or prediction, but the modes include a training",
+            remedy="set in [hooks.args] which weights the validations of a training use, or run the test separately",
         )
     if resume and not training:
         raise RunError("none of the modes is a training that can be resumed", remedy=f"leave {RESUME} out")
@@ -52,8 +52,8 @@ def check_run_options(
         )
     if len(training) > 1:
         raise RunError(
-            "`train` and `finetune` are two runs, and can't share a folder",
-            remedy="finetune with a TOML file of its own, which may extend this one",
+            "`train` and `finetune` are two runs, and can't share a run folder",
+            remedy="use a separate TOML file for the finetuning; it may extend this file",
         )
     if "finetune" in modes and not resume and ckpt_path is None:
         raise RunError("finetuning starts from a checkpoint", remedy=f"name a checkpoint with {CKPT_PATH}")
@@ -71,9 +71,9 @@ def check_requeue_options(modes: Sequence[str], *, resume: bool, ckpt_path: str 
         RunError: the run would go back to the same checkpoint whenever it starts again.
     """
     # A finetuning starts from a path only if it has no checkpoint of its own yet.
-    own = ckpt_path is not None and ("train" in modes or "/" not in ckpt_path)
-    if resume and own and any(mode in TRAINING for mode in modes):
+    goes_back = ckpt_path is not None and ("train" in modes or "/" not in ckpt_path)
+    if resume and goes_back and any(mode in TRAINING for mode in modes):
         raise RunError(
-            f"the job would go back to the checkpoint `{ckpt_path}` each time that it is queued again",
+            f"the job would go back to the checkpoint `{ckpt_path}` each time it is queued again",
             remedy="leave --ckpt-path out, so that the run continues from its latest checkpoint",
         )

@@ -1,4 +1,4 @@
-"""The records of a run, `config__….toml`: which there are, and which one says how the run was trained. No torch."""
+"""Finds the records of a run, `config__….toml`, and the record of its training. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def training_record(folder: Path) -> Path | None:
 
 
 def main_record(folder: Path) -> Path | None:
-    """Returns the newest record of a training, or else the newest one of anything; None without a record.
+    """Returns the newest record of a training, or else the newest record of any mode; None if there is no record.
 
-    A test later than the training may have had other settings, another machine and other versions.
+    The record of a training is preferred, because a later test may have had other settings, machines and versions.
     """
     return training_record(folder) or max(folder.glob(RECORDS), default=None)

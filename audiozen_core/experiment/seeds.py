@@ -1,4 +1,4 @@
-"""Runs an experiment with several seeds, and says how much the results vary."""
+"""Runs an experiment with several seeds, and measures how much the results vary."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from audiozen_core.storage.atomic import write_whole
 
 @dataclass(frozen=True, slots=True)
 class SeedResults:
-    """The results of runs that differ in their seed only.
+    """The results of runs that differ only in their seed.
 
     Attributes:
         seeds: the seeds.
-        scalars: the values of each scalar, in the order of the seeds; NaN for a run that lacks it.
-        file: the JSON file with all of this.
+        scalars: the values of each scalar, in the order of the seeds; NaN for a run without this scalar.
+        file: the JSON file with these results.
     """
 
     seeds: Sequence[int]
@@ -34,9 +34,9 @@ class SeedResults:
 
     @staticmethod
     def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-        """Returns the mean, and the standard deviation of a sample (with `n - 1`), which a single value does not have.
+        """Returns the mean and the sample standard deviation, which divides by `n - 1`.
 
-        Both are NaN if a run has no finite value.
+        The standard deviation of a single value is NaN. Both are NaN if any value is not finite.
 
         Example:
             >>> SeedResults.mean_and_deviation([1.0, 2.0, 3.0])
@@ -56,21 +56,21 @@ def run_seeds(
     ckpt_path: str | None = None,
     allow_drift: bool = False,
 ) -> SeedResults:
-    """Runs an experiment with several seeds: that of the file, and the next ones.
+    """Runs an experiment with several seeds: the seed in the file, and the seeds that follow it.
 
-    Each has a folder of its own, such as `exp/baseline_seed_0`. A run that was stopped is continued, and one that has
-    ended is not trained again.
+    Each run has its own folder, such as `exp/baseline_seed_0`. A run that was stopped is continued, and a run that has
+    finished is not trained again.
 
     Args:
         file: the TOML file.
         count: the number of seeds.
         overrides: as for `Experiment.load`.
         modes: the modes of each run.
-        ckpt_path: the checkpoint that finetunings start from, as for `Experiment.run`.
+        ckpt_path: the checkpoint that each finetuning starts from, as for `Experiment.run`.
         allow_drift: as for `Experiment.run`.
 
     Raises:
-        AudioZenError: a run has failed. The earlier ones are complete.
+        AudioZenError: a run failed. The earlier runs are complete.
     """
     config = load_config(file, overrides, modes).config
     seeds = [config.meta.seed + index for index in range(count)]
@@ -78,8 +78,8 @@ def run_seeds(
     results: list[RunResult] = []
     for index, seed in enumerate(seeds, start=1):
         get_logger().info(f"seed {seed}, run {index} of {count}")
-        own: Overrides = (*overrides, f"+meta.seed={seed}", f"+meta.id={json.dumps(f'{config.id}_seed_{seed}')}")
-        experiment = Experiment.load(file, overrides=own, modes=modes)
+        with_seed: Overrides = (*overrides, f"+meta.seed={seed}", f"+meta.id={json.dumps(f'{config.id}_seed_{seed}')}")
+        experiment = Experiment.load(file, overrides=with_seed, modes=modes)
         resume = trains and experiment.folder.exists()
         results.append(experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift))
     found = [_scalars(result) for result in results]
@@ -93,11 +93,11 @@ def run_seeds(
 
 def _scalars(result: RunResult) -> dict[str, float]:
     found: dict[str, float] = {}
-    for mode, of_mode in result.modes.items():
+    for mode, mode_result in result.modes.items():
         if mode not in TRAINING:
-            found |= of_mode.scalars
-        elif of_mode.best_score is not None:
-            found["best score"] = of_mode.best_score
+            found |= mode_result.scalars
+        elif mode_result.best_score is not None:
+            found["best score"] = mode_result.best_score
     return found
 
 
@@ -114,5 +114,5 @@ def _as_json(results: SeedResults) -> dict[str, object]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Returns None instead of NaN or infinity, because JSON has neither."""
     return value if math.isfinite(value) else None

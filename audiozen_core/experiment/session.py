@@ -24,11 +24,11 @@ from audiozen_core.trainer.memory import peak_memory, peak_process_memory
 
 
 class Session:
-    """One start of a run. It keeps no trainer, whose memory must be free for the next mode.
+    """One start of a run. It holds no trainer, so that the memory of a trainer is free for the next mode.
 
     Args:
-        path: its file.
-        record: what is known at its beginning.
+        path: the file of the session.
+        record: the first content of the file.
         device: the device whose memory is measured.
     """
 
@@ -39,7 +39,7 @@ class Session:
 
     @contextmanager
     def running(self, mode: RunMode, trainer: BaseTrainer) -> Iterator[None]:
-        """Records how the mode ends that runs in the block."""
+        """Records how a mode ends. The mode runs in the block."""
         began = time.monotonic()
         try:
             yield
@@ -65,7 +65,7 @@ class Session:
         self._update(replace(self._record, done=(*self._record.done, done)))
 
     def end(self, ending: RunEnding) -> None:
-        """Records the end."""
+        """Records the end of the session."""
         gpu = peak_memory(self._device) if self._device.type == "cuda" else None
         self._update(
             replace(
@@ -80,29 +80,29 @@ class Session:
         )
 
     def _update(self, record: SessionRecord) -> None:
-        """Writes the file again. A run must neither end nor hide its error because its end can't be recorded."""
+        """Rewrites the file. If that fails, logs a warning, so that the run goes on and its errors are not hidden."""
         self._record = record
         try:
             write_session(self._path, record)
         except OSError as error:
-            get_logger().warning("how the run ended can't be recorded", file=str(self._path), reason=str(error))
+            get_logger().warning("the end of the run can't be recorded", file=str(self._path), reason=str(error))
 
 
 @contextmanager
 def recorded_session(
     trainer: BaseTrainer, modes: Sequence[RunMode], ranks: Ranks, now: datetime, config: Path
 ) -> Iterator[Session]:
-    """Records a session that lasts as long as the block, on rank 0.
+    """Records a session on rank 0. The session lasts as long as the block.
 
     Args:
         trainer: the trainer of the first mode.
-        modes: the modes that are asked for.
+        modes: the requested modes.
         ranks: the processes of the run.
         now: when the session starts, with its time zone.
         config: the file with the configuration, in the run's folder.
 
     Raises:
-        OSError: the file can't be written at the beginning.
+        OSError: the file can't be written when the session starts.
     """
     device = trainer.device
     is_gpu = device.type == "cuda"
@@ -128,5 +128,5 @@ def recorded_session(
     except BaseException as error:
         session.end(RunEnding.of_error(error))
         raise
-    # Each mode has an ending of its own. The modes after a training say nothing about how the training has ended.
+    # The ending of each mode is recorded separately. The ending of the last mode would hide how a training ended.
     session.end(RunEnding())

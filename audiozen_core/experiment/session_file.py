@@ -1,7 +1,7 @@
-"""What is known about one start of a run: when, where and for how long it ran, how it ended, and its peak memory.
+"""The file of a session. It says when, where and for how long a run ran, how it ended, and its peak memory.
 
-Each start writes a file of its own beside its record: `session__2026_11_27--10_00_00__4711.json`. So a test that runs
-beside a training can't change what the training has written. This module does not import torch.
+Each start of a run writes its own file beside its record: `session__2026_11_27--10_00_00__4711.json`. So a test that
+runs at the same time as a training can't change the training's file. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from audiozen_core.hooks.ending import EndingKind
 from audiozen_core.storage.atomic import read_regular, write_whole
 
 SESSIONS = "session__*.json"
-"""The names of the files of sessions in a run's folder."""
+"""The pattern of the session files in a run's folder."""
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ModeRecord:
-    """One mode of a session, which has ended.
+    """How one mode of a session ended.
 
     Attributes:
-        mode: such as `train`.
-        seconds: how long it took, without the time that its parts were built in.
+        mode: the mode, such as `train`.
+        seconds: the duration, without the time for building the components.
         ending: `finished`, `stopped` by a hook, `interrupted` by a signal, or `failed`.
-        reason: why, in words.
+        reason: the reason for the ending, as text.
         epoch: the last epoch.
         step: the last optimiser step.
         best_score: the best score of the training so far; None if there is none.
-        best_epoch: its epoch; 0 if there is none.
-        scalars: the scalars of its last evaluation by their names in records; None for one that is not finite.
-        folder: the folder of its results within the run's folder, such as `test/best_epoch_0012`; "" if it has none.
+        best_epoch: the epoch of the best score; 0 if there is none.
+        scalars: the scalars of the last evaluation by their names in records; None for a value that is not finite.
+        folder: the folder of the results within the run's folder, such as `test/best_epoch_0012`; "" without results.
     """
 
     mode: str
@@ -56,26 +56,26 @@ class SessionRecord:
     """One start of a run.
 
     Attributes:
-        started: when, in ISO 8601.
+        started: when the session started, in ISO 8601.
         host: the machine of rank 0.
-        pid: the process of rank 0.
+        pid: the process ID of rank 0.
         job: the batch job; "" without one.
         processes: the number of ranks.
         device: the device of rank 0, such as `cpu` or `cuda:0`.
         device_name: the name of the GPU, such as `NVIDIA H100`; "" on the CPU.
-        modes: the modes that were asked for, in order.
+        modes: the requested modes, in order.
         record: the file with the configuration, the command line, the commit and the versions of this start.
-        max_epochs: the epochs after which the training ends.
+        max_epochs: the number of epochs after which the training ends.
         monitor: the name of the score.
         higher_is_better: whether a higher score is better.
         done: the modes that have ended.
-        ended: when the session ended, in ISO 8601; "" while it runs, and for ever if it was killed.
-        seconds: the time from `started` to `ended`; None until then.
-        ending: how it ended; "" until then.
-        reason: why, in words.
-        peak_memory: the most memory that rank 0 had in use until then, in bytes, without its worker processes; None if
-            it is not known. A process that runs several experiments counts from its own start.
-        peak_gpu_memory: the most memory of tensors on the GPU of rank 0, in bytes; None without a GPU.
+        ended: when the session ended, in ISO 8601; "" while it runs, and also if it was killed.
+        seconds: the time from `started` to `ended`; None if the session has not ended.
+        ending: how the session ended; None if the session has not ended.
+        reason: the reason for the ending, as text.
+        peak_memory: the peak memory of rank 0 in bytes, without its worker processes; None if it is unknown. It is
+            measured from the start of the process, which may have run other experiments before.
+        peak_gpu_memory: the peak memory of tensors on the GPU of rank 0, in bytes; None without a GPU.
     """
 
     started: str
@@ -100,7 +100,7 @@ class SessionRecord:
 
     @property
     def start(self) -> datetime:
-        """When it started, with its time zone."""
+        """When the session started, with its time zone."""
         return datetime.fromisoformat(self.started)
 
 
@@ -108,7 +108,7 @@ def write_session(path: Path, session: SessionRecord) -> None:
     """Writes the file of a session, completely or not at all.
 
     Raises:
-        OSError: the file can't be written; an earlier one is unchanged.
+        OSError: the file can't be written. An existing file does not change.
     """
     write_whole(path, json.dumps({"format": _FORMAT, **asdict(session)}, indent=2) + "\n")
 
@@ -117,7 +117,7 @@ def session_file(folder: Path, started: datetime, pid: int) -> Path:
     """Returns a free name for the file of a session in a run's folder."""
     stem = f"session__{started:%Y_%m_%d--%H_%M_%S}__{pid}"
     path, number = folder / f"{stem}.json", 2
-    while path.exists():  # of the same process in the same second, so no other process can take the name
+    while path.exists():  # the name contains the process ID, so no other process takes it between check and write
         path, number = folder / f"{stem}_{number}.json", number + 1
     return path
 
@@ -126,8 +126,8 @@ def read_session(path: Path) -> SessionRecord | None:
     """Returns the content of the file of a session; None if it can't be read."""
     try:
         content = json.loads(read_regular(path))
-        done = tuple(ModeRecord(**_known(ModeRecord, each)) for each in content["done"])
-        session = SessionRecord(**{**_known(SessionRecord, content), "done": done})
+        done = tuple(ModeRecord(**_known_fields(ModeRecord, each)) for each in content["done"])
+        session = SessionRecord(**{**_known_fields(SessionRecord, content), "done": done})
         numbers = [session.seconds, session.peak_memory, session.peak_gpu_memory, session.max_epochs, session.processes]
         numbers += [number for each in done for number in (each.seconds, each.epoch, each.best_score, each.best_epoch)]
         numbers += [value for each in done for value in each.scalars.values()]
@@ -143,7 +143,7 @@ def read_sessions(folder: Path) -> list[SessionRecord]:
     return sorted((session for session in found if session), key=lambda session: session.start)
 
 
-def _known(of: type, content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values that this version knows. A newer version may have added others."""
-    names = {each.name for each in fields(of)}
+def _known_fields(cls: type, content: dict[str, Any]) -> dict[str, Any]:
+    """Returns the entries that are fields of a class. A newer version of AudioZEN may have written more entries."""
+    names = {each.name for each in fields(cls)}
     return {name: value for name, value in content.items() if name in names}

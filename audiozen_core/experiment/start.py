@@ -1,4 +1,4 @@
-"""What a mode of a run starts from: a checkpoint of this run, of another run, a file of weights, or nothing."""
+"""Finds what a mode starts from: a checkpoint of this run or of another run, a file of weights, or nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OTHER_MODEL = "give the model the arguments that it had when the checkpoint was
 
 
 class Start(NamedTuple):
-    """What a mode starts from: a checkpoint's folder or a file of weights, and how the user has named it."""
+    """A checkpoint folder or a file of weights that a mode starts from, and the name that the user gave for it."""
 
     asked_for: str
     path: Path
@@ -43,10 +43,10 @@ class Starts:
         """Checks that the folder does not hold a run yet, because a new run would overwrite it.
 
         Args:
-            is_trial: whether the run is a try, which can't be continued.
+            is_trial: whether the run is a trial, which can't be continued.
 
         Raises:
-            RunError: it does.
+            RunError: the folder holds a run.
         """
         if found := self._store.list(verify=False):
             epochs = [info.epoch for info in found if info.epoch is not None]
@@ -56,15 +56,15 @@ class Starts:
                 f"`{folder}` already contains a run{reached}, so no new run was started and nothing was changed",
                 remedy="remove this folder, or set another `meta.id`; a short run is never continued"
                 if is_trial
-                else f"continue the run with {RESUME}, or rename the TOML file, after which a run is named",
+                else f"continue the run with {RESUME}, or rename the TOML file, because a run is named after its file",
             )
 
     def of_mode(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:
-        """Returns the checkpoint whose weights a mode starts from; None for a training.
+        """Returns the checkpoint whose weights a mode starts from, or None.
 
-        A finetuning that has a checkpoint of its own continues there. An evaluation uses the best checkpoint, or the
-        latest if there is no best one. `which` can name another checkpoint, but not if the modes include a training
-        before the evaluation.
+        The result is None for a training, and for a resumed finetuning that continues from its own checkpoint. An
+        evaluation uses the checkpoint that `which` names. By default, and always after a training, it uses the best
+        checkpoint, or the latest checkpoint if there is no best one.
         """
         if mode == "train" or (mode == "finetune" and which is None):
             return None
@@ -77,12 +77,12 @@ class Starts:
         return self.locate(which)
 
     def continues(self, mode: RunMode, which: str | None) -> bool:
-        """Returns whether a training that is resumed continues from a checkpoint, of its own if it is a finetuning."""
+        """Returns whether a resumed training continues from a checkpoint. For a finetuning, only its own ones count."""
         named = which is not None and (mode == "train" or self.is_own(which))
         return named or bool(self._store.list(verify=False))
 
     def continued(self, mode: RunMode, which: str | None) -> Start:
-        """Finds the checkpoint that a training continues from, if it `continues`."""
+        """Finds the checkpoint that a resumed training continues from. Call it only if `continues` returns true."""
         named = which is not None and (mode == "train" or self.is_own(which))
         return self.locate(which if which is not None and named else "latest")
 
@@ -97,7 +97,7 @@ class Starts:
         """Finds a checkpoint, or a file of weights, that the user has named."""
         if which in ("best", "latest"):
             return Start(which, self._store.locate(checkpoint_name(which)))
-        # A bare name is a checkpoint of this run if it has one of that name, whatever the working directory holds.
+        # A checkpoint of this run takes precedence over a file of the same name in the working directory.
         path = Path(which)
         is_own = path.name == which and ((self._store.folder / which).is_dir() or not path.exists())
         return Start(which, self._store.locate(path) if is_own else follow_link(path))
@@ -106,7 +106,7 @@ class Starts:
         """Loads the weights of all networks from a checkpoint or a file.
 
         Raises:
-            CheckpointError: they do not fit the networks, or can't be read.
+            CheckpointError: the weights do not fit the networks, or can't be read.
         """
         path = start.path
         saved_at: dict[str, Any] = {}
@@ -122,7 +122,7 @@ class Starts:
                 state.load_state_dict(weights)
             except RuntimeError as error:
                 fitting = [name for name, other in trainer.models.items() if not ModuleState(other).compare(weights)]
-                swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
+                swapped = f"the weights fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
                 message = f"the weights in {path} do not fit [{owner}]"
                 raise mismatch_error(message, error, state.compare(weights), remedy=swapped or _OTHER_MODEL) from error
             complete_norms(model)
@@ -130,5 +130,5 @@ class Starts:
 
 
 def checkpoint_name(name: str) -> Literal["latest", "best"] | Path:
-    """Returns a name or a path as the store takes it."""
+    """Returns a name or a path in the form that `CheckpointStore` takes."""
     return name if name in ("latest", "best") else Path(name)  # type: ignore[return-value]

@@ -1,8 +1,8 @@
-"""How many threads of torch make a pass fastest.
+"""Measures how many threads of torch make a pass fastest.
 
-Threads wait for each other after each operation. If another program keeps one of them from running, all wait, and a
-training can become many times slower than with one thread. So several threads must gain a good deal, on a machine that
-has nothing else to do.
+Threads wait for each other after each operation. If another program keeps one of them from running, all of them wait,
+and training can become many times slower than with one thread. So several threads are chosen only if they are much
+faster, and only if the machine is idle during the measurement.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from time import perf_counter
 import torch
 
 WORTHWHILE = 1.3
-"""Several threads should be this many times as fast as one."""
+"""Several threads are chosen only if they are at least this many times as fast as one thread."""
 
-# A count is not tried again if it took this many times as long as the best one.
+# A number of threads is not tried again if a pass takes this many times as long as with the fastest number.
 _HOPELESS = 3.0
-# The first pass starts threads and allocates memory, so that one that took less seconds does not tell what is hopeless.
+# A number is not ruled out if its first pass took at most this many seconds, because the first pass also starts threads
+# and allocates memory.
 _QUICK = 0.1
-# A larger count than needed gains less than this, and takes threads from other programs.
+# Among the numbers within this factor of the fastest, the smallest is chosen, to leave processors to other programs.
 _NEARLY_AS_FAST = 1.1
-# Passes with one thread that differ by more than this were disturbed.
+# The measurement was disturbed if the median pass with one thread took this many times as long as the fastest.
 _DISTURBED = 1.5
-# A machine with more waiting programs than this share of its processors is busy.
+# The machine is busy if its load exceeds this share of its processors.
 _BUSY_SHARE = 0.25
 
 
@@ -37,19 +38,19 @@ def time_threads(
     seconds: float = 20.0,
     warm_up: bool = True,
 ) -> dict[int, list[float]]:
-    """Runs a pass with each number of threads, in turns, so that a disturbance does not hit one number alone.
+    """Times a pass with each number of threads. The numbers take turns, so that a disturbance affects all of them.
 
-    The number of threads of torch is the same afterwards.
+    Afterwards torch has its previous number of threads again.
 
     Args:
         run: runs the pass.
         counts: the numbers of threads.
         rounds: how often each number is timed.
-        seconds: the time after which no further round begins; one is always complete.
-        warm_up: whether a round before the first one starts the threads, and shows which numbers are hopeless.
+        seconds: no further round begins after this time. At least one round is completed.
+        warm_up: whether an extra round comes first, which starts the threads and rules out numbers that are far slower.
 
     Returns:
-        The seconds of the passes, by number of threads. A number that is far slower than another one has fewer of them.
+        The seconds of each pass, by number of threads. A number that is far slower than another has fewer passes.
     """
     before = torch.get_num_threads()
     times: dict[int, list[float]] = {count: [] for count in counts}
@@ -57,7 +58,7 @@ def time_threads(
     try:
         for number in range(0 if warm_up else 1, rounds + 1):
             for count in counts:
-                best = min((min(of) for of in times.values() if of), default=float("inf"))
+                best = min((min(passes) for passes in times.values() if passes), default=float("inf"))
                 if times[count] and min(times[count]) > _HOPELESS * best:
                     continue
                 torch.set_num_threads(count)
@@ -65,9 +66,9 @@ def time_threads(
                 run()
                 times[count].append(perf_counter() - started)
             if number == 0:
-                best = min(of[0] for of in times.values())
-                hopeless = {count for count, of in times.items() if of[0] > max(_HOPELESS * best, _QUICK)}
-                times = {count: of if count in hopeless else [] for count, of in times.items()}
+                best = min(passes[0] for passes in times.values())
+                hopeless = {count for count, passes in times.items() if passes[0] > max(_HOPELESS * best, _QUICK)}
+                times = {count: passes if count in hopeless else [] for count, passes in times.items()}
             elif perf_counter() - began > seconds:
                 break
     finally:
@@ -76,17 +77,17 @@ def time_threads(
 
 
 def fastest_count(times: Mapping[int, Sequence[float]]) -> int:
-    """Returns the number of threads to use: 1, unless another one is a good deal faster.
+    """Returns the number of threads to use: 1, unless another number is much faster.
 
     Example:
         >>> fastest_count({1: [1.0, 1.1], 2: [0.9, 0.9]}), fastest_count({1: [1.0], 2: [0.55], 4: [0.35], 8: [0.34]})
         (1, 4)
     """
-    best = {count: min(of) for count, of in times.items()}
+    best = {count: min(passes) for count, passes in times.items()}
     fastest = min(best.values())
     if best[1] < WORTHWHILE * fastest:
         return 1
-    return min(count for count, of in best.items() if of <= _NEARLY_AS_FAST * fastest)
+    return min(count for count, seconds in best.items() if seconds <= _NEARLY_AS_FAST * fastest)
 
 
 def thread_counts(cores: int) -> list[int]:
@@ -100,18 +101,18 @@ def thread_counts(cores: int) -> list[int]:
 
 
 def busy_reason(load: Callable[[], tuple[float, float, float]] | None = None, processors: int | None = None) -> str:
-    """Says in words that the machine has other things to do; "" if it has not, or if that is not known.
+    """Returns a message if other programs keep the machine busy; "" if it is idle, or if its load is unknown.
 
     Args:
-        load: returns the load averages; those of this machine by default.
-        processors: how many processors the machine has; by default those of this one.
+        load: returns the load averages; by default the load averages of this machine.
+        processors: the number of processors; by default the number in this machine.
 
     >>> busy_reason(lambda: (0.3, 2.0, 2.0), 2), busy_reason(lambda: (1.4, 0.0, 0.0), 2)
     ('', 'the machine is busy: 1.4 programs ran or waited in the last minute')
     """
     try:
         running = (load or os.getloadavg)()[0]
-    except (OSError, AttributeError):  # not on every system
+    except (OSError, AttributeError):  # some systems have no load average
         return ""
     if running <= _BUSY_SHARE * (processors or os.cpu_count() or 1):
         return ""
@@ -119,12 +120,12 @@ def busy_reason(load: Callable[[], tuple[float, float, float]] | None = None, pr
 
 
 def disturbed_reason(times: Mapping[int, Sequence[float]]) -> str:
-    """Says in words that equal passes took different times; "" if they did not.
+    """Returns a message if equal passes took very different times; "" if not.
 
     >>> disturbed_reason({1: [1.0, 1.1, 1.2], 2: [9.0]}), disturbed_reason({1: [1.0, 1.8, 2.0]})
     ('', 'the machine is busy: equal passes with one thread took 1.000 to 2.000 s')
     """
-    one = times[1]
-    if statistics.median(one) <= _DISTURBED * min(one):
+    passes = times[1]
+    if statistics.median(passes) <= _DISTURBED * min(passes):
         return ""
-    return f"the machine is busy: equal passes with one thread took {min(one):.3f} to {max(one):.3f} s"
+    return f"the machine is busy: equal passes with one thread took {min(passes):.3f} to {max(passes):.3f} s"

@@ -1,4 +1,4 @@
-"""A forward and a backward pass of one batch, for those who measure without training."""
+"""Runs and times a forward and a backward pass of one batch outside a training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 def run_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]:
     """Runs a batch forward and backward, waits for the GPU, and returns the losses.
 
-    Of the hooks, only `autocast` is asked: others may need what they prepare when a run starts.
+    Only the hook `autocast` is called, because other hooks may need what they prepare when a run starts.
     """
     losses, _ = trainer.forward_batch(batch, batch_idx)
     trainer.backward_losses(losses, ask_hooks=False)
@@ -23,13 +23,13 @@ def run_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tens
 
 
 def timed_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> float:
-    """Runs a pass, and returns its seconds."""
+    """Runs a pass, and returns its duration in seconds."""
     started = time.perf_counter()
     run_pass(trainer, batch, batch_idx)
     return time.perf_counter() - started
 
 
 def wait(device: torch.device) -> None:
-    """Waits for the GPU, so that a time that is measured has only what was started in it."""
+    """Waits until a GPU has finished all work. Torch itself does not wait, which would make measured times wrong."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A run in a folder of its own that sees only the first batches of each data set, in every epoch the same.
+    """A run in its own folder that uses only the first batches of each data set, the same ones in every epoch.
 
     Attributes:
         batches: the number of batches; None for all of them.
-        folder: the folder of the run; None for one beside that of the experiment, `<id>_overfit`.
+        folder: the folder of the run; None for `<id>_overfit`, beside the experiment's folder.
     """
 
     batches: int | None

@@ -1,4 +1,4 @@
-"""Derives from the return annotation of a hook's spec what an implementation of the hook may return."""
+"""Checks what an implementation of a hook returns against the return annotation of the hook's spec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Fits = Callable[[Any], bool]
 
 @functools.cache
 def answer_fits(spec: Spec) -> Fits:
-    """Returns a function that says whether a hook with this spec may answer a value other than None.
+    """Returns a function that checks whether a value other than None is a valid answer to a hook.
 
     >>> from audiozen_core.hooks.specs import Hooks
     >>> fits = answer_fits(Hooks.on_nonfinite)
@@ -31,7 +31,7 @@ def answer_fits(spec: Spec) -> Fits:
 
 
 def wrong_answer(answer: Any, function: Callable[..., Any], plugin: object, spec: Spec) -> HookError:
-    """Returns the error for an implementation that has returned something that is not an answer."""
+    """Returns the error for an implementation that returned a value that is not an answer of the hook."""
     notes, hook = [*defined_in(function)], spec.__name__
     doc = inspect.getdoc(spec) or ""
     if return_annotation(spec) is not None:
@@ -41,18 +41,18 @@ def wrong_answer(answer: Any, function: Callable[..., Any], plugin: object, spec
         remedy = f"return a value of the type `{inspect.signature(spec).return_annotation}`"
     else:
         message = f"{plugin} returned {_shown(answer)} from `{hook}`, which has no answer"
-        remedy = "return nothing; if it was meant to change the run, use another hook"
+        remedy = "return nothing; to change the run, use another hook"
     return HookError(message, notes=notes, remedy=remedy)
 
 
 def defined_in(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Returns a note with the file and the line of a function; none if it has no code."""
+    """Returns a note with the file and the line of a function; empty if the function has no Python code."""
     function = inspect.unwrap(function)
     code: types.CodeType | None = getattr(function, "__code__", None)
     if code is None:
         return ()
     line = code.co_firstlineno
-    # The code of a decorated function begins with the decorators.
+    # The first line of a decorated function is the line of its first decorator, so search for the `def`.
     if parsed := syntax_tree(function):
         tree, above = parsed
         line = next((node.lineno + above for node in _functions(tree)), line)
@@ -64,10 +64,10 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 
 
 def _fits(annotation: Any) -> Fits:
-    """Returns a function that says whether a value other than None fits an annotation."""
+    """Returns a function that checks whether a value other than None fits an annotation."""
     annotation = unwrap(annotation)
     origin, args = get_origin(annotation), get_args(annotation)
-    # For a protocol and a `TypedDict`, `isinstance` does not work.
+    # `isinstance` does not work for a protocol or a `TypedDict`, so any value is accepted.
     unknown = not isinstance(origin or annotation, type) and origin not in (Union, types.UnionType, Literal)
     if annotation is Any or (
         annotation is not None and (unknown or is_typed_dict(annotation) or getattr(annotation, "_is_protocol", False))
@@ -94,17 +94,17 @@ def _fits(annotation: Any) -> Fits:
 
 
 def is_bool(value: Any) -> bool:
-    """Returns whether a value is a bool of Python or of NumPy, which this module does not import."""
+    """Returns whether a value is a bool of Python or of NumPy. Does not import NumPy."""
     return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"))
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether a hook may answer this number: any scalar except a bool."""
+    """Returns whether a value is a valid answer of the type `float`: any scalar except a bool."""
     return not is_bool(value) and as_scalar(value) is not None
 
 
 def _shown(answer: Any) -> str:
-    """Describes an answer. The text of an unknown object may be long, or wait for a GPU, so only its type is shown."""
+    """Describes an answer. Shows only the type of other objects, because their `repr` may be long or wait for a GPU."""
     if isinstance(answer, Mapping):
         wrong = next(((key, value) for key, value in answer.items() if not is_number(value)), None)
         return f"a dict in which `{wrong[0]}` is {_shown(wrong[1])}" if wrong else "a dict"

@@ -1,4 +1,4 @@
-"""Wraps hook implementations: an error names the plugin, answers are checked, and no wrapper swallows an error."""
+"""Wraps hook implementations, so that errors name the plugin, answers are checked, and wrappers can't hide errors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
 def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
     """Wraps an implementation so that its errors name the plugin, and its answers are checked.
 
-    An `AudioZenError` gets a note that names the plugin, unless the hook is AudioZEN's own. Ctrl-C passes unchanged. To
-    AudioZEN's own hooks, `False` and an empty text mean None, so that the other plugins are asked.
+    An `AudioZenError` that a plugin raises or causes gets a note that names the plugin, unless the plugin belongs to
+    AudioZEN itself. Ctrl-C passes unchanged. If the spec of the hook is AudioZEN's own, the answers `False` and "" mean
+    None, so that the next plugin is called.
 
     Raises:
-        HookError: during a call: the implementation has raised an error, or returned something that is not an answer.
+        HookError: (during a call) the implementation raised an error, or returned a value that is not an answer.
     """
     accept = _acceptance(function, plugin, spec)
 
@@ -35,11 +36,11 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
 
 
 class Implementation(NamedTuple):
-    """One implementation of a hook, as `flat_call` calls it.
+    """One implementation of a hook, for `flat_call`.
 
     Attributes:
-        function: the bound method as its author has written it, or a function that tells an observer of its calls.
-        names: the arguments that it takes, in order.
+        function: the original bound method, or a function around it that notifies an observer of each call.
+        names: the names of its arguments, in order.
         plugin: the plugin that implements the hook, for messages.
     """
 
@@ -49,15 +50,15 @@ class Implementation(NamedTuple):
 
 
 def flat_call(implementations: Sequence[Implementation], spec: Spec) -> Callable[..., Any]:
-    """Returns a function that calls implementations as pluggy does, without pluggy's work of each call.
+    """Returns a function that calls implementations as pluggy does, but with less overhead.
 
-    Some hooks are called in every step. What pluggy finds out in each call, such as which arguments an implementation
-    takes, is found out here once. Errors and answers are those of `checked_call`.
+    Some hooks are called in every step. Pluggy looks up the arguments of each implementation in every call, whereas
+    this function looks them up only once. Errors and answers are handled as in `checked_call`.
 
     Args:
-        implementations: all of them, first to last. None of them is a wrapper.
-        spec: the hook. It says whether the first answer counts, and the rest is not called; otherwise all answers are a
-            list.
+        implementations: all implementations of the hook, in the order of the calls. Wrappers are not allowed.
+        spec: the spec of the hook. If only the first answer counts, the function returns this answer and does not call
+            the other implementations. Otherwise it calls all implementations, and returns a list of their answers.
     """
     hook, first_answer = spec.__name__, first_answer_counts(spec)
     calls = [
@@ -65,7 +66,7 @@ def flat_call(implementations: Sequence[Implementation], spec: Spec) -> Callable
         for found in implementations
     ]
 
-    # The usual answer is None, and the usual call raises nothing: these two cost one call of each implementation.
+    # In the usual case, an implementation returns None and raises no error. This case has no further overhead.
     def call(**arguments: Any) -> Any:
         answers = []
         for function, names, plugin, accept in calls:
@@ -75,7 +76,7 @@ def flat_call(implementations: Sequence[Implementation], spec: Spec) -> Callable
             except AudioZenError as error:
                 _note(error, plugin, hook)
                 raise
-            # `sys.exit(0)` in a hook would end the run as if it had succeeded.
+            # A `sys.exit(0)` in a hook would end the run as if it had succeeded, so it is handled like an error.
             except (Exception, SystemExit) as error:
                 raise _failed(error, plugin, hook) from error
             if answer is not None and (accepted := accept(answer)) is not None:
@@ -88,31 +89,33 @@ def flat_call(implementations: Sequence[Implementation], spec: Spec) -> Callable
 
 
 def _acceptance(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[[Any], Any]:
-    """Returns a function that checks an answer, and returns what it means.
+    """Returns a function that checks an answer and returns it.
+
+    For AudioZEN's own hooks, the function returns None instead of False or "".
 
     Raises:
-        HookError: during a call: it is not an answer of the hook.
+        HookError: (during a call) the value is not an answer of the hook.
     """
-    fits, of_ours = answer_fits(spec), is_own(spec)
+    fits, is_own_hook = answer_fits(spec), is_own(spec)
 
     def accepted(answer: Any) -> Any:
         if not fits(answer):
             raise wrong_answer(answer, function, plugin, spec)
-        return None if of_ours and _is_empty(answer) else answer
+        return None if is_own_hook and _is_empty(answer) else answer
 
     return accepted
 
 
 def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
-    """Wraps a wrapper in the same way, and checks that it lets other hooks' errors through.
+    """Wraps a wrapper like `checked_call`, and checks that the wrapper does not swallow errors of other hooks.
 
     Raises:
-        HookError: during a call, as for `checked_call`; or the wrapper did not yield, yielded twice, or swallowed the
+        HookError: (during a call) as for `checked_call`; or the wrapper did not yield, yielded twice, or swallowed the
             error of another hook.
     """
-    # If all plugins are called, a wrapper gets the list of what they returned.
+    # If all answers of a hook count, a wrapper gets and returns a list of answers.
     fits = answer_fits(spec) if first_answer_counts(spec) else lambda answer: isinstance(answer, list)
-    hook, of_ours = spec.__name__, is_own(spec)
+    hook, is_own_hook = spec.__name__, is_own(spec)
 
     @functools.wraps(function)
     def checked(*args: Any) -> Generator[None, Any, Any]:
@@ -132,7 +135,7 @@ def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) ->
                 generator.send(result)
             except StopIteration as stop:
                 if stop.value is None or fits(stop.value):
-                    return None if of_ours and _is_empty(stop.value) else stop.value
+                    return None if is_own_hook and _is_empty(stop.value) else stop.value
                 raise wrong_answer(stop.value, function, plugin, spec) from None
         raise _yielded_twice(generator, plugin, hook)
 
@@ -145,12 +148,16 @@ _YIELD = (
 
 
 def _is_empty(answer: Any) -> bool:
-    """Returns whether an answer to one of AudioZEN's hooks means None: `False`, and an empty text, decide nothing."""
+    """Returns whether an answer to one of AudioZEN's own hooks is False or "", which mean the same as None."""
     return (isinstance(answer, str) or is_bool(answer)) and not answer
 
 
 def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plugin: object, hook: str) -> None:
-    """Passes an error on to a wrapper, which must raise it again; returns if it did."""
+    """Throws an error into a wrapper, which must raise the error again. Returns if it does.
+
+    Raises:
+        HookError: the wrapper swallowed the error or raised another error.
+    """
     try:
         generator.throw(error)
     except StopIteration:
@@ -179,22 +186,22 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
     except AudioZenError as error:
         _note(error, plugin, hook)
         raise
-    # `sys.exit(0)` in a hook would end the run as if it had succeeded.
+    # A `sys.exit(0)` in a hook would end the run as if it had succeeded, so it is handled like an error.
     except (Exception, SystemExit) as error:
         raise _failed(error, plugin, hook) from error
 
 
 def _note(error: AudioZenError, plugin: object, hook: str) -> None:
-    """Adds the plugin to an error that it raises itself, or that it has caused by a call of the trainer."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _OF_CALLS]
+    """Adds a note with the plugin to an error that the plugin raised, or caused by calling the trainer."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _CALL_FILES]
     if frames and frames[0] in foreign_frames(error) and not any(note.startswith(_NOTE) for note in error.notes):
         line = f"{frames[0].filename}:{frames[0].lineno}, in {frames[0].name}"
         error.notes = (*error.notes, f"{_NOTE}{plugin} in `{hook}`, {line}")
 
 
 _NOTE = "raised by: "
-_OF_CALLS = (__file__, watching.__file__)
-"""The files whose frames are between the trainer and an implementation."""
+_CALL_FILES = (__file__, watching.__file__)
+"""The files with the frames between the trainer and an implementation."""
 
 
 def _failed(error: BaseException, plugin: object, hook: str) -> HookError:

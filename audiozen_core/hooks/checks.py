@@ -1,4 +1,4 @@
-"""Finds the hooks that a class implements, and its mistakes, before anything runs. Pluggy ignores such mistakes."""
+"""Finds the hooks that a class implements, and mistakes in the class that pluggy would ignore, before a run starts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ HOOK_NAMES = tuple(OWN)
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
-# Each plugin gets arguments of its own, so one wrapper can't surround the calls.
+# Hooks whose arguments differ between plugins, so a single wrapper can't surround all calls.
 _UNWRAPPABLE = ("on_component_built", "on_checkpoint_save", "on_checkpoint_load", "epoch_scalars", "evaluation_scalars")
 
 
 def implemented_hooks(cls: type) -> dict[str, str]:
-    """Returns the hooks that a class implements, in the order of `specs`, each with its method.
+    """Returns the hooks that a class implements, each with the name of the method.
 
-    The hooks of plugins come last.
+    AudioZEN's own hooks come first, in the order of `specs`, then the hooks of plugins.
 
     >>> class Announce:
     ...     @specs.hookimpl
@@ -45,19 +45,21 @@ def implemented_hooks(cls: type) -> dict[str, str]:
         for name, function in ((name, _function(member)) for name, member in _members(cls))
         if function and hasattr(function, _MARKER)
     }
-    of_plugins = [hook for hook in found if hook not in OWN and spec_of(hook)]
-    return {hook: found[hook] for hook in (*OWN, *of_plugins) if hook in found}
+    plugin_hooks = [hook for hook in found if hook not in OWN and spec_of(hook)]
+    return {hook: found[hook] for hook in (*OWN, *plugin_hooks) if hook in found}
 
 
 def hook_findings(cls: type, present: Collection[str] = ()) -> list[Diagnostic]:
-    """Lists the mistakes in a class of hooks that would make a run fail, or silently have no effect.
+    """Returns the mistakes in a class of hooks that would make a run fail, or silently disable a hook.
 
-    `present` has the names of the hook plugins of the run, if there is one.
+    The mistakes are: an unknown phase, hook or hook argument; a method with the name of a hook but without the marker;
+    a method whose code would not run, or would not get all of its arguments; and options of pluggy that would bypass
+    the phases or swallow exceptions. Each finding has the file and the line of the method. If a name in `before` or
+    `after` is probably misspelt, that is a warning, because the name may belong to a plugin that is not installed.
 
-    The mistakes are: an unknown phase, hook or hook argument; a method named like a hook but not marked as one; a
-    method whose code would not run, or would not get the arguments that it names; and options of pluggy that would
-    bypass the phases or swallow exceptions. Each finding has the file and the line of the method. A name in `before` or
-    `after` that is probably misspelt is a warning, because it may belong to a plugin that is not installed.
+    Args:
+        cls: the class.
+        present: the names of the hook plugins of the run; empty outside a run.
     """
     found = [*_phase_findings(cls), *_order_findings(cls, present), *_repetition_findings(cls)]
     for name, member in _members(cls):
@@ -83,12 +85,12 @@ def _repetition_findings(cls: type) -> Iterator[Diagnostic]:
             hook = _hook_of(name, function)
             if hook in first:
                 message = f"`{first[hook]}` and `{name}` are both marked as `{hook}`"
-                yield _finding(message, "call one of them in the other, and mark only that one", function)
+                yield _finding(message, "mark only one of the methods, and call the other method from it", function)
             first.setdefault(hook, name)
 
 
 def _phase_findings(cls: type) -> Iterator[Diagnostic]:
-    # If `phase` is a property, only an object has its value. `Lifecycle` checks that.
+    # If `phase` is a property, the value is only known for an object. `Lifecycle` then checks it.
     phase = inspect.getattr_static(cls, "phase", DEFAULT_PHASE)
     if not _is_computed(phase) and phase not in PHASES:
         yield _class_finding(f"`{phase}` is not a phase", _meant(str(phase), PHASES), cls)
@@ -103,23 +105,23 @@ def _order_findings(cls: type, present: Collection[str]) -> Iterator[Diagnostic]
             yield _class_finding(*fault, cls)
             continue
         for name in names(value):
-            if meant := meant_plugin(name, present):
+            if similar := meant_plugin(name, present):
                 message = f"`{attribute}` names the hook plugin `{name}`, which is not installed"
-                yield replace(_class_finding(message, f"did you mean `{meant}`?", cls), severity="warning")
+                yield replace(_class_finding(message, f"did you mean `{similar}`?", cls), severity="warning")
 
 
 def order_fault(attribute: str, value: object) -> tuple[str, str] | None:
-    """Returns what is wrong with the value of `before` or `after`, and what to do about it; None if it is right."""
-    several = isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
-    if isinstance(value, str) or several:
+    """Returns an error message and a remedy for an invalid value of `before` or `after`; None if the value is valid."""
+    are_names = isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
+    if isinstance(value, str) or are_names:
         return None
     return f"`{attribute}` is not a tuple of the names of hook plugins", f'write `{attribute} = ("amp",)`'
 
 
 def has_fixed_order(cls: type) -> bool:
-    """Returns whether the class says when its objects run.
+    """Returns whether `phase`, `before` and `after` are the same for all objects of the class.
 
-    Otherwise only an object knows: `phase`, `before` or `after` may be a property or be set in the constructor.
+    They are not if one of them is a property or may be set in the constructor.
     """
     return not any(
         _is_computed(inspect.getattr_static(cls, name, ())) or may_set(cls, name)
@@ -128,12 +130,12 @@ def has_fixed_order(cls: type) -> bool:
 
 
 def _is_computed(value: object) -> bool:
-    """Returns whether an attribute of a class has its value only in an object: a property, or a slot."""
+    """Returns whether a class attribute is a descriptor, such as a property, so that only objects have a value."""
     return hasattr(type(value), "__get__")
 
 
 def _members(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yields the members of a class and of its bases except `object`, without running properties or the metaclass."""
+    """Yields the members of a class and its bases, except `object`. Does not call properties or the metaclass."""
     members: dict[str, Any] = {}
     for base in reversed(cls.__mro__[:-1]):
         members |= vars(base)
@@ -148,7 +150,7 @@ def _function(member: Any) -> Callable[..., Any] | None:
 
 
 def _is_marked(member: Any) -> bool:
-    # `getattr` on an object that makes up attributes, such as a mock, would find the marker too.
+    # `getattr` would find the marker even on an object that creates attributes on access, such as a mock.
     return inspect.getattr_static(member, _MARKER, None) is not None and not isinstance(member, type)
 
 
@@ -161,7 +163,7 @@ def _method_findings(name: str, function: Callable[..., Any], *, static: bool) -
     hook = _hook_of(name, function)
     spec = spec_of(hook)
     if spec is None:
-        # A hook marked as optional may belong to a later version of AudioZEN, or to a plugin that is not installed.
+        # An optional hook may belong to a later version of AudioZEN, or to a plugin that is not installed.
         if not options.get("optionalhook"):
             known = dict.fromkeys([*HOOK_NAMES, *(other for other, _, _ in plugin_specs())])
             yield _finding(f"`{hook}` is not a hook", _meant(hook, known), function)
@@ -170,18 +172,19 @@ def _method_findings(name: str, function: Callable[..., Any], *, static: bool) -
         yield _finding(f"`{name}` is marked as the hook `{hook}`", f"write `@hookimpl.{name}`", function)
     for message, remedy in (*_option_faults(hook, options), *_argument_faults(hook, spec, function, static)):
         yield _finding(message, remedy, function)
-    # A decorator such as `contextmanager` makes another function of a generator, so this looks at the outermost one.
+    # Check the decorated function, because a decorator such as `contextmanager` makes a plain function of a generator.
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         yield _finding(f"`{hook}` is async, so its code would not run", "write `def`", function)
     elif inspect.isgeneratorfunction(function) and not (options.get("wrapper") or options.get("hookwrapper")):
-        remedy = "remove `yield`; or mark it with `wrapper=True`, so that it runs around the others"
+        remedy = "remove `yield`; or mark it with `wrapper=True` to run it around the other implementations"
         yield _finding(f"`{hook}` has a `yield`, so its code would not run", remedy, function)
     elif options.get("wrapper"):
         remedy = "write `return (yield)` where the other implementations run"
         if not inspect.isgeneratorfunction(function):
             yield _finding(f"the wrapper of `{hook}` has no `yield`", remedy, function)
         elif first_answer_counts(spec) and not _returns_something(function):
-            yield _finding(f"the wrapper of `{hook}` returns nothing, so the others' answer is lost", remedy, function)
+            message = f"the wrapper of `{hook}` returns nothing, so the answer of the other implementations is lost"
+            yield _finding(message, remedy, function)
 
 
 def _option_faults(hook: str, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -194,21 +197,21 @@ def _option_faults(hook: str, options: dict[str, Any]) -> Iterator[tuple[str, st
 
 
 def _argument_faults(hook: str, spec: Spec, function: Callable[..., Any], static: bool) -> Iterator[tuple[str, str]]:
-    """Yields the faults of the arguments. pluggy passes only those that have no default, by name."""
+    """Yields the errors in the arguments of a hook method. Pluggy passes only arguments without a default, by name."""
     known = list(inspect.signature(spec).parameters)[1:]
-    given = list(inspect.signature(function).parameters.values())
+    arguments = list(inspect.signature(function).parameters.values())
     if not static:
-        first = given[0] if given else None
+        first = arguments[0] if arguments else None
         if first is None or first.kind in (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD) or first.name in known:
             yield f"the method `{hook}` has no `self`", "write `self` as its first argument"
             return
-        given = given[1:] if first.kind is not Parameter.VAR_POSITIONAL else given
-    for argument in given:
+        arguments = arguments[1:] if first.kind is not Parameter.VAR_POSITIONAL else arguments
+    for argument in arguments:
         if argument.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
             stars = "*" if argument.kind is Parameter.VAR_POSITIONAL else "**"
             yield (
                 f"`{stars}{argument.name}` of `{hook}` is always empty",
-                f"name the arguments that the method needs, of {', '.join(known)}",
+                f"name the arguments that the method needs: {', '.join(known)}",
             )
         elif argument.name not in known:
             yield f"hook `{hook}` has no argument `{argument.name}`", _meant(argument.name, known)
@@ -220,7 +223,7 @@ def _argument_faults(hook: str, spec: Spec, function: Callable[..., Any], static
 
 
 def _returns_something(function: Callable[..., Any]) -> bool:
-    """Returns whether a generator function has a `return` with a value, or its source can't be read."""
+    """Returns whether a generator function has a `return` with a value. Returns True if its source can't be read."""
     parsed = syntax_tree(inspect.unwrap(function))
     return parsed is None or any(isinstance(node, ast.Return) and node.value for node in ast.walk(parsed[0]))
 
@@ -231,7 +234,7 @@ def _finding(message: str, remedy: str, function: Callable[..., Any] | None = No
 
 def _class_finding(message: str, remedy: str, cls: type) -> Diagnostic:
     notes = [f"help: {remedy}"]
-    # A class that was made without a file has no source.
+    # A class that was created at run time may have no source file.
     with contextlib.suppress(OSError, TypeError):
         file, line = inspect.getsourcefile(cls), inspect.getsourcelines(cls)[1]
         notes.insert(0, f"defined in: {file}:{line}, in {cls.__qualname__}")
@@ -240,4 +243,4 @@ def _class_finding(message: str, remedy: str, cls: type) -> Diagnostic:
 
 def _meant(word: str, known: Iterable[str]) -> str:
     known = list(known)
-    return did_you_mean(nearest(word, known)) or f"the known ones are {', '.join(known)}"
+    return did_you_mean(nearest(word, known)) or f"use one of {', '.join(known)}"

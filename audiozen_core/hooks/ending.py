@@ -1,4 +1,4 @@
-"""How a mode has ended, as hooks and the caller of a run are told."""
+"""How a mode ended: the object that hooks and the caller of a run get."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Literal
 from audiozen_core.errors import AudioZenError, Interrupted
 
 EndingKind = Literal["finished", "stopped", "interrupted", "failed"]
-"""How a mode has ended."""
+"""The ways in which a mode can end; see `RunEnding.kind`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnding:
-    """How a mode has ended, and why.
+    """How a mode ended, and why.
 
     Attributes:
-        kind: `finished` if all is done, `stopped` if a hook has stopped the training, `interrupted` by a signal such as
-            Ctrl-C, or `failed` with an error.
-        reason: why, in words, such as `max_epochs = 100 is reached`, or the message of the error; "" for an evaluation
-            that is finished.
-        error: the exception that has ended the mode, which only hooks are given; None if it is finished or stopped.
+        kind: `finished` if the mode completed, `stopped` if a hook stopped the training, `interrupted` if a signal such
+            as Ctrl-C ended the mode, or `failed` if an error ended it.
+        reason: the reason as text, such as `max_epochs = 100 is reached`, or the message of the error; "" for a
+            finished evaluation.
+        error: the exception that ended the mode, which only hooks get; None if the mode finished or was stopped.
     """
 
     kind: EndingKind = "finished"
@@ -31,6 +31,6 @@ class RunEnding:
     def of_error(cls, error: BaseException) -> RunEnding:
         """Returns the ending for an exception."""
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
-        # The text of an AudioZenError also has its code, its notes and its remedy.
+        # `str` of an AudioZenError also includes the code, the notes and the remedy, so use only the message.
         text = error.message if isinstance(error, AudioZenError) else str(error)
         return cls("interrupted" if interrupted else "failed", f"{type(error).__name__}: {text}".rstrip(": "), error)

@@ -16,10 +16,10 @@ def state_name(plugin: Plugin) -> str:
 
 
 class HookState:
-    """Returns and restores the state of one hook. A method of the hook with an argument `trainer` gets the trainer.
+    """Saves and restores the state of a hook, and passes the trainer to methods that take it.
 
     Args:
-        hook: an object with `state_dict` and `load_state_dict`. Either may have a further argument `trainer`.
+        hook: an object with `state_dict` and `load_state_dict`. Both methods may have an additional argument `trainer`.
         trainer: the trainer of the run.
     """
 

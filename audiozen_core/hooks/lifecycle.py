@@ -1,4 +1,4 @@
-"""The hooks of a run: which plugins take part, and in which order."""
+"""The hooks of a run as callables, which call the plugins in order."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
 _Specs = TypeVar("_Specs")
 
-# The last calls of a run: a plugin that has a file to close must be called even if another one has failed.
+# The last calls of a run. All plugins must be called even if one of them fails, because they may have files to close.
 _CALL_ALL_DESPITE_ERRORS = ("on_evaluation_abandoned", "on_exception", "on_teardown")
 
 _WITH_METRICS = ("on_log", "on_epoch_end", "on_evaluation_end")
 
-# These undo what a plugin has done in an earlier hook, so the plugin that was first is the last one, as with nested
-# `with` blocks. In the same order, two plugins that exchange weights would put each other's weights back.
+# These hooks undo what plugins did in an earlier hook. They call the plugins in reverse order, like nested `with`
+# blocks. Otherwise, two plugins that exchange weights would each restore the weights of the other.
 _LAST_FIRST = ("on_evaluation_end", "on_evaluation_abandoned", "on_state_collected")
 
 
 class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
-    Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so that
-    it does not slow a training step down. Plugins run in the order of `PHASES`. Within a phase, `before` and
-    `after` decide, and otherwise the name. The hooks that undo something run in the reverse order. The answer of an
-    implementation is checked against its spec.
+    Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so it
+    does not slow down a training step. Plugins run in the order of `PHASES`. Within a phase, `before` and `after`
+    determine the order, and otherwise the name. The hooks that undo something run in the reverse order. The answer of
+    an implementation is checked against the spec of the hook.
 
-    On other ranks than rank 0, `on_log` is not called, and neither are plugins that say `main_process_only = True`.
+    On ranks other than 0, `on_log` is not called, and plugins with `main_process_only = True` are skipped.
 
     Args:
-        plugins: the plugins that take part.
+        plugins: the plugins of the run.
         is_main: whether this is the main process of the run.
-        watch: is told when a hook of a plugin begins and ends; None for nobody.
+        watch: an observer that is notified when a hook of a plugin begins and ends.
 
     Raises:
         HookError: two plugins have the same name; a class has a mistake that `hook_findings` finds; or `before` and
@@ -112,10 +112,10 @@ class Lifecycle(specs.Hooks[Trainer]):
             self._make_calls()
 
     def of(self, hooks: type[_Specs]) -> _Specs:
-        """Returns the hooks that a plugin brings, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`.
+        """Returns the hooks that a plugin provides, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`.
 
-        Calls take keyword arguments only, as for the hooks of AudioZEN. A hook without implementations returns None at
-        once. The object is made once for each class.
+        Calls take keyword arguments only, like the hooks of AudioZEN. A hook without implementations returns None at
+        once. The returned object is created once for each class.
 
         Raises:
             HookError: the class has a mistake that `audiozen plugins doctor` finds.
@@ -124,7 +124,7 @@ class Lifecycle(specs.Hooks[Trainer]):
             for message, remedy in spec_faults(hooks):
                 raise HookError(f"the hooks `{hooks.__qualname__}` can't be called: {message}", remedy=remedy)
             found = specs_in(hooks)
-            # A hook of a plugin that has no answer returns None, as its annotation says.
+            # If a hook has no answer, the call returns None, as the annotation of its spec says.
             calls = {
                 name: call if first_answer_counts(found[name]) else _without_answers(call)
                 for name, call in _calls(hooks, self._manager_of(hooks, self.plugins)).items()
@@ -134,7 +134,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         return callables
 
     def _manager_of(self, hooks: type, plugins: Sequence[Plugin]) -> pluggy.PluginManager:
-        """Returns pluggy's manager for a class of specs, with the plugins in this order and checked implementations."""
+        """Returns a pluggy manager for a class of specs. It calls the plugins in order, and checks their answers."""
         manager = _PluginManager(specs.PROJECT)
         manager.add_hookspecs(hooks)
         # pluggy calls plugins in reverse order of registration.
@@ -154,26 +154,29 @@ class Lifecycle(specs.Hooks[Trainer]):
         return manager
 
     def _flat_calls(self, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
-        """Returns a callable for each hook of AudioZEN that nothing wraps, which does without pluggy."""
+        """Returns a callable for each hook of AudioZEN without wrappers. It bypasses pluggy."""
         calls: dict[str, Callable[..., Any]] = {}
         for name, spec in specs_in(specs.Hooks).items():
             implementations = getattr(manager.hook, name).get_hookimpls()
-            if not implementations or name in _CALL_ALL_DESPITE_ERRORS or any(one.wrapper for one in implementations):
+            if not implementations or name in _CALL_ALL_DESPITE_ERRORS or any(each.wrapper for each in implementations):
                 continue
-            # pluggy lists the one that is called first at the end. `checked_call` has wrapped the method.
+            # pluggy lists implementations in reverse order. `__wrapped__` removes the wrapper of `checked_call`.
             steps = [
-                Implementation(one.function.__wrapped__, one.argnames, self._by_name[one.plugin_name])
-                for one in reversed(implementations)
-                if name not in self._idle.get(one.plugin_name, ())
+                Implementation(each.function.__wrapped__, each.argnames, self._by_name[each.plugin_name])
+                for each in reversed(implementations)
+                if name not in self._idle.get(each.plugin_name, ())
             ]
             calls[name] = flat_call(steps, spec) if steps else _nothing(spec)
         return calls
 
     def wrap_component(self, section: str, component: Any) -> Any:
-        """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use.
+        """Calls `on_component_built`. Each plugin gets the component that the previous plugin returned.
+
+        Returns:
+            The component to use.
 
         Raises:
-            HookError: a plugin returns something that can't be used in the place of the component.
+            HookError: a plugin returns an object that can't replace the component.
         """
         for plugin, built in self._each("on_component_built"):
             answer = built(section=section, component=component)
@@ -183,7 +186,7 @@ class Lifecycle(specs.Hooks[Trainer]):
                 raise HookError(
                     f"{plugin} returned a `{type(answer).__name__}` from `on_component_built` for [{section}], which "
                     f"is not {wanted}",
-                    remedy="return an object that can be used in the place of the component, or None to keep it",
+                    remedy="return an object that can replace the component, or None to keep the component",
                 )
             component = answer
         return component
@@ -192,8 +195,8 @@ class Lifecycle(specs.Hooks[Trainer]):
         """Calls `epoch_scalars` or `evaluation_scalars`, and returns the scalars of all plugins.
 
         Args:
-            hook: the hook.
-            taken: the names that the trainer uses.
+            hook: `epoch_scalars` or `evaluation_scalars`.
+            taken: the names of the scalars that the trainer itself records.
             arguments: the arguments of the hook.
 
         Raises:
@@ -205,45 +208,45 @@ class Lifecycle(specs.Hooks[Trainer]):
             for name, value in (implementation(**arguments) or {}).items():
                 if name in owners:
                     raise HookError(
-                        f"{plugin} adds the scalar `{name}` in `{hook}`, but {owners[name]} has one of that name",
-                        remedy="give it another name, for instance with the name of the hook in front",
+                        f"{plugin} adds the scalar `{name}` in `{hook}`, but {owners[name]} already uses this name",
+                        remedy="rename the scalar, for instance with the name of the hook as a prefix",
                     )
                 owners[name] = plugin
                 scalars[name] = float(as_scalar(value))
         return scalars
 
     def collect_extra(self, trainer: Trainer) -> dict[str, dict[str, Any]]:
-        """Calls `on_checkpoint_save`. Returns what each plugin added, by its name."""
+        """Calls `on_checkpoint_save`. Returns the data that each plugin added, by the name of the plugin."""
         extra: dict[str, dict[str, Any]] = {}
         for plugin, save in self._each("on_checkpoint_save"):
-            own: dict[str, Any] = {}
-            save(trainer=trainer, extra=own)
-            if own:
-                extra[plugin.name] = own
+            added: dict[str, Any] = {}
+            save(trainer=trainer, extra=added)
+            if added:
+                extra[plugin.name] = added
         return extra
 
     def distribute_extra(self, trainer: Trainer, extra: Mapping[str, Mapping[str, Any]]) -> None:
-        """Calls `on_checkpoint_load`; each plugin gets what it has added."""
+        """Calls `on_checkpoint_load`. Each plugin gets the data that it added in `on_checkpoint_save`."""
         for plugin, load in self._each("on_checkpoint_load"):
             load(trainer=trainer, extra=extra.get(plugin.name, {}))
 
     def implements(self, hook: str) -> bool:
-        """Returns whether a plugin implements a hook, on whatever rank of the run."""
+        """Returns whether a plugin implements a hook, even if the plugin only runs on another rank."""
         return any(hook in implemented_hooks(type(plugin.instance)) for plugin in self.plugins)
 
     def asks(self, hook: str, argument: str) -> bool:
-        """Returns whether a plugin takes this argument of a hook. If none does, it need not be computed."""
+        """Returns whether a plugin takes this argument of a hook. Otherwise the trainer need not compute it."""
         return any(argument in implementation.argnames for implementation in self._implementations(hook))
 
     def asks_for_signals(self, mode: Mode) -> bool:
-        """Returns whether a plugin takes the signals of an evaluation in this mode; see `signal_modes` there."""
+        """Returns whether a plugin takes the `signals` of `on_evaluation_step_end` in this mode; see `signal_modes`."""
         return any(
             "signals" in found.argnames and mode in getattr(found.plugin, "signal_modes", (mode,))
             for found in self._implementations("on_evaluation_step_end")
         )
 
     def _each(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
-        """Yields each plugin that implements a hook, first to last, with a function that takes keyword arguments."""
+        """Yields each plugin that implements a hook, in the order of calls, with a function that takes keywords."""
 
         def bound(implementation: Any) -> Callable[..., Any]:
             return lambda **arguments: implementation.function(*(arguments[name] for name in implementation.argnames))
@@ -253,12 +256,12 @@ class Lifecycle(specs.Hooks[Trainer]):
 
     @property
     def hook_names(self) -> tuple[str, ...]:
-        """Every hook of AudioZEN, in the order of `specs`, and the hooks of other plugins that a plugin implements."""
+        """Every hook of AudioZEN, in the order of `specs`, followed by the implemented hooks of plugins."""
         implemented = (implemented_hooks(type(plugin.instance)) for plugin in self.plugins)
         return tuple(dict.fromkeys(chain(HOOK_NAMES, *implemented)))
 
     def order(self, hook: str) -> list[Plugin]:
-        """Returns the plugins that implement a hook, first to last."""
+        """Returns the plugins that implement a hook, in the order of calls."""
         names = [implementation.plugin_name for implementation in self._implementations(hook)]
         return [self._by_name[name] for name in reversed(names)]
 
@@ -267,7 +270,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         return {found.plugin_name for found in self._implementations(hook) if found.wrapper}
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
-        # pluggy also knows the implementations of hooks of other plugins, by their names.
+        # For the hooks of plugins, pluggy also knows the implementations, by the name of the hook.
         manager = self._last_first if self._last_first and hook in _LAST_FIRST else self._manager
         caller = getattr(manager.hook, hook, None)
         return caller.get_hookimpls() if caller else []
@@ -280,7 +283,10 @@ class Lifecycle(specs.Hooks[Trainer]):
 
 
 class _PluginManager(pluggy.PluginManager):
-    """Looks only at the methods that are marked as hooks. pluggy examines every attribute, which takes milliseconds."""
+    """A manager that examines only the methods that are marked as hooks.
+
+    pluggy examines every attribute of a plugin, which takes milliseconds.
+    """
 
     _marked: Collection[str] = ()
 
@@ -305,7 +311,7 @@ def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[...
 
 
 def _lacking(section: str, component: Any, answer: Any) -> str:
-    """Returns what an answer must be to be used in the place of a component, in words; "" if it can be used."""
+    """Describes what an answer lacks to replace a component, such as "callable"; "" if it can replace the component."""
     kind = kind_of(section)
     base = loaded_class(kind.base) if kind else None
     if kind and base and isinstance(component, base):
@@ -316,7 +322,7 @@ def _lacking(section: str, component: Any, answer: Any) -> str:
 
 
 def _with_read_only(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Passes the scalars on in a form that no plugin can change for the others."""
+    """Wraps a call so that plugins get read-only scalars, because all plugins share them."""
 
     def called(*, metrics: Mapping[str, float], **arguments: Any) -> Any:
         return call(metrics=ReadOnlyScalars(metrics), **arguments)
@@ -345,7 +351,7 @@ def _no_answers(**_: Any) -> list[Any]:
 
 
 def _check(plugin: Plugin) -> None:
-    """Raises an error for a mistake that pluggy would silently ignore."""
+    """Raises an error for a mistake in a plugin that pluggy would silently ignore."""
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
     for finding in hook_findings(type(plugin.instance)):
@@ -353,7 +359,7 @@ def _check(plugin: Plugin) -> None:
             continue
         raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
     for attribute in ("phase", "before", "after"):
-        # An object may compute them, so its class does not show what they are.
+        # These attributes may be properties, so check the values of the object, not only of the class.
         try:
             value = getattr(plugin.instance, attribute, ())
         except Exception as error:
@@ -363,7 +369,7 @@ def _check(plugin: Plugin) -> None:
 
 
 def _call_all(caller: Any) -> Callable[..., list[Any]]:
-    """Calls every implementation even if some raise, and raises the first error at the end."""
+    """Returns a function that calls every implementation even if some fail, and raises the first error at the end."""
     errors: list[Exception] = []
 
     def deferring(function: Callable[..., Any]) -> Callable[..., Any]:

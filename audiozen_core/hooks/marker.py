@@ -1,4 +1,4 @@
-"""The decorator `hookimpl`. Its types are in `marker.pyi`, which is generated from the hooks' specs."""
+"""The decorator `hookimpl`. Its types are in `marker.pyi`, which is generated from the specs of the hooks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pluggy
 class HookMarker:
     """Marks a method as the implementation of a hook.
 
-    `@hookimpl` is for a method that has the name of its hook. `@hookimpl.on_epoch_end` names the hook itself, so that a
-    type checker finds a misspelt hook, and compares the arguments and the return type of the method with the hook's.
+    `@hookimpl` marks a method with the name of its hook. `@hookimpl.on_epoch_end` names the hook explicitly, so that a
+    type checker finds misspelt names and checks the arguments and the return type against the spec.
 
     Args:
         project: the name of the project, for pluggy.
@@ -22,7 +22,7 @@ class HookMarker:
         self._mark = pluggy.HookimplMarker(project)
 
     def __call__(self, function: Any = None, /, **options: Any) -> Any:
-        """Marks a function, or returns a decorator that does.
+        """Marks a function; without a function, returns a decorator.
 
         Args:
             function: the function.
@@ -38,6 +38,6 @@ class HookMarker:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        # A misspelt name is marked too, and `hook_findings` reports it at its line. An `AttributeError` would stop the
-        # import, and with it all other classes of the module.
+        # A misspelt name is accepted here, and `hook_findings` reports it later with its line. An `AttributeError`
+        # would make the import fail, and all other classes of the module would be unavailable, too.
         return functools.partial(self, specname=name)

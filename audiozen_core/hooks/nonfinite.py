@@ -1,4 +1,4 @@
-"""The errors and answers that a trainer and its hooks exchange about a loss or gradient that is NaN or infinite."""
+"""The errors and answers that a trainer and its hooks exchange if a loss or gradient is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from audiozen_core.errors import AudioZenError, RunError
 
 NonFinitePolicy = Literal["stop", "skip", "rollback"]
 NonFiniteAnswer = Literal["skip", "rollback"]
-"""How a run continues after a NaN, as the hook `on_nonfinite` decides."""
+"""The answers of the hook `on_nonfinite`: how a run continues after a NaN."""
 
 _REMEDY = (
     "lower the learning rate, clip the gradients (`clip_grad_norm_value`), or inspect these samples; "
-    '`on_nonfinite = "skip"` continues without the batch; the checkpoints are untouched'
+    '`on_nonfinite = "skip"` continues without the batch; the checkpoints are not affected'
 )
 _MAX_SAMPLES = 8
 
@@ -48,9 +48,9 @@ class NonFiniteError(RunError):
 
     Args:
         what: the problem, such as "`loss` is nan".
-        location: the batches that the loss or gradient comes from; for a weight, those of the last optimiser step.
+        location: the batches that the loss or gradient comes from. For a weight, the batches of the last step.
         remedy: what the user can do.
-        notes: further lines, each "kind: text".
+        notes: additional lines, each in the form "kind: text".
     """
 
     def __init__(self, what: str, location: BatchLocation, *, remedy: str = _REMEDY, notes: Sequence[str] = ()) -> None:
@@ -60,7 +60,7 @@ class NonFiniteError(RunError):
 
 
 class RollbackRequest(AudioZenError):  # noqa: N818 (a request, which may be granted)
-    """Raised during a training epoch: restore the last checkpoint, and continue from there.
+    """Requests that the run restore the last checkpoint and continue from there. Raise it during a training epoch.
 
     The trainer calls the hook `rollback`. If no hook can restore a checkpoint, the run ends with `reason`.
 

@@ -1,4 +1,4 @@
-"""The order of the plugins: by phase, then by what they say about each other in `before` and `after`, then by name."""
+"""Sorts the hook plugins of a run: by phase, then by their attributes `before` and `after`, then by name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from audiozen_core.hooks.plugin import Plugin
 
 
 class OrderError(HookError):
-    """The plugins can't be put into an order.
+    """The plugins can't be sorted, because their attributes contradict each other.
 
     Args:
-        message: what is wrong, in one line.
+        message: the problem, in one line.
         plugins: the plugins that contradict each other.
-        remedy: what to do about it.
+        remedy: what the user can do.
     """
 
     def __init__(self, message: str, plugins: Sequence[Plugin], *, remedy: str) -> None:
@@ -25,9 +25,9 @@ class OrderError(HookError):
 
 
 def in_order(plugins: Iterable[Plugin]) -> list[Plugin]:
-    """Returns the plugins, first to last. The order does not depend on the order in which they are given.
+    """Returns the plugins in the order of their calls. The result does not depend on the order of the arguments.
 
-    A name in `before` or `after` that no plugin has is ignored, because that plugin is not part of the run.
+    A name in `before` or `after` that does not belong to a plugin of the run is ignored.
 
     Raises:
         HookError: a phase is unknown.
@@ -39,7 +39,7 @@ def in_order(plugins: Iterable[Plugin]) -> list[Plugin]:
         for other in others:
             if _phase(plugins[first]) > _phase(plugins[other]):
                 raise _contradiction(plugins[first], plugins[other])
-    # The next plugin is the first one in `plugins` that waits for no other.
+    # A topological sort. Of the plugins that wait for no other plugin, the next one is the first in `plugins`.
     waits_for = [0] * len(plugins)
     for others in followers.values():
         for other in others:
@@ -59,11 +59,12 @@ def in_order(plugins: Iterable[Plugin]) -> list[Plugin]:
 
 
 def _followers(plugins: Sequence[Plugin]) -> dict[int, list[int]]:
-    """Returns, for the place of each plugin, the places of the plugins that must come after it."""
+    """Returns the index of each plugin, with the indices of the plugins that must come after it."""
     pairs = set()
     for place, plugin in enumerate(plugins):
         for other, candidate in enumerate(plugins):
-            # `acme:clip` may come after `clip`, which is another plugin.
+            # A plugin such as `acme:clip` may name `clip`, which means another plugin. Skip the plugin itself, unless
+            # it names exactly itself, which is an error.
             if other == place and plugin.name not in (*plugin.before, *plugin.after):
                 continue
             if any(map(candidate.is_called, plugin.before)):
@@ -88,27 +89,27 @@ def _contradiction(first: Plugin, second: Plugin) -> OrderError:
         f"hook plugin `{first.name}` must run before `{second.name}`, but its phase `{first.phase}` comes after the "
         f"phase `{second.phase}`",
         [first, second],
-        remedy="change the phase, or `before` and `after`: they order the plugins of one phase",
+        remedy="change the phase, or `before` and `after`, which only order plugins of the same phase",
     )
 
 
 def _circle(plugins: Sequence[Plugin], followers: dict[int, list[int]], waiting: set[int]) -> OrderError:
-    """Finds a circle among the plugins that are left. Each of them waits for another one of them."""
+    """Finds a cycle among the remaining plugins. Each of these plugins waits for another one in `waiting`."""
     seen: list[int] = []
     place = min(waiting)
     while place not in seen:
         seen.append(place)
         place = min(first for first in waiting if place in followers[first])
-    # The walk went from each plugin to one that must come before it.
+    # The loop above went backwards, from each plugin to a plugin that must come before it.
     circle = [plugins[place] for place in reversed(seen[seen.index(place) :])]
     text = " before ".join(f"`{plugin.name}`" for plugin in [*circle, circle[0]])
     return OrderError(
         f"hook plugins wait for each other in a circle: {text}",
         circle,
-        remedy="remove one name from `before` or `after` of one of them, or switch one of them off",
+        remedy="remove a name from `before` or `after` of one of these plugins, or switch one of them off",
     )
 
 
 def _declaration(plugin: Plugin) -> str:
-    said = [f"{name} = {value!r}" for name, value in (("before", plugin.before), ("after", plugin.after)) if value]
-    return f"order: {plugin}: phase {plugin.phase}{''.join(f', {text}' for text in said)}"
+    texts = [f"{name} = {value!r}" for name, value in (("before", plugin.before), ("after", plugin.after)) if value]
+    return f"order: {plugin}: phase {plugin.phase}{''.join(f', {text}' for text in texts)}"

@@ -1,4 +1,4 @@
-"""The phases of hook plugins: in which order they are called."""
+"""The phases of hook plugins, which determine the order of the calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Phase = Literal["precision", "gradient", "step", "monitor", "persist"]
 """The phase of a hook plugin."""
 
 PHASES = get_args(Phase)
-"""The phases of hook plugins, in the order in which they are called."""
+"""All phases, in the order of the calls."""
 
 DEFAULT_PHASE = "monitor"
-"""The phase of a class that names none."""
+"""The phase of a class without an attribute `phase`."""

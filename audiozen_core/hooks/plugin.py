@@ -17,10 +17,10 @@ class Plugin:
     """One object whose methods implement hooks.
 
     Attributes:
-        name: unique in the run.
-        instance: the object.
-        origin: what enabled the plugin, for messages, such as `default` or `baseline.toml:31`.
-        distribution: the installed distribution that it belongs to; "" for a local plugin.
+        name: the name of the plugin, which is unique in the run.
+        instance: the object whose methods implement hooks.
+        origin: where the plugin was enabled, for messages, such as `default` or `baseline.toml:31`.
+        distribution: the installed distribution that the plugin belongs to; "" for a local plugin.
         path: the `path` in the TOML file, which several plugins may share (default: the name).
     """
 
@@ -38,22 +38,22 @@ class Plugin:
 
     @property
     def affects_training(self) -> bool:
-        """Whether a training without the plugin could have another result; true unless its class says otherwise."""
+        """Whether the result of a training may depend on the plugin. The default is True."""
         return bool(getattr(self.instance, "affects_training", True))
 
     @property
     def before(self) -> tuple[str, ...]:
-        """The names of the plugins that run after this one."""
+        """The names of the plugins that this plugin must run before."""
         return names(getattr(self.instance, "before", ()))
 
     @property
     def after(self) -> tuple[str, ...]:
-        """The names of the plugins that run before this one."""
+        """The names of the plugins that this plugin must run after."""
         return names(getattr(self.instance, "after", ()))
 
     @property
     def owner(self) -> str:
-        """The source of the code: the distribution, or the module that a dotted path names."""
+        """The distribution of the plugin, or its module if it is not from an installed distribution."""
         return self.distribution or type(self.instance).__module__
 
     def is_called(self, name: str) -> bool:
@@ -73,18 +73,18 @@ class Plugin:
 
 
 def names(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the names in an attribute `before` or `after`, which may be one name."""
+    """Returns the names in an attribute `before` or `after`, which may also be a single name."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
     """Returns the correct name for a name in `before` or `after` that is probably misspelt.
 
-    Returns None if a plugin has the name, also one that is switched off. Returns None, too, if no name is spelt almost
-    the same, because a plugin of this name may not be installed.
+    Returns None if an installed plugin has the name, even if the plugin is switched off. Also returns None if no known
+    name is similar, because the name may then belong to a plugin that is not installed.
 
     Args:
-        name: the name.
+        name: a name in `before` or `after`.
         present: the names of the plugins of the run.
 
     >>> [meant_plugin(name) for name in ("amp", "amp_2", "tensorbord", "audiozen:apm", "other:amp", "ema", "amp2")]
@@ -96,15 +96,15 @@ def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
     # The second use of a hook in a run is called `ema_2`.
     if name in known or re.sub(r"_\d+$", "", name) in known:
         return None
-    # In a name of two parts, such as `acme:ema` or `hooks.Ema`, only one of them is misspelt.
-    owner, own = _parts(name)
+    # In a name of two parts, such as `acme:ema` or `hooks.Ema`, only one part may be misspelt.
+    prefix, last = _parts(name)
     split = [_parts(other) for other in sorted(known)]
-    names = [owner + other for its_owner, other in split if its_owner == owner and is_slip(own, other)]
-    owners = [its_owner + own for its_owner, other in split if other == own and is_slip(owner, its_owner)]
+    names = [prefix + other for other_prefix, other in split if other_prefix == prefix and is_slip(last, other)]
+    owners = [other_prefix + last for other_prefix, other in split if other == last and is_slip(prefix, other_prefix)]
     return next(iter([*names, *owners]), None)
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Returns the distribution or the module of a name with its separator, and the rest: `acme:` and `ema`."""
-    own = re.split("[:.]", name)[-1]
-    return name.removesuffix(own), own
+    """Splits a name into its distribution or module, including the separator, and the rest: `acme:` and `ema`."""
+    last = re.split("[:.]", name)[-1]
+    return name.removesuffix(last), last

@@ -1,4 +1,4 @@
-"""The progress of a run: the counters that the loop, the hooks and the checkpoints share."""
+"""The progress of a run: the counters that the training loop, the hooks and the checkpoints share."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from audiozen_core.errors import RunError
 class Progress:
     """The progress of a run.
 
-    A pass is once through the training data. Without `steps_per_epoch` each epoch is a pass.
+    A pass is one iteration over the training data. Without `steps_per_epoch`, each epoch is a pass.
 
     Attributes:
         epoch: the number of completed epochs.
         step: the number of optimiser steps taken.
-        batch: the number of batches done in the current epoch; 0 between epochs.
+        batch: the number of completed batches in the current epoch; 0 between epochs.
         best_score: the best validation score so far.
-        best_epoch: the epoch that reached the best score, counted from 1; 0 before the first score that is finite.
+        best_epoch: the epoch that reached the best score, counted from 1; 0 before the first finite score.
         best_step: the optimiser step that reached the best score.
         best_validation: the number of the validation that reached the best score, counted from 1.
-        validations: the number of validations that were due, whatever their scores were. One that was made only
-            because the training ended does not count.
+        validations: the number of validations that were due. A validation that ran only because the training ended does
+            not count.
         validated_step: the optimiser step of the last validation; -1 before the first one.
-        unvalidated_seconds: the time since the last validation; counted with `validation_interval_minutes` only.
+        unvalidated_seconds: the time since the last validation, measured only with `validation_interval_minutes`.
         batches: the number of batches in the last completed epoch.
-        num_batches: the number of batches in the current epoch (between epochs: in the last one); None if it is not
-            known, because the data set has no length.
+        num_batches: the number of batches in the current epoch (between epochs: in the last epoch); None if the data
+            set has no length.
         passes: the number of completed passes.
-        pass_batch: the number of batches done in the current pass.
+        pass_batch: the number of completed batches in the current pass.
         pass_batches: the number of batches in the current pass; None if the data set has no length.
         stream_workers: the number of workers, if the samples of the current pass depend on it; otherwise None.
-        ranks: the number of processes of the current pass. Each of them counts one batch for a batch of each.
+        ranks: the number of processes of the current pass. All batch counters count the batches of one process.
     """
 
     epoch: int = 0
@@ -57,14 +57,14 @@ class Progress:
     ranks: int = 1
 
     def resumed_batch(self, ranks: int, window: int) -> int:
-        """Returns the batch of the current pass with which this number of processes continues.
+        """Returns the batch of the current pass at which a resumed run continues.
 
-        With other processes than those that saved the checkpoint, it is the last one that begins an optimiser step and
-        leaves no batch out. If it divides what has been done into whole steps, no batch is trained on twice either.
+        If the number of processes has changed, this is the last batch that begins an optimiser step and skips no data.
+        If the completed batches can't be divided into whole steps, some batches are trained on twice.
 
         Args:
-            ranks: the number of processes now.
-            window: the number of batches of an optimiser step, on each process; 1 if a step may begin with any batch.
+            ranks: the number of processes of the resumed run.
+            window: the number of batches per optimiser step and process; 1 if a step may begin with any batch.
 
         Example:
             >>> Progress(pass_batch=6, pass_batches=8, ranks=2).resumed_batch(ranks=1, window=1)
@@ -88,11 +88,11 @@ class Progress:
         *,
         is_epoch: bool = True,
     ) -> None:
-        """Starts a pass, or continues one that a checkpoint interrupted.
+        """Starts a pass, or continues a pass that was not complete when the checkpoint was saved.
 
         Args:
-            start: the batch that it starts or continues with, from `resumed_batch`.
-            num_batches: the number of batches of the whole pass; None if it is not known.
+            start: the first batch, from `resumed_batch`.
+            num_batches: the number of batches of the whole pass; None if it is unknown.
             stream_workers: the number of workers, if the samples depend on it; otherwise None.
             ranks: the number of processes.
             is_epoch: whether each epoch is a pass, for messages.
@@ -101,7 +101,7 @@ class Progress:
             RunError: the pass continues, but its data have changed since the checkpoint was saved.
         """
         name = f"epoch {self.passes + 1}" if is_epoch else f"pass {self.passes + 1} over the training data"
-        # With a number of steps in each epoch, hardly a checkpoint is at the end of a pass.
+        # With `steps_per_epoch`, checkpoints are rarely at the end of a pass, so another remedy is needed.
         otherwise = f"resume from a checkpoint at the end of an epoch with {CKPT_PATH}"
         if not is_epoch:
             otherwise = f"begin a new training with its weights: `--mode finetune` and {CKPT_PATH}"
@@ -109,7 +109,7 @@ class Progress:
             self.pass_batch
             and num_batches is not None
             and self.pass_batches is not None
-            # The last batch of a pass counts as one, however many of the processes have it.
+            # The last batch of a pass counts for all processes, even if only some of them have it.
             and abs(num_batches * ranks - self.pass_batches * self.ranks) >= max(ranks, self.ranks)
         ):
             raise RunError(
@@ -133,22 +133,22 @@ class Progress:
         self.pass_batches, self.stream_workers, self.ranks = num_batches, stream_workers, ranks
 
     def complete_batch(self) -> None:
-        """Counts a batch as done."""
+        """Counts a batch as completed."""
         self.batch += 1
         self.pass_batch += 1
 
     def complete_pass(self) -> None:
-        """Counts the current pass as done."""
+        """Counts the current pass as completed."""
         self.passes, self.pass_batch = self.passes + 1, 0
 
     def complete_epoch(self) -> None:
-        """Counts the current epoch as done."""
+        """Counts the current epoch as completed."""
         self.epoch, self.batch, self.batches = self.epoch + 1, 0, self.batch
 
     def reopen_epoch(self) -> None:
         """Undoes `complete_epoch`, so that a resumed run repeats the validation of that epoch.
 
-        It does nothing if the validation is one within an epoch, which the resumed run repeats in any case.
+        Does nothing within an epoch, because the resumed run repeats such a validation in any case.
         """
         if not self.batch:
             self.epoch, self.batch = self.epoch - 1, self.batches
@@ -159,20 +159,20 @@ class Progress:
         return self.epoch + (self.batch > 0)
 
     def note_best(self, score: float) -> None:
-        """Counts the current step as the best so far."""
+        """Records that the current step has reached the best score so far."""
         self.best_score, self.best_epoch, self.best_step = score, self.current_epoch, self.step
         self.best_validation = self.validations
 
     def repeats(self, names: Iterable[str], *, step: int, epoch: int) -> bool:
-        """Returns whether a training that continues from here makes a record again that it has made before.
+        """Returns whether a training that continues from this state will write an existing record again.
 
-        A hook that keeps the records of a training removes these when the training is resumed (`on_run_start`), and
-        when it goes back to a checkpoint (`on_rollback`). Records of evaluations that ran alone are not repeated.
+        A hook that keeps the records of a training should remove such records when the training is resumed
+        (`on_run_start`) or rolled back (`on_rollback`). Records of evaluations without training are never repeated.
 
         Args:
             names: the names of the scalars in the record.
-            step: its step.
-            epoch: its epoch.
+            step: the step of the record.
+            epoch: the epoch of the record.
 
         Example:
             >>> progress = Progress(epoch=2, step=60)
@@ -183,14 +183,14 @@ class Progress:
         """
         if step != self.step or epoch <= self.epoch:
             return step > self.step
-        # The record of this step itself was made before, and so was that of a validation within the epoch, if it had
-        # ended. The record of the end of the epoch may have the same step, but is made again, with the validation.
+        # The record of the current step is complete, and so is the record of a validation within the epoch if the
+        # validation ended. The record of the end of the epoch may have the same step, but will be written again.
         kinds = {name.partition("/")[0] for name in names}
         return not kinds <= {"step"} and (kinds != {"validate"} or self.validated_step != step)
 
     @property
     def is_best(self) -> bool:
-        """Whether the weights are those of the best validation: no step has been taken since."""
+        """Whether the current weights reached the best score, that is, no step was taken since that validation."""
         return self.best_epoch > 0 and self.best_step == self.step
 
     def state_dict(self) -> dict[str, Any]:

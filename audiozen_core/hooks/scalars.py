@@ -1,4 +1,4 @@
-"""The numbers among the results of other people's code: those of steps, of the ends of epochs, and of hooks."""
+"""Checks and converts the scalars that user code returns: training steps, methods at the end of an epoch, and hooks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from audiozen_core.diagnostics.listed import listed
 
 
 class ReadOnlyScalars(dict[str, float]):
-    """The scalars that all hooks get. A hook that changed them would change what the others record."""
+    """A read-only dict of scalars. All hooks get the same dict, so a change would affect the other hooks."""
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise TypeError(
-            "these scalars can't be changed, because other hooks get them too: change a copy, `dict(metrics)`"
+            "these scalars are read-only, because other hooks get them, too: change a copy, `dict(metrics)`"
         )
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
 
 def as_scalar(value: Any) -> Any:
-    """Returns a value that `float` turns into a number without loss: a float, or a tensor of one real element.
+    """Converts a number to a float. Returns None if the value is not a number.
 
-    Returns None for any other value: not a real number (of Python or NumPy), and not a tensor or an array of one real
-    element. A boolean is not a number. A tensor is returned as it is, because reading it could make a GPU wait. A
-    number that is too large for a float becomes infinite.
+    A number is a real number of Python or NumPy, or a tensor or an array with one real element. A boolean is not a
+    number. A tensor is returned unchanged, because reading it could make the program wait for the GPU. A number that is
+    too large for a float becomes infinite.
 
     Example:
         >>> import numpy as np
@@ -39,7 +39,7 @@ def as_scalar(value: Any) -> Any:
         return None
     if isinstance(value, Real):
         return _as_float(value)
-    # This module does not import torch and NumPy, which the command line can do without.
+    # Torch and NumPy are not imported here, so that the command line starts fast.
     shape, item = getattr(value, "shape", None), getattr(value, "item", None)
     if not isinstance(shape, tuple) or not callable(item) or math.prod(shape) != 1:
         return None
@@ -57,12 +57,12 @@ def is_truth_value(value: Any) -> bool:
 def _as_float(value: Any) -> float:
     try:
         return float(value)
-    except OverflowError:  # an integer or a fraction, which Python does not limit
+    except OverflowError:  # integers and fractions have no upper limit in Python
         return math.inf if value > 0 else -math.inf
 
 
 def as_scalars(result: object) -> dict[str, Any] | str:
-    """Returns the scalars that a method or a hook has returned, by name; or what is wrong with its result, in words."""
+    """Returns the scalars in the result of a method or a hook, by name. If the result is invalid, returns a message."""
     if not isinstance(result, Mapping):
         return f"returned {form_of(result)}, which is not a dict of numbers"
     scalars = {str(name): as_scalar(value) for name, value in result.items()}
@@ -71,7 +71,7 @@ def as_scalars(result: object) -> dict[str, Any] | str:
 
 
 def form_of(value: object) -> str:
-    """Says in a few words what a value is.
+    """Describes the type and shape of a value for messages.
 
     Example:
         >>> import numpy as np
@@ -83,7 +83,7 @@ def form_of(value: object) -> str:
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
     of_shape = f" of shape {list(shape)}" if isinstance(shape, tuple) else ""
-    # A tensor of one element would look like a number.
+    # Without its dtype, a tensor with one boolean or complex element would look like a valid number.
     dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
     if of_shape and dtype.startswith(("bool", "complex")):
         of_shape += f" of {dtype}"

@@ -1,7 +1,7 @@
-"""Finds the spec of a hook: one of AudioZEN's own, or one that a plugin brings.
+"""Finds the spec of a hook, among AudioZEN's own hooks and the hooks that plugins provide.
 
 A plugin publishes a class whose methods are marked with `hookspec`, in the entry point group `audiozen.hookspecs`. The
-class is imported only if an implementation has a name that is not one of AudioZEN's hooks.
+class is imported only if an implementation does not have the name of one of AudioZEN's hooks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import load, version_error
 
 KIND = "hookspecs"
-"""The kind of these classes."""
+"""The kind of component under which plugins publish classes of specs."""
 
 Spec = Callable[..., Any]
 """The function of a spec, marked with `hookspec`."""
@@ -27,7 +27,7 @@ _MARKER = f"{specs.PROJECT}_spec"
 
 
 def specs_in(cls: type) -> dict[str, Spec]:
-    """Returns the specs in a class, by the name of the hook, in the order of the class."""
+    """Returns the specs in a class, by the name of the hook, in the order of their definition."""
     members = {name: member for base in reversed(cls.__mro__) for name, member in vars(base).items()}
     return {name: member for name, member in members.items() if inspect.isfunction(member) and hasattr(member, _MARKER)}
 
@@ -37,26 +37,26 @@ OWN = specs_in(specs.Hooks)
 
 
 def is_own(spec: Spec) -> bool:
-    """Returns whether a spec is one of AudioZEN's own."""
+    """Returns whether a spec belongs to AudioZEN itself."""
     return OWN.get(spec.__name__) is spec
 
 
 def spec_of(hook: str) -> Spec | None:
-    """Returns the spec of a hook; None if no hook has this name. If several plugins have it, this is one of them."""
+    """Returns the spec of a hook; None if no hook has this name. If several plugins provide it, returns the first."""
     return OWN.get(hook) or next((spec for name, spec, _ in plugin_specs() if name == hook), None)
 
 
 def plugin_specs() -> Iterator[tuple[str, Spec, str]]:
-    """Yields the specs that plugins bring: the name of the hook, its spec, and the distribution with its version.
+    """Yields the specs that plugins provide: the name of the hook, its spec, and the distribution with its version.
 
-    A class that can't be imported has no hooks; `plugins doctor` reports it. Looking up specs does not count as using a
-    plugin, so an experiment does not record the plugins.
+    A class that can't be imported is skipped; `plugins doctor` reports it. Looking up specs does not count as using a
+    plugin, so an experiment does not record these plugins.
     """
     yield from _specs_of_plugins(installed_index())
 
 
-# Without the cache, an import that fails would be repeated for each method of each hook. An index is the same object
-# until plugins are installed or switched off.
+# Without the cache, a failing import would be repeated for each method of each hook. `installed_index` returns the same
+# object until plugins are installed or switched off.
 @functools.lru_cache(maxsize=1)
 def _specs_of_plugins(index: PluginIndex) -> tuple[tuple[str, Spec, str], ...]:
     found: list[tuple[str, Spec, str]] = []
@@ -73,14 +73,14 @@ def _specs_of_plugins(index: PluginIndex) -> tuple[tuple[str, Spec, str], ...]:
 
 
 def first_answer_counts(spec: Spec) -> bool:
-    """Returns whether a hook has one answer, the first that is not None."""
+    """Returns whether only the first answer of a hook counts, that is, the first result that is not None."""
     return bool((getattr(spec, _MARKER) or {}).get("firstresult"))
 
 
 def return_annotation(spec: Spec) -> Any:
     """Returns the return annotation of a spec; `Any` if it can't be evaluated.
 
-    Without an annotation this is `Any` for a hook whose first answer counts, and None for any other hook.
+    Without an annotation, returns `Any` for a hook whose first answer counts, and None for any other hook.
 
     >>> return_annotation(OWN["stop_reason"])
     str | None
@@ -91,14 +91,14 @@ def return_annotation(spec: Spec) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
-        # The annotations of `specs` need names that it imports for the type checker only.
+        # The annotations in `specs` use names that `specs` imports only for type checkers.
         return eval(annotation, {**vars(nonfinite), **vars(sys.modules[spec.__module__])})
     except Exception:
         return Any
 
 
 def spec_faults(cls: Any) -> Iterator[tuple[str, str]]:
-    """Yields what is wrong with a class of specs that a plugin publishes, each with what to do about it."""
+    """Yields the errors in a class of specs that a plugin publishes, each as a message and a remedy."""
     if not isinstance(cls, type) or not (found := specs_in(cls)):
         yield f"`{getattr(cls, '__qualname__', cls)}` has no hook", "mark the methods of a class with `@hookspec`"
         return

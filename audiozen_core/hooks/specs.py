@@ -10,12 +10,12 @@ the arguments that it needs, by name:
         def on_epoch_end(self, trainer, epoch):
             print(f"epoch {epoch} is over")
 
-Hooks run in the order of their phases: a class names its `phase`, and `PHASES` lists the order (default `monitor`).
-Within a phase, the attributes `before` and `after` of the classes decide, and otherwise the names. If a class has
-`state_dict` and `load_state_dict`, checkpoints hold its state. Both methods may take a further argument `trainer`.
+Hook plugins are called in the order of their phases. The attribute `phase` of a class names its phase (default:
+monitor), and `PHASES` lists the order. Within a phase, `before` and `after` determine the order, otherwise the names.
+If a class has `state_dict` and `load_state_dict`, checkpoints hold its state. Both may take an argument `trainer`.
 
-The return annotation of a hook says what an implementation may return (see `answers`). All annotations become the types
-of `hookimpl` (see `marker.pyi`).
+The return annotation of a hook says what an implementation may return (see `answers`). The types of `hookimpl` are
+generated from the annotations (see `marker.pyi`).
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ Trainer = TypeVar("Trainer")
 Specs = TypeVar("Specs")
 PROJECT = "audiozen"
 hookspec = pluggy.HookspecMarker(PROJECT)
-"""Marks a method as a hook that a plugin brings, and that other plugins implement."""
+"""Marks a method as a hook that a plugin provides and that other plugins can implement."""
 
 
 class Hooks(Generic[Trainer]):
     """Declares every hook as a method. `trainer.hooks` has each hook as a callable that takes keyword arguments only.
 
-    If only the first answer of a hook counts, the call returns this answer, or None if no plugin answers.
+    If only the first answer of a hook counts, the call returns this answer, or None if no plugin has an answer.
     """
 
     def of(self, hooks: type[Specs]) -> Specs:
-        """Returns the hooks that a plugin brings, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`."""
+        """Returns the hooks that a plugin provides, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------ the run
@@ -75,23 +75,23 @@ class Hooks(Generic[Trainer]):
     def on_setup(self, trainer: Trainer) -> None:
         """Everything is built, and nothing is written yet. All modes except a training have loaded their weights.
 
-        Called once for each mode, on hooks that are built for it. Register your own state for the checkpoints here:
+        Called once for each mode. Each mode builds its own hooks. Register your own state for the checkpoints here:
         `trainer.state.register("ema", ema)`. A resume, `validate`, `test` and `predict` restore this state from their
         checkpoint, or end with an error; a new training and `finetune` start with a new state. Open files in
-        `on_run_start`, not here: `audiozen.load_run` and `check --build` call neither that nor `on_teardown`.
+        `on_run_start`, because `audiozen.load_run` and `check --build` call neither `on_run_start` nor `on_teardown`.
         """
 
     @hookspec
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """A mode begins: everything is built, and the checkpoint is loaded if the run starts from one."""
+        """A mode begins. Everything is built. If the run starts from a checkpoint, the checkpoint is loaded."""
 
     @hookspec
     def on_run_end(self, trainer: Trainer, mode: Mode, ending: RunEnding) -> None:
-        """A mode has ended without an error; `ending` says whether it finished, or which reason a hook had to stop."""
+        """A mode has ended without an error; `ending` says whether it finished, or why a hook stopped it."""
 
     @hookspec
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
-        """The run is about to end with an error or with Ctrl-C. The trainer raises the error again afterwards."""
+        """The run is about to end with an error or by Ctrl-C. The trainer raises the error again afterwards."""
 
     @hookspec
     def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
@@ -106,8 +106,8 @@ class Hooks(Generic[Trainer]):
     def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
         """Decides whether to skip a training batch; called before the batch is copied to the device.
 
-        A skipped batch counts as done, but nothing is computed for it, and the weights do not change. Its samples have
-        been read before: workers read ahead, so an earlier answer would depend on their number.
+        A skipped batch counts as completed, but nothing is computed for it, and the weights do not change. Its samples
+        are read in any case, because workers read ahead.
 
         Args:
             trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
@@ -119,7 +119,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_training_step_start(self, trainer: Trainer, batch: Any, batch_idx: int) -> None:
-        """A batch is on the device and `training_step` comes next."""
+        """A batch has been copied to the device, and `training_step` is about to be called."""
 
     @hookspec(firstresult=True)
     def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
@@ -143,16 +143,16 @@ class Hooks(Generic[Trainer]):
                 losses may share parts of one graph.
 
         Returns:
-            True if the hook has computed the gradients, None to leave this to other hooks. If all return None, the
-            trainer calls `loss.backward()`.
+            True if the hook has computed the gradients, None to leave this to other hooks. If all hooks return None,
+            the trainer calls `loss.backward()`.
         """
 
     @hookspec
     def on_gradients_ready(self, trainer: Trainer) -> None:
-        """All gradients of an optimiser step are complete. `precision` unscales them (AMP); `gradient` clips them.
+        """All gradients of an optimiser step are complete.
 
-        To change the gradients before they are clipped, use the phase `precision`. To change them after they are
-        clipped, use the phase `step`.
+        Hooks of the phase `precision` unscale the gradients (AMP), and hooks of the phase `gradient` clip them. To
+        change the gradients before the clipping, use the phase `precision`. To change them afterwards, use `step`.
         """
 
     @hookspec(firstresult=True)
@@ -169,13 +169,13 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_training_step_end(self, trainer: Trainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
-        """A batch is done, or has been skipped.
+        """A batch has been completed or skipped.
 
         Args:
             trainer: the trainer.
             batch: the batch, on the device; None if the batch was skipped or could not be read.
             batch_idx: the index of the batch in the epoch, from 0.
-            outputs: the detached results of `training_step`; empty if the batch was skipped. Read values rarely,
+            outputs: the detached results of `training_step`; empty if the batch was skipped. Read the values rarely,
                 because each read makes the CPU wait for the GPU.
         """
 
@@ -186,41 +186,41 @@ class Hooks(Generic[Trainer]):
         A stop saves a checkpoint and runs no validation. A resume continues with the next batch.
 
         Returns:
-            The reason to stop, in words, or None to continue.
+            The reason to stop, as text for messages, or None to continue.
         """
 
     @hookspec
     def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
         """Adds scalars to the record of an epoch; called after its last step, before its validation.
 
-        Their names in records begin with `train/`, like the scalars of the training steps. Change no state here,
-        because a resumed run calls this hook again if the validation was interrupted or `max_steps` had ended the epoch
-        early. If you count something in an epoch, clear it in `on_epoch_start` if `trainer.progress.batch` is 0.
+        Their names in records begin with `train/`, like the scalars of the training steps. Do not change state here,
+        because a resumed run calls this hook again if the validation was interrupted or `max_steps` ended the epoch
+        early. If you count something in an epoch, reset it in `on_epoch_start` if `trainer.progress.batch` is 0.
 
         Args:
             trainer: the trainer.
-            epoch: counts from 1.
+            epoch: the epoch, counted from 1.
 
         Returns:
-            Name to value, or None. A name that the trainer or another hook uses too is an error.
+            The scalars by name, or None. A name that the trainer or another hook also uses is an error.
         """
 
     @hookspec
     def on_validation_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A validation of a training is over and recorded, and schedulers have used its score.
+        """A validation of a training has ended and is recorded, and the schedulers have used its score.
 
-        Within an epoch (`trainer.progress.batch` is not 0), checkpoints are saved here. Else `on_epoch_end` follows.
+        If `trainer.progress.batch` is not 0, checkpoints are saved here. Otherwise, `on_epoch_end` follows.
         """
 
     @hookspec
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """An epoch is over, including its validation. Checkpoints are saved here, in the phase `persist`.
+        """An epoch has ended, including its validation. Checkpoints are saved here, in the phase `persist`.
 
         If `max_steps` ends the training within an epoch, this hook is not called: a resumed run continues the epoch.
 
         Args:
             trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
-            epoch: counts from 1.
+            epoch: the epoch, counted from 1.
             metrics: the scalars of this epoch, such as `train/loss` and `validate/score`.
         """
 
@@ -233,9 +233,9 @@ class Hooks(Generic[Trainer]):
             error: says which loss or gradient is not finite; `error.location` names the batches that caused it.
 
         Returns:
-            "skip" to skip the batches: your hook must then restore buffers that the forward pass has changed, and needs
-            `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, through the hook `rollback`. None
-            to let other hooks decide. If all return None, the run ends with the error.
+            "skip" to skip the batches. Your hook must then restore buffers that the forward pass changed, and must set
+            `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, with the hook `rollback`. None to
+            let other hooks decide. If all hooks return None, the run ends with the error.
         """
 
     @hookspec(firstresult=True)
@@ -244,23 +244,23 @@ class Hooks(Generic[Trainer]):
 
         Args:
             trainer: the trainer; `load_checkpoint` restores a state.
-            error: the reason.
+            error: the error that makes the rollback necessary.
 
         Returns:
-            True if the hook has restored a checkpoint, None to leave this to other hooks. If all return None, the run
-            ends with the error.
+            True if the hook has restored a checkpoint, None to leave this to other hooks. If all hooks return None, the
+            run ends with the error.
         """
 
     @hookspec
     def on_rollback(self, trainer: Trainer) -> None:
-        """The run has returned to an earlier state: drop your records of later steps than `trainer.progress.step`."""
+        """The run has returned to an earlier state. Drop your records of steps after `trainer.progress.step`."""
 
     @hookspec(firstresult=True)
     def stop_reason(self, trainer: Trainer) -> str | None:
         """Decides whether to stop training; called before each epoch, and after a validation within an epoch.
 
         Returns:
-            The reason to stop, in words, or None to continue.
+            The reason to stop, as text for messages, or None to continue.
         """
 
     # ------------------------------------------------------------------------------------------ evaluation
@@ -279,7 +279,7 @@ class Hooks(Generic[Trainer]):
         outputs: Any,
         signals: Sequence[Mapping[str, torch.Tensor]],
     ) -> None:
-        """One batch of an evaluation is done.
+        """A batch of an evaluation has been completed.
 
         Args:
             trainer: the trainer.
@@ -289,8 +289,9 @@ class Hooks(Generic[Trainer]):
             dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
             outputs: a copy of the results of the step.
             signals: for each file of the batch, the signals by name that the step passed to `self.show`, each [time] on
-                the CPU: for `enhancement`, `noisy`, `enhanced` and, except in a prediction, `clean`. They are freed
-                after the call unless a hook keeps them. `signal_modes = ("validate",)` asks for validations only.
+                the CPU. For `enhancement` these are `noisy`, `enhanced` and, except in a prediction, `clean`. They are
+                freed after the call unless a hook keeps them. To get them in validations only, set
+                `signal_modes = ("validate",)` in your class.
         """
 
     @hookspec
@@ -298,21 +299,21 @@ class Hooks(Generic[Trainer]):
         """Adds scalars to the record of an evaluation; called after its last batch.
 
         Their names in records begin with the mode, such as `validate/`. `monitor` in `[trainer.args]` can name a scalar
-        of the validation. This scalar then decides which epoch is the best, and when `patience` is over.
+        of the validation. This scalar then decides which epoch is the best, and when `patience` stops the training.
 
         Args:
             trainer: the trainer.
             mode: `validate` or `test`.
 
         Returns:
-            Name to value, or None. A name that the trainer or another hook uses too is an error.
+            The scalars by name, or None. A name that the trainer or another hook also uses is an error.
         """
 
     @hookspec
     def on_evaluation_end(
         self, trainer: Trainer, mode: Mode, score: float | None, metrics: Mapping[str, float]
     ) -> None:
-        """An evaluation is over.
+        """An evaluation has ended.
 
         Args:
             trainer: the trainer.
@@ -323,7 +324,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_evaluation_abandoned(self, trainer: Trainer, mode: Mode) -> None:
-        """An evaluation ends early, by a signal or an error. Undo changes of the state from `on_evaluation_start`.
+        """A signal or an error ends an evaluation early. Undo changes that you made in `on_evaluation_start`.
 
         A checkpoint may be saved next. If no plugin fails in `on_evaluation_start`, every evaluation ends with this
         hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins get neither call.
@@ -341,9 +342,9 @@ class Hooks(Generic[Trainer]):
         Args:
             trainer: the trainer.
             mode: `train`, also for the validations of a training; `validate` or `test` if this mode runs alone.
-            metrics: name to value, such as `step/loss`, `train/loss`, `validate/si_sdr` or `test/pesq`.
-            step: the optimiser step, from 0.
-            epoch: the epoch, from 0 before training.
+            metrics: the scalars by name, such as `step/loss`, `train/loss`, `validate/si_sdr` or `test/pesq`.
+            step: the number of optimiser steps taken so far.
+            epoch: the epoch, counted from 1; 0 before training.
         """
 
     @hookspec
@@ -352,30 +353,27 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_state_collect(self, trainer: Trainer) -> None:
-        """The state is about to be read for a checkpoint. Change it here if the checkpoint is to hold other weights."""
+        """The state is about to be read for a checkpoint. Change it if the checkpoint should hold other weights."""
 
     @hookspec
     def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
-        """A checkpoint is about to be written: add your own data to `extra`.
-
-        Each hook gets a separate `extra`, empty at first.
-        """
+        """A checkpoint is about to be written. Add your data to `extra`, a separate dict for each hook plugin."""
 
     @hookspec
     def on_state_collected(self, trainer: Trainer) -> None:
-        """The state has been copied for a checkpoint, or copying failed: undo the changes from `on_state_collect`."""
+        """The state has been copied for a checkpoint, or copying failed. Undo your changes from `on_state_collect`."""
 
     @hookspec(firstresult=True)
     def skip_checkpoint_reason(self, trainer: Trainer, epoch: int) -> str | None:
         """Decides whether to skip a checkpoint; called before it is written.
 
         Returns:
-            The reason to skip the checkpoint, in words, or None to write it.
+            The reason to skip the checkpoint, as text for messages, or None to write it.
         """
 
     @hookspec
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
-        """A hook requests a checkpoint. The checkpoint is on the disk when the call returns.
+        """A hook requests a checkpoint. When the call returns, the checkpoint is on the disk.
 
         Call `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")` only if `trainer.between_steps` is true.
         """
@@ -395,6 +393,6 @@ class Hooks(Generic[Trainer]):
 hookimpl = HookMarker(PROJECT)
 """Marks a method as the implementation of a hook.
 
-With `@hookimpl`, the name of the method is the name of the hook. `@hookimpl.on_epoch_end` names the hook instead, and
+With `@hookimpl`, the name of the method is the name of the hook. `@hookimpl.on_epoch_end` names the hook explicitly.
 `@hookimpl(wrapper=True)` marks a wrapper.
 """

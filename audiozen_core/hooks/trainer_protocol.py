@@ -1,4 +1,4 @@
-"""What a hook may use of the trainer: the contract between the training loop and the authors of plugins.
+"""The attributes and methods of the trainer that hooks may use: the contract with the authors of plugins.
 
     from audiozen import hookimpl
     from audiozen.hooks import Trainer
@@ -8,8 +8,8 @@
         def on_epoch_end(self, trainer: Trainer, epoch: int) -> None:
             trainer.log.info(f"epoch {epoch} took {trainer.progress.batches} batches")
 
-`BaseTrainer` satisfies the protocol, as the type checker verifies. Everything else on a trainer may change without
-notice.
+The type checker verifies that `BaseTrainer` satisfies the protocol. All other attributes of a trainer may change
+without notice.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class State(Protocol):
     """The registry of everything that a checkpoint holds."""
 
     def register(self, name: str, entry: Stateful) -> None:
-        """Adds an object to the checkpoints, under a name of its own."""
+        """Adds an object to the checkpoints, under a unique name."""
         ...
 
 
@@ -57,11 +57,10 @@ class Scalars(Protocol):
 
     Attributes:
         per_batch: the scalars of each batch, oldest first. On a GPU the newest batches are missing, because reading
-            them would stall it.
-        rates: the learning rates that the last optimiser step was taken with, by name, such as `lr`; empty before the
-            first step.
-        read_at_once: set this to true in `on_run_start` if your hook answers `on_nonfinite` with "skip". Each loss is
-            then read before the weights are updated, for which a GPU has to wait.
+            them would stall the GPU.
+        rates: the learning rates of the last optimiser step, by name, such as `lr`; empty before the first step.
+        read_at_once: set this to True in `on_run_start` if your hook answers `on_nonfinite` with "skip". Each loss is
+            then read before the weights are updated, which stalls a GPU.
     """
 
     per_batch: list[dict[str, float]]
@@ -75,18 +74,18 @@ class Scalars(Protocol):
 
 
 class Weights(Protocol):
-    """The weights that evaluations use; `trainer.weights` is one."""
+    """The choice of weights for evaluations, such as an average; see `trainer.weights`."""
 
     chosen: str | None
-    """What `--weights` names: `raw`, or weights that a hook has offered; None leaves it to the hooks."""
+    """The value of `--weights`: `raw`, or the name of weights that a hook offers; None lets the hooks choose."""
 
     def offer(self, name: str, use: Callable[[], None] | None = None) -> None:
-        """Says that a hook can evaluate other weights than the trained ones; call it in `on_setup`.
+        """Registers alternative weights that a hook provides for evaluations; call it in `on_setup`.
 
         Args:
-            name: what the user calls them in `--weights`.
-            use: puts the weights into the networks for good, if they are the ones that evaluations use. It is called
-                where a trained network is used outside of a run, as by `audiozen enhance --weights`.
+            name: the name of the weights for `--weights`.
+            use: a function that permanently loads the weights into the networks, if evaluations use these weights. It
+                is called if a trained network is used outside of a run, for example by `audiozen enhance --weights`.
         """
         ...
 
@@ -98,27 +97,26 @@ class Trainer(Protocol):
         models: the networks by suffix. If an experiment has only one network, the suffix is "".
         loss_functions: the loss functions by suffix.
         optimizers: the optimisers by suffix.
-        device: where the networks are.
-        ranks: the processes of the run. See `Ranks`: a hook that writes a file does so on the main process only.
-        folder: the run's directory, such as `exp/baseline`.
+        device: the device of the networks.
+        ranks: the processes of the run; see `Ranks`. A hook must write files on the main process only.
+        folder: the run folder, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
         seed: the seed of the run.
         sr: the sample rate of `[acoustics]`, in Hz.
         use_amp: whether automatic mixed precision is on.
-        config_text: the effective TOML.
-        checkpoint_name: in validation, test and prediction the checkpoint whose weights are used, such as
-            `best_epoch_0012`; "" if they were not loaded from one.
-        start_is_unsaved: true if the state that this run started from is not in one of its own checkpoints, as in
-            finetuning.
+        config_text: the effective config as TOML.
+        checkpoint_name: in validation, test and prediction, the checkpoint whose weights are used, such as
+            `best_epoch_0012`; "" if the weights are not from a checkpoint.
+        start_is_unsaved: whether this run started from a state that is not in its own checkpoints, as in finetuning.
         log: a structlog logger.
         progress: the progress of the run.
-        num_batches: the number of batches in an epoch; None if it is not known.
+        num_batches: the number of batches in an epoch; None if it is unknown.
         batch_size: the number of samples in a batch.
-        loss_is_scaled: set this to true if your hook scales the loss. The trainer then does not check the gradients,
+        loss_is_scaled: set this to True if your hook scales the loss. The trainer then does not check the gradients,
             because an overflow is normal.
-        grad_norm: the norm of all gradients of the newest optimiser step before clipping, a scalar on the device; set
-            by the clipping hook. None if nothing was measured.
-        max_epochs: this and all further attributes are the arguments in `[trainer.args]`; see `BaseTrainer`.
+        grad_norm: the norm of all gradients of the last optimiser step before clipping, a scalar on the device. The
+            clipping hook sets it. None if the norm was not measured.
+        max_epochs: this attribute and all attributes after it are arguments in `[trainer.args]`; see `BaseTrainer`.
     """
 
     models: Mapping[str, torch.nn.Module]
@@ -169,33 +167,33 @@ class Trainer(Protocol):
 
     @property
     def data_seconds(self) -> float:
-        """How long the training has waited for its batches since the start of the program."""
+        """The time that the training has waited for batches since the start of the program."""
         ...
 
     @property
     def part_seconds(self) -> Mapping[str, float]:
-        """How long each part of the training has taken since the start of the program.
+        """The time that each part of the training has taken since the start of the program.
 
         The parts are `data`, `transfer`, `forward`, `backward`, `optimizer`, `rest` (hooks, checks, records) and
-        `outside` (validations, and the time between epochs). A GPU works behind the program, so with one these are only
-        the times of the program.
+        `outside` (validations, and the time between epochs). These are times of the program. A GPU runs
+        asynchronously, so its times differ; see `gpu_part_seconds`.
         """
         ...
 
     @property
     def gpu_part_seconds(self) -> tuple[Mapping[str, float], int]:
-        """How long a GPU has needed for each part of the steps that were measured on it, and how many these were.
+        """The time that a GPU has needed for each part of the measured steps, and the number of measured steps.
 
-        It is one step of 16. To ask does not wait for the GPU. Without one, nothing is measured.
+        One step in 16 is measured. Reading this property does not wait for the GPU. Without a GPU, nothing is measured.
         """
         ...
 
     @property
     def sections(self) -> Mapping[str, Any]:
-        """The sections that plugins bring, by name: `trainer.sections["acme"]` is an object of its dataclass.
+        """The sections that plugins provide, by name: `trainer.sections["acme"]` is an object of its dataclass.
 
-        A section that the TOML file does not have is made from its defaults when `[…]` asks for it. If one of its
-        fields has no default, that is a `RunError`. So is a name that no plugin brings.
+        If the TOML file lacks the section, `[…]` creates the object from the defaults. It raises a `RunError` if a
+        field has no default, or if no plugin provides a section of this name.
         """
         ...
 
@@ -211,16 +209,16 @@ class Trainer(Protocol):
 
     @property
     def lr_scheduler(self) -> Any:
-        """The learning-rate scheduler of an experiment that has one network; None without a scheduler."""
+        """The learning-rate scheduler, if the experiment has exactly one network; None without a scheduler."""
         ...
 
     @property
     def state_device(self) -> torch.device:
-        """Where checkpoints are read to: the device, or the CPU if it need not hold the whole weights."""
+        """The device that checkpoints are loaded to: the CPU if the device holds only a part of the weights."""
         ...
 
     def trained_parameters(self, suffix: str) -> list[torch.Tensor]:
-        """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
+        """Returns the parameters that an optimiser trains: of a network, and of its loss function if it has any."""
         ...
 
     def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
@@ -228,7 +226,7 @@ class Trainer(Protocol):
         ...
 
     def measure_gradients(self) -> dict[str, torch.Tensor]:
-        """Returns the norm of the present gradients of each network and its loss function, by suffix.
+        """Returns the norm of the current gradients of each network and its loss function, by suffix.
 
         The norms are scalars on the device. A network without gradients is left out.
         """
@@ -236,7 +234,7 @@ class Trainer(Protocol):
 
     @property
     def state(self) -> State:
-        """The registry of what checkpoints hold; register your own state in `on_setup`."""
+        """The registry of the state in checkpoints. Register your own state in `on_setup`."""
         ...
 
     @property
@@ -251,12 +249,12 @@ class Trainer(Protocol):
 
     @property
     def between_steps(self) -> bool:
-        """Whether no gradients are being accumulated: only then is the state complete, so that it can be saved."""
+        """Whether no gradients are being accumulated. Only then is the state complete and can be saved."""
         ...
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether a validation follows the optimiser step that is done."""
+        """Whether a validation follows the last optimiser step."""
         ...
 
     def abandon_evaluation(self) -> None:
@@ -267,9 +265,10 @@ class Trainer(Protocol):
         ...
 
     def checkpoint(self) -> AbstractContextManager[dict[str, dict[str, Any]]]:
-        """Provides the complete state, by name, including what the hooks add in `on_checkpoint_save`.
+        """Provides the complete state, by name, including the data that hooks add in `on_checkpoint_save`.
 
-        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`).
+        Copy or write the state within the `with` block, because hooks may change its tensors afterwards
+        (`on_state_collected`).
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Tells an observer when the implementation of a hook begins and ends."""
+"""Notifies an observer when the implementation of a hook begins and ends."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 ANSWERED_FOR_THE_TRAINER = ("autocast", "backward", "optimizer_step")
-"""Hooks that do a part of a step in the place of the trainer. Their time is that of the part, so nobody is told."""
+"""Hooks that do a part of a step instead of the trainer. Their time counts for that part, so they are not observed."""
 
 
 class HookWatch(Protocol):
-    """An observer of hooks. A hook may call others, so they may be nested."""
+    """An observer of hooks. A hook may call other hooks, so the calls of `enter` and `leave` may be nested."""
 
     def enter(self, plugin: str) -> None:
         """A hook of this plugin begins."""
         ...
 
     def leave(self) -> None:
-        """The hook that has begun last ends."""
+        """The hook that began last ends."""
         ...
 
 
 def watched_call(function: Callable[..., Any], watch: HookWatch, plugin: str) -> Callable[..., Any]:
-    """Wraps an implementation, so that the observer is told of each call."""
+    """Wraps an implementation so that the observer is notified of each call."""
 
     @functools.wraps(function)
     def watched(*args: Any) -> Any:
@@ -37,7 +37,7 @@ def watched_call(function: Callable[..., Any], watch: HookWatch, plugin: str) ->
 
 
 def watched_wrapper(function: Callable[..., Any], watch: HookWatch, plugin: str) -> Callable[..., Any]:
-    """Wraps a wrapper in the same way. While it waits for the other implementations, it does not count as running."""
+    """Wraps a wrapper so that the observer is notified of its code before and after its `yield`."""
 
     @functools.wraps(function)
     def watched(*args: Any) -> Generator[Any, Any, Any]:
@@ -46,13 +46,13 @@ def watched_wrapper(function: Callable[..., Any], watch: HookWatch, plugin: str)
         while True:
             watch.enter(plugin)
             try:
-                given = go_on()
+                yielded = go_on()
             except StopIteration as stop:
                 return stop.value
             finally:
                 watch.leave()
             try:
-                sent = yield given
+                sent = yield yielded
             except GeneratorExit:
                 inner.close()
                 raise

@@ -1,1 +1,1 @@
-"""Uses trained networks: loads them, enhances arrays and files, and packs them into folders of their own."""
+"""Uses trained networks: loads them, enhances arrays and files, and exports them into self-contained folders."""

@@ -1,4 +1,4 @@
-"""The card of an exported network: what it is, what it was trained on, how good it is."""
+"""The model card of an exported network: facts about the network, its training data and its scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audiozen_core import __version__
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.inference.enhancer import Enhancer
 
-_ASKED = "(to be completed)"
+_TO_COMPLETE = "(to be completed)"
 
 
 def card(model: Enhancer, *, name: str, data: Mapping[str, Any], scores: Mapping[str, float], sha256: str) -> str:
@@ -31,17 +31,17 @@ def card(model: Enhancer, *, name: str, data: Mapping[str, Any], scores: Mapping
         "scores": ", ".join(f"{key} {value:.4g}" for key, value in scores.items()),
         "SHA-256 of the weights": f"`{sha256}`",
         "made with": f"AudioZEN {__version__}",
-        "licence": _ASKED,
-        "authors": _ASKED,
+        "licence": _TO_COMPLETE,
+        "authors": _TO_COMPLETE,
     }
     return "\n".join(_lines(name, facts, data))
 
 
 def _lines(name: str, facts: Mapping[str, str], data: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {name}"
-    yield from ("", f"What it is for: {_ASKED}", "", "| | |", "| --- | --- |")
+    yield from ("", f"What it is for: {_TO_COMPLETE}", "", "| | |", "| --- | --- |")
     yield from (f"| {fact} | {value} |" for fact, value in facts.items() if value)
     yield from ("", "## Use", "", "```shell", "audiozen enhance THIS_FOLDER noisy/ -o enhanced/", "```")
     yield from ("", "## Trained on", "")
-    yield from (["```toml", emit(data).rstrip(), "```"] if data else [_ASKED])
+    yield from (["```toml", emit(data).rstrip(), "```"] if data else [_TO_COMPLETE])
     yield ""

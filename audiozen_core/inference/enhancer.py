@@ -24,15 +24,14 @@ from audiozen_core.inference.signals import Array, as_waves
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.module_state import ModuleState
 
-# So many seconds are read at once.
-_BLOCK_SECONDS = 10
+_BLOCK_SECONDS = 10  # how much of a file is read at once
 
 
 _Result = TypeVar("_Result")
 
 
 class EnhancingTrainer(Protocol):
-    """What a trainer needs so that its networks can be used outside of a run, besides being a `BaseTrainer`."""
+    """The protocol of a trainer, a subclass of `BaseTrainer`, whose networks can be used outside of a run."""
 
     sr: int
 
@@ -42,25 +41,25 @@ class EnhancingTrainer(Protocol):
         Args:
             blocks: the signals [batch, time] in float32, at the rate `sr` and on the device of the trainer, in blocks
                 of any length.
-            names: a name for each signal, as the IDs of files.
+            names: a name for each signal, such as the ID of its file.
 
         Yields:
-            The enhanced signals [batch, time], or [batch, outputs, time] if each has several, in pieces of any length,
-            which together have as many samples as the blocks.
+            The enhanced signals [batch, time], or [batch, outputs, time] if the network returns several signals, in
+            pieces of any length, which together have as many samples as the blocks.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where the weights of a network come from.
+    """The source of the weights of a network.
 
     Attributes:
-        name: what the user named: a folder, a file, or the name of a published network.
+        name: the name that the user gave: a folder, a file, or the name of a published network.
         path: the folder of the checkpoint, or the file of the weights.
-        weights: which weights: `raw`, or what a hook offers, such as `ema`; "" if the hooks have decided.
+        weights: which weights: `raw`, or weights that a hook offers, such as `ema`; "" if the hooks decide.
         epoch: the epoch of the checkpoint; None if it is not known.
-        step: its step.
+        step: the optimiser step of the checkpoint; None if it is not known.
         settings: the part of the configuration that decides what the network computes, as TOML.
         files: the files of modules that belong to no package.
     """
@@ -76,13 +75,13 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What `Enhancer.enhance_file` has written.
+    """The result of `Enhancer.enhance_file`.
 
     Attributes:
-        paths: the files. There are several if the network gives several signals.
+        paths: the files. There are several if the network returns several signals.
         frames: the number of samples in each channel.
         sr: the sample rate, in hertz.
-        clipped: the number of samples that were louder than full scale and were clipped.
+        clipped: the number of samples that exceeded full scale and were clipped.
     """
 
     paths: tuple[Path, ...]
@@ -106,9 +105,10 @@ class Enhancer:
     """A trained network, ready for use. `audiozen.load` returns one.
 
     Attributes:
-        trainer: the trainer that the network was loaded with. It says how a signal becomes the input of the network.
+        trainer: the trainer that the network was loaded with. It knows how a signal becomes the input of the network.
         source: where the weights come from.
-        sr: the sample rate of the network, in hertz. Audio of other rates is resampled, and the result back.
+        sr: the sample rate of the network, in hertz. Audio with another rate is resampled to this rate, and the result
+            is resampled back.
 
     Example:
         >>> model = audiozen.load("exp/baseline")  # doctest: +SKIP
@@ -119,8 +119,8 @@ class Enhancer:
     def __init__(self, trainer: BaseTrainer, source: ModelSource) -> None:
         if not callable(getattr(trainer, "enhance_blocks", None)):
             raise RunError(
-                f"the trainer `{type(trainer).__name__}` does not say how a signal is enhanced",
-                remedy="define `enhance_blocks`, as `audiozen.EnhancingTrainer` describes it",
+                f"the trainer `{type(trainer).__name__}` has no method `enhance_blocks`",
+                remedy="define this method, as `audiozen.EnhancingTrainer` describes",
             )
         self.trainer = trainer
         self.source = source
@@ -134,7 +134,7 @@ class Enhancer:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self.trainer.device
 
     def __repr__(self) -> str:
@@ -144,7 +144,7 @@ class Enhancer:
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of what decides what the network computes: weights, settings, modules beside the recipe."""
+        """Returns a hash of everything that determines the output: weights, settings, and modules of the recipe."""
         digest = hashlib.sha256(self.source.settings.encode())
         for name, content in sorted((file.name, file.read_bytes()) for file in self.source.files):
             digest.update(name.encode("utf-8", "surrogateescape") + content)
@@ -158,21 +158,22 @@ class Enhancer:
     def enhance(self, audio: Array, sr: int, *, mix: bool = False, attenuation_limit: float | None = None) -> Array:
         """Enhances an array.
 
-        Each channel is enhanced by itself, because the networks have one channel. Long audio is enhanced in pieces.
+        Each channel is enhanced separately, because the networks have one channel. Long audio is enhanced in pieces.
 
         Args:
-            audio: a NumPy array or a tensor, [time] or [channels, time]. Floats have full scale at 1. Whole numbers
-                (uint8, int16, int32) are scaled, and the result has the same kind of numbers.
+            audio: a NumPy array or a tensor, [time] or [channels, time]. Floats have full scale at 1. Integers (uint8,
+                int16, int32) are scaled, and the result has the same dtype.
             sr: its sample rate, in hertz.
             mix: whether to enhance the average of the channels. The result then has one channel.
-            attenuation_limit: the most that anything is lowered, in dB: so much of the input is kept in the result.
+            attenuation_limit: the maximum attenuation, in dB. The result contains a part of the input, so that nothing
+                is attenuated more.
 
         Returns:
-            The enhanced audio, of the same shape, type and device, with as many samples. A network that gives several
-            signals, such as one for each speaker, adds an axis for them before the time.
+            The enhanced audio, with the same shape, type and device. If the network returns several signals, such as
+            one for each speaker, they have an axis before the time axis.
 
         Raises:
-            DataError: the audio has another shape, no samples, NaN or infinity, or numbers that can't be audio; or it
+            DataError: the audio has another shape, no samples, NaN or infinity, or values that can't be audio; or it
                 can't be resampled.
         """
         waves, restore = as_waves(audio)
@@ -190,24 +191,25 @@ class Enhancer:
         subtype: str | None = None,
         on_seconds: Callable[[float], object] = lambda seconds: None,
     ) -> Written:
-        """Enhances an audio file, piece by piece, so that files of hours need no more memory than short ones.
+        """Enhances an audio file piece by piece, so that files of several hours need no more memory than short files.
 
-        The result has the rate, the channels and the length of the input. It appears completely or not at all.
+        The result has the sample rate, the channels and the length of the input. It is written completely or not at
+        all.
 
         Args:
             source: the file, of any rate and any format that libsndfile reads.
-            target: the file to write; its ending chooses the format: `.wav`, `.flac`, `.ogg`, … A network that gives
-                several signals writes `target_1.wav`, `target_2.wav`, … in its order.
+            target: the file to write; its extension determines the format: `.wav`, `.flac`, `.ogg`, … If the network
+                returns several signals, they are written as `target_1.wav`, `target_2.wav`, … in this order.
             name: the name of the signal, on which the noise of a generative network depends; by default the name of the
-                file without its ending.
+                file without its extension.
             mix: whether to enhance the average of the channels. The result then has one channel.
-            attenuation_limit: the most that anything is lowered, in dB.
-            subtype: the encoding of the samples, as libsndfile calls it, such as `PCM_24`; by default that of the
-                input, if the format has it and it is at least as fine as 16 bits.
+            attenuation_limit: the maximum attenuation, in dB.
+            subtype: the encoding of the samples, as libsndfile calls it, such as `PCM_24`; by default the encoding of
+                the input, if the format supports it and it has at least 16 bits.
             on_seconds: called with the duration of each piece that has been read, in seconds.
 
         Raises:
-            DataError: the file can't be read or written, or its rate can't be changed to that of the network.
+            DataError: the file can't be read or written, or it can't be resampled to the rate of the network.
         """
         return enhance_file_by(
             self, write_result, Path(source), Path(target), name=name, mix=mix, attenuation_limit=attenuation_limit,
@@ -231,7 +233,7 @@ class Enhancer:
             sr: its sample rate, in hertz.
             names: the name of each channel, on which the noise of a generative network depends.
             mix: whether to enhance the average of the channels.
-            attenuation_limit: the most that anything is lowered, in dB.
+            attenuation_limit: the maximum attenuation, in dB.
 
         Yields:
             The enhanced stream [channels, time], or [channels, signals, time], on the CPU, in pieces of any length,
@@ -239,31 +241,31 @@ class Enhancer:
 
         Raises:
             DataError: the audio can't be resampled.
-            RunError: the network gives several signals, so that `attenuation_limit` has no meaning; or it returns
-                another number of samples.
+            RunError: `attenuation_limit` is given, but the network returns several signals; or it returns another
+                number of samples.
         """
         check_attenuation_limit(attenuation_limit)
         check_rates(sr, self.sr)
-        given = _Given(blocks, mix=mix, keeps=attenuation_limit is not None)
-        enhanced = self._at_own_rate(resampled(given, sr, self.sr), names)
+        received = _Input(blocks, mix=mix, keeps=attenuation_limit is not None)
+        enhanced = self._at_own_rate(resampled(received, sr, self.sr), names)
         done = 0
         for piece in resampled(enhanced, self.sr, sr):
-            # Resampled twice, a signal may have a sample more than it had.
-            piece = piece[..., : given.received - done].cpu()  # noqa: PLW2901
+            # After resampling twice, a signal may have one more sample than before.
+            piece = piece[..., : received.samples - done].cpu()  # noqa: PLW2901
             done += piece.shape[-1]
             if attenuation_limit is not None:
                 if piece.ndim == 3:
                     raise RunError(
-                        "the network gives several signals, so `attenuation_limit` has no meaning",
+                        "the network returns several signals, so `attenuation_limit` can't be used",
                         remedy="leave it out",
                     )
                 kept = 10 ** (-attenuation_limit / 20)
-                piece = kept * given.take(piece.shape[-1]) + (1 - kept) * piece  # noqa: PLW2901
+                piece = kept * received.take(piece.shape[-1]) + (1 - kept) * piece  # noqa: PLW2901
             if piece.shape[-1]:
                 yield piece
-        if done != given.received:
+        if done != received.samples:
             raise RunError(
-                f"the network returns {done} samples for {given.received} at {sr} Hz",
+                f"the network returns {done} samples for {received.samples} at {sr} Hz",
                 remedy="let `enhance_blocks` of the trainer return as many samples as it gets",
             )
 
@@ -276,7 +278,7 @@ class Enhancer:
         second = next(blocks, None)
         short = first.shape[-1] if second is None else None
         if short is not None:
-            # An STFT needs more samples than half of its length.
+            # An STFT needs more samples than half of `n_fft`.
             first = nn.functional.pad(first, (0, max(0, self.trainer.acoustics.n_fft - short)))
         stream = itertools.chain([first], [] if second is None else [second], blocks)
         moved = (block.to(self.device) for block in stream)
@@ -297,9 +299,9 @@ def enhance_file_by(
     subtype: str | None,
     on_block: Callable[[int, AudioInfo], object],
 ) -> _Result:
-    """Enhances a file as `Enhancer.enhance_file` does, and lets `write` decide when the result is written.
+    """Enhances a file as `Enhancer.enhance_file` does, but lets `write` decide when the result is written.
 
-    The pieces that `write` is given can only be read before it returns, because they come from the open file.
+    `write` must consume the pieces before it returns, because they come from the open file.
     """
     with open_audio(source) as audio:
         info = audio.info
@@ -317,7 +319,7 @@ def enhance_file_by(
 def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> Written:
     """Writes enhanced pieces [channels, time] or [channels, signals, time]; see `Enhancer.enhance_file`."""
     stream = iter(pieces)
-    # The first piece shows how many signals there are.
+    # The first piece shows the number of signals.
     first = next(stream)
     signals = first.shape[1] if first.ndim == 3 else 0
     paths = [target.with_stem(f"{target.stem}_{number + 1}") for number in range(signals)] or [target]
@@ -336,17 +338,17 @@ def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: 
     return Written(tuple(paths), info.frames, info.sr, sum(writer.clipped for writer in writers))
 
 
-class _Given:
-    """The blocks of the input, counted, and kept until the output has come as far.
+class _Input:
+    """The blocks of the input, which are counted and, if needed, kept until the output has reached them.
 
     Args:
         blocks: [channels, time] in blocks.
-        mix: whether to give the average of the channels.
-        keeps: whether `take` is going to ask for them.
+        mix: whether to yield the average of the channels.
+        keeps: whether to keep the blocks for `take`.
     """
 
     def __init__(self, blocks: Iterable[Tensor], *, mix: bool, keeps: bool) -> None:
-        self.received = 0
+        self.samples = 0
         self._blocks = blocks
         self._mix = mix
         self._kept: deque[Tensor] | None = deque() if keeps else None
@@ -354,13 +356,13 @@ class _Given:
     def __iter__(self) -> Iterator[Tensor]:
         for block in self._blocks:
             wave = block.mean(0, keepdim=True) if self._mix else block
-            self.received += wave.shape[-1]
+            self.samples += wave.shape[-1]
             if self._kept is not None:
                 self._kept.append(wave.cpu())
             yield wave
 
     def take(self, count: int) -> Tensor:
-        """Returns the next samples."""
+        """Returns the next kept samples [channels, count]."""
         assert self._kept is not None
         taken: list[Tensor] = []
         while count:

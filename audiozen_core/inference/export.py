@@ -1,4 +1,4 @@
-"""Packs a trained network into a folder of its own, which works without the run, the recipe and the data."""
+"""Exports a trained network into a folder that works without the run, the recipe and the data."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def export(
 ) -> Path:
     """Writes a trained network as a folder that `load` reads, completely or not at all.
 
-    The folder has `config.toml`, with what is needed to build the network; `model.safetensors`, with the names of the
-    weights as in checkpoints; `README.md`, a card to be completed by hand; and the modules beside the recipe that the
-    network or its trainer come from. The exported network is loaded once, and must compute the same.
+    The folder has `config.toml` with the settings that build the network, `model.safetensors` with the weights under
+    the same names as in checkpoints, `README.md`, a model card to be completed by hand, and the recipe's modules that
+    define the network or its trainer. The exported network is loaded once to check that it computes the same output.
 
     Args:
         source: a trained network; see `load`.
@@ -47,8 +47,8 @@ def export(
         The folder.
 
     Raises:
-        RunError: the folder is not empty; several networks enhance together; or the exported network computes something
-            else, for example because a hook changes it.
+        RunError: the folder is not empty; several networks enhance together; or the exported network computes a
+            different output, for example because a hook changes the network.
         AudioZenError: as for `load`.
     """
     folder = Path(folder).expanduser().absolute()
@@ -82,7 +82,7 @@ def export(
 
 
 def _write_weights(path: Path, model: Enhancer, found: Found) -> str:
-    """Writes the weights, and returns the hash of the tensors, which the metadata of the file has, too."""
+    """Writes the weights, and returns the hash of the tensors, which is also in the metadata of the file."""
     state = ModuleState(model.network).state_dict()
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     if strange := [name for name, value in state.items() if not isinstance(value, Tensor)]:
@@ -118,7 +118,7 @@ def _config(found: Found, suffix: str, name: str) -> dict[str, Any]:
     for section, table in values.items():
         kind = kind_of(section)
         other = kind and kind.name == "model" and section != section_name("model", suffix)
-        # What hooks have changed is in the weights.
+        # Hooks are left out: their changes are part of the weights.
         if section not in ("meta", "hooks") and not other:
             kept[section] = table
     return kept
@@ -132,7 +132,7 @@ def _modules(model: Enhancer, found: Found) -> dict[str, bytes]:
     """Returns the files of the recipe's own modules, by their paths relative to the folder that they come from."""
     files: dict[str, bytes] = {}
     for file in model.source.files:
-        # A folder comes before its parent, which is in the list, too.
+        # The list contains a folder before its parent.
         place = next((Path(place) for place in found.import_from if file.is_relative_to(place)), None)
         if place is not None:
             files.setdefault(file.relative_to(place).as_posix(), file.read_bytes())
@@ -140,9 +140,9 @@ def _modules(model: Enhancer, found: Found) -> dict[str, bytes]:
 
 
 def _compare(model: Enhancer, folder: Path) -> None:
-    """Raises an error if the exported network computes something else than the one that it was made from."""
+    """Raises an error if the output of the exported network differs from that of the original network."""
     noise = 0.1 * torch.randn(1, round(_SECONDS * model.sr), generator=torch.Generator().manual_seed(0))
-    # Python must not add its bytecode to what is going to be published.
+    # Python must not write bytecode files into the folder, because it will be published.
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         exported = build_enhancer(find(folder), device="cpu")

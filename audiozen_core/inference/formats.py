@@ -1,4 +1,4 @@
-"""The format of an output file: from its ending, with the encoding of the input where that makes sense."""
+"""The format of an output file: it follows from the extension, and the encoding from the input where possible."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import soundfile
 
 from audiozen_core.errors import DataError
 
-# The endings of the formats that are written. Others are rare, or have no length that is exact to the sample.
+# The extensions of the supported output formats. Other formats are rare, or their length is not exact to the sample.
 FORMATS = {"wav": "WAV", "flac": "FLAC", "aiff": "AIFF", "aif": "AIFF", "w64": "W64", "caf": "CAF", "ogg": "OGG"}
 
-# The encodings that are kept, from coarse to fine. 8 bits and lossy encodings become 16 bits.
+# The encodings that are kept, from coarse to fine. 8-bit and lossy encodings become 16 bits.
 _KEPT = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 
 
@@ -23,16 +23,16 @@ class Format(NamedTuple):
     subtype: str
 
     @classmethod
-    def of_file(cls, path: Path, given: str, wanted: str | None = None) -> Format:
-        """Returns how a file is written.
+    def of_file(cls, path: Path, source_subtype: str, wanted: str | None = None) -> Format:
+        """Returns the format and encoding in which to write a file.
 
         Args:
             path: the file.
-            given: the encoding of the input.
-            wanted: the encoding to write; None takes that of the input where the format has it.
+            source_subtype: the encoding of the input.
+            wanted: the encoding to write; None uses the encoding of the input if the format supports it.
 
         Raises:
-            DataError: the format is not known, or can't have the wanted encoding.
+            DataError: the format is not supported, or does not support the wanted encoding.
 
         Example:
             >>> Format.of_file(Path("a.flac"), "FLOAT"), Format.of_file(Path("a.wav"), "PCM_U8")
@@ -40,20 +40,18 @@ class Format(NamedTuple):
         """
         ending = path.suffix.lower().removeprefix(".")
         if ending not in FORMATS:
-            raise DataError(
-                f"`{path}` has an ending of which no format is known", remedy=f"use one of {', '.join(FORMATS)}"
-            )
+            raise DataError(f"`{path}` has no supported file extension", remedy=f"use one of {', '.join(FORMATS)}")
         name = FORMATS[ending]
         if wanted is not None:
             if not soundfile.check_format(name, wanted.upper()):
                 raise DataError(
-                    f"a {name} file can't have samples of the encoding {wanted}",
+                    f"a {name} file does not support the encoding {wanted}",
                     remedy=f"use one of {', '.join(soundfile.available_subtypes(name))}",
                 )
             return cls(name, wanted.upper())
         if name == "OGG":
             return cls(name, "VORBIS")
-        kept = given if given in _KEPT else "PCM_16"
-        # The finest encoding of the format that is not finer than that of the input.
-        fitting = [one for one in _KEPT[: _KEPT.index(kept) + 1] if soundfile.check_format(name, one)]
+        kept = source_subtype if source_subtype in _KEPT else "PCM_16"
+        # The finest encoding that the format supports and that is not finer than the encoding of the input.
+        fitting = [subtype for subtype in _KEPT[: _KEPT.index(kept) + 1] if soundfile.check_format(name, subtype)]
         return cls(name, fitting[-1])

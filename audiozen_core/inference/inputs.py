@@ -1,4 +1,4 @@
-"""Which files a command enhances, and what the results are called."""
+"""Lists the files that a command enhances, and the names of the results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Job:
     Attributes:
         source: the file.
         target: the file to write.
-        name: the path within its folder without the ending, as the IDs of a prediction.
+        name: the path within the input folder without the extension, like the ID in a prediction.
     """
 
     source: Path
@@ -43,30 +43,30 @@ class Job:
 def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> list[Job]:
     """Returns the files to enhance.
 
-    Results have the path that their input has within its folder. The input's format stays if it is one without loss
-    that is written, and else becomes WAV. Files that differ only in their endings keep them: `a.mp3.wav`. What is in
-    the output folder is not an input.
+    Results have the same relative path as their input. A lossless format of the input is kept if it is supported; other
+    formats become WAV. If files differ only in their extensions, the results keep them: `a.mp3.wav`. Files in the
+    output folder are not inputs.
 
     Args:
         inputs: files, folders, patterns such as `*.wav`, and manifests: a CSV or TSV file with the column `file`, or a
             text file with a path in each line, relative to the manifest.
         output: the folder of the results; or the file, if there is one input.
-        form: the ending of the results, such as `flac`.
+        form: the extension of the results, such as `flac`.
 
     Raises:
-        DataError: an input does not exist, or has no audio; the output folder is the input folder, so that results
-            would replace the inputs; a file is in the way of the output folder; or the output is a file of a format
-            that is not written, or of another format than `form`.
+        DataError: an input does not exist, or has no audio; results would replace inputs, because the output folder is
+            the input folder; the output folder can't be created, because a file is in the way; or the format of the
+            output file is not supported or contradicts `form`.
     """
     if form is not None and form not in FORMATS:
-        raise DataError(f"the format `{form}` is not written", remedy=f"use one of {', '.join(FORMATS)}")
-    found: dict[Path, Path] = {}  # the path relative to the folder, by the real path
+        raise DataError(f"the format `{form}` is not supported", remedy=f"use one of {', '.join(FORMATS)}")
+    found: dict[Path, Path] = {}  # absolute path -> path relative to the input folder
     for given in inputs:
         for path, relative in _files(given, output):
             found.setdefault(_absolute(path), relative)
     ending = output.suffix.lower().removeprefix(".")
     if output.suffix.lower() in AUDIO_SUFFIXES and ending not in FORMATS and not output.exists():
-        raise DataError(f"the format of `{output}` is not written", remedy=f"use one of {', '.join(FORMATS)}")
+        raise DataError(f"the format of `{output}` is not supported", remedy=f"use one of {', '.join(FORMATS)}")
     if ending in FORMATS and not output.is_dir():
         if form is not None and FORMATS[form] != FORMATS[ending]:
             raise DataError(
@@ -86,7 +86,7 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
             for (source, relative), target in zip(found.items(), targets, strict=True)
         ]
     _check_folder(jobs[0].target.parent if len(jobs) == 1 else output)
-    # Through links, too: that a link is replaced leaves the file that it points to.
+    # Both the path of a link and the file that it points to count as inputs.
     sources = {place for source in found for place in (_place(source), os.path.realpath(source))}
     if clash := next((job for job in jobs if _place(job.target) in sources), None):
         raise DataError(
@@ -97,24 +97,24 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises a `DataError` if a file is in the way of a folder that is to be made."""
+    """Raises a `DataError` if a file is in the way of a folder that will be created."""
     in_the_way = next((path for path in (folder, *folder.parents) if path.exists()), None)
     if in_the_way is not None and not in_the_way.is_dir():
         raise DataError(
-            f"the output folder `{folder}` can't be made, because `{in_the_way}` is a file",
+            f"the output folder `{folder}` can't be created, because `{in_the_way}` is a file",
             remedy="name another output folder",
         )
 
 
 def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Yields the files of one input, each with its path relative to the folder whose structure the results keep."""
+    """Yields the files of one input, each with the relative path that its result keeps."""
     if not given.strip():
-        raise DataError("the name of an input is empty", remedy="set the variable of the shell that it comes from")
+        raise DataError("the name of an input is empty", remedy="check whether a shell variable is unset")
     path = Path(given).expanduser()
     if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is not an error
         inside = [file for file in list_audio(path) if not _is_in(file, output) or _is_in(path, output)]
         if not inside:
-            raise DataError(f"the folder `{path}` has no audio besides the results", remedy="name another folder")
+            raise DataError(f"the folder `{path}` has no audio except the results", remedy="name another folder")
         yield from ((file, file.relative_to(path)) for file in inside)
     elif os.path.exists(path):  # noqa: PTH110
         if path.suffix.lower() in _MANIFESTS:
@@ -132,7 +132,7 @@ def _listed(manifest: Path) -> list[Path]:
     text = manifest.read_text(encoding="utf-8-sig", errors="surrogateescape")
     suffix = manifest.suffix.lower()
     if suffix in _DELIMITERS:
-        # A path in quotes may have a line break.
+        # A quoted path may contain a line break.
         rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[suffix])
         columns = list(rows.fieldnames or ())
         if _COLUMN not in columns:
@@ -143,7 +143,7 @@ def _listed(manifest: Path) -> list[Path]:
             )
         lines = [row[_COLUMN] for row in rows if row[_COLUMN]]
     else:
-        # A Kaldi list has an ID before the path.
+        # In a Kaldi list, an ID precedes the path.
         is_scp = suffix == ".scp"
         lines = [line.split(maxsplit=1)[-1] if is_scp else line for line in text.splitlines() if line.strip()]
     if not lines:
@@ -152,21 +152,21 @@ def _listed(manifest: Path) -> list[Path]:
 
 
 def _together(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yields files relative to the deepest folder that has all of them."""
+    """Yields files with their paths relative to the deepest folder that contains all files."""
     if files:
         root = os.path.commonpath([_absolute(file).parent for file in files])
         yield from ((file, _absolute(file).relative_to(root)) for file in files)
 
 
 def _targets(files: Sequence[Path], form: str | None) -> list[Path]:
-    """Returns the results of files, relative to the output folder."""
+    """Returns the path of each result, relative to the output folder."""
     endings = [file.suffix.lower().removeprefix(".") for file in files]
     new = [file.with_suffix(f".{form or (end if end in _LOSSLESS else 'wav')}") for file, end in zip(files, endings)]  # noqa: B905
     count = Counter(map(_fold, new))
     targets: list[Path] = []
     used: set[str] = set()
     for file, target in zip(files, new, strict=True):
-        # Two files of one name are in different folders, of which each was named.
+        # Files with the same relative path come from different inputs, so their results are numbered.
         candidates = [target] if count[_fold(target)] == 1 else [file.with_name(file.name + target.suffix)]
         number = 1
         while _fold(candidates[-1]) in used:
@@ -178,7 +178,7 @@ def _targets(files: Sequence[Path], form: str | None) -> list[Path]:
 
 
 def _fold(path: Path) -> str:
-    """Returns what is equal for names that some file systems don't distinguish."""
+    """Normalises a path, so that names that some file systems don't distinguish become equal."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path.as_posix()).casefold())
 
 
@@ -187,7 +187,7 @@ def _is_in(path: Path, folder: Path) -> bool:
 
 
 def _place(path: Path) -> str:
-    """Returns the real folder of a file and its name."""
+    """Returns a path with its folder resolved, but without following a link of the file itself."""
     return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
 
 

@@ -1,4 +1,4 @@
-"""Enhances many files: skips what is done, reports what is broken, and goes on."""
+"""Enhances many files: skips existing results, reports files that fail, and continues."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from audiozen_core.inference.records import Records, check_results, source_facts
 from audiozen_core.scoring.worker_pool import Failed, run_jobs, workers_are_copies
 from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files
 
-# Longer files fill a GPU by themselves.
+# Longer files make full use of a GPU without batching.
 _LONGEST_IN_BATCH = 60.0
-# The result of a shorter file is kept until it is written, in seconds.
+# The result of a file up to this length, in seconds, is kept in memory until it is written.
 _LONGEST_KEPT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How files are enhanced; see `Enhancer.enhance_file`."""
+    """The options of `Enhancer.enhance_file`."""
 
     mix: bool = False
     attenuation_limit: float | None = None
@@ -43,13 +43,13 @@ class Options:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the files.
+    """The results for all files.
 
     Attributes:
         written: the results, by input.
-        skipped: the inputs whose results were there already.
+        skipped: the inputs whose results already existed.
         failed: the errors, by input.
-        wall: the time that it took, in seconds.
+        wall: the elapsed time, in seconds.
     """
 
     written: dict[Path, Written] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Outcome:
     @property
     def seconds(self) -> float:
         """The duration of the results, in seconds."""
-        return sum(one.seconds for one in self.written.values())
+        return sum(result.seconds for result in self.written.values())
 
 
 class _FullDiskError(RunError):
@@ -69,12 +69,12 @@ class _FullDiskError(RunError):
 
 @dataclass(frozen=True, slots=True)
 class _Enhanced:
-    """An enhanced signal that is still to be written.
+    """An enhanced signal that has not been written yet.
 
     Attributes:
         pieces: the signal [channels, time] or [channels, signals, time], in pieces. Arrays, unlike tensors, are sent
             between processes without shared memory.
-        info: what the input is.
+        info: the facts about the input file.
         form: the format of the result.
     """
 
@@ -107,18 +107,18 @@ def enhance_jobs(
         model: the network.
         jobs: the files.
         folder: the output folder.
-        options: how they are enhanced.
+        options: the options of the enhancement.
         batch_size: how many files of equal length, rate and number of channels to enhance at once.
-        num_workers: how many processes enhance several files, each with one thread; 0 for none but this one, and None
-            for one on each CPU if the network is on the CPU.
-        overwrite: whether to replace results that exist and were made in another way.
-        keep_records: whether to write the record, from which the same call knows later what is done.
-        on_start: called once with the size of all files that are to be enhanced, in bytes.
+        num_workers: the number of processes that enhance files, each with one thread; 0 uses only this process, and
+            None starts one process for each CPU if the network is on the CPU.
+        overwrite: whether to replace existing results that were made with other weights or options.
+        keep_records: whether to record the results, so that a later call can skip them.
+        on_start: called once with the total size of the files to enhance, in bytes.
         on_part: called with the size of each part that has been read, or of each file that a worker has enhanced. Sizes
-            are known without opening a file.
+            are used, because they are known without opening a file.
 
     Raises:
-        RunError: results exist that were made in another way; the disk is full; or an option has no meaning.
+        RunError: results with other weights or options exist; the disk is full; or options contradict each other.
     """
     check_attenuation_limit(options.attenuation_limit)
     workers = _number_of_workers(num_workers, model)
@@ -143,7 +143,7 @@ def enhance_jobs(
 
     def batches() -> Iterator[_Batch]:
         for batch in _batches(waiting, batch_size, outcome):
-            # Before a file is read, because it may still grow.
+            # These facts are read before the file, because a recording may still grow.
             sources.update((job, source_facts(job)) for job in batch)
             yield batch
 
@@ -168,19 +168,19 @@ def enhance_jobs(
     return outcome
 
 
-def _number_of_workers(asked: int | None, model: Enhancer) -> int:
-    if asked and model.device.type != "cpu":
+def _number_of_workers(requested: int | None, model: Enhancer) -> int:
+    if requested and model.device.type != "cpu":
         raise RunError(
             f"several processes can't share the network on the device {model.device}",
             remedy="leave `--num-workers` out, or give `--device cpu`",
         )
     if model.device.type != "cpu" or not workers_are_copies():
         return 0
-    return usable_cpus() if asked is None else asked
+    return usable_cpus() if requested is None else requested
 
 
 def _batches(jobs: Sequence[Job], batch_size: int, outcome: Outcome) -> Iterator[_Batch]:
-    """Yields the files in batches of equal length, rate and number of channels: padding would change the results."""
+    """Yields batches of files with equal length, rate and number of channels, because padding would change results."""
     if batch_size == 1:
         yield from ((job,) for job in jobs)
         return
@@ -204,12 +204,12 @@ def _batches(jobs: Sequence[Job], batch_size: int, outcome: Outcome) -> Iterator
 
 @dataclass(frozen=True, slots=True)
 class _Enhancing:
-    """Enhances batches of files, and writes the long ones.
+    """Enhances batches of files, and writes the results of long files.
 
     Attributes:
         model: the network.
         options: how files are enhanced.
-        on_part: called with a file, and how much of it has been read, as a part of 1.
+        on_part: called with a file and the fraction of it that has been read.
     """
 
     model: Enhancer
@@ -222,12 +222,12 @@ class _Enhancing:
             yield from self(batch)
 
     def __call__(self, batch: _Batch) -> list[_Unwritten]:
-        """Returns the signal of each file of a batch, or its error. The signal of a long file is written already."""
+        """Returns the signal of each file of a batch, or its error. The signals of long files are already written."""
         return self._together(batch) if len(batch) > 1 else [(batch[0], self._alone(batch[0]))]
 
     def _alone(self, job: Job) -> _Enhanced | Written | AudioZenError:
         def keep(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Enhanced | Written:
-            # A long file is written piece by piece, so that its pieces need not be kept.
+            # The result of a long file is written piece by piece, so that it need not be kept in memory.
             if info.seconds > _LONGEST_KEPT:
                 return write_result(pieces, target, info, form)
             return _Enhanced([piece.numpy() for piece in pieces], info, form)
@@ -242,7 +242,7 @@ class _Enhancing:
             return _explained(error)
 
     def _together(self, batch: _Batch) -> list[_Unwritten]:
-        """Enhances files of one length, rate and number of channels at once."""
+        """Enhances files of equal length, rate and number of channels at once."""
         done: list[_Unwritten] = []
         waves: dict[Job, Tensor] = {}
         forms: dict[Job, tuple[AudioInfo, Format]] = {}
@@ -263,7 +263,7 @@ class _Enhancing:
         )
         try:
             enhanced = torch.split(joined(stream, info.frames), [len(wave) for wave in waves.values()])
-        except AudioZenError as error:  # what concerns all of them, such as their sample rate
+        except AudioZenError as error:  # an error that concerns all files, such as their sample rate
             return done + [(job, error) for job in waves]
         for job, wave in zip(waves, enhanced, strict=True):
             self.on_part(job, 1.0)
@@ -272,7 +272,7 @@ class _Enhancing:
 
 
 def _in_workers(enhancing: _Enhancing, batches: Iterable[_Batch], workers: int) -> Iterator[_Unwritten]:
-    """Enhances batches in several processes. The largest come first, so that all processes end at about one time."""
+    """Enhances batches in several processes. The largest come first, so that all processes end together."""
     on_part = enhancing.on_part
     alone = replace(enhancing, on_part=lambda job, part: None)
     largest_first = sorted(batches, key=_size, reverse=True)
@@ -296,11 +296,11 @@ def _size(batch: _Batch) -> int:
 def _written(
     unwritten: Iterable[_Unwritten], write: Callable[[Job, _Enhanced | Written], Written], *, most_waiting: int
 ) -> Iterator[_Done]:
-    """Writes each result while the next ones are enhanced, because the disk may take as long as a small network.
+    """Writes each result while later files are enhanced, because writing may take as long as a small network.
 
     Args:
         unwritten: the enhanced signals.
-        write: writes and records one of them. A single thread calls it.
+        write: writes and records one signal. It is always called in the same thread.
         most_waiting: how many signals may wait for the disk.
     """
     writing: deque[tuple[Job, Future[Written]]] = deque()
@@ -328,7 +328,7 @@ def _result(job: Job, writing: Future[Written]) -> _Done:
 
 
 def _explained(error: AudioZenError) -> AudioZenError:
-    """Returns the error; if it says that the disk is full, as one that ends everything."""
+    """Returns the error. If the disk is full, returns an error that ends the whole command."""
     if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NO_ROOM:
         return error
     full = _FullDiskError(

@@ -1,4 +1,4 @@
-"""Finds a trained network and makes it ready for use: of a run, of a checkpoint, in an exported folder, published."""
+"""Finds and loads a trained network: of a run, a checkpoint, an exported folder, or a published network."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CONFIG = "config.toml"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 
-# The sections that only a run needs.
+# Sections that only a run needs.
 _OF_RUNS = ("loss_function", "optimizer", "lr_scheduler", "dataset", "distributed", "launcher")
 _TRAINING_DATA = ("dataset", "train_dataset")
 _OF_META = ("id", "requires")
@@ -59,11 +59,11 @@ class Found:
     """A trained network that has been found.
 
     Attributes:
-        name: what the user named.
-        folder: the folder of the run, or the exported one.
+        name: the name that the user gave.
+        folder: the folder of the run, or the exported folder.
         path: the folder of the checkpoint, or the file of weights.
-        config: the configuration, without what only a run needs.
-        import_from: where the modules are that belong to no package.
+        config: the configuration, without sections and arguments that only a run needs.
+        import_from: the folders of modules that belong to no package.
         data: the sections of the training data, if they are known.
     """
 
@@ -76,7 +76,7 @@ class Found:
 
     @property
     def is_exported(self) -> bool:
-        """Whether it is an exported folder."""
+        """Whether the network is in an exported folder."""
         return self.path == self.folder / WEIGHTS
 
 
@@ -85,22 +85,22 @@ def load(
 ) -> Enhancer:
     """Loads a trained network for use.
 
-    The folder of a run is enough, wherever it is now: it needs no TOML file beside it, no data, and nothing that only a
-    training needs. The caller's random generators stay as they are. Networks run in float32, also those that were
-    trained in mixed precision.
+    Only the folder of the run is needed, and it may have been moved. The TOML file, the data and packages that only a
+    training uses are not needed. The states of the caller's random generators do not change. Networks run in float32,
+    even if they were trained in mixed precision.
 
     Args:
         source: the folder of a run, such as `exp/baseline`; the folder of a checkpoint; an exported folder; or the name
             of a network that an installed plugin publishes, such as `acme-denoiser`.
-        checkpoint: of a run: `best`, `latest`, the name of a checkpoint, or a path with a separator; by default the
-            best, or the latest if none is marked as the best.
-        weights: which weights of a checkpoint: `raw`, or what a hook offers, such as `ema`; by default those that the
-            run's evaluations use.
+        checkpoint: the checkpoint of a run: `best`, `latest`, a name, or a path with a separator; by default the best
+            checkpoint, or the latest if none is marked as the best.
+        weights: which weights of a checkpoint: `raw`, or weights that a hook offers, such as `ema`; by default the
+            weights that the run's evaluations use.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Raises:
         RunError: the source is none of these, or can't be used to enhance signals.
-        ConfigError: its configuration does not fit what is installed.
+        ConfigError: its configuration does not fit the installed components.
         BuildError: the network can't be built, or the device does not exist.
         CheckpointError: the weights can't be read, or do not fit the network.
 
@@ -195,7 +195,7 @@ def _not_found(source: str, path: Path) -> RunError:
 
 
 def _for_use(config: Document, import_from: Sequence[str]) -> Document:
-    """Returns a configuration without what only a run needs."""
+    """Returns a configuration without the sections and arguments that only a run needs."""
     values = compose(config, ()).values
     kept: dict[str, Any] = {"meta": {"save_dir": "exp", **_part(values.get("meta"), _OF_META)}}
     for section, table in values.items():
@@ -214,11 +214,11 @@ def _only_for_runs(trainer: Any, import_from: Sequence[str]) -> set[str]:
     base = signature_of(BaseTrainer)
     names = {parameter.name for parameter in base.parameters} if base else set()
     path = _part(trainer, ("path",)).get("path")
-    # What is wrong with the trainer is reported when the configuration is checked.
+    # Errors of the trainer are reported later, when the configuration is checked.
     with ImportScope(import_from), contextlib.suppress(AudioZenError):
         target = resolve(str(path), section="trainer").target
-        for one in getattr(target, "__mro__", ()):
-            names.update(vars(one).get("only_for_runs", ()))
+        for base_class in getattr(target, "__mro__", ()):
+            names.update(vars(base_class).get("only_for_runs", ()))
     return names
 
 
@@ -228,7 +228,7 @@ def _part(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
 
 def build_enhancer(found: Found, *, weights: str | None = None, device: str = "auto") -> Enhancer:
     """Builds the network that `find` has found, and loads its weights; see `load`."""
-    # The configuration would name the place of an override, which the user has not written.
+    # Otherwise the error would name an override that the user has not written.
     if not re.fullmatch(DEVICES, device):
         raise RunError(f"`{device}` is not a device", remedy="use auto, cpu, cuda, cuda:1 or mps")
     place = {
@@ -267,7 +267,7 @@ def build_enhancer(found: Found, *, weights: str | None = None, device: str = "a
 
 
 def _without_monitors(checked: CheckedConfig) -> CheckedConfig:
-    """Returns the configuration with those of its hooks only that may change what the networks compute."""
+    """Returns the configuration without hooks that can't affect the output of the networks."""
     hooks = [
         hook
         for hook in checked.config.hooks
@@ -278,7 +278,7 @@ def _without_monitors(checked: CheckedConfig) -> CheckedConfig:
 
 @contextmanager
 def _kept_settings() -> Iterator[None]:
-    """Restores the settings of torch that belong to the process, which is the caller's."""
+    """Restores torch's global settings after the block, because the process belongs to the caller."""
     deterministic, cudnn = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     try:
         yield

@@ -1,4 +1,4 @@
-"""The record of enhanced files: what was done, with which network and which options."""
+"""The record of enhanced files: the results, and the network and options that made them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from audiozen_core.storage.append import LineFile
 
 
 class Records:
-    """What has been enhanced into a folder.
+    """The record of the results in an output folder.
 
     Args:
         folder: the output folder.
-        made_with: the network and the options, as JSON has them.
-        keeps: whether results are recorded. Otherwise the folder gets no other file than the results.
+        made_with: the network and the options, as values that JSON can hold.
+        keeps: whether results are recorded. Otherwise no record file is written.
     """
 
     def __init__(self, folder: Path, made_with: Mapping[str, Any], *, keeps: bool = True) -> None:
@@ -31,10 +31,10 @@ class Records:
         self._records = _read(folder / RECORD) if keeps else {}
 
     def state(self, job: Job) -> str:
-        """Returns the state of a result: "" if it is still to be made, `done`, or why it is another one, in words."""
+        """Returns the state of a result: "" if it must be made, `done`, or a text that says how it differs."""
         record = self._records.get(self._key(job))
         if record is None:
-            # A network for several signals numbers them.
+            # If a network returns several signals, their files are numbered.
             first = job.target.with_stem(f"{job.target.stem}_1")
             unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
             return unknown if job.target.exists() or first.exists() else ""
@@ -55,9 +55,9 @@ class Records:
 
         Args:
             job: the file.
-            paths: what was written.
-            source: the `source_facts` of the file before it was read, because a recording may still grow.
-            facts: what else to record.
+            paths: the files that were written.
+            source: the `source_facts` from before the file was read, because a recording may still grow.
+            facts: additional values to record.
 
         Raises:
             OSError: the record can't be written.
@@ -73,12 +73,12 @@ class Records:
             "made_with": self._made_with,
             **facts,
         }
-        # Bytes of names that are not UTF-8 are escaped, and read back as they were.
+        # JSON escapes bytes of names that are not UTF-8, and restores them when it is read.
         if error := self._lines.write(json.dumps(record)):
             raise error
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the record file."""
         if self._lines is not None:
             self._lines.close()
 
@@ -87,7 +87,7 @@ class Records:
 
 
 def check_results(states: Mapping[Path, str]) -> None:
-    """Raises an error if results exist that were not made in the same way, given the state of each result."""
+    """Raises an error if a result was made in a different way, given the state of each result."""
     others = {path: state for path, state in states.items() if state not in ("", "done")}
     if others:
         path, state = next(iter(others.items()))
@@ -99,7 +99,7 @@ def check_results(states: Mapping[Path, str]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns the newest record of each result, without lines that can't be read."""
+    """Returns the most recent record of each result. Skips lines that can't be read."""
     records: dict[str, Any] = {}
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def source_facts(job: Job) -> dict[str, Any]:
-    """Returns what tells whether an input has changed."""
+    """Returns facts that show whether an input has changed."""
     try:
         status = job.source.stat()
     except OSError:
@@ -122,15 +122,15 @@ def source_facts(job: Job) -> dict[str, Any]:
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
-    """Returns what tells whether a result has changed."""
+    """Returns facts that show whether a result has changed."""
     status = path.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": _digest(path)}
 
 
 def _is_unchanged(path: Path, facts: Any) -> bool | None:
-    """Returns whether a result is as it was recorded; None if it is not there.
+    """Returns whether a result is unchanged since it was recorded; None if it does not exist.
 
-    Its samples are only read if the time is another one, as that of a copy is.
+    The file is only read if its modification time differs, as for a copy.
     """
     try:
         status = path.stat()

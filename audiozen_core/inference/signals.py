@@ -1,4 +1,4 @@
-"""Arrays of users as waves [channels, time] in float32, and back into the form that they had."""
+"""Converts arrays to waves [channels, time] in float32, and results back to the form of the array."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from audiozen_core.logging import get_logger
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
-# Full scale of whole numbers, and what silence is.
+# Full scale and the value of silence for each integer dtype.
 _WHOLE: dict[torch.dtype, tuple[float, float]] = {
     torch.uint8: (2.0**7, 128.0),
     torch.int16: (2.0**15, 0.0),
     torch.int32: (2.0**31, 0.0),
 }
-# Audio with a larger peak than this was almost certainly converted from whole numbers, but not scaled.
+# Audio with a larger peak was almost certainly converted from integers without scaling.
 _LOUDEST = 32.0
 _MOST_CHANNELS = 32
 
@@ -28,16 +28,16 @@ _MOST_CHANNELS = 32
 def as_waves(audio: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """Returns an array as waves [channels, time], and a function that brings results into the form of the array.
 
-    Whole numbers (uint8, int16 and int32) are scaled as in audio files: full scale is 1. The function scales them back.
-    It takes results [channels, time] or [channels, speakers, time], and gives one with a single channel no axis of
-    channels if the array had none.
+    Integers (uint8, int16 and int32) are scaled as in audio files: full scale is 1. The function scales results back.
+    It takes results [channels, time] or [channels, speakers, time], and removes the axis of channels if the array had
+    none.
 
     Args:
         audio: a NumPy array or a tensor, [time] or [channels, time].
 
     Raises:
-        DataError: it is something else, is empty, has NaN or infinity, has the axes in the wrong order, or has numbers
-            that can't be audio.
+        DataError: the argument is something else, is empty, has NaN or infinity, has the axes in the wrong order, or
+            has values that can't be audio.
     """
     if not isinstance(audio, np.ndarray | Tensor):
         raise DataError(
@@ -55,33 +55,33 @@ def as_waves(audio: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
             remedy="give it as [channels, time]: `audio.T` of what `soundfile.read` returns",
         )
     # A copy, because a network or the caller may change it.
-    given = _as_tensor(audio) if isinstance(audio, np.ndarray) else audio.detach().clone()
-    if given.dtype in _WHOLE:
-        scale, zero = _WHOLE[given.dtype]
-        waves = ((given.double() - zero) / scale).float()
-    elif given.is_floating_point():
-        waves = given.float()
+    tensor = _as_tensor(audio) if isinstance(audio, np.ndarray) else audio.detach().clone()
+    if tensor.dtype in _WHOLE:
+        scale, zero = _WHOLE[tensor.dtype]
+        waves = ((tensor.double() - zero) / scale).float()
+    elif tensor.is_floating_point():
+        waves = tensor.float()
     else:
         raise _other_numbers(dtype)
     if not bool(waves.isfinite().all()):
         raise DataError("the audio has a sample that is NaN or infinite", remedy="correct it, or leave it out")
     if (peak := float(waves.abs().max())) > _LOUDEST:
         raise DataError(
-            f"the audio has a peak of {peak:g}, but full scale is 1, so it has not been scaled",
-            remedy="divide it by full scale: by 32768 if it comes from 16-bit samples; or give whole numbers as int16",
+            f"the audio has a peak of {peak:g}, but full scale is 1, so it was probably not scaled",
+            remedy="divide it by full scale: by 32768 if it comes from 16-bit samples; or give integers as int16",
         )
 
     def restore(result: Tensor) -> Any:
         result = result[0] if len(shape) == 1 else result
-        result = _as_dtype(result, given.dtype).to(given.device)
-        # In the byte order of the array, and as a plain array even if it was of a subclass.
+        result = _as_dtype(result, tensor.dtype).to(tensor.device)
+        # The result has the byte order of the array. It is a plain array, even if the array was of a subclass.
         return result.numpy().astype(audio.dtype, copy=False) if isinstance(audio, np.ndarray) else result
 
     return waves if waves.ndim == 2 else waves.unsqueeze(0), restore
 
 
 def _as_tensor(audio: np.ndarray) -> Tensor:
-    """Copies an array of any strides and byte order, such as one that is reversed or was read from a raw file."""
+    """Copies an array of any strides and byte order, such as a reversed array or an array from a raw file."""
     if audio.dtype.kind == "f":
         wide = audio.dtype.itemsize > 8  # torch has no numbers of this kind
         return torch.from_numpy(np.array(audio, np.float64 if wide else audio.dtype.newbyteorder("="), order="C"))
@@ -92,8 +92,8 @@ def _as_tensor(audio: np.ndarray) -> Tensor:
 
 def _other_numbers(dtype: object) -> DataError:
     return DataError(
-        f"the audio consists of {dtype} numbers",
-        remedy="give floats between -1 and 1, or whole numbers as uint8, int16 or int32",
+        f"the audio has the dtype {dtype}",
+        remedy="give floats between -1 and 1, or integers as uint8, int16 or int32",
     )
 
 

@@ -22,7 +22,15 @@ from audiozen_core.registry.paths import Resolved, load, resolve
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of a component. The type and the default are text; `injected` says whether AudioZEN passes it."""
+    """One argument of a component.
+
+    Attributes:
+        name: the name of the argument.
+        type: the type, as text; "" if it is unknown.
+        default: the default, as text; None if the argument is required.
+        doc: the description in the docstring; "" without one.
+        injected: whether AudioZEN passes the argument.
+    """
 
     name: str
     type: str
@@ -39,22 +47,22 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class ComponentInfo:
-    """What is known about one component.
+    """Information about one component.
 
     Attributes:
         name: the `path` in a TOML file.
-        kind: the kind, such as `model`; "" if it is not known for a dotted path.
-        import_path: where the object is, such as `audiozen_plugins.model.sdnn.SDNN`.
+        kind: the kind, such as `model`; "" for a dotted path if the kind is unknown.
+        import_path: the dotted path of the object, such as `audiozen_plugins.model.sdnn.SDNN`.
         origin: the distribution with its version; "" for a dotted path.
-        first_party: whether it is part of AudioZEN.
-        arguments: the arguments of its constructor, in order.
-        takes_more: whether it takes further keywords whose names are not known.
+        first_party: whether the component is part of AudioZEN.
+        arguments: the arguments of the constructor, in order.
+        takes_more: whether the constructor takes further keywords whose names are unknown.
         doc: the docstring.
-        snippet: TOML to paste; "" if the kind is not known.
-        hooks: the hooks that it implements, in the order of the specs.
-        phase: the phase of a hook plugin.
+        snippet: TOML to paste; "" if the kind is unknown.
+        hooks: the hooks that the component implements, in the order of the specs.
+        phase: the phase of a hook plugin; "" for other components.
         size: the size of a model; None for other components.
-        printed: what its import wrote to the standard output.
+        printed: the text that the import of the component wrote to the standard output.
     """
 
     name: str
@@ -73,7 +81,7 @@ class ComponentInfo:
 
     @property
     def signature(self) -> str:
-        """The call with types and defaults. A long one has a line for each argument."""
+        """The call with types and defaults, in one line. A long call has one line for each argument."""
         name = self.import_path.rpartition(".")[2].rpartition(":")[2]
         parts = [str(argument) for argument in self.arguments] + ["**…"] * self.takes_more
         line = f"{name}({', '.join(parts)})"
@@ -81,10 +89,14 @@ class ComponentInfo:
 
 
 def component_info(path: str, kind: str | None = None) -> ComponentInfo:
-    """Imports one component and describes it. The kind is needed if components of several kinds have that name.
+    """Imports one component and describes it.
+
+    Args:
+        path: the name of the component, or its dotted path.
+        kind: the kind of the component. It is needed if components of several kinds have the same name.
 
     Raises:
-        PathError: the component does not exist or fails to import, or several components have that name.
+        PathError: the component does not exist or can't be imported, or several components have this name.
     """
     if "." in path and ":" not in path:
         resolved = resolve(path)

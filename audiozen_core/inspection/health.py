@@ -1,6 +1,6 @@
-"""Finds what is wrong with the installed components, for `plugins doctor`.
+"""Finds problems with the installed components, for `audiozen plugins doctor`.
 
-Each finding names its components in notes of the form `component: acme:sdr (acme 1.0, audiozen.metric)`. It is a
+Each finding names its components in notes of the form `component: acme:sdr (acme 1.0, audiozen.metric)`. A finding is a
 warning if the component can still be used.
 """
 
@@ -25,9 +25,11 @@ _GROUPS = ", ".join(f"audiozen.{kind}" for kind in GROUPS)
 
 
 def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Iterator[Diagnostic]:
-    """Yields what the metadata shows: clashes, unknown groups, other versions, and metadata that can't be read.
+    """Yields problems in the metadata: clashes, unknown groups, wrong versions, and metadata that can't be read.
 
-    The `commands` are AudioZEN's own. A plugin can't replace them.
+    Args:
+        index: the installed components.
+        commands: the names of AudioZEN's own commands, which a plugin can't replace.
     """
     for problem in index.problems:
         remedy = "reinstall the distribution with pip install --force-reinstall, or remove that folder"
@@ -44,15 +46,15 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
         harmless = first.distribution == FIRST_PARTY
         if harmless:
             ways = " or ".join(f"`{entry.spelling}`" for entry in others)
-            remedy = f"`{first.name}` alone means that of {FIRST_PARTY}; write {ways} to use the other"
+            remedy = f"`{first.name}` alone means the one in {FIRST_PARTY}; write {ways} to use the other one"
         yield _finding(codes.CLASH, message, remedy, entries, severity="warning" if harmless else "error")
     yield from _misplaced(index, commands)
     seen = set()
     for entry in index:
         if entry.distribution not in seen and (wrong := version_error(entry)):
             seen.add(entry.distribution)
-            own = [other for other in index if other.distribution == entry.distribution]
-            yield _finding(wrong.code, wrong.message, wrong.remedy, own)
+            affected = [other for other in index if other.distribution == entry.distribution]
+            yield _finding(wrong.code, wrong.message, wrong.remedy, affected)
 
 
 def stray_group_findings(strays: Iterable[StrayGroup]) -> Iterator[Diagnostic]:
@@ -66,7 +68,7 @@ def stray_group_findings(strays: Iterable[StrayGroup]) -> Iterator[Diagnostic]:
 
 
 def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagnostic]:
-    """Yields entry points in unknown groups, names that can't be written, and commands that ours hide."""
+    """Yields problems with entry points: an unknown group, an invalid name, or a name that AudioZEN itself uses."""
     for entry in index:
         if entry.kind not in GROUPS:
             near = nearest(entry.kind, GROUPS)
@@ -75,18 +77,18 @@ def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagno
             yield _finding(codes.UNKNOWN_GROUP, message, remedy, [entry])
         elif not entry.reachable:
             message = f"no TOML file or command line can name {entry.title}"
-            remedy = "begin the name with a letter, a digit or `_`, and go on with these and `.`, `+` or `-`"
+            remedy = "use letters, digits, `_`, `.`, `+` and `-`, and begin with a letter, a digit or `_`"
             yield _finding(codes.UNREACHABLE_NAME, message, remedy, [entry])
         elif entry.kind == KIND and is_taken(entry.name):
-            message = f"{entry.title} has the name of one of AudioZEN's own, so no TOML file can reach it"
+            message = f"{entry.title} has the name of one of AudioZEN's own sections, so no TOML file can use it"
             yield _finding(codes.CLASH, message, "give the entry point another name", [entry])
         elif entry.kind == "commands" and entry.name in commands:
-            message = f"the command `{entry.name}` of {entry.origin} has the name of one of AudioZEN's own"
+            message = f"the command `{entry.name}` of {entry.origin} has the name of one of AudioZEN's own commands"
             yield _finding(codes.CLASH, message, f"call it as `audiozen {entry.spelling}`", [entry])
 
 
 def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
-    """Imports every component in a child process and yields what is wrong. One import may take `limit` seconds."""
+    """Imports every component in a child process, and yields the problems. One import may take `limit` seconds."""
     entries = [entry for entry in index if entry.kind in GROUPS]
     try:
         for entry, findings in import_all(entries, limit):
@@ -99,7 +101,7 @@ def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
 
 
 def select_distributions(index: PluginIndex, distributions: Collection[str]) -> PluginIndex:
-    """Returns the components and problems of some distributions, and the components of others that clash with them."""
+    """Returns an index of some distributions, with the components of other distributions that clash with theirs."""
     names = {(entry.group, entry.name) for entry in index if entry.distribution in distributions}
     return PluginIndex(
         (entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names),

@@ -1,4 +1,7 @@
-"""Imports components in a child process, because an import may hang or crash: the parent's side of `plugins doctor`."""
+"""Imports components in a child process, because an import may hang or crash.
+
+This is the parent's side of `audiozen plugins doctor`.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,13 @@ _CHILD = (
 
 
 def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, list[Diagnostic]]]:
-    """Imports components in a child process, and yields each with the findings about it.
+    """Imports components in a child process, and yields each component with the findings about it.
 
-    If a component hangs or ends the process, a new process imports the next ones. The limit is the number of seconds
-    that the import of one component may take.
+    If a component hangs or ends the process, a new process imports the remaining components.
+
+    Args:
+        entries: the components.
+        limit: the number of seconds that the import of one component may take.
 
     Raises:
         RegistryError: the child does not start.
@@ -69,7 +75,7 @@ class _Child:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            # In a session of its own, the child can be killed together with all processes that a component has started.
+            # With its own session, the child can be killed together with all processes that a component has started.
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, installed_path()))},
         )

@@ -1,4 +1,4 @@
-"""Counts the weights of a model, and what it multiplies for a second of audio."""
+"""Counts the weights of a model, and its multiply-accumulate operations for one second of audio."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ class ModelSize:
     """The size of a model with the default arguments.
 
     Attributes:
-        weights: the number of trained weights; None if it is not known.
+        weights: the number of trained weights; None if it is unknown.
         macs_per_second: the number of multiply-accumulate operations for one second of audio, in matrix products,
-            convolutions and attention, also those in recurrent layers; None if it is not known. Norms, activations
-            and the STFT are not counted.
-        sr: the sample rate of that audio, in hertz.
-        hop_length: the number of samples between two frames, if the model works on frames and does not declare it.
-        unknown: why a number is not known; "" if both are.
-        modules: the number of trained weights of each module of the model, by its name.
+            convolutions, attention and recurrent layers; None if it is unknown. Norms, activations and the STFT are not
+            counted.
+        sr: the sample rate of the audio, in hertz.
+        hop_length: the number of samples between two frames that was assumed, because the model works on frames and
+            does not declare it; otherwise None.
+        unknown: why one of the two numbers is unknown; "" if both are known.
+        modules: the number of trained weights of each module of the model, by name.
     """
 
     weights: int | None
@@ -95,7 +96,7 @@ def _macs_per_second(model: Any, acoustics: Acoustics) -> int | None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    # Half-filled hops are not part of the count, so that it does not depend on what is done at the ends of a clip.
+    # Only complete hops are counted, so that the result does not depend on the padding at the ends of a clip.
     frames = acoustics.sr // acoustics.hop_length
     spectrum = torch.randn(1, acoustics.n_fft // 2 + 1, frames, dtype=torch.complex64)
     parts = torch.view_as_real(spectrum)
@@ -107,19 +108,20 @@ def _macs_per_second(model: Any, acoustics: Acoustics) -> int | None:
         "channels_last": parts,
     }
     domain = getattr(model, "domain", None)
-    given = inputs.get(getattr(model, "layout", "complex") if domain == "spectrum" else str(domain))
-    if given is None:
+    noise = inputs.get(getattr(model, "layout", "complex") if domain == "spectrum" else str(domain))
+    if noise is None:
         return None
     counter = FlopCounterMode(display=False, custom_mapping=_recurrent())
-    # Fused kernels would hide what they compute: those of attention, and, without gradients, those of whole layers.
+    # The counter can't look into fused kernels. Torch has such kernels for attention, and, if gradients are disabled,
+    # for whole layers.
     with sdpa_kernel(SDPBackend.MATH), torch.enable_grad(), counter:
-        model(given)
+        model(noise)
     seconds = 1.0 if domain == "waveform" else frames * acoustics.hop_length / acoustics.sr
     return round(counter.get_total_flops() / 2 / seconds)
 
 
 def _recurrent() -> dict[Any, Any]:
-    """Returns how to count the LSTM of oneDNN, which torch does not count."""
+    """Returns a function that counts the operations of oneDNN's LSTM, because torch does not count them."""
     import torch
 
     def lstm(x: Any, weight_ih: Any, weight_hh: Any, *_: Any, **__: Any) -> int:
@@ -130,7 +132,7 @@ def _recurrent() -> dict[Any, Any]:
 
 
 def _short(number: int) -> str:
-    """Returns a large number with three digits and a prefix.
+    """Formats a large number with three digits and an SI prefix.
 
     >>> _short(33_039_000), _short(1_500_000_000)
     ('33.0 M', '1.50 G')

@@ -1,8 +1,8 @@
-"""Imports components one by one and reports what is wrong with them: the child's side of `plugins doctor`.
+"""Imports components one by one, and reports problems with them. This is the child's side of `audiozen plugins doctor`.
 
 The parent sends one JSON object on the standard input, with `path` (the `sys.path` to use) and `entries`. The child
-answers with one line of JSON when it is ready, and then with one line for each entry, which holds its findings. If the
-process hangs or ends, the parent knows which import caused it.
+answers with one line of JSON when it is ready, and then with one line for each entry, with the findings about it. If
+the child hangs or ends, the number of lines tells the parent which import caused it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from audiozen_core.registry.paths import load
 
 def main() -> None:
     """Reads the request and sends the findings."""
-    # Components may print while they are imported. Their output goes to the standard error, and only answers go here.
+    # Components may print while they are imported. Their output goes to the standard error, so that only answers go to
+    # the standard output.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
     sys.path[:] = request["path"]
     if any(entry["group"] != "audiozen.commands" for entry in request["entries"]):
-        # This imports torch first, so that its time does not count for a component.
+        # This imports torch, so that its import time does not count as the import time of a component.
         import audiozen_core.experiment.build  # noqa: F401
     _send(channel, [])
     for fields in request["entries"]:
@@ -47,12 +48,12 @@ def main() -> None:
 
 
 def findings_about(entry: Entry) -> Iterator[Diagnostic]:
-    """Imports a component and yields what is wrong with it."""
+    """Imports a component, and yields the problems with it."""
     try:
         resolved = load(entry)
     except AudioZenError as error:
         for finding in error.diagnostics:
-            # The message of a `PathError` names the component already.
+            # The message of a `PathError` already names the component.
             named = finding if isinstance(error, PathError) else _about(entry, finding)
             # Extras are optional, so a component whose extra is not installed is not broken.
             yield replace(named, severity="warning") if isinstance(error, MissingExtraError) else named
@@ -73,7 +74,7 @@ def findings_about(entry: Entry) -> Iterator[Diagnostic]:
 
 
 def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
-    """Yields what is wrong with an imported object."""
+    """Yields the problems with an imported object."""
     if entry.kind == "commands":
         import click
 

@@ -1,4 +1,4 @@
-"""Writes the TOML lines for a component, ready to paste."""
+"""Writes the TOML lines that use a component, ready to paste."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.kinds import KINDS
 
 _ZEROS: dict[Any, Any] = {bool: False, str: ""}
-# The first one that the range of the argument contains.
+# The first of these numbers within the range of an argument is its placeholder.
 _NUMBERS: dict[Any, tuple[float, ...]] = {int: (0, 1, 2), float: (0.0, 1.0, 0.5)}
 
 
@@ -53,15 +53,15 @@ def snippet(kind: str, path: str, target: Any) -> str:
 def _arguments(kind: str, target: Any) -> list[str]:
     signature = signature_of(target)
     injected = KINDS[kind].injected
-    parameters = [found for found in signature.parameters if found.name not in injected] if signature else []
-    # A function can be a loss itself. The trainer then passes its first two arguments, estimate and target, with each
-    # call, so they do not belong in the TOML file.
+    parameters = [each for each in signature.parameters if each.name not in injected] if signature else []
+    # If a loss is a function, the trainer passes its first two arguments, estimate and target, with each call. So these
+    # two arguments do not belong in the TOML file.
     called_later = kind == "loss_function" and not isinstance(target, type)
-    if called_later and sum(found.default is found.empty for found in parameters) >= 2:
+    if called_later and sum(each.default is each.empty for each in parameters) >= 2:
         parameters = parameters[2:]
-    parameters = [found for found in parameters if found.kind is not Parameter.POSITIONAL_ONLY]
-    parameters.sort(key=lambda found: found.default is not Parameter.empty)
-    return [_line(found) for found in parameters]
+    parameters = [each for each in parameters if each.kind is not Parameter.POSITIONAL_ONLY]
+    parameters.sort(key=lambda parameter: parameter.default is not Parameter.empty)
+    return [_line(parameter) for parameter in parameters]
 
 
 def _line(parameter: Parameter) -> str:
@@ -81,7 +81,7 @@ def _is_known(parameter: Parameter) -> bool:
 
 
 def _placeholder(annotation: Any) -> Any:
-    """Returns a placeholder of the type for the user to replace."""
+    """Returns a value of the annotated type, which the user will replace."""
     for member in members_of(annotation):
         origin = get_origin(member) or member
         if origin is types.NoneType:

@@ -1,7 +1,7 @@
 """Finds entry point groups that were probably meant for AudioZEN but do not begin with `audiozen.`.
 
-The index ignores such groups, and reads no more of the other distributions than it must. Only `plugins doctor` and the
-test kit look for them.
+The plugin index ignores such groups, and reads as little metadata as possible of other distributions. Only
+`audiozen plugins doctor` and the test kit search for stray groups.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from audiozen_core.registry.index import read_headers
 from audiozen_core.registry.installed import metadata_folders, read_metadata
 
 _HEADER = re.compile(r"^\s*\[(.+)\]\s*$", re.MULTILINE)
-_OWN = re.compile(r"audiozen(?![a-z0-9])[^a-z0-9]*(.*)", re.IGNORECASE)
+_WITH_OUR_NAME = re.compile(r"audiozen(?![a-z0-9])[^a-z0-9]*(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class StrayGroup:
-    """A group that AudioZEN does not read, and the group that was probably meant; "" if none is similar.
+    """An entry point group that AudioZEN does not read, although it was probably meant for AudioZEN.
 
-    The name of the distribution is normalised.
+    Attributes:
+        group: the name of the group.
+        meant: the group that was probably meant; "" if no group has a similar name.
+        distribution: the normalised name of the distribution.
+        version: the version of the distribution.
     """
 
     group: str
@@ -39,25 +43,25 @@ def stray_groups(search_path: Iterable[str]) -> Iterator[StrayGroup]:
         try:
             groups = _HEADER.findall(read_metadata(folder, "entry_points.txt"))
             near = {group: _meant(group) for group in groups if not group.startswith(PREFIX)}
-            if not any(near.values()) and not any(map(_OWN.fullmatch, near)):
+            if not any(near.values()) and not any(map(_WITH_OUR_NAME.fullmatch, near)):
                 continue
             name, version, requirements = read_headers(
                 read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
             )
         except (OSError, ValueError):
-            continue  # the index reports it, if the distribution has components
+            continue  # if the distribution has components, the plugin index reports it
         for group, meant in near.items():
-            # `audio.models` is similar to `audiozen.model`. It may belong to another program, unless the distribution
-            # needs AudioZEN.
-            own = _OWN.fullmatch(group)
-            if (own and (meant or not own[1])) or (meant and requirements):
+            # A group such as `audio.models` is similar to `audiozen.model`, but may belong to another program. It
+            # counts only if the distribution requires AudioZEN.
+            with_our_name = _WITH_OUR_NAME.fullmatch(group)
+            if (with_our_name and (meant or not with_our_name[1])) or (meant and requirements):
                 yield StrayGroup(group, meant, name, version)
 
 
 def _meant(group: str) -> str:
-    """Returns the group that was probably meant; "" if none is similar."""
-    own = _OWN.fullmatch(group)
-    if own:
-        near = nearest(own[1], GROUPS) if own[1] not in GROUPS else own[1]
+    """Returns the group that was probably meant; "" if no group has a similar name."""
+    if with_our_name := _WITH_OUR_NAME.fullmatch(group):
+        kind = with_our_name[1]
+        near = nearest(kind, GROUPS) if kind not in GROUPS else kind
         return f"{PREFIX}{near}" if near else ""
     return next(iter(similar_names(group, [f"{PREFIX}{kind}" for kind in GROUPS], 1)), "")

@@ -1,1 +1,1 @@
-"""Runs on a cluster with Slurm: submitting them, following them, and queueing them again after an interruption."""
+"""Submits runs to a Slurm cluster, follows them, and queues them again after an interruption."""

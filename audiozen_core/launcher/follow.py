@@ -1,4 +1,4 @@
-"""Prints what jobs of Slurm write, until they end. This module does not import torch."""
+"""Prints the output of Slurm jobs until they end. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _ENDED = {
     *("REVOKED", "TIMEOUT"),
 }
 _SECONDS_BETWEEN_LINES = 0.5
-# Each question is work for the daemon that serves the whole cluster.
-_SECONDS_BETWEEN_QUESTIONS = 5.0
+# Each call of `squeue` is work for the daemon that serves the whole cluster.
+_SECONDS_BETWEEN_QUERIES = 5.0
 
 
 def follow(logs: Mapping[str, Path]) -> int:
-    """Prints the output of jobs as they write it. A job that is queued again is followed further.
+    """Prints the output of jobs as they write it. If a job is queued again, its output is still followed.
 
     Args:
-        logs: the file that each job writes, by the ID of the job.
+        logs: the output file of each job, by job ID.
 
     Returns:
-        0 if all jobs have succeeded; otherwise the exit code of the first that has not, or 1 if it was cancelled or
+        0 if all jobs succeeded; otherwise the exit code of the first job that failed, or 1 if that job was cancelled or
         ended by Slurm.
 
     Raises:
@@ -42,11 +42,11 @@ def follow(logs: Mapping[str, Path]) -> int:
             if job not in before or (state.name, state.reason) != (before[job].name, before[job].reason):
                 get_logger().info("the job has a new state", job=job, state=state.name, reason=state.reason)
         ended = all(job in states and states[job].name in _ENDED for job in logs)
-        asked = time.monotonic()
+        queried = time.monotonic()
         while True:
             for tail in tails.values():
                 tail.print_new(whole=ended)
-            if ended or time.monotonic() > asked + _SECONDS_BETWEEN_QUESTIONS:
+            if ended or time.monotonic() > queried + _SECONDS_BETWEEN_QUERIES:
                 break
             time.sleep(_SECONDS_BETWEEN_LINES)
         if ended:
@@ -55,7 +55,7 @@ def follow(logs: Mapping[str, Path]) -> int:
 
 
 class _State(NamedTuple):
-    """The state of a job, the status of its script as `wait` gives it, and why it is waiting or has ended."""
+    """The state of a job, its wait status (as from `os.wait`), and the reason why it is waiting or has ended."""
 
     name: str
     status: int
@@ -66,27 +66,27 @@ class _State(NamedTuple):
         """The exit code of a job that has ended."""
         if self.name == "COMPLETED":
             return 0
-        # The upper byte is the exit code; the lower is the signal that ended the script.
+        # The upper byte is the exit code. The lower byte is the signal that ended the script.
         return self.status >> 8 or (128 + self.status if self.status else 1)
 
 
 def _states(jobs: list[str]) -> dict[str, _State]:
     """Returns the state of each job that Slurm still knows."""
     columns = "JobArrayID:40,State:20,exit_code:20,Reason:80"
-    known = ",".join(sorted({job.partition("_")[0] for job in jobs}))
-    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={known}", f"--Format={columns}"]
+    job_ids = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job_ids}", f"--Format={columns}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "Invalid job id" in done.stderr:
         raise RunError(
-            "Slurm no longer knows the job, so its end was missed",
-            remedy="ask `sacct` how it ended, if it is set up",
+            "`squeue` does not know the job, so how it ended is unknown",
+            remedy="run `sacct` to see how the job ended, if the cluster records that",
         )
-    rows = (line.split(maxsplit=3) for line in done.stdout.splitlines())  # none while Slurm's daemon restarts
+    rows = (line.split(maxsplit=3) for line in done.stdout.splitlines())  # no lines while Slurm's daemon restarts
     return {job: _State(name, int(status), reason.strip()) for job, name, status, reason in rows if job in jobs}
 
 
 class _Tail:
-    """Prints what is new in a file, in whole lines."""
+    """Prints the new lines of a file."""
 
     def __init__(self, path: Path, prefix: str) -> None:
         self.path = path
@@ -94,7 +94,7 @@ class _Tail:
         self.position = 0
 
     def print_new(self, *, whole: bool) -> None:
-        """Prints the lines since the last call; with `whole` also a last line that has no end."""
+        """Prints the lines that were added since the last call. If `whole`, prints an incomplete last line, too."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.position)

@@ -1,4 +1,4 @@
-"""What each task of a submitted job starts. This module does not import torch."""
+"""Starts the run in each task of a submitted job. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 
 def start_run(arguments: Sequence[str]) -> None:
-    """Replaces this process by `audiozen` with these arguments.
+    """Replaces this process with the command `audiozen` and these arguments.
 
-    So signals reach the run alone, its exit code is that of the task, and `submitit` neither saves nor restores
-    anything: the state of a run is only in its checkpoints.
+    Signals then go directly to the run, and its exit code becomes the exit code of the task. `submitit` saves and
+    restores nothing: the state of a run is only in its checkpoints.
     """
     if "SLURM_CPUS_PER_TASK" in os.environ:
-        # Torch would start a thread for each core of the machine, also if the other cores belong to other tasks.
+        # By default torch starts a thread for each core of the machine, even if some cores belong to other tasks.
         os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_PER_TASK"])
     command = [sys.executable, "-c", "from audiozen_core.cli.main import main; main()", *arguments]
     if "--requeue" in arguments:
-        # A SIGTERM that arrives before the run can handle it waits until then.
+        # SIGTERM stays blocked until the run can handle it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     sys.stdout.flush()
     sys.stderr.flush()

@@ -18,25 +18,25 @@ _early: list[Interrupted] = []
 
 
 def times_queued_again() -> int:
-    """Returns how often the job of this process has been queued again.
+    """Returns how many times the job of this process was queued again.
 
     Raises:
-        RunError: this process is not in a job of Slurm.
+        RunError: this process does not run in a Slurm job.
     """
     if "SLURM_JOB_ID" not in os.environ:
         raise RunError(
-            "`--requeue` queues a job of Slurm again, but this process is not in one",
-            remedy="leave it out, or start the command with `sbatch`",
+            "`--requeue` queues a Slurm job again, but this process does not run in a Slurm job",
+            remedy="leave `--requeue` out, or start the command with `sbatch`",
         )
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 @contextmanager
 def queued_again_when_stopped(rank: int) -> Iterator[None]:
-    """Queues the job again if SIGTERM stops the run within the block, also before the run has started.
+    """Queues the job again if SIGTERM stops the run within the block, even before the run has started.
 
     Raises:
-        Interrupted: SIGTERM has stopped the run, on rank 0. The other ranks only leave the block.
+        Interrupted: SIGTERM stopped the run. Only rank 0 raises this error; the other ranks leave the block without it.
         RunError: the job can't be queued again.
     """
     _early.clear()
@@ -44,28 +44,28 @@ def queued_again_when_stopped(rank: int) -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         yield
-        # A warning that comes while the process ends must not make the complete job a failed one.
+        # If Slurm's warning signal comes while the process ends, the complete job must not count as failed.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except BaseException as error:
         # A signal that came before the run may have interrupted code that wraps every exception.
         stop = error if isinstance(error, Interrupted) else next(iter(_early), None)
         failure = _failure(stop)
         if failure or stop is None or stop.number != signal.SIGTERM:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the error has still to be shown
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another signal must not prevent the output of the error
             if failure is None:
                 raise
             raise failure from failure.__cause__
         if rank == 0:
             _queue_again()
             raise stop from None
-        # Otherwise `srun --kill-on-bad-exit` would end rank 0, which may still be saving.
+        # The other ranks end without an error. Otherwise `srun --kill-on-bad-exit` would end rank 0 while it saves.
 
 
 def _failure(stop: Interrupted | None) -> AudioZenError | None:
-    """Returns the error with which the run was ending already when the signal came; None if it was not.
+    """Returns the error that was already ending the run when the signal came; None if there was no such error.
 
-    If a process is killed, `srun --kill-on-bad-exit` sends SIGTERM to the others, which may have noticed it before. To
-    queue such a job again would repeat the failure without end.
+    If a process fails, `srun --kill-on-bad-exit` sends SIGTERM to the other processes, which may already be ending with
+    an error about the failure. If such a job were queued again, the failure would repeat forever.
     """
     error: BaseException | None = stop
     while isinstance(error, Interrupted):
@@ -81,10 +81,11 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 def _queue_again() -> None:
     """Queues the job of this process again, unless Slurm does that itself or somebody has cancelled the job.
 
-    Slurm sends SIGTERM when it warns of the time limit or of a pre-emption, when it ends a job that it has pre-empted
-    (which it then queues again itself), and when somebody cancels the job. The job is running only in the first case.
+    Slurm sends SIGTERM in three cases: to warn of the time limit or of a pre-emption, to end a pre-empted job (which
+    Slurm then queues again itself), and to end a job that somebody has cancelled. The state of the job is RUNNING only
+    in the first case.
     """
-    # Slurm and `srun` may both send the signal, and queueing the job again sends it once more.
+    # Slurm and `srun` may both send the signal, and Slurm sends it again when the job is queued again.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     job = os.environ["SLURM_JOB_ID"]
     state = _ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
@@ -99,10 +100,10 @@ def _ask(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
+        output = getattr(error, "stderr", None) or str(error)
         raise RunError(
             f"the job can't be queued again: `{' '.join(command)}` failed",
-            notes=[f"{command[0]}: {said.strip()}"],
+            notes=[f"{command[0]}: {output.strip()}"],
             remedy="everything is saved: submit the run again with `--resume`",
         ) from error
     return done.stdout.strip()

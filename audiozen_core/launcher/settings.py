@@ -14,32 +14,36 @@ def _setting(doc: str, default: Any = None, **rules: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """The section `[launcher]`: what a run that `--launcher slurm` submits asks of the cluster."""
+    """The section `[launcher]`: the resources that `audiozen run --launcher slurm` requests from the cluster."""
 
-    partition: str | None = _setting("the partition, or several with commas; by default that of the cluster")
+    partition: str | None = _setting(
+        "the partition, or several partitions separated by commas; by default the cluster's default partition"
+    )
     time: str | None = _setting(
-        "the time limit, such as `4:00:00` or `2-12:00:00` (days-hours); by default that of the partition",
+        "the time limit, such as `4:00:00` or `2-12:00:00` (days-hours); by default the partition's time limit",
         pattern=r"(\d+-)?\d+(:\d\d){0,2}",
     )
     nodes: int = _setting("the number of machines", 1, minimum=1)
     tasks_per_node: int | None = _setting(
-        "the processes on each machine; by default one for each of its `gpus_per_node`, or else one", minimum=1
+        "the number of processes on each machine; by default `gpus_per_node` if it is set, otherwise 1", minimum=1
     )
-    gpus_per_node: int | None = _setting("the GPUs of each machine", minimum=1)
-    cpus_per_task: int | None = _setting("the CPU cores of each process, which also load its data", minimum=1)
+    gpus_per_node: int | None = _setting("the number of GPUs on each machine", minimum=1)
+    cpus_per_task: int | None = _setting(
+        "the number of CPU cores for each process, including its data workers", minimum=1
+    )
     mem: str | None = _setting("the memory on each machine, such as `64G`", pattern=r"\d+[KMGT]?")
     account: str | None = _setting("the account that pays for the job")
     stop_before_limit: int = _setting(
-        "how many seconds before the time limit the run saves, stops, and is queued again", 120, minimum=1
+        "the run saves, stops and is queued again this many seconds before the time limit", 120, minimum=1
     )
-    parallel: int | None = _setting("how many jobs of an array run at the same time; by default all", minimum=1)
+    parallel: int | None = _setting("the most jobs of an array that run at the same time; by default all", minimum=1)
     setup: list[str] = field(
         default_factory=list,
         metadata={"doc": "shell commands before the run, such as `module load cuda`"},
     )
     sbatch: dict[str, str | int | float | bool] = field(
         default_factory=dict,
-        metadata={"doc": "further options of `sbatch`, without dashes in front, such as `constraint` and `qos`"},
+        metadata={"doc": "further options of `sbatch`, without leading dashes, such as `constraint` and `qos`"},
     )
 
     @property
@@ -48,41 +52,40 @@ class Launcher:
         return self.tasks_per_node or self.gpus_per_node or 1
 
 
-# What a run needs in order to be followed, stopped and queued again.
+# AudioZEN sets these options of `sbatch`, because it needs them to follow, stop and queue jobs again.
 _OURS = ("array", "error", "no-requeue", "open-mode", "output", "requeue", "signal")
 
 
 def check_launcher(settings: Launcher) -> None:
-    """Checks what the types of the settings can't express.
+    """Checks the conditions that the types of the settings can't express.
 
     Raises:
-        RunError: the time limit is shorter than `stop_before_limit`, or `sbatch` has a value that can't be an option,
-            or an option that AudioZEN sets.
+        RunError: the time limit is not longer than `stop_before_limit`, a value in `sbatch` is not a string, a number
+            or a boolean, or `sbatch` has an option that AudioZEN sets.
     """
     if settings.time is not None and (limit := _seconds(settings.time)) <= settings.stop_before_limit:
         raise RunError(
-            f"`time` of [launcher] is {settings.time}, which are {limit} seconds, but the run is to stop "
-            f"{settings.stop_before_limit} seconds before, as `stop_before_limit` says",
-            remedy="the run would stop before it has learnt anything: set a longer `time` or a smaller "
-            "`stop_before_limit`",
+            f"`time` of [launcher] is {settings.time} ({limit} seconds), but `stop_before_limit` stops the run "
+            f"{settings.stop_before_limit} seconds before this limit, which leaves no time to train",
+            remedy="set a longer `time` or a smaller `stop_before_limit`",
         )
     for name, value in settings.sbatch.items():
         if not isinstance(value, str | int | float):
             raise RunError(
-                f"`{name}` of [launcher.sbatch] is neither text, nor a number, nor true or false",
-                remedy="write the value as after the option on the command line of `sbatch`",
+                f"`{name}` of [launcher.sbatch] is not a string, a number or a boolean",
+                remedy="write the value as on the command line of `sbatch`",
             )
-    given = {name.replace("_", "-") for name in settings.sbatch}
-    if taken := sorted(given.intersection(_OURS)):
+    options = {name.replace("_", "-") for name in settings.sbatch}
+    if taken := sorted(options.intersection(_OURS)):
         raise RunError(
             f"[launcher.sbatch] can't have {', '.join(f'`{name}`' for name in taken)}, because AudioZEN sets "
             f"{'it' if len(taken) == 1 else 'them'}",
-            remedy="leave it out, or write an sbatch file of your own (docs/slurm.md)",
+            remedy=f"leave {'it' if len(taken) == 1 else 'them'} out, or write your own sbatch file (docs/slurm.md)",
         )
 
 
 def _seconds(time: str) -> int:
-    """Returns the seconds of a time limit in one of Slurm's forms.
+    """Converts a time limit in one of Slurm's formats to seconds.
 
     >>> [_seconds(text) for text in ("90", "90:30", "4:00:00", "1-12", "1-12:30", "2-00:00:05")]
     [5400, 5430, 14400, 129600, 131400, 172805]

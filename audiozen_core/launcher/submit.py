@@ -1,4 +1,4 @@
-"""Submits runs to Slurm, by the library `submitit`. This module does not import torch."""
+"""Submits runs to Slurm with the library `submitit`. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audiozen_core.storage.atomic import make_folder
 if TYPE_CHECKING:
     from submitit import Job
 
-# Variables of a job or a process group that a submission from within one must not hand on.
+# Environment variables of a job or a process group. A submission from within a job must not pass them to the new job.
 _OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_")
 _OF_A_RANK = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _OF_THE_CLUSTER = "SLURM_CONF"
@@ -35,16 +35,16 @@ def submit(
     Args:
         runs: the arguments of `audiozen` for each run.
         name: the name of the job.
-        folder: where the output of the jobs goes. All machines of the cluster must see it.
-        settings: what the jobs ask for.
+        folder: the folder for the output of the jobs. All machines of the cluster must have access to it.
+        settings: the resources that the jobs request.
         cluster: `slurm`, or `local` to start the runs on this machine without Slurm.
 
     Returns:
-        The jobs, in order. `job_id` and `paths.stdout` say which they are, and where their output goes.
+        The jobs, in order. Each has the attributes `job_id` and `paths.stdout`, which is the file with its output.
 
     Raises:
         MissingExtraError: `submitit` is not installed.
-        RunError: the settings contradict each other, Slurm is not installed, or it has refused the job.
+        RunError: the settings contradict each other, or Slurm is not installed, does not answer, or refuses the job.
     """
     check_launcher(settings)
     try:
@@ -62,7 +62,7 @@ def submit(
         executor.update_parameters(stderr_to_stdout=True)
         if cluster == "slurm":
             executor.update_parameters(**_parameters(name, settings))
-        # submitit prints the errors of sbatch too.
+        # submitit also prints the errors of sbatch, which the `RunError` below contains.
         with _environment_without_job(), redirect_stderr(StringIO()):
             jobs: list[Job[None]] = executor.map_array(start_run, runs)
     except FailedJobError as error:
@@ -70,10 +70,10 @@ def submit(
             path.unlink()
         for each in created:
             each.rmdir()
-        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        output = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise RunError(
             "Slurm has refused the job, so nothing was started",
-            notes=[f"sbatch: {line.removeprefix('sbatch: ').removeprefix('error: ')}" for line in said],
+            notes=[f"sbatch: {line.removeprefix('sbatch: ').removeprefix('error: ')}" for line in output],
             remedy="change [launcher] in the TOML file, or give another value with `--set launcher.KEY=VALUE`; "
             "`sinfo` lists the partitions",
         ) from error
@@ -81,17 +81,17 @@ def submit(
 
 
 def _check_slurm() -> None:
-    """Checks that Slurm answers. `sbatch` would wait for it for minutes."""
+    """Checks that Slurm is installed and answers. Without an answer, `sbatch` would wait for minutes."""
     remedy = "submit from a login node of the cluster, or leave `--launcher` out"
-    if lacking := [tool for tool in ("sbatch", "srun", "scontrol") if shutil.which(tool) is None]:
-        tools = " and ".join(f"`{tool}`" for tool in lacking)
+    if missing := [tool for tool in ("sbatch", "srun", "scontrol") if shutil.which(tool) is None]:
+        tools = " and ".join(f"`{tool}`" for tool in missing)
         raise RunError(f"Slurm is not installed on this machine: {tools} can't be found", remedy=remedy)
     try:
         subprocess.run(["scontrol", "ping"], capture_output=True, text=True, check=True, timeout=_SECONDS)
     except subprocess.SubprocessError as error:
-        said = getattr(error, "stdout", None) or f"no answer within {_SECONDS} seconds"
-        said = said.decode() if isinstance(said, bytes) else said
-        raise RunError("Slurm does not answer", notes=[f"scontrol ping: {said.strip()}"], remedy=remedy) from error
+        output = getattr(error, "stdout", None) or f"no answer within {_SECONDS} seconds"
+        output = output.decode() if isinstance(output, bytes) else output
+        raise RunError("Slurm does not answer", notes=[f"scontrol ping: {output.strip()}"], remedy=remedy) from error
 
 
 def _parameters(name: str, settings: Launcher) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _parameters(name: str, settings: Launcher) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         "job_name": name,
         "partition": settings.partition,
-        # Without a value of its own, submitit would set five minutes.
+        # This key is set even if it is None, because submitit's default is five minutes.
         "time": settings.time,
         "nodes": settings.nodes,
         "ntasks_per_node": settings.processes_per_node,
@@ -109,8 +109,8 @@ def _parameters(name: str, settings: Launcher) -> dict[str, Any]:
         "account": settings.account,
         "setup": settings.setup,
         "wckey": None,
-        # If a process fails, the others must not wait for it. Since Slurm 22.05, `srun` no longer takes over the number
-        # of cores that the job has for each task.
+        # If a process fails, the other processes must end, too. Since Slurm 22.05, `srun` does not inherit the option
+        # `--cpus-per-task` of the job.
         "srun_args": ["--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])],
         "additional_parameters": {
             # The run saves and exits on SIGTERM, and `--requeue` then queues the job again.
@@ -127,7 +127,7 @@ def _parameters(name: str, settings: Launcher) -> dict[str, Any]:
 
 @contextmanager
 def _environment_without_job() -> Iterator[None]:
-    """Removes what belongs to the job that this process may be part of, and restores it after the block."""
+    """Removes the environment variables of the job that this process may run in, and restores them after the block."""
     before: Mapping[str, str] = dict(os.environ)
     for variable in before:
         if variable != _OF_THE_CLUSTER and (variable in _OF_A_RANK or variable.startswith(_OF_A_JOB)):

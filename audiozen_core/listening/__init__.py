@@ -1,1 +1,1 @@
-"""`audiozen listen`: pages of blinded listening tests, and what their ratings say."""
+"""`audiozen listen`: makes pages for blinded listening tests, and compares systems by the ratings."""

@@ -1,4 +1,4 @@
-"""The anchors of a listening test: recordings of a known quality beside the systems."""
+"""The anchors of a listening test: recordings of known quality that are rated together with the systems."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ REFERENCE = "reference"
 NOISY = "noisy"
 NONE = "none"
 
-_TRANSITION = 500.0  # Hz: from the end of the pass band to the stop band
+_TRANSITION = 500.0  # Hz, the width of the transition band
 _ATTENUATION = 60.0  # dB in the stop band
 
 
 @dataclass(frozen=True, slots=True)
 class LowPass:
-    """An anchor that is the reference without high frequencies.
+    """An anchor that is a low-pass filtered version of the reference.
 
     Attributes:
-        name: its name on the command line and in tables.
+        name: the name on the command line and in tables.
         cutoff: the end of the pass band in Hz.
     """
 
@@ -38,14 +38,15 @@ ANCHORS = (NOISY, *LOW_PASSES, NONE)
 
 
 def default_anchors(*, noisy: bool, reference: bool, sr: int) -> tuple[str, ...]:
-    """Returns the anchors if the user has chosen none.
+    """Returns the default anchors.
 
-    The noisy recording is what the systems were given, so it is always one of them. The low anchor of BS.1534 is the
-    other one, where the rate leaves something to remove. Its mid anchor, at 7 kHz, is for audio of full band.
+    The noisy recordings, the input of the systems, are always an anchor if they are known. The low anchor of BS.1534,
+    with a cut-off of 3.5 kHz, is added if the sample rate is above 8 kHz. The mid anchor, with a cut-off of 7 kHz, is
+    only added for sample rates of at least 32 kHz, and only if the noisy recordings are unknown.
 
     Args:
         noisy: whether the noisy recordings are known.
-        reference: whether the test has a reference, of which a low-pass anchor can be made.
+        reference: whether the test has a reference, from which low-pass anchors can be made.
         sr: the lowest sample rate of the reference in Hz.
     """
     low = ("lowpass3500",) * (reference and sr > 8000)
@@ -54,7 +55,13 @@ def default_anchors(*, noisy: bool, reference: bool, sr: int) -> tuple[str, ...]
 
 
 def check_anchors(names: Sequence[str], *, noisy: bool, reference: bool, sr: int) -> tuple[str, ...]:
-    """Checks the anchors that the user has chosen, and returns each once.
+    """Checks the anchors that the user chose, and removes duplicates.
+
+    Args:
+        names: the chosen anchors.
+        noisy: whether the noisy recordings are known.
+        reference: whether the clean recordings are known.
+        sr: the lowest sample rate of the clean recordings in Hz.
 
     Raises:
         RunError: an anchor can't be made from these recordings.
@@ -62,7 +69,10 @@ def check_anchors(names: Sequence[str], *, noisy: bool, reference: bool, sr: int
     chosen = tuple(dict.fromkeys(names))
     if NONE in chosen:
         if len(chosen) > 1:
-            raise RunError(f"the anchors are {', '.join(chosen)}", remedy="give `none` alone, or leave it out")
+            raise RunError(
+                f"`none` can't be combined with other anchors: {', '.join(chosen)}",
+                remedy="either give only `none`, or leave it out",
+            )
         return ()
     for name in chosen:
         if name not in ANCHORS:
@@ -70,38 +80,38 @@ def check_anchors(names: Sequence[str], *, noisy: bool, reference: bool, sr: int
         if name == NOISY:
             if not noisy:
                 raise RunError(
-                    "the anchor `noisy` needs the noisy recordings", remedy="name their folder with `--noisy`"
+                    "the anchor `noisy` needs the noisy recordings", remedy="give their folder with `--noisy`"
                 )
         elif not reference:
-            raise RunError(f"the anchor `{name}` needs the clean recordings", remedy="name their folder with `--clean`")
+            raise RunError(f"the anchor `{name}` needs the clean recordings", remedy="give their folder with `--clean`")
         elif sr <= 2 * LOW_PASSES[name].cutoff:
             raise RunError(
-                f"the anchor `{name}` is not possible: audio of {sr} Hz has nothing above {sr / 2000:g} kHz that a "
-                "low-pass could remove",
-                remedy=f"choose another one from {', '.join(other for other in ANCHORS if other != name)}",
+                f"the anchor `{name}` is not possible: audio with a sample rate of {sr} Hz has no frequencies above "
+                f"{sr / 2000:g} kHz, so the low-pass filter would not remove anything",
+                remedy=f"choose another anchor from {', '.join(other for other in ANCHORS if other != name)}",
             )
     return chosen
 
 
 def low_pass(wave: NDArray[Any], sr: int, cutoff: float) -> NDArray[np.float64]:
-    """Removes the frequencies above a cut-off, without a delay.
+    """Applies a low-pass filter without delay.
 
-    A windowed sinc, flat to 0.1 dB up to the cut-off, and at least 50 dB lower from 500 Hz above it: BS.1534-3 asks for
-    25 dB at 4 kHz and 50 dB at 4.5 kHz, for the cut-off 3.5 kHz.
+    The filter is a windowed sinc. It is flat within 0.1 dB up to the cut-off, and attenuates by at least 50 dB from
+    500 Hz above the cut-off. For a cut-off of 3.5 kHz, BS.1534-3 requires 25 dB at 4 kHz and 50 dB at 4.5 kHz.
 
     Args:
         wave: the waveform [time].
-        sr: its sample rate in Hz, more than twice the cut-off.
+        sr: the sample rate in Hz, more than twice the cut-off.
         cutoff: the end of the pass band in Hz.
 
     Returns:
-        The waveform, [time], of the same length.
+        The filtered waveform [time], with the same length.
 
     Raises:
-        ValueError: the waveform has nothing above the cut-off.
+        ValueError: the sample rate is too low, so there are no frequencies above the cut-off.
     """
     if sr <= 2 * cutoff:
-        raise ValueError(f"audio of {sr} Hz has nothing above {cutoff} Hz")
+        raise ValueError(f"audio with a sample rate of {sr} Hz has no frequencies above {cutoff} Hz")
     half = math.ceil((_ATTENUATION - 8) / (2.285 * 2 * math.pi * _TRANSITION / sr) / 2)
     times = np.arange(-half, half + 1)
     middle = (cutoff + _TRANSITION / 2) / sr

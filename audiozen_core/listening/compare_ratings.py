@@ -29,15 +29,19 @@ from audiozen_core.scoring.conditions import conditions_of
 
 @dataclass(frozen=True, slots=True)
 class RatedComparison(Comparison):
-    """The comparison of systems by ratings. `write` also writes `ratings.csv`: all ratings, one in each row."""
+    """A comparison of systems by ratings. `write` also writes all ratings to `ratings.csv`.
+
+    Attributes:
+        rows: all ratings: listener, file ID, system, scale and rating.
+    """
 
     rows: tuple[tuple[str, str, str, str, float], ...] = ()
 
     def write(self, folder: str | Path, form: TableForm = "text", *, intervals: bool = False) -> list[Path]:
-        """Writes the files of a comparison, and `ratings.csv` for other programs.
+        """Writes the files of a comparison, and `ratings.csv` with one rating in each row.
 
         Raises:
-            OSError: a file can't be written. An earlier file of this name is unchanged.
+            OSError: a file can't be written. An existing file with this name stays unchanged.
         """
         written = Comparison.write(self, folder, form, intervals=intervals)
         header = ["listener", "id", "system", "scale", "rating"]
@@ -57,107 +61,108 @@ def compare_ratings(
     """Compares systems with a baseline by the ratings of a listening test.
 
     Args:
-        ratings: the files that the listeners have downloaded from the page, or folders with them.
-        key: the key of the page; None looks for `*.key.json` beside the ratings and in the working directory.
-        baseline: the name of the system that the others are compared with; None for the first one.
-        metrics: the scales to compare: of P.835, `signal`, `background` and `overall`; None for all.
+        ratings: the files that the listeners downloaded from the page, or folders with such files.
+        key: the key of the page; None searches for `*.key.json` next to the ratings and in the working directory.
+        baseline: the name of the system that the others are compared with; None for the first system.
+        metrics: the scales to compare, such as `signal`, `background` and `overall` of P.835; None for all scales.
         by: the conditions by which the files are grouped, as in `evaluate`.
         conditions: a CSV, TSV or JSONL file with the conditions of the files.
-        keep_all: whether the ratings of listeners count who do not recognise the hidden reference of MUSHRA.
+        keep_all: whether to keep the ratings of listeners who do not recognise the hidden reference of MUSHRA.
 
     Raises:
         DataError: a file can't be read, was changed or belongs to another page; or no ratings are left.
-        RunError: the key can't be found, or a name is not known.
+        RunError: the key can't be found, or a name is unknown.
     """
-    read = [read_ratings(path) for path in find_ratings(ratings)]
-    found = _key(read, key)
-    for one in read:
-        check_ratings(one, found)
-    every = _by_listener(read)
+    files = [read_ratings(path) for path in find_ratings(ratings)]
+    page_key = _key(files, key)
+    for file in files:
+        check_ratings(file, page_key)
+    by_listener = _by_listener(files)
     notes: list[str] = []
-    kept = every
-    if found.method is MUSHRA:
-        good, missed = screened(every, found)
-        for name, of in missed.items():
-            what = "kept, because of --keep-all" if keep_all else "excluded (BS.1534-3; --keep-all keeps all listeners)"
+    kept = by_listener
+    if page_key.method is MUSHRA:
+        recognising, missed = screened(by_listener, page_key)
+        for name, counts in missed.items():
+            decision = "kept, because of --keep-all" if keep_all else "excluded (BS.1534-3; use --keep-all to keep)"
             notes.append(
-                f"warning: {name} rates the hidden reference below {LOWEST} in {of.below} of {of.trials} trials: {what}"
+                f"warning: {name} rates the hidden reference below {LOWEST} in {counts.below} of {counts.trials} "
+                f"trials: {decision}"
             )
-        kept = every if keep_all else good
+        kept = by_listener if keep_all else recognising
         if not kept:
             raise DataError(
-                "no listener is left: all of them miss the hidden reference in more than 15 % of the trials",
+                "no listener is left: all listeners miss the hidden reference in more than 15 % of the trials",
                 notes=[note.removeprefix("warning: ") for note in notes],
-                remedy="`--keep-all` counts their ratings all the same",
+                remedy="use `--keep-all` to keep their ratings",
             )
-    complete = {name: _complete(one, found) for name, one in kept.items()}
-    notes += _incomplete(kept, complete, found)
-    complete = {name: of for name, of in complete.items() if of}
+    complete = {name: _complete(listener_ratings, page_key) for name, listener_ratings in kept.items()}
+    notes += _incomplete(kept, complete, page_key)
+    complete = {name: rated_files for name, rated_files in complete.items() if rated_files}
     if not complete:
         raise DataError(
-            "nobody has rated all systems for any file, so there is nothing to compare",
+            "no listener has rated all systems for any file, so there is nothing to compare",
             notes=notes,
-            remedy="ask the listeners to go on where they have stopped",
+            remedy="ask the listeners to continue the test",
         )
-    ids = sorted({file for of in complete.values() for file in of})
-    systems = _ordered([_scored(found, row, ids, complete) for row in found.systems], baseline)
-    of_files: dict[str, dict[str, str]] = {name: {} for name in dict.fromkeys(by)}
+    ids = sorted({file for rated_files in complete.values() for file in rated_files})
+    systems = _ordered([_scored(page_key, row, ids, complete) for row in page_key.systems], baseline)
+    values: dict[str, dict[str, str]] = {name: {} for name in dict.fromkeys(by)}
     if by:
         table = read_id_table(conditions) if conditions is not None else None
-        levels, told = conditions_of(list(of_files), ids, table)
-        of_files = {name: {file: levels[file][name] for file in ids} for name in of_files}
-        notes += told
-    compared = compare_systems(systems, metrics=metrics, conditions=of_files, notes=notes, listeners=tuple(complete))
+        values_of_file, condition_notes = conditions_of(list(values), ids, table)
+        values = {name: {file: values_of_file[file][name] for file in ids} for name in values}
+        notes += condition_notes
+    compared = compare_systems(systems, metrics=metrics, conditions=values, notes=notes, listeners=tuple(complete))
     rows = tuple(
-        (name, found.stimuli[token].file, found.stimuli[token].system, scale, float(value))
-        for name, one in kept.items()
-        for token, of in one.values.items()
-        for scale, value in of.items()
+        (name, page_key.stimuli[token].file, page_key.stimuli[token].system, scale, float(rating))
+        for name, listener_ratings in kept.items()
+        for token, ratings_of_scale in listener_ratings.values.items()
+        for scale, rating in ratings_of_scale.items()
     )
     fields: dict[str, Any] = {name: getattr(compared, name) for name in compared.__dataclass_fields__}
     return RatedComparison(**fields, rows=rows)
 
 
-def _key(read: Sequence[Ratings], given: str | Path | None) -> Key:
-    if given is not None:
-        return read_key(Path(given))
-    folders = dict.fromkeys([*(one.path.absolute().parent for one in read), Path.cwd()])
-    page = read[0].page
+def _key(files: Sequence[Ratings], path_of_key: str | Path | None) -> Key:
+    if path_of_key is not None:
+        return read_key(Path(path_of_key))
+    folders = dict.fromkeys([*(file.path.absolute().parent for file in files), Path.cwd()])
+    page = files[0].page
     for path in (path for folder in folders for path in sorted(folder.glob(f"*{ENDING}"))):
         try:
             key = read_key(path)
-        except DataError:  # that of another version; it is not what we look for
+        except DataError:  # probably the key of another page, written by another version
             continue
         if key.page == page:
             return key
     raise RunError(
-        f"the key of the page `{page}` is not beside the ratings, nor in the working directory",
-        remedy="name it with `--key`: `audiozen listen` has written it beside the page, as `PAGE.key.json`",
+        f"the key of the page `{page}` is neither next to the ratings nor in the working directory",
+        remedy="give the key with `--key`; `audiozen listen` wrote it next to the page, as `PAGE.key.json`",
     )
 
 
-def _by_listener(read: Sequence[Ratings]) -> dict[str, Ratings]:
-    found: dict[str, Ratings] = {}
-    for one in read:
-        if one.listener in found:
+def _by_listener(files: Sequence[Ratings]) -> dict[str, Ratings]:
+    by_listener: dict[str, Ratings] = {}
+    for file in files:
+        if file.listener in by_listener:
             raise DataError(
-                f"`{found[one.listener].path}` and `{one.path}` are both of the listener `{one.listener}`",
-                remedy="give the last one only; if two people have chosen the same name, change `listener` in one of "
-                "the files",
+                f"`{by_listener[file.listener].path}` and `{file.path}` are from the same listener, `{file.listener}`",
+                remedy="only give the newer file; if two people chose the same name, change `listener` in one of the "
+                "files",
             )
-        found[one.listener] = one
-    return found
+        by_listener[file.listener] = file
+    return by_listener
 
 
 def _complete(ratings: Ratings, key: Key) -> dict[str, dict[str, dict[str, int]]]:
-    """Returns the files for which a listener has rated all systems in all scales: file to system to scale to rating."""
+    """Returns the ratings of files for which a listener has rated all systems on all scales: [file][system][scale]."""
     scales = {scale.name for scale in key.method.scales}
-    of: dict[str, dict[str, dict[str, int]]] = {}
+    by_file: dict[str, dict[str, dict[str, int]]] = {}
     for token, values in ratings.values.items():
         if scales <= values.keys():
             stimulus = key.stimuli[token]
-            of.setdefault(stimulus.file, {})[stimulus.system] = dict(values)
-    return {file: systems for file, systems in of.items() if len(systems) == len(key.systems)}
+            by_file.setdefault(stimulus.file, {})[stimulus.system] = dict(values)
+    return {file: systems for file, systems in by_file.items() if len(systems) == len(key.systems)}
 
 
 def _incomplete(kept: Mapping[str, Ratings], complete: Mapping[str, Mapping[str, object]], key: Key) -> list[str]:
@@ -166,10 +171,10 @@ def _incomplete(kept: Mapping[str, Ratings], complete: Mapping[str, Mapping[str,
     for name in kept:
         count, rated = len(complete[name]), len(kept[name].values)
         if count < len(files):
-            over = f", of which {rated} of {len(key.stimuli)} recordings are rated" if rated else ""
+            recordings = f", with {rated} of {len(key.stimuli)} recordings rated" if rated else ""
             notes.append(
-                f"warning: {name} has not come to the end: {count} of {len(files)} files count{over}; a file counts if "
-                "all of its recordings are rated"
+                f"warning: {name} has not finished the test: {count} of {len(files)} files count{recordings}; a file "
+                "only counts if all of its recordings are rated"
             )
     return notes
 
@@ -179,7 +184,10 @@ def _scored(
 ) -> ScoredSystem:
     ratings = {
         scale.name: {
-            file: [float(of[file][row.name][scale.name]) if file in of else math.nan for of in complete.values()]
+            file: [
+                float(rated_files[file][row.name][scale.name]) if file in rated_files else math.nan
+                for rated_files in complete.values()
+            ]
             for file in ids
         }
         for scale in key.method.scales
@@ -194,8 +202,14 @@ def _scored(
         )
         for scale in key.method.scales
     )
-    files = tuple(FileScores(file, {name: float(np.nanmean(of[file])) for name, of in ratings.items()}) for file in ids)
-    audio = {one.file: one.path for one in key.stimuli.values() if one.system == row.name and one.path}
+    files = tuple(
+        FileScores(file, {name: float(np.nanmean(values[file])) for name, values in ratings.items()}) for file in ids
+    )
+    audio = {
+        stimulus.file: stimulus.path
+        for stimulus in key.stimuli.values()
+        if stimulus.system == row.name and stimulus.path
+    }
     scores = Scores(metrics, files, sources={"scores": f"the page {key.page}"})
     return ScoredSystem(row.name, (scores,), (row.source,), (audio,), ratings, row.role == CONTROL)
 

@@ -1,4 +1,4 @@
-"""The key of a page: which system each of its recordings is. The page has random names only."""
+"""The key of a page, which maps the random names of recordings in the page to files and systems."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class KeyedSystem:
     """A system or an anchor of a page.
 
     Attributes:
-        name: its name.
-        role: `system`; `noisy` for the recordings that the systems were given; `control` for the hidden reference and
-            the anchors that are made of it.
-        source: the folder of its recordings, in words.
+        name: the name of the system.
+        role: `system`; `noisy` for the input recordings of the systems; `control` for the hidden reference and for the
+            anchors that are made from the reference.
+        source: a text that describes where the recordings came from, such as their folder.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Stimulus:
     """A recording of a page.
 
     Attributes:
-        trial: the name of its trial in the page.
+        trial: the random name of the trial in the page.
         file: the ID of the file.
         system: the name of the system.
-        path: the recording on the disk; "" for an anchor that was made.
+        path: the path of the recording; "" for a low-pass anchor, which has no file.
     """
 
     trial: str
@@ -57,11 +57,11 @@ class Key:
 
     Attributes:
         page: the ID of the page.
-        method: its method.
-        title: its title.
+        method: the method of the listening test.
+        title: the title of the page.
         systems: the systems and anchors, in the order of tables.
-        stimuli: by the name in the page, each recording that is rated. Those of the training are not among them.
-        settings: how the page was made.
+        stimuli: the rated recordings, by their random names in the page. Recordings of the training are not included.
+        settings: the settings with which the page was made.
     """
 
     page: str
@@ -72,7 +72,7 @@ class Key:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of the file."""
+        """Returns the content of the key file."""
         return {
             "kind": KIND,
             "format": FORMAT,
@@ -80,31 +80,40 @@ class Key:
             "method": self.method.name,
             "title": self.title,
             "settings": dict(self.settings),
-            "systems": [{"name": one.name, "role": one.role, "source": one.source} for one in self.systems],
+            "systems": [{"name": row.name, "role": row.role, "source": row.source} for row in self.systems],
             "stimuli": {
-                token: {"trial": one.trial, "file": one.file, "system": one.system, "path": one.path}
-                for token, one in self.stimuli.items()
+                token: {
+                    "trial": stimulus.trial,
+                    "file": stimulus.file,
+                    "system": stimulus.system,
+                    "path": stimulus.path,
+                }
+                for token, stimulus in self.stimuli.items()
             },
         }
 
 
 def key_path(page: Path) -> Path:
-    """Returns where the key of a page is: `page.key.json` beside `page.html`."""
+    """Returns the path of the key of a page: `page.key.json` next to `page.html`."""
     return page.with_name(page.stem + ENDING)
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
     """Reads a JSON file of a listening test.
 
+    Args:
+        path: the file.
+        what: a description of the file for error messages.
+
     Raises:
-        DataError: it can't be read, or is not a JSON object.
+        DataError: the file can't be read, or it is not a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"`{path}` can't be read: {error.strerror}", remedy="check the path") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"`{path}` is not whole or not JSON: {error}", remedy=f"give {what}, unchanged") from error
+        raise DataError(f"`{path}` is incomplete or not JSON: {error}", remedy=f"give {what}, unchanged") from error
     if not isinstance(content, dict):
         raise DataError(f"`{path}` is not {what}", remedy=f"give {what}, unchanged")
     return content
@@ -116,32 +125,31 @@ def read_key(path: Path) -> Key:
     Raises:
         DataError: the file can't be read, or is not the key of a page.
     """
-    what = "the key of a listening test, which `audiozen listen` wrote beside the page"
+    what = "the key of a listening test, which `audiozen listen` wrote next to the page"
+    remedy = "to write the key again, run the same `audiozen listen` command with the same audio"
     content = read_json(path, what)
     if content.get("kind") != KIND:
-        raise DataError(f"`{path}` is not {what}", remedy="name the file that ends in `.key.json` with `--key`")
+        raise DataError(f"`{path}` is not {what}", remedy="give the file that ends in `.key.json` with `--key`")
     if content.get("format") != FORMAT:
         raise DataError(
             f"`{path}` has the format {content.get('format')!r}, but this version of AudioZEN reads {FORMAT}",
-            remedy="use the version that wrote it",
+            remedy="use the version of AudioZEN that wrote the file",
         )
     try:
         method = METHODS[content["method"]]
-        systems = tuple(KeyedSystem(str(of["name"]), str(of["role"]), str(of["source"])) for of in content["systems"])
+        systems = tuple(
+            KeyedSystem(str(row["name"]), str(row["role"]), str(row["source"])) for row in content["systems"]
+        )
         stimuli = {
-            str(token): Stimulus(str(of["trial"]), str(of["file"]), str(of["system"]), str(of["path"]))
-            for token, of in content["stimuli"].items()
+            str(token): Stimulus(str(row["trial"]), str(row["file"]), str(row["system"]), str(row["path"]))
+            for token, row in content["stimuli"].items()
         }
         key = Key(str(content["page"]), method, str(content["title"]), systems, stimuli, content["settings"])
     except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"the key `{path}` is incomplete or was changed: {error!r}", remedy=remedy) from error
+    names = {system.name for system in systems}
+    if unknown := next((stimulus.system for stimulus in stimuli.values() if stimulus.system not in names), None):
         raise DataError(
-            f"the key `{path}` lacks a part or was changed: {error!r}",
-            remedy="the same `audiozen listen` command with the same audio writes it again",
-        ) from error
-    names = {one.name for one in systems}
-    if wrong := next((one.system for one in stimuli.values() if one.system not in names), None):
-        raise DataError(
-            f"the key `{path}` was changed: it names `{wrong}`, which is not one of its systems",
-            remedy="the same `audiozen listen` command with the same audio writes it again",
+            f"the key `{path}` was changed: it refers to `{unknown}`, which is not one of its systems", remedy=remedy
         )
     return key

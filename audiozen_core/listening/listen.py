@@ -1,4 +1,4 @@
-"""Makes the page of a blinded listening test, and its key."""
+"""`audiozen listen`: makes the page of a blinded listening test, and the key of the page."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ FILES = 10
 SECONDS = 10.0
 TITLE = "Listening test"
 
-_ADVISED = 12  # BS.1534-3: the most recordings of a trial
-_MOST = 26  # a recording is called by a letter
-_LONG = 30  # minutes, after which listeners need a break
-_PRACTICE = 3  # recordings in the training of P.835
+_ADVISED = 12  # the maximum number of recordings in a trial that BS.1534-3 recommends
+_MOST = 26  # each recording of a trial has a letter as its name
+_LONG = 30  # minutes, the maximum duration without a break
+_PRACTICE = 3  # the number of recordings in the training of P.835
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class ListeningTest:
 
     Attributes:
         page: the HTML file.
-        key: the file that says which system each recording is.
-        id: the ID of the page, which the key and all ratings have.
+        key: the key file, which maps recordings to systems.
+        id: the ID of the page, which is also in the key and in all ratings.
         method: the method.
-        files: the IDs of the files that are heard.
+        files: the IDs of the files in the test, without the training.
         systems: the names of the systems and anchors.
-        minutes: about how long a listener needs.
+        minutes: the approximate duration of the test for a listener.
         size: the size of the page in bytes.
-        notes: what is remarkable, in words.
+        notes: warnings and remarks for the user.
     """
 
     page: Path
@@ -81,68 +81,68 @@ def listen(
     checkpoint: str | None = None,
     title: str = TITLE,
 ) -> ListeningTest:
-    """Makes the page of a blinded listening test from the recordings of systems, and its key beside it.
+    """Makes the page of a blinded listening test from the recordings of systems, and the key of the page.
 
-    The page is one file that needs no network. It has neither the names of the systems nor those of the files: these
-    are in the key only. The same recordings and arguments make the same page and the same key.
-    docs/listening_tests.md explains both methods.
+    The page is a single file that needs no network. It does not contain the names of systems and files; only the key
+    has them. The same recordings and arguments make the same page and the same key. docs/listening_tests.md explains
+    both methods.
 
     Args:
         systems: runs, result folders of tests or folders of audio, as for `compare`.
         output: the page; its name ends in `.html`. The key of `page.html` is `page.key.json`.
-        method: `mushra` (ITU-R BS.1534: all systems beside a reference) or `p835` (ITU-T P.835: one recording at a
-            time, rated for its signal, its background and as a whole).
-        clean: the folder of the clean recordings; None for those of the tests.
-        noisy: the folder of the noisy recordings; None for those of the tests.
-        anchors: `noisy`, `lowpass3500`, `lowpass7000`; `("none",)` for none of them. None chooses them.
-        files: how many files are heard. They are drawn from all files that all systems have.
-        seconds: how much of a longer file is heard: its loudest part.
-        seed: the seed of this draw.
-        same_loudness: whether all recordings of a file get the same root mean square.
-        checkpoint: of runs, the checkpoint whose test is taken; None for the latest test.
+        method: `mushra` (ITU-R BS.1534: all systems are compared with a reference) or `p835` (ITU-T P.835: one
+            recording at a time, which is rated for its signal, its background and overall).
+        clean: the folder of the clean recordings; None for the clean recordings of the tests.
+        noisy: the folder of the noisy recordings; None for the noisy recordings of the tests.
+        anchors: any of `noisy`, `lowpass3500` and `lowpass7000`, or `("none",)`; None for the default anchors.
+        files: the number of files in the test. They are drawn at random from the files that all systems have.
+        seconds: the maximum duration of a recording. Longer files are cut to their loudest part.
+        seed: the seed with which the files are drawn.
+        same_loudness: whether to scale all recordings of a file to the same root mean square.
+        checkpoint: the checkpoint of runs whose test is used; None for the latest test.
         title: the title that listeners see.
 
     Raises:
-        RunError: a run has no audio, an anchor is not possible, or the output is another page.
+        RunError: a run has no audio, an anchor is not possible, or the output would replace the key of another page.
         DataError: recordings can't be read, or the systems have no file in common.
     """
-    page, chosen = _page(Path(output)), METHODS[method]
-    found = find_recordings(systems, clean=clean, noisy=noisy, checkpoint=checkpoint)
-    if not found.clean and chosen is MUSHRA:
+    page, chosen_method = _page(Path(output)), METHODS[method]
+    recordings = find_recordings(systems, clean=clean, noisy=noisy, checkpoint=checkpoint)
+    if not recordings.clean and chosen_method is MUSHRA:
         raise RunError(
-            "MUSHRA needs the clean recordings as its reference, and these systems have none",
-            remedy="name their folder with `--clean`, or use `--method p835`, which needs no reference",
+            "MUSHRA needs clean recordings as its reference, but these systems have none",
+            remedy="give their folder with `--clean`, or use `--method p835`, which needs no reference",
         )
-    sr = min(audio_info(path).sr for path in found.clean.values()) if found.clean else 0
-    has_reference = bool(found.clean) and chosen is MUSHRA
+    sr = min(audio_info(path).sr for path in recordings.clean.values()) if recordings.clean else 0
+    has_reference = bool(recordings.clean) and chosen_method is MUSHRA
     if anchors is None:
-        wanted = default_anchors(noisy=bool(found.noisy), reference=has_reference, sr=sr)
+        anchor_names = default_anchors(noisy=bool(recordings.noisy), reference=has_reference, sr=sr)
     else:
-        wanted = check_anchors(anchors, noisy=bool(found.noisy), reference=bool(found.clean), sr=sr)
-    rows = _systems(found, wanted)
-    _check_systems(rows, chosen)
-    materials, notes = _materials(found, wanted, files, seconds, seed, same_loudness)
+        anchor_names = check_anchors(anchors, noisy=bool(recordings.noisy), reference=bool(recordings.clean), sr=sr)
+    rows = _systems(recordings, anchor_names)
+    _check_systems(rows, chosen_method)
+    materials, notes = _materials(recordings, anchor_names, files, seconds, seed, same_loudness)
     settings = {
         "files": files,
         "seconds": seconds,
         "seed": seed,
-        "anchors": list(wanted),
+        "anchors": list(anchor_names),
         "same_loudness": same_loudness,
     }
-    test = _Test(chosen, title, rows, materials, settings)
-    key = Key(test.id, chosen, title, rows, test.stimuli(found), {**settings, "begins": test.begins()})
-    where = key_path(page)
-    _check_free(where, key)
-    content = render_page("listen.html", [ASSETS], title=title, test=test.to_json(), method=chosen)
+    test = _Test(chosen_method, title, rows, materials, settings)
+    key = Key(test.id, chosen_method, title, rows, test.stimuli(recordings), {**settings, "begins": test.begins()})
+    key_file = key_path(page)
+    _check_key_path(key_file, key)
+    content = render_page("listen.html", [ASSETS], title=title, test=test.to_json(), method=chosen_method)
     minutes = test.minutes
-    notes = [*found.notes, *notes, *_advice(rows, chosen, minutes, seconds)]
+    notes = [*recordings.notes, *notes, *_advice(rows, chosen_method, minutes, seconds)]
     make_folder(page.parent)
-    # The key first: a page without its key would waste the time of listeners.
-    write_whole(where, json.dumps(key.to_json(), indent=1, ensure_ascii=False) + "\n")
+    # The key is written first, because ratings from a page without a key would be useless.
+    write_whole(key_file, json.dumps(key.to_json(), indent=1, ensure_ascii=False) + "\n")
     size = write_whole(page, content).size
     names = tuple(row.name for row in rows)
-    heard = tuple(one.id for one in materials[test.training :])
-    return ListeningTest(page, where, key.page, method, heard, names, minutes, size, tuple(notes))
+    ids = tuple(material.id for material in materials[test.training :])
+    return ListeningTest(page, key_file, key.page, method, ids, names, minutes, size, tuple(notes))
 
 
 def _page(output: Path) -> Path:
@@ -151,48 +151,48 @@ def _page(output: Path) -> Path:
     return output
 
 
-def _systems(found: Recordings, anchors: Sequence[str]) -> tuple[KeyedSystem, ...]:
-    rows = [KeyedSystem(system.name, SYSTEM, system.source) for system in found.systems]
-    rows += [KeyedSystem(NOISY, NOISY_ROLE, "what the systems were given")] * (NOISY in anchors)
+def _systems(recordings: Recordings, anchors: Sequence[str]) -> tuple[KeyedSystem, ...]:
+    rows = [KeyedSystem(system.name, SYSTEM, system.source) for system in recordings.systems]
+    rows += [KeyedSystem(NOISY, NOISY_ROLE, "the noisy recordings")] * (NOISY in anchors)
     rows += [
         KeyedSystem(name, CONTROL, f"the reference below {LOW_PASSES[name].cutoff} Hz")
         for name in anchors
         if name in LOW_PASSES
     ]
-    rows += [KeyedSystem(REFERENCE, CONTROL, "the clean recordings")] * bool(found.clean)
+    rows += [KeyedSystem(REFERENCE, CONTROL, "the clean recordings")] * bool(recordings.clean)
     return tuple(rows)
 
 
 def _check_systems(rows: Sequence[KeyedSystem], method: Method) -> None:
     if len(rows) > _MOST:
         raise RunError(
-            f"{len(rows)} recordings in a trial are too many: nobody keeps them apart",
-            remedy=f"compare at most {_ADVISED}, and better 5, in one test",
+            f"{len(rows)} recordings in a trial are too many for a listener",
+            remedy=f"compare at most {_ADVISED} systems in one test, preferably 5",
         )
     if len(rows) < 2:
         raise RunError(
-            f"one system alone can't be compared in a {method.label} test",
-            remedy="name another system, or the folders of the noisy or the clean recordings",
+            f"a {method.label} test needs more than one system",
+            remedy="add another system, or give the folder of the noisy or of the clean recordings",
         )
 
 
 def _materials(
-    found: Recordings, anchors: Sequence[str], files: int, seconds: float, seed: int, same_loudness: bool
+    recordings: Recordings, anchors: Sequence[str], files: int, seconds: float, seed: int, same_loudness: bool
 ) -> tuple[list[Material], list[str]]:
-    """Reads the drawn files, that of the training first. A file that can't be heard is replaced by the next one."""
-    order = random.Random(seed).sample(found.ids, len(found.ids))
-    guide = REFERENCE if found.clean else found.systems[0].name if not found.noisy else NOISY
+    """Draws and reads the files. The file of the training comes first. Files that can't be read are replaced."""
+    order = random.Random(seed).sample(recordings.ids, len(recordings.ids))
+    guide = REFERENCE if recordings.clean else recordings.systems[0].name if not recordings.noisy else NOISY
     materials: list[Material] = []
     findings: dict[str, list[str]] = {}
     left_out: dict[str, str] = {}
     for name in order:
         if len(materials) > files:
             break
-        paths = {system.name: system.files[name] for system in found.systems}
-        if found.noisy and (NOISY in anchors or guide == NOISY):
-            paths[NOISY] = found.noisy[name]
-        if found.clean:
-            paths[REFERENCE] = found.clean[name]
+        paths = {system.name: system.files[name] for system in recordings.systems}
+        if recordings.noisy and (NOISY in anchors or guide == NOISY):
+            paths[NOISY] = recordings.noisy[name]
+        if recordings.clean:
+            paths[REFERENCE] = recordings.clean[name]
         try:
             material = read_material(
                 name,
@@ -205,59 +205,59 @@ def _materials(
         except DataError as error:
             left_out[name] = error.message
             continue
-        for text in (*material.findings, *_other_inputs(found, material)):
+        for text in (*material.findings, *_different_inputs(recordings, material)):
             findings.setdefault(text, []).append(name)
         if material.gain < 1:
-            text = "all recordings of a file are made quieter, so that none is clipped"
+            text = "all recordings of the file are attenuated to prevent clipping"
             findings.setdefault(text, []).append(name)
         materials.append(material)
     notes = [f"warning: {text}: {listed(names, most=5)}" for text, names in findings.items()]
     if left_out:
-        why = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:3])
-        notes.append(f"warning: {len(left_out)} files can't be heard, and others are drawn in their place: {why}")
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:3])
+        notes.append(f"warning: {len(left_out)} files can't be used, so other files were drawn: {reasons}")
     if not materials:
-        raise DataError("no file can be heard", notes=notes, remedy="check the recordings")
+        raise DataError("no file can be used in the test", notes=notes, remedy="check the recordings")
     if len(materials) <= files:
-        notes.append(f"{len(materials)} of {files} files: all that there are; the training uses one of them")
+        notes.append(f"only {len(materials)} of {files} files are available, and one is also used for the training")
         materials.insert(0, materials[-1])
     else:
         materials.insert(0, materials.pop())
     return materials, notes
 
 
-def _other_inputs(found: Recordings, material: Material) -> Iterable[str]:
-    """Yields which systems were tested with other recordings under the same ID."""
+def _different_inputs(recordings: Recordings, material: Material) -> Iterable[str]:
+    """Yields warnings about systems that were tested with different recordings under the same ID."""
     for kind in ("clean", "noisy"):
-        having = [system for system in found.systems if material.id in getattr(system, kind)]
+        having = [system for system in recordings.systems if material.id in getattr(system, kind)]
         paths = [getattr(system, kind)[material.id] for system in having]
         if len(set(paths)) > 1:
-            for place in differing(paths, material.begin, material.seconds):
-                yield f"{having[place].name} was tested with another {kind} recording than {having[0].name}"
+            for index in differing(paths, material.begin, material.seconds):
+                yield f"{having[index].name} and {having[0].name} were tested with different {kind} recordings"
 
 
 def _advice(rows: Sequence[KeyedSystem], method: Method, minutes: int, seconds: float) -> Iterable[str]:
     if method is MUSHRA and len(rows) > _ADVISED:
-        yield f"warning: {len(rows)} recordings in a trial; BS.1534 advises at most {_ADVISED}"
+        yield f"warning: a trial has {len(rows)} recordings, but BS.1534 recommends at most {_ADVISED}"
     if method is MUSHRA and seconds > 12:
-        yield f"warning: {seconds:g} seconds are hard to keep in mind; BS.1534 advises at most 12"
+        yield f"warning: {seconds:g} seconds are hard to remember; BS.1534 recommends at most 12"
     if minutes > _LONG:
         yield (
-            f"warning: about {minutes} minutes are long for one sitting: fewer `--files` or shorter `--seconds` help; "
-            "a listener can also stop and go on later"
+            f"warning: the test takes about {minutes} minutes, which is long for one session; reduce `--files` or "
+            "`--seconds`, or tell listeners that they can stop and continue later"
         )
 
 
-def _check_free(where: Path, key: Key) -> None:
-    """Refuses to replace the key of another page: without it, the ratings of that page would be worth nothing."""
-    if where.exists() and read_key(where).page != key.page:
+def _check_key_path(path: Path, key: Key) -> None:
+    """Raises an error instead of replacing the key of another page, because its ratings would become useless."""
+    if path.exists() and read_key(path).page != key.page:
         raise RunError(
-            f"`{where}` is the key of another page, and its ratings can't be read without it",
+            f"`{path}` is the key of another page, whose ratings can't be read without this key",
             remedy="give the new page another name, or delete the old page and its key",
         )
 
 
 class _Test:
-    """What the page has. All names in it are hashes, so the page says nothing about systems and files."""
+    """The content of the page. All names in it are hashes, so the page does not reveal systems or files."""
 
     training = 1
 
@@ -272,82 +272,83 @@ class _Test:
         self.method, self.title, self.materials = method, title, materials
         self.names = [row.name for row in rows]
         content = hashlib.sha256()
-        facts = [method.name, title, settings, self.names, [(one.id, one.begin, one.sr) for one in materials]]
-        content.update(json.dumps(facts).encode())
+        parts = [(material.id, material.begin, material.sr) for material in materials]
+        content.update(json.dumps([method.name, title, settings, self.names, parts]).encode())
         for material in materials:
             for name in self.names:
                 content.update(material.waves[name].tobytes())
         self.id = content.hexdigest()[:12]
 
-    def token(self, place: int, name: str) -> str:
-        """Returns the name of a recording in the page; that of a trial for the name ""."""
-        return hashlib.sha256(f"{self.id}/{place}/{name}".encode()).hexdigest()[:10]
+    def token(self, index: int, name: str) -> str:
+        """Returns the hash that names a recording of a trial in the page. The name "" gives the hash of the trial."""
+        return hashlib.sha256(f"{self.id}/{index}/{name}".encode()).hexdigest()[:10]
 
-    def heard(self, place: int) -> list[str]:
-        """Returns the systems of a trial. The training of P.835 has few of them, from the best to the worst."""
-        if place or self.method is MUSHRA:
+    def heard(self, index: int) -> list[str]:
+        """Returns the systems of a trial. The training of P.835 only has some: the reference, noisy, and others."""
+        if index or self.method is MUSHRA:
             return self.names
-        few = [name for name in (REFERENCE, NOISY, *self.names) if name in self.names]
-        return list(dict.fromkeys(few))[:_PRACTICE]
+        names = [name for name in (REFERENCE, NOISY, *self.names) if name in self.names]
+        return list(dict.fromkeys(names))[:_PRACTICE]
 
     @property
     def minutes(self) -> int:
-        """About how long a listener needs: each recording is heard twice in MUSHRA, and three times in P.835."""
+        """The estimated duration in minutes. Each recording is heard twice in MUSHRA, and three times in P.835."""
         total = 120.0
-        for place, material in enumerate(self.materials):
-            count = len(self.heard(place))
+        for index, material in enumerate(self.materials):
+            count = len(self.heard(index))
             if self.method is MUSHRA:
                 total += count * (2 * material.seconds + 5) + 2 * material.seconds + 5
             else:
                 total += count * (3 * (material.seconds + 3) + 2)
         return math.ceil(total / 60)
 
-    def stimuli(self, found: Recordings) -> dict[str, Stimulus]:
-        """Returns the recordings that are rated, in the order of their names in the page."""
-        of = {system.name: system.files for system in found.systems} | {NOISY: found.noisy, REFERENCE: found.clean}
-        every = {
-            self.token(place, name): Stimulus(
-                self.token(place, ""), material.id, name, str(of.get(name, {}).get(material.id, ""))
+    def stimuli(self, recordings: Recordings) -> dict[str, Stimulus]:
+        """Returns the rated recordings, sorted by their names in the page."""
+        paths = {system.name: system.files for system in recordings.systems}
+        paths |= {NOISY: recordings.noisy, REFERENCE: recordings.clean}
+        stimuli = {
+            self.token(index, name): Stimulus(
+                self.token(index, ""), material.id, name, str(paths.get(name, {}).get(material.id, ""))
             )
-            for place, material in enumerate(self.materials)
-            if place >= self.training
-            for name in self.heard(place)
+            for index, material in enumerate(self.materials)
+            if index >= self.training
+            for name in self.heard(index)
         }
-        return dict(sorted(every.items()))
+        return dict(sorted(stimuli.items()))
 
     def begins(self) -> dict[str, float]:
-        """Returns where the part of each file that is heard begins, in seconds."""
-        return {one.id: round(one.begin, 3) for one in self.materials}
+        """Returns the start of the used part of each file, in seconds."""
+        return {material.id: round(material.begin, 3) for material in self.materials}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the data of the page."""
         trials: list[dict[str, Any]] = []
         audio: dict[str, str] = {}
-        for place, material in enumerate(self.materials):
-            tokens = {name: self.token(place, name) for name in self.heard(place)}
+        for index, material in enumerate(self.materials):
+            tokens = {name: self.token(index, name) for name in self.heard(index)}
             audio |= {token: _flac(material.waves[name], material.sr) for name, token in tokens.items()}
             reference = None
             if self.method is MUSHRA:
-                reference = self.token(place, "\0reference")
+                reference = self.token(index, "\0reference")
                 audio[reference] = _flac(material.waves[REFERENCE], material.sr)
             trials.append(
                 {
-                    "id": self.token(place, ""),
-                    "training": place < self.training,
+                    "id": self.token(index, ""),
+                    "training": index < self.training,
                     "seconds": material.seconds,
                     "reference": reference,
-                    # Sorted, so that the order of the systems can't be seen in the page.
+                    # The tokens are sorted, because the original order would reveal the systems.
                     "stimuli": sorted(tokens.values()),
                 }
             )
-        loudness = next(name for name in (REFERENCE, NOISY, self.names[0]) if name in self.heard(0))
+        volume_system = next(name for name in (REFERENCE, NOISY, self.names[0]) if name in self.heard(0))
         return {
             "page": self.id,
             "method": self.method.name,
             "title": self.title,
             "minutes": self.minutes,
             "scales": [scale.to_json() for scale in self.method.scales],
-            "volume": self.token(0, loudness),
+            "volume": self.token(0, volume_system),
             "trials": trials,
             "audio": dict(sorted(audio.items())),
         }

@@ -1,4 +1,4 @@
-"""Reads the recordings of one file by all systems, cut at the same moment, as a listener will hear them."""
+"""Reads the recordings of one file from all systems, and cuts them to the part that listeners hear."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from audiozen_core.audio.resampling import check_rates, resample
 from audiozen_core.errors import DataError
 from audiozen_core.listening.anchors import LOW_PASSES, REFERENCE, low_pass
 
-_SILENT = 1e-4  # the peak below which nobody hears anything, -80 dB
-_HOP = 0.1  # seconds: the steps in which the loudest part of a file is searched
-_FADE = 0.01  # seconds: a cut without one clicks
-_SAME = 1e-3  # 16 bits and another decoder change samples by less
+_SILENT = 1e-4  # a recording with a lower peak (-80 dB) is inaudible
+_HOP = 0.1  # seconds, the step size of the search for the loudest part of a file
+_FADE = 0.01  # seconds, the length of fades that prevent clicks at cuts
+_SAME = 1e-3  # a tolerance for samples: 16-bit files and different decoders change samples by less
 
 _Wave = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """One file as a listener hears it.
+    """The recordings of one file as listeners hear them.
 
     Attributes:
         id: the ID of the file.
-        begin: where the part that is heard begins, in seconds.
+        begin: the start of the part that listeners hear, in seconds.
         sr: the sample rate in Hz.
-        waves: by the name of the system or anchor, the samples [time], int16, all of the same length.
-        gain: the factor by which all of them were made quieter, so that none is clipped; 1 for most files.
-        findings: what is remarkable about the file, in words without its name.
+        waves: the samples [time], int16, by the name of the system or anchor. All have the same length.
+        gain: the factor by which all recordings were scaled to prevent clipping; 1 for most files.
+        findings: warnings about the recordings. They do not include the name of the file.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Material:
 
     @property
     def seconds(self) -> float:
-        """The length in seconds."""
+        """The duration in seconds."""
         return len(next(iter(self.waves.values()))) / self.sr
 
 
@@ -63,35 +63,36 @@ def read_material(
 
     Args:
         name: the ID of the file.
-        paths: its recordings, by the name of the system. `reference` is the clean one.
-        guide: the recording that the others have the length of, and whose loudest part is heard.
-        seconds: how much of a longer file is heard.
-        low_passes: the names of the low-pass anchors, which are made of the reference.
-        same_loudness: whether each recording gets the root mean square of the guide.
+        paths: the paths of the recordings, by the name of the system. `reference` is the clean recording.
+        guide: the name of the recording whose loudest part is used. All recordings are cut or padded to its length.
+        seconds: the maximum duration. Longer files are cut.
+        low_passes: the names of the low-pass anchors to make from the reference.
+        same_loudness: whether to scale each recording to the root mean square of the guide.
 
     Raises:
-        DataError: a recording can't be read, has a sample that is NaN or infinite, or the guide is silent.
+        DataError: a recording can't be read or has samples that are NaN or infinite, or the guide is silent.
     """
     infos = {system: audio_info(path) for system, path in paths.items()}
     sr = max(info.sr for info in infos.values())
     findings = [
-        f"{system} has {info.sr} Hz and is resampled to {sr} Hz, which adds no high frequencies"
+        f"{system} has {info.sr} Hz and is resampled to {sr} Hz, so it lacks the highest frequencies"
         for system, info in infos.items()
         if info.sr != sr
     ]
     findings += [
-        f"{system} has {info.channels} channels, of which the mean is heard"
+        f"{system} has {info.channels} channels, which are averaged"
         for system, info in infos.items()
         if info.channels > 1
     ]
-    whole = infos[guide].seconds
+    duration = infos[guide].seconds
     findings += [
-        f"{system} is {abs(info.seconds - whole):.2f} s {'shorter' if info.seconds < whole else 'longer'} than {guide}"
+        f"{system} is {abs(info.seconds - duration):.2f} s "
+        f"{'shorter' if info.seconds < duration else 'longer'} than {guide}"
         for system, info in infos.items()
-        if abs(info.seconds - whole) > 0.05
+        if abs(info.seconds - duration) > 0.05
     ]
     begin = _loudest(paths[guide], seconds)
-    length = round(min(seconds, whole - begin) * sr)
+    length = round(min(seconds, duration - begin) * sr)
     waves = {system: _read(path, begin, length, sr) for system, path in paths.items()}
     if np.abs(waves[guide]).max() < _SILENT:
         raise DataError(f"`{paths[guide]}` is silent", remedy="leave the file out")
@@ -104,27 +105,27 @@ def read_material(
     for wave in waves.values():
         if begin > 0:
             wave[: len(ramp)] *= ramp[: len(wave)]
-        if begin + length / sr < whole - 1 / sr:
+        if begin + length / sr < duration - 1 / sr:
             wave[-len(ramp) :] *= ramp[::-1][-len(wave) :]
-    # All by the same factor, because clipping is audible and the levels of the systems are part of the test.
+    # Clipping would be audible. All recordings are scaled by the same factor, to keep the differences in level.
     gain = min(1.0, 32767 / 32768 / max(float(np.abs(wave).max()) for wave in waves.values()))
-    whole_numbers = {system: np.round(wave * (gain * 32768)).astype(np.int16) for system, wave in waves.items()}
-    return Material(name, begin, sr, whole_numbers, gain, tuple(findings))
+    integers = {system: np.round(wave * (gain * 32768)).astype(np.int16) for system, wave in waves.items()}
+    return Material(name, begin, sr, integers, gain, tuple(findings))
 
 
 def differing(paths: Sequence[Path], begin: float, seconds: float) -> Iterator[int]:
-    """Yields the places of the recordings that are another one than the first, in the part that is heard."""
+    """Yields the indices of the recordings that differ from the first recording in the given part."""
     first = None
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         info = audio_info(path)
         wave = _read(path, begin, round(seconds * info.sr), info.sr)
         first = wave if first is None else first
         if len(wave) == len(first) and np.abs(wave - first).max() > _SAME:
-            yield place
+            yield index
 
 
 def _read(path: Path, begin: float, length: int, sr: int) -> _Wave:
-    """Reads a part, [time], at a sample rate. After the end of the file it is silent."""
+    """Reads a part of a file, [time], at a sample rate. The part is padded with silence after the end of the file."""
     with open_audio(path) as audio:
         info = audio.info
         start = min(round(begin * info.sr), info.frames)
@@ -133,12 +134,12 @@ def _read(path: Path, begin: float, length: int, sr: int) -> _Wave:
     if info.sr != sr:
         check_rates(info.sr, sr)
         wave = resample(wave, info.sr, sr)
-    found: _Wave = wave.numpy().astype(np.float64)[:length]
-    return np.pad(found, (0, length - len(found)))
+    part: _Wave = wave.numpy().astype(np.float64)[:length]
+    return np.pad(part, (0, length - len(part)))
 
 
 def _loudest(path: Path, seconds: float) -> float:
-    """Returns where the part with the most energy begins, in seconds. A file of hours is read in blocks."""
+    """Returns the start of the part with the most energy, in seconds. The file is read in blocks to save memory."""
     with open_audio(path) as audio:
         info = audio.info
         if info.seconds <= seconds:

@@ -1,4 +1,4 @@
-"""The two methods of listening tests, with their scales in the words of the recommendations."""
+"""The two methods of listening tests, with the wording of the scales in the ITU recommendations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ MethodName = Literal["mushra", "p835"]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What is rated.
+    """A rating scale.
 
     Attributes:
-        name: its name in files: the name of the metric.
-        label: its name in tables.
-        question: what the listener is asked.
-        lead: the beginning of the sentence that the words end.
-        words: the words of the categories, from the best to the worst.
+        name: the name in files, which is also the name of the metric.
+        label: the name in tables.
+        question: the question that the listener answers.
+        lead: the beginning of a sentence that the words of a category complete.
+        words: the words of the categories, from best to worst.
         low: the lowest rating.
         high: the highest rating.
     """
@@ -31,20 +31,20 @@ class Scale:
     high: int
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the attributes."""
+        """Returns the attributes for `json.dumps`."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method.
+    """A method for listening tests.
 
     Attributes:
-        name: its name on the command line.
-        label: its name on the page and in tables.
-        standard: the recommendation.
-        scales: what is rated.
-        training: how many training trials there are at most.
+        name: the name on the command line.
+        label: the name on the page and in tables.
+        standard: the ITU recommendation.
+        scales: the rating scales.
+        training: the maximum number of training trials.
     """
 
     name: MethodName

@@ -1,4 +1,4 @@
-"""The post-screening of listeners by ITU-R BS.1534-3: who does not recognise the hidden reference?"""
+"""Post-screening of listeners after ITU-R BS.1534-3: excludes listeners who do not recognise the hidden reference."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from audiozen_core.listening.key import Key
 from audiozen_core.listening.ratings import Ratings
 
 LOWEST = 90
-"""A hidden reference that is rated lower than this was not recognised."""
+"""A listener who rates the hidden reference below this has not recognised it."""
 
 MOST = 0.15
-"""The part of the trials in which a listener may miss the hidden reference."""
+"""The fraction of the trials in which a listener is allowed to miss the hidden reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """How often a listener has rated the hidden reference below 90.
+    """How often a listener has missed the hidden reference.
 
     Attributes:
-        trials: the number of trials in which it was rated.
-        below: in how many of them it was below 90.
+        trials: the number of trials in which the listener rated the hidden reference.
+        below: the number of these trials with a rating below 90.
     """
 
     trials: int
@@ -30,7 +30,7 @@ class Missed:
 
     @property
     def too_often(self) -> bool:
-        """Whether BS.1534-3 excludes the listener: in more than 15 % of the trials."""
+        """Whether BS.1534-3 excludes the listener, who has missed the reference in more than 15 % of the trials."""
         return self.below > MOST * self.trials
 
 
@@ -38,15 +38,19 @@ def missed_references(ratings: Ratings, key: Key) -> Missed:
     """Counts the hidden references that a listener has rated below 90 in a MUSHRA test."""
     (scale,) = key.method.scales
     hidden = [
-        of[scale.name]
-        for token, of in ratings.values.items()
-        if key.stimuli[token].system == REFERENCE and scale.name in of
+        values[scale.name]
+        for token, values in ratings.values.items()
+        if key.stimuli[token].system == REFERENCE and scale.name in values
     ]
     return Missed(len(hidden), sum(value < LOWEST for value in hidden))
 
 
-def screened(every: Mapping[str, Ratings], key: Key) -> tuple[dict[str, Ratings], dict[str, Missed]]:
-    """Returns the ratings of the listeners who recognise the hidden reference, and how often the others miss it."""
-    missed = {name: missed_references(ratings, key) for name, ratings in every.items()}
-    out = {name: found for name, found in missed.items() if found.too_often}
-    return {name: ratings for name, ratings in every.items() if name not in out}, out
+def screened(by_listener: Mapping[str, Ratings], key: Key) -> tuple[dict[str, Ratings], dict[str, Missed]]:
+    """Separates the listeners who recognise the hidden reference from the others.
+
+    Returns:
+        The ratings of the listeners who recognise it, and for each other listener, how often they miss it.
+    """
+    missed = {name: missed_references(ratings, key) for name, ratings in by_listener.items()}
+    excluded = {name: counts for name, counts in missed.items() if counts.too_often}
+    return {name: ratings for name, ratings in by_listener.items() if name not in excluded}, excluded

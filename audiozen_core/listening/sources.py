@@ -1,4 +1,4 @@
-"""Finds the recordings of a listening test: those of each system, and the clean and noisy ones of the same files."""
+"""Finds the recordings for a listening test: the outputs of each system, and the clean and noisy recordings."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class AudioSystem:
     """The recordings of one system.
 
     Attributes:
-        name: its name.
-        source: the folder of its recordings, in words.
-        files: its recordings by ID.
-        clean: the clean recordings of the same files by ID; empty if they are not known.
-        noisy: the recordings that the system was given, by ID; empty if they are not known.
+        name: the name of the system.
+        source: the folder of the recordings, as text.
+        files: the recordings of the system, by ID.
+        clean: the clean recordings of the same files, by ID; empty if they are unknown.
+        noisy: the noisy recordings that were the input of the system, by ID; empty if they are unknown.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Recordings:
     """The recordings of all systems.
 
     Attributes:
-        systems: the systems in the order of the user.
-        ids: the IDs of the files that all of them have, sorted.
-        clean: the clean recordings by ID; empty if they are not known.
-        noisy: the noisy recordings by ID; empty if they are not known.
-        notes: what is remarkable, in words.
+        systems: the systems, in the order of the user.
+        ids: the IDs of the files that all systems have, sorted.
+        clean: the clean recordings by ID; empty if they are unknown.
+        noisy: the noisy recordings by ID; empty if they are unknown.
+        notes: warnings and remarks for the user.
     """
 
     systems: tuple[AudioSystem, ...]
@@ -72,48 +72,49 @@ def find_recordings(
 
     Args:
         systems: runs, result folders of tests or folders of audio, as for `compare`.
-        clean: the folder of the clean recordings; None for those of the tests.
-        noisy: the folder of the noisy recordings; None for those of the tests.
-        checkpoint: of runs, the checkpoint whose test is taken; None for the latest test.
+        clean: the folder of the clean recordings; None for the clean recordings of the tests.
+        noisy: the folder of the noisy recordings; None for the noisy recordings of the tests.
+        checkpoint: the checkpoint of runs whose test is used; None for the latest test.
 
     Raises:
-        RunError: a run has no finished test, or its test has kept no audio.
+        RunError: a run has no finished test, or its test did not save its audio.
         DataError: the systems have no file in common, or a folder has no audio.
     """
     named = parse_systems(systems)
     if not named:
-        raise RunError("a listening test needs a system", remedy="name a run or a folder of audio")
+        raise RunError("a listening test needs at least one system", remedy="give a run or a folder of audio")
     folders = [_folder(system, checkpoint or "") for system in named]
     names = _names(named, folders)
-    found = []
+    audio_systems = []
     notes = [note for system in named for note in system.notes]
     for name, folder in zip(names, folders, strict=True):
         pairing = pair_files(folder, {CLEAN: clean, "noisy": noisy}, allow_missing=True)
         notes += [f"{name}: {finding}" for finding in pairing.findings]
-        of = {
+        paths = {
             kind: {file.id: file.paths[kind] for file in pairing.files if kind in file.paths}
             for kind in (RATED, CLEAN, "noisy")
         }
-        found.append(AudioSystem(name, str(pairing.folders[RATED]), of[RATED], of[CLEAN], of["noisy"]))
-    shared = set(found[0].files).intersection(*(system.files for system in found[1:]))
+        audio_systems.append(AudioSystem(name, str(pairing.folders[RATED]), paths[RATED], paths[CLEAN], paths["noisy"]))
+    shared = set(audio_systems[0].files).intersection(*(system.files for system in audio_systems[1:]))
     if not shared:
         raise DataError(
-            "the systems have no file in common, so nobody can compare them by ear",
-            notes=[f"IDs of {system.name}: {listed(sorted(system.files), most=3)}" for system in found],
-            remedy="name results of the same test set, in which each file has the same ID",
+            "the systems have no file in common, so a listening test can't compare them",
+            notes=[f"IDs of {system.name}: {listed(sorted(system.files), most=3)}" for system in audio_systems],
+            remedy="use results on the same test set, with the same IDs for the same files",
         )
-    for system in found:
-        only = sorted(set(system.files) - shared)
-        if only:
+    for system in audio_systems:
+        not_shared = sorted(set(system.files) - shared)
+        if not_shared:
+            several = len(not_shared) > 1
             notes.append(
-                f"{len(only)} file{'s' * (len(only) > 1)} of {system.name} can't be chosen, because another system "
-                f"lacks {'them' if len(only) > 1 else 'it'}: {listed(only, most=5)}"
+                f"{len(not_shared)} file{'s' * several} of {system.name} can't be used, because another system lacks "
+                f"{'them' if several else 'it'}: {listed(not_shared, most=5)}"
             )
     return Recordings(
-        tuple(found),
+        tuple(audio_systems),
         tuple(sorted(shared)),
-        next((system.clean for system in found if system.clean), {}),
-        next((system.noisy for system in found if system.noisy), {}),
+        next((system.clean for system in audio_systems if system.clean), {}),
+        next((system.noisy for system in audio_systems if system.noisy), {}),
         tuple(notes),
     )
 
@@ -121,25 +122,25 @@ def find_recordings(
 def _folder(system: NamedSystem, checkpoint: str) -> Path:
     if len(system.paths) > 1:
         raise RunError(
-            f"`{system.text}` stands for {len(system.paths)} runs, but a listener hears one",
-            remedy=f"name one of them, such as `{system.paths[0]}`",
+            f"`{system.text}` stands for {len(system.paths)} runs, but a listening test needs a single run",
+            remedy=f"choose one of the runs, such as `{system.paths[0]}`",
         )
     if system.state:
         raise RunError(
-            f"`{system.text}` names the state `{system.state}`, but a listening test has the output of a system",
+            f"`{system.text}` selects the state `{system.state}`, but a listening test only uses outputs of systems",
             remedy=f"leave out `:{system.state}`; `--anchor noisy` adds the noisy recordings",
         )
     path = system.paths[0]
     if not path.is_dir():
-        raise RunError(f"`{path}` is not a folder", remedy="name a run, the results of a test, or a folder of audio")
+        raise RunError(f"`{path}` is not a folder", remedy="give a run, the results of a test, or a folder of audio")
     return find_results(path, checkpoint) or path
 
 
 def _names(named: Sequence[NamedSystem], folders: Sequence[Path]) -> list[str]:
-    """Returns a name of its own for each system.
+    """Returns the names of the systems, and checks that they are distinct.
 
     Raises:
-        RunError: two systems have the same name, or one has that of an anchor.
+        RunError: two systems have the same name, or a system has the name of an anchor or of the hidden reference.
     """
     names = []
     for system, folder in zip(named, folders, strict=True):
@@ -148,14 +149,15 @@ def _names(named: Sequence[NamedSystem], folders: Sequence[Path]) -> list[str]:
     counts = Counter(names)
     if clash := next((name for name in names if counts[name] > 1), None):
         same = [system for name, system in zip(names, named, strict=True) if name == clash]
-        given = " ".join(f"NAME{place}={system.text.rpartition('=')[2]}" for place, system in enumerate(same, 1))
+        example = " ".join(f"NAME{number}={system.text.rpartition('=')[2]}" for number, system in enumerate(same, 1))
         raise RunError(
             f"{len(same)} systems are called `{clash}`: {listed([system.text for system in same])}",
-            remedy=f"give each a name of its own: {given}",
+            remedy=f"give each system a different name: {example}",
         )
-    if taken := next((name for name in names if name in (REFERENCE, NOISY, *LOW_PASSES)), None):
+    if reserved := next((name for name in names if name in (REFERENCE, NOISY, *LOW_PASSES)), None):
         raise RunError(
-            f"a system is called `{taken}`, as the {'hidden reference' if taken == REFERENCE else 'anchor'} is",
-            remedy=f"give it another name: NAME={named[names.index(taken)].text}",
+            f"a system can't be called `{reserved}`, because this is the name of "
+            f"{'the hidden reference' if reserved == REFERENCE else 'an anchor'}",
+            remedy=f"give the system another name: NAME={named[names.index(reserved)].text}",
         )
     return names

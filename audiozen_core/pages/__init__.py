@@ -1,1 +1,1 @@
-"""HTML pages of one file each: they hold their audio, pictures and scripts, and load nothing from anywhere."""
+"""Self-contained HTML pages. A page is one file with its audio, pictures and scripts, and loads nothing else."""

@@ -1,4 +1,4 @@
-"""Clips: the recordings of one moment by several systems, to be heard and seen side by side."""
+"""Makes clips: the recordings of several systems for the same moment, to hear and see side by side."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Track:
 
     Attributes:
         name: the system.
-        audio: the recording as the address of a FLAC file that the page holds.
-        picture: its spectrogram as the address of a WebP file that the page holds.
-        gain: the factor that gives it the loudness of the first track.
-        peak: the largest sample as it is played, 1 for full scale; more is clipped.
-        facts: what is written beside the name, such as scores.
-        not_finite: the number of samples that are NaN or infinite; they are silent in the audio.
+        audio: the recording as a data URL with a FLAC file.
+        picture: the spectrogram as a data URL with a WebP file.
+        gain: the factor that makes the track as loud as the first track.
+        peak: the largest magnitude of a sample during playback. Full scale is 1; louder samples are clipped.
+        facts: texts that are shown next to the name, such as scores.
+        not_finite: the number of samples that are NaN or infinite. They are silent in the audio.
     """
 
     name: str
@@ -46,19 +46,19 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """The recordings of one moment, at one scale.
+    """The recordings of the same moment, with a shared colour scale.
 
     Attributes:
-        name: the file, as the user knows it.
-        tracks: the systems, in order.
-        seconds: the length of the longest one.
-        begin: where in the file the clip begins, in seconds.
+        name: the name of the file, as the user knows it.
+        tracks: the recordings of the systems, in order.
+        seconds: the length of the longest track.
+        begin: the start of the clip in the file, in seconds.
         of: the length of the whole file in seconds.
         sr: the sample rate in Hz.
-        top: the level of the brightest colour in decibels; the darkest is `RANGE_DB` lower.
+        top: the level of the brightest colour in decibels. The level of the darkest colour is `RANGE_DB` lower.
         frequencies: the marks of the frequency axis in kHz.
         times: the marks of the time axis in seconds, from the beginning of the clip.
-        notes: what is remarkable, in sentences.
+        notes: notes for the reader, in sentences.
     """
 
     name: str
@@ -98,29 +98,29 @@ def make_clip(
     """Makes a clip from the waveforms of several systems.
 
     Args:
-        name: the file, as the user knows it.
-        signals: system to waveform [time] between -1 and 1, which begin at the same moment.
-        sr: their sample rate in Hz.
-        seconds: the greatest length of the clip.
-        centre: the moment of the file, in seconds, around which a longer file is cut; by default its middle.
-        facts: what is written beside a system, such as its scores.
-        notes: what is remarkable about the file, in sentences.
+        name: the name of the file, as the user knows it.
+        signals: the waveform [time] of each system, between -1 and 1. All waveforms begin at the same moment.
+        sr: the sample rate of the waveforms in Hz.
+        seconds: the maximum length of the clip.
+        centre: the centre of the clip in a longer file, in seconds; by default, the middle of the file.
+        facts: texts that are shown next to a system, such as its scores.
+        notes: notes about the file, in sentences.
 
     Raises:
         ValueError: a waveform has no samples, or more dimensions than time.
     """
     waves = {system: np.asarray(wave) for system, wave in signals.items()}
-    of = max(wave.size for wave in waves.values())
-    length = min(of, max(1, round(min(seconds, of / sr) * sr)))
-    middle = of / 2 if centre is None else centre * sr
-    begin = min(max(0, round(middle - length / 2)), of - length)
+    file_length = max(wave.size for wave in waves.values())
+    length = min(file_length, max(1, round(min(seconds, file_length / sr) * sr)))
+    middle = file_length / 2 if centre is None else centre * sr
+    begin = min(max(0, round(middle - length / 2)), file_length - length)
     parts = {system: _part(wave, begin, length) for system, wave in waves.items()}
     levels = {system: decibel_spectrogram(wave, sr, columns=_COLUMNS) for system, wave in parts.items()}
     top = top_level(list(levels.values()))
     finite = {system: np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0) for system, wave in parts.items()}
     peaks = {system: float(np.abs(wave).max()) for system, wave in finite.items()}
-    # All recordings become quieter by the same factor, so that none is clipped and their levels can still be compared.
-    # A recording that is louder still is broken, and the others must stay audible beside it.
+    # All recordings are made quieter by the same factor, so that no recording is clipped and their levels stay
+    # comparable. The factor is limited: a much louder recording is broken, and the others must stay audible.
     factor = 1 / min(max(1.0, *peaks.values()), _MOST_QUIETER)
     if factor < 1:
         loudest = max(peaks, key=lambda system: peaks[system])
@@ -130,7 +130,7 @@ def make_clip(
     tracks = []
     for system, wave in parts.items():
         rms, peak = _rms(wave) * factor, peaks[system] * factor
-        # Louder than full scale would be clipped, and would no longer sound like the system.
+        # A gain beyond full scale would cause clipping, which changes the sound of the system.
         gain = min(first / rms, 1 / peak) if rms and first else 1.0
         picture = draw_spectrogram(levels[system], top=top)
         picture = picture.resize((_COLUMNS, min(picture.height, _ROWS)))
@@ -151,7 +151,7 @@ def make_clip(
         tuple(tracks),
         length / sr,
         begin / sr,
-        of / sr,
+        file_length / sr,
         sr,
         top,
         kilohertz,
@@ -163,7 +163,7 @@ def make_clip(
 def _part(wave: NDArray[Any], begin: int, length: int) -> NDArray[np.float32]:
     if wave.ndim != 1:
         raise ValueError(f"a clip needs waveforms [time], not {list(wave.shape)}")
-    # A system whose file ends earlier is silent afterwards, so all tracks have the same length.
+    # A shorter file is padded with silence, so that all tracks have the same length.
     part = wave[begin : begin + length].astype(np.float32)
     return np.pad(part, (0, length - part.size))
 
@@ -182,7 +182,7 @@ def _flac(wave: NDArray[np.float32], sr: int) -> bytes:
 
 
 def _webp(picture: Image.Image) -> bytes:
-    # Noise makes a PNG file four times as large, and larger than the audio.
+    # A PNG file of a noisy spectrogram is four times as large as a WebP file, and larger than the audio.
     file = io.BytesIO()
     picture.convert("RGB").save(file, "WEBP", quality=80, method=4)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Renders pages from templates. Every value is escaped, so that a text with HTML in it shows as text."""
+"""Renders pages from templates. All values are escaped, so HTML in a value is displayed as text."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def render_page(template: str, folders: Sequence[Path] = (), **values: Any) -> s
 
     Args:
         template: the file name of the template.
-        folders: where templates and assets are searched, before those that all pages share.
-        values: what the template uses. `title` is required.
+        folders: the folders that are searched for templates and assets, before the folder that all pages share.
+        values: the variables of the template. `title` is required.
 
     Returns:
-        The whole page. It is written with `write_whole`.
+        The HTML of the page. Write it to a file with `write_whole`.
     """
     made = datetime.now(timezone.utc).astimezone()
     page = _environment(tuple(folders)).get_template(template)
@@ -39,7 +39,7 @@ def render_page(template: str, folders: Sequence[Path] = (), **values: Any) -> s
 
 
 def json_for_script(data: Any) -> str:
-    """Returns data as JSON that is safe in a `<script>` element; numbers that JSON lacks become null."""
+    """Returns data as JSON that is safe in a `<script>` element. NaN and infinity become null."""
     text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # `</script>` within a string would end the element; `<!--` would hide its end.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
@@ -53,7 +53,7 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
     searched = [*folders, ASSETS]
 
     def asset(name: str) -> Markup:
-        """Includes a script or a style of ours as it is."""
+        """Includes one of our scripts or style sheets without escaping it."""
         found = next(folder / name for folder in searched if (folder / name).is_file())
         return Markup(found.read_text(encoding="utf-8"))
 
@@ -72,7 +72,7 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
 
 
 def code_in(text: str) -> str:
-    """Returns a message as HTML. What it has between backticks is code.
+    """Converts a message to HTML. Text between backticks becomes code.
 
     Example:
         >>> code_in("the run `a<b` has no test")
@@ -82,7 +82,7 @@ def code_in(text: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Returns a time as people read it on a player, such as `1:05.3`."""
+    """Formats a time as minutes and seconds, such as `1:05.3`."""
     minutes, rest = divmod(round(seconds * 10), 600)
     return f"{minutes}:{rest / 10:04.1f}"
 

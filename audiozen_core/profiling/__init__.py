@@ -1,1 +1,1 @@
-"""Where the time of a training step goes: `audiozen profile`."""
+"""Shows where the time of a training step goes: `audiozen profile`."""

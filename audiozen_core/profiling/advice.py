@@ -1,4 +1,4 @@
-"""The one thing to change that would gain most, in a sentence. What it claims has been measured."""
+"""Recommends the one change that would speed up training most. Every claim in the advice is measured."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from audiozen_core.profiling.profile import StepProfile
 from audiozen_core.profiling.timeline import HOOK
 
 Trial = Callable[[int], StepProfile | None]
-"""Profiles the training with another number of workers; None if it can't be trained with it."""
+"""Profiles the training with the given number of workers; returns None if it can't train with that many."""
 
-# Smaller shares of a step are not worth a change.
+# A part that takes a smaller share of a step is not worth a change.
 _NOTABLE = 0.1
-# Another number of workers must shorten a step at least by this factor to be advised.
+# A different number of workers is recommended only if a step gets faster by at least this factor.
 _GAIN = 1.1
 
-# Seconds. AudioZEN's own work takes less than a millisecond, whatever a step does.
+# In seconds. AudioZEN's own work takes less than a millisecond per step, so it only matters in steps this short.
 _SHORT_STEP = 0.005
 
 
 def advice(profile: StepProfile, trial: Trial) -> str:
-    """Returns the sentence.
+    """Returns the advice as one sentence.
 
-    Of all that takes a notable share of a step apart from the two passes, the largest decides. An advice about workers
-    is tried first: if it does not help, the sentence says so.
+    The advice is about the most expensive part of a step other than the forward and backward pass, if the part takes a
+    notable share of the step. Before the advice recommends more workers, it tries them, and says so if they don't help.
 
     Args:
-        profile: the profile.
-        trial: called at most once.
+        profile: the profile of the training.
+        trial: profiles the training with more workers; called at most once.
     """
     costs = {name: profile.share(name) for name in profile.parts if name not in ("forward", "backward")}
     threads = _better_threads(profile)
     if threads is not None:
-        # A part of both passes, which would be saved.
+        # The cost is the share of the two passes that the better number of threads would save.
         passes = profile.share("forward") + profile.share("backward")
         costs["threads"] = passes * (1 - profile.thread_seconds[threads] / profile.thread_seconds[profile.threads])
     name = max(costs, key=lambda name: costs[name], default="")
@@ -50,13 +50,13 @@ def advice(profile: StepProfile, trial: Trial) -> str:
 
 
 def _better_threads(profile: StepProfile) -> int | None:
-    """Returns a number of threads that is faster than the present one; None if there is none, or it gains little."""
+    """Returns a number of threads that is faster than the current one; None if no number gains enough."""
     times = {count: [seconds] for count, seconds in profile.thread_seconds.items()}
     if profile.threads not in times:
         return None
     best = fastest_count(times)
     now, then = profile.thread_seconds[profile.threads], profile.thread_seconds[best]
-    # Fewer threads are better at the same speed, but that is not what costs time.
+    # `fastest_count` prefers fewer threads at about the same speed, but a change that saves no time is not advised.
     return best if best != profile.threads and now > then * (WORTHWHILE if best > profile.threads else 1.0) else None
 
 
@@ -75,28 +75,32 @@ def _of_threads(profile: StepProfile, best: int) -> str:
 
 
 def _of_data(profile: StepProfile, trial: Trial) -> str:
-    waits = f"{_who(profile)} waits for the data {profile.share('data'):.0%} of a step"
+    waits = f"{_who(profile)} waits for data during {profile.share('data'):.0%} of a step"
     wanted = wanted_workers(profile)
     tried = trial(wanted) if wanted > profile.num_workers else None
     if tried is not None and tried.seconds * _GAIN < profile.seconds:
         factor = profile.seconds / tried.seconds
         plural = "s" if wanted > 1 else ""
-        instead = f"with {wanted} worker{plural} instead of {profile.num_workers} a step was {factor:.1f} times as fast"
-        return f"{waits}: {instead}, so set `num_workers = {wanted}` in the `dataloader` of [dataset]."
+        faster = f"with {wanted} worker{plural} instead of {profile.num_workers} a step was {factor:.1f} times as fast"
+        return f"{waits}: {faster}, so set `num_workers = {wanted}` in the `dataloader` of [dataset]."
     if tried is not None:
-        plural = "workers instead of {0} make" if wanted > 1 else "worker instead of {0} makes"
-        instead = f"{wanted} {plural.format(profile.num_workers)} it no faster"
-        return f"{waits}, and {instead} on {_cores(profile)}: make the items cheaper, or shorter."
+        plural = "workers instead of {0} don't" if wanted > 1 else "worker instead of {0} doesn't"
+        no_faster = f"{wanted} {plural.format(profile.num_workers)} make a step faster"
+        return f"{waits}, and {no_faster} on {_cores(profile)}: make the items cheaper, or shorter."
     if wanted > profile.num_workers:
-        return f"{waits}, and it can't be trained with `num_workers = {wanted}`: make the items cheaper, or shorter."
-    return f"{waits}, and {profile.num_workers} workers already share {_cores(profile)}: make the items cheaper."
+        return f"{waits}, and training fails with `num_workers = {wanted}`: make the items cheaper, or shorter."
+    return (
+        f"{waits}, and {profile.num_workers} workers already share {_cores(profile)}: make the items cheaper. If the "
+        "items wait for a disk or a network, try more workers."
+    )
 
 
 def wanted_workers(profile: StepProfile) -> int:
-    """Returns how many workers would make a batch in the time of the rest of a step.
+    """Returns how many workers it takes to load a batch while the rest of a step runs.
 
-    While workers can't keep up, each of them is busy for the whole step. Without workers, a batch is made in the time
-    that is waited. No more are wanted than processors are there, or than there are now.
+    The estimate assumes that workers which can't keep up are busy for the whole step. Without workers, loading a batch
+    takes as long as the training waits for it. The result is at most the number of processors, but never less than the
+    current number of workers.
     """
     data, rest = profile.parts["data"], profile.seconds - profile.parts["data"]
     making = data if profile.num_workers == 0 else profile.num_workers * profile.seconds
@@ -108,19 +112,22 @@ def _of_part(profile: StepProfile, name: str) -> str:
     share = f"{profile.share(name):.0%} of a step"
     if name.startswith(HOOK):
         hook = name.removeprefix(HOOK)
-        return f"The hook `{hook}` takes {share}: look at what it does in every step, or do it less often."
+        return f"The hook `{hook}` takes {share}: check what it does in every step, or run it less often."
     if name == "transfer":
-        return f"Moving a batch to the device, and `prepare_batch`, take {share}: look at what `prepare_batch` does."
+        return f"Moving a batch to the device, and `prepare_batch`, take {share}: check what `prepare_batch` does."
     if name == "optimizer":
-        return f"The optimiser takes {share}: try `fused = true` in its arguments, or larger batches."
+        return (
+            f"The optimiser takes {share}: larger batches need fewer steps, and `audiozen check --build` measures "
+            "whether `fused = true` would be faster."
+        )
     if name == "outside":
-        return f"The time between epochs is {share}: an epoch is short, so set `steps_per_epoch` in [trainer.args]."
+        return f"The time between epochs is {share}: epochs are short, so set `steps_per_epoch` in [trainer.args]."
     if profile.seconds < _SHORT_STEP:
         return (
-            f"AudioZEN's own work takes {share}, because a step is as short as {1000 * profile.seconds:.2f} ms: a "
+            f"AudioZEN's own work takes {share}, because a step takes only {1000 * profile.seconds:.2f} ms: a "
             "larger `batch_size` trains on more samples in the same time."
         )
-    return f"The checks of losses and gradients, and the records, take {share}: the trace shows which."
+    return f"Checking losses and gradients, and recording values, takes {share}: the trace shows which of them."
 
 
 def _who(profile: StepProfile) -> str:
@@ -132,7 +139,7 @@ def _cores(profile: StepProfile) -> str:
 
 
 def left_out_note(profile: StepProfile) -> str:
-    """Says which hooks were not measured; "" if all were."""
+    """Returns a note that names the hooks that were not measured; "" if all were."""
     if not profile.left_out:
         return ""
-    return f"not measured, because the training keeps nothing and does not validate: {listed(profile.left_out)}"
+    return f"not measured, because a profile saves nothing and does not validate: {listed(profile.left_out)}"

@@ -1,4 +1,4 @@
-"""How much a step is trained on: samples, and seconds of audio."""
+"""Counts the samples and the seconds of audio that the measured steps train on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-# Other tensors may be features, whose last axis is not time in samples.
+# Only these are counted as waveforms. Other tensors can be features, whose last axis doesn't count audio samples.
 _WAVEFORMS = ("noisy", "mixture", "clean")
+# A three-dimensional tensor with a longer second axis is taken for features, not for channels of a waveform.
 _MOST_CHANNELS = 16
 
 
 class Amounts:
-    """Adds up the samples and the audio of batches without waiting for a GPU.
+    """Adds up the samples and the audio of batches, without synchronising with a GPU.
 
     Args:
         sr: the sample rate of `[acoustics]`, in Hz.
@@ -29,8 +30,8 @@ class Amounts:
     def add(self, batch: Any, samples: int) -> None:
         """Adds a batch.
 
-        Its audio is `noisy`, else `mixture`, else `clean`, as [sample, time] or [sample, channel, time]. If the batch
-        has `length`, padding does not count.
+        Its audio is the first of `noisy`, `mixture` and `clean` in the batch, with the shape [sample, time] or
+        [sample, channel, time]. If the batch has `length`, padding is not counted.
         """
         self.samples += samples
         wave = _waveform(batch)
@@ -45,14 +46,14 @@ class Amounts:
 
     @property
     def audio_seconds(self) -> float | None:
-        """The length of the audio in seconds; None if a batch had none. Waits for the GPU."""
+        """The length of all audio in seconds; None if a batch had no audio. Waits for the GPU."""
         if not self._has_audio or not self.samples:
             return None
         return (self._values + sum(int(length.sum()) for length in self._lengths)) / self._sr
 
 
 def _waveform(batch: Any) -> Tensor | None:
-    """Returns the tensor whose last axis is the time; None without one."""
+    """Returns the waveform in a batch; None if it has none."""
     for name in _WAVEFORMS if isinstance(batch, Mapping) else ():
         wave = batch.get(name)
         if isinstance(wave, Tensor) and wave.is_floating_point() and wave.dim() in (2, 3):

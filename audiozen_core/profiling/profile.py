@@ -1,4 +1,4 @@
-"""Profiles a training: where the time of a step goes, a trace, and the most useful thing to change."""
+"""Profiles a training: measures where the time of a step goes, and records a trace."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.tuning.short_training import MEASURE, check_single_process, short_training, takes_part
 
 _TRACED_STEPS = 3
-_LONG_STEP = 2.0  # seconds; of a longer one, only one is traced
-_LONGEST_WARM_UP = 20.0  # seconds, after which no further step is left out
+_LONG_STEP = 2.0  # seconds; if steps take longer on average, only one step is traced
+_LONGEST_WARM_UP = 20.0  # seconds, after which the measurement starts even if the warm-up is not complete
 _FEWEST_STEPS = 3
 _WARM_UP = 3
-_PREFETCHED = 2  # what torch's loader makes ahead for each worker, if `prefetch_factor` does not say
+_PREFETCHED = 2  # the default of `prefetch_factor`: batches that torch's loader prepares ahead per worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +40,22 @@ class StepProfile:
     """Where the time of an optimiser step goes. All times are seconds.
 
     Attributes:
-        device: where the networks are.
-        steps: the number of steps that were measured.
-        seconds: a step, on average.
-        fastest: the fastest step.
-        slowest: the slowest step.
-        parts: the parts of a step, on average, by name: see `Part`. The part of a hook is `hook clip_grad_norm`.
-        samples_per_second: the number of samples that are trained on in a second.
-        real_time_factor: the seconds of audio that are trained on in a second; None if the batches have none.
-        num_workers: the number of processes that make items.
-        cores: the number of processors that this process may use.
-        threads: the number of threads of torch.
-        thread_seconds: a forward and a backward pass, by the number of threads; empty if they were not compared.
+        device: the device of the networks.
+        steps: the number of measured steps.
+        seconds: the mean time of a step.
+        fastest: the time of the fastest step.
+        slowest: the time of the slowest step.
+        parts: the mean time of each part of a step, by the names in `Part`. A hook is a part of its own, named
+            `hook clip_grad_norm` for example.
+        samples_per_second: the number of training samples processed per second.
+        real_time_factor: the seconds of training audio processed per second; None if the batches have no audio.
+        num_workers: the number of processes that load items.
+        cores: the number of processors that this process can use.
+        threads: the number of threads that torch uses.
+        thread_seconds: the time of a forward and a backward pass, by the number of threads; empty if different numbers
+            of threads were not compared.
         busy: why the machine is too busy to compare numbers of threads; "" if it is not.
-        left_out: the hooks of the experiment that were not part of the measurement.
+        left_out: the names of the experiment's hooks that were not measured.
     """
 
     device: str
@@ -72,7 +74,7 @@ class StepProfile:
     left_out: Sequence[str] = ()
 
     def share(self, part: str) -> float:
-        """The share of a step that a part takes, from 0 to 1."""
+        """Returns the share of a step that a part takes, from 0 to 1."""
         return self.parts.get(part, 0.0) / self.seconds
 
 
@@ -86,24 +88,25 @@ def profile_training(
     most_seconds: float = 60.0,
     on_step: Callable[[], object] | None = None,
 ) -> tuple[StepProfile, Path | None]:
-    """Trains some steps of an experiment, and measures where their time goes. Nothing of the training is kept.
+    """Trains an experiment for a few steps and measures where their time goes. Nothing is saved except the trace.
 
-    The first steps are not measured: memory is allocated in them, and workers have made batches ahead.
+    The first steps are not measured, because memory is allocated in them and because they use batches that the workers
+    prepared before training started.
 
     Args:
         experiment: the experiment. Its run folder is not used.
         steps: the number of optimiser steps to measure.
-        num_workers: the number of processes that make items; by default that of the experiment.
-        compares_threads: whether to compare numbers of threads, on a CPU.
-        trace_folder: the folder to write a trace of three further steps to; None for no trace.
-        most_seconds: the time after which no further step is measured; three are measured at least.
+        num_workers: the number of processes that load items; None for the experiment's own number.
+        compares_threads: whether to compare the speed of different numbers of threads, on a CPU.
+        trace_folder: the folder to write a trace to, which covers up to three further steps; None for no trace.
+        most_seconds: the time in seconds after which no further step is measured, once three have been measured.
         on_step: called after each step.
 
     Returns:
-        The profile, and the file of the trace.
+        The profile, and the path of the trace; None without a trace.
 
     Raises:
-        RunError: this is one of several processes, or nothing was trained.
+        RunError: this is one of several processes, or the training ended too early to measure it.
         AudioZenError: the experiment can't be built or trained.
         OSError: the trace can't be written.
     """
@@ -111,7 +114,7 @@ def profile_training(
     table = experiment.config.datasets["train"][0].dataloader
     workers = table.num_workers if num_workers is None else num_workers
     ahead = workers * (table.prefetch_factor or _PREFETCHED) + 1 if workers else 0
-    busy = busy_reason()  # before this training is part of the load
+    busy = busy_reason()  # checked first, because the training itself makes the machine busy
     timeline, measuring = Timeline(), _Measuring(steps, max(ahead, _WARM_UP), most_seconds, on_step)
     with short_training(experiment, measuring, num_workers=num_workers, watch=timeline) as (trainer, loader):
         trainer.clock, timeline.device = timeline, trainer.device
@@ -128,18 +131,18 @@ def profile_training(
 
 
 def _with_threads(profile: StepProfile, trainer: BaseTrainer, loader: BatchLoader, busy: str) -> StepProfile:
-    """Compares the number of threads with 1, and with more if the machine has nothing else to do."""
+    """Adds the times with different numbers of threads. On a busy machine, only the current number and 1 are timed."""
     counts = sorted({1, profile.threads} if busy else {*thread_counts(usable_cpus()), profile.threads})
     if len(counts) == 1:
         return dataclasses.replace(profile, busy=busy)
     batch, batch_idx = first_batch(trainer, loader)
     times = time_threads(partial(run_pass, trainer, batch, batch_idx), counts, seconds=10.0)
-    seconds = {count: min(of) for count, of in times.items()}
+    seconds = {count: min(rounds) for count, rounds in times.items()}
     return dataclasses.replace(profile, thread_seconds=seconds, busy=busy)
 
 
 class _Measuring:
-    """Decides which steps are measured and traced, and counts what they are trained on."""
+    """A hook plugin that decides which steps are measured and traced, and counts their samples and audio."""
 
     phase = "persist"
 
@@ -152,7 +155,7 @@ class _Measuring:
         self._newest = -1
 
     def attach(self, trainer: BaseTrainer, loader: BatchLoader, timeline: Timeline, *, traces: bool) -> None:
-        """Names the training to measure, before its first step."""
+        """Connects to the training to measure. Must be called before its first step."""
         loader.count_samples()
         timeline.before_batch, timeline.hidden = self._before_batch, MEASURE
         self._trainer, self._loader, self._timeline = trainer, loader, timeline
@@ -162,12 +165,12 @@ class _Measuring:
 
     def _before_batch(self) -> None:
         step, now = self._trainer.progress.step, perf_counter()
-        # At the end of an epoch one more batch is asked for.
+        # At the end of an epoch, the trainer requests one more batch than there are, so a step can come twice.
         if not self._trainer.between_steps or step == self._newest:
             return
         self._newest = step
         self._began = now if self._began is None else self._began
-        # With workers, all batches that they have made ahead must be gone.
+        # With workers, the warm-up lasts until all batches that they prepared ahead are used.
         is_warm = step and self._warm_up == _WARM_UP and now - self._began > _LONGEST_WARM_UP
         if self._first is None and (step >= self._warm_up or is_warm):
             self._first, self._began = step, now
@@ -186,19 +189,19 @@ class _Measuring:
 
     @hookimpl.on_training_step_start
     def on_training_step_start(self, batch: Any) -> None:
-        """Counts what the batch has."""
+        """Counts the samples and the audio of the batch."""
         if self._first is not None and self._ends_at is None:
             self._amounts.add(batch, self._loader.samples)
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self) -> None:
-        """Tells the caller."""
+        """Calls the `on_step` of the caller."""
         if self._on_step:
             self._on_step()
 
     @hookimpl.stop_within_epoch_reason
     def stop_within_epoch_reason(self, trainer: Trainer) -> str | None:
-        """Stops after the last step."""
+        """Stops the training after the last measured or traced step."""
         if self._ends_at is None or trainer.progress.step < self._ends_at:
             return None
         if self.trace:
@@ -207,20 +210,27 @@ class _Measuring:
         return "the steps are measured"
 
     def profile(self, num_workers: int) -> StepProfile:
-        """Returns the profile of the steps."""
+        """Returns the profile of the measured steps.
+
+        Raises:
+            RunError: the training ended before all steps were measured, or no step was trained on a sample.
+        """
         if self._ends_at is None or self._trainer.progress.step < self._ends_at:
             raise RunError(
-                f"the training ended after {self._trainer.progress.step} steps, so they can't be measured: "
+                f"the training ended after {self._trainer.progress.step} steps, before all steps were measured: "
                 f"{self._trainer.ending.reason}",
-                remedy="switch off the hook that stops it, or measure fewer steps with --steps",
+                remedy="disable the hook that stops the training, or measure fewer steps with --steps",
             )
         measured = self._timeline.measured()
         count = len(measured.steps)
-        # Measuring is not part of a step.
-        parts = {name: of / count for name, of in measured.parts.items() if name != HOOK + MEASURE}
+        # The time of this hook is not part of a normal step.
+        parts = {name: total / count for name, total in measured.parts.items() if name != HOOK + MEASURE}
         seconds = sum(parts.values())
         if not self._amounts.samples or not seconds:
-            raise RunError("no step was trained on a sample, so nothing can be measured", remedy="see `skip_batch`")
+            raise RunError(
+                "every batch was skipped, so nothing was measured",
+                remedy="check the hooks that implement `skip_batch`",
+            )
         audio = self._amounts.audio_seconds
         return StepProfile(
             device=str(self._trainer.device),

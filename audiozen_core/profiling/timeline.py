@@ -1,4 +1,4 @@
-"""The borders between the parts of a step, on the processor or on a GPU."""
+"""Measures how long each part of a step and each hook takes, on the CPU or on a GPU."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch.profiler import record_function
 from audiozen_core.trainer.step_clock import Part, StepClock
 
 HOOK = "hook "
-"""The start of the name of a part that is a hook."""
+"""The prefix of the names of parts that are hooks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What has been measured.
+    """The times of the recorded steps.
 
     Attributes:
-        steps: the seconds of each optimiser step, from the moment when it asks for its first batch to the moment when
-            the next step does.
-        parts: the seconds of all steps together, by the name of the part. The hooks are parts of their own, and their
-            time is not in the part that they were called in.
+        steps: the seconds of each optimiser step, from the request for its first batch to the request for the first
+            batch of the next step.
+        parts: the seconds that each part took in all steps together, by the name of the part. Each hook is a part of
+            its own. Its time is not included in the part that called it.
     """
 
     steps: Sequence[float]
@@ -34,18 +34,18 @@ class Measured:
 
 
 class Timeline(StepClock):
-    """Notes each border between two parts or hooks while it records, instead of only adding up.
+    """Stores a timestamp at the start of each part or hook while it records, instead of only adding up times.
 
-    On a GPU a border is an event in the queue of its work, which is read when everything is measured. So the time of a
-    part is how long the GPU needs for it, and waits in it for the program, and the training never waits to be measured.
-    While the GPU is behind, for example, the program may wait for data at no cost, and `data` is 0.
+    On a GPU, a timestamp is a CUDA event in the current stream, and the events are read after the last step. The time
+    of a part is then the time that the GPU works on it, plus the time that the GPU is idle in it. The measurement never
+    makes the training wait. While the GPU is behind the program, waiting for data costs nothing, and `data` is 0.
 
     Attributes:
-        device: where the networks are; the CPU until it is set.
-        before_batch: called before each batch is asked for, the first of a step or another one. Its time belongs to
-            the part before. It may start and stop the recording and the tracing.
-        traces: whether the parts are also ranges in the trace of the profiler of torch.
-        hidden: the name of a hook that gets no range, because this hook does the measuring.
+        device: the device of the networks; the CPU until it is set.
+        before_batch: called before each request for a batch. The time of the call belongs to the part before. The call
+            can start and stop the recording and the tracing.
+        traces: whether the parts also appear as ranges in the trace of torch's profiler.
+        hidden: the name of a hook plugin without ranges in the trace: the one that does the measuring.
     """
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ class Timeline(StepClock):
         self._step_starts: list[int] = []
 
     def start(self) -> None:
-        """Begins to record; the first step begins with the batch that is asked for next."""
+        """Starts the recording. The first step starts with the next request for a batch."""
         self._records, self._borders, self._step_starts = True, [], []
 
     def begin_step(self) -> None:
-        """Says that the batch that is asked for next is the first one of a step."""
+        """Marks the batch that is requested next as the first one of a step."""
         self._step_starts.append(len(self._borders))
 
     def stop(self) -> None:
@@ -74,12 +74,12 @@ class Timeline(StepClock):
         self._records = False
 
     def begin(self, part: Part) -> None:
-        """Ends the part that lasts, and begins another one."""
+        """Ends the current part, and begins another one."""
         super().begin(part)
         if part == "data":
             self.before_batch()
         self._stack[0] = part
-        if len(self._stack) > 1:  # a hook has called the trainer; its time is its own
+        if len(self._stack) > 1:  # a hook has called the trainer, and the time still counts as the hook's
             return
         self._note(part)
         if self.traces or self._ranges:
@@ -88,22 +88,22 @@ class Timeline(StepClock):
                 self._begin_range(part)
 
     def enter(self, plugin: str) -> None:
-        """A hook of this plugin begins."""
+        """Begins the time of a hook of this plugin."""
         self._stack.append(HOOK + plugin)
         self._note(self._stack[-1])
         if self.traces and plugin != self.hidden:
             self._begin_range(self._stack[-1])
 
     def leave(self) -> None:
-        """The hook that has begun last ends."""
+        """Ends the time of the hook that began last."""
         self._stack.pop()
         self._note(self._stack[-1])
-        # Tracing may have begun within this hook.
+        # If tracing started within this hook, the hook has no range to close.
         if self.traces and len(self._ranges) > len(self._stack):
             self._ranges.pop().__exit__(None, None, None)
 
     def end_trace(self) -> None:
-        """Ends the ranges that are still open."""
+        """Stops tracing, and closes the ranges that are still open."""
         self.traces = False
         self._end_ranges()
 

@@ -1,4 +1,4 @@
-"""A trace of some steps, for https://ui.perfetto.dev: every operation, and the parts of a step and hooks by name."""
+"""Records a trace of a few steps for https://ui.perfetto.dev, with all operations, parts of a step and hooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from audiozen_core.storage.atomic import write_whole
 
-_LARGE = 8 * 2**20
+_LARGE = 8 * 2**20  # bytes; a larger trace is compressed
 _NAMES = ("trace.json", "trace.json.gz")
 
 
@@ -20,11 +20,11 @@ class Trace:
     """Records what torch does between `start` and `stop`.
 
     Args:
-        device: where the networks are.
+        device: the device of the networks.
     """
 
     def __init__(self, device: torch.device) -> None:
-        # Otherwise the profiler prints the times of its own start and end.
+        # Without this, the profiler prints messages when it starts and stops.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
         activities = [ProfilerActivity.CPU]
         if device.type == "cuda":
@@ -32,18 +32,21 @@ class Trace:
         self._profile = profile(activities=activities)
 
     def start(self) -> None:
-        """Begins."""
+        """Starts the recording."""
         self._profile.start()
 
     def stop(self) -> None:
-        """Ends. Waits for the GPU."""
+        """Stops the recording. Waits for the GPU."""
         self._profile.stop()
 
     def write(self, folder: Path) -> Path:
-        """Writes `trace.json`, or `trace.json.gz` if it is large, in the place of an earlier one. Returns the file.
+        """Writes `trace.json`, or `trace.json.gz` if the trace is large, and replaces an earlier trace in the folder.
+
+        Returns:
+            The path of the file.
 
         Raises:
-            OSError: it can't be written; an earlier one is unchanged.
+            OSError: the file can't be written. An earlier trace is left unchanged.
         """
         with tempfile.TemporaryDirectory(prefix="audiozen-") as scratch:
             plain = Path(scratch) / "trace.json"

@@ -1,1 +1,1 @@
-"""Imports the object that a `path` in a TOML file names."""
+"""Finds the installed components, and imports the object that a `path` in a TOML file names."""

@@ -1,7 +1,7 @@
-"""Reads from the metadata of a distribution (`Requires-Dist`) which versions of AudioZEN it requires.
+"""Finds the versions of AudioZEN that a distribution requires, from its metadata (`Requires-Dist`).
 
-A plain requirement, such as `audiozen>=0.1,<0.2`, is parsed here. `packaging` parses the others, and is imported only
-for them, because its import takes about as long as `audiozen --help`.
+A simple requirement, such as `audiozen>=0.1,<0.2`, is parsed here. Only other requirements are parsed with `packaging`,
+because importing it takes about as long as `audiozen --help`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _CLAUSE = re.compile(r"(>=|<=|>|<)([0-9.]+)")
 
 
 def wanted_versions(requirements: Iterable[str]) -> str:
-    """Returns the versions that the requirements on one distribution allow, such as `<0.2,>=0.1`; "" for any.
+    """Returns the versions that several requirements on one distribution allow, such as `<0.2,>=0.1`; "" for any.
 
-    A requirement is ignored if its marker is false on this machine, if it belongs to an extra, or if it can't be read:
-    a plugin with unusual metadata must still work.
+    A requirement is ignored if its marker is false on this machine, if it belongs to an extra, or if it can't be
+    parsed, because a plugin with unusual metadata must still work.
 
     >>> wanted_versions(["audiozen[metrics]>=0.1,<0.2", "audiozen<9; extra == 'old'"])
     '<0.2,>=0.1'
@@ -41,7 +41,7 @@ def wanted_versions(requirements: Iterable[str]) -> str:
 
 
 def admits(versions: str, version: str) -> bool:
-    """Returns whether the clauses in `versions` allow a version. Clauses that can't be read allow all versions.
+    """Returns whether the clauses in `versions` allow a version. Invalid clauses allow all versions.
 
     A development version or a release candidate is treated like a release.
 
@@ -63,12 +63,12 @@ def admits(versions: str, version: str) -> bool:
 
 
 def _holds(operator: str, version: list[int], bound: list[int]) -> bool:
-    """Returns whether a comparison is true."""
+    """Returns whether a comparison such as `version >= bound` is true."""
     if version == bound:
         return "=" in operator
     return (version > bound) == (operator[0] == ">")
 
 
 def _numbers(version: str) -> list[int]:
-    """Returns the numbers of a version without zeros at the end, because 1.0 is 1."""
+    """Returns the numbers of a version without trailing zeros, because 1.0 equals 1."""
     return [int(number) for number in re.sub(r"(\.0+)+$", "", version).split(".")]

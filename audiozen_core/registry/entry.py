@@ -1,4 +1,4 @@
-"""One installed component, as the metadata of its distribution describes it."""
+"""An installed component, as described by the metadata of its distribution."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.compatibility import wanted_versions
 
 FIRST_PARTY = "audiozen"
-"""The distribution of AudioZEN's own components. A name without a distribution means them first."""
+"""The distribution of AudioZEN's own components. They take precedence if a name is written without a distribution."""
 
 PREFIX = "audiozen."
-"""What the names of the entry point groups begin with."""
+"""The prefix of the names of all entry point groups."""
 
 NAME = r"\w[\w.+-]*"
-"""What the name of a component may be: a regular expression for ASCII text."""
+"""A regular expression for valid names of components, to be used with `re.ASCII`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
     """One installed component: an entry point, such as `sdnn = audiozen_plugins.model.sdnn:SDNN` in `audiozen.model`.
 
-    The name of the distribution is normalised. `requirements` has only those on AudioZEN, such as `audiozen>=0.1`.
+    The name of the distribution is normalised. `requirements` holds only the requirements on AudioZEN, such as
+    `audiozen>=0.1`.
     """
 
     group: str
@@ -44,13 +45,13 @@ class Entry:
 
     @property
     def prose(self) -> str:
-        """The kind in words, for messages. If AudioZEN does not know the group, this is the name of the kind."""
+        """The noun for the kind, for messages. If AudioZEN does not know the group, this is the name of the kind."""
         return GROUPS[self.kind].prose if self.kind in GROUPS else self.kind
 
     @property
     def reachable(self) -> bool:
         """Whether a `path` or a command line can name the component."""
-        # The name of a section is a key of a TOML file, without quotes.
+        # The name of a section must be a TOML key without quotes.
         pattern = r"[\w-]+" if self.kind == "section" else NAME
         return re.fullmatch(pattern, self.name, re.ASCII) is not None
 
@@ -61,12 +62,12 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The component in words, such as `the model `sdnn` of audiozen 0.1.0`, for messages."""
+        """A description of the component for messages, such as "the model `sdnn` of audiozen 0.1.0"."""
         return f"the {self.prose} `{self.name}` of {self.origin}"
 
     @property
     def note(self) -> str:
-        """The note of a finding about the component."""
+        """A note that identifies the component in a finding."""
         return f"component: {self.spelling} ({self.origin}, {self.group})"
 
     @property

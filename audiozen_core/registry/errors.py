@@ -1,4 +1,4 @@
-"""The error for a `path` that can't be resolved. The config check adds the position in the file to its finding."""
+"""The error for a `path` that can't be resolved. Its finding has no position, which the config check adds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class PathError(RegistryError):
     """A `path` can't be resolved to an object. If the import of a module failed, its exception is the `__cause__`.
 
     Args:
-        code: the code of the reason, from `diagnostics.codes`.
-        message: what is wrong, in one line.
-        suggestion: the path that was probably meant.
-        label: the text at the caret; by default "did you mean …?" if there is a suggestion.
-        remedy: what to do about it.
-        notes: further lines, each "kind: text".
+        code: the code of the error, from `diagnostics.codes`.
+        message: the problem, in one line.
+        suggestion: the path that the user probably meant.
+        label: the text at the caret; by default "did you mean …?" with the suggestion, if any.
+        remedy: what the user can do.
+        notes: additional lines, each in the form "kind: text".
     """
 
     def __init__(

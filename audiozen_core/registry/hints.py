@@ -1,4 +1,4 @@
-"""Makes the errors for dotted paths that do not exist, with similar names and with the names that do exist."""
+"""Creates the errors for dotted paths that do not exist, with suggestions of similar and existing names."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def missing_name_error(missing: MissingNameError, path: str, section: str | None
 
     Args:
         missing: the missing name.
-        path: the path as it was written; "" for the entry point of an installed component, which a user can't change.
-        section: the section of the TOML file, if the path is from one.
+        path: the path in the TOML file; "" for the entry point of an installed component, which the user can't change.
+        section: the section of the TOML file that contains the path, if any.
     """
     found, name, owner = missing.found, missing.name, missing.owner
     scope = ImportScope.current()
@@ -63,9 +63,9 @@ def missing_name_error(missing: MissingNameError, path: str, section: str | None
         existing = (other for other in possible if _exists(owner, other))
         suggestion = _name_in_torch(path.rpartition(".")[2], section)
         suggestion = suggestion or next((".".join(filter(None, [found, *other])) for other in existing), None)
-    # An installed module with a similar name is hardly ever the one that was meant.
-    near_by = [near for near in names if found or (scope and near in scope.local_modules())]
-    label = did_you_mean(near_by[0]) if near_by and not suggestion else ""
+    # Do not suggest an installed top-level module, because the user rarely means it.
+    likely = [near for near in names if found or (scope and near in scope.local_modules())]
+    label = did_you_mean(likely[0]) if likely and not suggestion else ""
     code, remedy = codes.NO_MODULE, ""
     if owner is None:
         message = f"the module `{'.'.join(filter(None, [found, name]))}` does not exist"
@@ -87,8 +87,8 @@ def missing_name_error(missing: MissingNameError, path: str, section: str | None
 
 def module_error(path: str, module: ModuleType) -> PathError:
     """Returns the error for a path that names a module."""
-    own = _own_names(module)
-    near = nearest(path.rpartition(".")[2], own) or (own[0] if len(own) == 1 else None)
+    names = _own_names(module)
+    near = nearest(path.rpartition(".")[2], names) or (names[0] if len(names) == 1 else None)
     return PathError(
         codes.IS_MODULE,
         f"`{path}` is a module; a path names a class or a function in a module",
@@ -99,21 +99,21 @@ def module_error(path: str, module: ModuleType) -> PathError:
 
 
 def earlier_use(name: str, requirement: str, record: str) -> tuple[str, str]:
-    """Returns the note about an earlier run that used a name which no longer exists, and what to do about it.
+    """Returns a note and a remedy for a name that does not exist, but that an earlier run used.
 
     Args:
         name: the name of the component or section.
         requirement: the requirement for its distribution, such as `acme==1.0`.
-        record: the file that says so.
+        record: the file in which the earlier run recorded the component.
     """
     note = f"note: an earlier run used `{name}` of {requirement.replace('==', ' ')}: {record}"
     return note, f"pip install '{requirement}'"
 
 
 def unknown_name_hints(error: PathError, path: str, section: str | None) -> PathError:
-    """Adds to the error for an unknown name the dotted path that the user may have meant.
+    """Returns the error for an unknown name, with the dotted path that the user may have meant.
 
-    If an earlier run of the experiment used a component of that name, the error names the distribution instead.
+    If an earlier run of the experiment used a component with this name, the error names its distribution instead.
     """
     scope = ImportScope.current()
     unknown = error.code in (codes.UNKNOWN_NAME, codes.UNKNOWN_DISTRIBUTION)
@@ -124,18 +124,18 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
         return error
     suggestion, notes = _name_in_torch(path, section) or error.suggestion, list(error.notes)
     if scope and (file := scope.local_modules().get(path)):
-        notes.append(f"note: `{file.name}` beside the TOML file is a module; to use its class, write `{path}.<Class>`")
+        notes.append(f"note: `{file.name}` next to the TOML file is a module; to use its class, write `{path}.<Class>`")
         if name := _first_class(file if file.is_file() else file / "__init__.py"):
             suggestion = f"{path}.{name}"
     return PathError(error.code, error.message, suggestion=suggestion, notes=notes, remedy=error.remedy)
 
 
 def _name_in_torch(name: str, section: str | None) -> str | None:
-    """Returns the dotted path of the class of torch with this name, in any case, if such sections can have it."""
+    """Returns the dotted path of the torch class with this name, ignoring case, if the section can use such classes."""
     kind = kind_of(section or "")
     if kind is None or not kind.torch_home:
         return None
-    with contextlib.suppress(Exception):  # a hint must not depend on what was imported before, nor on an intact torch
+    with contextlib.suppress(Exception):  # the hint must work before torch is imported, and even if its import fails
         import torch  # noqa: F401
     home = sys.modules.get(kind.torch_home)
     if home is None:
@@ -146,18 +146,18 @@ def _name_in_torch(name: str, section: str | None) -> str | None:
 
 
 def _is_alike(name: str, near: str) -> bool:
-    """Returns whether both names look like classes or both look like functions, or differ only in case."""
+    """Returns whether both names look like classes, or both look like functions, or they differ only in case."""
     return name[0].isupper() == near[0].isupper() or fold(name) == fold(near)
 
 
 def _exists(owner: Any, names: Sequence[str]) -> bool:
-    """Returns whether the names exist, starting from an object, or from the top-level modules if `owner` is None.
+    """Returns whether a chain of names exists, starting at an object, or at the top-level modules if `owner` is None.
 
-    Nothing is imported: the source of a module that is not imported yet tells which names it has.
+    Nothing is imported. The names in a module that is not imported yet are read from its source.
     """
     for place, name in enumerate(names):
         if name in _lazy_names(owner):
-            return place == len(names) - 1  # what follows is unknown until the name is imported
+            return place == len(names) - 1  # names below it are unknown until it is imported
         following = sys.modules.get(name) if owner is None else inspect.getattr_static(owner, name, None)
         if following is None:
             module = name if owner is None else f"{owner.__name__}.{name}" if name in _submodules(owner) else ""
@@ -178,7 +178,7 @@ def _has_in_source(spec: ModuleSpec, names: Sequence[str]) -> bool:
 def _top_level_of(file: Path) -> set[str]:
     """Returns the names that a source file defines or imports at its top level.
 
-    A stub beside it tells those that it imports on first use.
+    Includes the names in the stub file (`.pyi`) of the module, which lists lazily imported names.
     """
     names: set[str] = set()
     for node in [*_statements(file), *_statements(file.with_suffix(".pyi"))]:
@@ -200,20 +200,20 @@ def _statements(file: Path) -> list[ast.stmt]:
 
 
 def _names_below(owner: Any) -> list[str]:
-    """Public attributes of an object, and the sub-modules of a package."""
+    """Returns the public attributes of an object, and the sub-modules of a package."""
     return [name for name in dir(owner) if not name.startswith("_")] + _submodules(owner)
 
 
 def _top_level_names() -> list[str]:
-    """Returns the modules that may have components. Python's own modules have none."""
+    """Returns the top-level modules that may contain components, without Python's own modules."""
     found = (module.name for module in pkgutil.iter_modules())
     return ["audiozen", *(name for name in found if name[0] != "_" and name not in sys.stdlib_module_names)]
 
 
 def _own_names_note(path: str, module: ModuleType) -> list[str]:
-    own = _own_names(module)
-    more = ", …" if len(own) > _SHOWN_NAMES else ""
-    return [f"note: `{path}` has {', '.join(f'`{name}`' for name in own[:_SHOWN_NAMES])}{more}"] if own else []
+    names = _own_names(module)
+    more = ", …" if len(names) > _SHOWN_NAMES else ""
+    return [f"note: `{path}` has {', '.join(f'`{name}`' for name in names[:_SHOWN_NAMES])}{more}"] if names else []
 
 
 def _own_names(module: ModuleType) -> list[str]:

@@ -1,4 +1,4 @@
-"""Imports modules safely: errors, `sys.exit` and output of a module are reported and do not affect the program."""
+"""Imports modules safely: errors, `sys.exit` and output of a module are caught and reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def import_module(name: str) -> ModuleType | None:
     """Imports a module by its full dotted name; None if the module does not exist.
 
     Raises:
-        PathError: the module raises an error or calls `sys.exit`; that exception is the `__cause__`.
+        PathError: the module raises an error or calls `sys.exit`. The original exception is the `__cause__`.
         AudioZenError: the module raises an `AudioZenError` itself.
     """
     torchaudio_loader.install()
@@ -40,7 +40,7 @@ def import_module(name: str) -> ModuleType | None:
 
 
 def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
-    """`getattr` for modules that import their parts on first access.
+    """Works like `getattr`, but reports errors of modules that import their parts on first access.
 
     Raises:
         AttributeError: the attribute does not exist.
@@ -52,7 +52,7 @@ def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
 
 @contextlib.contextmanager
 def _reporting(name: str, *passed: type[Exception]) -> Iterator[None]:
-    """Turns exceptions into a `PathError`, except for Ctrl-C, `AudioZenError` and the types in `passed`."""
+    """Converts exceptions to a `PathError`, except for Ctrl-C, `AudioZenError` and the types in `passed`."""
     try:
         yield
     except BaseException as error:
@@ -66,7 +66,7 @@ def _import_failed(name: str, error: BaseException) -> PathError:
     if isinstance(error, SystemExit):
         message = f"the module `{name}` ends the program while it is imported: sys.exit({error.code!r})"
     else:
-        # Not `str(error)`, because the `__str__` of a plugin's exception may itself raise an error.
+        # Do not use `str(error)`, because the `__str__` of a plugin's exception may raise an error, too.
         text = "".join(str(trace).splitlines()[:1])
         message = f"the module `{name}` fails while it is imported: {type(error).__name__}{text and f': {text}'}"
     notes = [f"at: {line}" for line in _user_frames(trace.stack, name)]
@@ -81,12 +81,12 @@ def _import_failed(name: str, error: BaseException) -> PathError:
         elif isinstance(error, ModuleNotFoundError):
             remedy = f"install the package that provides the module `{error.name}`, or fix the import"
             if error.name.partition(".")[0] == "audiozen_core":
-                remedy = "import public names, which stay where they are, such as `from audiozen import hookimpl`"
+                remedy = "import public names, which do not move, such as `from audiozen import hookimpl`"
     return PathError(codes.IMPORT_FAILED, message, notes=notes, remedy=remedy)
 
 
 def hidden_note(file: str) -> str:
-    """Returns the note about a recipe file that is ignored because of its name."""
+    """Returns the note about a file next to the TOML file that is ignored because its name is reserved."""
     reason = "because Python or AudioZEN has a module of that name"
     return f"note: `{file}` next to the TOML file is ignored, {reason}; rename it"
 
@@ -99,14 +99,14 @@ def _user_frames(stack: traceback.StackSummary, name: str) -> list[str]:
     machinery = {__file__, importlib.__file__, torchaudio_loader.__file__}
     frames = [frame for frame in stack if frame.filename not in machinery and not frame.filename.startswith("<frozen ")]
     top = name.partition(".")[0]
-    own = [
+    user_frames = [
         frame
         for frame in frames
         if top in Path(frame.filename).with_suffix("").parts or not _is_installed(frame.filename)
     ]
     return [
         f"{_short(frame.filename)}:{frame.lineno} in {frame.name}: {frame.line or '…'}"
-        for frame in (own or frames)[-_SHOWN_FRAMES:]
+        for frame in (user_frames or frames)[-_SHOWN_FRAMES:]
     ]
 
 
@@ -126,10 +126,10 @@ def _short(file: str) -> str:
 
 
 class _CapturedOutput:
-    """Replaces the standard output during an import and stores what is written.
+    """Replaces the standard output during an import and stores the output.
 
-    A module may keep this object, as a log handler does. After the import it is released: it then passes everything on
-    to the real output.
+    A module may keep a reference to this object, for example in a log handler. After the import, the object is
+    released: it then forwards everything to the real output.
     """
 
     def __init__(self, output: TextIO) -> None:
@@ -141,7 +141,7 @@ class _CapturedOutput:
         return (self._output if self.released else self._captured).write(text)
 
     def close(self) -> None:
-        """Does nothing: a module may not close the output of the program."""
+        """Does nothing, because a module must not close the output of the program."""
 
     @property
     def text(self) -> str:
@@ -153,7 +153,7 @@ class _CapturedOutput:
 
 @contextlib.contextmanager
 def capture_standard_output() -> Iterator[_CapturedOutput]:
-    """Captures what the block prints."""
+    """Captures everything that is written to the standard output within the block."""
     captured = _CapturedOutput(sys.stdout)
     with contextlib.redirect_stdout(cast(TextIO, captured)):
         try:

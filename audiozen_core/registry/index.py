@@ -19,7 +19,7 @@ from audiozen_core.registry.switched_off import HOW_SWITCHED_OFF, VARIABLE, swit
 
 @dataclass(frozen=True, slots=True)
 class MetadataProblem:
-    """Metadata of a distribution that can't be read. The text says what is wrong, in one sentence."""
+    """An error in the metadata of a distribution. `text` describes it in one sentence."""
 
     distribution: str
     text: str
@@ -72,10 +72,13 @@ class PluginIndex:
         return cls(entries.values(), problems)
 
     def without(self, distributions: Collection[str]) -> PluginIndex:
-        """Returns the index without the components of some distributions, which are given by their normalised names.
+        """Returns the index without the components of some distributions.
+
+        Args:
+            distributions: the normalised names of the distributions.
 
         Raises:
-            PathError: no distribution with components has such a name, or it is AudioZEN itself.
+            PathError: a distribution is not installed, has no components, or is AudioZEN itself.
         """
         owners = {entry.distribution for entry in self._entries}
         for name in distributions:
@@ -100,18 +103,18 @@ class PluginIndex:
         return len(self._entries)
 
     def entries(self, kind: str | None = None) -> tuple[Entry, ...]:
-        """Returns the components of one kind, or of all."""
+        """Returns the components of one kind, or of all kinds."""
         return tuple(entry for entry in self._entries if kind is None or entry.kind == kind)
 
     def names(self, kind: str | None = None) -> tuple[str, ...]:
-        """Returns the names of one kind (or of all), sorted, each once."""
+        """Returns the names of the components of one kind, or of all kinds, sorted and without duplicates."""
         return tuple(sorted({entry.name for entry in self.entries(kind)}))
 
     def clashes(self) -> tuple[tuple[Entry, ...], ...]:
         """Returns groups of components with the same kind and name, from different distributions.
 
-        If one of the components is AudioZEN's, it comes first, and the name alone means it. Nobody writes the names of
-        `hookspecs`, so these may be the same.
+        If a group contains a component of AudioZEN, it comes first, because the name alone means this component. The
+        names of `hookspecs` may be equal, because no file refers to them.
         """
         by_name: dict[tuple[str, str], list[Entry]] = {}
         for entry in sorted(self._entries, key=lambda entry: entry.distribution != FIRST_PARTY):
@@ -121,10 +124,10 @@ class PluginIndex:
         return tuple(tuple(entries) for entries in by_name.values() if len(entries) > 1)
 
     def find(self, name: str, kind: str | None = None) -> Entry:
-        """Returns the component with a name, which is `name` or `distribution:name`.
+        """Returns the component with a name of the form `name` or `distribution:name`.
 
-        A name alone means AudioZEN's own component before those of other distributions, so that installing a plugin
-        never changes what an experiment uses. `namesakes` has the others.
+        For a name without a distribution, AudioZEN's own component takes precedence, so that installing a plugin never
+        changes the components of an experiment. `namesakes` returns the components of other distributions.
 
         Raises:
             PathError: the name or the distribution does not exist, or several other distributions have the name.
@@ -139,8 +142,7 @@ class PluginIndex:
         found = [entry for entry in entries if entry.name == plain]
         if not found:
             raise self._unknown_name(name, plain, entries, kind)
-        own = [entry for entry in found if entry.distribution == FIRST_PARTY]
-        found = own or found
+        found = [entry for entry in found if entry.distribution == FIRST_PARTY] or found
         if len(found) > 1:
             raise _clash(plain, found)
         return found[0]
@@ -191,9 +193,9 @@ class PluginIndex:
 
 
 def installed_index() -> PluginIndex:
-    """Returns this process's index, without an experiment's folders and without what the user has switched off.
+    """Returns the index of the components that are installed in this process and not switched off.
 
-    Each state of `sys.path` is scanned once.
+    The folders of an experiment are not searched. Each state of `sys.path` is scanned only once.
 
     Raises:
         PathError: a distribution to switch off is not installed.
@@ -235,10 +237,10 @@ def _clash(name: str, entries: Sequence[Entry]) -> PathError:
 
 
 def read_headers(text: str) -> tuple[str, str, tuple[str, ...]]:
-    """Returns name, version and requirements on AudioZEN, from the headers of metadata above the description.
+    """Returns the name, the version and the requirements on AudioZEN from the headers of a metadata file.
 
     Raises:
-        ValueError: there is no name.
+        ValueError: the metadata has no name.
     """
     headers: dict[str, list[str]] = {}
     for key, value in _HEADER.findall(_DESCRIPTION.split(text, 1)[0]):
@@ -246,14 +248,14 @@ def read_headers(text: str) -> tuple[str, str, tuple[str, ...]]:
     name = headers.get("name", [""])[0]
     if not name:
         raise ValueError("it has no name")
-    # The requirements are parsed only when they are needed, because that is slow. AudioZEN's extras require AudioZEN
-    # itself, which is always fulfilled.
+    # The requirements are parsed later, only when they are needed, because parsing is slow. The extras of AudioZEN
+    # require AudioZEN itself, so they are always met and ignored here.
     on_audiozen = (text for text in headers.get("requires-dist", ()) if _is_on_audiozen(text) and name != FIRST_PARTY)
     return normalised(name), headers.get("version", [""])[0], tuple(on_audiozen)
 
 
 _HEADER = re.compile(r"^(name|version|requires-dist)[ \t]*:(.*)", re.IGNORECASE | re.MULTILINE)
-_DESCRIPTION = re.compile(r"^[ \t]*\r?$", re.MULTILINE)  # it comes after an empty line
+_DESCRIPTION = re.compile(r"^[ \t]*\r?$", re.MULTILINE)  # the description follows an empty line
 
 
 def _is_on_audiozen(requirement: str) -> bool:
@@ -262,7 +264,7 @@ def _is_on_audiozen(requirement: str) -> bool:
 
 
 def _parse(text: str) -> Iterator[tuple[str, str, str]]:
-    """Group, name and value of each entry point in the groups `audiozen.…`."""
+    """Yields the group, the name and the value of each entry point in the groups `audiozen.…`."""
     group = ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):

@@ -43,7 +43,7 @@ def distribution_of(folder: str) -> str:
 def read_metadata(folder: str, name: str) -> str:
     """Returns the text of one metadata file, such as `entry_points.txt`; "" if the file does not exist."""
     try:
-        # A `Path`, a buffer and a decoder for lines would double the time of `audiozen --help`.
+        # Using a `Path`, a buffer and text mode would double the time of `audiozen --help`.
         with open(f"{folder}{os.sep}{name}", "rb", buffering=0) as file:  # noqa: PTH123 - quicker
             return file.read().decode("utf-8-sig")  # some editors write a BOM
     except (FileNotFoundError, NotADirectoryError):
@@ -51,10 +51,10 @@ def read_metadata(folder: str, name: str) -> str:
 
 
 def installed_version(distribution: str, search_path: Iterable[str]) -> str | None:
-    """Returns the version of a distribution, given by its normalised name; None if it is not installed.
+    """Returns the version of the distribution with a normalised name; None if it is not installed.
 
     Raises:
-        OSError: its metadata can't be read.
+        OSError: the metadata of the distribution can't be read.
     """
     for folder in metadata_folders(search_path):
         if distribution_of(folder) == distribution:

@@ -1,19 +1,19 @@
 """Resolves a `path` to the object that it names.
 
-How a path is read depends only on its form, not on what is installed:
+The meaning of a path depends only on its form, not on the installed packages:
 
 | form | meaning |
 | --- | --- |
 | `name` (no dot, no colon) | the installed component of that name in the section's group |
-| `distribution:name` | the same, but only from that distribution |
+| `distribution:name` | the component of that name in that distribution |
 | `module.attr`, `pkg.module.Class.method` | a dotted import, from the experiment's own folders first |
 
 So `sdnn` is an installed component even if `sdnn.py` is next to the TOML file, and `sdnn.Model` is a class in
-that file even if a component `sdnn` is installed. A component whose name contains a dot must be written as
+`sdnn.py` even if a component `sdnn` is installed. A component whose name contains a dot must be written as
 `distribution:name`.
 
-Each part of a dotted path is looked up as an attribute of the object found so far, then as a sub-module of it. The
-package `audiozen` is imported like any other.
+Each part of a dotted path is looked up as an attribute of the object found so far, then as a sub-module of that object.
+The package `audiozen` is imported like any other package.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from audiozen_core.registry.scope import ImportScope
 
 __all__ = ["PathError", "Resolved", "load", "resolve", "version_error"]
 
-_LONGEST = 256
+_MAX_LENGTH = 256
 _PLAIN = re.compile(f"{NAME}(:{NAME})?", re.ASCII)
 
 
@@ -48,13 +48,14 @@ class Resolved:
     """The object that a `path` names.
 
     Attributes:
-        path: the path as it was written.
+        path: the path as written in the TOML file.
         target: the object.
         dotted: the import path of the object: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
-        entry: the installed component, if the path is the name of one.
-        printed: what the import wrote to the standard output.
-        changed: what the lookup changed in the process by importing installed modules, such as "the working directory".
-            It has been undone. A module beside the TOML file is part of the experiment, so it may change what it likes.
+        entry: the installed component, if the path names an installed component.
+        printed: the text that the import wrote to the standard output.
+        changed: the parts of the process state, such as "the working directory", that importing installed modules
+            changed. The changes have been undone. Changes by modules next to the TOML file are kept and not listed,
+            because these modules are part of the experiment.
     """
 
     path: str
@@ -66,7 +67,7 @@ class Resolved:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The notes of a finding about the object: its distribution, if it is an installed component."""
+        """The notes for a finding about the object: the distribution, if the object is an installed component."""
         return (self.entry.note,) if self.entry else ()
 
 
@@ -77,7 +78,7 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
         path: the value of `path` in the TOML file. It may have any type.
         section: the section of the TOML file (`model_g`, `train_dataset`, …). A plain name is looked up in the
             section's group, or in all groups if the section is None or has no group.
-        index: the installed components (default: those of this process).
+        index: the installed components (default: the components installed in this process).
 
     Raises:
         PathError: the path is malformed, its object does not exist, the import of its module fails, or its distribution
@@ -105,7 +106,7 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
 
 
 def version_error(entry: Entry) -> PathError | None:
-    """Returns the error for a component whose distribution requires another version of AudioZEN; None if it fits."""
+    """Returns an error if the distribution of a component requires another version of AudioZEN; otherwise None."""
     wanted = entry.requires
     if admits(wanted, __version__):
         return None
@@ -135,10 +136,10 @@ def load(entry: Entry, *, path: str | None = None) -> Resolved:
 
 
 def _import_object(module: str, names: list[str], path: str = "", section: str | None = None) -> Resolved:
-    """Imports a module, looks up the first name in it, and each further name in the object found before.
+    """Imports a module, and looks up the names one after another, starting in the module.
 
-    If `path` is given, it is the path that the user wrote in `section`, and the error for a missing name suggests a
-    similar path.
+    `path` is the path that the user wrote in `section`, if any. The error for a missing name then suggests a similar
+    path.
     """
     before = read_state() if _may_import(module, names) else None
     changed: tuple[str, ...] = ()
@@ -158,15 +159,15 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
 
 
 def _may_import(module: str, names: list[str]) -> bool:
-    """Returns whether a lookup may import something: the module, a sub-module, or what a module imports on demand."""
+    """Returns whether a lookup may import the module, a sub-module, or a lazily imported part of a module."""
     found: Any = sys.modules.get(module)
     for name in names:
-        found = inspect.getattr_static(found, name, None)  # `getattr` could already import it
+        found = inspect.getattr_static(found, name, None)  # `getattr` could trigger a lazy import
     return found is None
 
 
 def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> PathError:
-    """Returns the error for a broken installed component; its message begins with the distribution."""
+    """Returns the error for a broken installed component, with the name of its distribution in the message."""
     absent = isinstance(error.__cause__, ModuleNotFoundError)
     remedy = f"pip install '{entry.distribution}[{extras}]'" if extras and absent else error.remedy
     return PathError(
@@ -187,9 +188,9 @@ def _well_formed(path: object) -> str:
     if not path.strip():
         raise PathError(codes.MALFORMED_PATH, "the `path` is empty", remedy='write it as path = "module.Class"')
     dotted = "." in path and ":" not in path
-    if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _PLAIN.fullmatch(path)):
+    if len(path) <= _MAX_LENGTH and (_is_dotted(path) if dotted else _PLAIN.fullmatch(path)):
         return path
-    start = path[: _LONGEST + 1]
+    start = path[: _MAX_LENGTH + 1]
     fixed = start.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
     fixed = re.sub(r"\.{2,}", ".", fixed).strip(".: ")
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in start)
@@ -197,7 +198,7 @@ def _well_formed(path: object) -> str:
     raise PathError(
         codes.MALFORMED_PATH,
         f"`{shown}` is not a well-formed `path`",
-        suggestion=fixed if _is_dotted(fixed) and len(path) <= _LONGEST else None,
+        suggestion=fixed if _is_dotted(fixed) and len(path) <= _MAX_LENGTH else None,
         remedy="a path is the name of an installed component, `distribution:name`, or `module.Class`",
     )
 
@@ -207,7 +208,11 @@ def _is_dotted(path: str) -> bool:
 
 
 def _import(module: str, names: list[str]) -> ModuleType:
-    """Imports the module in which the names are looked up."""
+    """Imports the module.
+
+    Raises:
+        MissingNameError: the module does not exist. `names` are the names after the module in the path.
+    """
     imported = import_module(module)
     if imported is None:
         found, _, name = module.rpartition(".")
@@ -216,7 +221,7 @@ def _import(module: str, names: list[str]) -> ModuleType:
 
 
 def _follow(owner: Any, names: list[str], found: str) -> Any:
-    """Looks up the first name in `owner`, and each further name in the object found before.
+    """Looks up the names one after another, starting in `owner`.
 
     Attributes take precedence over sub-modules of the same name.
     """

@@ -1,7 +1,7 @@
-"""State of the process that an import can change and that a run depends on, such as the working directory or a seed.
+"""Saves and restores the process state that a run depends on, such as the working directory and random generators.
 
-What the import of an installed component changes is undone, so that a run does not depend on which plugins it happens
-to import, and in which order.
+If the import of an installed component changes the state, the change is undone, so that a run does not depend on the
+plugins that it imports, or on the order of the imports.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-# Variables that Python, torch or AudioZEN reads. Others are settings of the libraries that add them.
+# Environment variables that Python, torch or AudioZEN reads. Libraries may add other variables for their own settings.
 _READ_BY_A_RUN = re.compile(r"(AUDIOZEN|CUBLAS|CUDA|CUDNN|LC|MKL|NCCL|OMP|OPENBLAS|PYTHON|PYTORCH|TORCH)_|LANG$|TZ$")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Many libraries import rich, which draws one of Python's random numbers then. This is undone, but nobody's mistake.
+# Importing rich, as many libraries do, draws one of Python's random numbers. This is undone, but not reported.
 _RANDOM, _DRAWS = "Python's random numbers", "rich.style"
 
 
@@ -30,12 +30,12 @@ class Part:
     """One part of the state.
 
     Attributes:
-        name: the part in words, for messages.
-        read: returns the value.
-        write: restores a value that `read` returned.
-        module: the module that has the state; before it is imported, there is none.
-        initial: returns the value right after the import of that module, if it is known.
-        same: whether two values are equal.
+        name: a description of the part, for messages.
+        read: a function that returns the value.
+        write: a function that restores a value that `read` returned.
+        module: the module that holds the state. Before its import, the state does not exist.
+        initial: a function that returns the value right after the import of the module, or None if it is unknown.
+        same: a function that compares two values.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Part:
 
 
 def read_state() -> dict[str, Any]:
-    """Returns the state, by name. Parts whose module is not imported are left out."""
+    """Returns the values of all parts, by name. Parts whose module is not imported are left out."""
     state = {part.name: part.read() for part in PARTS if part.module in sys.modules}
     return {**state, _DRAWS: _DRAWS in sys.modules}
 
@@ -86,23 +86,23 @@ def _same_environment(now: dict[str, str], before: dict[str, str]) -> bool:
 
 
 def _write_filters(before: list[Any]) -> None:
-    added = [entry for entry in warnings.filters if entry not in before and not _is_for_everybody(entry)]
+    added = [entry for entry in warnings.filters if entry not in before and not _is_for_all_modules(entry)]
     warnings.filters[:] = [*added, *before]  # type: ignore[index]
     warnings._filters_mutated()  # type: ignore[attr-defined]
 
 
 def _same_filters(now: list[Any], before: list[Any]) -> bool:
-    return list(filter(_is_for_everybody, now)) == list(filter(_is_for_everybody, before))
+    return list(filter(_is_for_all_modules, now)) == list(filter(_is_for_all_modules, before))
 
 
-def _is_for_everybody(entry: Any) -> bool:
+def _is_for_all_modules(entry: Any) -> bool:
     """Returns whether a filter applies to all modules. Libraries add filters for their own warnings."""
     _, message, category, module, _ = entry
     return message is None and module is None and category.__module__ == "builtins"
 
 
 def _write_search_path(before: list[str]) -> None:
-    # A plugin may still import its own modules later, but none of them can hide a module of somebody else.
+    # New entries move to the end. A plugin can still import its own modules later, but they can't hide other modules.
     sys.path[:] = [*before, *(entry for entry in sys.path if entry not in before)]
 
 
@@ -111,14 +111,14 @@ def _finders() -> list[list[Any]]:
 
 
 def _same_finders(now: list[list[Any]], before: list[list[Any]]) -> bool:
-    """Whether none is missing. Libraries add finders for their own modules."""
-    return all([one for one in found if one in known] == known for found, known in zip(now, before, strict=True))
+    """Returns whether all earlier finders are still present, in order. Libraries may add their own finders."""
+    return all([each for each in found if each in known] == known for found, known in zip(now, before, strict=True))
 
 
 def _write_finders(before: list[list[Any]]) -> None:
     lists: tuple[list[Any], list[Any]] = (sys.meta_path, sys.path_hooks)
     for found, known in zip(lists, before, strict=True):
-        found[:] = [*(one for one in found if one not in known), *known]
+        found[:] = [*(each for each in found if each not in known), *known]
 
 
 def _write_streams(before: tuple[Any, Any, Any]) -> None:
@@ -132,7 +132,7 @@ def _write_excepthook(before: Any) -> None:
 def _write_signals(before: list[Any]) -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in zip(_SIGNALS, before, strict=True):
-            if handler is not None:  # None is a handler that Python did not install
+            if handler is not None:  # None stands for a handler that was not installed from Python
                 signal.signal(number, handler)
 
 
@@ -149,7 +149,7 @@ def _torch() -> Any:
 
 
 def _write_device(before: Any) -> None:
-    # The CPU is the default without a device mode. A mode would slow every call down.
+    # None removes torch's device mode, which would slow down every call. The default device is then the CPU.
     _torch().set_default_device(None if before.type == "cpu" else before)
 
 
@@ -174,7 +174,7 @@ def _write_autocast(before: list[tuple[str, bool, Any]]) -> None:
 
 
 def _torch_setting(name: str, getter: str, setter: str, initial: Callable[[], Any] = lambda: None) -> Part:
-    """Returns a part that torch has a function to get and a function to set."""
+    """Returns a part that one function of torch reads and another one writes."""
 
     def read() -> Any:
         return getattr(_torch(), getter)()
@@ -237,4 +237,4 @@ PARTS = (
     Part("torch's mixed precision", _read_autocast, _write_autocast, "torch", _initial_autocast),
     Part("whether cuDNN tries algorithms", lambda: _torch().backends.cudnn.benchmark, _write_benchmark, "torch"),
 )
-"""All parts of the state. Random numbers are among them although a run seeds them, because a notebook may not."""
+"""All parts of the state. A run seeds the random generators, but a notebook may not, so they are included."""

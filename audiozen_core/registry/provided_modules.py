@@ -1,4 +1,4 @@
-"""Which installed distribution provides a module."""
+"""Finds the installed distribution that provides a module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Provided(NamedTuple):
 
 
 def providers(modules: Iterable[str], search_path: Iterable[str]) -> dict[str, str]:
-    """Returns the version of every distribution on a `sys.path` that provides one of some top-level modules, by name.
+    """Returns the name and version of each distribution on a `sys.path` that provides one of the top-level modules.
 
     If a distribution is found more than once, the first one is used, as Python does for an import.
     """
@@ -34,14 +34,14 @@ def providers(modules: Iterable[str], search_path: Iterable[str]) -> dict[str, s
 def _distributions_in(folder: str) -> Mapping[str, Provided]:
     """Returns each distribution in a folder, by name.
 
-    This reads thousands of file names, so it is done once for each folder. A distribution whose metadata can't be read
-    is left out: it must not stop a run or an evaluation.
+    The result is cached, because this reads thousands of file names. A distribution with unreadable metadata is left
+    out, because it must not stop a run or an evaluation.
     """
     found: dict[str, Provided] = {}
     for distribution in metadata.distributions(path=[folder]):
         with suppress(UnicodeDecodeError):
             headers, modules = distribution.metadata, _modules_of(distribution)
-            # The type of the metadata promises no `get`.
+            # The type of the metadata has no method `get`.
             name, version = (headers[key] if key in headers else "" for key in ("Name", "Version"))  # noqa: SIM401
             if name and version:
                 found.setdefault(name, Provided(version, modules))

@@ -1,4 +1,4 @@
-"""Makes the modules beside an experiment's TOML file importable for that experiment only."""
+"""Makes the modules next to an experiment's TOML file importable for that experiment only."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ RESERVED = frozenset({*sys.stdlib_module_names, *_FOUNDATIONS.split()})
 class ImportScope:
     """A context in which the folders of one experiment come first on the import path, in their order.
 
-    Inside, `trainer` is the experiment's own `trainer.py`, even if a package of that name is installed or already
-    imported. On leaving, `sys.path` and `sys.modules` are restored. Only installed modules that were newly imported are
-    kept, because torch can't be imported twice. Entering again restores the experiment's own modules. Scopes may be
-    nested; only the innermost is active.
+    Inside the scope, `trainer` is the experiment's own `trainer.py`, even if a package of that name is installed or
+    already imported. At the exit, `sys.path` and `sys.modules` are restored. Only newly imported installed modules are
+    kept, because torch can't be imported twice. Entering the scope again restores the experiment's own modules. Scopes
+    may be nested, and only the innermost scope is active.
 
-    A file whose name is in `RESERVED` is ignored, so that a `logging.py` or a `torch.py` in the folder does no harm;
-    `hidden` finds such a file. A module that was already imported from the same file is shared, not imported twice.
+    Files whose names are in `RESERVED` are ignored, so that a `logging.py` or a `torch.py` in the folder does no harm.
+    `hidden` finds such files. A module that was already imported from the same file is shared, not imported twice.
 
-    `used` has the installed components that were named inside the scope, each with its path. `recorded` says which
-    distribution had a component when the experiment was last run: the requirement for it, such as `acme==1.0`, and the
-    file that says so.
+    `used` holds the installed components that were resolved inside the scope, each with its path. `recorded` is a
+    function that looks up the distribution that had a component when the experiment was last run. It returns the
+    requirement for the distribution, such as `acme==1.0`, and the file with the record.
 
     The import path belongs to the process, so two threads can't have different scopes at the same time. A process that
     is forked inside a scope is in the same scope.
@@ -60,7 +60,7 @@ class ImportScope:
 
     @classmethod
     def current(cls) -> ImportScope | None:
-        """Returns the innermost open scope."""
+        """Returns the innermost open scope; None outside of all scopes."""
         return cls._open[-1] if cls._open else None
 
     def __enter__(self) -> ImportScope:
@@ -94,7 +94,7 @@ class ImportScope:
         return found
 
     def hidden(self, name: str) -> Path | None:
-        """Returns the file that is ignored because the module's name is reserved, or None."""
+        """Returns the file in the folders that is ignored because its name is reserved; None if no such file exists."""
         top = name.partition(".")[0]
         return self.local_modules().get(top) if top in RESERVED else None
 
@@ -104,7 +104,7 @@ class ImportScope:
         return top not in RESERVED and (self._is_in_folders(top) if top in sys.modules else top in self.local_modules())
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Finds reserved modules outside the folders. Python calls this method of the scopes in `sys.meta_path`."""
+        """Finds reserved modules outside the folders. Python calls this method of the finders in `sys.meta_path`."""
         return PathFinder.find_spec(fullname, installed_path()) if path is None and fullname in RESERVED else None
 
     def _activate(self) -> None:
@@ -114,10 +114,10 @@ class ImportScope:
             finder = sys.path_importer_cache.get(folder)
             if finder is not None and hasattr(finder, "invalidate_caches"):
                 finder.invalidate_caches()  # otherwise a file that was just written might not be found
-        own = {name.partition(".")[0] for name in self._modules}
+        saved = {name.partition(".")[0] for name in self._modules}
         local = {name for name in self.local_modules() if name not in RESERVED}
         # A module that was imported from these folders outside the scope is shared, unless the scope has its own copy.
-        taken = own | {name for name in local if name in sys.modules and not self._is_in_folders(name)}
+        taken = saved | {name for name in local if name in sys.modules and not self._is_in_folders(name)}
         for name in list(sys.modules):
             if name.partition(".")[0] in taken:
                 self._displaced[name] = sys.modules.pop(name)
@@ -139,7 +139,7 @@ class ImportScope:
         sys.path[:] = self._outer_path
 
     def _is_local(self, top: str, new: Collection[str]) -> bool:
-        """Checks whether a top-level module was imported inside this scope, from one of the scope's folders."""
+        """Returns whether a top-level module was imported inside this scope, from one of the scope's folders."""
         if top in RESERVED or (top in self._before and self._before[top] is sys.modules.get(top)):
             return False
         if top in sys.modules:
@@ -153,7 +153,7 @@ class ImportScope:
 
 
 def installed_path() -> list[str]:
-    """`sys.path` without the folders of an open scope."""
+    """Returns `sys.path` without the folders of an open scope."""
     scope = ImportScope.current()
     if scope is None:
         return list(sys.path)
@@ -162,7 +162,7 @@ def installed_path() -> list[str]:
 
 def _places(module: object) -> Iterator[Path]:
     """Yields the files of a module: its path without a suffix, and the folders of a package."""
-    names = getattr(module, "__dict__", {})  # `getattr` for other names would make some modules import their parts
+    names = getattr(module, "__dict__", {})  # `getattr` would trigger lazy imports in some modules
     file = names.get("__file__")
     if isinstance(file, str):
         yield Path(file).with_name(Path(file).name.partition(".")[0])

@@ -1,6 +1,6 @@
 """The distributions that the user has switched off for this process: `--without NAME` and `AUDIOZEN_WITHOUT`.
 
-The option sets the variable, so that child processes have the same plugins.
+The option sets the environment variable, so that child processes use the same plugins.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ VARIABLE = "AUDIOZEN_WITHOUT"
 """The environment variable with the names of the distributions, separated by commas."""
 
 HOW_SWITCHED_OFF = f"switched off (by `--without` or {VARIABLE})"
-"""What messages say about a distribution that is switched off."""
+"""The text for messages about a distribution that is switched off."""
 
 
 def switched_off() -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def switched_off() -> tuple[str, ...]:
 
 
 def switch_off(distributions: Sequence[str]) -> Callable[[], None]:
-    """Switches further distributions off. Returns a function that undoes it."""
+    """Switches additional distributions off. Returns a function that undoes the change."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join([*switched_off(), *distributions])
 

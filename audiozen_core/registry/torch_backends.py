@@ -1,7 +1,7 @@
-"""Lets torch be imported although the metadata of a distribution can't be read.
+"""Prevents a failure of the import of torch if the metadata of a distribution can't be read.
 
-Torch looks for backends, such as those of other accelerators, in the entry points of all distributions, and fails to
-import if it can't read those of a single one.
+Torch looks for backends for other accelerators in the entry points of all distributions. If it can't read the entry
+points of one distribution, its import fails.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ VARIABLE = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 
 
 def protect_torch(index: PluginIndex) -> None:
-    """Keeps torch from looking for backends if it would fail. Call it before the first import of torch."""
+    """Prevents torch from looking for backends if that would fail. Call it before the first import of torch."""
     if index.problems:
         os.environ.setdefault(VARIABLE, "0")

@@ -1,9 +1,9 @@
-"""Makes `import torchaudio` work beside a CPU-only build of torch.
+"""Makes `import torchaudio` work with a CPU-only build of torch.
 
-The wheel of torchaudio on the package index is linked against CUDA. With a CPU-only build of torch its compiled
-extension can't be loaded, and `import torchaudio` raises `OSError`. Its Python part (models, transforms, most of
-`functional`) needs no extension. After `install`, the module `torchaudio._extension` reports every part of an extension
-that can't be loaded as unavailable, instead of raising.
+The torchaudio wheel on the package index is linked against CUDA. With a CPU-only build of torch, its compiled extension
+can't be loaded, and `import torchaudio` raises `OSError`. The Python part of torchaudio (models, transforms, most of
+`functional`) does not need the extension. After `install`, an extension that can't be loaded does not raise an error.
+Instead, the module `torchaudio._extension` reports all of its parts as unavailable.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class _Loader(SourceFileLoader):
         try:
             super().exec_module(module)
         except OSError as error:
-            # The names that the module has defined before the error may say that a part is available.
+            # Remove the names that the module defined before the error, because they may mark parts as available.
             vars(module).clear()
             vars(module).update(names, __getattr__=_unavailable)
             _warn(error)
 
 
 def _unavailable(name: str) -> Any:
-    """Returns an attribute of `torchaudio._extension` with a value that says that the extension is missing."""
+    """Returns an attribute of `torchaudio._extension`, with the value that it has if the extension is missing."""
     if name.startswith("_IS_") or name.endswith("_AVAILABLE"):
         return False
     if name.startswith("fail_if_no_"):
@@ -57,7 +57,7 @@ def _unavailable(name: str) -> Any:
 
 
 def _make_unavailable(function: Callable[..., Any]) -> Callable[..., NoReturn]:
-    """Replaces a function that needs the compiled extension by one that raises an error."""
+    """Replaces a function that needs the compiled extension by a function that raises an error."""
 
     def unavailable(*_: Any, **__: Any) -> NoReturn:
         raise RuntimeError(

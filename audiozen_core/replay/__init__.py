@@ -1,1 +1,1 @@
-"""Batches of a training that are made again, and training data that is looked at before a training."""
+"""Recreates batches and steps of a run, and previews training data before a run."""

@@ -1,4 +1,4 @@
-"""Makes the batches of a training again, without training: they depend on (seed, epoch, index) alone."""
+"""Recreates batches of a training without training: they only depend on the seed, the epoch and the index."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def make_batch(
     on_begin: Callable[[int], object] = lambda count: None,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> Any:
-    """Makes one batch as `training_step` gets it, on the device of the trainer.
+    """Recreates one batch as `training_step` gets it, on the device of the trainer.
 
-    What hooks change in a batch is not in it, because that may depend on the training so far.
+    Changes that hooks make to a batch are not included, because they may depend on the training so far.
 
     Args:
         trainer: the trainer.
-        loader: its training data.
-        place: the batch.
-        start: the progress of a training that comes to the batch; with `steps_per_epoch` it says where in the data the
-            epochs are.
-        on_begin: called with the number of earlier batches that a stream has to make again, if there are any.
-        on_batch: called with the number of them that have been made.
+        loader: the training data.
+        place: the position of the batch.
+        start: the progress of a training that leads to the batch. With `steps_per_epoch`, it determines where the
+            epochs begin in the data.
+        on_begin: called with the number of earlier batches that a stream has to make first, unless it is 0.
+        on_batch: called after each earlier batch, with the number of batches that have been made.
 
     Raises:
         RunError: this rank has no such batch.
@@ -51,13 +51,13 @@ def make_batch(
     if item is None:
         raise DataError(
             f"{place} has no sample, because none of its samples can be read",
-            remedy="the warnings above say why; the training has left the batch out, too",
+            remedy="the warnings above give the reasons; the training skipped this batch too",
         )
     return trainer.load_batch(item, "train", place.batch)
 
 
 def first_batches(trainer: BaseTrainer, loader: BatchLoader) -> Iterator[Any]:
-    """Yields the batches of the first epoch as `training_step` gets them, without those that can't be read."""
+    """Yields the batches of the first epoch as `training_step` gets them. Batches that can't be read are skipped."""
     for index, item in enumerate(trainer.batches(loader, 1)):
         if item is not None:
             yield trainer.load_batch(item, "train", index)
@@ -67,20 +67,20 @@ _END: Any = object()
 
 
 def _from_place(trainer: BaseTrainer, loader: BatchLoader, place: Place, start: Progress) -> tuple[Iterator[Any], int]:
-    """Returns batches, and how many of them come before the one at the place."""
-    of_epoch = counted(trainer).of_epoch
-    if of_epoch is None:
+    """Returns an iterator of batches, and the number of batches in it that come before the batch at `place`."""
+    batches_per_epoch = counted(trainer).per_epoch
+    if batches_per_epoch is None:
         if loader.stream_workers is None:
             return trainer.batches(loader, place.epoch, start=place.batch), 0
         return trainer.batches(loader, place.epoch), place.batch
-    # An epoch with a number of steps goes on in the data where the last one has ended.
+    # With `steps_per_epoch`, an epoch continues in the data where the previous epoch ended.
     passes = start.passes
-    between = (place.epoch - 1 - start.epoch) * of_epoch + place.batch - start.batch
+    between = (place.epoch - 1 - start.epoch) * batches_per_epoch + place.batch - start.batch
     index = start.resumed_batch(loader.ranks, 1) + between
     while loader.stream_workers is None:
-        loader.epoch(passes + 1)  # a sampler may give another number of batches in each pass
+        loader.epoch(passes + 1)  # a sampler may give a different number of batches in each pass
         count = loader.num_batches
-        assert count is not None  # data that is not a stream has drawn its order
+        assert count is not None  # known, because `epoch` has drawn the order of data that is not a stream
         if index < count:
             return trainer.batches(loader, passes + 1, start=index), 0
         passes, index = passes + 1, index - count
@@ -88,7 +88,7 @@ def _from_place(trainer: BaseTrainer, loader: BatchLoader, place: Place, start: 
 
 
 def _pass_after_pass(trainer: BaseTrainer, loader: BatchLoader, passes: int) -> Iterator[Any]:
-    """Yields the batches of a stream, read as often as needed: only its end tells how many it has."""
+    """Yields the batches of a stream, pass after pass, because the number of batches in a pass is unknown."""
     while True:
         passes += 1
         yield from trainer.batches(loader, passes)
@@ -97,10 +97,11 @@ def _pass_after_pass(trainer: BaseTrainer, loader: BatchLoader, passes: int) -> 
 def _beyond(loader: BatchLoader, place: Place, *, ended: int | None = None) -> RunError:
     if loader.ranks > 1 and ended is None:
         return RunError(
-            f"this rank has no {place}, because only other ranks have a batch in the last turn of the epoch",
-            remedy="name another --rank, or an earlier batch",
+            f"this rank has no {place}, because only some of the ranks have a batch at the end of the epoch",
+            remedy="choose another --rank or an earlier batch",
         )
     return RunError(
-        f"epoch {place.epoch} has {place.batch if ended is None else ended} batches, and no batch {place.batch}",
-        remedy="batches count from 0, as in errors",
+        f"epoch {place.epoch} only has {place.batch if ended is None else ended} batches, so it has no batch "
+        f"{place.batch}",
+        remedy="choose an earlier batch; batches are counted from 0, as in error messages",
     )

@@ -1,4 +1,4 @@
-"""What each module computes in a step: its activations, the gradients at its output, and those of its weights."""
+"""Records what each module computes in a step: its outputs, and the gradients of its outputs and of its weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 @dataclass(slots=True)
 class Summary:
-    """Numbers about some tensors.
+    """Statistics of the values in some tensors.
 
     Attributes:
         norm: the Euclidean norm of the finite values.
         largest: the largest magnitude of the finite values.
         not_finite: the number of values that are NaN or infinite.
-        count: the number of values.
+        count: the number of values, including NaN and infinite values.
     """
 
     norm: float = 0.0
@@ -30,28 +30,28 @@ class Summary:
     count: int = 0
 
     def add(self, tensor: Tensor, *, scale: float = 1.0) -> None:
-        """Adds a tensor of real or complex numbers, divided by `scale`."""
+        """Adds the values of a real or complex tensor, divided by `scale`."""
         values = tensor.detach()
         if values.is_sparse:
             values = values.coalesce().values()
         values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
         values = values.float() if values.dtype not in (torch.float32, torch.float64) else values
         finite = values.isfinite()
-        known = torch.where(finite, values, torch.zeros_like(values))
-        largest = float(known.abs().max()) if values.numel() else 0.0
-        # Squares of large numbers would overflow.
-        norm = largest * float(torch.linalg.vector_norm(known / largest)) if largest else 0.0
+        without_nonfinite = torch.where(finite, values, torch.zeros_like(values))
+        largest = float(without_nonfinite.abs().max()) if values.numel() else 0.0
+        # The values are scaled, because squares of large numbers would overflow.
+        norm = largest * float(torch.linalg.vector_norm(without_nonfinite / largest)) if largest else 0.0
         self.norm = math.hypot(self.norm, norm / scale)
         self.largest = max(self.largest, largest / scale)
         self.not_finite += values.numel() - int(finite.sum())
         self.count += values.numel()
 
     def described(self) -> dict[str, Any]:
-        """Returns the numbers as data. Norm and maximum are None if no value is finite."""
-        known = self.count > self.not_finite
+        """Returns the statistics as data for `json.dumps`. Norm and maximum are None if no value is finite."""
+        has_finite = self.count > self.not_finite
         return {
-            "norm": self.norm if known and math.isfinite(self.norm) else None,
-            "max": self.largest if known and math.isfinite(self.largest) else None,
+            "norm": self.norm if has_finite and math.isfinite(self.norm) else None,
+            "max": self.largest if has_finite and math.isfinite(self.largest) else None,
             "not_finite": self.not_finite,
             "count": self.count,
         }
@@ -59,15 +59,16 @@ class Summary:
 
 @dataclass(slots=True)
 class ModuleRow:
-    """What a module has computed.
+    """What a module computed.
 
     Attributes:
-        name: its section and its name there, such as `[model] encoder.0`.
-        kind: its class.
-        calls: how often it was called.
-        activation: its outputs; None if it was not called.
-        output_gradient: the gradient of the loss with respect to its outputs; None if the loss does not depend on them.
-        weight_gradient: the gradients of its own weights, without those of its children; None if it has none.
+        name: the section and the name of the module, such as `[model] encoder.0`.
+        kind: the class of the module.
+        calls: how often the module was called.
+        activation: statistics of its outputs; None if the module was not called.
+        output_gradient: statistics of the gradient of the loss with respect to its outputs; None if the loss does not
+            depend on them.
+        weight_gradient: statistics of the gradients of its own weights, without its children; None if there are none.
     """
 
     name: str
@@ -78,24 +79,26 @@ class ModuleRow:
     weight_gradient: Summary | None = None
 
     def described(self) -> dict[str, Any]:
-        """Returns the row as data."""
-        found: dict[str, Any] = {"module": self.name, "class": self.kind, "calls": self.calls}
+        """Returns the row as data for `json.dumps`."""
+        data: dict[str, Any] = {"module": self.name, "class": self.kind, "calls": self.calls}
         for name in ("activation", "output_gradient", "weight_gradient"):
             summary: Summary | None = getattr(self, name)
-            found[name] = summary.described() if summary else None
-        return found
+            data[name] = summary.described() if summary else None
+        return data
 
 
 @dataclass(slots=True)
 class ModuleWatch:
-    """The modules of a step.
+    """Records the modules of a step.
 
     Attributes:
-        rows: those that were called in the order in which they returned, and then others that have weights. A module
-            therefore comes after its children.
-        first_activation: the first module whose output was not finite; None if all were finite.
-        first_gradient: the first module at whose output the gradient was not finite, in the order of the backward pass.
-        scale: what the loss was multiplied with for the backward pass. Gradients are divided by it.
+        rows: the modules that were called, in the order in which they returned, and then other modules with weights. A
+            module therefore comes after its children.
+        first_activation: the first module with an output that was not finite; None if all outputs were finite.
+        first_gradient: the first module, in the order of the backward pass, with an output gradient that was not
+            finite; None if all gradients were finite.
+        scale: the factor by which the loss was multiplied for the backward pass. Gradients are divided by this factor.
+        in_backward: whether the backward pass has started.
     """
 
     rows: list[ModuleRow] = field(default_factory=list)
@@ -105,9 +108,9 @@ class ModuleWatch:
     in_backward: bool = False
 
     def note_output(self, row: ModuleRow, outputs: Any) -> None:
-        """Adds what a module has returned, and watches the gradients that come back to it."""
+        """Adds the outputs of a module, and registers hooks that add the gradients of these outputs."""
         tensors = list(_tensors(outputs))
-        # Checkpointed modules compute their outputs a second time in the backward pass.
+        # Modules under activation checkpointing compute their outputs again in the backward pass. These don't count.
         if not self.in_backward:
             if not row.calls:
                 self.rows.append(row)
@@ -142,10 +145,10 @@ class ModuleWatch:
 
 @contextmanager
 def watched(modules: Mapping[str, nn.Module]) -> Iterator[ModuleWatch]:
-    """Watches a forward and a backward pass in the block; set `in_backward` between them.
+    """Records a forward and a backward pass inside the block. The caller sets `in_backward` between the two passes.
 
     Args:
-        modules: the networks and losses by section.
+        modules: the networks and losses, by section.
     """
     watch = ModuleWatch()
     rows: list[tuple[ModuleRow, nn.Module]] = []
@@ -169,7 +172,7 @@ def _noting(watch: ModuleWatch, row: ModuleRow) -> Callable[[nn.Module, Any, Any
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yields the tensors of floating-point or complex numbers, at any depth."""
+    """Yields the floating-point and complex tensors in a value, at any depth."""
     if isinstance(value, Tensor):
         if value.is_floating_point() or value.is_complex():
             yield value

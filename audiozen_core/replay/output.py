@@ -1,4 +1,4 @@
-"""The folder that a replay writes: audio, pictures and numbers. It appears whole or not at all."""
+"""Writes the output folder of a replay, with audio, pictures and numbers, completely or not at all."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ _UNSAFE = re.compile(r"[^\w.\-]+")
 
 
 def check_replaceable(folder: Path, marker: str) -> None:
-    """Checks that a folder can be written: that it does not exist, is empty, or is an earlier one of the same kind.
+    """Checks that a folder does not exist, is empty, or was written by an earlier call of the same command.
 
     Args:
         folder: the folder.
-        marker: the file that such folders have.
+        marker: the name of a file that identifies folders written by this command.
 
     Raises:
-        RunError: it holds something else.
+        RunError: the folder contains something else.
     """
     if folder.is_dir() and ((folder / marker).is_file() or not any(folder.iterdir())):
         return
     if folder.exists() or folder.is_symlink():
         raise RunError(
-            f"`{folder}` already exists, and is not a folder that this command has written: it has no `{marker}`",
-            remedy="name another folder with -o",
+            f"`{folder}` already exists, but this command did not write it: it has no `{marker}`",
+            remedy="choose another folder with -o",
         )
 
 
 @contextmanager
 def whole_folder(folder: Path, marker: str) -> Iterator[Path]:
-    """Provides a temporary folder that becomes `folder` at the end of the block, and replaces an earlier one.
+    """Provides a temporary folder that is renamed to `folder` at the end of the block. It replaces an existing folder.
 
     Raises:
-        RunError: the folder holds something else, or can't be written. Nothing has changed then.
+        RunError: the folder contains something else, or it can't be written. The existing folder stays unchanged.
     """
     check_replaceable(folder, marker)
     temporary = folder.with_name(temporary_name(folder.name))
@@ -69,7 +69,7 @@ def whole_folder(folder: Path, marker: str) -> Iterator[Path]:
     except OSError as error:
         raise RunError(
             f"`{folder}` can't be written: {error.strerror or error}",
-            remedy="check the free disk space and the permissions, or name another folder with -o",
+            remedy="check the free disk space and the permissions, or choose another folder with -o",
         ) from error
     finally:
         with suppress(OSError):
@@ -78,17 +78,19 @@ def whole_folder(folder: Path, marker: str) -> Iterator[Path]:
 
 
 def write_samples(folder: Path, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Writes the waveforms of each sample as they are (WAV, 32-bit floats), and their spectrograms on one scale.
+    """Writes the waveforms of each sample without scaling (WAV, 32-bit floats), and a picture of their spectrograms.
+
+    The spectrograms of a sample have a common colour scale.
 
     Args:
-        folder: the folder; it exists.
+        folder: an existing folder.
         samples: the samples.
 
     Returns:
-        What is known about each sample, with the names of its files.
+        A description of each sample as data for `json.dumps`, including the names of its files.
     """
     width = len(str(max(len(samples) - 1, 0)))
-    found = []
+    entries = []
     for index, sample in enumerate(samples):
         start = f"{index:0{width}}_{_UNSAFE.sub('-', sample.id).strip('-.')}".rstrip("_")
         start = fit_for_file(start)
@@ -103,12 +105,12 @@ def write_samples(folder: Path, samples: Sequence[Sample]) -> list[dict[str, Any
             sr = next(iter(sample.waves.values())).sr
             write_whole(folder / picture, png(draw_sheet(drawn, sr), fast=True))
         entry: dict[str, Any] = {"index": index, "id": printable(sample.id), "picture": picture, "waves": waves}
-        found.append({**entry, "values": {name: _printable(value) for name, value in sample.values.items()}})
-    return found
+        entries.append({**entry, "values": {name: _printable(value) for name, value in sample.values.items()}})
+    return entries
 
 
 def write_numbers(folder: Path, marker: str, content: Mapping[str, Any]) -> None:
-    """Writes the numbers as JSON."""
+    """Writes the numbers as JSON into the file called `marker`."""
     write_json(folder / marker, content)
 
 

@@ -1,4 +1,4 @@
-"""`audiozen run EXP.toml --preview 20`: the first samples of the training data, as the training would get them."""
+"""`audiozen run EXP.toml --preview 20`: writes the first samples of the training data, as a training would get them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ NUMBERS = "preview.json"
 
 @dataclass(frozen=True, slots=True)
 class WaveStatistics:
-    """Numbers about the waveforms of one name.
+    """Statistics of all waveforms with one name, such as `noisy`.
 
     Attributes:
-        count: how many there are.
-        seconds: their shortest and longest length.
-        level_db: the lowest, mean and highest level of those that are not silent, in dB; None if all are silent.
+        count: the number of waveforms.
+        seconds: the shortest and the longest duration, in seconds.
+        level_db: the lowest, mean and highest level of waveforms that are not silent, in dB; None if all are silent.
         peak: the largest magnitude of a sample; 1 is full scale.
-        loud: how many are louder than full scale.
-        silent: how many are silent.
-        not_finite: how many have samples that are NaN or infinite.
+        loud: the number of waveforms that exceed full scale.
+        silent: the number of silent waveforms.
+        not_finite: the number of waveforms with samples that are NaN or infinite.
     """
 
     count: int
@@ -43,7 +43,7 @@ class WaveStatistics:
 
     @classmethod
     def of(cls, waves: Sequence[Wave]) -> WaveStatistics:
-        """Summarises at least one waveform."""
+        """Computes the statistics of one or more waveforms."""
         levels = [level for wave in waves if math.isfinite(level := wave.level)]
         peaks = [wave.peak for wave in waves]
         seconds = [wave.seconds for wave in waves]
@@ -58,7 +58,7 @@ class WaveStatistics:
         )
 
     def described(self) -> dict[str, Any]:
-        """Returns the numbers as data."""
+        """Returns the statistics as data for `json.dumps`."""
         low, mean, high = self.level_db or (None, None, None)
         return {
             "count": self.count,
@@ -76,9 +76,9 @@ class Preview:
     """The first samples of the training data.
 
     Attributes:
-        folder: the folder of their files.
+        folder: the folder that contains the files.
         samples: the samples.
-        statistics: numbers about their waveforms, by name.
+        statistics: statistics of the waveforms, by name.
     """
 
     folder: Path
@@ -90,12 +90,13 @@ def preview(experiment: Experiment, count: int, output: Path | None = None) -> P
     """Makes the first samples of epoch 1, and writes their audio, spectrograms and numbers into a folder.
 
     Args:
-        experiment: the experiment. It is not run, and its folder is not used.
-        count: the number of samples; fewer if an epoch has fewer.
-        output: the folder to write; by default `exp/baseline_preview` beside that of the run.
+        experiment: the experiment. It is not run, and nothing is written into its run folder.
+        count: the number of samples. The preview has fewer samples if the epoch has fewer.
+        output: the folder to write; by default the run folder with the suffix `_preview`, such as
+            `exp/baseline_preview`.
 
     Raises:
-        RunError: the folder holds something else, or can't be written.
+        RunError: the folder contains something else, or it can't be written.
         AudioZenError: the training data can't be built or read.
     """
     folder = output or experiment.folder.with_name(f"{experiment.folder.name}_preview")
@@ -108,8 +109,8 @@ def preview(experiment: Experiment, count: int, output: Path | None = None) -> P
                 break
     if not samples:
         raise RunError(
-            "the batches of the training data have no samples that can be told apart",
-            remedy="let a batch be a dict of tensors whose first axis is that of the samples",
+            "the batches of the training data can't be split into samples",
+            remedy="let the data set return batches as dicts of tensors whose first axis is the sample",
         )
     samples = samples[:count]
     names = dict.fromkeys(name for sample in samples for name in sample.waves)
@@ -118,6 +119,6 @@ def preview(experiment: Experiment, count: int, output: Path | None = None) -> P
     }
     with whole_folder(folder, NUMBERS) as temporary:
         described = write_samples(temporary, samples)
-        numbers = {name: numbers.described() for name, numbers in statistics.items()}
-        write_numbers(temporary, NUMBERS, {"experiment": experiment.config.id, "waves": numbers, "samples": described})
+        waves = {name: numbers.described() for name, numbers in statistics.items()}
+        write_numbers(temporary, NUMBERS, {"experiment": experiment.config.id, "waves": waves, "samples": described})
     return Preview(folder, samples, statistics)

@@ -1,4 +1,4 @@
-"""`audiozen replay`: makes a batch of a run again, and the step that was made of it."""
+"""`audiozen replay`: recreates a batch of a run, and optionally the training step with this batch."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from audiozen_core.replay.run_folder import RunFolder, Saved
 from audiozen_core.replay.samples import Sample, samples_of
 from audiozen_core.replay.step import ReplayedStep, StepHook, train_to
 from audiozen_core.replay.target import Place, Target, batches_of_epoch, find_place
-from audiozen_core.replay.training import Built, ReplayedTraining, replayed_training, telling_the_folder
+from audiozen_core.replay.training import Built, ReplayedTraining, replayed_training, with_working_directory_note
 
 NUMBERS = "replay.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A batch that has been made again.
+    """A batch that was recreated.
 
     Attributes:
-        folder: the folder of its files.
-        place: the batch.
-        rank: its rank.
+        folder: the folder with the files of the batch.
+        place: the position of the batch.
+        rank: the rank of the batch.
         batch: the batch as `training_step` gets it, on the CPU.
-        samples: its samples.
-        step: what the step has computed; None if only the batch was made.
-        start: the checkpoint that the step was trained from; "" for the initial weights.
-        recorded: what `metrics.jsonl` has for the step; empty if that is not known. None stands for a number that was
-            not finite.
+        samples: the samples of the batch.
+        step: the results of the step; None if only the batch was recreated.
+        start: the checkpoint that the replay started from; "" for the initial weights.
+        recorded: the scalars of the step in `metrics.jsonl`; empty if they are unknown. None stands for a number that
+            was not finite.
     """
 
     folder: Path
@@ -51,20 +51,20 @@ class Replayed:
 
     @property
     def differing(self) -> list[str]:
-        """The scalars of the step that `metrics.jsonl` has with another value."""
+        """The names of the scalars that have another value in `metrics.jsonl` than in the replayed step."""
         if self.step is None:
             return []
-        now = {name: value if math.isfinite(value) else None for name, value in self.step.scalars.items()}
-        return [name for name, value in self.recorded.items() if name in now and now[name] != value]
+        replayed = {name: value if math.isfinite(value) else None for name, value in self.step.scalars.items()}
+        return [name for name, value in self.recorded.items() if name in replayed and replayed[name] != value]
 
 
 @dataclass(slots=True)
 class Progressing:
-    """What a command shows while there is something to wait for.
+    """Callbacks with which a command shows the progress of a replay.
 
     Attributes:
-        begin: called once, with what is done and the number of batches; None if that is not known.
-        done: called after each batch, with the number of those that are done.
+        begin: called once, with a description of the work and the number of batches, or None if it is unknown.
+        done: called after each batch, with the number of finished batches.
     """
 
     begin: Callable[[str, int | None], object] = lambda what, total: None
@@ -82,21 +82,23 @@ def replay(
     output: Path | None = None,
     progress: Progressing | None = None,
 ) -> Replayed:
-    """Makes a batch of a run again, and writes its audio, spectrograms and numbers into a folder.
+    """Recreates a batch of a run, and writes its audio, spectrograms and numbers into a folder.
 
     Args:
-        folder: the folder of the run. Nothing in it changes, except for the folder that is written.
-        target: the batch.
-        rank: the rank whose batch is made, if the run has several processes.
-        step: whether to run the batch forward and backward too, with the state that the training had there.
-        catch_up: whether that state may be trained for from a checkpoint of an earlier epoch, or from the start.
-        device: the device of the step; None for that of the run.
-        output: the folder to write; by default `replay/epoch_0003_batch_0017` in the folder of the run.
-        progress: what to show meanwhile.
+        folder: the run folder. Nothing in it changes, except that the default output folder is created in it.
+        target: the batch to recreate.
+        rank: the rank whose batch is recreated, if the run has several processes.
+        step: whether to also run the forward and backward pass of the batch, with the state of the training at this
+            batch.
+        catch_up: whether the replay may train from a checkpoint of an earlier epoch, or from the start, to restore the
+            state of the training.
+        device: the device for the step; None for the device of the run.
+        output: the folder to write; by default `replay/epoch_0003_batch_0017` in the run folder.
+        progress: callbacks that show the progress.
 
     Raises:
-        RunError: the folder is not that of a run, the run has no such batch, its data has changed, or no checkpoint is
-            near enough.
+        RunError: the folder is not a run folder, the run has no such batch, its data has changed, or no checkpoint is
+            close enough.
         AudioZenError: the training can't be built, or its data can't be read.
     """
     run, progress = RunFolder(Path(folder).expanduser()), progress or Progressing()
@@ -106,14 +108,14 @@ def replay(
     saved = run.before(target)
     hook = StepHook(progress.done) if step else None
     with replayed_training(run, settings, rank=rank, hook=hook, device=device) as training:
-        # A run that starts anew reads its initial weights, which a batch does not need.
+        # A new training loads its initial weights. They are not needed if only the batch is recreated.
         continues = saved is not None or hook is None
-        with telling_the_folder(), training.built(continues=continues) as built:
+        with with_working_directory_note(), training.built(continues=continues) as built:
             run.check_size(built.loader.size)
             _check_passes(built, saved, settings.ranks)
             start = saved.progress if saved else Progress(ranks=settings.ranks)
-            known, _ = run.recorded(target.step) if target.place is None else (None, {})
-            place = find_place(built.trainer, built.loader, target, start, known)
+            recorded_epoch, _ = run.recorded(target.step) if target.place is None else (None, {})
+            place = find_place(built.trainer, built.loader, target, start, recorded_epoch)
             final = output or _default_folder(run, place, rank)
             check_replaceable(final, NUMBERS)
             if hook is None:
@@ -126,20 +128,21 @@ def replay(
                     on_batch=progress.done,
                 )
                 batch = map_tensors(batch, lambda tensor: tensor.detach().cpu())
-                found, recorded = None, {}
+                replayed_step, recorded = None, {}
             else:
-                found = _step(run, training, built, hook, place, saved, progress, catch_up=catch_up)
-                batch = found.batch
-                single = settings.ranks == 1 and found.closes_step
-                recorded = run.recorded(found.step)[1] if single else {}
+                replayed_step = _step(run, training, built, hook, place, saved, progress, catch_up=catch_up)
+                batch = replayed_step.batch
+                # Otherwise, the record also covers the batches of other ranks, or it is written after a later batch.
+                is_comparable = settings.ranks == 1 and replayed_step.closes_step
+                recorded = run.recorded(replayed_step.step)[1] if is_comparable else {}
             replayed = Replayed(
                 final,
                 place,
                 rank,
                 batch,
                 samples_of(batch, built.trainer.sr),
-                found,
-                saved.path.name if saved and found else "",
+                replayed_step,
+                saved.path.name if saved and replayed_step else "",
                 recorded,
             )
     with whole_folder(final, NUMBERS) as temporary:
@@ -164,32 +167,32 @@ def _step(
     *,
     catch_up: bool,
 ) -> ReplayedStep:
-    """Trains to the batch, if that is possible and not too far, and looks at the step."""
+    """Trains up to the batch, if this is possible and allowed, and replays its step."""
     ranks = training.rank_count
     start = saved.progress if saved else Progress()
     between = _batches_between(built, start, place)
     near = saved is not None and start.epoch == place.epoch - 1
     if ranks > 1 and between != 0:
         raise RunError(
-            f"the step of {place} can't be made again by one process, because the run had {ranks} processes, and no "
-            "checkpoint is right before it",
+            f"the step of {place} can't be replayed: the run had {ranks} processes, a replay has one, and there is no "
+            "checkpoint directly before this batch",
             notes=_checkpoints(run),
-            remedy="leave --step out to make the batch alone, or name the batch that follows one of these checkpoints",
+            remedy="omit --step to recreate only the batch, or choose the batch that follows one of these checkpoints",
         )
     if not (near or catch_up or between == 0):
-        far = "an unknown number of batches" if between is None else f"{between} batches"
-        where = f"the nearest one, {saved.path.name}, is {far} earlier" if saved else f"the start is {far} earlier"
+        distance = "an unknown number of batches" if between is None else f"{between} batches"
+        nearest = f"the nearest checkpoint, {saved.path.name}," if saved else "the start"
         raise RunError(
-            f"epoch {place.epoch} has no checkpoint before batch {place.batch}: {where}",
+            f"epoch {place.epoch} has no checkpoint before batch {place.batch}: {nearest} is {distance} earlier",
             notes=_checkpoints(run),
-            remedy="add --catch-up to train these batches again, which writes nothing into the run; or leave --step "
-            "out to make the batch alone",
+            remedy="add --catch-up to train these batches again, without changing the run, or omit --step to recreate "
+            "only the batch",
         )
     if saved is None and run.is_finetuning:
         raise RunError(
-            "the first checkpoint of the run is gone, and a finetuning starts from the weights of another run",
+            "the run has no checkpoint before this batch, and its initial weights came from another run",
             notes=_checkpoints(run),
-            remedy="leave --step out to make the batch alone",
+            remedy="omit --step to recreate only the batch",
         )
     loaded = run.store.load(saved.path, map_location=built.trainer.state_device) if saved else None
     if between != 0:
@@ -198,7 +201,7 @@ def _step(
 
 
 def _batches_between(built: Built, start: Progress, place: Place) -> int | None:
-    """Returns the number of batches from a progress to a place; None if an epoch does not say how many it has."""
+    """Returns the number of batches from `start` to `place`; None if the length of an epoch is unknown."""
     total = place.batch - start.batch
     for epoch in range(start.epoch + 1, place.epoch):
         count = batches_of_epoch(built.trainer, built.loader, epoch)
@@ -214,7 +217,7 @@ def _checkpoints(run: RunFolder) -> list[str]:
 
 
 def _check_passes(built: Built, saved: Saved | None, ranks: int) -> None:
-    """Compares the number of batches now with that of the pass that a checkpoint was saved in or after."""
+    """Raises `RunError` if the number of batches in a pass has changed since a checkpoint was saved."""
     if saved is None or saved.progress.pass_batches is None or built.loader.stream_workers is not None:
         return
     progress = saved.progress
@@ -222,14 +225,14 @@ def _check_passes(built: Built, saved: Saved | None, ranks: int) -> None:
     now, before = built.loader.num_batches, progress.pass_batches
     if now is not None and progress.ranks == ranks and now != before:
         raise RunError(
-            f"the training data has changed: a pass over it has {now} batches now, and had {before} when "
+            f"the training data has changed: a pass has {now} batches now, but had {before} when "
             f"{saved.path.name} was saved",
-            remedy="restore the data; other samples would be in the batch",
+            remedy="restore the data, because the batch would contain other samples",
         )
 
 
 def _described(run: RunFolder, replayed: Replayed) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    data: dict[str, Any] = {
         "run": str(run.folder),
         "epoch": replayed.place.epoch,
         "batch": replayed.place.batch,
@@ -237,7 +240,7 @@ def _described(run: RunFolder, replayed: Replayed) -> dict[str, Any]:
     }
     if (step := replayed.step) is not None:
         names = [row.name if row else None for row in (step.first_activation, step.first_gradient)]
-        found |= {
+        data |= {
             "step": step.step,
             "checkpoint": replayed.start or None,
             "losses": list(step.losses),
@@ -250,4 +253,4 @@ def _described(run: RunFolder, replayed: Replayed) -> dict[str, Any]:
             "first_gradient_not_finite": names[1],
             "modules": [row.described() for row in step.rows],
         }
-    return found
+    return data

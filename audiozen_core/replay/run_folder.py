@@ -1,4 +1,4 @@
-"""The folder of a run, which is only read: its checkpoints, its configuration, and what its records say."""
+"""Read-only access to a run folder: its checkpoints, configuration and records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from audiozen_core.results.metric_records import FILE, read_records
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint, and how far the training was when it was saved."""
+    """A checkpoint, and the progress of the training when it was saved."""
 
     path: Path
     progress: Progress
@@ -34,13 +34,13 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a training was set up when it came to a target.
+    """The settings of a training when it reached a target.
 
     Attributes:
         config: the configuration.
-        import_from: the override that says where the run's own modules are.
+        import_from: the override with the folders that contain the experiment's own modules.
         ranks: the number of processes.
-        first_batches: for a trial, how many batches it has used; None for all.
+        first_batches: the number of batches that a trial used; None if the run used all batches.
     """
 
     config: Document
@@ -50,49 +50,48 @@ class Settings:
 
 
 class RunFolder:
-    """The folder of a run, which may still be running.
+    """The folder of a training run. The run may still be active.
 
     Args:
-        folder: the folder, such as `exp/baseline`.
+        folder: the run folder, such as `exp/baseline`.
 
     Raises:
-        RunError: it is not the folder of a training.
+        RunError: the folder does not belong to a training run.
     """
 
     def __init__(self, folder: Path) -> None:
         if folder.suffix == ".toml" and folder.is_file():
             raise RunError(
-                f"`{folder}` is the file of an experiment, not the folder of a run",
-                remedy="name the folder of its run, such as `exp/baseline`; `audiozen run EXP.toml --preview 20` shows "
-                "the training data before a run",
+                f"`{folder}` is an experiment file, not a run folder",
+                remedy="give the run folder of the experiment, such as `exp/baseline`; to see training data before a "
+                "run, use `audiozen run EXP.toml --preview 20`",
             )
         self.folder = folder
         self.store = CheckpointStore(folder / "checkpoints")
         self.records = training_records(folder)
         if not self.records and not self.store.list(verify=False):
-            reason = "does not exist" if not folder.exists() else f"has no record `{RECORDS}` of a training"
+            reason = "does not exist" if not folder.exists() else f"has no file `{RECORDS}` of a training"
             raise RunError(
-                f"`{folder}` is not the folder of a training: it {reason}",
-                remedy="name the folder of a run, such as `exp/baseline`; relative paths are resolved from "
-                f"`{Path.cwd()}`",
+                f"`{folder}` is not the folder of a training run: it {reason}",
+                remedy=f"give a run folder, such as `exp/baseline`; relative paths start from `{Path.cwd()}`",
             )
 
     def checkpoints(self) -> list[CheckpointInfo]:
-        """Returns the checkpoints that the training has saved and that are part of its present course."""
+        """Returns the intact checkpoints that the training has saved, without stale checkpoints."""
         found = self.store.list(verify=False)
         return [info for info in found if info.intact and info.managed and not info.stale]
 
     @property
     def is_finetuning(self) -> bool:
-        """Whether the training has started from the weights of another run."""
+        """Whether the training started from the weights of another run."""
         return bool(self.records) and "finetune" in header(self.records[-1], "modes").split()
 
     def before(self, target: Target) -> Saved | None:
-        """Returns the nearest checkpoint from which a training comes to the target; None if there is none."""
+        """Returns the last checkpoint before the target; None if there is none."""
         return max(self._saved(target, before=True), key=_position, default=None)
 
     def after(self, target: Target) -> Saved | None:
-        """Returns the first checkpoint that was saved after the target; None if there is none."""
+        """Returns the first checkpoint after the target; None if there is none."""
         return min(self._saved(target, before=False), key=_position, default=None)
 
     def _saved(self, target: Target, *, before: bool) -> list[Saved]:
@@ -100,28 +99,30 @@ class RunFolder:
 
     @functools.cached_property
     def _all_saved(self) -> list[Saved]:
-        """The checkpoints as they are now; a running training may delete some of them meanwhile."""
-        found = []
+        """The checkpoints at the time of the first access. An active training may delete some of them later."""
+        checkpoints = []
         for info in self.checkpoints():
             try:
                 state = self.store.load(info.path, owners=("progress",)).state["progress"]
             except CheckpointError as error:
                 if info.path.exists():
-                    get_logger().warning("a checkpoint is not used", checkpoint=info.name, reason=error.message)
+                    get_logger().warning(
+                        "a checkpoint can't be read and is ignored", checkpoint=info.name, reason=error.message
+                    )
                 continue
             names = {field.name for field in fields(Progress)}
             progress = Progress(**{name: value for name, value in state.items() if name in names})
-            found.append(Saved(info.path, progress))
-        return found
+            checkpoints.append(Saved(info.path, progress))
+        return checkpoints
 
     def settings(self, target: Target) -> Settings:
-        """Returns how the training was set up when it came to a target.
+        """Returns the settings of the training when it reached a target.
 
-        These are the settings of the first checkpoint after it, or those of the newest record of a training. A warning
-        says if others were saved before the target, because the run may have been resumed with changes in between.
+        They come from the first checkpoint after the target, or else from the newest config file of a training. If the
+        checkpoint before the target has other settings, the run was resumed with changes, and a warning is logged.
 
         Raises:
-            RunError: nothing in the folder has a configuration.
+            RunError: the folder contains no configuration.
         """
         before, after = self.before(target), self.after(target)
         record = self.records[0] if self.records else None
@@ -131,62 +132,66 @@ class RunFolder:
             config = Document.read(record)
             import_from = {"meta.import_from": config.values["meta"]["import_from"]}
         else:
-            assert before is not None  # otherwise this is not the folder of a training
+            assert before is not None  # otherwise the constructor would have raised an error
             config, import_from = config_of(before.path, self.folder)
         if before is not None:
             self._warn_of_changes(before, config)
         ranks = int((record and header(record, PROCESSES)) or 1)
-        if (near := after or before) is not None:
-            ranks = near.progress.ranks
-        first = header(record, FIRST_BATCHES) if record else ""
-        return Settings(config, import_from, ranks, int(first) if first else None)
+        if (nearest := after or before) is not None:
+            ranks = nearest.progress.ranks
+        first_batches = header(record, FIRST_BATCHES) if record else ""
+        return Settings(config, import_from, ranks, int(first_batches) if first_batches else None)
 
     def _warn_of_changes(self, before: Saved, config: Document) -> None:
         earlier, _ = config_of(before.path, self.folder)
         changes = compare_configs(earlier.source.text, config.source.text, find_component)
         if changed := [str(change) for change in changes if change.affects_training and change.key not in PLACES]:
             get_logger().warning(
-                "the run was resumed with other settings; the replay uses the later ones, which may not be those of "
-                "this batch",
+                "the run was resumed with changed settings; the replay uses the settings after the change, but this "
+                "batch may have been trained before the change",
                 changed="; ".join(changed),
                 checkpoint=before.path.name,
             )
 
     def check_size(self, size: int | None) -> None:
-        """Compares the number of training samples now with that of the trainings.
+        """Compares the current number of training samples with the numbers that the trainings recorded.
+
+        Args:
+            size: the current number of training samples; None if it is unknown.
 
         Raises:
-            RunError: no training of this run had so many.
+            RunError: no training of this run had this number of samples.
         """
         recorded = {int(count) for record in self.records if (count := header(record, TRAINING_SAMPLES))}
         if size is None or not recorded:
             return
-        had = listed([str(count) for count in sorted(recorded)])
+        recorded_text = listed([str(count) for count in sorted(recorded)])
         if size not in recorded:
             raise RunError(
-                f"the training data has changed: it has {size} samples now, and had {had} when the run was trained",
-                remedy="restore the data; other samples would be in the batch",
+                f"the training data has changed: it has {size} samples now, but had {recorded_text} when the run was "
+                "trained",
+                remedy="restore the data, because the batch would contain other samples",
             )
         if len(recorded) > 1:
             get_logger().warning(
-                "the training data has changed in the course of the run, so earlier batches can't be made again",
-                samples=had,
+                "the training data changed during the run, so batches from before the change can't be recreated",
+                samples=recorded_text,
             )
 
     def recorded(self, step: int) -> tuple[int | None, dict[str, float | None]]:
-        """Returns what `metrics.jsonl` has for an optimiser step.
+        """Returns the record of an optimiser step in `metrics.jsonl`.
 
         Returns:
-            The epoch, None without a record; and the scalars of the step by name, such as `loss`. None stands for
-            a number that was not finite.
+            The epoch of the step, or None if there is no record; and the scalars of the step by name, such as `loss`.
+            A scalar is None if the number was not finite.
         """
         path = self.folder / FILE
-        epoch, found = None, {}
+        epoch, scalars = None, {}
         for record in read_records(path) if path.is_file() else ():
-            scalars = {name.removeprefix("step/"): value for name, value in record.items() if name.startswith("step/")}
-            if scalars and record.get("step") == step:
-                epoch, found = record.get("epoch"), scalars
-        return epoch, found
+            values = {name.removeprefix("step/"): value for name, value in record.items() if name.startswith("step/")}
+            if values and record.get("step") == step:
+                epoch, scalars = record.get("epoch"), values
+        return epoch, scalars
 
 
 def _position(saved: Saved) -> tuple[int, int, int]:

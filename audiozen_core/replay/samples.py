@@ -1,4 +1,4 @@
-"""The samples of a batch: their waveforms without padding, and what is known about each."""
+"""Splits a batch into samples, with their waveforms (without padding) and other values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MOST_CHANNELS = 16
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """What is known about a waveform.
+    """A waveform.
 
     Attributes:
-        samples: [time], on the CPU.
-        sr: its sample rate in Hz.
+        samples: the samples [time], on the CPU.
+        sr: the sample rate in Hz.
     """
 
     samples: Tensor
@@ -33,7 +33,7 @@ class Wave:
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """The duration in seconds."""
         return len(self.samples) / self.sr
 
     @property
@@ -43,31 +43,34 @@ class Wave:
 
     @property
     def finite(self) -> Tensor:
-        """The samples, with 0 in place of those that are not finite, which no player can play."""
+        """The samples, with NaN and infinite samples replaced by 0, because audio players can't play them."""
         return self.samples.nan_to_num(0.0, 0.0, 0.0)
 
     @property
     def peak(self) -> float:
-        """The largest magnitude of its finite samples; 1 is full scale."""
+        """The largest magnitude of the finite samples; 1 is full scale."""
         return float(self.finite.abs().max()) if len(self.samples) else 0.0
 
     @property
     def level(self) -> float:
-        """The root mean square of its finite samples in dB relative to full scale; minus infinity for silence."""
+        """The root mean square in dB relative to full scale; minus infinity for silence.
+
+        Samples that are not finite count as 0.
+        """
         mean = float(self.finite.double().square().mean()) if len(self.samples) else 0.0
         return 10 * math.log10(mean) if mean else -math.inf
 
     def described(self) -> dict[str, Any]:
-        """Returns these numbers as data; None for the level of silence."""
+        """Returns these properties as data for `json.dumps`. The level of silence is None."""
         level = self.level
-        found = {"seconds": self.seconds, "peak": self.peak, "level_db": level if math.isfinite(level) else None}
+        data = {"seconds": self.seconds, "peak": self.peak, "level_db": level if math.isfinite(level) else None}
         if count := self.not_finite:
-            found |= {"not_finite": count, "first_not_finite": int((~self.samples.isfinite()).int().argmax())}
-        return found
+            data |= {"not_finite": count, "first_not_finite": int((~self.samples.isfinite()).int().argmax())}
+        return data
 
     @property
     def remark(self) -> str:
-        """What a reader should notice; "" if that is nothing."""
+        """A short text about problems of the waveform; "" if there are none."""
         remarks = [f"{self.not_finite} samples are not finite, written as 0"] if self.not_finite else []
         if self.peak > 1:
             remarks.append(f"louder than full scale: peak {self.peak:.3g}")
@@ -81,9 +84,9 @@ class Sample:
     """One sample of a batch.
 
     Attributes:
-        id: its ID; its index in the batch if it has none.
-        waves: its waveforms by name; those of several speakers or channels are `clean_1`, `clean_2`, …
-        values: the numbers and texts that the batch has for it, by name.
+        id: the ID of the sample, or its index in the batch if the batch has no IDs.
+        waves: the waveforms by name. Several speakers or channels are named `clean_1`, `clean_2`, …
+        values: the numbers and texts of the sample in the batch, by name.
     """
 
     id: str
@@ -92,11 +95,12 @@ class Sample:
 
 
 def samples_of(batch: Any, sr: int) -> list[Sample]:
-    """Takes a batch apart.
+    """Splits a batch into samples.
 
-    A waveform is a tensor or an array of real numbers [sample, time] or [sample, channel, time] with up to 16 channels.
-    Its time axis is as long as that of `noisy` (without `noisy`, as the longest one), or it has lengths of its own, as
-    `enrolment_length`. With `length`, waveforms are cut to it; see `each_file`.
+    A real tensor or array [sample, time] or [sample, channel, time], with up to 16 channels, is a waveform in one of
+    two cases. Either its time axis is as long as the time axis of `noisy`, or of the longest entry if there is no
+    `noisy`. Or the batch has an entry with its lengths, such as `enrolment_length`. If the batch has `length`, the
+    waveforms are cut to this length; see `each_file`.
 
     Args:
         batch: a mapping, a dataclass, a tuple or a list of entries, or a tensor, on the CPU.
@@ -125,18 +129,18 @@ def samples_of(batch: Any, sr: int) -> list[Sample]:
 
 def _entries(batch: Any) -> dict[str, Any]:
     if isinstance(batch, Mapping):
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for name, value in batch.items():
             inner = _entries(value) if isinstance(value, Mapping) else None
-            found |= {str(name): value} if inner is None else {f"{name}.{key}": each for key, each in inner.items()}
+            entries |= {str(name): value} if inner is None else {f"{name}.{key}": each for key, each in inner.items()}
     elif is_dataclass(batch) and not isinstance(batch, type):
-        found = {item.name: getattr(batch, item.name) for item in fields(batch)}
+        entries = {item.name: getattr(batch, item.name) for item in fields(batch)}
     elif isinstance(batch, Sequence) and not isinstance(batch, str):
         names = getattr(batch, "_fields", [str(index) for index in range(len(batch))])
-        found = dict(zip(names, batch, strict=True))
+        entries = dict(zip(names, batch, strict=True))
     else:
-        found = {"batch": batch}
-    return {name: torch.from_numpy(value) if _is_array(value) else value for name, value in found.items()}
+        entries = {"batch": batch}
+    return {name: torch.from_numpy(value) if _is_array(value) else value for name, value in entries.items()}
 
 
 def _is_array(value: Any) -> bool:
@@ -163,20 +167,22 @@ def _files(waves: Mapping[str, Tensor], entries: Mapping[str, Any], count: int) 
     if not lengths or not waves:
         return whole
     try:
-        found = list(each_file({**waves, **lengths}))
+        files = list(each_file({**waves, **lengths}))
     except DataError as error:
-        get_logger().warning("the signals are not cut to their lengths", reason=error.message)
+        get_logger().warning(
+            "the waveforms can't be cut to their lengths, so they keep their padding", reason=error.message
+        )
         return whole
-    return [{name: file[name] for name in waves} for file in found]
+    return [{name: file[name] for name in waves} for file in files]
 
 
 def _named(file: Mapping[str, Tensor], sr: int) -> dict[str, Wave]:
-    found: dict[str, Wave] = {}
+    waves: dict[str, Wave] = {}
     for name, value in file.items():
         channels = value.reshape(-1, value.shape[-1]).float()
         for number, channel in enumerate(channels, start=1):
-            found[name if len(channels) == 1 else f"{name}_{number}"] = Wave(channel, sr)
-    return found
+            waves[name if len(channels) == 1 else f"{name}_{number}"] = Wave(channel, sr)
+    return waves
 
 
 def _id(entries: Mapping[str, Any], index: int) -> str:
@@ -185,14 +191,14 @@ def _id(entries: Mapping[str, Any], index: int) -> str:
 
 
 def _values(entries: Mapping[str, Any], index: int, count: int) -> dict[str, Any]:
-    """Returns the numbers and texts of one sample, as JSON can have them."""
-    found: dict[str, Any] = {}
+    """Returns the numbers and texts of one sample that JSON can represent."""
+    values: dict[str, Any] = {}
     for name, value in entries.items():
         if name == "id" or not _has_samples(value) or len(value) != count:
             continue
-        own = value[index]
-        if isinstance(own, Tensor):
-            own = own.item() if own.numel() == 1 and not own.is_complex() else None
-        if isinstance(own, str | bool | int) or (isinstance(own, float) and math.isfinite(own)):
-            found[name] = own
-    return found
+        entry = value[index]
+        if isinstance(entry, Tensor):
+            entry = entry.item() if entry.numel() == 1 and not entry.is_complex() else None
+        if isinstance(entry, str | bool | int) or (isinstance(entry, float) and math.isfinite(entry)):
+            values[name] = entry
+    return values

@@ -1,4 +1,4 @@
-"""Trains on from a checkpoint to a batch, and looks at the step that is made of it."""
+"""Trains from a checkpoint up to a batch, and records what the step of this batch computes."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ from audiozen_core.trainer.state import EXTRA, kept_generators
 
 @dataclass(frozen=True, slots=True)
 class ReplayedStep:
-    """What a step has computed.
+    """The results of a replayed step.
 
     Attributes:
-        step: the optimiser step that the batch belongs to, from 1.
-        closes_step: whether it is the last batch of the step, whose scalars `metrics.jsonl` has.
-        losses: the names of the losses that are trained.
-        scalars: what `training_step` has returned, and what the losses have recorded: losses, their parts, and others.
-        rows: what each module has computed, in the order of the forward pass.
-        first_activation: the module whose output was the first that is not finite; None if all are finite.
-        first_gradient: the module at whose output the gradient was not finite first, in the order of the backward pass.
-        weights: the weights that were not finite before the step, each with its section.
-        earlier: the batches of the same optimiser step that had left gradients that are not finite.
-        batch: the batch as the step got it, on the CPU.
+        step: the optimiser step that the batch belongs to, counted from 1.
+        closes_step: whether the batch is the last batch of the optimiser step. `metrics.jsonl` has the scalars of this
+            batch.
+        losses: the names of the trained losses.
+        scalars: the scalars that `training_step` returned or the losses recorded, such as the parts of a loss.
+        rows: what each module computed, in the order of the forward pass.
+        first_activation: the first module with an output that was not finite; None if all outputs were finite.
+        first_gradient: the first module, in the order of the backward pass, with an output gradient that was not
+            finite; None if all gradients were finite.
+        weights: the weights that were not finite before the step, with their sections.
+        earlier: the earlier batches of the same optimiser step after which gradients were not finite.
+        batch: the batch that the step got, on the CPU.
     """
 
     step: int
@@ -54,15 +56,15 @@ class ReplayedStep:
     batch: Any
 
 
-class _Reached(AudioZenError):  # noqa: N818 (not an error: it ends the training, whatever the trainer is doing)
-    """The step has been looked at."""
+class _Reached(AudioZenError):  # noqa: N818 (not an error, but it ends the training from anywhere in the trainer)
+    """Raised after the step was replayed, to end the training."""
 
 
 class StepHook(ReplayHook):
-    """Ends a training at a batch, after it has looked at the step.
+    """A hook that replays the step of a batch and then ends the training.
 
     Args:
-        on_batch: called with the batches that are done, counted from the start of the replay.
+        on_batch: called after each batch, with the number of batches since the start of the replay.
     """
 
     def __init__(self, on_batch: Callable[[int], object] = lambda count: None) -> None:
@@ -76,25 +78,25 @@ class StepHook(ReplayHook):
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
-        """Lets each loss be read at once, so that a NaN before the batch is found where it is."""
+        """Makes the trainer read each loss immediately, so that a NaN is reported at its batch."""
         trainer.scalars.read_at_once = True
 
     @hookimpl.on_training_step_start
     def on_training_step_start(self, trainer: Trainer, batch: Any, batch_idx: int) -> None:
-        """Looks at the step of the batch, and ends the training."""
+        """Replays the step if the batch is the target, and ends the training."""
         if self.trainer and self._is_at(trainer, batch_idx):
             self.found = look_at_step(self.trainer, batch, batch_idx, tuple(self._earlier))
             raise _Reached("the step has been replayed")
 
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer, batch_idx: int) -> None:
-        """Notes which batches of an optimiser step leave gradients that are not finite."""
+        """Records the batches of an optimiser step after which gradients are not finite."""
         self._done += 1
         self._on_batch(self._done)
         if self._is_at(trainer, batch_idx):
             raise RunError(
-                f"the training leaves out {self.place}, so it has no step",
-                remedy="replay it without --step: its samples can't be read, or a hook skips the batch after a NaN",
+                f"the training skips {self.place}, so there is no step to replay",
+                remedy="omit --step; batches are skipped if no sample can be read, or by a hook after a NaN",
             )
         if trainer.between_steps:
             self._earlier.clear()
@@ -103,7 +105,7 @@ class StepHook(ReplayHook):
 
     @hookimpl.rollback
     def rollback(self, trainer: Trainer) -> bool | None:
-        """Goes back to the state that the replay has started from, as the training went back to a checkpoint."""
+        """Restores the state at the start of the replay, where the original training restored a checkpoint."""
         if self.start is None or self.trainer is None:
             return None
         self.trainer.load_checkpoint(self.start)
@@ -117,18 +119,18 @@ class StepHook(ReplayHook):
 def train_to(
     training: ReplayedTraining, built: Built, hook: StepHook, place: Place, loaded: LoadedCheckpoint | None
 ) -> ReplayedStep:
-    """Trains from a checkpoint, or from the start, to a batch, as the run has done, and looks at its step.
+    """Repeats the training of the run from a checkpoint, or from the start, up to a batch, and replays its step.
 
     Args:
-        training: the training; its hook is `hook`.
-        built: its parts.
-        hook: the hook.
-        place: the batch.
+        training: the training, which was created with `hook`.
+        built: the parts of the training.
+        hook: the hook that replays the step.
+        place: the position of the batch.
         loaded: the checkpoint; None to start from the initial weights.
 
     Raises:
-        RunError: the training ends before.
-        NonFiniteError: a loss, or the gradients of a step, are not finite before.
+        RunError: the training ends before the batch.
+        NonFiniteError: before the batch, a loss or the gradients of a step are not finite.
     """
     trainer = built.trainer
     if loaded is not None:
@@ -140,36 +142,37 @@ def train_to(
     try:
         trainer.train(built.loader, built.validation)
     except _Reached:
-        assert hook.found is not None  # it is raised when the step has been looked at
+        assert hook.found is not None  # `_Reached` is raised after `found` was set
         return hook.found
     raise RunError(
-        f"the training ends before {place}: {trainer.ending.reason}", remedy="name a batch that the run has trained on"
+        f"the training ends before {place}: {trainer.ending.reason}", remedy="choose a batch that the run trained on"
     )
 
 
 def look_at_step(trainer: BaseTrainer, batch: Any, batch_idx: int, earlier: Sequence[int] = ()) -> ReplayedStep:
-    """Runs a batch forward and backward, as the training does next, and looks at what each module computes.
+    """Runs the forward and backward pass of a batch, as the training would, and records what each module computes.
 
-    The forward pass runs twice. Modules may compute in another way while they are watched, with other last digits, so
-    the scalars come from a first pass that nobody watches. A second one from the same state is watched.
+    The forward pass runs twice. Forward hooks can make modules take another code path, and change the last digits of
+    their outputs. The scalars therefore come from a first pass without hooks. The second pass starts from the same
+    state and has the hooks.
     """
     weights = _not_finite(trainer, gradients=False)
     for module in trainer.modules.values():
         for weight in module.parameters():
-            weight.grad = None  # otherwise those of earlier batches of the step would be added
+            weight.grad = None  # otherwise the gradients of earlier batches of the step would be added
     copied = map_tensors(batch, lambda tensor: tensor.detach().cpu().clone())
-    again = map_tensors(batch, Tensor.clone)  # a step may change its batch
+    second_batch = map_tensors(batch, Tensor.clone)  # a step may change its batch
     with kept_generators(), _kept_buffers(trainer.modules.values()):
         outputs = trainer.forward_batch(batch, batch_idx)[1]
     with watched(trainer.modules) as watch:
-        losses = trainer.forward_batch(again, batch_idx)[0]
+        losses = trainer.forward_batch(second_batch, batch_idx)[0]
         watch.in_backward = True
-        trainer.backward_losses({name: _scale_told(loss, watch, trainer) for name, loss in losses.items()})
+        trainer.backward_losses({name: _record_scale(loss, watch, trainer) for name, loss in losses.items()})
     numbers = {name: as_scalar(value) for name, value in outputs.items()}
-    done, count = batch_idx + 1, trainer.num_batches
+    batches_done, count = batch_idx + 1, trainer.num_batches
     return ReplayedStep(
         trainer.progress.step + 1,
-        done % trainer.gradient_accumulation_steps == 0 or done == count,
+        batches_done % trainer.gradient_accumulation_steps == 0 or batches_done == count,
         tuple(losses),
         {name: float(number) for name, number in numbers.items() if number is not None},
         watch.rows,
@@ -183,7 +186,7 @@ def look_at_step(trainer: BaseTrainer, batch: Any, batch_idx: int, earlier: Sequ
 
 @contextmanager
 def _kept_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Restores the buffers of modules after the block, such as running means."""
+    """Restores the buffers of modules, such as running means, after the block."""
     parts = {part for module in modules for part in module.modules()}
     before = [
         (part, name, buffer, buffer.detach().clone())
@@ -197,22 +200,26 @@ def _kept_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
             part._buffers[name] = buffer.copy_(values)
 
 
-def _scale_told(loss: Tensor, watch: ModuleWatch, trainer: BaseTrainer) -> Tensor:
-    """Returns the same loss, whose gradient tells by what a hook has multiplied it."""
+def _record_scale(loss: Tensor, watch: ModuleWatch, trainer: BaseTrainer) -> Tensor:
+    """Returns a view of the loss that sets `watch.scale` in the backward pass.
+
+    A hook, such as the one for mixed precision, may multiply the loss by a factor. The gradient of the view is this
+    factor, divided by the number of accumulated batches.
+    """
 
     def note(gradient: Tensor) -> None:
         scale = float(gradient) * trainer.gradient_accumulation_steps
         watch.scale = scale if math.isfinite(scale) and scale else 1.0
 
-    told = loss.view_as(loss)
-    if told.requires_grad:
-        told.register_hook(note)  # type: ignore[no-untyped-call]
-    return told
+    view = loss.view_as(loss)
+    if view.requires_grad:
+        view.register_hook(note)  # type: ignore[no-untyped-call]
+    return view
 
 
 def _not_finite(trainer: BaseTrainer, *, gradients: bool) -> tuple[str, ...]:
-    """Returns the weights that are not finite, or whose gradients are not finite."""
-    found = []
+    """Returns the names of the weights that are not finite, or that have gradients that are not finite."""
+    names = []
     for section, module in trainer.modules.items():
         for name, weight in module.named_parameters():
             values = weight.grad if gradients else weight.detach()
@@ -220,5 +227,5 @@ def _not_finite(trainer: BaseTrainer, *, gradients: bool) -> tuple[str, ...]:
                 continue
             values = values.coalesce().values() if values.is_sparse else values
             if not bool(values.isfinite().all()):
-                found.append(f"`{name}` of [{section}]")
-    return tuple(found)
+                names.append(f"`{name}` of [{section}]")
+    return tuple(names)

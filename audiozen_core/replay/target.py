@@ -1,4 +1,4 @@
-"""Which batch of a training is meant, and how the batches of a training are counted."""
+"""Finds the position of the batch that the user asked for, and counts the batches of a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
 class Place(NamedTuple):
-    """A batch of a training: its epoch, from 1, and its index in the epoch, from 0, as in errors and records."""
+    """The position of a batch in a training: its epoch, from 1, and its index in the epoch, from 0.
+
+    Error messages and records use the same numbers.
+    """
 
     epoch: int
     batch: int
@@ -23,18 +26,18 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the user asks for: a place, or an optimiser step, from 1, whose last batch is meant.
+    """The batch that the user asked for: a position, or the last batch of an optimiser step.
 
     Attributes:
-        place: the batch; None if a step is given.
-        step: the step.
+        place: the position of the batch; None if the user gave a step.
+        step: the optimiser step, counted from 1.
     """
 
     place: Place | None = None
     step: int = 0
 
     def follows(self, progress: Progress) -> bool:
-        """Returns whether a training that continues from there comes to the target."""
+        """Returns whether a training that continues from `progress` reaches the target."""
         if self.place is None:
             return progress.step < self.step
         return (progress.epoch, progress.batch) <= (self.place.epoch - 1, self.place.batch)
@@ -47,12 +50,12 @@ class Counted(NamedTuple):
     """How the batches of a training are counted.
 
     Attributes:
-        of_step: the number of batches of an optimiser step.
-        of_epoch: the number of batches of an epoch, if the experiment gives it one; None if an epoch is a pass.
+        per_step: the number of batches in an optimiser step.
+        per_epoch: the number of batches in an epoch with `steps_per_epoch`; None if an epoch is a pass over the data.
     """
 
-    of_step: int
-    of_epoch: int | None
+    per_step: int
+    per_epoch: int | None
 
 
 def counted(trainer: BaseTrainer) -> Counted:
@@ -62,65 +65,67 @@ def counted(trainer: BaseTrainer) -> Counted:
 
 
 def batches_of_epoch(trainer: BaseTrainer, loader: BatchLoader, epoch: int) -> int | None:
-    """Returns the number of batches of an epoch; None if only its end tells. Makes no batch."""
-    if (count := counted(trainer).of_epoch) is not None:
+    """Returns the number of batches in an epoch, without making a batch; None for a stream of unknown length."""
+    if (count := counted(trainer).per_epoch) is not None:
         return count
-    loader.epoch(epoch)  # a sampler may give another number of batches in each epoch
+    loader.epoch(epoch)  # a sampler may give a different number of batches in each epoch
     return loader.num_batches
 
 
 def find_place(trainer: BaseTrainer, loader: BatchLoader, target: Target, start: Progress, epoch: int | None) -> Place:
-    """Returns the place of a target, checked.
+    """Returns the position of a target, and checks that the training has such a batch.
 
     Args:
         trainer: the trainer.
         loader: the training data.
         target: the target.
-        start: the progress of a training that comes to the target.
-        epoch: the epoch that the records of the run have for the step; None if they have none.
+        start: the progress of a training that leads to the target.
+        epoch: the epoch of the step in the records of the run; None if there is no record.
 
     Raises:
-        RunError: the training has no such batch, or it is not known which batch the step has.
+        RunError: the training has no such batch, or the batch of a step can't be determined.
     """
     place = target.place or _place_of_step(trainer, loader, target.step, start, epoch)
     if place.epoch > trainer.max_epochs:
         raise RunError(
             f"the training has no epoch {place.epoch}, because it has `max_epochs = {trainer.max_epochs}`",
-            remedy="epochs count from 1",
+            remedy="choose an earlier epoch; epochs are counted from 1",
         )
     count = batches_of_epoch(trainer, loader, place.epoch)
     if count is not None and place.batch >= count:
         raise RunError(
-            f"epoch {place.epoch} has {count} batches, 0 to {count - 1}, and no batch {place.batch}",
-            remedy="batches count from 0, as in errors",
+            f"epoch {place.epoch} only has the batches 0 to {count - 1}, so it has no batch {place.batch}",
+            remedy="choose an earlier batch; batches are counted from 0, as in error messages",
         )
     return place
 
 
-def _place_of_step(trainer: BaseTrainer, loader: BatchLoader, step: int, start: Progress, known: int | None) -> Place:
-    of_step = counted(trainer).of_step
-    epoch, batch, left = start.epoch + 1, start.batch, step - start.step
+def _place_of_step(
+    trainer: BaseTrainer, loader: BatchLoader, step: int, start: Progress, recorded_epoch: int | None
+) -> Place:
+    batches_per_step = counted(trainer).per_step
+    epoch, batch, steps_left = start.epoch + 1, start.batch, step - start.step
     while epoch <= trainer.max_epochs:
         count = batches_of_epoch(trainer, loader, epoch)
-        if count is None and known != epoch:
+        if count is None and recorded_epoch != epoch:
             raise RunError(
-                f"it is not known which batch step {step} has, because {loader.names[0]} does not say how many batches "
-                "an epoch has",
-                remedy="name --epoch and --batch instead",
+                f"the batch of step {step} can't be determined, because the number of batches of {loader.names[0]} in "
+                "an epoch is unknown",
+                remedy="use --epoch and --batch instead",
             )
-        steps = left if count is None else -(-(count - batch) // of_step)
-        if left <= steps:
-            end = batch + left * of_step
+        steps = steps_left if count is None else -(-(count - batch) // batches_per_step)
+        if steps_left <= steps:
+            end = batch + steps_left * batches_per_step
             place = Place(epoch, (end if count is None else min(end, count)) - 1)
-            if known not in (None, epoch):
+            if recorded_epoch not in (None, epoch):
                 raise RunError(
-                    f"step {step} would be in epoch {epoch}, but metrics.jsonl has it in epoch {known}: the data or "
-                    "the batch size have changed",
-                    remedy="name --epoch and --batch instead",
+                    f"step {step} would be in epoch {epoch}, but metrics.jsonl has it in epoch {recorded_epoch}: the "
+                    "data or the batch size has changed",
+                    remedy="use --epoch and --batch instead",
                 )
             return place
-        epoch, batch, left = epoch + 1, 0, left - steps
+        epoch, batch, steps_left = epoch + 1, 0, steps_left - steps
     raise RunError(
         f"the training has no step {step}, because it has `max_epochs = {trainer.max_epochs}`",
-        remedy="name a step that metrics.jsonl has",
+        remedy="choose a step from metrics.jsonl",
     )

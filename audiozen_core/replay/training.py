@@ -1,4 +1,4 @@
-"""The training that is replayed: that of the run, without the hooks that only watch, in a folder of its own."""
+"""Builds the training of a run again for a replay, in a temporary folder and without hooks that only observe."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from audiozen_core.trainer.state import EXTRA, kept_generators
 
 
 class ReplayHook:
-    """An object with hooks that are called after those of all other plugins."""
+    """The base class of a hook plugin that is called after all other hook plugins."""
 
     phase = "persist"
     after: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Built:
     Attributes:
         trainer: the trainer.
         loader: the training data.
-        validation: the validation data; empty if only batches are made.
+        validation: the validation data; empty if the replay only makes batches.
     """
 
     trainer: BaseTrainer
@@ -55,15 +55,15 @@ class Built:
 
 
 class ReplayedTraining(Experiment):
-    """A training that is built as that of the run, and writes nothing into the folder of the run.
+    """The training of a run, built again. It writes nothing into the run folder.
 
     Args:
         checked: the configuration.
-        folder: a folder for what hooks write nevertheless.
+        folder: a temporary folder for files that hooks write.
         rank: the rank whose batches are made.
         ranks: the number of ranks.
-        first_batches: for a trial, how many batches it uses.
-        hook: an object with further hooks; None for none.
+        first_batches: the number of batches that a trial uses; None for all batches.
+        hook: a hook plugin for the replay; None for no additional hooks.
     """
 
     def __init__(
@@ -84,18 +84,21 @@ class ReplayedTraining(Experiment):
         return self.rank, self.rank_count
 
     def lifecycle(self) -> Lifecycle:
-        """Returns the hooks that affect training, and the one of the replay."""
+        """Returns the hook plugins that affect training, and the hook plugin of the replay."""
         plugins = super().lifecycle().plugins
         kept = [plugin for plugin in plugins if plugin.affects_training]
         if self._hook is None:
             return Lifecycle(kept)
-        # It sees what all the others have made of a batch.
+        # The hook comes last, because it needs the batch after all changes by other hooks.
         self._hook.after = tuple(plugin.name for plugin in kept)
         return Lifecycle([*kept, Plugin("audiozen replay", self._hook, "audiozen replay")])
 
     @contextmanager
     def built(self, *, continues: bool) -> Iterator[Built]:
-        """Builds the parts. The block runs within the scope of the experiment; the data is closed at its end."""
+        """Builds the parts of the training for a `with` block, and closes the data at the end of the block.
+
+        The block can import the experiment's own modules. `continues` is False if the initial weights are needed.
+        """
         with kept_generators(), self.scope, name_owners(self.checked):
             trainer, loaders = self.build(continues=continues)
             (loader,) = loaders["train"]
@@ -111,30 +114,32 @@ class ReplayedTraining(Experiment):
 def replayed_training(
     run: RunFolder, settings: Settings, *, rank: int, hook: ReplayHook | None = None, device: str | None = None
 ) -> Iterator[ReplayedTraining]:
-    """Prepares the training of a run.
+    """Prepares the training of a run for a replay.
 
     Args:
         run: the run.
-        settings: how it was set up.
+        settings: the settings of the training.
         rank: the rank whose batches are made.
-        hook: an object with further hooks, for a training. Without one, only batches are made: on the CPU, without the
-            validation data, and without workers if the batches do not depend on them.
-        device: the device; None for that of the run.
+        hook: a hook plugin, for a replay that trains. If it is None, the replay only makes batches: on the CPU, without
+            validation data, and without workers if the batches do not depend on the number of workers.
+        device: the device; None for the device of the run.
 
     Raises:
         RunError: the run had no such rank.
-        ConfigError: the configuration no longer fits what is installed.
+        ConfigError: the configuration does not fit the installed packages.
     """
     if not 0 <= rank < settings.ranks:
         last = settings.ranks - 1
-        had = f"{settings.ranks} processes, ranks 0 to {last}" if last else "a single process"
-        raise RunError(f"the run had {had}, so it has no rank {rank}", remedy="leave --rank out, or name one of these")
+        ranks = f"{settings.ranks} processes, ranks 0 to {last}" if last else "a single process"
+        raise RunError(
+            f"the run had {ranks}, so it has no rank {rank}", remedy="omit --rank, or choose one of these ranks"
+        )
     name = run.folder.resolve().name
-    # The folder of a run may have a name that the key in a TOML file can't have.
-    place: dict[str, Any] = {"meta.save_dir": str(run.folder.resolve().parent), "meta.id": "replay"}
+    # The name of the run folder may not be a valid `meta.id`, so a fixed ID is used and replaced below.
+    overrides: dict[str, Any] = {"meta.save_dir": str(run.folder.resolve().parent), "meta.id": "replay"}
     if hook is None or device:
-        place["meta.device"] = device or "cpu"
-    changes = [*written(dict(settings.import_from)), *written(place)]
+        overrides["meta.device"] = device or "cpu"
+    changes = [*written(dict(settings.import_from)), *written(overrides)]
     checked = check_config(load_config(settings.config, changes, ("train",)))
     checked = dataclasses.replace(checked, config=dataclasses.replace(checked.config, id=name))
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
@@ -149,9 +154,9 @@ def replayed_training(
 
 
 def _without_compiling(checked: CheckedConfig, text: str) -> CheckedConfig:
-    """Returns the configuration without `compile`: modules that are compiled call no hooks.
+    """Returns the configuration without `compile`, because compiled modules do not call module hooks.
 
-    `text` is the configuration that checkpoints are compared with: that of the run, wherever it is now.
+    `text` is the configuration of the run, as TOML. Checkpoints are compared with this text.
     """
     components = dict(checked.config.components)
     components["model"] = {
@@ -162,16 +167,17 @@ def _without_compiling(checked: CheckedConfig, text: str) -> CheckedConfig:
 
 
 def _only_batches(checked: CheckedConfig) -> CheckedConfig:
-    """Returns the configuration without validation data, and without workers for data that does not depend on them.
+    """Returns the configuration without validation data, and without workers unless the training data needs them.
 
-    The samples of a stream do. A function may return a stream, so its workers stay.
+    The samples of a stream depend on the number of workers. If the data set is made by a function, it may be a stream,
+    so its workers are kept.
     """
     datasets: dict[Any, Any] = {**checked.config.datasets, "validate": []}
     targets = [checked.component(section).target for section in datasets["train"]]
     if all(isinstance(target, type) and not issubclass(target, IterableDataset) for target in targets):
-        alone = {"num_workers": 0, "prefetch_factor": None, "persistent_workers": None, "timeout": 0.0}
+        no_workers = {"num_workers": 0, "prefetch_factor": None, "persistent_workers": None, "timeout": 0.0}
         datasets["train"] = [
-            dataclasses.replace(section, dataloader=dataclasses.replace(section.dataloader, **alone))
+            dataclasses.replace(section, dataloader=dataclasses.replace(section.dataloader, **no_workers))
             for section in datasets["train"]
         ]
     return dataclasses.replace(checked, config=dataclasses.replace(checked.config, datasets=datasets))
@@ -179,7 +185,7 @@ def _only_batches(checked: CheckedConfig) -> CheckedConfig:
 
 @contextmanager
 def batches_before_a_run(experiment: Experiment) -> Iterator[Built]:
-    """Builds the training data of an experiment that has not been run, as a run of one process would."""
+    """Builds the training data of an experiment before it is run, as a run with one process would."""
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
         preview = ReplayedTraining(_only_batches(experiment.checked), Path(folder) / experiment.config.id)
         with preview.built(continues=True) as built:
@@ -190,25 +196,25 @@ def restore_saved(training: ReplayedTraining, trainer: BaseTrainer, loaded: Load
     """Restores a checkpoint of the run for the rank of the replay.
 
     Raises:
-        CheckpointError: the state does not fit.
+        CheckpointError: the state does not fit the training.
     """
-    # Hooks that only watch are left out, and so are their states.
+    # The replay has no hooks that only observe, so it also drops their states.
     kept = {*trainer.state.names(), EXTRA}
     state = {name: part for name, part in loaded.state.items() if name in kept}
-    of_ranks = state["rng"].get("ranks")
-    if of_ranks is not None:
-        state["rng"] = of_ranks[training.rank]
-    # The loader makes the batches of one of the ranks, and counts as that rank did.
+    states_of_ranks = state["rng"].get("ranks")
+    if states_of_ranks is not None:
+        state["rng"] = states_of_ranks[training.rank]
+    # The loader makes the batches of a single rank, and counts them like a run with one process.
     state["progress"] = {**state["progress"], "ranks": 1}
     checked = training.checked
-    if before := loaded.state.get(EXTRA, {}).get("config"):
-        text = _in_the_place_of(checked.config.text, before)
+    if saved_config := loaded.state.get(EXTRA, {}).get("config"):
+        text = _with_places_of(checked.config.text, saved_config)
         checked = dataclasses.replace(checked, config=dataclasses.replace(checked.config, text=text))
     restore(trainer, dataclasses.replace(loaded, state=state), checked, allow_drift=True)
 
 
-def _in_the_place_of(text: str, other: str) -> str:
-    """Returns a configuration with the name and the folders of another one, so that these do not differ."""
+def _with_places_of(text: str, other: str) -> str:
+    """Returns a configuration with the ID and folders of another configuration, so that these settings are equal."""
     values, meta = tomli.loads(text), tomli.loads(other)["meta"]
     places = [key.removeprefix("meta.") for key in PLACES]
     values["meta"] = {name: value for name, value in values["meta"].items() if name not in places}
@@ -217,10 +223,16 @@ def _in_the_place_of(text: str, other: str) -> str:
 
 
 @contextmanager
-def telling_the_folder() -> Iterator[None]:
-    """Says from where relative paths are resolved, if the training can't be built or its data can't be read."""
+def with_working_directory_note() -> Iterator[None]:
+    """Adds the working directory to an error if the training can't be built or its data can't be read.
+
+    Relative paths in the configuration start from the working directory.
+    """
     try:
         yield
     except (BuildError, DataError) as error:
-        error.notes = (*error.notes, f"working directory: {Path.cwd()}; relative paths of the run are resolved from it")
+        error.notes = (
+            *error.notes,
+            f"working directory: {Path.cwd()}; relative paths in the configuration start there",
+        )
         raise

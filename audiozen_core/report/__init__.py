@@ -1,1 +1,1 @@
-"""`audiozen report`: one HTML page about runs, which needs no network."""
+"""`audiozen report`: writes a self-contained HTML page about runs."""

@@ -1,4 +1,4 @@
-"""The curves of all runs as charts: which scalars are drawn together, and in which order."""
+"""Groups the curves of all runs into charts, and sorts the charts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audiozen_core.report.history import Curve
-from audiozen_core.report.subjects import RunOf
+from audiozen_core.report.subjects import ReportRun
 
 _PARTS = ("train", "validate", "step")
 _FIRST = ("loss", "score")
@@ -21,10 +21,10 @@ class Line:
 
     Attributes:
         run: the label of the run.
-        system: the name of its system.
-        series: the number of its colour.
-        part: `train`, `validate`, `step`, or another beginning of its name.
-        curve: its points.
+        system: the name of the system that the run belongs to.
+        series: the index of the colour.
+        part: `train`, `validate`, `step`, `noisy` for unprocessed files, or "" for other curves.
+        curve: the points of the curve.
     """
 
     run: str
@@ -36,12 +36,12 @@ class Line:
 
 @dataclass(slots=True)
 class Chart:
-    """The curves of one scalar of all runs.
+    """The curves of one scalar in all runs.
 
     Attributes:
-        name: the scalar, without the part.
-        lines: its curves.
-        notes: what is remarkable, in sentences.
+        name: the name of the scalar without its part, such as `loss`.
+        lines: the curves.
+        notes: sentences about values that are missing from the chart or not finite.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Chart:
 
     @property
     def described(self) -> str:
-        """What a reader who does not see the chart is told: the first and the last value of each curve."""
+        """A description for screen readers: the first and the last value of each curve."""
         parts = []
         for line in self.lines:
             finite = [value for value in line.curve.values if math.isfinite(value)]
@@ -60,7 +60,7 @@ class Chart:
         return "; ".join(parts) or "no finite value"
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content for the script of the page."""
+        """Returns the data of the chart for the script of the page."""
         return {
             "name": self.name,
             "lines": [
@@ -77,8 +77,8 @@ class Chart:
         }
 
 
-def make_charts(histories: Sequence[tuple[RunOf, Mapping[str, Curve]]]) -> list[Chart]:
-    """Joins the curves of runs to charts: one for each scalar, with its training and its validation together."""
+def make_charts(histories: Sequence[tuple[ReportRun, Mapping[str, Curve]]]) -> list[Chart]:
+    """Groups the curves of runs into charts: one for each scalar, with its training and validation curves."""
     charts: dict[str, Chart] = {}
     for run, curves in histories:
         for name, curve in _without_copies(curves).items():
@@ -87,11 +87,11 @@ def make_charts(histories: Sequence[tuple[RunOf, Mapping[str, Curve]]]) -> list[
             if title.endswith("_noisy") and f"{part}/{title.removesuffix('_noisy')}" in curves:
                 title, part = title.removesuffix("_noisy"), "noisy"
             chart = charts.setdefault(title, Chart(title))
-            if part == "noisy" and (same := _with_same_beginning(chart, curve)):
-                # All runs are validated on the same files, so one line is enough: the longest.
-                if len(same.curve.values) >= len(curve.values):
+            if part == "noisy" and (duplicate := _with_same_beginning(chart, curve)):
+                # The runs were validated on the same files, so only the longest line is drawn.
+                if len(duplicate.curve.values) >= len(curve.values):
                     continue
-                chart.lines.remove(same)
+                chart.lines.remove(duplicate)
             chart.lines.append(Line(run.label, run.system, run.series, part, curve))
     for chart in charts.values():
         chart.notes += _notes(chart)
@@ -99,20 +99,20 @@ def make_charts(histories: Sequence[tuple[RunOf, Mapping[str, Curve]]]) -> list[
 
 
 def _with_same_beginning(chart: Chart, curve: Curve) -> Line | None:
-    """Returns a line of the unprocessed files that has the same values as a curve, as far as both go."""
+    """Returns a line of the unprocessed files whose values equal those of a curve, up to the end of the shorter one."""
     return next(
         (
             line
             for line in chart.lines
             if line.part == "noisy"
-            and all(one == other for one, other in zip(line.curve.values, curve.values, strict=False))
+            and all(first == second for first, second in zip(line.curve.values, curve.values, strict=False))
         ),
         None,
     )
 
 
 def _without_copies(curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Leaves out what another curve shows: the score if it is that of a metric, and what a step has of an epoch."""
+    """Removes curves that duplicate another curve: a score that equals a metric, and `train/lr` if `step/lr` exists."""
     kept = dict(curves)
     score = curves.get("validate/score")
     if score and any(
@@ -128,12 +128,12 @@ def _without_copies(curves: Mapping[str, Curve]) -> dict[str, Curve]:
 def _rank(chart: Chart, names: Sequence[str]) -> tuple[int, int]:
     parts = {line.part for line in chart.lines}
     if chart.name in _FIRST:
-        kind = 0
+        group = 0
     elif "validate" in parts and "/" not in chart.name:
-        kind = 1
+        group = 1
     else:
-        kind = 2 if chart.name in _LATER else 3
-    return kind, names.index(chart.name)
+        group = 2 if chart.name in _LATER else 3
+    return group, names.index(chart.name)
 
 
 def _notes(chart: Chart) -> list[str]:
@@ -144,8 +144,8 @@ def _notes(chart: Chart) -> list[str]:
             notes.append(f"{line.run}: {line.curve.not_finite} of {line.curve.recorded} {part}values are not finite.")
         if line.curve.recorded > len(line.curve.values):
             notes.append(
-                f"{line.run}: {len(line.curve.values)} of {line.curve.recorded:,} {part}values are drawn, the least "
-                "and the greatest of each stretch."
+                f"{line.run}: {len(line.curve.values)} of {line.curve.recorded:,} {part}values are drawn: the minimum "
+                "and the maximum of each interval."
             )
     return notes
 

@@ -1,4 +1,4 @@
-"""Which files are worth hearing: the worst, the middle and the best ones of each system, and where it fails."""
+"""Chooses files for listening: for each system, the worst and the best files, and files in the middle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.rounding import fixed, signed
 
 CLIPS = 20
-"""About how many clips a page has if the user does not say how many."""
+"""The approximate default number of clips in a page."""
 
 _KINDS = ("worst", "middle", "best")
 
@@ -25,11 +25,11 @@ class FileRow:
     """The scores of one file.
 
     Attributes:
-        id: its ID.
-        conditions: the values of its conditions, in order.
-        values: by the name of the system, the value of the metric as text.
-        improvement: how much better the system is than the first one; NaN if nothing is compared.
-        difference: the same as text, in the direction of the metric.
+        id: the ID of the file.
+        conditions: the values of the conditions, in the order of the comparison.
+        values: the value of the metric in each system as text, by system name.
+        improvement: how much better the system is than the base system; negative if worse, NaN without a comparison.
+        difference: the value of the system minus the value of the base system, as text; "" without a comparison.
     """
 
     id: str
@@ -41,16 +41,16 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class FileOrder:
-    """The files from the worst to the best for one system.
+    """The files of one system, sorted from the worst to the best.
 
     Attributes:
-        system: the system.
-        base: the system that it is compared with; "" if the files are in the order of its own scores.
+        system: the name of the system.
+        base: the system that it is compared with; "" if the files are sorted by the system's own scores.
         metric: the metric.
-        rows: the files, the worst first.
-        bars: their differences as a drawing; None if nothing is compared.
-        better: the number of files for which the system is better.
-        worse: the number for which it is worse.
+        rows: the files, worst first.
+        bars: a drawing of the differences; None without a comparison.
+        better: the number of files for which the system is better than the base system.
+        worse: the number of files for which the system is worse.
     """
 
     system: str
@@ -64,14 +64,14 @@ class FileOrder:
 
 @dataclass(slots=True)
 class ChosenFile:
-    """A file that the page lets one hear.
+    """A file that was chosen for listening.
 
     Attributes:
-        id: its ID.
+        id: the ID of the file.
         kind: `worst`, `middle` or `best`.
-        system: the system that it was chosen for.
-        reasons: why it was chosen, in sentences.
-        rank: 0 if it is the first of its kind.
+        system: the system that the file was chosen for.
+        reasons: sentences that explain why the file was chosen.
+        rank: the position among the files of the same kind and system, counted from 0.
     """
 
     id: str
@@ -82,20 +82,20 @@ class ChosenFile:
 
 
 def order_files(standing: Standing) -> tuple[FileOrder, ...]:
-    """Returns the order of the files by the metric that ranks them, for each system that is compared.
+    """Sorts the files of each compared system by their difference from the first system in the ranking metric.
 
-    Without a comparison, it is the order of the scores of each system.
+    Without a comparison, the files of each system are sorted by their scores.
     """
     metric, comparison = standing.metric, standing.comparison
     if metric is None:
         return ()
     if comparison and metric in comparison.metrics:
         orders = [
-            _compared(standing, comparison, metric, one.system)
-            for one in comparison.differences
-            if one.metric == metric.name and one.files
+            _compared(standing, comparison, metric, difference.system)
+            for difference in comparison.differences
+            if difference.metric == metric.name and difference.files
         ]
-        # One axis for all, so that the bars of two systems can be compared.
+        # All drawings have the same axis, so the bars of different systems are comparable.
         axis = axis_of(row.improvement for order in orders for row in order.rows)
         return tuple(
             replace(order, bars=sorted_bars([row.improvement for row in order.rows], axis)) for order in orders
@@ -120,52 +120,52 @@ def _compared(standing: Standing, comparison: ComparedScores, metric: MetricInfo
     rows = tuple(
         FileRow(
             file.id,
-            tuple(of.get(file.id, "") for of in comparison.conditions.values()),
+            tuple(value_of_file.get(file.id, "") for value_of_file in comparison.conditions.values()),
             {name: minus(fixed(column[file.id], decimals)) for name, column in columns.items()},
             sign * file.difference,
             minus(signed(file.difference, decimals + 1)),
         )
         for file in files
     )
-    one = comparison.difference(metric.name, system)
-    return FileOrder(system, comparison.baseline.name, metric, rows, None, one.better, one.worse)
+    difference = comparison.difference(metric.name, system)
+    return FileOrder(system, comparison.baseline.name, metric, rows, None, difference.better, difference.worse)
 
 
 def _alone(standing: Standing, metric: MetricInfo, name: str) -> FileOrder:
     (system,) = [each for each in standing.systems if each.scored.name == name]
     decimals = decimals_of(standing, metric)
     values = system.scored.values(metric.name, system.scored.ids).mean(axis=0).tolist()
-    known = [(file, value) for file, value in zip(system.scored.ids, values, strict=True) if math.isfinite(value)]
-    known.sort(key=lambda item: item[1] if metric.higher_is_better else -item[1])
-    rows = tuple(FileRow(file, (), {name: minus(fixed(value, decimals))}, math.nan, "") for file, value in known)
+    finite = [(file, value) for file, value in zip(system.scored.ids, values, strict=True) if math.isfinite(value)]
+    finite.sort(key=lambda item: item[1] if metric.higher_is_better else -item[1])
+    rows = tuple(FileRow(file, (), {name: minus(fixed(value, decimals))}, math.nan, "") for file, value in finite)
     return FileOrder(name, "", metric, rows, None)
 
 
 def choose_files(orders: Sequence[FileOrder], count: int | None) -> list[ChosenFile]:
-    """Chooses files to be heard.
+    """Chooses files for listening.
 
     Args:
-        orders: the order of the files for each system.
-        count: how many files of each kind and system; None for so many that there are about `CLIPS`, and at most 3.
+        orders: the sorted files of each system.
+        count: the number of files of each kind for each system; None for at most 3 files and about `CLIPS` in total.
 
     Returns:
-        The files, system by system, the worst first. A file that several reasons choose is there once.
+        The files, grouped by system, worst first. A file that was chosen for several reasons appears once.
     """
     if count is None:
         count = max(1, min(3, CLIPS // (len(_KINDS) * len(orders)))) if orders else 0
-    found: dict[str, ChosenFile] = {}
-    # A system whose files are all as in the first one has neither worst nor best files.
+    chosen: dict[str, ChosenFile] = {}
+    # If all files of a system are equal to the base system, none is the worst or the best. Such systems are skipped.
     for order in [order for order in orders if not order.base or order.better or order.worse] or orders:
         for kind, rows in _kinds(order, count).items():
             for rank, row in enumerate(rows):
-                chosen = found.setdefault(row.id, ChosenFile(row.id, kind, order.system, rank))
-                chosen.reasons.append(_reason(order, row, kind))
-    return list(found.values())
+                file = chosen.setdefault(row.id, ChosenFile(row.id, kind, order.system, rank))
+                file.reasons.append(_reason(order, row, kind))
+    return list(chosen.values())
 
 
 def _kinds(order: FileOrder, count: int) -> dict[str, list[FileRow]]:
     rows = list(order.rows)
-    if len(rows) <= 3 * count:  # all files, each as what it is nearest to
+    if len(rows) <= 3 * count:  # all files are chosen, one third as each kind
         third = len(rows) / 3
         return {
             "worst": rows[: round(third)],
@@ -181,21 +181,21 @@ def _kinds(order: FileOrder, count: int) -> dict[str, list[FileRow]]:
 
 
 def _reason(order: FileOrder, row: FileRow, kind: str) -> str:
-    place = order.rows.index(row)
+    index = order.rows.index(row)
     metric = order.metric
     label, decimals = metric.label or metric.name, max(0, len(row.difference.partition(".")[2]) - 1)
-    where = f"{_ordinal(place + 1)} of {plural(len(order.rows), 'file')}, counted from the worst"
-    if kind == "worst" and place == 0:
-        where = f"the worst of {plural(len(order.rows), 'file')}"
-    if kind == "best" and place == len(order.rows) - 1:
-        where = f"the best of {plural(len(order.rows), 'file')}"
+    position = f"{_ordinal(index + 1)} of {plural(len(order.rows), 'file')}, counted from the worst"
+    if kind == "worst" and index == 0:
+        position = f"the worst of {plural(len(order.rows), 'file')}"
+    if kind == "best" and index == len(order.rows) - 1:
+        position = f"the best of {plural(len(order.rows), 'file')}"
     if order.base and not order.better and not order.worse:
-        return f"{order.system}: {label} as in {order.base}, like all files."
+        return f"{order.system}: {label} equal to {order.base}, like all files."
     if not order.base:
-        return f"{order.system}: {label} {row.values[order.system]}, {where}."
+        return f"{order.system}: {label} {row.values[order.system]}, {position}."
     word = "better" if row.improvement > 0 else "worse"
     size = f"{word} than {order.base} by {size_words(row.improvement, metric, decimals)}"
-    return f"{order.system}: {label} {size if row.improvement else f'as in {order.base}'}, {where}."
+    return f"{order.system}: {label} {size if row.improvement else f'equal to {order.base}'}, {position}."
 
 
 def _ordinal(number: int) -> str:

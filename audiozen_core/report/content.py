@@ -1,4 +1,4 @@
-"""Everything that a report shows."""
+"""Collects the content of a report."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from audiozen_core.report.history import read_history
 from audiozen_core.report.run_facts import RunFacts, differing_versions, read_facts
 from audiozen_core.report.score_tables import MetricTable, metric_tables
 from audiozen_core.report.standing import Standing, compare_subjects
-from audiozen_core.report.subjects import RunOf, Subject, find_subjects
+from audiozen_core.report.subjects import ReportRun, Subject, find_subjects
 from audiozen_core.report.summary import Summary, summarise
 from audiozen_core.results.compared import SettingRow
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A chosen file, with its clip; or why it has none.
+    """A chosen file with its clip, or with the reason why there is no clip.
 
     Attributes:
         file: the file.
-        clip: its clip; None if it can't be heard.
-        missing: why it can't be heard.
-        heard: the number of the recording that is heard first: that of the system that the file was chosen for.
+        clip: the clip; None if the recordings can't be played.
+        missing: the reason why there is no clip; "" if there is one.
+        heard: the index of the recording that is selected first, which belongs to the system in `file.system`.
     """
 
     file: ChosenFile
@@ -40,22 +40,22 @@ class Heard:
 
 @dataclass(slots=True)
 class Content:
-    """Everything that a report shows.
+    """The content of a report.
 
     Attributes:
-        subjects: the systems that the user has named.
-        standing: their scores.
-        summary: what the page says first.
+        subjects: the systems that the user named.
+        standing: the scores of the systems, and their comparison.
+        summary: the summary at the top of the page.
         tables: a table for each metric.
-        orders: the order of the files for each system.
-        chosen: the files that are chosen to be heard.
-        charts: the curves.
-        facts: what is known about each run.
-        settings: what differs in the configurations.
-        heard: the clips, after they were made.
-        samples: of each run with validation samples, their clips.
-        without_samples: the runs without, and why.
-        told: what was changed to keep the page small, in sentences.
+        orders: the sorted files of each system.
+        chosen: the files that were chosen for listening.
+        charts: the training curves.
+        facts: the state, times and environment of each run.
+        settings: the settings in which the configurations of the runs differ.
+        heard: the chosen files with their clips. It is filled after the page was laid out without clips.
+        samples: the runs with validation samples, and their clips.
+        without_samples: the runs without validation samples, and the reasons.
+        size_notes: sentences about clips that were shortened or left out to limit the size of the page.
     """
 
     subjects: Sequence[Subject]
@@ -68,18 +68,18 @@ class Content:
     facts: Sequence[RunFacts]
     settings: Sequence[SettingRow]
     heard: list[Heard] = field(default_factory=list)
-    samples: list[tuple[RunOf, list[Clip]]] = field(default_factory=list)
-    without_samples: list[tuple[RunOf, str]] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    samples: list[tuple[ReportRun, list[Clip]]] = field(default_factory=list)
+    without_samples: list[tuple[ReportRun, str]] = field(default_factory=list)
+    size_notes: list[str] = field(default_factory=list)
 
     @property
     def chart_data(self) -> list[dict[str, Any]]:
-        """The curves for the script of the page."""
+        """The data of the charts for the script of the page."""
         return [chart.to_json() for chart in self.charts]
 
     @property
     def versions(self) -> dict[str, list[str]]:
-        """The versions that differ between the runs."""
+        """The versions that differ between the runs, by distribution."""
         return differing_versions(self.facts)
 
 
@@ -93,19 +93,19 @@ def read_content(
     conditions: str | Path | None = None,
     files: int | None = None,
 ) -> Content:
-    """Reads everything that a report shows, but the audio.
+    """Reads the content of a report, except for the audio.
 
     Args:
-        named: the systems that the user has named.
-        checkpoint: of runs, the checkpoint whose latest test is read; "" for the latest test of any.
-        metric: the metric that ranks the files; None for the first one that is compared.
-        by: the conditions by which the files are grouped; empty for those that the scores have.
-        lower_is_better: the metrics for which a lower number is better, where the scores do not say it.
+        named: the systems that the user named.
+        checkpoint: the checkpoint of runs whose latest test is read; "" for the latest test of any checkpoint.
+        metric: the metric that ranks the files; None for the first compared metric.
+        by: the conditions by which the files are grouped; empty for the conditions in the scores.
+        lower_is_better: the metrics for which lower values are better, in case the scores don't give the direction.
         conditions: a CSV, TSV or JSONL file with the conditions of the files.
-        files: how many worst, middle and best files are chosen for each system; None for about 20 clips in all.
+        files: the number of worst, of middle and of best files for each system; None for about 20 clips in total.
 
     Raises:
-        AudioZenError: a folder is neither a run nor has scores, scores can't be read, or a name is not known.
+        AudioZenError: a folder is not a run folder and has no scores, scores can't be read, or a name is unknown.
     """
     subjects = find_subjects(named, checkpoint=checkpoint, by=by)
     standing = compare_subjects(subjects, metric=metric, by=by, lower_is_better=lower_is_better, conditions=conditions)

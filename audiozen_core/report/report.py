@@ -1,4 +1,4 @@
-"""`audiozen report`: writes a page about runs."""
+"""`audiozen report`: writes an HTML page about runs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from audiozen_core.storage.atomic import make_folder, write_whole
 ASSETS = Path(__file__).parent / "assets"
 
 SECONDS = 4.0
-"""The greatest length of a clip if the user does not say it."""
+"""The default maximum duration of a clip in seconds."""
 
 MEGABYTES = 15.0
-"""The greatest size of a page if the user does not say it."""
+"""The default maximum size of a page in megabytes."""
 
 _LEAST_SECONDS = 1.5
 _MOST_FACTS = 3
@@ -39,12 +39,12 @@ class WrittenReport:
     """A page that was written.
 
     Attributes:
-        path: the file.
-        size: its size in bytes.
-        clips: the number of clips in it.
-        verdicts: which system is better than the first one, in sentences.
-        told: what was changed to keep the page small, in sentences.
-        missing: by the name of the system, why it has no scores, or some of its runs have none.
+        path: the HTML file.
+        size: the size of the file in bytes.
+        clips: the number of clips in the page.
+        verdicts: sentences that say whether each system is better than the first system.
+        told: sentences about clips that were shortened or left out to limit the size of the page.
+        missing: why a system, or some of its runs, have no scores, by system name.
     """
 
     path: Path
@@ -69,30 +69,31 @@ def write_report(
     checkpoint: str | None = None,
     megabytes: float = MEGABYTES,
 ) -> WrittenReport:
-    """Writes one HTML file about runs, which needs no network: scores, recordings, curves, settings, environment.
+    """Writes a self-contained HTML page about runs: scores, recordings, curves, settings and environment.
 
-    A system is what `compare` takes: a run, the result folder of a test, a folder that `audiozen evaluate -o` has
-    written, a CSV file, or several runs that differ in their seeds. The others are compared with the first one; a run
-    alone is compared with the files that it was given. What does not exist, such as the test of a run, is told in the
-    page.
+    A system can be a run, the result folder of a test, a folder that `audiozen evaluate -o` wrote, a CSV file, or
+    several runs with different seeds, as in `compare`. All systems are compared with the first system. A single run is
+    compared with its unprocessed input files. The page mentions what is missing, such as the test of a run.
 
     Args:
         systems: the systems, as for `compare`.
         output: the file to write.
         title: the title of the page; None for the names of the systems.
-        files: how many worst, middle and best files the page has for each system; None for about 20 files in all.
-        seconds: the greatest length of a clip. Of a longer file, the part is taken in which the systems differ most.
-        metric: the metric that ranks the files; None for the first one that is compared.
-        by: the conditions by which the files are grouped, as in `compare`; empty for those that the scores have.
-        lower_is_better: the metrics for which a lower number is better, where the scores do not say it.
+        files: the number of worst, of middle and of best files for each system; None for about 20 files in total.
+        seconds: the maximum duration of a clip in seconds. Longer files are cut to the part in which the systems differ
+            most.
+        metric: the metric that ranks the files; None for the first compared metric.
+        by: the conditions by which the files are grouped, as in `compare`; empty for the conditions in the scores.
+        lower_is_better: the metrics for which lower values are better, in case the scores don't give the direction.
         conditions: a CSV, TSV or JSONL file with the conditions of the files.
-        checkpoint: of runs, the checkpoint whose test is taken, such as `best`; None for the latest test.
-        megabytes: the greatest size of the page. The clips get shorter or fewer if they don't fit, which is told.
+        checkpoint: the checkpoint of runs whose test is used, such as `best`; None for the latest test.
+        megabytes: the maximum size of the page in megabytes. If the clips don't fit, some are shortened or left out,
+            and the page says so.
 
     Raises:
-        RunError: no system is named, or a name is not known.
+        RunError: no system is given, or a name is unknown.
         DataError: scores can't be read.
-        OSError: the file can't be written; an earlier one is unchanged.
+        OSError: the file can't be written. An existing file stays unchanged.
 
     Example:
         >>> audiozen.write_report(["exp/baseline", "exp/new"], "report.html").path  # doctest: +SKIP
@@ -100,7 +101,7 @@ def write_report(
     """
     named = parse_systems(systems)
     if not named:
-        raise RunError("a report needs at least one system", remedy="name a run, a folder with scores, or a CSV file")
+        raise RunError("a report needs at least one system", remedy="give a run, a folder with scores, or a CSV file")
     content = read_content(
         named,
         checkpoint=checkpoint or "",
@@ -115,8 +116,8 @@ def write_report(
     most = megabytes * 1e6 - page_size
     _add_samples(content, seconds, _PART_OF_SAMPLES * most)
     most -= sum(clip_size(clip) for _, clips in content.samples for clip in clips)
-    content.heard, told = _fit(content, seconds, most)
-    content.told += told
+    content.heard, size_notes = _fit(content, seconds, most)
+    content.size_notes += size_notes
     text = _render(content, title)
     output = Path(output)
     make_folder(output.absolute().parent)
@@ -124,11 +125,11 @@ def write_report(
     clips = sum(heard.clip is not None for heard in content.heard)
     size = len(text.encode())
     missing = {subject.name: subject.missing for subject in content.subjects if subject.missing}
-    return WrittenReport(output, size, clips, content.summary.verdicts, tuple(content.told), missing)
+    return WrittenReport(output, size, clips, content.summary.verdicts, tuple(content.size_notes), missing)
 
 
 def _render(content: Content, title: str) -> str:
-    clip_ids = {heard.file.id: f"clip-{place}" for place, heard in enumerate(content.heard) if heard.clip}
+    clip_ids = {heard.file.id: f"clip-{index}" for index, heard in enumerate(content.heard) if heard.clip}
     orders = [
         {"rows": [[row.id, row.difference, clip_ids.get(row.id)] for row in order.rows]} for order in content.orders
     ]
@@ -145,34 +146,37 @@ def _render(content: Content, title: str) -> str:
 
 
 def _fit(content: Content, seconds: float, most: float) -> tuple[list[Heard], list[str]]:
-    """Makes the clips, shorter or fewer than wanted if they would be larger than this many bytes together."""
-    told = []
-    # The first of each kind says more than the second of any.
+    """Makes the clips, and shortens them or leaves some out if their total size exceeds `most` bytes.
+
+    Returns the clips, and sentences about what was shortened or left out.
+    """
+    notes = []
+    # If clips are left out, the first file of each kind should be kept, so the second files come later.
     by_rank = sorted(content.chosen, key=lambda file: file.rank)
     made = list(_make(content, by_rank, seconds))
-    size, clips = _size(made), [one.clip for one in made if one.clip]
+    size, clips = _size(made), [heard.clip for heard in made if heard.clip]
     if size > most and clips:
-        # A picture has the same size, however long the clip is.
+        # Only the audio gets smaller, because the size of a picture does not depend on the duration.
         audio = sum(len(track.audio) for clip in clips for track in clip.tracks)
         longest = max(clip.seconds for clip in clips)
         shorter = max(_LEAST_SECONDS, longest * (most - (size - audio)) / audio * 0.95)
         if shorter < longest:
-            told.append(f"The clips have at most {shorter:.1f} seconds, so that the page stays small.")
+            notes.append(f"The clips were cut to {shorter:.1f} seconds to limit the size of the page.")
             made = list(_make(content, by_rank, shorter))
     kept = list(made)
     while kept and _size(kept) > most:
         kept.pop()
     if len(kept) < len(made):
         left_out = f"{plural(len(made) - len(kept), 'clip')} of {len(made)}"
-        told.append(f"Left out so that the page stays small: {left_out}.")
-    place = {file.id: index for index, file in enumerate(content.chosen)}
-    return sorted(kept, key=lambda heard: place[heard.file.id]), told
+        notes.append(f"Left out to limit the size of the page: {left_out}.")
+    position = {file.id: index for index, file in enumerate(content.chosen)}
+    return sorted(kept, key=lambda heard: position[heard.file.id]), notes
 
 
 def _add_samples(content: Content, seconds: float, most: float) -> None:
-    """Adds the clips of validation samples that are not larger than this many bytes together."""
+    """Adds clips of validation samples, up to a total size of `most` bytes."""
     left_out = 0
-    for run, clips in all_clips([one.run for one in content.facts], seconds):
+    for run, clips in all_clips([facts.run for facts in content.facts], seconds):
         if isinstance(clips, str):
             content.without_samples.append((run, clips))
             continue
@@ -184,25 +188,27 @@ def _add_samples(content: Content, seconds: float, most: float) -> None:
         left_out += len(clips) - len(kept)
         content.samples += [(run, kept)] * bool(kept)
     if left_out:
-        content.told.append(f"Left out so that the page stays small: {plural(left_out, 'clip')} of validation samples.")
+        content.size_notes.append(
+            f"Left out to limit the size of the page: {plural(left_out, 'clip')} of validation samples."
+        )
 
 
-def _size(heard: Sequence[Heard]) -> int:
-    return sum(clip_size(one.clip) if one.clip else 500 for one in heard)
+def _size(files: Sequence[Heard]) -> int:
+    return sum(clip_size(file.clip) if file.clip else 500 for file in files)
 
 
 def clip_size(clip: Clip) -> int:
-    """Returns about how many bytes a clip has in the page, with what the template writes around it."""
+    """Estimates the size of a clip in the page in bytes, including its HTML."""
     return clip.size + 3000 + 1500 * len(clip.tracks)
 
 
 def _make(content: Content, files: Sequence[ChosenFile], seconds: float) -> Iterator[Heard]:
     standing = content.standing
-    systems = [system for system in standing.systems if system is not standing.given]
-    every = [*systems, *([standing.given] if standing.given else [])]
+    systems = [system for system in standing.systems if system is not standing.unprocessed]
+    with_scores = [*systems, *([standing.unprocessed] if standing.unprocessed else [])]
     tables = content.tables[:_MOST_FACTS]
     for file in files:
-        facts = {system.scored.name: list(_scores_of(file.id, system, tables)) for system in every}
+        facts = {system.scored.name: list(_scores_of(file.id, system, tables)) for system in with_scores}
         clip = clip_of(
             file.id,
             recordings_of(file.id, systems),
@@ -219,13 +225,13 @@ def _make(content: Content, files: Sequence[ChosenFile], seconds: float) -> Iter
 
 
 def _scores_of(name: str, system: FoundSystem, tables: Sequence[MetricTable]) -> Iterator[str]:
-    """Yields the scores of a file, as they are written beside its recording."""
+    """Yields the scores of a file as texts for its recording."""
     scored = system.scored
     if name not in scored.ids:
         return
     for table in tables:
         metric = table.metric
         if metric.name in scored.metrics:
-            value = float(scored.values(metric.name, [name])[0, 0])  # of several seeds, the first one is heard
+            value = float(scored.values(metric.name, [name])[0, 0])  # the recording is from the first seed
             text = minus(fixed(value, digits(metric, [value])))
             yield f"{metric.label or metric.name} {text}{f' {metric.unit}' * bool(metric.unit)}"

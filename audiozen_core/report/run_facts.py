@@ -1,4 +1,4 @@
-"""What is known about the runs of a report: state, times, memory, commands and environment."""
+"""Reads facts about the runs of a report: their states, times, memory, commands and environments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from audiozen_core.config.used_plugins import RECORDS, header
 from audiozen_core.experiment.run_records import main_record
 from audiozen_core.experiment.session_file import SessionRecord
-from audiozen_core.report.subjects import RunOf
+from audiozen_core.report.subjects import ReportRun
 from audiozen_core.report.words import duration
 from audiozen_core.runs.summary import RunSummary, read_run
 
@@ -24,12 +24,12 @@ class Start:
     """One start of a run.
 
     Attributes:
-        when: when, in ISO 8601.
-        modes: the modes, in words.
+        when: the time of the start, in ISO 8601.
+        modes: the modes, such as `train test`.
         command: the command line.
-        ending: how it ended, in words.
-        took: how long it took, in words.
-        memory: the most memory that it had, in words.
+        ending: how the run ended.
+        took: how long the run took, such as `1 h 1 min`; "" if it is unknown.
+        memory: the peak memory of the process, and of the GPU; "" if it is unknown.
     """
 
     when: str
@@ -42,22 +42,21 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What is known about a run.
+    """Facts about a run, as texts for the page.
 
     Attributes:
         run: the run.
-        state: what it is doing or how it ended, in words.
-        is_running: whether it is being trained now.
-        training_time: how long its trainings took, in words.
-        parameters: the number of parameters in words; "" if that is not known.
-        best: its best validation score, in words; "" if there is none.
-        facts: names and values of the environment of its newest training, or else of its newest start: the device, the
-            commit, Python, …
-        versions: the version of each distribution there, by its name.
-        starts: its starts, the oldest first.
+        state: what the run is doing, or how it ended.
+        is_running: whether the run is active.
+        training_time: the total time of all trainings.
+        parameters: the number of parameters; "" if it is unknown.
+        best: the best validation score and its epoch; "" if there is none.
+        facts: the environment of the newest training, or else of the newest start: the device, the commit, Python, …
+        versions: the version of each distribution in this environment, by name.
+        starts: the starts of the run, oldest first.
     """
 
-    run: RunOf
+    run: ReportRun
     state: str
     is_running: bool
     training_time: str
@@ -68,13 +67,13 @@ class RunFacts:
     starts: tuple[Start, ...]
 
 
-def read_facts(run: RunOf) -> RunFacts:
-    """Reads what is known about a run. It may be active."""
+def read_facts(run: ReportRun) -> RunFacts:
+    """Reads facts about a run. The run may be active."""
     summary = read_run(run.folder)
     records = sorted(run.folder.glob(RECORDS))
-    # A later test may have had another machine and other versions; the table of the starts has them.
+    # The environment of the training is used. A later test may have used another machine and other versions.
     main = main_record(run.folder)
-    session = next((one for one in summary.sessions if main and one.record == main.name), None)
+    session = next((session for session in summary.sessions if main and session.record == main.name), None)
     count = _parameters(run.folder)
     return RunFacts(
         run,
@@ -99,18 +98,19 @@ def read_facts(run: RunOf) -> RunFacts:
 
 
 def differing_versions(facts: Sequence[RunFacts]) -> dict[str, list[str]]:
-    """Returns the distributions whose versions differ between the runs: for each, the version of each run.
+    """Returns the versions of each run by distribution, for distributions whose versions differ between the runs.
 
-    A record has only what was imported when it was written, so what it lacks may have been used.
+    A run records the distributions that were imported at its start. If a version is missing, the distribution may have
+    been imported later, so a missing version does not count as a difference.
     """
-    names = sorted({name for one in facts for name in one.versions}, key=str.lower)
-    rows = {name: [one.versions.get(name, "") for one in facts] for name in names}
+    names = sorted({name for run in facts for name in run.versions}, key=str.lower)
+    rows = {name: [run.versions.get(name, "") for run in facts] for name in names}
     return {name: row for name, row in rows.items() if len(set(filter(None, row))) > 1}
 
 
 def _state(summary: RunSummary) -> str:
-    done = f"epoch {summary.epoch}{f' of {summary.max_epochs}' * bool(summary.max_epochs)}" if summary.epoch else ""
-    return ", ".join(filter(None, (summary.state, done))) + (f": {summary.reason}" if summary.reason else "")
+    epoch = f"epoch {summary.epoch}{f' of {summary.max_epochs}' * bool(summary.max_epochs)}" if summary.epoch else ""
+    return ", ".join(filter(None, (summary.state, epoch))) + (f": {summary.reason}" if summary.reason else "")
 
 
 def _training_time(summary: RunSummary) -> str:
@@ -125,16 +125,16 @@ def _device(session: SessionRecord) -> str:
 
 
 def _parameters(folder: Path) -> int | None:
-    """Returns the number of parameters that the log of a run says; None if it does not."""
-    # A run that was renamed or copied still has a log with its first name.
+    """Returns the number of parameters from the log of a run; None if the log does not contain it."""
+    # The log of a run that was renamed or copied still has the original name.
     for log in sorted(folder.glob("*.log"), key=lambda path: path.stem != folder.name):
         try:
             with log.open("rb") as file:
-                begin = file.read(_BEGIN_OF_LOG).decode(errors="replace")
+                text = file.read(_BEGIN_OF_LOG).decode(errors="replace")
         except OSError:
             continue
-        if found := _PARAMETERS.search(begin):
-            return int(found[1])
+        if match := _PARAMETERS.search(text):
+            return int(match[1])
     return None
 
 
@@ -145,11 +145,11 @@ def _versions(record: Path | None) -> dict[str, str]:
 
 
 def _starts(records: Sequence[Path], sessions: Sequence[SessionRecord]) -> list[Start]:
-    """Returns the starts of a run. A start by an older version has a record and no session."""
-    of_record = {session.record: session for session in sessions}
+    """Returns the starts of a run. Older versions of AudioZEN wrote a config file for each start, but no session."""
+    session_of_record = {session.record: session for session in sessions}
     starts = []
     for record in records:
-        session = of_record.get(record.name)
+        session = session_of_record.get(record.name)
         starts.append(
             Start(
                 header(record, "started"),
@@ -164,7 +164,7 @@ def _starts(records: Sequence[Path], sessions: Sequence[SessionRecord]) -> list[
 
 
 def _ending(session: SessionRecord) -> str:
-    ending = session.ending or "no ending is recorded: it runs, or it was killed"
+    ending = session.ending or "no ending was recorded: the run is active, or it was killed"
     return f"{ending}: {session.reason}" if session.reason else str(ending)
 
 

@@ -1,4 +1,4 @@
-"""The tables of scores: means with intervals, and differences from the first system in words."""
+"""Makes the score tables of a report: means with intervals, and differences from the first system."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from audiozen_core.results.rounding import digits, fixed, signed
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A difference from the first system.
+    """The difference of a system from the first system, as texts for the page.
 
     Attributes:
-        words: the difference in words.
-        verdict: `better`, `worse`, or "" if it is not certain.
-        p: the corrected p-value in words.
-        signed: the difference as a number.
-        interval: its 95 % interval; "" if there is none.
+        words: the difference in words, such as `better by 0.42 dB, certain`.
+        verdict: `better`, `worse`, or "" if the difference is not significant.
+        p: the corrected p-value.
+        signed: the difference as a number with its sign.
+        interval: the 95 % interval of the difference; "" if there is none.
         counts: the numbers of files that are better, worse and equal.
-        bar: where it is on the axis of its table; to the right is better.
+        bar: the positions on the axis of the table, where better is on the right; None if there is no value.
     """
 
     words: str
@@ -43,19 +43,19 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The mean of a metric of one system.
+    """The mean of a metric for one system, as texts for the page.
 
     Attributes:
         system: the name of the system.
-        series: the number of its colour; -1 for the unprocessed files.
-        mean: the mean as text; a dash if there is none.
-        interval: its 95 % interval; "" if there is none.
+        series: the index of its colour; -1 for the unprocessed files.
+        mean: the mean; a dash if there is none.
+        interval: the 95 % interval of the mean; "" if there is none.
         files: the number of files in the mean.
         missing: the number of files of the system that have no value.
-        seeds: the number of seeds, and the standard deviation over them; "" for one.
-        is_first: whether the others are compared with it.
-        difference: the difference from the first system; None for that one, and where systems can't be compared.
-        note: why the difference is missing, or what the mean is of; "" if that is plain.
+        seeds: the number of seeds, and the standard deviation over the seeds; "" for a single seed.
+        is_first: whether this is the first system, which the others are compared with.
+        difference: the difference from the first system; None for the first system, and without a comparison.
+        note: why the mean or the difference is missing; "" if nothing is missing.
     """
 
     system: str
@@ -72,7 +72,14 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The scores of the files with one value of a condition."""
+    """The scores of all files that have the same value of a condition.
+
+    Attributes:
+        value: the value of the condition.
+        files: the number of files.
+        means: the mean of each system.
+        differences: the difference of each system from the first system; None if it was not computed.
+    """
 
     value: str
     files: int
@@ -85,10 +92,10 @@ class ConditionTable:
     """The scores of a metric for each value of a condition.
 
     Attributes:
-        condition: its name.
+        condition: the name of the condition.
         systems: the names of the systems, in the order of `Level.means`.
-        others: those that have a difference, in the order of `Level.differences`.
-        levels: the values.
+        others: the names of the systems without the first system, in the order of `Level.differences`.
+        levels: the scores for each value of the condition.
     """
 
     condition: str
@@ -99,7 +106,7 @@ class ConditionTable:
 
 @dataclass(frozen=True, slots=True)
 class MetricTable:
-    """The scores of all systems in one metric."""
+    """The scores of all systems in one metric, over all files and by condition."""
 
     metric: MetricInfo
     scores: tuple[Score, ...]
@@ -107,12 +114,12 @@ class MetricTable:
 
     @property
     def direction(self) -> str:
-        """Which direction is better, in words."""
+        """Whether higher or lower values are better, as text."""
         return "higher is better" if self.metric.higher_is_better else "lower is better"
 
 
 def metric_tables(standing: Standing) -> tuple[MetricTable, ...]:
-    """Returns a table for each metric: the one that ranks the files first."""
+    """Returns a table for each metric. The metric that ranks the files comes first."""
     ranking = standing.metric.name if standing.metric else ""
     metrics = sorted(standing.metrics, key=lambda metric: metric.name != ranking)
     return tuple(
@@ -122,7 +129,7 @@ def metric_tables(standing: Standing) -> tuple[MetricTable, ...]:
 
 
 def decimals_of(standing: Standing, metric: MetricInfo) -> int:
-    """Returns how many decimals the means of a metric have."""
+    """Returns the number of decimals for the means of a metric."""
     means = [np.nanmean(system.scored.values(metric.name, system.scored.ids)) for system in _having(standing, metric)]
     return digits(metric, [float(mean) for mean in means])
 
@@ -133,20 +140,23 @@ def _having(standing: Standing, metric: MetricInfo) -> list[FoundSystem]:
 
 def _rows(standing: Standing) -> tuple[FoundSystem, ...]:
     """Returns the systems of a table: the unprocessed files first, if there are any."""
-    given = standing.given
-    return standing.systems if given is None or given in standing.systems else (given, *standing.systems)
+    unprocessed = standing.unprocessed
+    return (
+        standing.systems if unprocessed is None or unprocessed in standing.systems else (unprocessed, *standing.systems)
+    )
 
 
 def _scores(standing: Standing, metric: MetricInfo) -> Iterator[Score]:
     comparison, decimals = standing.comparison, decimals_of(standing, metric)
     compared = comparison if comparison and metric in comparison.metrics else None
-    found = {one.system: one for one in compared.differences if one.metric == metric.name} if compared else {}
-    axis = _axis(found.values())
+    all_differences = compared.differences if compared else ()
+    differences = {difference.system: difference for difference in all_differences if difference.metric == metric.name}
+    axis = _axis(differences.values())
     for system in _rows(standing):
         name = system.scored.name
         files = _files_of(standing, compared, metric, system)
         mean = system_mean(system.scored.values(metric.name, files)) if files else None
-        one = found.get(name)
+        difference = differences.get(name)
         is_first = compared is not None and name == compared.baseline.name
         ids = system.scored.ids
         has_metric = all(any(each.name == metric.name for each in run.metrics) for run in system.scored.runs)
@@ -161,7 +171,7 @@ def _scores(standing: Standing, metric: MetricInfo) -> Iterator[Score]:
             missing,
             _seeds(mean, decimals) if mean else "",
             is_first,
-            _difference(one, metric, decimals, axis) if one else None,
+            _difference(difference, metric, decimals, axis) if difference else None,
             _note(standing, system, has_metric, bool(files)),
         )
 
@@ -171,20 +181,20 @@ def _note(standing: Standing, system: FoundSystem, has_metric: bool, has_values:
         return "not computed"
     if not has_values:
         return "no file has a value"
-    if standing.comparison and system is not standing.given and system.scored.name not in standing.compared:
-        return "of other files, so not compared"
+    if standing.comparison and system is not standing.unprocessed and system.scored.name not in standing.compared:
+        return "not compared, because it has other files"
     return ""
 
 
 def _files_of(
     standing: Standing, compared: ComparedScores | None, metric: MetricInfo, system: FoundSystem
 ) -> list[str]:
-    """Returns the files of a mean: those that are compared, or else those of the system that have a value."""
+    """Returns the files of a mean: the compared files, or without a comparison, all files that have a value."""
     scored = system.scored
     if metric.name not in scored.metrics:
         return []
-    is_given = system is standing.given
-    if compared and (scored.name in standing.compared or is_given):
+    is_unprocessed = system is standing.unprocessed
+    if compared and (scored.name in standing.compared or is_unprocessed):
         chosen = [name for name in compared.files_of(metric.name) if name in set(scored.ids)]
     else:
         chosen = scored.ids
@@ -198,23 +208,25 @@ def _seeds(mean: SystemMean, decimals: int) -> str:
 
 def _axis(differences: Iterable[PairedDifference]) -> tuple[float, float]:
     ends: list[float] = []
-    for one in differences:
-        sign = 1 if one.higher_is_better else -1
-        ends += [sign * one.mean, sign * one.low, sign * one.high]
+    for paired in differences:
+        sign = 1 if paired.higher_is_better else -1
+        ends += [sign * paired.mean, sign * paired.low, sign * paired.high]
     return axis_of(ends)
 
 
-def _difference(one: PairedDifference, metric: MetricInfo, decimals: int, axis: tuple[float, float]) -> Difference:
-    sign = 1 if one.higher_is_better else -1
-    low, high = sorted((sign * one.low, sign * one.high)) if math.isfinite(one.low) else (math.nan, math.nan)
+def _difference(paired: PairedDifference, metric: MetricInfo, decimals: int, axis: tuple[float, float]) -> Difference:
+    sign = 1 if paired.higher_is_better else -1
+    low, high = math.nan, math.nan
+    if math.isfinite(paired.low):
+        low, high = sorted((sign * paired.low, sign * paired.high))
     return Difference(
-        difference_words(one, metric, decimals),
-        one.verdict,
-        p_words(one.p_holm),
-        minus(signed(one.mean, decimals + 1)),
-        range_words(one.low, one.high, decimals + 1),
-        (one.better, one.worse, one.equal),
-        place_interval(axis, sign * one.mean, low, high),
+        difference_words(paired, metric, decimals),
+        paired.verdict,
+        p_words(paired.p_holm),
+        minus(signed(paired.mean, decimals + 1)),
+        range_words(paired.low, paired.high, decimals + 1),
+        (paired.better, paired.worse, paired.equal),
+        place_interval(axis, sign * paired.mean, low, high),
     )
 
 
@@ -225,15 +237,18 @@ def _conditions(standing: Standing, metric: MetricInfo) -> Iterator[ConditionTab
     decimals = decimals_of(standing, metric)
     names = [system.name for system in comparison.systems if metric.name in system.metrics]
     for condition, levels in comparison.by.items():
-        of_metric = {level: [one for one in found if one.metric == metric.name] for level, found in levels.items()}
-        axis = _axis([one for found in of_metric.values() for one in found])
+        differences_of_level = {
+            level: [difference for difference in differences if difference.metric == metric.name]
+            for level, differences in levels.items()
+        }
+        axis = _axis([difference for differences in differences_of_level.values() for difference in differences])
         rows = []
-        for level, found in of_metric.items():
+        for level, differences in differences_of_level.items():
             means = [comparison.mean(metric.name, name, condition, level, interval=False) for name in names]
-            by_name = {one.system: one for one in found}
+            by_name = {difference.system: difference for difference in differences}
             rows.append(
                 Level(
-                    level or "not known",
+                    level or "unknown",
                     len(comparison.files_of(metric.name, condition, level)),
                     tuple(minus(fixed(mean.mean, decimals)) if mean else "–" for mean in means),
                     tuple(

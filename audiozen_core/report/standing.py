@@ -1,4 +1,4 @@
-"""Which systems of a report can be compared, and with what."""
+"""Compares the systems of a report with the first system, as far as this is possible."""
 
 from __future__ import annotations
 
@@ -18,48 +18,49 @@ from audiozen_core.results.id_table import audio_id
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.systems import ScoredSystem
 
-_MOST_LEVELS = 12  # A condition with more values is a label of files, and its table would be as long as theirs.
+_MOST_LEVELS = 12  # A condition with more values would make a long table. It is probably a label of single files.
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The scores of a report.
+    """The scores of the systems in a report, and their comparison.
 
     Attributes:
-        systems: all systems with scores, in order. The unprocessed files are the first one if there is only one run.
-        series: by name, the number of the system's colour; -1 for the unprocessed files.
-        given: the unprocessed files, if a test has scored them.
-        comparison: the comparison of the systems with the first one; None if nothing can be compared.
+        systems: all systems with scores, in the order of the user. If there is only one system, the unprocessed files
+            come first.
+        series: the index of each system's colour, by name; -1 for the unprocessed files.
+        unprocessed: the unprocessed files as a system; None if no test has scored them.
+        comparison: the comparison with the first system; None if no systems can be compared.
         metric: the metric that ranks the files; None without scores.
-        notes: what is remarkable, in words.
+        notes: warnings and remarks on the comparison.
     """
 
     systems: tuple[FoundSystem, ...]
     series: dict[str, int]
-    given: FoundSystem | None
+    unprocessed: FoundSystem | None
     comparison: Comparison | None
     metric: MetricInfo | None
     notes: tuple[str, ...]
 
     @property
     def metrics(self) -> tuple[MetricInfo, ...]:
-        """All metrics of all systems, the compared ones first."""
+        """All metrics of all systems. Compared metrics come first."""
         if self.comparison is None:
-            every = [metric for system in self.systems for metric in system.scored.metrics.values()]
-            return tuple({metric.name: metric for metric in every}.values())
+            all_metrics = [metric for system in self.systems for metric in system.scored.metrics.values()]
+            return tuple({metric.name: metric for metric in all_metrics}.values())
         first, *others = self.comparison.systems
-        # A column that the first system and another one have, and that is not compared, is a condition of the files.
-        same = {name for system in others for name in system.metrics if name in first.metrics}
-        found = {metric.name: metric for metric in self.comparison.metrics}
+        # Shared columns that the comparison does not include are conditions, such as the SNR, and not metrics.
+        shared = {name for system in others for name in system.metrics if name in first.metrics}
+        metrics = {metric.name: metric for metric in self.comparison.metrics}
         for system in self.systems:
             for name, metric in system.scored.metrics.items():
-                if name not in same:
-                    found.setdefault(name, metric)
-        return tuple(found.values())
+                if name not in shared:
+                    metrics.setdefault(name, metric)
+        return tuple(metrics.values())
 
     @property
     def compared(self) -> set[str]:
-        """The names of the systems that are compared."""
+        """The names of the compared systems, including the first system."""
         return {system.name for system in self.comparison.systems} if self.comparison else set()
 
 
@@ -71,47 +72,47 @@ def compare_subjects(
     lower_is_better: Sequence[str],
     conditions: str | Path | None,
 ) -> Standing:
-    """Compares the systems with the first one as far as that is possible.
+    """Compares the systems with the first system, as far as this is possible.
 
     Args:
         subjects: the systems.
-        metric: the metric that ranks the files; None for the first one that is compared.
-        by: the conditions by which the files are grouped; empty for those that the scores have.
-        lower_is_better: the metrics for which a lower number is better, where the scores do not say it.
+        metric: the metric that ranks the files; None for the first compared metric.
+        by: the conditions by which the files are grouped; empty for the conditions in the scores.
+        lower_is_better: the metrics for which lower values are better, in case the scores don't give the direction.
         conditions: a CSV, TSV or JSONL file with the conditions of the files.
 
     Raises:
-        RunError: the metric or a condition is not known.
+        RunError: the metric or a condition is unknown.
     """
     tested = [subject for subject in subjects if subject.found]
     systems = [subject.found for subject in tested if subject.found]
     series = {subject.name: subject.series for subject in tested}
-    given = _given(systems, set(series))
-    if given:
-        series[given.scored.name] = -1
-    pairs, notes = systems, []
-    if len(systems) == 1 and given:
-        pairs = systems = [given, *systems]
+    unprocessed = _unprocessed(systems, set(series))
+    if unprocessed:
+        series[unprocessed.scored.name] = -1
+    comparable, notes = systems, []
+    if len(systems) == 1 and unprocessed:
+        comparable = systems = [unprocessed, *systems]
     elif len(systems) > 1:
-        shared = set(systems[0].scored.ids)
-        pairs = [system for system in systems if shared & set(system.scored.ids)]
-        apart = [system.scored.name for system in systems if system not in pairs]
-        if apart:
+        ids = set(systems[0].scored.ids)
+        comparable = [system for system in systems if ids & set(system.scored.ids)]
+        left_out = [system.scored.name for system in systems if system not in comparable]
+        if left_out:
             notes.append(
-                f"{listed(apart)} was tested with other files than {systems[0].scored.name}, so its scores are not "
-                "compared; test both on the same files, in which each file has the same ID"
+                f"not compared, because of a different test set than {systems[0].scored.name}: {listed(left_out)}; "
+                "test all systems on the same files, with the same IDs"
             )
     comparison = None
-    if len(pairs) > 1:
+    if len(comparable) > 1:
         try:
             comparison = compare_found(
-                pairs, by=by or _conditions(pairs[0]), lower_is_better=lower_is_better, conditions=conditions
+                comparable, by=by or _conditions(comparable[0]), lower_is_better=lower_is_better, conditions=conditions
             )
             notes += comparison.notes
         except DataError as error:
             notes.append(f"the scores are not compared: {error.message}. {error.remedy or ''}".strip())
-    found = Standing(tuple(systems), series, given, comparison, None, tuple(notes))
-    return replace(found, metric=_ranking(found, metric))
+    standing = Standing(tuple(systems), series, unprocessed, comparison, None, tuple(notes))
+    return replace(standing, metric=_ranking(standing, metric))
 
 
 def _ranking(standing: Standing, wanted: str | None) -> MetricInfo | None:
@@ -127,8 +128,8 @@ def _ranking(standing: Standing, wanted: str | None) -> MetricInfo | None:
     return metrics[wanted]
 
 
-def _given(systems: Sequence[FoundSystem], taken: set[str]) -> FoundSystem | None:
-    """Returns the unprocessed files of the first test that has scored them."""
+def _unprocessed(systems: Sequence[FoundSystem], taken: set[str]) -> FoundSystem | None:
+    """Returns the unprocessed files of the first test that has scored them; None if there are none."""
     for system in systems:
         if system.given is None:
             continue
@@ -143,14 +144,14 @@ def _given(systems: Sequence[FoundSystem], taken: set[str]) -> FoundSystem | Non
 
 
 def _conditions(system: FoundSystem) -> tuple[str, ...]:
-    """Returns the conditions that the scores of a system have, without those that have a value for each file."""
+    """Returns the conditions in the scores of a system by which its files can be grouped."""
     scores = system.scored.runs[0]
     counts = {name: len(scores.groups(name)) for name in scores.conditions}
     return tuple(name for name, count in counts.items() if 1 < count <= _MOST_LEVELS and count < len(scores.files))
 
 
 def files_text(standing: Standing) -> str:
-    """Returns how many files the scores are of."""
+    """Returns the number of scored files as text, such as `20 files` or `20 files or 30 files`."""
     if standing.comparison:
         return plural(len(standing.comparison.ids), "file")
     counts = {len(system.scored.ids) for system in standing.systems}

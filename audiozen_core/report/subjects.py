@@ -1,4 +1,4 @@
-"""The systems of a report: their scores as far as they exist, and the folders of their runs."""
+"""Finds the systems of a report: their scores, if they have any, and their run folders."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from audiozen_core.results.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
-class RunOf:
+class ReportRun:
     """One run of a system.
 
     Attributes:
-        label: what it is called in the report: the name of the system, and the folder if there are several seeds.
+        label: the name of the run in the report: the name of the system, plus the folder if there are several seeds.
         system: the name of the system.
-        series: the number of the system, which decides its colour.
-        folder: the folder of the run.
-        config: its configuration as TOML; None if it is not known.
+        series: the index of the system, which determines its colour.
+        folder: the run folder.
+        config: the configuration as TOML; None if it is unknown.
     """
 
     label: str
@@ -38,35 +38,35 @@ class Subject:
     """A system of a report.
 
     Attributes:
-        name: its name.
-        series: its number, which decides its colour.
-        found: its scores and audio; None if it has no scores.
-        missing: why it has no scores, or some of its runs have none, in sentences; "" if all have them.
-        runs: its runs, also those without scores. Empty for a CSV file.
+        name: the name of the system.
+        series: the index of the system, which determines its colour.
+        found: the scores and audio; None if the system has no scores.
+        missing: sentences that explain why some or all runs have no scores; "" if all runs have scores.
+        runs: the runs, including runs without scores. Empty for a CSV file.
     """
 
     name: str
     series: int
     found: FoundSystem | None
     missing: str
-    runs: tuple[RunOf, ...]
+    runs: tuple[ReportRun, ...]
 
     @property
     def scores(self) -> tuple[Scores, ...]:
-        """The scores of its runs."""
+        """The scores of the runs that have scores."""
         return self.found.scored.runs if self.found else ()
 
 
 def find_subjects(named: Sequence[NamedSystem], *, checkpoint: str, by: Collection[str]) -> list[Subject]:
-    """Finds what there is of each system. A run without a test has no scores, which is told and is not an error.
+    """Finds the scores and runs of each system. A run without a test is not an error: see `Subject.missing`.
 
     Args:
-        named: the systems that the user has named.
-        checkpoint: of runs, the checkpoint whose latest test is read; "" for the latest test of any.
-        by: the names of conditions, which a CSV of another program may have as columns of numbers.
+        named: the systems that the user named.
+        checkpoint: the checkpoint of runs whose latest test is read; "" for the latest test of any checkpoint.
+        by: the names of conditions. In a CSV file from another program, these columns are not metrics.
 
     Raises:
-        AudioZenError: a folder is neither a run nor has scores, or scores can't be read.
+        AudioZenError: a folder is not a run folder and has no scores, or scores can't be read.
     """
     tested: list[NamedSystem] = []
     missing = []
@@ -84,10 +84,10 @@ def find_subjects(named: Sequence[NamedSystem], *, checkpoint: str, by: Collecti
     found = iter(find_systems(tested, checkpoint=checkpoint, by=by))
     texts = {system.text for system in tested}
     subjects: list[Subject] = []
-    for series, (system, why) in enumerate(zip(named, missing, strict=True)):
+    for series, (system, reasons) in enumerate(zip(named, missing, strict=True)):
         scored = next(found) if system.text in texts else None
-        name = scored.scored.name if scored else _own_name(system, [subject.name for subject in subjects])
-        subjects.append(Subject(name, series, scored, why, _runs(name, series, system, scored)))
+        name = scored.scored.name if scored else _unique_name(system, [subject.name for subject in subjects])
+        subjects.append(Subject(name, series, scored, reasons, _runs(name, series, system, scored)))
     return subjects
 
 
@@ -95,20 +95,20 @@ def _sentence(text: str | None) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
-def _own_name(system: NamedSystem, taken: Collection[str]) -> str:
+def _unique_name(system: NamedSystem, taken: Collection[str]) -> str:
     name = system.name or system.paths[0].absolute().name
     if len(system.paths) > 1 and not system.name:
         name = name.rpartition("_seed_")[0] or name
     return system.text if name in taken else name
 
 
-def _runs(name: str, series: int, system: NamedSystem, found: FoundSystem | None) -> tuple[RunOf, ...]:
-    if system.state:  # the files that a test was given, which no run has made
+def _runs(name: str, series: int, system: NamedSystem, found: FoundSystem | None) -> tuple[ReportRun, ...]:
+    if system.state:  # such as the input files of a test, which are not the output of a run
         return ()
     folders = [folder for folder in (found.folders if found else ()) if folder]
     folders += [folder for path in system.paths if path.is_dir() and (folder := find_run(path))]
-    every = list(dict.fromkeys(folder.absolute() for folder in folders))
+    distinct = list(dict.fromkeys(folder.absolute() for folder in folders))
     return tuple(
-        RunOf(f"{name} ({folder.name})" if len(every) > 1 else name, name, series, folder, config_of(folder))
-        for folder in every
+        ReportRun(f"{name} ({folder.name})" if len(distinct) > 1 else name, name, series, folder, config_of(folder))
+        for folder in distinct
     )

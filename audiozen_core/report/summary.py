@@ -1,4 +1,4 @@
-"""What a report says first: which system is better, by how much, is that certain, and where it fails."""
+"""Writes the summary of a report: which system is better, by how much, how certain this is, and where it fails."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from audiozen_core.results.paired import PairedDifference
 from audiozen_core.results.records import MetricInfo
 
 MOST_METRICS = 5
-"""How many metrics the table of the summary has; the others are in the tables of scores."""
+"""The maximum number of metrics in the table of the summary. The score tables have all metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
-    """A row of the summary: a system, and its scores in the order of the columns.
+    """A row of the summary table: a system and its scores.
 
     Attributes:
         name: the name of the system.
-        series: the number of its colour; -1 for the unprocessed files.
-        facts: its checkpoint, training time and parameters, as far as they are known.
-        scores: its score in each metric of the table; None where there is none.
-        missing: why it has no scores; "" if it has some.
+        series: the index of its colour; -1 for the unprocessed files.
+        facts: the checkpoint, training time and number of parameters, if they are known.
+        scores: the score in each metric, in column order; None for a missing score.
+        missing: why the system has no scores; "" if it has some.
     """
 
     name: str
@@ -42,12 +42,12 @@ class SummaryRow:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """Where a system fails, in one sentence, and the ID of the worst file.
+    """A text about where a system fails. The page links the ID of the worst file.
 
     Attributes:
-        text: the sentence.
-        file: the ID of the worst file; "" if there is none.
-        after: what follows the name of the file.
+        text: the text before the ID.
+        file: the ID of the worst file; "" if no file is worse.
+        after: the text after the ID.
     """
 
     text: str
@@ -57,16 +57,16 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a report says first.
+    """The summary at the top of a report.
 
     Attributes:
-        verdicts: for each system, how it compares with the first one; the first text is the shortest answer.
+        verdicts: sentences that compare each system with the first system. The most important sentence comes first.
         failing: for each system, where it fails.
-        columns: the metrics of the table.
-        rows: its rows.
-        files: how many files the scores are of, in words.
+        columns: the metrics of the summary table.
+        rows: the rows of the summary table.
+        files: the number of scored files, as text.
         base: the system that the others are compared with; "" if nothing is compared.
-        cautions: what one must know before one believes the verdicts, in sentences.
+        cautions: sentences about the limits of the verdicts.
     """
 
     verdicts: tuple[str, ...]
@@ -85,7 +85,7 @@ def summarise(
     facts: Sequence[RunFacts],
     subjects: Sequence[Subject],
 ) -> Summary:
-    """Says what a report says first."""
+    """Writes the summary of a report."""
     comparison = standing.comparison
     chosen = tables[:MOST_METRICS]
     return Summary(
@@ -100,7 +100,7 @@ def summarise(
 
 
 def _cautions(standing: Standing) -> Iterator[str]:
-    """Yields what limits the verdicts; all notes are below the tables, where few people look."""
+    """Yields the notes that limit the verdicts. The page also lists all notes, but further down."""
     comparison = standing.comparison
     if comparison is None:
         return
@@ -108,7 +108,7 @@ def _cautions(standing: Standing) -> Iterator[str]:
     if any(more.values()):
         counts = joined([f"{name} has {count:,} more" for name, count in more.items() if count])
         files = plural(len(comparison.ids), "file")
-        yield f"All means are over the {files} that all systems have: {counts}."
+        yield f"All means are over the {files} that all systems share: {counts}."
     decisive = (ONE_RUN_EACH, too_few(comparison.differences))
     for note in comparison.notes:
         if note in decisive or note.startswith("warning: "):
@@ -120,51 +120,55 @@ def _verdicts(standing: Standing, tables: Sequence[MetricTable]) -> Iterator[str
     comparison = standing.comparison
     if comparison is None:
         if len(standing.systems) > 1:
-            yield "The scores of these systems are not compared: the notes below the tables say why."
+            yield "The scores of these systems are not compared; the notes below the tables give the reasons."
         elif standing.systems:
-            yield f"These are the scores of {standing.systems[0].scored.name} alone: nothing else has scores here."
+            yield f"Only {standing.systems[0].scored.name} has scores, so there is nothing to compare it with."
         return
     order = [table.metric for table in tables if table.metric in comparison.metrics]
     if len(comparison.systems) > 2 and order:
         yield _best(standing, order[0])
     for system in comparison.systems[1:]:
         rows = [
-            (one, metric, decimals_of(standing, metric))
+            (difference, metric, decimals_of(standing, metric))
             for metric in order
-            for one in comparison.differences
-            if (one.metric, one.system) == (metric.name, system.name) and one.files
+            for difference in comparison.differences
+            if (difference.metric, difference.system) == (metric.name, system.name) and difference.files
         ]
         if rows:
             yield headline(system.name, comparison.baseline.name, rows)
 
 
 def _best(standing: Standing, metric: MetricInfo) -> str:
-    """Says which system has the best mean in the metric that ranks the files, and whether that is certain."""
+    """Says which system has the best mean in the metric that ranks the files, and whether the difference is certain."""
     comparison = standing.comparison
     assert comparison is not None
-    differences = {one.system: one for one in comparison.differences if one.metric == metric.name and one.files}
-    if not differences:
-        return f"No file has a {metric.label or metric.name} in all systems."
-    best = max(differences.values(), key=lambda one: one.improvement)
+    differences = {
+        difference.system: difference
+        for difference in comparison.differences
+        if difference.metric == metric.name and difference.files
+    }
     label, base = metric.label or metric.name, comparison.baseline.name
-    equal = [name for name, one in differences.items() if one.equal == one.files]
+    if not differences:
+        return f"No file has a value of {label} in all systems."
+    best = max(differences.values(), key=lambda difference: difference.improvement)
+    equal = [name for name, difference in differences.items() if difference.equal == difference.files]
     if best.improvement <= 0 and equal:
-        rest = [one for name, one in differences.items() if name not in equal]
-        sure = _sure(all(one.verdict == "worse" for one in rest), "than that of every other system") if rest else ""
-        return f"{joined([base, *equal])} have the best {label}, the same for every file{sure}."
+        rest = [difference for name, difference in differences.items() if name not in equal]
+        certainty = _than_all_others(all(difference.verdict == "worse" for difference in rest)) if rest else ""
+        return f"{joined([base, *equal])} have the best {label}, with the same value for every file{certainty}."
     if best.improvement <= 0:
-        certain = all(one.verdict == "worse" for one in differences.values())
-        return f"{base} has the best {label}{_sure(certain, 'than that of every other system')}."
+        certain = all(difference.verdict == "worse" for difference in differences.values())
+        return f"{base} has the best {label}{_than_all_others(certain)}."
     size = size_words(best.mean, metric, decimals_of(standing, metric))
-    return f"{best.system} has the best {label}: {size} better than {base}{_certain(best)}."
+    return f"{best.system} has the best {label}: {size} better than {base}{_certainty(best)}."
 
 
-def _sure(certain: bool, than: str) -> str:
-    return f", certainly better {than}" if certain else ", but not certainly better than all others"
+def _than_all_others(certain: bool) -> str:
+    return ", certainly better than all other systems" if certain else ", but not certainly better than all others"
 
 
-def _certain(one: PairedDifference) -> str:
-    return ", which is certain" if one.verdict else ", which is not certain"
+def _certainty(difference: PairedDifference) -> str:
+    return ", which is certain" if difference.verdict else ", which is not certain"
 
 
 def _failing(standing: Standing, orders: Sequence[FileOrder]) -> Iterator[Failing]:
@@ -187,51 +191,52 @@ def _failing(standing: Standing, orders: Sequence[FileOrder]) -> Iterator[Failin
 
 
 def _worst_levels(comparison: ComparedScores, order: FileOrder, decimals: int) -> Iterator[str]:
-    """Says for each condition for which of its values a system is worst, compared with the first one."""
+    """Yields, for each condition, the value for which a system is worst compared with the first system."""
     for condition, levels in comparison.by.items():
-        found = {
-            level: one
+        difference_of_level = {
+            level: difference
             for level, differences in levels.items()
-            for one in differences
-            if (one.metric, one.system) == (order.metric.name, order.system) and one.files
+            for difference in differences
+            if (difference.metric, difference.system) == (order.metric.name, order.system) and difference.files
         }
-        if len(found) < 2:
+        if len(difference_of_level) < 2:
             continue
-        level = min(found, key=lambda each: found[each].improvement)
-        one = found[level]
-        if one.equal == one.files:  # for every level, or nothing is worse and some are better
+        worst = min(difference_of_level, key=lambda level: difference_of_level[level].improvement)
+        difference = difference_of_level[worst]
+        if difference.equal == difference.files:  # the system is not worse for any value
             continue
-        how = "gains least, it is better" if one.improvement > 0 else "does worst, it is worse"
-        size = size_words(one.mean, order.metric, decimals)
-        certain = "certain" if one.verdict else "not certain"
-        yield f"for {condition} {level or 'unknown'}, where it {how} by {size} ({certain})"
+        size = size_words(difference.mean, order.metric, decimals)
+        certainty = "certain" if difference.verdict else "not certain"
+        result = "its smallest gain" if difference.improvement > 0 else "its worst result"
+        word = "better" if difference.improvement > 0 else "worse"
+        yield f"{result} is for {condition} {worst or 'unknown'}: {word} by {size} ({certainty})"
 
 
 def _rows(
     standing: Standing, tables: Sequence[MetricTable], facts: Sequence[RunFacts], subjects: Sequence[Subject]
 ) -> Iterator[SummaryRow]:
-    scored = {score.system: score.series for table in tables for score in table.scores}
-    of_subject = {subject.name: subject for subject in subjects}
+    series = {score.system: score.series for table in tables for score in table.scores}
+    subject_of_name = {subject.name: subject for subject in subjects}
     base = standing.comparison.baseline.name if standing.comparison else ""
-    names = [*scored, *(name for name in of_subject if name not in scored)]
+    names = [*series, *(name for name in subject_of_name if name not in series)]
     for name in names:
-        subject = of_subject.get(name)
-        scores = [next((one for one in table.scores if one.system == name), None) for table in tables]
+        subject = subject_of_name.get(name)
+        scores = [next((score for score in table.scores if score.system == name), None) for table in tables]
         yield SummaryRow(
             name,
-            scored.get(name, subject.series if subject else -1),
-            tuple(_facts_of(name, base, subject, [one for one in facts if one.run.system == name])),
+            series.get(name, subject.series if subject else -1),
+            tuple(_facts_of(name, base, subject, [run_facts for run_facts in facts if run_facts.run.system == name])),
             tuple(scores),
-            subject.missing if subject and name not in scored else "",
+            subject.missing if subject and name not in series else "",
         )
 
 
 def _facts_of(name: str, base: str, subject: Subject | None, facts: Sequence[RunFacts]) -> Iterator[str]:
     if subject is None:
-        yield "the files as they were given"
+        yield "the unprocessed files"
         return
     if name == base:
-        yield "the others are compared with it"
+        yield "the other systems are compared with this one"
     if subject.found:
         checkpoints = dict.fromkeys(filter(None, map(_checkpoint, subject.found.scored.sources)))
         if checkpoints:
@@ -241,13 +246,13 @@ def _facts_of(name: str, base: str, subject: Subject | None, facts: Sequence[Run
     if facts:
         if facts[0].parameters:
             yield f"{facts[0].parameters} parameters"
-        times = dict.fromkeys(one.training_time for one in facts)
+        times = dict.fromkeys(run_facts.training_time for run_facts in facts)
         yield f"training time {', '.join(times)}"
-        if any(one.is_running for one in facts):
-            yield "still being trained"
+        if any(run_facts.is_running for run_facts in facts):
+            yield "still running"
 
 
 def _checkpoint(source: str) -> str:
-    """Returns the checkpoint of the results of a test, such as `best_epoch_0012`; "" for other results."""
+    """Returns the checkpoint that a test used, such as `best_epoch_0012`; "" for scores that are not from a test."""
     parts = Path(source.partition(",")[0]).parts
     return parts[parts.index("test") + 1] if "test" in parts[:-1] else ""

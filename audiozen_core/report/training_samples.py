@@ -1,4 +1,4 @@
-"""Validation samples of a run as clips: what the network made of a file in several epochs."""
+"""Makes clips of the validation samples of a run: the outputs of the network for a file after several epochs."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from typing import Any
 from audiozen_core.errors import AudioZenError
 from audiozen_core.pages.clips import Clip, make_clip
 from audiozen_core.report.recordings import GIVEN_FIRST
-from audiozen_core.report.subjects import RunOf
+from audiozen_core.report.subjects import ReportRun
 from audiozen_core.results.samples import FOLDER, Sample, read_samples
 
 
-def sample_clips(run: RunOf, *, files: int, seconds: float) -> list[Clip] | str:
-    """Makes a clip of each of the first validation files of a run.
+def sample_clips(run: ReportRun, *, files: int, seconds: float) -> list[Clip] | str:
+    """Makes clips of the first validation files of a run, one for each file.
 
     Args:
         run: the run.
-        files: the greatest number of files.
-        seconds: the greatest length of a clip.
+        files: the maximum number of files.
+        seconds: the maximum duration of a clip in seconds.
 
     Returns:
-        The clips, which have the output of the first, the best and the last validation; or in words why there are none.
+        The clips, each with the outputs of the first, the best and the last validation; or a text with the reason why
+        there are no clips.
     """
     try:
         samples = read_samples(run.folder)
     except AudioZenError as error:
         return error.message
-    of_file: dict[tuple[str, str], list[Sample]] = {}
+    samples_of_file: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
-        of_file.setdefault((sample.dataset, sample.id), []).append(sample)
+        samples_of_file.setdefault((sample.dataset, sample.id), []).append(sample)
     clips = []
-    for found in list(of_file.values())[:files]:
+    for file_samples in list(samples_of_file.values())[:files]:
         try:
-            clips.append(_clip(run, found, seconds))
+            clips.append(_clip(run, file_samples, seconds))
         except (AudioZenError, ValueError) as error:
             return str(error)
-    return clips or "it has none"
+    return clips or "the run has none"
 
 
-def _clip(run: RunOf, samples: Sequence[Sample], seconds: float) -> Clip:
+def _clip(run: ReportRun, samples: Sequence[Sample], seconds: float) -> Clip:
     chosen = _spread(samples)
     newest = chosen[-1]
     folder = run.folder / FOLDER
@@ -51,7 +52,7 @@ def _clip(run: RunOf, samples: Sequence[Sample], seconds: float) -> Clip:
         outputs = {name: signal for name, signal in sample.signals.items() if not signal.given}
         for name, signal in outputs.items():
             track = f"epoch {sample.epoch}{f', {name}' if len(outputs) > 1 else ''}"
-            if track in signals:  # of another validation of the same epoch
+            if track in signals:  # an epoch can have several validations
                 track = f"step {sample.step}{f', {name}' if len(outputs) > 1 else ''}"
             signals[track] = _wave(folder / signal.path, sample.sr, signal.gain_db)
     signals |= {
@@ -67,21 +68,21 @@ def _clip(run: RunOf, samples: Sequence[Sample], seconds: float) -> Clip:
 
 
 def _spread(samples: Sequence[Sample]) -> list[Sample]:
-    """Returns the first validation, the best or else the middle one, and the last."""
-    best = next((place for place, sample in enumerate(samples) if sample.best), 0)
+    """Returns the samples of the first, the best and the last validation. Without a best, the middle one is used."""
+    best = next((index for index, sample in enumerate(samples) if sample.best), 0)
     last = len(samples) - 1
     middle = best if 0 < best < last else last // 2
-    return [samples[place] for place in sorted({0, middle, last})]
+    return [samples[index] for index in sorted({0, middle, last})]
 
 
 def _wave(path: Path, sr: int, gain_db: float) -> Any:
     from audiozen_core.audio.files import read_audio
 
-    # A signal louder than full scale was written at a lower level.
+    # Signals that exceeded full scale were attenuated before they were written. This restores their level.
     return read_audio(path, sr=sr).numpy() / 10 ** (gain_db / 20)
 
 
-def all_clips(runs: Sequence[RunOf], seconds: float) -> Iterator[tuple[RunOf, list[Clip] | str]]:
-    """Yields the clips of each run: two of one run, and one of each of several."""
+def all_clips(runs: Sequence[ReportRun], seconds: float) -> Iterator[tuple[ReportRun, list[Clip] | str]]:
+    """Yields the clips of each run: two clips if there is a single run, otherwise one for each run."""
     for run in runs:
         yield run, sample_clips(run, files=2 if len(runs) == 1 else 1, seconds=seconds)

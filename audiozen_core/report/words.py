@@ -1,4 +1,4 @@
-"""Differences in words: better or worse, by how much, and whether that is certain."""
+"""Describes differences in words: better or worse, by how much, and whether the difference is certain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiozen_core.results.rounding import fixed, signed
 
 
 def amount(value: float, metric: MetricInfo, decimals: int) -> str:
-    """Returns a number with its unit.
+    """Formats a number with the unit of a metric.
 
     Example:
         >>> amount(0.417, MetricInfo("si_sdr", unit="dB"), 2)
@@ -21,7 +21,7 @@ def amount(value: float, metric: MetricInfo, decimals: int) -> str:
 
 
 def range_words(low: float, high: float, decimals: int) -> str:
-    """Returns an interval as people say it, with a minus sign where one is; "" if there is none.
+    """Formats an interval as `low to high`; "" if it is not finite.
 
     Example:
         >>> range_words(-0.1, 0.14, 2)
@@ -31,12 +31,12 @@ def range_words(low: float, high: float, decimals: int) -> str:
 
 
 def minus(text: str) -> str:
-    """Returns a number with a real minus sign, which is as wide as a plus."""
+    """Replaces hyphens in a number with minus signs, which are as wide as plus signs."""
     return text.replace("-", "\u2212")
 
 
 def p_words(p: float) -> str:
-    """Returns a p-value as a paper writes it.
+    """Formats a p-value as in a paper.
 
     Example:
         >>> p_words(0.0002), p_words(0.031), p_words(0.412)
@@ -50,7 +50,9 @@ def p_words(p: float) -> str:
 
 
 def decimals_for(difference: float, decimals: int) -> int:
-    """Returns how many decimals a difference gets: those of the means, or more if it would have less than two digits.
+    """Returns the number of decimals for a difference, which gives it at least two significant digits if possible.
+
+    The result is between `decimals`, the number of decimals of the means, and `decimals + 3`.
 
     Example:
         >>> decimals_for(0.93, 2), decimals_for(0.086, 2), decimals_for(0.0009, 2), decimals_for(0, 2)
@@ -62,60 +64,61 @@ def decimals_for(difference: float, decimals: int) -> int:
 
 
 def size_words(difference: float, metric: MetricInfo, decimals: int) -> str:
-    """Returns the size of a difference with its unit.
+    """Formats the absolute value of a difference with its unit.
 
     Args:
-        difference: the difference; its sign is not shown.
+        difference: the difference.
         metric: the metric.
-        decimals: how many decimals the means of the metric have.
+        decimals: the number of decimals of the means of the metric.
     """
     return amount(abs(difference), metric, decimals_for(difference, decimals))
 
 
-def difference_words(one: PairedDifference, metric: MetricInfo, decimals: int) -> str:
-    """Says in words how a system differs from the first one.
+def difference_words(paired: PairedDifference, metric: MetricInfo, decimals: int) -> str:
+    """Describes the difference of a system from the first system.
 
-    The numbers are in the direction of the words: a word error rate that is 0.02 lower is better by 0.02.
+    `better by` and `worse by` are followed by positive numbers: if a word error rate is 0.02 lower, it is better by
+    0.02.
 
     Args:
-        one: the difference.
+        paired: the difference.
         metric: the metric.
-        decimals: how many decimals its means have.
+        decimals: the number of decimals of the means of the metric.
     """
-    if not one.files:
-        return "no file has a value in both"
-    if one.equal == one.files:
+    if not paired.files:
+        return "no file has a value in both systems"
+    if paired.equal == paired.files:
         return "the same for every file"
-    decimals = decimals_for(one.mean, decimals)
-    if one.verdict:
-        sign = 1 if one.mean > 0 else -1
-        ends = sorted((sign * one.low, sign * one.high))
-        between = range_words(ends[0], ends[1], decimals)
-        size = amount(abs(one.mean), metric, decimals)
-        return f"{one.verdict} by {size}{f' ({between})' * bool(between)}, certain"
-    between = range_words(one.low, one.high, decimals)
+    decimals = decimals_for(paired.mean, decimals)
+    if paired.verdict:
+        sign = 1 if paired.mean > 0 else -1
+        ends = sorted((sign * paired.low, sign * paired.high))
+        interval = range_words(ends[0], ends[1], decimals)
+        size = amount(abs(paired.mean), metric, decimals)
+        return f"{paired.verdict} by {size}{f' ({interval})' * bool(interval)}, certain"
+    interval = range_words(paired.low, paired.high, decimals)
     unit = f" {metric.unit}" if metric.unit else ""
-    return f"not certain: {minus(signed(one.mean, decimals))}{unit}{f' ({between})' * bool(between)}"
+    return f"not certain: {minus(signed(paired.mean, decimals))}{unit}{f' ({interval})' * bool(interval)}"
 
 
 def headline(name: str, base: str, rows: Iterable[tuple[PairedDifference, MetricInfo, int]]) -> str:
-    """Says in one or two sentences in which metrics a system is better and in which it is worse than the first one.
+    """Describes in one to three sentences in which metrics a system is better or worse than the first system.
 
     Args:
-        name: the system.
-        base: the first one.
-        rows: for each metric, the difference, the metric, and how many decimals its means have.
+        name: the name of the system.
+        base: the name of the first system.
+        rows: for each metric, the difference, the metric, and the number of decimals of its means.
     """
     parts: dict[str, list[str]] = {"better": [], "worse": [], "same": [], "": []}
-    for one, metric, decimals in rows:
+    for paired, metric, decimals in rows:
         label = metric.label or metric.name
-        if one.verdict:
-            parts[one.verdict].append(f"{label} (by {size_words(one.mean, metric, decimals)})")
+        if paired.verdict:
+            parts[paired.verdict].append(f"{label} (by {size_words(paired.mean, metric, decimals)})")
         else:
-            parts["same" if one.equal == one.files else ""].append(label)
-    sure = [f"{word} than {base} in {joined(parts[word])}" for word in ("better", "worse") if parts[word]]
-    between = f" between {name} and {base}" * (not sure)
-    sentences = [f"{name} is certainly {' and '.join(sure)}."] if sure else []
+            parts["same" if paired.equal == paired.files else ""].append(label)
+    certain = [f"{word} than {base} in {joined(parts[word])}" for word in ("better", "worse") if parts[word]]
+    between = f" between {name} and {base}" * (not certain)
+    sentences = [f"{name} is certainly {' and '.join(certain)}."] if certain else []
     if parts[""]:
         sentences.append(f"No certain difference{between} in {joined(parts[''])}.")
     if parts["same"]:
@@ -124,7 +127,7 @@ def headline(name: str, base: str, rows: Iterable[tuple[PairedDifference, Metric
 
 
 def joined(words: Sequence[str]) -> str:
-    """Returns words as a list in a sentence.
+    """Joins words with commas and `and`.
 
     Example:
         >>> joined(["a"]), joined(["a", "b", "c"])
@@ -134,15 +137,15 @@ def joined(words: Sequence[str]) -> str:
 
 
 CERTAIN = (
-    "Certain: the p-value of a paired permutation test over the files, corrected by Holm's method for all tests of the "
-    f"table, is below {SIGNIFICANT}. With several seeds, the interval over files and seeds does not contain zero "
-    "either."
+    "A difference is called certain if the p-value of a paired permutation test over the files, corrected by Holm's "
+    f"method for all tests of the table, is below {SIGNIFICANT}. With several seeds, the interval over files and seeds "
+    "must also exclude zero."
 )
-"""What `certain` means."""
+"""The explanation of the word `certain` in the page."""
 
 
 def plural(count: int, word: str) -> str:
-    """Returns a number with its noun.
+    """Formats a number with a noun in the singular or plural.
 
     Example:
         >>> plural(1, "file"), plural(2, "file")
@@ -152,7 +155,7 @@ def plural(count: int, word: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a duration in its two largest units.
+    """Formats a duration with its two largest units.
 
     Example:
         >>> duration(59.4), duration(3661), duration(90061), duration(0.25)

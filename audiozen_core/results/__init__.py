@@ -1,1 +1,1 @@
-"""Scores of files: their file formats, means with intervals, and tables. Nothing here imports torch."""
+"""The scores of audio files: file formats, means with intervals, and tables. This package does not import torch."""

@@ -1,4 +1,4 @@
-"""Compares the scores of several systems with those of the first one, file by file."""
+"""Compares the scores of several systems with the scores of the first system, file by file."""
 
 from __future__ import annotations
 
@@ -37,43 +37,54 @@ def compare_systems(
     settings: Sequence[SettingRow] = (),
     listeners: Sequence[str] = (),
 ) -> Comparison:
-    """Compares systems with the first one, over the files that all of them have.
+    """Compares systems with the first system, the baseline, over the files that all systems have.
 
     Args:
-        systems: the systems, at least two, with names of their own.
-        metrics: the metrics to compare; None for all that the baseline and another system have.
-        lower_is_better: the metrics for which a lower number is better, where the scores do not say it.
-        conditions: for each condition, its value for each file.
-        notes: what is already known to be remarkable.
-        settings: what differs in the configurations of the runs.
-        listeners: of a listening test, the names of the listeners.
+        systems: at least two systems with distinct names.
+        metrics: the metrics to compare; None for every metric that the baseline and at least one other system have.
+        lower_is_better: the metrics for which lower values are better, in case the scores don't give the direction.
+        conditions: for each condition, the value of each file.
+        notes: notes from the caller. They come first in the notes of the comparison.
+        settings: the settings in which the configurations of the runs differ.
+        listeners: the names of the listeners of a listening test.
 
     Raises:
-        DataError: the systems have no file or no metric in common, or values of a metric that can't be compared.
-        RunError: a metric is not known.
+        DataError: the systems have no file or no metric in common, or the values of a metric can't be compared.
+        RunError: no system has a metric that was named.
     """
     ids = _common_files(systems)
-    chosen, told = _metrics(systems, metrics, lower_is_better)
+    chosen, metric_notes = _metrics(systems, metrics, lower_is_better)
     conditions = conditions or {}
     names = [metric.name for metric in chosen]
-    all_notes = [*notes, *notes_on_files(systems, ids), *told, *notes_on_metrics(systems, names)]
+    all_notes = [*notes, *notes_on_files(systems, ids), *metric_notes, *notes_on_metrics(systems, names)]
     differences = corrected(_differences(systems, chosen, ids))
     by: dict[str, dict[str, tuple[PairedDifference, ...]]] = {}
-    for condition, of_files in conditions.items():
-        levels: dict[str, list[str]] = {}
-        for name in ids:
-            levels.setdefault(of_files.get(name, ""), []).append(name)
-        found = [(level, one) for level in in_order(levels) for one in _differences(systems, chosen, levels[level])]
-        fixed = corrected([one for _, one in found])
+    for condition, value_of_file in conditions.items():
+        files_by_value: dict[str, list[str]] = {}
+        for file in ids:
+            files_by_value.setdefault(value_of_file.get(file, ""), []).append(file)
+        values = in_order(files_by_value)
+        # All differences of a condition are corrected together, and then split up again.
+        uncorrected = [
+            (value, difference)
+            for value in values
+            for difference in _differences(systems, chosen, files_by_value[value])
+        ]
+        pairs = list(
+            zip(
+                [value for value, _ in uncorrected],
+                corrected([difference for _, difference in uncorrected]),
+                strict=True,
+            )
+        )
         by[condition] = {
-            level: tuple(new for (own, _), new in zip(found, fixed, strict=True) if own == level)
-            for level in in_order(levels)
+            value: tuple(difference for pair_value, difference in pairs if pair_value == value) for value in values
         }
     missing = {
         name: {
             system.name: {
-                one: system.reason(name, one)
-                for one, value in zip(ids, system.values(name, ids).mean(axis=0), strict=True)
+                file: system.reason(name, file)
+                for file, value in zip(ids, system.values(name, ids).mean(axis=0), strict=True)
                 if math.isnan(value)
             }
             for system in systems
@@ -99,33 +110,33 @@ def compare_systems(
 def _differences(
     systems: Sequence[ScoredSystem], metrics: Sequence[MetricInfo], ids: Sequence[str]
 ) -> list[PairedDifference]:
-    found = []
+    differences = []
     for metric in metrics:
         complete = complete_files(metric.name, systems, ids)
-        found += [
+        differences += [
             _difference(metric, systems[0], system, complete) for system in systems[1:] if metric.name in system.metrics
         ]
-    return found
+    return differences
 
 
 def _difference(
     metric: MetricInfo, baseline: ScoredSystem, system: ScoredSystem, ids: Sequence[str]
 ) -> PairedDifference:
-    name, upwards = metric.name, metric.higher_is_better
+    name, higher_is_better = metric.name, metric.higher_is_better
     if system.ratings:
         tested = not (system.is_control or baseline.is_control)
         before, after = baseline.rated(name, ids), system.rated(name, ids)
-        return rated_difference(name, system.name, before, after, higher_is_better=upwards, tested=tested)
+        return rated_difference(name, system.name, before, after, higher_is_better=higher_is_better, tested=tested)
     before, after = baseline.values(name, ids), system.values(name, ids)
-    return paired_difference(name, system.name, before, after, higher_is_better=upwards)
+    return paired_difference(name, system.name, before, after, higher_is_better=higher_is_better)
 
 
 def _common_files(systems: Sequence[ScoredSystem]) -> list[str]:
     for system in systems:
         if not system.ids:
             raise DataError(
-                f"the runs of `{system.name}` have no file in common, so they are of different test sets",
-                remedy="group runs of one test set only",
+                f"the runs of `{system.name}` have no file in common, so they used different test sets",
+                remedy="only group runs that used the same test set",
             )
     shared = set(systems[0].ids).intersection(*(system.ids for system in systems[1:]))
     if not shared:
@@ -137,7 +148,7 @@ def _common_files(systems: Sequence[ScoredSystem]) -> list[str]:
         raise DataError(
             "the systems have no file in common, so they can't be compared file by file",
             notes=[f"IDs of {system.name}: {listed(system.ids, most=3)}" for system in (first, *others)],
-            remedy="compare results of the same test set, in which each file has the same ID",
+            remedy="compare results on the same test set, with the same IDs for the same files",
         )
     return [name for name in systems[0].ids if name in shared]
 
@@ -145,26 +156,26 @@ def _common_files(systems: Sequence[ScoredSystem]) -> list[str]:
 def _metrics(
     systems: Sequence[ScoredSystem], wanted: Sequence[str] | None, lower_is_better: Collection[str]
 ) -> tuple[tuple[MetricInfo, ...], list[str]]:
-    """Returns the metrics to compare, and what is remarkable about which systems have them."""
-    every = list(dict.fromkeys(name for system in systems for name in system.metrics))
+    """Returns the metrics to compare, and notes on metrics that are left out, incomplete or without a direction."""
+    names = list(dict.fromkeys(name for system in systems for name in system.metrics))
     for name in (*(wanted or ()), *lower_is_better):
-        if name not in every:
-            note = did_you_mean(nearest(name, every))
+        if name not in names:
+            note = did_you_mean(nearest(name, names))
             raise RunError(
                 f"no system has the metric `{name}`{f': {note}' if note else ''}",
-                remedy=f"choose from {', '.join(every) or 'none'}",
+                remedy=f"choose from {', '.join(names) or 'none'}",
             )
-    for name in every:
+    for name in names:
         _check_numbers(name, systems)
     chosen, notes = [], []
-    unknown = []
-    constant = [] if wanted else _constant(every, systems)
+    without_direction = []
+    constant = [] if wanted else _constant(names, systems)
     if constant:
         notes.append(
-            f"{', '.join(constant)}: all systems have the same values, so these are taken for conditions and not for "
-            "metrics; `--by NAME` groups the files by one"
+            f"{', '.join(constant)}: the values are the same in all systems, so these columns are treated as "
+            "conditions, not as metrics; `--by NAME` groups the files by a condition"
         )
-    for name in dict.fromkeys(wanted or every):
+    for name in dict.fromkeys(wanted or names):
         if name in constant:
             continue
         having = [system for system in systems if name in system.metrics]
@@ -174,26 +185,26 @@ def _metrics(
             continue
         if lacking:
             notes.append(f"{name}: no values in {lacking}")
-        metric, known = known_metric(name, having, name in lower_is_better)
+        metric, has_direction = known_metric(name, having, name in lower_is_better)
         chosen.append(metric)
-        if not known:
-            unknown.append(name)
-    if unknown:
+        if not has_direction:
+            without_direction.append(name)
+    if without_direction:
         notes.append(
-            f"{', '.join(unknown)}: the scores do not say in which direction better is, so higher counts as better; "
-            "`--lower-is-better NAME` changes that"
+            f"{', '.join(without_direction)}: the scores don't say whether higher or lower is better; higher is "
+            "assumed, and `--lower-is-better NAME` changes that"
         )
     if not chosen:
         raise DataError(
             f"`{systems[0].name}` has no metric in common with another system",
             notes=[f"metrics of {system.name}: {', '.join(system.metrics) or 'none'}" for system in systems],
-            remedy="compute the same metrics for all of them, for example with `audiozen evaluate`",
+            remedy="compute the same metrics for all systems, for example with `audiozen evaluate`",
         )
     return tuple(chosen), notes
 
 
 def _check_numbers(name: str, systems: Sequence[ScoredSystem]) -> None:
-    """Refuses a metric of one system that is a column of texts in another one, because of a cell without a number."""
+    """Raises an error if a metric of one system is a text column in another system, because of a non-numeric cell."""
     for system in systems:
         for run in system.runs:
             if name in run.conditions and (
@@ -202,23 +213,26 @@ def _check_numbers(name: str, systems: Sequence[ScoredSystem]) -> None:
                 raise DataError(
                     f"`{run.sources.get('scores', system.name)}` has `{wrong[0].conditions[name]}` as {name} of "
                     f"`{wrong[0].id}`, which is not a number",
-                    remedy="leave the cell empty if the file has no value; or give the column another name, if it is "
-                    "not the metric of the other systems",
+                    remedy="leave the cell empty if the file has no value, or rename the column if it is a different "
+                    "metric",
                 )
 
 
 def _constant(names: Sequence[str], systems: Sequence[ScoredSystem]) -> list[str]:
-    """Returns the columns of numbers of other programs that are the same in all systems, such as the SNR of a file.
+    """Returns the columns whose values are the same in all systems, such as the SNR of a file.
 
-    If this is so for all columns, the scores are identical, and none of them is returned.
+    A metric that AudioZEN computed in any system is never returned. If all columns are the same, the scores are
+    identical, and the list is empty.
     """
     ids = _common_files(systems)
-    found = []
+    constant = []
     for name in names:
-        known = any(metric.identity for system in systems for metric in system.runs[0].metrics if metric.name == name)
-        if known or not all(name in system.metrics for system in systems):
+        is_metric = any(
+            metric.identity for system in systems for metric in system.runs[0].metrics if metric.name == name
+        )
+        if is_metric or not all(name in system.metrics for system in systems):
             continue
         rows = [row for system in systems for row in system.values(name, ids)]
         if all(np.array_equal(row, rows[0], equal_nan=True) for row in rows):
-            found.append(name)
-    return found if len(found) < len(names) else []
+            constant.append(name)
+    return constant if len(constant) < len(names) else []

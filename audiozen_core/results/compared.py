@@ -1,4 +1,4 @@
-"""The scores of systems that are compared with a baseline, and their differences."""
+"""The scores of a baseline and other systems, and the differences between them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from audiozen_core.results.systems import ScoredSystem, complete_files
 
 @dataclass(frozen=True, slots=True)
 class FileDifference:
-    """The values of one file.
+    """The values of a metric for one file.
 
     Attributes:
         id: the ID of the file.
-        baseline: the value of the baseline, the mean over its seeds.
-        value: the value of the system.
+        baseline: the value of the baseline, averaged over its seeds.
+        value: the value of the system, averaged over its seeds.
         difference: the system minus the baseline.
     """
 
@@ -34,8 +34,8 @@ class SettingRow:
     """A setting that differs between the configurations of the systems.
 
     Attributes:
-        key: its key, such as `optimizer.args.lr`.
-        values: by the name of the system, its value as TOML text; "" for a system without a known configuration.
+        key: the key of the setting, such as `optimizer.args.lr`.
+        values: the value in each system as TOML text, by system name; "" if the configuration is unknown.
     """
 
     key: str
@@ -44,19 +44,19 @@ class SettingRow:
 
 @dataclass(frozen=True, slots=True)
 class ComparedScores:
-    """The scores of systems, compared with a baseline.
+    """The scores of several systems, compared with a baseline.
 
     Attributes:
         systems: the systems. The first one is the baseline.
-        metrics: the metrics that are compared, in the order of the columns.
+        metrics: the compared metrics, in column order.
         ids: the IDs of the files that all systems have.
         differences: the difference of each system from the baseline in each metric, over all files.
-        by: the same for each value of each condition: `by["snr"]["5"]`. The p-values of one condition are corrected for
-            all tests of this condition.
-        conditions: by the name of a condition and the ID, the value.
-        notes: what is remarkable about the scores, in words.
-        settings: what differs in the configurations of the runs.
-        listeners: of a listening test, the names of the listeners; empty for scores.
+        by: the differences for each value of each condition: `by["snr"]["5"]`. The p-values of a condition are
+            corrected for all tests of this condition.
+        conditions: the value of each condition for each file: `conditions["snr"][ID]`.
+        notes: warnings and remarks for the user, such as files that were left out.
+        settings: the settings in which the configurations of the runs differ.
+        listeners: the names of the listeners of a listening test; empty when scores are compared.
     """
 
     systems: tuple[ScoredSystem, ...]
@@ -80,48 +80,48 @@ class ComparedScores:
         Raises:
             RunError: the system or the metric is not compared.
         """
-        for one in self.differences:
-            if (one.metric, one.system) == (metric, system):
-                return one
-        known = ", ".join(f"`{one.metric}` of `{one.system}`" for one in self.differences)
-        raise RunError(f"`{metric}` of `{system}` is not compared", remedy=f"choose one of {known}")
+        for difference in self.differences:
+            if (difference.metric, difference.system) == (metric, system):
+                return difference
+        choices = ", ".join(f"`{difference.metric}` of `{difference.system}`" for difference in self.differences)
+        raise RunError(f"`{metric}` of `{system}` is not compared", remedy=f"choose one of {choices}")
 
     def mean(
         self, metric: str, system: str, condition: str = "", level: str = "", *, interval: bool = True
     ) -> SystemMean | None:
-        """Returns the mean of a system over the files that are compared; None if it lacks the metric.
+        """Returns the mean of a system over the compared files; None if the system lacks the metric.
 
         Args:
             metric: the name of the metric.
             system: the name of the system.
             condition: the name of a condition; "" for all files.
-            level: its value.
-            interval: whether the interval is computed, which takes most of the time. Without it, its ends are NaN.
+            level: the value of the condition.
+            interval: whether to compute the interval, which takes most of the time. If False, its ends are NaN.
         """
-        (found,) = [one for one in self.systems if one.name == system]
-        if metric not in found.metrics:
+        (scored,) = [candidate for candidate in self.systems if candidate.name == system]
+        if metric not in scored.metrics:
             return None
         ids = self.files_of(metric, condition, level)
-        if found.ratings:
-            return rated_mean(found.rated(metric, ids), interval=interval)
-        return system_mean(found.values(metric, ids), interval=interval)
+        if scored.ratings:
+            return rated_mean(scored.rated(metric, ids), interval=interval)
+        return system_mean(scored.values(metric, ids), interval=interval)
 
     def files_of(self, metric: str, condition: str = "", level: str = "") -> list[str]:
-        """Returns the IDs of the files that count for a metric: all systems that have the metric have a value."""
+        """Returns the IDs of the files for which every system that has the metric has a value."""
         chosen = [name for name in self.ids if not condition or self.conditions[condition].get(name, "") == level]
         return complete_files(metric, self.systems, chosen)
 
     def files(self, metric: str, system: str) -> list[FileDifference]:
-        """Returns the values of all files, from the one for which the system is worst to the one where it is best.
+        """Returns the values of all files, sorted from the worst to the best difference from the baseline.
 
         Args:
             metric: the name of the metric.
-            system: the name of a system.
+            system: the name of the system.
         """
-        one = self.difference(metric, system)
-        (found,) = [each for each in self.systems if each.name == system]
+        higher_is_better = self.difference(metric, system).higher_is_better
+        (scored,) = [candidate for candidate in self.systems if candidate.name == system]
         ids = self.files_of(metric)
-        before, after = self.baseline.values(metric, ids), found.values(metric, ids)
+        before, after = self.baseline.values(metric, ids), scored.values(metric, ids)
         differences = file_differences(before, after)
         rows = [
             FileDifference(name, float(before_value), float(value), float(difference))
@@ -129,4 +129,4 @@ class ComparedScores:
                 ids, before.mean(axis=0), after.mean(axis=0), differences, strict=True
             )
         ]
-        return sorted(rows, key=lambda row: row.difference if one.higher_is_better else -row.difference)
+        return sorted(rows, key=lambda row: row.difference if higher_is_better else -row.difference)

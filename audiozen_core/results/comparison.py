@@ -1,4 +1,4 @@
-"""The comparison of several systems with a baseline: its tables and its files."""
+"""A comparison of several systems with a baseline, which can be shown as a table and written to files."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from audiozen_core.storage.atomic import write_whole
 
 @dataclass(frozen=True, slots=True)
 class Comparison(ComparedScores):
-    """The comparison of systems with a baseline, which `audiozen compare` computes: `ComparedScores` with tables."""
+    """The result of `audiozen compare`: compared scores that can be shown as a table and written to files."""
 
     def table(self, form: TableForm = "text", *, intervals: bool = False, files: int = 3) -> str:
-        """Returns a table.
+        """Returns the comparison as text, or as a table for a paper.
 
-        As text, it has the differences with their intervals and tests, the files that differ most, and the settings
-        that differ. As LaTeX or Markdown, it is a table of the means for a paper, with a caption: the best value is
-        bold, and asterisks mark significant differences.
+        The text has the differences with their intervals and tests, the files that differ most, and the settings
+        that differ. The LaTeX or Markdown table has the means and a caption. The best value is bold, and asterisks mark
+        significant differences.
 
         Args:
             form: `text`, `latex` (for the package booktabs) or `markdown`.
-            intervals: whether a table for a paper has the interval of each mean.
-            files: how many of the best and worst files the text shows for each metric and system.
+            intervals: whether to add the interval of each mean to a LaTeX or Markdown table.
+            files: how many of the best and of the worst files to show for each metric and system, in the text only.
         """
         return text_of(self, files) if form == "text" else paper_table(self, form, intervals=intervals)
 
@@ -40,15 +40,15 @@ class Comparison(ComparedScores):
         """Writes `comparison.json`, `differences.csv`, `files.csv` and the table, each completely or not at all.
 
         Args:
-            folder: the folder; it is made if it is missing.
-            form: the form of the table, which is `comparison.txt`, `comparison.tex` or `comparison.md`.
-            intervals: whether a table for a paper has the interval of each mean.
+            folder: the folder; it is created if necessary.
+            form: the form of the table, which becomes `comparison.txt`, `comparison.tex` or `comparison.md`.
+            intervals: whether to add the interval of each mean to a LaTeX or Markdown table.
 
         Returns:
-            The files.
+            The paths of the files.
 
         Raises:
-            OSError: a file can't be written. An earlier file of this name is unchanged.
+            OSError: a file can't be written. An existing file with this name stays unchanged.
         """
         folder = Path(folder)
         written = write_values(self, folder)

@@ -1,4 +1,4 @@
-"""The files of a comparison: JSON, CSV and a table."""
+"""The JSON and CSV files of a comparison."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def content_of(comparison: ComparedScores) -> dict[str, Any]:
             + ", over files and over listeners: the larger p" * (len(comparison.listeners) > 1),
             "random_sign_flips": DRAWS,
             "correction": "Holm",
-            "tests": sum(math.isfinite(one.p) for one in comparison.differences),
+            "tests": sum(math.isfinite(difference.p) for difference in comparison.differences),
         },
         "means": _means(comparison),
-        "differences": [one.to_json() for one in comparison.differences],
+        "differences": [difference.to_json() for difference in comparison.differences],
         **{
             f"by_{condition}": [
                 {
                     condition: level or None,
                     "means": _means(comparison, condition, level),
-                    "differences": [one.to_json() for one in differences],
+                    "differences": [difference.to_json() for difference in differences],
                 }
                 for level, differences in levels.items()
             ]
@@ -70,11 +70,13 @@ def write_values(comparison: ComparedScores, folder: Path) -> list[Path]:
     """Writes `comparison.json`, `differences.csv` and `files.csv`, each completely or not at all.
 
     Raises:
-        OSError: a file can't be written. An earlier file of this name is unchanged.
+        OSError: a file can't be written. An existing file with this name stays unchanged.
     """
-    differences = [("", "", comparison.differences)]
-    differences += [
-        (condition, level, found) for condition, levels in comparison.by.items() for level, found in levels.items()
+    sections = [("", "", comparison.differences)]
+    sections += [
+        (condition, level, differences)
+        for condition, levels in comparison.by.items()
+        for level, differences in levels.items()
     ]
     return [
         write_json(folder / "comparison.json", content_of(comparison)),
@@ -82,9 +84,9 @@ def write_values(comparison: ComparedScores, folder: Path) -> list[Path]:
             folder / "differences.csv",
             ["condition", "value", "metric", "system", *_FIELDS],
             (
-                [condition, level, one.metric, one.system, *_cells(one)]
-                for condition, level, found in differences
-                for one in found
+                [condition, level, difference.metric, difference.system, *_cells(difference)]
+                for condition, level, differences in sections
+                for difference in differences
             ),
         ),
         write_table(folder / "files.csv", *_files(comparison)),
@@ -92,24 +94,24 @@ def write_values(comparison: ComparedScores, folder: Path) -> list[Path]:
 
 
 def _means(comparison: ComparedScores, condition: str = "", level: str = "") -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    means: dict[str, dict[str, Any]] = {}
     for system in comparison.systems:
-        found[system.name] = {}
+        means[system.name] = {}
         for metric in comparison.metrics:
             mean = comparison.mean(metric.name, system.name, condition, level)
             if mean is not None:
-                found[system.name][metric.name] = {
+                means[system.name][metric.name] = {
                     "mean": _finite(mean.mean),
                     "low": _finite(mean.low),
                     "high": _finite(mean.high),
                     "seeds": mean.seeds,
                     "deviation": _finite(mean.deviation),
                 }
-    return found
+    return means
 
 
-def _cells(one: PairedDifference) -> list[str | float]:
-    content: Mapping[str, Any] = one.to_json()
+def _cells(difference: PairedDifference) -> list[str | float]:
+    content: Mapping[str, Any] = difference.to_json()
     return ["" if content[name] is None else _cell(content[name]) for name in _FIELDS]
 
 
@@ -118,7 +120,7 @@ def _cell(value: Any) -> str | float:
 
 
 def _files(comparison: ComparedScores) -> tuple[list[str], list[list[str | float]]]:
-    """Returns the header and the rows of `files.csv`: of each file, its conditions and the values of all systems."""
+    """Returns the header and the rows of `files.csv`: for each file, its conditions and the values of all systems."""
     header = ["id", *comparison.conditions]
     columns: list[Mapping[str, float]] = []
     for metric in comparison.metrics:
@@ -130,7 +132,7 @@ def _files(comparison: ComparedScores) -> tuple[list[str], list[list[str | float
     rows: list[list[str | float]] = [
         [
             name,
-            *(of.get(name, "") for of in comparison.conditions.values()),
+            *(value_of_file.get(name, "") for value_of_file in comparison.conditions.values()),
             *(column[name] for column in columns),
         ]
         for name in comparison.ids

@@ -1,4 +1,4 @@
-"""What is remarkable about scores that are compared, in words."""
+"""Notes for the user on compared scores: left-out files, warnings, and the limits of the tests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from audiozen_core.results.systems import ScoredSystem, identity_notes
 
 _MOST = 5
 
-ONE_RUN_EACH = "one run each: the tests say whether these outputs differ on such files, not whether other seeds would"
+ONE_RUN_EACH = (
+    "each system has one run: the tests show whether these outputs differ on files like these, but not whether the "
+    "systems would still differ with other seeds"
+)
 """The note on a comparison in which no system has several seeds."""
 
 
 def notes_on_files(systems: Sequence[ScoredSystem], ids: Sequence[str]) -> Iterator[str]:
-    """Yields which files are left out because a system, or a seed of a system, does not have them."""
+    """Yields notes on files that are left out because a system, or one of its runs, lacks them."""
     common = set(ids)
     extra: dict[tuple[str, ...], list[str]] = {}
     having: dict[str, list[str]] = {}
@@ -28,12 +31,12 @@ def notes_on_files(systems: Sequence[ScoredSystem], ids: Sequence[str]) -> Itera
                 having.setdefault(name, []).append(system.name)
     for name, names in having.items():
         extra.setdefault(tuple(names), []).append(name)
-    for owners, files in extra.items():
-        only = f"only {' and '.join(owners)} {'have' if len(owners) > 1 else 'has'}"
+    for having_names, files in extra.items():
+        only = f"only {' and '.join(having_names)} {'have' if len(having_names) > 1 else 'has'}"
         yield f"{_left_out(files)}, because {only} {_them(files)}: {listed(files, most=_MOST)}"
     for system in systems:
-        every = dict.fromkeys(file.id for run in system.runs for file in run.files)
-        partial = [name for name in every if name not in set(system.ids)]
+        names_of_all_runs = dict.fromkeys(file.id for run in system.runs for file in run.files)
+        partial = [name for name in names_of_all_runs if name not in set(system.ids)]
         if partial:
             yield (
                 f"{_left_out(partial)}, because not all runs of {system.name} have {_them(partial)}: "
@@ -42,22 +45,22 @@ def notes_on_files(systems: Sequence[ScoredSystem], ids: Sequence[str]) -> Itera
 
 
 def notes_on_metrics(systems: Sequence[ScoredSystem], metrics: Sequence[str]) -> Iterator[str]:
-    """Yields where the definitions of a metric differ, and which runs have the same scores."""
+    """Yields warnings about metrics that were computed in different ways, and about runs with identical scores."""
     for name in metrics:
         having = [system for system in systems if name in system.metrics]
         for line in identity_notes(name, having):
             yield f"warning: {line}"
     runs = [
-        (f"{system.name}, run {place}" if len(system.runs) > 1 else system.name, run)
+        (f"{system.name}, run {number}" if len(system.runs) > 1 else system.name, run)
         for system in systems
-        for place, run in enumerate(system.runs, 1)
+        for number, run in enumerate(system.runs, 1)
     ]
-    for (one_name, one), (other_name, other) in combinations(runs, 2):
-        # NaN differs from itself, so the values are compared as text.
-        if {file.id: repr(dict(file.values)) for file in one.files} == {
-            file.id: repr(dict(file.values)) for file in other.files
+    for (first_name, first), (second_name, second) in combinations(runs, 2):
+        # NaN is not equal to itself, so the values are compared as text.
+        if {file.id: repr(dict(file.values)) for file in first.files} == {
+            file.id: repr(dict(file.values)) for file in second.files
         }:
-            yield f"warning: the scores of {one_name} and {other_name} are identical, file by file"
+            yield f"warning: the scores of {first_name} and {second_name} are identical, file by file"
 
 
 def notes_on_differences(
@@ -67,57 +70,73 @@ def notes_on_differences(
     missing: Mapping[str, Mapping[str, Mapping[str, str]]],
     count: int,
 ) -> Iterator[str]:
-    """Yields which files have no value, how the differences were tested, and what the tests can't say."""
+    """Yields notes on files without a value, and on tests in which no difference can be significant.
+
+    Args:
+        systems: the systems.
+        metrics: the compared metrics.
+        differences: the differences over all files.
+        missing: by metric, system and file ID, why the file has no value.
+        count: the number of files that all systems have.
+    """
     for metric in metrics:
         for system, files in missing[metric.name].items():
             if files:
                 yield (
-                    f"{metric.label or metric.name}: {len(files)} of {count} files have no value in {system}, and are "
-                    f"left out of this metric for all systems: {listed(map(_with_reason, files.items()), most=_MOST)}"
+                    f"{metric.label or metric.name}: {len(files)} of {count} files have no value in {system}, so this "
+                    f"metric leaves them out for all systems: {listed(map(_with_reason, files.items()), most=_MOST)}"
                 )
     if few := too_few(differences, "files or listeners" if systems[0].ratings else "files"):
         yield few
 
 
 def notes_on_seeds(systems: Sequence[ScoredSystem], differences: Sequence[PairedDifference]) -> Iterator[str]:
-    """Yields what the tests say about other seeds."""
-    for one in _undecided(differences):
+    """Yields notes on what the tests show about other seeds."""
+    for difference in _undecided(differences):
         yield (
-            f"{one.metric}: these networks of {one.system} differ significantly, but the interval over files and "
-            "seeds contains zero, so other seeds may show no difference"
+            f"{difference.metric}: these networks of {difference.system} differ significantly from the baseline, but "
+            "the interval over files and seeds contains zero, so other seeds may show no difference"
         )
     several = [system.name for system in systems if len(system.runs) > 1]
     if not several:
         yield ONE_RUN_EACH
     elif len(several) < len(systems):
-        yield f"the intervals cover the seeds of {listed(several)} only, because the other systems have one run each"
+        yield f"the intervals only cover the seeds of {listed(several)}, because the other systems have one run each"
 
 
 def notes_on_listeners(differences: Sequence[PairedDifference], listeners: Sequence[str]) -> Iterator[str]:
-    """Yields what the tests say about other listeners."""
-    for one in _undecided(differences):
+    """Yields notes on what the tests show about other listeners."""
+    for difference in _undecided(differences):
         yield (
-            f"{one.metric}: these ratings of {one.system} differ significantly, but the interval over files and "
-            "listeners contains zero, so other ones may show no difference"
+            f"{difference.metric}: these ratings of {difference.system} differ significantly from the baseline, but "
+            "the interval over files and listeners contains zero, so other listeners may hear no difference"
         )
     if len(listeners) == 1:
-        yield "one listener: the tests say whether the ratings differ on such files, not whether others would agree"
+        yield (
+            "only one listener: the tests show whether the ratings of this listener differ on files like these, but "
+            "not whether other listeners would agree"
+        )
 
 
 def too_few(differences: Sequence[PairedDifference], what: str = "files") -> str:
-    """Says that too few files differ for any difference to be significant; "" if that is not so."""
-    tests = [one for one in differences if math.isfinite(one.p)]
-    if not tests or any(one.smallest_p * len(tests) < SIGNIFICANT for one in tests):
+    """Returns a note if too few files differ for any difference to be significant, and "" otherwise."""
+    tests = [difference for difference in differences if math.isfinite(difference.p)]
+    if not tests or any(test.smallest_p * len(tests) < SIGNIFICANT for test in tests):
         return ""
-    smallest = min(one.smallest_p for one in tests)
+    smallest = min(test.smallest_p for test in tests)
     return (
-        f"no difference can be significant: with so few {what} that differ, the smallest possible p is "
+        f"no difference can be significant: so few {what} differ that the smallest possible p is "
         f"{smallest:.2g}, before the correction for {len(tests)} test{'s' * (len(tests) > 1)}"
     )
 
 
 def _undecided(differences: Sequence[PairedDifference]) -> Iterator[PairedDifference]:
-    return (one for one in differences if one.over_seeds and one.p_holm < SIGNIFICANT and not one.verdict and one.mean)
+    """Yields differences with a significant p-value whose interval over seeds or listeners contains zero."""
+    return (
+        difference
+        for difference in differences
+        if difference.over_seeds and difference.p_holm < SIGNIFICANT and not difference.verdict and difference.mean
+    )
 
 
 def _left_out(files: Sequence[str]) -> str:

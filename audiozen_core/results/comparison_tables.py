@@ -1,4 +1,4 @@
-"""A comparison as text: the differences, the files that differ most, and the settings that differ."""
+"""Formats a comparison as text: the differences, the files that differ most, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def text_of(comparison: ComparedScores, files: int) -> str:
 
     Args:
         comparison: the comparison.
-        files: how many of the best and worst files are shown for each metric and system.
+        files: how many of the best and of the worst files to show for each metric and system.
     """
     parts = [_means(comparison), *(_by(comparison, condition) for condition in comparison.by)]
     if files:
@@ -32,30 +32,28 @@ def text_of(comparison: ComparedScores, files: int) -> str:
 
 
 def heading(metric: MetricInfo) -> str:
-    """Returns the heading of a metric, with an arrow in the direction in which it is better."""
+    """Returns the heading of a metric: `↑` if higher values are better, `↓` if lower values are."""
     return f"{metric.heading} {'↑' if metric.higher_is_better else '↓'}"
 
 
 def method(comparison: ComparedScores, differences: Sequence[PairedDifference]) -> str:
-    """Says in one sentence how the p-values were computed."""
-    tested = [one for one in differences if not math.isnan(one.p)]
-    exact, count = {one.exact for one in tested}, len(tested)
-    drawn = max((one.permutations for one in tested if not one.exact), default=0)
+    """Describes in one sentence how the p-values were computed."""
+    tested = [difference for difference in differences if not math.isnan(difference.p)]
+    exact, count = {difference.exact for difference in tested}, len(tested)
+    drawn = max((difference.permutations for difference in tested if not difference.exact), default=0)
     how = [f"{drawn:,} random sign flips"] * (False in exact) + ["all sign flips"] * (True in exact)
-    over = "the files, and one over the listeners, of which the larger p counts" * (len(comparison.listeners) > 1)
-    return (
-        f"paired permutation test over {over or 'the files'} ({' or '.join(how)}), corrected by Holm's method for "
-        f"{count} test{'s' * (count != 1)}"
-    )
+    larger = "the larger p of two paired permutation tests, over the files and over the listeners"
+    test = larger if len(comparison.listeners) > 1 else "paired permutation test over the files"
+    return f"{test} ({' or '.join(how)}), corrected by Holm's method for {count} test{'s' * (count != 1)}"
 
 
 def _means(comparison: ComparedScores) -> Table:
     sections = [list(_rows(comparison, metric, comparison.differences, "", "")) for metric in comparison.metrics]
     notes = [
         f"{len(comparison.ids)} file{'s' * (len(comparison.ids) != 1)}{_listeners(comparison)}; difference: system "
-        f"minus {comparison.baseline.name}, in brackets its 95 % bootstrap interval{_over_seeds(comparison)}",
+        f"minus {comparison.baseline.name}, with its 95 % bootstrap interval in brackets{_over_seeds(comparison)}",
         f"p: {method(comparison, comparison.differences)}; smallest possible p of a test: "
-        f"{p_text(min((one.smallest_p for one in comparison.differences if not math.isnan(one.p)), default=1))}",
+        f"{p_text(min((diff.smallest_p for diff in comparison.differences if not math.isnan(diff.p)), default=1))}",
         "* p < 0.05, ** p < 0.01, *** p < 0.001; better, worse, equal: numbers of files",
         *(metric.described for metric in comparison.metrics if metric.described),
     ]
@@ -68,7 +66,7 @@ def _listeners(comparison: ComparedScores) -> str:
 
 
 def _over_seeds(comparison: ComparedScores) -> str:
-    if not any(one.over_seeds for one in comparison.differences):
+    if not any(difference.over_seeds for difference in comparison.differences):
         return ""
     if comparison.listeners:
         return " over files and listeners"
@@ -84,8 +82,8 @@ def _by(comparison: ComparedScores, condition: str) -> Table:
         ]
         for level, differences in comparison.by[condition].items()
     ]
-    every = [one for differences in comparison.by[condition].values() for one in differences]
-    return Table([condition, "metric", "system", *_HEADINGS], sections, [f"p: {method(comparison, every)}"], left=3)
+    flat = [difference for differences in comparison.by[condition].values() for difference in differences]
+    return Table([condition, "metric", "system", *_HEADINGS], sections, [f"p: {method(comparison, flat)}"], left=3)
 
 
 def _rows(
@@ -95,8 +93,8 @@ def _rows(
         system.name: comparison.mean(metric.name, system.name, condition, level, interval=False)
         for system in comparison.systems
     }
-    decimals = digits(metric, [found.mean for found in means.values() if found])
-    found = {one.system: one for one in differences if one.metric == metric.name}
+    decimals = digits(metric, [mean.mean for mean in means.values() if mean])
+    by_system = {difference.system: difference for difference in differences if difference.metric == metric.name}
     for system in comparison.systems:
         mean = means[system.name]
         if mean is None:
@@ -105,30 +103,30 @@ def _rows(
         if system is comparison.baseline:
             yield [*row, *[""] * (len(_HEADINGS) - 1)]
             continue
-        one = found[system.name]
-        # A difference is smaller than what it is the difference of.
+        difference = by_system[system.name]
+        # A difference is usually smaller than the two means, so it gets one more decimal.
         yield [
             *row,
-            signed(one.mean, decimals + 1),
-            interval(one.low, one.high, decimals + 1),
-            p_text(one.p_holm),
-            *map(str, (one.better, one.worse, one.equal)),
-            f"{one.verdict} {mark(one.verdict, one.p_holm)}".strip(),
+            signed(difference.mean, decimals + 1),
+            interval(difference.low, difference.high, decimals + 1),
+            p_text(difference.p_holm),
+            *map(str, (difference.better, difference.worse, difference.equal)),
+            f"{difference.verdict} {mark(difference.verdict, difference.p_holm)}".strip(),
         ]
 
 
-def _mean(found: SystemMean, decimals: int) -> str:
-    text = fixed(found.mean, decimals)
-    return f"{text} ± {fixed(found.deviation, decimals)}" if found.seeds > 1 else text
+def _mean(mean: SystemMean, decimals: int) -> str:
+    text = fixed(mean.mean, decimals)
+    return f"{text} ± {fixed(mean.deviation, decimals)}" if mean.seeds > 1 else text
 
 
 def _files(comparison: ComparedScores, count: int) -> Table:
     sections = []
     for metric in comparison.metrics:
-        for one in comparison.differences:
-            if one.metric != metric.name:
+        for difference in comparison.differences:
+            if difference.metric != metric.name:
                 continue
-            files = comparison.files(metric.name, one.system)
+            files = comparison.files(metric.name, difference.system)
             worst = files[:count]
             best = [row for row in reversed(files[-count:]) if row not in worst]
             decimals = digits(metric, [row.value for row in files]) + 1
@@ -136,7 +134,7 @@ def _files(comparison: ComparedScores, count: int) -> Table:
                 [
                     [
                         heading(metric),
-                        one.system,
+                        difference.system,
                         which,
                         row.id,
                         fixed(row.baseline, decimals),
@@ -157,7 +155,7 @@ def _files(comparison: ComparedScores, count: int) -> Table:
 
 
 def _audio_lines(comparison: ComparedScores, ids: Sequence[str]) -> list[str]:
-    """Returns where the audio of files is: the folder of each system."""
+    """Returns a line with the audio folder of each system."""
     lines = []
     for system in comparison.systems:
         paths = [path for name in ids if system.audio and (path := system.audio[0].get(name))]

@@ -1,4 +1,4 @@
-"""CSV and TSV files of any program: a header, and rows that fit to it."""
+"""Reads CSV and TSV files from any program: a header, and rows with as many cells as the header."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_delimited(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
-    """Returns the header and the rows, each with as many cells as the header. Empty lines are left out.
+    """Returns the header and the rows, each with as many cells as the header. Empty lines are skipped.
 
-    A cell in quotes may have a line break.
+    A cell in quotes may contain line breaks.
 
     Args:
-        path: the file, whose ending says what separates its columns: tabs in `.tsv`, commas in all others.
-        text: its text.
+        path: the file. Its suffix determines the separator: tabs for `.tsv`, commas for all others.
+        text: the text of the file.
 
     Raises:
-        DataError: columns are separated by something else, two columns have the same name, or a row has more or fewer
-            cells than the header.
+        DataError: columns are separated by another character, two columns have the same name, or a row has more or
+            fewer cells than the header.
     """
     delimiter = DELIMITERS.get(path.suffix.lower(), ",")
     records = [record for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record]
@@ -33,16 +33,20 @@ def read_delimited(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
     header, rows = records[0], records[1:]
     if len(header) == 1 and any(other in header[0] for other in ",;\t"):
         raise DataError(
-            f"`{path}` has only the column `{header[0]}`, so its columns are separated by something else",
-            remedy="separate them by tabs" if delimiter == "\t" else "separate them by commas, and write 2.5, not 2,5",
+            f"`{path}` has only the column `{header[0]}`, so another character seems to separate its columns",
+            remedy="separate columns by tabs"
+            if delimiter == "\t"
+            else "separate columns by commas, and write 2.5 instead of 2,5",
         )
-    # Unnamed columns are those of a spreadsheet without content.
-    if twice := [name for name, count in Counter(filter(None, header)).items() if count > 1]:
-        raise DataError(f"`{path}` has several columns called {listed(twice)}", remedy="give each column its own name")
+    # Several columns may be unnamed: spreadsheets export empty columns without a name.
+    if repeated := [name for name, count in Counter(filter(None, header)).items() if count > 1]:
+        raise DataError(
+            f"`{path}` has several columns called {listed(repeated)}", remedy="give each column its own name"
+        )
     for record in rows:
         if len(record) != len(header):
             raise DataError(
                 f"a row of `{path}` has {len(record)} cells, but the header has {len(header)}: {record[0]}",
-                remedy="write a text that has the separator in quotes, and an empty cell where a value is missing",
+                remedy="put text that contains the separator in quotes, and leave a cell empty if its value is missing",
             )
     return header, rows

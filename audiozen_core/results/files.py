@@ -1,4 +1,4 @@
-"""Writes tables of values as CSV, and summaries as JSON. A file is written completely or not at all."""
+"""Writes tables as CSV and summaries as JSON. A file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def write_csv(
     rows: Iterable[Sequence[str | float]],
     identities: Mapping[str, Mapping[str, Any]],
 ) -> Path:
-    """Writes a CSV file, and beside it what defines each metric. A number that is not finite is an empty cell.
+    """Writes a CSV file, and a JSON file next to it that defines each metric. NaN and infinity become empty cells.
 
-    The second file, `scores.metrics.json` for `scores.csv`, is a file of its own, so that every program reads the CSV
-    without an option.
+    The JSON file is `scores.metrics.json` for `scores.csv`. The definitions are not in the CSV file, because comment
+    lines would keep other programs from reading it without special options.
 
     Args:
-        path: the file; its folder is made if it is missing.
+        path: the CSV file; its folder is created if necessary.
         header: the names of the columns.
         rows: the cells of each row.
-        identities: by the name of the metric, its `MetricIdentity` as JSON.
+        identities: the `MetricIdentity` of each metric as JSON, by metric name.
 
     Raises:
-        OSError: the file can't be written. An earlier file of this name is unchanged.
+        OSError: the file can't be written. An existing file with this name stays unchanged.
     """
     write_table(path, header, rows)
     write_json(identities_beside(path), identities)
@@ -40,15 +40,15 @@ def write_csv(
 
 
 def identities_beside(path: Path) -> Path:
-    """Returns the file beside a CSV file that has what defines each metric."""
+    """Returns the path of the JSON file next to a CSV file, which defines each metric."""
     return path.with_name(f"{path.stem}.metrics.json")
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> Path:
-    """Writes a CSV file; its folder is made if it is missing. A number that is not finite is an empty cell.
+    """Writes a CSV file, and creates its folder if necessary. NaN and infinity become empty cells.
 
     Raises:
-        OSError: the file can't be written. An earlier file of this name is unchanged.
+        OSError: the file can't be written. An existing file with this name stays unchanged.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -60,7 +60,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str |
 
 
 def number(value: float) -> str:
-    """Returns the shortest text that is read back as the same number; "" if the number is not finite.
+    """Returns the shortest text that can be read back as the same number; "" if the number is not finite.
 
     Example:
         >>> number(0.1), number(15.0), number(math.nan)
@@ -70,9 +70,9 @@ def number(value: float) -> str:
 
 
 def read_number(text: str) -> float | None:
-    """Returns the number that a cell has, NaN for an empty cell, and None for a text.
+    """Returns the number in a cell, NaN for an empty cell, and None for text.
 
-    Digits with underscores are a text, although `float` reads `1_2` as 12.
+    Digits with underscores count as text, although `float` reads `1_2` as 12.
 
     Example:
         >>> read_number("-1.5e3"), read_number(" "), read_number("1_2"), read_number("babble")
@@ -85,10 +85,10 @@ def read_number(text: str) -> float | None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Writes a JSON file; its folder is made if it is missing.
+    """Writes a JSON file, and creates its folder if necessary.
 
     Raises:
-        OSError: the file can't be written. An earlier file of this name is unchanged.
+        OSError: the file can't be written. An existing file with this name stays unchanged.
         ValueError: a number is not finite.
     """
     make_folder(path.parent)

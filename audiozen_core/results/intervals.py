@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 LEVEL = 0.95
-"""The level of all intervals."""
+"""The confidence level of all intervals."""
 
 RESAMPLES = 10_000
-"""The number of resamples of an interval."""
+"""The number of bootstrap resamples for an interval."""
 
 SEED = 0
-"""The seed from which the resamples are drawn, so that the same values always have the same interval."""
+"""The seed of the resamples. It is fixed, so the same values always have the same interval."""
 
-_BLOCK = 1_000_000  # the most values of the resamples that are in memory at a time
+_BLOCK = 1_000_000  # the maximum number of resampled values in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class Mean:
     """The mean of a metric over some files, with its interval.
 
     Attributes:
-        mean: the mean over the files that have a value; NaN if none has one.
+        mean: the mean over the files that have a value; NaN if no file has one.
         low: the lower end of the 95 % bootstrap interval; NaN for fewer than two values.
-        high: the upper end.
+        high: the upper end of the interval.
         count: the number of files that have a value.
-        missing: the number of files without a value. They are not in the mean.
+        missing: the number of files without a value. The mean does not include them.
     """
 
     mean: float
@@ -42,7 +42,7 @@ class Mean:
     missing: int
 
     def to_json(self) -> dict[str, float | int | None]:
-        """Returns the attributes; None in place of NaN."""
+        """Returns the attributes for `json.dumps`, with None instead of NaN."""
         ends = {"mean": self.mean, "low": self.low, "high": self.high}
         finite = {key: value if math.isfinite(value) else None for key, value in ends.items()}
         return {**finite, "count": self.count, "missing": self.missing}
@@ -52,7 +52,7 @@ def mean_with_interval(values: Sequence[float]) -> Mean:
     """Computes the mean of the finite values, and its 95 % bootstrap interval.
 
     Args:
-        values: one number for each file. A number that is NaN or infinite is counted as missing.
+        values: one number for each file. NaN and infinite values count as missing.
 
     Example:
         >>> found = mean_with_interval([1.0, 2.0, 3.0, 4.0, math.nan])
@@ -69,16 +69,16 @@ def bootstrap_interval(values: Sequence[float], *, level: float = LEVEL) -> tupl
     """Computes the bootstrap interval of a mean, with bias correction and acceleration (BCa).
 
     Efron, "Better Bootstrap Confidence Intervals", JASA 1987. The files are drawn with replacement, so the interval
-    says how much the mean would vary with other files of the same kind. It does not say how much it would vary with
-    another seed of the training. The resamples are drawn from a fixed seed: the same values have the same interval, in
-    any order.
+    shows how much the mean would vary with other files of the same kind. It does not show how much the mean would vary
+    with another training seed. The resamples are drawn from a fixed seed, so the same values in any order have the
+    same interval.
 
     Args:
         values: finite numbers, one for each file.
-        level: the level of the interval.
+        level: the confidence level of the interval.
 
     Returns:
-        Its ends; NaN for fewer than two values. If all values are equal, both ends are that value.
+        The lower and the upper end; NaN for fewer than two values. If all values are equal, both ends are that value.
 
     Example:
         >>> bootstrap_interval([3.0, 3.0, 3.0])
@@ -87,7 +87,7 @@ def bootstrap_interval(values: Sequence[float], *, level: float = LEVEL) -> tupl
     return _interval(tuple(sorted(values)), level)
 
 
-@functools.lru_cache(4096)  # a table and a JSON file need the same intervals
+@functools.lru_cache(4096)  # the table and the JSON file use the same intervals
 def _interval(values: tuple[float, ...], level: float) -> tuple[float, float]:
     sample = np.asarray(values, np.float64)
     if len(sample) < 2:
@@ -98,11 +98,12 @@ def _interval(values: tuple[float, ...], level: float) -> tuple[float, float]:
     mean = sample.mean()
     normal = NormalDist()
     below = ((means < mean).sum() + (means <= mean).sum()) / (2 * RESAMPLES)
-    # Without the limits, a sample whose resamples all lie on one side would have an infinite bias.
+    # The limits keep the bias finite if all resampled means lie on one side of the mean.
     bias = normal.inv_cdf(min(max(float(below), 0.5 / RESAMPLES), 1 - 0.5 / RESAMPLES))
     # Leaving one value out moves the mean by an amount that is proportional to (mean - value).
     deviations = sample - mean
-    # Only their ratios count. Scaled by a power of two, which is exact, their cubes neither overflow nor vanish.
+    # The acceleration only depends on the ratios of the deviations, so they can be scaled. This keeps their cubes from
+    # overflowing or underflowing. Scaling by a power of two is exact.
     deviations = np.ldexp(deviations, -int(np.frexp(np.abs(deviations).max())[1]))
     acceleration = float((deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5))
     ends = []
@@ -114,7 +115,14 @@ def _interval(values: tuple[float, ...], level: float) -> tuple[float, float]:
 
 
 def resampled_means(sample: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Returns the means of `RESAMPLES` resamples of a sample, [resamples]. The sample, [files], must not be empty."""
+    """Draws `RESAMPLES` bootstrap resamples and returns their means.
+
+    Args:
+        sample: at least one value, [files].
+
+    Returns:
+        The means, [resamples].
+    """
     generator = np.random.default_rng(SEED)
     rows = max(1, _BLOCK // len(sample))
     means = []

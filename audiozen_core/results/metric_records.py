@@ -1,4 +1,4 @@
-"""Reads the records of `metrics.jsonl`, from the beginning or from the end, also while a run writes them."""
+"""Reads the records of `metrics.jsonl` from the beginning or from the end, even while a run is writing the file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, BinaryIO
 from audiozen_core.storage.atomic import open_regular
 
 FILE = "metrics.jsonl"
-"""The file of the records in a run's folder."""
+"""The name of the file in the run folder that contains the records."""
 
 _PIECE = 1 << 16
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the records of the file, the oldest first.
+    """Yields the records of the file, oldest first.
 
-    A line that is not a record is left out, such as the last one while a run writes it.
+    A line that is not a record is skipped, such as a last line that a run is still writing.
 
     Raises:
         OSError: the file can't be read.
@@ -28,7 +28,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def newest_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the same, the newest first, and reads no more of the file than is asked for.
+    """Yields the records of the file, newest first. The file is read lazily, from its end.
 
     Raises:
         OSError: the file can't be read.

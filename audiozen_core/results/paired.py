@@ -1,4 +1,4 @@
-"""Paired differences of two systems over the same files, with intervals and tests."""
+"""Paired differences between two systems over the same files, with intervals and tests."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _Array = np.ndarray[Any, np.dtype[np.float64]]
 SIGNIFICANT = 0.05
 """A difference is significant if its corrected p-value is below this."""
 
-_EQUAL = 1e-9  # relative: other machines and means over seeds change the last digits
+_EQUAL = 1e-9  # a relative tolerance, because the last digits depend on the machine and on the averaging over seeds
 
 
 @dataclass(frozen=True, slots=True)
 class SystemMean:
-    """The mean of a metric of one system.
+    """The mean of a metric for one system.
 
     Attributes:
-        mean: the mean over the files, of the means over the seeds.
-        low: the lower end of the 95 % bootstrap interval, over the files and, if there are several, the seeds.
-        high: the upper end.
+        mean: the mean over the files and seeds.
+        low: the lower end of the 95 % bootstrap interval over the files and, if there are several, over the seeds.
+        high: the upper end of the interval.
         seeds: the number of seeds.
-        deviation: the standard deviation (with `n - 1`) of the means of the seeds; NaN for one seed.
+        deviation: the standard deviation of the means of the seeds, with `n - 1` in the denominator; NaN for one seed.
     """
 
     mean: float
@@ -49,18 +49,18 @@ class PairedDifference:
         metric: the name of the metric.
         system: the name of the system.
         higher_is_better: whether a higher number is better.
-        mean: the mean of the differences of the files: system minus baseline.
-        low: the lower end of its 95 % bootstrap interval; NaN for fewer than two files.
-        high: the upper end.
-        better: the number of files for which the system is better, in the direction of the metric.
-        worse: the number of files for which it is worse.
+        mean: the mean over the files of the difference system minus baseline.
+        low: the lower end of the 95 % bootstrap interval of the mean; NaN for fewer than two files.
+        high: the upper end of the interval.
+        better: the number of files for which the system is better, given the direction of the metric.
+        worse: the number of files for which the system is worse.
         equal: the number of files with the same value, to 9 digits.
         p: the two-sided p-value of the paired permutation test.
-        p_holm: the same, corrected for the number of tests.
-        exact: whether the test has tried all sign flips. Otherwise they are a random sample.
+        p_holm: the p-value after Holm's correction for the number of tests.
+        exact: True if the test tried all sign flips, False if it tried a random sample.
         permutations: the number of sign flips that were tried.
-        smallest_p: the smallest p-value that is possible for so many files.
-        over_seeds: whether the interval covers seeds, because one of the two systems has several.
+        smallest_p: the smallest p-value that is possible with this number of files.
+        over_seeds: whether the interval covers seeds or listeners in addition to files.
     """
 
     metric: str
@@ -86,21 +86,21 @@ class PairedDifference:
 
     @property
     def improvement(self) -> float:
-        """The mean difference in the direction of the metric: positive if the system is better."""
+        """The mean difference with the sign chosen so that a positive number means that the system is better."""
         return self.mean if self.higher_is_better else -self.mean
 
     @property
     def verdict(self) -> str:
         """`better` or `worse` if the difference is significant, and "" otherwise.
 
-        It is significant if the corrected p-value is below 0.05. The test is about files only, so with several seeds
-        the interval, which covers both, must not contain zero either.
+        A difference is significant if the corrected p-value is below 0.05. The test of scores only covers the files.
+        With several seeds or listeners, the interval, which also covers the seeds or listeners, must exclude zero too.
         """
-        certain = self.p_holm < SIGNIFICANT and not (self.over_seeds and self.low <= 0 <= self.high)
-        return ("better" if self.improvement > 0 else "worse") if certain and self.mean else ""
+        significant = self.p_holm < SIGNIFICANT and not (self.over_seeds and self.low <= 0 <= self.high)
+        return ("better" if self.improvement > 0 else "worse") if significant and self.mean else ""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the attributes for `json.dumps`, with None in place of NaN."""
+        """Returns the attributes for `json.dumps`, with None instead of NaN."""
         numbers = {
             "difference": self.mean, "low": self.low, "high": self.high, "improvement": self.improvement,
             "p": self.p, "p_holm": self.p_holm, "smallest_p": self.smallest_p,
@@ -121,11 +121,11 @@ class PairedDifference:
 
 
 def system_mean(values: _Array, *, interval: bool = True) -> SystemMean:
-    """Computes the mean of a system.
+    """Computes the mean of a metric for one system.
 
     Args:
         values: the finite values, [seeds, files].
-        interval: whether its interval is computed, which takes most of the time.
+        interval: whether to compute the interval, which takes most of the time. If False, its ends are NaN.
     """
     if not values.shape[1]:
         return SystemMean(math.nan, math.nan, math.nan, len(values), math.nan)
@@ -138,11 +138,13 @@ def system_mean(values: _Array, *, interval: bool = True) -> SystemMean:
 
 
 def file_differences(baseline: _Array, system: _Array) -> _Array:
-    """Returns the difference of each file, of the means over the seeds. Values that agree to 9 digits have none.
+    """Averages over the seeds, and returns the difference system minus baseline for each file, [files].
+
+    Values that agree to 9 digits have the difference 0.
 
     Args:
-        baseline: the values of the baseline, [seeds, files]; NaN where there is none.
-        system: those of the system. It may have another number of seeds.
+        baseline: the values of the baseline, [seeds, files]; NaN for a missing value.
+        system: the values of the system, [seeds, files]. The number of seeds may differ from the baseline.
     """
     before, after = baseline.mean(axis=0), system.mean(axis=0)
     difference: _Array = np.where(np.isclose(before, after, rtol=_EQUAL, atol=0), 0.0, after - before)
@@ -152,16 +154,16 @@ def file_differences(baseline: _Array, system: _Array) -> _Array:
 def paired_difference(
     metric: str, system_name: str, baseline: _Array, system: _Array, *, higher_is_better: bool = True
 ) -> PairedDifference:
-    """Compares a system with the baseline in one metric. `p_holm` is not yet corrected: see `corrected`.
+    """Compares a system with the baseline in one metric. `p_holm` is not corrected yet: see `corrected`.
 
-    With one seed each, the interval is a BCa bootstrap interval over the files. With several seeds of one of them, it
-    is one over files and seeds (`two_level_interval`).
+    If both systems have one seed, the interval is a BCa bootstrap interval over the files. Otherwise, it covers files
+    and seeds (`two_level_interval`).
 
     Args:
         metric: the name of the metric.
         system_name: the name of the system.
         baseline: the finite values of the baseline, [seeds, files].
-        system: those of the system for the same files. It may have another number of seeds.
+        system: the finite values of the system for the same files, [seeds, files]. The number of seeds may differ.
         higher_is_better: whether a higher number is better.
     """
     differences = file_differences(baseline, system).tolist()
@@ -180,6 +182,6 @@ def paired_difference(
 
 
 def corrected(differences: Sequence[PairedDifference]) -> tuple[PairedDifference, ...]:
-    """Returns differences with p-values that Holm's method has corrected for the number of all of them."""
-    p_values = holm([one.p for one in differences])
-    return tuple(replace(one, p_holm=p) for one, p in zip(differences, p_values, strict=True))
+    """Returns the differences with `p_holm` set by Holm's method, which corrects for the number of differences."""
+    p_values = holm([difference.p for difference in differences])
+    return tuple(replace(difference, p_holm=p) for difference, p in zip(differences, p_values, strict=True))

@@ -1,4 +1,4 @@
-"""A table of the means of several systems for a paper, in LaTeX or Markdown."""
+"""Formats the means of several systems as a table for a paper, in LaTeX or Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from audiozen_core.results.tables import TableForm, latex_cell, latex_text
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A value, whether it is the best one, what follows it, and the asterisks of its significance."""
+    """A cell of the table.
+
+    Attributes:
+        value: the text of the value.
+        best: whether the value is the best of its column.
+        rest: text that follows the value, such as its standard deviation and its interval.
+        mark: asterisks for a significant difference.
+    """
 
     value: str
     best: bool = False
@@ -41,12 +48,12 @@ class _Cell:
 def paper_table(comparison: ComparedScores, form: TableForm, *, intervals: bool = False) -> str:
     """Returns a table with a row for each system and a column for each metric, and a caption that explains the marks.
 
-    With conditions, it has a section for each value of each condition, and the last section is for all files.
+    With conditions, the table has a section for each value of each condition, and a last section for all files.
 
     Args:
         comparison: the comparison.
         form: `latex` (the environment `table`, for the package booktabs) or `markdown`.
-        intervals: whether each mean has its 95 % interval.
+        intervals: whether to add the 95 % interval of each mean.
     """
     sections = [
         _section(comparison, condition, level, differences, intervals)
@@ -67,10 +74,10 @@ def _section(
 ) -> list[list[_Cell]]:
     columns = [_column(comparison, metric, condition, level, differences, intervals) for metric in comparison.metrics]
     rows = []
-    for place, system in enumerate(comparison.systems):
+    for index, system in enumerate(comparison.systems):
         label = f"{condition} {level or '–'}" if condition else "all"
-        first = [_Cell("" if place else label)] * bool(comparison.by)
-        rows.append([*first, _Cell(printable(system.name)), *(column[place] for column in columns)])
+        first = [_Cell("" if index else label)] * bool(comparison.by)
+        rows.append([*first, _Cell(printable(system.name)), *(column[index] for column in columns)])
     return rows
 
 
@@ -86,26 +93,30 @@ def _column(
         comparison.mean(metric.name, system.name, condition, level, interval=intervals) for system in comparison.systems
     ]
     finite = [
-        found.mean
-        for system, found in zip(comparison.systems, means, strict=True)
-        if found is not None and math.isfinite(found.mean) and not system.is_control
+        mean.mean
+        for system, mean in zip(comparison.systems, means, strict=True)
+        if mean is not None and math.isfinite(mean.mean) and not system.is_control
     ]
     decimals = digits(metric, finite)
-    # What looks equal is bold alike.
+    # The rounded texts are compared, so all means that are printed like the best mean are bold.
     best = fixed((max if metric.higher_is_better else min)(finite), decimals) if finite else ""
-    marks = {one.system: mark(one.verdict, one.p_holm) for one in differences if one.metric == metric.name}
+    marks = {
+        difference.system: mark(difference.verdict, difference.p_holm)
+        for difference in differences
+        if difference.metric == metric.name
+    }
     return [
-        _cell(found, decimals, "" if system.is_control else best, marks.get(system.name, ""), intervals)
-        for system, found in zip(comparison.systems, means, strict=True)
+        _cell(mean, decimals, "" if system.is_control else best, marks.get(system.name, ""), intervals)
+        for system, mean in zip(comparison.systems, means, strict=True)
     ]
 
 
-def _cell(found: SystemMean | None, decimals: int, best: str, asterisks: str, intervals: bool) -> _Cell:
-    if found is None or not math.isfinite(found.mean):
+def _cell(mean: SystemMean | None, decimals: int, best: str, asterisks: str, intervals: bool) -> _Cell:
+    if mean is None or not math.isfinite(mean.mean):
         return _Cell("–")
-    value = fixed(found.mean, decimals)
-    rest = [f"± {fixed(found.deviation, decimals)}"] * (found.seeds > 1)
-    rest += [interval(found.low, found.high, decimals)] * intervals
+    value = fixed(mean.mean, decimals)
+    rest = [f"± {fixed(mean.deviation, decimals)}"] * (mean.seeds > 1)
+    rest += [interval(mean.low, mean.high, decimals)] * intervals
     return _Cell(value, value == best, " ".join(rest), asterisks)
 
 
@@ -125,15 +136,15 @@ def _caption(comparison: ComparedScores, intervals: bool) -> str:
         parts.append(f"±: standard deviation over seeds ({shown})")
     parts.append("Bold: best mean")
     parts.append(
-        f"Asterisks: different from {name} by a {method(comparison, comparison.differences)}"
-        f"{' and per condition' * bool(comparison.by)}: * p < 0.05, ** p < 0.01, *** p < 0.001"
+        f"Asterisks: significant difference from {name}, * p < 0.05, ** p < 0.01, *** p < 0.001; "
+        f"p: {method(comparison, comparison.differences)}{' and per condition' * bool(comparison.by)}"
     )
     if seeds or len(comparison.listeners) > 1:
         over = "seeds" if seeds else "listeners"
-        parts[-1] += f"; the 95 % interval of the difference over files and {over} excludes zero, too"
+        parts[-1] += f"; the 95 % interval of the difference over files and {over} also excludes zero"
     if intervals:
-        besides = " and listeners" if comparison.listeners else " and seeds" * bool(seeds)
-        parts.append(f"In brackets: 95 % bootstrap interval over files{besides}")
+        second = " and listeners" if comparison.listeners else " and seeds" * bool(seeds)
+        parts.append(f"In brackets: 95 % bootstrap interval over files{second}")
     return ". ".join(parts) + "."
 
 
@@ -153,7 +164,7 @@ def _latex(headings: Sequence[str], sections: Sequence[Sequence[Sequence[_Cell]]
 
 
 def _symbols(text: str) -> str:
-    """Replaces what plain LaTeX does not print as it is: arrows, and signs that are letters of a text only in math."""
+    """Replaces arrows and the signs < and > with LaTeX math, because LaTeX text can't print them directly."""
     for symbol, command in (("↑", r"$\uparrow$"), ("↓", r"$\downarrow$"), ("<", "$<$"), (">", "$>$")):
         text = text.replace(symbol, command)
     return text
@@ -161,17 +172,17 @@ def _symbols(text: str) -> str:
 
 def _markdown(headings: Sequence[str], sections: Sequence[Sequence[Sequence[_Cell]]], caption: str, left: int) -> str:
     rows = [[cell.markdown() for cell in row] for section in sections for row in section]
-    # No column is narrower than its rule.
+    # The rule makes each column at least three characters wide, as Markdown requires.
     lines = [[printable(text).replace("|", r"\|") for text in headings], ["---"] * len(headings), *rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(headings))]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(headings))]
     lines[1] = [
-        ":" + "-" * (width - 1) if place < left else "-" * (width - 1) + ":" for place, width in enumerate(widths)
+        ":" + "-" * (width - 1) if index < left else "-" * (width - 1) + ":" for index, width in enumerate(widths)
     ]
     shown = []
     for line in lines:
         cells = [
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         shown.append(f"| {' | '.join(cells)} |")
     return "\n".join([*shown, "", caption.replace("*", r"\*")])

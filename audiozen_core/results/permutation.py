@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 DRAWS = 49_999
-"""The number of random sign flips, if these are fewer than all sign flips. With the given signs, they are 50,000."""
+"""The number of random sign flips, if more sign flips exist. With the observed signs, this makes 50,000."""
 
 SEED = 0
-"""The seed of the random sign flips, so that the same differences always have the same p-value."""
+"""The seed of the random sign flips. It is fixed, so the same differences always have the same p-value."""
 
-# So many bytes of signs are drawn at once for each flip, 50 MB in all. The generator makes 4 bytes at a time, so a
-# multiple of 4 gives the same signs as a single draw.
+# The number of sign bytes that are drawn at once for each flip: 50 MB in total. The generator makes 4 bytes at a time,
+# so with a multiple of 4 the signs are the same as in a single draw.
 _COLUMNS = 1000
 
-# Sums that differ by less than this part of the sum of the absolute differences are equal, up to rounding.
+# Two sums count as equal if they differ by less than this fraction of the sum of the absolute differences.
 _ROUNDING = 1e-12
 
 
@@ -29,10 +29,10 @@ class PermutationTest:
     """The result of a paired permutation test.
 
     Attributes:
-        p: the two-sided p-value; NaN without any pair.
-        exact: whether all sign flips were tried. Otherwise they are a random sample.
+        p: the two-sided p-value; NaN if there are no pairs.
+        exact: True if all sign flips were tried, False if a random sample was tried.
         permutations: the number of sign flips that were tried.
-        smallest_p: the smallest p-value that is possible for so many pairs that differ.
+        smallest_p: the smallest p-value that is possible with this number of pairs that differ.
     """
 
     p: float
@@ -42,15 +42,15 @@ class PermutationTest:
 
 
 def sign_flip_test(differences: Sequence[float]) -> PermutationTest:
-    """Tests whether the mean of paired differences is zero: a permutation test that exchanges the two of each pair.
+    """Tests whether the mean of paired differences is zero, with a permutation test that swaps the values of pairs.
 
-    If two systems were equally good, each difference could as well have the other sign (Fisher, "The Design of
-    Experiments", 1935). The p-value is the part of all sign flips whose mean is at least as far from zero as the
-    observed one. Pairs without a difference change nothing, so only the others are flipped.
+    If two systems were equally good, each difference could just as well have the opposite sign (Fisher, "The Design of
+    Experiments", 1935). The p-value is the fraction of all sign flips whose mean is at least as far from zero as the
+    observed mean. Pairs with a difference of zero have no sign, so they are not flipped.
 
-    If more than 50,000 sign flips exist, 49,999 of them are drawn from a fixed seed. The observed signs count as one
-    more, so p is never zero and the test never rejects too often (Phipson and Smyth, "Permutation P-values Should Never
-    Be Zero", 2010).
+    If more than 50,000 sign flips exist, 49,999 of them are drawn with a fixed seed. The observed signs count as one
+    more flip. For this reason p is never zero, and the test does not reject too often (Phipson and Smyth, "Permutation
+    P-values Should Never Be Zero", 2010).
 
     Args:
         differences: finite numbers, one for each pair.
@@ -62,11 +62,11 @@ def sign_flip_test(differences: Sequence[float]) -> PermutationTest:
     return _test(tuple(sorted(differences)))
 
 
-@functools.lru_cache(4096)  # a table and a JSON file need the same tests
+@functools.lru_cache(4096)  # the table and the JSON file use the same tests
 def _test(differences: tuple[float, ...]) -> PermutationTest:
     if not differences:
         return PermutationTest(math.nan, True, 0, math.nan)
-    # Sorted, so that neither the order of the files nor which system is the baseline makes a difference.
+    # The values are sorted, so p depends neither on the order of the files nor on which system is the baseline.
     flipped = np.sort(np.abs(np.array([value for value in differences if value], np.float64)))
     count = len(flipped)
     if not count:
@@ -89,13 +89,13 @@ def _test(differences: tuple[float, ...]) -> PermutationTest:
 def _sums(
     signs: np.ndarray[Any, Any], flipped: np.ndarray[Any, np.dtype[np.float64]]
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Returns the sum of the differences for each of the sign flips.
+    """Returns the sum of the differences for each sign flip, [flips].
 
     Args:
         signs: the signs of eight pairs in each byte, [bytes, flips].
         flipped: the absolute differences, [pairs].
     """
-    # The sums of all signs of eight pairs are computed once, and then looked up.
+    # For each group of eight pairs, the sums for all 256 sign patterns are computed once and then looked up.
     bits = (np.arange(256)[:, None] >> np.arange(8) & 1) * 2.0 - 1
     padded = np.pad(flipped, (0, 8 * len(signs) - len(flipped)))
     sums = np.zeros(signs.shape[1])
@@ -107,24 +107,24 @@ def _sums(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Corrects p-values for the number of tests.
 
-    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979. If the tests whose corrected p-value is below
-    0.05 are called significant, the probability of a single false one among all is at most 5 %, whatever the tests
-    depend on.
+    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979. If tests with a corrected p-value below 0.05
+    are called significant, the probability of one or more false positives is at most 5 %. This holds even if the tests
+    depend on each other.
 
     Args:
-        p_values: the p-values of all tests. NaN stands for a test that was not possible, and is not counted.
+        p_values: the p-values of all tests. NaN means that a test was impossible; it does not count as a test.
 
     Returns:
-        The corrected p-values in the same order.
+        The corrected p-values, in the same order.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """
-    order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    order = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
     corrected = [math.nan] * len(p_values)
     largest = 0.0
-    for rank, (p, place) in enumerate(order):
+    for rank, (p, index) in enumerate(order):
         largest = max(largest, min(1.0, p * (len(order) - rank)))
-        corrected[place] = largest
+        corrected[index] = largest
     return corrected

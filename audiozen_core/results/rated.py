@@ -1,7 +1,8 @@
 """Means and differences of ratings, which vary with the files and with the listeners.
 
-Each listener rates each file for all systems, so both are paired. A system is better in general only if it is so for
-other listeners and for other files, too (Clark, "The Language-as-Fixed-Effect Fallacy", 1973).
+Each listener rates each file for all systems, so the ratings are paired by file and by listener. To conclude that a
+system is better in general, the result must hold for other listeners and for other files (Clark, "The
+Language-as-Fixed-Effect Fallacy", 1973).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def rated_mean(ratings: _Array, *, interval: bool = True) -> SystemMean:
 
     Args:
         ratings: [listeners, files]; NaN where a listener has not rated a file.
-        interval: whether its 95 % interval over files and listeners is computed.
+        interval: whether to compute the 95 % interval over files and listeners. If False, its ends are NaN.
     """
     files, listeners = _effects(ratings)
     if not files:
@@ -36,37 +37,39 @@ def rated_mean(ratings: _Array, *, interval: bool = True) -> SystemMean:
 def rated_difference(
     metric: str, system_name: str, baseline: _Array, system: _Array, *, higher_is_better: bool, tested: bool
 ) -> PairedDifference:
-    """Compares the ratings of a system with those of the baseline. `p_holm` is not yet corrected.
+    """Compares the ratings of a system with the ratings of the baseline. `p_holm` is not corrected yet.
 
-    The p-value is the larger one of two paired permutation tests: of the files, with the mean over the listeners, and
-    of the listeners, with the mean over the files. With one listener or one file, it is that of the other ones alone.
+    The p-value is the larger p-value of two paired permutation tests. One tests the files, averaged over the listeners,
+    and the other tests the listeners, averaged over the files. With only one listener, only the files are tested; with
+    only one file, only the listeners are tested.
 
     Args:
         metric: the name of the metric.
         system_name: the name of the system.
-        baseline: the ratings of the baseline, [listeners, files]; NaN where there is none.
-        system: those of the system by the same listeners for the same files.
+        baseline: the ratings of the baseline, [listeners, files]; NaN for a missing rating.
+        system: the ratings of the system by the same listeners for the same files, [listeners, files].
         higher_is_better: whether a higher rating is better.
-        tested: whether the system is tested. The hidden reference and the low-pass anchors are not.
+        tested: whether to test the system. The hidden reference and the low-pass anchors are not tested.
     """
     files, listeners = _effects(system - baseline)
     mean = math.fsum(files) / len(files) if files else math.nan
     low, high = _interval(files, listeners) if files else (math.nan, math.nan)
     tests = [sign_flip_test(values) for values in (files, listeners) if len(values) > 1] or [sign_flip_test(files)]
-    test = max(tests, key=lambda one: one.p)
+    test = max(tests, key=lambda candidate: candidate.p)
     p = test.p if tested else math.nan
     up, down = sum(value > 0 for value in files), sum(value < 0 for value in files)
     better, worse = (up, down) if higher_is_better else (down, up)
     return PairedDifference(
         metric, system_name, higher_is_better, mean, low, high, better, worse, len(files) - up - down,
-        p, p, test.exact, test.permutations, max(one.smallest_p for one in tests), len(listeners) > 1,
+        p, p, test.exact, test.permutations, max(candidate.smallest_p for candidate in tests), len(listeners) > 1,
     )  # fmt: skip
 
 
 def _effects(values: _Array) -> tuple[list[float], list[float]]:
-    """Returns the mean of each file and that of each listener, as if every listener had rated every file.
+    """Returns the mean of each file and the mean of each listener, corrected for missing ratings.
 
-    A listener who has rated easy files only is compared with what the others said about these files.
+    The mean of a listener is computed relative to the means of the files that the listener has rated. So a listener who
+    has only rated easy files does not get a higher mean.
     """
     rated = np.isfinite(values)
     values, rated = values[:, rated.any(axis=0)], rated[:, rated.any(axis=0)]
@@ -75,7 +78,7 @@ def _effects(values: _Array) -> tuple[list[float], list[float]]:
         return [], []
     files = np.nanmean(values, axis=0)
     listeners = np.nanmean(values - files, axis=1) + files.mean()
-    # Ratings are whole numbers, so what is this small is rounding.
+    # Ratings are integers, so differences in later digits are rounding errors.
     return [_rounded(value) for value in files], [_rounded(value) for value in listeners]
 
 
@@ -84,7 +87,7 @@ def _rounded(value: float) -> float:
 
 
 def _interval(files: list[float], listeners: list[float]) -> tuple[float, float]:
-    """Returns the 95 % interval of a mean: over files and listeners, or over those of which there are several."""
+    """Returns the 95 % interval of a mean over files and listeners. A single file or listener is not resampled."""
     if len(files) < 2:
         return bootstrap_interval(listeners)
     return two_level_interval(files, listeners) if len(listeners) > 1 else bootstrap_interval(files)

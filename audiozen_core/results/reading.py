@@ -1,4 +1,4 @@
-"""Reads scores back: of `audiozen evaluate`, of a test, and of any CSV file with one row for each file."""
+"""Reads scores that `audiozen evaluate`, a test or another program wrote, from a CSV file with one row per file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from audiozen_core.results.result_folders import KIND, find_results
 from audiozen_core.results.scores import Scores
 
 _EXTRA = ("note",)
-"""Columns that are neither conditions nor metrics."""
+"""The columns that are neither conditions nor metrics."""
 
 _ID_COLUMN = "id"
 
 _NO_VALUE = ("na", "n/a", "#n/a", "nan", "null", "none", "-", "–", "—")
-"""What other programs write into a cell without a value."""
+"""Texts that other programs write into a cell if the value is missing."""
 
 
 def read_scores(path: str | Path, *, state: str | None = None, conditions: Collection[str] = ()) -> Scores:
     """Reads the scores of each file.
 
     Args:
-        path: a CSV file; a folder that `audiozen evaluate` has written; a result folder of a test; or the folder of a
-            run, whose latest test is read.
-        state: of the scores of a test, which state to read, such as `noisy`. By default the output of the network.
-        conditions: the columns that are conditions, for a CSV without a JSON file beside it. By default, columns with
-            other cells than numbers are conditions, and all others are metrics.
+        path: a CSV file, a folder that `audiozen evaluate` wrote, the result folder of a test, or a run folder. In a
+            run folder, the latest test is read.
+        state: the state of the files to read from a test, such as `noisy`; by default, the output of the network.
+        conditions: the columns that are conditions, for a CSV file without a JSON file next to it. By default, columns
+            that contain anything but numbers are conditions, and all other columns are metrics.
 
     Raises:
         DataError: the file or folder has no scores, or two rows have the same ID.
@@ -45,20 +45,20 @@ def read_scores(path: str | Path, *, state: str | None = None, conditions: Colle
         if results is None:
             raise DataError(
                 f"the folder `{path}` has no scores",
-                remedy="name a run, a folder with `scores.csv`, or a CSV file; `audiozen evaluate FOLDER -o OUT` "
-                "computes scores of audio files",
+                remedy="give a run folder, a folder with `scores.csv`, or a CSV file; "
+                "`audiozen evaluate FOLDER -o OUT` computes the scores of audio files",
             )
         file = results / "scores.csv"
     header, rows = _read_csv(file)
     summary = _read_json(file.with_suffix(".json"))
     if KIND in summary:
-        return _of_evaluate(file, summary, header, rows)
+        return _from_evaluate(file, summary, header, rows)
     if isinstance(summary.get("all"), dict) and isinstance(summary.get("metrics"), dict):
-        return _of_test(file, summary, rows, state)
-    return _of_others(file, header, rows, conditions)
+        return _from_test(file, summary, rows, state)
+    return _from_other_program(file, header, rows, conditions)
 
 
-def _of_evaluate(file: Path, summary: Mapping[str, Any], header: Sequence[str], rows: list[dict[str, str]]) -> Scores:
+def _from_evaluate(file: Path, summary: Mapping[str, Any], header: Sequence[str], rows: list[dict[str, str]]) -> Scores:
     metrics = _metrics(summary)
     _require(file, header, [metric.name for metric in metrics])
     conditions = tuple(summary.get("conditions", ()))
@@ -82,18 +82,18 @@ def _of_evaluate(file: Path, summary: Mapping[str, Any], header: Sequence[str], 
     )
 
 
-def _of_test(file: Path, summary: Mapping[str, Any], rows: list[dict[str, str]], state: str | None) -> Scores:
-    """Reads one state of the scores of a test, whose columns are called `si_sdr_enhanced` and so on."""
+def _from_test(file: Path, summary: Mapping[str, Any], rows: list[dict[str, str]], state: str | None) -> Scores:
+    """Reads the scores of one state from a test. Its columns are named after metric and state: `si_sdr_enhanced`."""
     metrics = _metrics(summary)
     first: Mapping[str, Any] = next(iter(summary["all"].values()), {})
     states = [name for name in first if name not in ("gain", "missing")]
     if state is not None and state not in states:
         raise DataError(
-            f"`{file}` has no state `{state}`", remedy=f"choose one of {', '.join(states)}, or leave it out"
+            f"`{file}` has no state `{state}`", remedy=f"choose one of {', '.join(states)}, or leave the state out"
         )
     chosen = state or (states[-1] if states else "")
-    group = next((key.removeprefix("by_") for key in summary if key.startswith("by_")), "")
-    conditions = (group,) if group and any(row.get(group) for row in rows) else ()
+    condition = next((key.removeprefix("by_") for key in summary if key.startswith("by_")), "")
+    conditions = (condition,) if condition and any(row.get(condition) for row in rows) else ()
     files = tuple(
         FileScores(
             row[_ID_COLUMN],
@@ -112,13 +112,17 @@ def _of_test(file: Path, summary: Mapping[str, Any], rows: list[dict[str, str]],
 
 def _metrics(summary: Mapping[str, Any]) -> tuple[MetricInfo, ...]:
     return tuple(
-        MetricInfo(name, of["label"], of["unit"], of["higher_is_better"], of.get("described", ""), of)
-        for name, of in summary["metrics"].items()
+        MetricInfo(
+            name, info["label"], info["unit"], info["higher_is_better"], info.get("described", ""), identity=info
+        )
+        for name, info in summary["metrics"].items()
     )
 
 
-def _of_others(file: Path, header: Sequence[str], rows: list[dict[str, str]], conditions: Collection[str]) -> Scores:
-    """Reads a CSV of any program: which columns are metrics follows from their cells."""
+def _from_other_program(
+    file: Path, header: Sequence[str], rows: list[dict[str, str]], conditions: Collection[str]
+) -> Scores:
+    """Reads a CSV file from any program. Columns of numbers are metrics, and other columns are conditions."""
     columns = [name for name in header if name != _ID_COLUMN and name not in _EXTRA]
     _require(file, header, conditions)
     metrics = [name for name in columns if name not in conditions and _is_metric([row[name] for row in rows])]
@@ -131,7 +135,7 @@ def _of_others(file: Path, header: Sequence[str], rows: list[dict[str, str]], co
                 for row in rows
                 if name not in conditions and _number(row[name]) is None
             ][:1],
-            remedy="give it a column for each metric, with a header",
+            remedy="add a column for each metric, with a header",
         )
     others = tuple(name for name in columns if name not in metrics)
     files = tuple(
@@ -146,7 +150,7 @@ def _of_others(file: Path, header: Sequence[str], rows: list[dict[str, str]], co
 
 
 def _is_metric(cells: Sequence[str]) -> bool:
-    """Returns whether a column has numbers, and besides them nothing but cells without a value."""
+    """Returns whether all cells of a column are numbers or missing values, with at least one number."""
     return None not in {_number(cell) for cell in cells} and any(
         cell.strip().lower() == "nan" or (cell.strip() and not _is_missing(cell)) for cell in cells
     )
@@ -161,11 +165,13 @@ def _number(cell: str) -> float | None:
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Returns the header and the rows, with the ID under `id`: the column of this name, or else the first one."""
+    """Returns the header and the rows. If no column is named `id`, the first column is renamed to `id`."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"`{file}` is not a CSV file in UTF-8", remedy="give a CSV file, a folder or a run") from error
+        raise DataError(
+            f"`{file}` is not a CSV file in UTF-8", remedy="give a CSV file, a result folder or a run folder"
+        ) from error
     except OSError as error:
         raise DataError(f"`{file}` can't be read: {error.strerror}", remedy="check the path") from error
     header, records = read_delimited(file, text)
@@ -180,7 +186,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[dict[str, str]]]:
             raise DataError(f"a row of `{file}` has no ID", remedy="name the audio file, or remove the row")
         if row[_ID_COLUMN] in rows:
             raise DataError(
-                f"`{file}` has two rows for `{row[_ID_COLUMN]}`", remedy="leave one row for each audio file"
+                f"`{file}` has two rows for `{row[_ID_COLUMN]}`", remedy="keep only one row for each audio file"
             )
         rows[row[_ID_COLUMN]] = row
     return header, list(rows.values())
@@ -199,7 +205,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _require(file: Path, header: Sequence[str], columns: Collection[str]) -> None:
     if lacking := [name for name in columns if name not in header]:
         raise DataError(
-            f"`{file}` has no column `{lacking[0]}`; it has {', '.join(header)}", remedy="name one of its columns"
+            f"`{file}` has no column `{lacking[0]}`; it has {', '.join(header)}", remedy="use one of these columns"
         )
 
 

@@ -1,4 +1,4 @@
-"""The scores of one file, and what is known about a metric."""
+"""Data classes for the scores of one file and for the description of a metric."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class MetricInfo:
-    """What a table, a CSV and a JSON file say about a metric.
+    """The description of a metric in tables, CSV and JSON files.
 
     Attributes:
-        name: its name in files, such as `si_sdr`.
-        label: its name in tables, such as `SI-SDR`.
-        unit: `dB`, or "" if it has no unit.
+        name: the name in files, such as `si_sdr`.
+        label: the name in tables, such as `SI-SDR`.
+        unit: `dB`, or "" if the metric has no unit.
         higher_is_better: whether a higher number is better.
-        described: which implementation computed it, in words: its packages, versions, weights, arguments and rate.
-        identity: the same as data. Empty if that is not known, as for a CSV of another program.
+        described: a text that describes the implementation: packages, versions, weights, arguments and sample rate.
+        identity: the same description as data. It is empty if unknown, as in a CSV file from another program.
     """
 
     name: str
@@ -39,9 +39,9 @@ class FileScores:
 
     Attributes:
         id: the ID of the file.
-        values: by the name of the metric, its value; NaN if the metric has none for this file.
-        conditions: by the name of the condition, such as `snr`, its value for this file; "" if that is not known.
-        reasons: by the name of the metric, why it has no value.
+        values: the value of each metric, by metric name; NaN if this file has no value.
+        conditions: the value of each condition, such as `snr`, by the name of the condition; "" if unknown.
+        reasons: why a value is missing, by metric name.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""How the numbers of a comparison are written."""
+"""Formats the numbers of a comparison."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from audiozen_core.results.records import MetricInfo
 
 MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-"""The marks of a significant difference: the first one whose limit is above the corrected p-value."""
+"""The limits and marks of significance. The first limit above the corrected p-value determines the mark."""
 
 
 def digits(metric: MetricInfo, means: Iterable[float]) -> int:
-    """Returns how many decimals the means of a metric get: 3 for a ratio such as STOI, 2 for others.
+    """Returns the number of decimals for the means of a metric: 3 for a ratio such as STOI, 2 for other metrics.
 
     Example:
         >>> digits(MetricInfo("stoi"), [0.92, 0.95]), digits(MetricInfo("pesq"), [1.97, 2.9])
@@ -23,7 +23,7 @@ def digits(metric: MetricInfo, means: Iterable[float]) -> int:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """Returns a number with this many decimals; a dash if it is not finite. Zero has no sign.
+    """Formats a number with a fixed number of decimals; a number that is not finite as a dash. Zero has no sign.
 
     Example:
         >>> fixed(-0.001, 2), fixed(math.nan, 2)
@@ -35,7 +35,7 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def signed(value: float, decimals: int) -> str:
-    """Returns the same with `+` before a positive number.
+    """Formats a number like `fixed`, but with `+` before a positive number.
 
     Example:
         >>> signed(0.25, 1), signed(-3, 1), signed(0, 1)
@@ -46,12 +46,12 @@ def signed(value: float, decimals: int) -> str:
 
 
 def interval(low: float, high: float, decimals: int) -> str:
-    """Returns an interval in brackets; "" if there is none."""
+    """Formats an interval in brackets; "" if its lower end is not finite."""
     return f"[{fixed(low, decimals)}, {fixed(high, decimals)}]" if math.isfinite(low) else ""
 
 
 def p_text(p: float) -> str:
-    """Returns a p-value with two digits; a dash if it is NaN.
+    """Formats a p-value with two significant digits; NaN as a dash.
 
     Example:
         >>> p_text(0.00002), p_text(0.0432), p_text(1)
@@ -64,5 +64,5 @@ def p_text(p: float) -> str:
 
 
 def mark(verdict: str, p_holm: float) -> str:
-    """Returns the asterisks of a significant difference; "" for others."""
+    """Returns the asterisks of a significant difference, and "" for other differences."""
     return next((text for limit, text in MARKS if p_holm < limit), "") if verdict else ""

@@ -1,4 +1,7 @@
-"""The samples of a run: what the network made of a few validation files, as audio and pictures. Without torch."""
+"""The index of a run's samples: the network's outputs for a few validation files, as audio and pictures.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from audiozen_core.errors import RunError
 from audiozen_core.results.files import write_json
 
 FOLDER = "samples"
-"""The folder of the samples in the folder of a run."""
+"""The name of the samples folder in the run folder."""
 
 _INDEX, _VERSION = "samples.json", 1
 
@@ -22,9 +25,9 @@ class SampleSignal:
     """One signal of a sample, such as the enhanced one.
 
     Attributes:
-        path: the audio file, within the folder of samples.
-        given: whether the signal comes from the data set, so that it is the same in every validation.
-        gain_db: what the samples were amplified by, in decibels: 0, or less if they were louder than full scale.
+        path: the path of the audio file, relative to the samples folder.
+        given: whether the signal comes from the data set and is therefore the same in every validation.
+        gain_db: the gain that was applied to the audio, in decibels: 0, or negative if it exceeded full scale.
     """
 
     path: str
@@ -37,18 +40,19 @@ class Sample:
     """One file of one validation.
 
     Attributes:
-        epoch: the epoch of the validation, from 1.
-        step: its optimiser step.
-        validation: its number among the validations, from 1.
-        best: whether it was the best validation when it was made. At most one validation of a run is marked so.
+        epoch: the epoch of the validation, counted from 1.
+        step: the optimiser step of the validation.
+        validation: the number of the validation, counted from 1.
+        best: whether this is the best validation so far. At most one validation of a run is marked as the best.
         dataset: the name of the validation set: its `name` in the TOML file, or else its index.
         id: the ID of the file.
         sr: the sample rate in Hz.
-        begin: where the audio begins in the file, in seconds. A long file is cut.
-        seconds: the length of the audio.
-        sheet: the picture with the spectrograms of all signals on one scale, within the folder of samples.
-        signals: the signals by name, in the order in which the trainer has shown them. One with NaN or infinity has
-            no audio, and is in the picture only.
+        begin: where the audio starts in the file, in seconds. Long files are cut.
+        seconds: the duration of the audio in seconds.
+        sheet: the path of the picture, relative to the samples folder. The picture has the spectrograms of all signals
+            on one colour scale.
+        signals: the signals by name, in the order of the trainer. A signal that contains NaN or infinity has no audio
+            and is only in the picture.
     """
 
     epoch: int
@@ -65,45 +69,45 @@ class Sample:
 
     @property
     def title(self) -> str:
-        """The ID, after the name of the data set if that is not only an index."""
+        """The name of the data set and the ID, such as `dns/0001`; only the ID if the data set has no name."""
         return self.id if self.dataset.isdecimal() else f"{self.dataset}/{self.id}"
 
     @property
     def paths(self) -> list[str]:
-        """The picture and the audio files."""
+        """The paths of the picture and of the audio files, relative to the samples folder."""
         return [self.sheet, *(signal.path for signal in self.signals.values())]
 
 
 def read_samples(run: Path) -> list[Sample]:
-    """Returns the samples of a run, oldest first. Files that have been deleted since are left out.
+    """Returns the samples of a run, oldest first. Files that have since been deleted are left out.
 
     Args:
-        run: the folder of the run.
+        run: the run folder.
 
     Raises:
-        RunError: the index of the samples can't be read, or is of a later version.
+        RunError: the index of the samples can't be read, or a newer version of AudioZEN wrote it.
     """
     path = run / FOLDER / _INDEX
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["version"] > _VERSION:
-            raise RunError(f"`{path}` is of a later version of AudioZEN", remedy="update AudioZEN")
+            raise RunError(f"`{path}` was written by a newer version of AudioZEN", remedy="update AudioZEN")
         samples = [_parsed(entry) for entry in content["samples"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"`{path}` can't be read: {error}",
-            remedy="delete this file; the run then starts a new one with its next samples",
+            remedy="delete this file; the run creates a new index with its next samples",
         ) from error
-    return [found for sample in samples if (found := _existing(sample, run / FOLDER))]
+    return [existing for sample in samples if (existing := _existing(sample, run / FOLDER))]
 
 
 def write_samples(run: Path, samples: Sequence[Sample]) -> None:
     """Writes the index of the samples of a run.
 
     Raises:
-        OSError: the index can't be written; the old one is unchanged.
+        OSError: the index can't be written. The old index stays unchanged.
     """
     write_json(run / FOLDER / _INDEX, {"version": _VERSION, "samples": [asdict(sample) for sample in samples]})
 
@@ -113,12 +117,13 @@ def _parsed(entry: Mapping[str, Any]) -> Sample:
     sample = Sample(**{**entry, "signals": signals})
     for path in sample.paths:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise ValueError(f"the path `{path}` leads out of the folder")
+            raise ValueError(f"the path `{path}` leads outside the samples folder")
     return sample
 
 
 def _existing(sample: Sample, folder: Path) -> Sample | None:
+    """Returns the sample without signals whose file was deleted; None if its picture was deleted."""
     if not (folder / sample.sheet).is_file():
         return None
-    there = {name: signal for name, signal in sample.signals.items() if (folder / signal.path).is_file()}
-    return replace(sample, signals=there)
+    signals = {name: signal for name, signal in sample.signals.items() if (folder / signal.path).is_file()}
+    return replace(sample, signals=signals)

@@ -1,4 +1,4 @@
-"""The scores of many files: means with intervals, tables, and the files that hold them."""
+"""The scores of many files: their means with intervals, as tables and as result files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Scores:
     """The scores of files, as `audiozen evaluate` computes and `audiozen compare` reads them.
 
     Attributes:
-        metrics: the metrics, in the order of the columns.
+        metrics: the metrics, in column order.
         files: the scores of each file, sorted by ID.
         conditions: the names of the conditions of the files, such as `snr`.
-        sources: where the signals came from, by kind: `enhanced`, `clean`, `noisy`, …
-        findings: what is remarkable about the files, in words, one line for each kind.
-        left_out: the metrics that were not computed, by name, with the reason.
-        failed: the number of files that could not be read, or for which a metric failed.
+        sources: where the signals came from, by role: `enhanced`, `clean`, `noisy`, …
+        findings: one line for each type of problem that was found in the files.
+        left_out: why a metric was not computed, by metric name.
+        failed: the number of files that could not be read or for which a metric failed.
     """
 
     metrics: tuple[MetricInfo, ...]
@@ -54,7 +54,7 @@ class Scores:
         Raises:
             RunError: the scores have no such metric.
         """
-        names = [known.name for known in self.metrics]
+        names = [info.name for info in self.metrics]
         if metric not in names:
             guess = did_you_mean(nearest(metric, names))
             raise RunError(
@@ -64,23 +64,23 @@ class Scores:
         return mean_with_interval([file.values[metric] for file in (self.files if files is None else files)])
 
     def groups(self, condition: str) -> dict[str, list[FileScores]]:
-        """Returns the files by their value of a condition: numbers from low to high, then words, then "" (unknown)."""
-        found: dict[str, list[FileScores]] = {}
+        """Groups the files by the value of a condition: numbers in ascending order, then words, then "" (unknown)."""
+        groups: dict[str, list[FileScores]] = {}
         for file in self.files:
-            found.setdefault(file.conditions.get(condition, ""), []).append(file)
-        return {value: found[value] for value in in_order(found)}
+            groups.setdefault(file.conditions.get(condition, ""), []).append(file)
+        return {value: groups[value] for value in in_order(groups)}
 
     def missing(self, metric: str) -> dict[str, str]:
-        """Returns the IDs of the files for which a metric has no value, each with the reason, which may be ""."""
+        """Returns the files for which a metric has no value: the reason by file ID, or "" if it is unknown."""
         return {file.id: file.reasons.get(metric, "") for file in self.files if not math.isfinite(file.values[metric])}
 
     def table(self, form: TableForm = "text") -> str:
         """Returns a table of the means and their 95 % bootstrap intervals.
 
-        With conditions, it has a row for each value of each condition and one for all files, and a column for each
-        metric; where a mean has fewer files than its row, their number follows in parentheses. Without conditions, it
-        has a row for each metric. Lines below the table say which files are not in the
-        means, and which implementation computed each metric.
+        With conditions, the table has a column for each metric, a row for each value of each condition, and a row for
+        all files. If a mean covers fewer files than its row, their number follows in parentheses. Without conditions,
+        the table has a row for each metric. Notes below the table list the files without a value, and the
+        implementation of each metric.
         """
         return self._table().render(form)
 
@@ -100,28 +100,28 @@ class Scores:
         return Table([first, "files", *(metric.heading for metric in self.metrics)], sections, self._notes())
 
     def _table_of_metrics(self) -> Table:
-        """Returns a table with a row for each metric, because one row for all metrics would be wide."""
+        """Returns a table with a row for each metric. A single row with all metrics would be too wide."""
         rows = []
         for metric in self.metrics:
-            found, digits = self.mean(metric.name), _digits(metric)
+            mean, digits = self.mean(metric.name), _digits(metric)
             rows.append(
-                [metric.heading, str(found.count), fixed(found.mean, digits), interval(found.low, found.high, digits)]
+                [metric.heading, str(mean.count), fixed(mean.mean, digits), interval(mean.low, mean.high, digits)]
             )
         return Table(["metric", "files", "mean", "95 % interval"], [rows], self._notes())
 
     def _cells(self, files: Sequence[FileScores]) -> list[str]:
         cells = [str(len(files))]
         for metric in self.metrics:
-            found, digits = self.mean(metric.name, files), _digits(metric)
-            fewer = f"({found.count})" if 0 < found.count < len(files) else ""
-            parts = (fixed(found.mean, digits), interval(found.low, found.high, digits), fewer)
+            mean, digits = self.mean(metric.name, files), _digits(metric)
+            fewer = f"({mean.count})" if 0 < mean.count < len(files) else ""
+            parts = (fixed(mean.mean, digits), interval(mean.low, mean.high, digits), fewer)
             cells.append(" ".join(filter(None, parts)))
         return cells
 
     def _notes(self) -> list[str]:
         notes = ["in brackets: 95 % bootstrap interval over the files"]
         if self.conditions and any(map(self.missing, (metric.name for metric in self.metrics))):
-            notes.append("in parentheses: the number of files in the mean, if it is not that of the row")
+            notes.append("in parentheses: the number of files in the mean, if some files of the row have no value")
         for metric in self.metrics:
             if missing := self.missing(metric.name):
                 notes.append(
@@ -169,14 +169,14 @@ class Scores:
         """Writes `scores.csv`, `scores.metrics.json`, `scores.json` and the table, each completely or not at all.
 
         Args:
-            folder: the folder; it is made if it is missing.
-            form: the form of the table, which is `scores.txt`, `scores.tex` or `scores.md`.
+            folder: the folder; it is created if necessary.
+            form: the form of the table, which becomes `scores.txt`, `scores.tex` or `scores.md`.
 
         Returns:
-            The files.
+            The paths of the files.
 
         Raises:
-            OSError: a file can't be written. An earlier file of this name is unchanged.
+            OSError: a file can't be written. An existing file with this name stays unchanged.
         """
         folder = Path(folder)
         names = [metric.name for metric in self.metrics]
@@ -200,7 +200,7 @@ class Scores:
 
 
 def in_order(values: Iterable[str]) -> list[str]:
-    """Sorts the values of a condition: numbers from low to high, then words, then "" (unknown)."""
+    """Sorts the values of a condition: numbers in ascending order, then words, then "" (unknown)."""
     return sorted(values, key=_rank)
 
 
@@ -216,7 +216,7 @@ def _rank(value: str) -> tuple[int, float, str]:
 
 
 def _with_reasons(missing: Mapping[str, str]) -> str:
-    """Lists files, grouped by the reason why they have no value."""
+    """Lists files without a value, grouped by the reason."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in missing.items():
         by_reason.setdefault(reason, []).append(name)
@@ -226,7 +226,7 @@ def _with_reasons(missing: Mapping[str, str]) -> str:
 
 
 def _note(file: FileScores) -> str:
-    """Returns the reasons of a file, each once, with the metrics if it does not concern all."""
+    """Lists why metrics have no value for a file. A reason that applies to some metrics only is preceded by them."""
     by_reason: dict[str, list[str]] = {}
     for metric, reason in file.reasons.items():
         by_reason.setdefault(reason, []).append(metric)

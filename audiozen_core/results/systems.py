@@ -1,4 +1,4 @@
-"""The scores of one system, which has one or more runs, and what identifies its metrics."""
+"""The scores of one system, which has one or more runs, and checks that its metrics match those of other systems."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from audiozen_core.results.records import FileScores, MetricInfo
 from audiozen_core.results.scores import Scores
 
 _DEFINING = ("path", "packages", "code", "weights", "settings", "rate", "mean_over_speakers")
-"""The keys of an identity that define the values. The others are names."""
+"""The keys of a metric identity that affect the values. The other keys are only names."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredSystem:
-    """The scores of a system that is compared with others.
+    """The scores of a system in a comparison.
 
     Attributes:
-        name: its name in tables.
-        runs: its scores: one entry, or one for each seed of the training.
-        sources: where the scores of each run were read from, in words.
-        audio: for each run, the paths of the audio files by ID, as far as they are known.
-        ratings: of a listening test, by metric and ID, the rating of each listener; NaN where one has not rated the
-            file for all systems. The scores are their means.
-        is_control: whether it is the hidden reference or an anchor of a listening test. It is shown and not tested.
+        name: the name of the system in tables.
+        runs: the scores of each run. A system has several runs if it was trained with several seeds.
+        sources: a text for each run that says where its scores were read from.
+        audio: for each run, the paths of the audio files by ID, if they are known.
+        ratings: in a listening test, the ratings of each listener by metric and file ID. A rating is NaN if the
+            listener has not rated the file for all systems. The scores are the means of the ratings.
+        is_control: whether the system is the hidden reference or an anchor of a listening test. Controls are shown, but
+            not tested.
     """
 
     name: str
@@ -44,7 +45,7 @@ class ScoredSystem:
 
     @property
     def metrics(self) -> dict[str, MetricInfo]:
-        """The metrics that all runs have and that have a value for any file, by name."""
+        """The metrics, by name, that have a value for at least one file in every run."""
         return {
             metric.name: metric
             for metric in self.runs[0].metrics
@@ -56,88 +57,93 @@ class ScoredSystem:
 
     @property
     def ids(self) -> list[str]:
-        """The IDs of the files that all runs have, in the order of the first run."""
+        """The IDs of the files that all runs contain, in the order of the first run."""
         return [name for name in self._files[0] if all(name in files for files in self._files)]
 
     def values(self, metric: str, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Returns the values of a metric, [runs, files]; NaN where there is none."""
+        """Returns the values of a metric, [runs, files]; NaN for a missing value."""
         return np.array([[files[name].values[metric] for name in ids] for files in self._files], np.float64)
 
     def rated(self, metric: str, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Returns the ratings of a metric, [listeners, files]; NaN where there is none."""
+        """Returns the ratings of a metric, [listeners, files]; NaN for a missing rating."""
         return np.array([self.ratings[metric][name] for name in ids], np.float64).reshape(len(ids), -1).T
 
     def reason(self, metric: str, name: str) -> str:
-        """Returns why a metric has no value for a file; "" if that is not known."""
+        """Returns the reason why a metric has no value for a file; "" if it is unknown."""
         return next((why for files in self._files if (why := files[name].reasons.get(metric, ""))), "")
 
 
 def complete_files(metric: str, systems: Sequence[ScoredSystem], ids: Sequence[str]) -> list[str]:
-    """Returns the files for which all systems that have a metric have a value, in every run."""
+    """Returns the files for which every run has a value, in all systems that have the metric."""
     finite = np.ones(len(ids), bool)
     for system in systems:
         if metric in system.metrics:
             finite &= np.isfinite(system.values(metric, ids)).all(axis=0)
-    return [name for name, kept in zip(ids, finite, strict=True) if kept]
+    return [name for name, is_finite in zip(ids, finite, strict=True) if is_finite]
 
 
 def known_metric(name: str, systems: Sequence[ScoredSystem], lower_is_better: bool) -> tuple[MetricInfo, bool]:
-    """Returns what the systems know about a metric, and whether any of them knows in which direction it is better.
+    """Returns the description of a metric that the systems share, and whether its better direction is known.
 
     Args:
         name: the name of the metric.
-        systems: the systems that have it.
-        lower_is_better: whether the user has said that a lower value is better.
+        systems: the systems that have the metric.
+        lower_is_better: whether the user has specified that lower values are better.
 
     Raises:
-        DataError: the systems have different units or directions, so the values can't be compared.
+        DataError: the systems have different units or directions, so the values can't be compared, or
+            `lower_is_better` contradicts the direction in the scores.
     """
-    found = [(system, run_metric) for system in systems for run_metric in _of_runs(name, system)]
-    known = [(system, metric) for system, metric in found if metric.identity]
-    if not known:
-        return replace(found[0][1], higher_is_better=not lower_is_better), lower_is_better
-    first_system, first = known[0]
-    for system, metric in known[1:]:
-        for what, one, other in (
+    descriptions = [(system, metric) for system in systems for metric in _metric_of_runs(name, system)]
+    identified = [(system, metric) for system, metric in descriptions if metric.identity]
+    if not identified:
+        return replace(descriptions[0][1], higher_is_better=not lower_is_better), lower_is_better
+    first_system, first = identified[0]
+    for system, metric in identified[1:]:
+        for what, first_value, other_value in (
             ("unit", first.unit, metric.unit),
             ("better direction", _direction(first), _direction(metric)),
         ):
-            if one != other:
+            if first_value != other_value:
                 raise DataError(
-                    f"the values of `{name}` can't be compared: its {what} is {one or 'none'} in `{first_system.name}` "
-                    f"and {other or 'none'} in `{system.name}`",
-                    remedy="leave it out with `--metrics`, or compute it in the same way with `audiozen evaluate`",
+                    f"the values of `{name}` can't be compared: the {what} is {first_value or 'none'} in "
+                    f"`{first_system.name}` and {other_value or 'none'} in `{system.name}`",
+                    remedy="exclude this metric with `--metrics`, or compute it in the same way with "
+                    "`audiozen evaluate`",
                 )
     if lower_is_better and first.higher_is_better:
         raise DataError(
-            f"a higher `{name}` is better: `{first_system.name}` says so",
+            f"higher values of `{name}` are better, according to the scores of `{first_system.name}`",
             remedy=f"leave out `--lower-is-better {name}`",
         )
     return first, True
 
 
 def identity_notes(name: str, systems: Sequence[ScoredSystem]) -> Iterator[str]:
-    """Yields in words how the definitions of a metric differ between the runs of the systems."""
+    """Yields a note for each difference between the definitions of a metric in the runs of the systems."""
     first_system = systems[0]
-    reference = next((metric for metric in _of_runs(name, first_system) if metric.identity), None)
-    told = set()
+    reference = next((metric for metric in _metric_of_runs(name, first_system) if metric.identity), None)
+    notes = set()
     for system in systems:
-        for metric in _of_runs(name, system):
+        for metric in _metric_of_runs(name, system):
             if reference is None or not metric.identity:
                 if (reference is None) != (not metric.identity):
-                    silent = first_system.name if reference is None else system.name
-                    told.add(f"{silent} does not say how it was computed, so it may differ from the other")
+                    unidentified = first_system.name if reference is None else system.name
+                    notes.add(
+                        f"the scores of {unidentified} do not say how this metric was computed, so it may have been "
+                        "computed differently"
+                    )
                 continue
             for key in _DEFINING:
-                # A file need not have all keys.
-                one, other = reference.identity.get(key), metric.identity.get(key)
-                if one != other and (one or other):
-                    told.add(f"{_difference(key, one, other, first_system.name, system.name)}")
-    for line in sorted(told):
-        yield f"{name}: {line}"
+                # Not every file has all keys.
+                first, other = reference.identity.get(key), metric.identity.get(key)
+                if first != other and (first or other):
+                    notes.add(_difference(key, first, other, first_system.name, system.name))
+    for note in sorted(notes):
+        yield f"{name}: {note}"
 
 
-def _of_runs(name: str, system: ScoredSystem) -> Iterator[MetricInfo]:
+def _metric_of_runs(name: str, system: ScoredSystem) -> Iterator[MetricInfo]:
     return (metric for run in system.runs for metric in run.metrics if metric.name == name)
 
 
@@ -145,19 +151,22 @@ def _direction(metric: MetricInfo) -> str:
     return "higher" if metric.higher_is_better else "lower"
 
 
-def _difference(key: str, one: Any, other: Any, one_name: str, other_name: str) -> str:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        parts = [part for part in dict.fromkeys([*one, *other]) if one.get(part) != other.get(part)]
-        shown = [", ".join(f"{part} {_short(of[part])}" if part in of else f"no {part}" for part in parts) for of in
-                 (one, other)]  # fmt: skip
+def _difference(key: str, first: Any, other: Any, first_name: str, other_name: str) -> str:
+    """Describes how two values of a key differ: the whole values, or only the parts of two mappings that differ."""
+    if isinstance(first, Mapping) and isinstance(other, Mapping):
+        parts = [part for part in dict.fromkeys([*first, *other]) if first.get(part) != other.get(part)]
+        shown = [
+            ", ".join(f"{part} {_short(values[part])}" if part in values else f"no {part}" for part in parts)
+            for values in (first, other)
+        ]
     else:
-        shown = [_short(one), _short(other)]
+        shown = [_short(first), _short(other)]
     unit = " Hz" if key == "rate" else ""
-    which = f"a run of {other_name}" if one_name == other_name else other_name
-    return f"other {key.replace('_', ' ')}: {shown[0]}{unit} in {one_name}, {shown[1]}{unit} in {which}"
+    other_label = f"a run of {other_name}" if first_name == other_name else other_name
+    return f"different {key.replace('_', ' ')}: {shown[0]}{unit} in {first_name}, {shown[1]}{unit} in {other_label}"
 
 
 def _short(value: Any) -> str:
-    """Returns a value as text; of a hash, only the beginning."""
+    """Returns a value as text. A hash is shortened to its first 8 characters."""
     text = str(value).lower() if isinstance(value, bool) else "not known" if value is None else str(value)
     return text[:8] if len(text) == 64 and text.isalnum() else text

@@ -1,4 +1,4 @@
-r"""Tables as text, as LaTeX (booktabs) and as Markdown.
+r"""Formats tables as text, LaTeX (booktabs) or Markdown.
 
 Example:
     >>> table = Table(("SNR", "SI-SDR"), ((("0", "5.1"), ("5", "8.0")), (("all", "6.5"),)), ("10 files",))
@@ -24,7 +24,7 @@ from audiozen_core.errors import RunError
 TableForm = Literal["text", "latex", "markdown"]
 FORMS: tuple[TableForm, ...] = get_args(TableForm)
 SUFFIXES: dict[TableForm, str] = {"text": ".txt", "latex": ".tex", "markdown": ".md"}
-"""The ending of a file with a table, for each form."""
+"""The file extension for each form of a table."""
 
 _LATEX = str.maketrans(
     {
@@ -35,20 +35,20 @@ _LATEX = str.maketrans(
 
 
 def check_form(form: str) -> None:
-    """Raises an error unless a table can have this form."""
+    """Raises `RunError` unless the form is one of `FORMS`."""
     if form not in FORMS:
-        raise RunError(f"a table has no form `{form}`", remedy=f"use one of {', '.join(FORMS)}")
+        raise RunError(f"`{form}` is not a form of a table", remedy=f"use one of {', '.join(FORMS)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table whose first column is text, and whose other columns are numbers.
+    """A table with columns of text on the left, followed by columns of numbers.
 
     Attributes:
         headings: the headings of the columns.
-        sections: the rows, in sections that a rule separates.
+        sections: the rows, grouped into sections. A rule separates the sections.
         notes: lines below the table.
-        left: how many columns are aligned to the left.
+        left: the number of text columns, which are left-aligned. The other columns are right-aligned.
     """
 
     headings: Sequence[str]
@@ -57,13 +57,13 @@ class Table:
     left: int = 1
 
     def render(self, form: TableForm) -> str:
-        """Returns the table without a newline at its end.
+        """Formats the table, without a newline at the end.
 
         Args:
             form: `text`, `latex` (for the package booktabs; the notes are comments) or `markdown`.
 
         Raises:
-            RunError: the form is another one.
+            RunError: the form is unknown.
         """
         check_form(form)
         sections = [[list(map(printable, row)) for row in section] for section in self.sections]
@@ -84,8 +84,8 @@ class Table:
         body = [_without_bars(row) for section in self.sections for row in section]
         widths = [max(3, width) for width in self._widths([headings, *body])]
         rule = [
-            ":" + "-" * (width - 1) if place < self.left else "-" * (width - 1) + ":"
-            for place, width in enumerate(widths)
+            ":" + "-" * (width - 1) if index < self.left else "-" * (width - 1) + ":"
+            for index, width in enumerate(widths)
         ]
         lines = [f"| {self._aligned(row, widths, ' | ')} |" for row in (headings, rule, *body)]
         return "\n".join([*lines, *(line for note in self.notes for line in ("", note))])
@@ -99,14 +99,14 @@ class Table:
         return "\n".join([*notes, *lines, r"\bottomrule", r"\end{tabular}"])
 
     def _widths(self, rows: Sequence[Sequence[str]]) -> list[int]:
-        return [max(_width(row[place]) for row in rows) for place in range(len(self.headings))]
+        return [max(_width(row[index]) for row in rows) for index in range(len(self.headings))]
 
-    def _aligned(self, row: Sequence[str], widths: Sequence[int], between: str) -> str:
+    def _aligned(self, row: Sequence[str], widths: Sequence[int], separator: str) -> str:
         cells = []
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
             gap = " " * (width - _width(cell))
-            cells.append(cell + gap if place < self.left else gap + cell)
-        return between.join(cells).rstrip() if between == "  " else between.join(cells)
+            cells.append(cell + gap if index < self.left else gap + cell)
+        return separator.join(cells).rstrip() if separator == "  " else separator.join(cells)
 
 
 def _latex_row(cells: Sequence[str]) -> str:
@@ -114,13 +114,14 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def latex_cell(text: str) -> str:
-    """Returns the text of a cell for LaTeX."""
-    # The line break at the end of the row before would take a bracket or an asterisk for its argument.
+    """Returns the text of a table cell in LaTeX."""
+    # A row may start with this cell. LaTeX would read a leading bracket or asterisk as an argument of the `\\` that
+    # ends the previous row.
     return "{}" * text.startswith(("[", "*")) + latex_text(text)
 
 
 def latex_text(text: str) -> str:
-    """Escapes the characters that have a meaning in LaTeX."""
+    """Escapes the characters that have a special meaning in LaTeX."""
     return text.translate(_LATEX)
 
 
@@ -129,9 +130,9 @@ def _without_bars(cells: Sequence[str]) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """Returns how many columns of a terminal a text takes."""
+    """Returns the width of a text in terminal columns."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # slow to import, and needed for few texts
+    from rich.cells import cell_len  # slow to import, and rarely needed
 
     return cell_len(text)

@@ -1,4 +1,4 @@
-"""A bootstrap interval of a mean that varies with the files and with the seeds of the trainings."""
+"""Bootstrap intervals of a mean that varies with the files and with the training seeds."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ _Array = np.ndarray[Any, np.dtype[np.float64]]
 def two_level_interval(
     values: Sequence[float], *seed_means: Sequence[float], level: float = LEVEL
 ) -> tuple[float, float]:
-    """Computes a bootstrap interval of a mean in which files and seeds are resampled.
+    """Computes the bootstrap interval of a mean by resampling both the files and the seeds.
 
-    Each resample draws files, and independently for each system as many of its seeds as it has, with replacement. Two
-    corrections make it right for few seeds:
+    Each resample draws files, and for each system its seeds, independently and with replacement. Two corrections make
+    the interval accurate for few seeds:
 
-    - The variance of means of R resampled seeds is too small by the factor (R - 1) / R. Their deviations are enlarged
-      by the square root of the inverse (Hesterberg, "What Teachers Should Know about the Bootstrap", 2015).
-    - The variance of two or three seeds is itself a rough estimate. The deviations of each resample are divided by the
-      root of a random chi-square number over its degrees of freedom, which makes a normal distribution a t one.
-      The degrees of freedom are those of Welch and Satterthwaite for the variances of the files and of the seeds.
+    - The variance of the mean of R resampled seeds is too small by the factor (R - 1) / R. The deviations of the seeds
+      are therefore multiplied by sqrt(R / (R - 1)) (Hesterberg, "What Teachers Should Know about the Bootstrap", 2015).
+    - The variance of two or three seeds is itself a rough estimate. The deviations of each resample are therefore
+      divided by the root of a random chi-square number over its degrees of freedom. This turns a normal distribution
+      into a t distribution. The degrees of freedom come from the Welch-Satterthwaite equation for the variances of the
+      files and of the seeds.
 
-    As for `bootstrap_interval`, the order of the files and of the seeds makes no difference.
+    As in `bootstrap_interval`, the result does not depend on the order of the files or of the seeds.
 
     Args:
         values: one number for each file: the mean over the seeds, or the difference of two such means.
-        seed_means: for each system, the mean over the files of each of its seeds. Give those of the system that is
-            subtracted with the opposite sign. A system with one seed says nothing about seeds, so it adds nothing.
-        level: the level of the interval.
+        seed_means: for each system, the mean over the files for each seed. If `values` are differences, negate the
+            means of the subtracted system. A system with one seed does not widen the interval.
+        level: the confidence level of the interval.
 
     Returns:
-        Its ends; NaN for fewer than two files.
+        The lower and the upper end; NaN for fewer than two files.
     """
     return _interval(tuple(sorted(values)), tuple(tuple(sorted(means)) for means in seed_means), level)
 
@@ -52,7 +53,7 @@ def _interval(
     mean = float(sample.mean())
     parts = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1)]
     deviations: _Array = resampled_means(sample) - mean
-    generator = np.random.default_rng(SEED + 1)  # not that of the files, whose draws it would repeat
+    generator = np.random.default_rng(SEED + 1)  # SEED would repeat the draws of the files
     for means in seed_means:
         count = len(means)
         if count < 2:
@@ -64,7 +65,7 @@ def _interval(
     total = sum(variance for variance, _ in parts)
     if not total:
         return mean, mean
-    freedom = 1 / sum((variance / total) ** 2 / own for variance, own in parts)
+    freedom = 1 / sum((variance / total) ** 2 / part_freedom for variance, part_freedom in parts)
     deviations = deviations * np.sqrt(freedom / generator.chisquare(freedom, RESAMPLES))
     low, high = mean + np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

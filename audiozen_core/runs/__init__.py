@@ -1,1 +1,1 @@
-"""The folders of runs, read without torch: which there are, what each is doing, and what they have reached."""
+"""Finds run folders, and reads their states and results. This package does not import torch."""

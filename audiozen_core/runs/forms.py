@@ -1,4 +1,4 @@
-"""A list of runs as a table for people, and as data for programs."""
+"""Formats a list of runs as a table, Markdown, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ FORMS: tuple[RunForm, ...] = get_args(RunForm)
 _ABSENT = "-"
 _LONGEST_VALUE = 24
 _LEAST_REASON, _LONGEST_REASON = 20, 60
-# Runs of different networks differ in dozens of settings, and no screen has room for these.
+# Runs of different networks differ in dozens of settings, which do not fit on a screen.
 _MOST_SETTINGS = 8
-_BETWEEN = 2
+_GAP = 2  # the spaces between two columns
 
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A table for people.
+    """A table for the terminal.
 
     Attributes:
-        headings: the headings of its columns.
-        rows: their cells.
-        right: the headings of the columns that are aligned to the right.
-        notes: lines below it.
+        headings: the headings of the columns.
+        rows: the cells of each row.
+        right: the headings of the columns that are right-aligned.
+        notes: lines below the table.
     """
 
     headings: Sequence[str]
@@ -48,12 +48,14 @@ class TextTable:
 
 
 def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = None) -> TextTable:
-    """Returns the table, with the most important of the settings that differ. Reasons are cut to fit.
+    """Returns the runs as a table that includes the most important settings that differ.
+
+    Settings that do not fit are left out, and reasons are shortened.
 
     Args:
         runs: the runs.
-        width: the width of the terminal; None for no limit.
-        now: the present time, with its time zone.
+        width: the width of the terminal in characters; None for no limit.
+        now: the current time, with a time zone; None reads the clock.
     """
     now = now or datetime.now(timezone.utc)
     columns: dict[str, Sequence[str]] = {
@@ -68,14 +70,14 @@ def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = 
         "written": [_ago(each.run.written, now) for each in runs.runs],
     }
     right = ["epoch", "best", "at", "last", "time", "written"]
-    used = sum(max(map(len, [name, *cells])) + _BETWEEN for name, cells in columns.items())
+    used = sum(max(map(len, [name, *cells])) + _GAP for name, cells in columns.items())
     reasons = [_first_line(each.run.reason) if each.run.state != "finished" else "" for each in runs.runs]
-    reserved = min(max(map(len, reasons), default=0), _LEAST_REASON) + _BETWEEN if any(reasons) else 0
+    reserved = min(max(map(len, reasons), default=0), _LEAST_REASON) + _GAP if any(reasons) else 0
     left_out, most = [], len(columns) + _MOST_SETTINGS
     headings = _short_keys(runs.differing)
     for key in _by_importance(runs.differing):
         cells = [_value(each.settings.get(key)) for each in runs.runs]
-        needed = max(map(len, [headings[key], *cells])) + _BETWEEN
+        needed = max(map(len, [headings[key], *cells])) + _GAP
         if len(columns) == most or (width is not None and used + needed + reserved > width):
             left_out.append(key)
             continue
@@ -88,33 +90,33 @@ def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = 
         columns["reason"] = [_cut(reason, room) for reason in reasons]
     notes = [_legend(runs.runs)]
     if left_out:
-        notes.append(f"more settings differ, which `--format json` has: {listed(left_out)}")
+        notes.append(f"more settings differ, and `--format json` shows their values: {listed(left_out)}")
     rows = list(zip(*columns.values(), strict=True))
     return TextTable(list(columns), rows, right, [plain(note) for note in notes if note])
 
 
 def as_markdown(runs: RunList) -> str:
-    """Returns the table in Markdown."""
+    """Returns the runs as a Markdown table."""
     table = as_table(runs)
     return Table(table.headings, [table.rows], table.notes, left=2).render("markdown")
 
 
 def as_json(runs: RunList) -> str:
-    """Returns everything that is known, as a list with an object for each run. A number that is not finite is null."""
+    """Returns everything that is known about the runs as a JSON list of objects. NaN and infinity become null."""
     return json.dumps([_as_data(each) for each in runs.runs], indent=2, allow_nan=False)
 
 
 def as_csv(runs: RunList) -> str:
-    """Returns a row for each run, with the settings that differ as the last columns. What is not known is empty."""
+    """Returns the runs as CSV, with the settings that differ in the last columns. Unknown values are empty cells."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    known = ("run", "state", "reason", "epoch", "max_epochs", "step", "monitor", "best", "best_epoch", "last")
-    rest = ("last_epoch", "training_seconds", "written", "tested", "test_score")
-    writer.writerow([*known, *rest, *runs.differing])
+    facts = ("run", "state", "reason", "epoch", "max_epochs", "step", "monitor")
+    results = ("best", "best_epoch", "last", "last_epoch", "training_seconds", "written", "tested", "test_score")
+    writer.writerow([*facts, *results, *runs.differing])
     for each in runs.runs:
         data, main = _as_data(each), _main_test(each.run)
         best, last = data["best"] or {}, data["last"] or {}
-        row = [data[name] for name in known[:7]]
+        row = [data[name] for name in facts]
         row += [best.get("score"), best.get("epoch"), last.get("score"), last.get("epoch")]
         row += [data["training_seconds"], data["written"]]
         row += [main[0] if main else "", number(main[1]) if main else ""]
@@ -162,7 +164,7 @@ def _score_data(score: EpochScore | None) -> dict[str, float | None] | None:
 
 
 def plain(text: str) -> str:
-    r"""Returns a text of one line whose characters can all be shown. Others would control the terminal.
+    r"""Replaces unprintable characters with escape sequences, because they could control the terminal.
 
     Example:
         >>> print(plain("a\x1b[2J\nb"))
@@ -222,12 +224,12 @@ def _legend(runs: Sequence[ListedRun]) -> str:
     monitors = sorted({each.run.monitor for each in runs if each.run.monitor})
     states = Counter(each.run.state for each in runs)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    about = f"; best and last: {', '.join(monitors)}" if monitors else ""
-    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}{about}" if runs else "no runs in these states"
+    scores = f"; best and last: {', '.join(monitors)}" if monitors else ""
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}{scores}" if runs else "no runs in these states"
 
 
 def _by_importance(keys: Sequence[str]) -> list[str]:
-    """Returns the keys of components first, then those of the network and its training, and those of hooks last."""
+    """Sorts keys: paths of components first, other settings next, and settings of hooks and test data last."""
 
     def rank(key: str) -> int:
         return 0 if key.endswith(".path") else 2 if key.startswith(("hooks.", "test_dataset", "predict_dataset")) else 1
@@ -236,7 +238,7 @@ def _by_importance(keys: Sequence[str]) -> list[str]:
 
 
 def _short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Returns the last part of each key, or the whole key if that is not unique."""
+    """Returns the last part of each key, or the whole key if the last part is not unique."""
     short = {key: (key.removesuffix(".path") if key.endswith(".path") else key.rpartition(".")[2]) for key in keys}
     taken = {"run", "state", "epoch", "best", "at", "last", "test", "time", "written", "reason"}
     counts = Counter(short.values())

@@ -12,20 +12,20 @@ from audiozen_core.experiment.lock import LOCK
 from audiozen_core.experiment.session_file import SESSIONS
 
 RUN_FILES = (LOCK, RECORDS, SESSIONS)
-"""A folder with one of these files is a run."""
+"""A folder that contains one of these files is a run."""
 
-# Folders within a run that may have many files, and no run.
+# Folders in a run folder that may contain many files, but never a run.
 _RESULTS = frozenset({"checkpoints", "test", "predict", "tb_log"})
 
 
 def find_runs(folder: Path, unreadable: list[str]) -> Iterator[Path]:
-    """Yields the runs in a folder, in it and in all folders below it, sorted by their paths.
+    """Searches a folder and all its subfolders, and yields the run folders, sorted by path.
 
-    Links to folders are followed, each folder once. Folders whose names begin with a dot are left out.
+    Links to folders are followed, but each folder is only searched once. Hidden folders are skipped.
 
     Args:
-        folder: the folder.
-        unreadable: the folders that can't be read are added here, each with the reason.
+        folder: the folder to search. It may be a run folder itself.
+        unreadable: a list to which folders that can't be read are appended, each with the reason.
     """
     yield from _runs(folder, set(), unreadable)
 
@@ -33,7 +33,7 @@ def find_runs(folder: Path, unreadable: list[str]) -> Iterator[Path]:
 def _runs(folder: Path, seen: set[tuple[int, int]], unreadable: list[str]) -> Iterator[Path]:
     try:
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link leads back to it
+        if (status.st_dev, status.st_ino) in seen:  # a link leads back to this folder
             return
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:
@@ -52,5 +52,5 @@ def _runs(folder: Path, seen: set[tuple[int, int]], unreadable: list[str]) -> It
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError:  # such as a link that refers to itself
         return False

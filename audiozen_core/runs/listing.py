@@ -1,4 +1,4 @@
-"""All runs of some folders, and which of their settings differ."""
+"""Lists the runs in some folders, with the settings that differ between them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ListedRun:
     """A run in a list.
 
     Attributes:
-        name: its path below the folder that was named; with several folders, the path as it was named.
-        run: what is known about it.
-        settings: of the settings that differ between the runs of the list, its values as TOML; those that its
-            configuration does not have are missing.
+        name: the path of the run relative to the searched folder, or the whole path if several folders were searched.
+        run: the state and the results of the run.
+        settings: the values of the settings that differ between the listed runs, as TOML text by key. Settings that
+            the configuration of this run lacks are missing.
     """
 
     name: str
@@ -35,12 +35,12 @@ class ListedRun:
 
 @dataclass(frozen=True, slots=True)
 class RunList:
-    """The runs of some folders.
+    """The runs in some folders.
 
     Attributes:
         runs: the runs.
-        differing: the keys of the settings that differ between them, in the order of the configurations.
-        warnings: what could not be read, in words.
+        differing: the keys of the settings that differ between the runs, in the order of the configurations.
+        warnings: the folders and runs that could not be read, with the reasons.
     """
 
     runs: Sequence[ListedRun]
@@ -51,35 +51,36 @@ class RunList:
 def list_runs(
     folders: Sequence[Path], *, order: RunOrder = "name", states: Collection[RunState] = (), cache: ConfigCache
 ) -> RunList:
-    """Lists the runs of some folders.
+    """Lists the runs in some folders.
 
     Args:
-        folders: the folders; each may be a run itself.
+        folders: the folders to search. Each may be a run folder itself.
         order: `name`; `best`, the best score first; `time`, the longest training first; `written`, the newest first.
-        states: only runs in one of these states; all by default.
-        cache: the configurations that have been read already.
+        states: only list runs in these states; empty for all runs.
+        cache: a cache of the configurations.
 
     Raises:
-        RunError: a folder does not exist, or the folders have no runs.
+        RunError: a folder does not exist, or the folders contain no runs.
     """
     warnings: list[str] = []
-    found: dict[Path, str] = {}
+    name_of_path: dict[Path, str] = {}
     for folder in folders:
         if not folder.is_dir():
             raise RunError(
-                f"`{folder}` is not a folder", remedy="name a folder with runs, such as `exp`, or the folder of a run"
+                f"`{folder}` is not a folder", remedy="give a folder that contains runs, such as `exp`, or a run folder"
             )
         for path in find_runs(folder, warnings):
             is_below = len(folders) == 1 and path != folder
-            found.setdefault(path, str(path.relative_to(folder)) if is_below else str(path))
-    if not found:
+            name_of_path.setdefault(path, str(path.relative_to(folder)) if is_below else str(path))
+    if not name_of_path:
         raise RunError(
             f"no runs in {', '.join(f'`{folder}`' for folder in folders)}",
-            notes=[f"it can't be read: {warning}" for warning in warnings],
-            remedy=f"name a folder with runs, such as `exp`: a folder with {', '.join(RUN_FILES)} is a run",
+            notes=[f"can't be read: {warning}" for warning in warnings],
+            remedy="give a folder that contains runs, such as `exp`; a run folder contains one of "
+            f"{', '.join(RUN_FILES)}",
         )
     chosen: list[tuple[str, RunSummary, Mapping[str, str]]] = []
-    for path, name in found.items():
+    for path, name in name_of_path.items():
         try:
             run = read_run(path)
         except OSError as error:
@@ -96,13 +97,13 @@ def list_runs(
 
 
 class ConfigCache:
-    """The configurations of runs. A record never changes once it is written, so each is read once."""
+    """A cache of the configurations of runs. Config files in run folders never change, so each is only read once."""
 
     def __init__(self) -> None:
         self._read: dict[Path, Mapping[str, str]] = {}
 
     def settings(self, run: RunSummary) -> Mapping[str, str]:
-        """Returns the settings of a run's newest training, or else of its newest start; {} if they can't be read."""
+        """Returns the settings of the newest training of a run, or else of its newest start; {} if unreadable."""
         path = main_record(run.folder)
         if path is None:
             return {}
@@ -116,10 +117,10 @@ class ConfigCache:
 
 
 def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Returns the keys that differ between the runs whose settings are known."""
-    known = [of for of in settings if of]
-    keys = dict.fromkeys(key for of in known for key in of)
-    return [key for key in keys if len({of.get(key) for of in known}) > 1]
+    """Returns the keys whose values differ between the runs. Runs with unknown settings are ignored."""
+    readable = [values for values in settings if values]
+    keys = dict.fromkeys(key for values in readable for key in values)
+    return [key for key in keys if len({values.get(key) for values in readable}) > 1]
 
 
 def _sorted(runs: Sequence[ListedRun], order: RunOrder) -> list[ListedRun]:

@@ -1,4 +1,4 @@
-"""What a run is doing, and what it has reached, from the files in its folder. This module does not import torch."""
+"""Reads the state and the results of a run from the files in its folder. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -22,23 +22,28 @@ from audiozen_core.results.metric_records import FILE, newest_records
 from audiozen_core.storage.atomic import process_exists
 
 RunState = Literal["running", "finished", "stopped", "interrupted", "failed", "killed", "unknown"]
-"""What a run is doing, or how it has ended.
+"""What a run is doing, or how it ended.
 
-`finished`: `max_epochs` or `max_steps` is reached. `stopped`: a hook has ended it, such as `patience`. `interrupted`:
-by a signal. `failed`: with an error. `killed`: nothing trains there, and no ending is recorded. `unknown`: an older
-version has written it.
+- `running`: a process is working on the run.
+- `finished`: the training has reached `max_epochs` or `max_steps`.
+- `stopped`: a hook ended the training, such as `patience`.
+- `interrupted`: a signal ended the run.
+- `failed`: an error ended the run.
+- `killed`: no process is working on the run, and no ending was recorded.
+- `unknown`: the state can't be determined, for example because an older version wrote the files.
 """
 
-# On a file system whose locks are of one machine only, a run elsewhere that has just written something is alive.
+# Some file systems only lock files for processes of one machine. There, a run on another machine counts as running if
+# it has written something recently.
 _RECENTLY = timedelta(minutes=5)
 
-# Records are looked through for a validation until this many have none. A run without a validation set has none at all.
+# The search for the last validation stops after this many records, because a run without a validation set has none.
 _MOST_RECORDS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class EpochScore:
-    """The score of a validation, and the epoch that it is of."""
+    """The score of a validation, and the epoch of the validation."""
 
     score: float
     epoch: int
@@ -46,12 +51,12 @@ class EpochScore:
 
 @dataclass(frozen=True, slots=True)
 class TestSummary:
-    """A test of a run, which is complete.
+    """A finished test of a run.
 
     Attributes:
-        scalars: by their names in records, such as `test/si_sdr`; NaN for one that is not finite.
-        folder: the folder with its results, within the run's folder; "" if it has none, or if that is not known.
-        ended: when, in ISO 8601; "" if that is not known.
+        scalars: the scalars by their names in records, such as `test/si_sdr`. Infinite scalars are NaN.
+        folder: the result folder, relative to the run folder; "" if there is none or if it is unknown.
+        ended: the time when the test ended, in ISO 8601; "" if it is unknown.
     """
 
     scalars: Mapping[str, float]
@@ -61,27 +66,28 @@ class TestSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What is known about a run.
+    """The state and the results of a run.
 
     Attributes:
-        folder: its folder.
-        state: what it is doing, or how it has ended.
-        reason: why it has ended, in words; "" while it runs.
-        sessions: its starts, the oldest first. Empty if an older version has written the run.
-        holder: the process that trains in its folder, or has done so until it was killed; None if neither exists.
-        epoch: the epoch of the last record; 0 before the first.
-        step: the optimiser step of the last record.
-        max_epochs: the epochs after which the training ends; None if that is not known.
-        monitor: the name of the score; "" if that is not known.
-        higher_is_better: whether a higher score is better; None if that is not known.
+        folder: the run folder.
+        state: what the run is doing, or how it ended.
+        reason: the reason why the run ended; "" while it is running.
+        sessions: the starts of the run, oldest first. Empty if an older version wrote the run.
+        holder: the process that holds the run lock, or that held the run lock when it was killed; None if there is
+            none.
+        epoch: the epoch of the last training record; 0 before the first record.
+        step: the optimiser step of the last training record.
+        max_epochs: the epoch after which the training ends; None if it is unknown.
+        monitor: the name of the score; "" if it is unknown.
+        higher_is_better: whether a higher score is better; None if it is unknown.
         best: the best score; None if there is none.
         last: the score of the last validation, which may be NaN; None if there is none.
-        training_seconds: how long all its trainings took together; None if that is not known. If the last one was
-            killed, its time to its last sign of life counts.
-        is_time_partial: whether `training_seconds` is too short, because a training was killed before a later start.
-            That has written to the same files, so it is not known when the training ended.
-        written: when something was last written to its folder.
-        tests: its tests, the oldest first.
+        training_seconds: the total time of all trainings; None if it is unknown. If the last training was killed, the
+            time until its last write counts.
+        is_time_partial: whether `training_seconds` is too small. This happens if a training was killed and the run was
+            started again: the new start wrote to the same files, so the end of the killed training is unknown.
+        written: when a file in the run folder was last written.
+        tests: the finished tests, oldest first.
     """
 
     folder: Path
@@ -103,11 +109,11 @@ class RunSummary:
 
 
 def read_run(folder: Path, *, now: datetime | None = None) -> RunSummary:
-    """Reads what is known about a run. It may be active: nothing in its folder is changed.
+    """Reads the state and the results of a run without changing its folder. The run may be active.
 
     Args:
-        folder: the run's folder.
-        now: the present time, with its time zone.
+        folder: the run folder.
+        now: the current time, with a time zone; None reads the clock.
 
     Raises:
         OSError: the folder can't be read.
@@ -121,7 +127,7 @@ def read_run(folder: Path, *, now: datetime | None = None) -> RunSummary:
     newest = (trainings or sessions)[-1] if sessions else None
     trained = _training(trainings[-1]) if trainings else None
     place, last, tested = _records(folder / FILE)
-    # Later starts write to the same files, except to the records of the training.
+    # A start after the training, such as a test, writes to the same files, but not to the records of the training.
     alive = now if state == "running" else written if trainings and trainings[-1] is sessions[-1] else place.written
     seconds, is_partial = _training_time(sessions, trainings, state, alive)
     best = _best(folder, None if state == "running" else trained)
@@ -146,7 +152,7 @@ def read_run(folder: Path, *, now: datetime | None = None) -> RunSummary:
     )
 
 
-# ------------------------------------------------------------------------------- how it has ended
+# ------------------------------------------------------------------------------- state
 
 
 def _state(
@@ -158,33 +164,33 @@ def _state(
 ) -> tuple[RunState, str]:
     if holder and holder.active:
         return "running", ""
-    of = (trainings or sessions)[-1] if sessions else None
-    if of is not None and of.ending is not None:
-        trained = _training(of)
-        # Only of the last start, the end of a test that follows the training is news.
-        if trained and (trained.ending != of.ending == "failed") and of is sessions[-1]:
-            return "failed", of.reason
-        ended = trained or of
+    session = (trainings or sessions)[-1] if sessions else None
+    if session is not None and session.ending is not None:
+        trained = _training(session)
+        # The training of the newest start ended well, but a later mode of the same start, such as its test, failed.
+        if trained and (trained.ending != session.ending == "failed") and session is sessions[-1]:
+            return "failed", session.reason
+        ended = trained or session
         return ended.ending or "unknown", ended.reason
-    if holder is None and of is None:
-        return "unknown", "an older version has written it, or it has ended before its first step"
+    if holder is None and session is None:
+        return "unknown", "an older version wrote this run, or the run ended before its first step"
     if holder is not None and holder.active is None:
-        return "unknown", f"whether {_process(holder)} still runs can't be checked here"
-    host = holder.host if holder else of.host if of else ""
+        return "unknown", f"this machine can't check whether {_process(holder)} is still running"
+    host = holder.host if holder else session.host if session else ""
     is_elsewhere = host != socket.gethostname()
     if is_elsewhere and written and now - written < _RECENTLY:
         return "running", ""
-    if of is not None and not _trains(of):  # an evaluation takes no lock
+    if session is not None and not _trains(session):  # an evaluation takes no lock
         if is_elsewhere:
-            return "unknown", f"whether {_process(of)} still runs can't be checked here"
-        if process_exists(of.pid):
+            return "unknown", f"this machine can't check whether {_process(session)} is still running"
+        if process_exists(session.pid):
             return "running", ""
-    who = holder if holder and holder.host else of
-    return "killed", f"no ending was recorded{f'; it was {_process(who)}' if who else ''}"
+    process = holder if holder and holder.host else session
+    return "killed", f"no ending was recorded{f' by {_process(process)}' if process else ''}"
 
 
-def _process(of: LockHolder | SessionRecord) -> str:
-    return f"process {of.pid} on {of.host}{f', job {of.job}' * bool(of.job)}"
+def _process(process: LockHolder | SessionRecord) -> str:
+    return f"process {process.pid} on {process.host}{f', job {process.job}' * bool(process.job)}"
 
 
 def _trains(session: SessionRecord) -> bool:
@@ -192,25 +198,25 @@ def _trains(session: SessionRecord) -> bool:
 
 
 def _training(session: SessionRecord) -> ModeRecord | None:
-    """Returns the last training of a session that has ended."""
+    """Returns the record of the last training of a session that has ended; None if there is none."""
     return next((done for done in reversed(session.done) if done.mode in TRAINING), None)
 
 
 def _was_killed(session: SessionRecord) -> bool:
-    """Returns whether a training has no recorded end; it may also still run, if it is the last one."""
+    """Returns whether no end of a training was recorded. If this is the last session, it may still be running."""
     return not _training(session) and session.ending is None
 
 
 def _training_time(
     sessions: Sequence[SessionRecord], trainings: Sequence[SessionRecord], state: RunState, alive: datetime | None
 ) -> tuple[float | None, bool]:
-    """Returns the seconds of all trainings, and whether these are too few.
+    """Returns the total time of all trainings in seconds, and whether it is too small.
 
     Args:
-        sessions: all starts.
-        trainings: those that train.
-        state: what the run is doing.
-        alive: when the last training was last seen alive.
+        sessions: all starts of the run.
+        trainings: the starts that train.
+        state: the state of the run.
+        alive: the last time at which the last training was known to be running.
     """
     if not trainings:
         return None, False
@@ -226,11 +232,11 @@ def _training_time(
     return total, is_partial
 
 
-# ------------------------------------------------------------------------------- what it has reached
+# ------------------------------------------------------------------------------- results
 
 
 class _Place(NamedTuple):
-    """Where a training was at its last record, and when that was written."""
+    """The epoch and step of the last training record, and the time when it was written."""
 
     epoch: int = 0
     step: int = 0
@@ -249,7 +255,7 @@ def _records(path: Path) -> tuple[_Place, EpochScore | None, tuple[TestSummary, 
                 break
             if not isinstance(epoch, int) or not isinstance(step, int):
                 continue
-            if "checkpoint" in record:  # an evaluation that ran alone
+            if "checkpoint" in record:  # a record of an evaluation that was not part of a training
                 scalars = {name: _number(value) for name, value in record.items() if name.startswith("test/")}
                 if scalars and not tests:
                     tests = (TestSummary(scalars, ended=str(record.get("time", ""))),)
@@ -262,7 +268,7 @@ def _records(path: Path) -> tuple[_Place, EpochScore | None, tuple[TestSummary, 
 
 
 def _best(folder: Path, trained: ModeRecord | None) -> EpochScore | None:
-    """Returns the best score: from the end of the training, or else from the best checkpoint."""
+    """Returns the best score: from the record of the finished training, or else from the best checkpoint."""
     if trained is not None:
         return None if trained.best_score is None else EpochScore(trained.best_score, trained.best_epoch)
     checkpoints = CheckpointDirectory(folder / "checkpoints")
@@ -284,7 +290,7 @@ def _tests(sessions: Sequence[SessionRecord]) -> list[TestSummary]:
 
 
 def _time(text: Any) -> datetime | None:
-    """Returns the time of a record; None if it has none with a time zone."""
+    """Parses the time of a record; None if it is missing or has no time zone."""
     with suppress(TypeError, ValueError):
         time = datetime.fromisoformat(text)
         return time if time.tzinfo else None
@@ -292,7 +298,7 @@ def _time(text: Any) -> datetime | None:
 
 
 def _number(value: Any) -> float:
-    """Returns a number of a record, where null is a number that was not finite."""
+    """Returns a number of a record as a float. Null stands for a number that was not finite, and becomes NaN."""
     return float(value) if isinstance(value, int | float) else math.nan
 
 

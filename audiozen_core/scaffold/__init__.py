@@ -1,1 +1,1 @@
-"""New plugins and recipes from templates."""
+"""Creates plugins and recipes from templates."""

@@ -22,7 +22,12 @@ _MINI_MANIFEST = Path("recipes", "mini_denoise", "corpus", "manifest.csv")
 def new_plugin(name: str, into: Path) -> Path:
     """Writes a package with a loss, a model, a hook and their tests, ready for `pip install -e`.
 
-    The short name `acme` gives the distribution `audiozen-plugin-acme`. Returns the folder of the package.
+    Args:
+        name: the name of the plugin. The short name `acme` gives the distribution `audiozen-plugin-acme`.
+        into: the folder in which the package is created.
+
+    Returns:
+        The folder of the package.
 
     Raises:
         RunError: the name is invalid, or the folder is not empty.
@@ -43,15 +48,13 @@ def new_plugin(name: str, into: Path) -> Path:
 
 
 def new_recipe(name: str, into: Path, manifest: Path | None = None) -> Path:
-    """Writes a recipe with a TOML file and a model of its own.
-
-    The recipe trains on the recordings of a manifest, a CSV file that lists them. The default is the manifest of the
-    small corpus, which is searched for beside AudioZEN, in `into` and in the folders above `into`.
+    """Writes a recipe with a TOML file and its own model.
 
     Args:
         name: `DATASET/MODEL`, such as `mini_denoise/gru`.
         into: the folder in which the recipe is created.
-        manifest: the manifest of the recordings.
+        manifest: a CSV file that lists the recordings to train on. By default, the manifest of the small corpus
+            `mini_denoise`, which is searched for in AudioZEN's repository, in `into` and in the folders above `into`.
 
     Returns:
         The folder of the recipe.
@@ -79,13 +82,13 @@ def new_recipe(name: str, into: Path, manifest: Path | None = None) -> Path:
 
 
 def _write(template: str, folder: Path, values: Mapping[str, str]) -> Path:
-    """Fills in a template; existing files are not touched."""
+    """Writes the files of a template into a new or empty folder. Returns the folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} already exists; nothing has been changed", remedy="choose another name")
     for path, text in _files(_TEMPLATES / template):
         target = folder / path.replace("__module__", values.get("module", ""))
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Only `{{word}}` is a placeholder: `${{ matrix.python }}` in a workflow keeps its braces.
+        # Only `{{word}}` is a placeholder. With spaces, as in `${{ matrix.python }}` of a workflow, it stays unchanged.
         target.write_text(_PLACEHOLDER.sub(lambda match: values[match[1]], text), encoding="utf-8")
     return folder
 
@@ -93,7 +96,7 @@ def _write(template: str, folder: Path, values: Mapping[str, str]) -> Path:
 def _files(root: Path) -> Iterator[tuple[str, str]]:
     """Yields the relative path and the text of each file of a template.
 
-    Files without the suffix, such as backups that an editor has left, do not belong to the template.
+    Files without the suffix `.template`, such as an editor's backups, do not belong to the template.
     """
     for path in sorted(root.rglob(f"*{_SUFFIX}")):
         yield path.relative_to(root).as_posix().removesuffix(_SUFFIX), path.read_text(encoding="utf-8")
@@ -106,7 +109,9 @@ def _mini_manifest(into: Path) -> Path | None:
 
 
 def _compatible(version: str) -> str:
-    """Returns the versions of AudioZEN with the same public API; before 1.0 a minor version may change it.
+    """Returns a version specifier for the versions of AudioZEN with the same public API.
+
+    Before 1.0, a minor version may change the API.
 
     >>> _compatible("0.1.3"), _compatible("2.4.0")
     ('>=0.1,<0.2', '>=2.4,<3')

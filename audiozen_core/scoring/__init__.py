@@ -1,1 +1,1 @@
-"""Rates signals: builds metrics, applies them to each file, and reports the values. It does not import the metrics."""
+"""Builds metrics, applies them to files, and reports the values. The metrics are plugins and are not imported here."""

@@ -11,21 +11,21 @@ _BLOCK = 1 << 16
 
 
 def blocks(signal: Tensor) -> tuple[Tensor, ...]:
-    """Cuts a signal [..., time] into parts of a few seconds. The parts share the memory of the signal."""
+    """Splits a signal [..., time] into blocks of a few seconds. The blocks are views of the signal."""
     return torch.split(signal, _BLOCK, dim=-1)
 
 
 def all_finite(signal: Tensor) -> bool:
-    """Returns whether a signal [..., time] has neither NaN nor infinity."""
+    """Returns whether all samples of a signal [..., time] are finite."""
     if not signal.numel():
         return True
-    # `aminmax` takes one pass and, unlike `isfinite`, needs no memory for one answer per sample. If a sample is NaN,
-    # torch returns NaN as the lowest and the highest sample.
+    # `aminmax` takes one pass and, unlike `isfinite`, does not allocate a boolean per sample. It returns NaN if any
+    # sample is NaN.
     return all(bool(torch.stack(part.aminmax()).isfinite().all()) for part in blocks(signal))
 
 
 def constant(signal: Tensor) -> Tensor:
-    """Returns for each of the signals [..., time] whether all of its samples are equal: bool [...]."""
+    """Returns, for each signal in [..., time], whether all of its samples are equal: bool [...]."""
     if not signal.numel():
         return torch.ones(signal.shape[:-1], dtype=torch.bool)
     first = signal[..., 0]

@@ -1,4 +1,4 @@
-"""The metrics that a trainer's arguments name: built, and compared with the sample rate of the experiment."""
+"""Builds the metrics that a trainer's arguments name, and checks that they fit the experiment."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ from audiozen_core.scoring.report import STATES, scalar_names
 from audiozen_core.trainer.held_modules import held_modules
 
 MetricSpec = Annotated[str, ComponentName("metric")] | Mapping[str, Any] | Metric
-"""A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself.
+"""A metric: its name, a table with `path` and `args` as in a TOML file, or the object itself.
 
-Annotate an argument of your trainer with it, and `audiozen check` resolves the names that a file gives.
+If an argument of your trainer has this annotation, `audiozen check` resolves the names in its value.
 """
 
 MetricCheck = Callable[[Metric], AudioZenError | None]
-"""Returns why a metric can't be used; None if it can."""
+"""Returns the error if a metric can't be used; otherwise None."""
 
 _ATTRIBUTES = ("name", "label", "unit", "higher_is_better")
-# The scalars of a validation that are not those of a metric.
+# The scalars of a validation that do not come from a metric.
 _TAKEN = {"loss", "score"}
 
 
 def build_metric(spec: MetricSpec) -> Metric:
-    """Returns the metric for a name or a table. Tables in the TOML file have already been built.
+    """Builds a metric from its name or table, or checks an existing metric.
+
+    Nested tables in a TOML file have been built already, so they arrive here as metrics.
 
     Args:
         spec: the name, the table, or the metric itself.
 
     Raises:
-        AudioZenError: the metric does not exist, its package is missing, it has the name of another scalar, or its
-            `sample_rates` or `needs` have another form.
+        AudioZenError: the metric does not exist, its package is missing, its name belongs to another scalar, or its
+            `sample_rates` or `needs` have the wrong type.
     """
     if isinstance(spec, str):
         spec = {"path": spec}
@@ -52,34 +54,36 @@ def build_metric(spec: MetricSpec) -> Metric:
     metric = adapted(metric)
     if not callable(metric) or not all(hasattr(metric, name) for name in _ATTRIBUTES):
         raise RunError(
-            f"`{spec}` is not a metric, which can be called and has {', '.join(f'`{name}`' for name in _ATTRIBUTES)}",
-            remedy="`audiozen plugins` lists those that are installed",
+            f"`{spec}` is not a metric, which must be callable and have "
+            f"{', '.join(f'`{name}`' for name in _ATTRIBUTES)}",
+            remedy="choose one of the metrics that `audiozen plugins` lists",
         )
     for module in (*held_modules(metric).values(), *[metric] * isinstance(metric, nn.Module)):
-        # Otherwise its dropout would make the score random, and each file would change its running means.
+        # In training mode, dropout would make the score random, and each file would change the running means.
         module.eval().requires_grad_(False)
-    found: Metric = metric
-    if taken := sorted(_TAKEN & set(scalar_names(found.name))):
+    checked: Metric = metric
+    if taken := sorted(_TAKEN & set(scalar_names(checked.name))):
         raise RunError(
-            f"a metric can't have the `name` `{found.name}`, because a validation records its {taken[0]} under it",
+            f"a metric can't have the `name` `{checked.name}`, because a validation records its {taken[0]} under this "
+            "name",
             remedy="give the metric another `name`",
         )
-    if not _are_rates(rates := getattr(found, "sample_rates", None)):
+    if not _are_rates(rates := getattr(checked, "sample_rates", None)):
         raise RunError(
-            f"`sample_rates` of the metric `{found.name}` is {rates!r}, but must be a tuple of numbers in hertz",
-            remedy="write for instance `sample_rates = (8000, 16000)`, or leave it out for a metric that takes any",
+            f"`sample_rates` of the metric `{checked.name}` is {rates!r}, but must be a tuple of numbers in hertz",
+            remedy="write, for example, `sample_rates = (8000, 16000)`, or leave it out if the metric takes any rate",
         )
-    if not isinstance(needs := needs_of(found), tuple) or not set(needs) <= set(NEEDS):
+    if not isinstance(needs := needs_of(checked), tuple) or not set(needs) <= set(NEEDS):
         raise RunError(
-            f"`needs` of the metric `{found.name}` is {needs!r}, but must be a tuple of "
+            f"`needs` of the metric `{checked.name}` is {needs!r}, but must be a tuple of "
             f"{', '.join(f'`{need}`' for need in NEEDS)}",
-            remedy='write for instance `needs = ("clean", "noisy")`, or `needs = ()` for a metric without a reference',
+            remedy='write, for example, `needs = ("clean", "noisy")`, or `needs = ()` for a metric without a reference',
         )
-    return found
+    return checked
 
 
 def _are_rates(rates: Any) -> bool:
-    """Returns whether the `sample_rates` of a metric are numbers, in any collection, or None."""
+    """Returns whether the `sample_rates` of a metric are None or a collection of numbers."""
     return rates is None or (
         isinstance(rates, Collection)
         and not isinstance(rates, str | bytes | Mapping)
@@ -88,7 +92,7 @@ def _are_rates(rates: Any) -> bool:
 
 
 def sample_rate_error(metric: Metric, sr: int) -> RunError | None:
-    """Returns the error for a metric that is not defined for the sample rate of an experiment; None if it is.
+    """Returns the error if a metric is not defined for the sample rate of an experiment; otherwise None.
 
     Args:
         metric: the metric.
@@ -105,12 +109,12 @@ def sample_rate_error(metric: Metric, sr: int) -> RunError | None:
 
 
 def needs_error(metric: Metric, available: Collection[str]) -> RunError | None:
-    """Returns the error for a metric that needs what the files lack; None if they have all that it needs.
+    """Returns the error if the files lack something that a metric needs; otherwise None.
 
     Args:
         metric: the metric.
-        available: what the files have besides the signals that are rated, of `clean`, `noisy`, `far_end`, `text`
-            and `network`.
+        available: what the files have besides the rated signals: some of `clean`, `noisy`, `far_end`, `text` and
+            `network`.
     """
     lacking = [f"`{need}`" for need in needs_of(metric) if need not in available]
     if not lacking:
@@ -118,7 +122,7 @@ def needs_error(metric: Metric, available: Collection[str]) -> RunError | None:
     if "`network`" in lacking:
         return RunError(
             f"{metric.label} watches the network while it enhances, which only a test can do",
-            remedy=f"use `{metric.name}` in the `metrics` of the trainer alone",
+            remedy=f"use `{metric.name}` only in the `metrics` of the trainer",
         )
     return RunError(
         f"{metric.label} needs {' and '.join(lacking)}, which the files lack",
@@ -127,7 +131,7 @@ def needs_error(metric: Metric, available: Collection[str]) -> RunError | None:
 
 
 def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
-    """Returns the error for a score whose direction contradicts `save_max_score`; None if it fits.
+    """Returns the error if the direction of a score contradicts `save_max_score`; otherwise None.
 
     Args:
         metric: the metric whose mean is the score.
@@ -138,8 +142,8 @@ def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
     better = "higher" if metric.higher_is_better else "lower"
     wanted = str(metric.higher_is_better).lower()
     return RunError(
-        f"{metric.label} is better when {better}, but with `save_max_score = {str(save_max_score).lower()}` the best "
-        "epoch would be the worst",
+        f"{metric.label} is better when {better}, but with `save_max_score = {str(save_max_score).lower()}` the worst "
+        "epoch would count as the best",
         remedy=f"set `save_max_score = {wanted}` in [trainer.args], or use another metric as `score`",
     )
 
@@ -147,7 +151,7 @@ def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
 def repetition_error(
     metric: Metric, earlier: Sequence[Metric], states: Sequence[str] | Mapping[str, str] = STATES
 ) -> RunError | None:
-    """Returns the error for a metric that records a scalar of an earlier one; None if its scalars are its own."""
+    """Returns the error if a metric would record a scalar of an earlier metric; otherwise None."""
     for other in earlier:
         if metric.name == other.name:
             return RunError(
@@ -158,7 +162,7 @@ def repetition_error(
         if shared := [name for name in names if name in others]:
             return RunError(
                 f"the metrics `{other.name}` and `{metric.name}` would both record the scalar `{shared[0]}`",
-                remedy="give one of them another `name`: those of a metric `x` are "
+                remedy="give one of them another `name`: a metric `x` records "
                 f"`{'`, `'.join(scalar_names('x', states))}`",
             )
     return None
@@ -172,23 +176,23 @@ def build_metrics(
     wrap: Callable[[Metric], Metric] | None = None,
     available: Collection[str] = NEEDS,
 ) -> tuple[list[Metric], list[AudioZenError]]:
-    """Builds the metrics that a trainer can use, and says why others are left out.
+    """Builds the metrics that a trainer can use, and explains why other metrics are left out.
 
     Args:
         specs: the metrics, as names, tables or objects.
         sr: the sample rate of the experiment, in hertz.
-        states: the states of the report that the metrics are for, with the output last. No two metrics may have a
-            scalar of the same name.
-        wrap: called with each metric; returns the metric that the trainer uses in its place. The scalars are those of
-            the metrics that it returns.
-        available: what the files have for metrics besides the signals that are rated; see `needs_error`.
+        states: the states of the report, with the output last. They determine the names of the scalars, which must
+            differ between metrics.
+        wrap: called with each metric; returns the metric that the trainer uses instead. The returned metric determines
+            the names of the scalars.
+        available: what the files have for metrics besides the rated signals; see `needs_error`.
 
     Returns:
-        The metrics that the trainer uses, and an error for each one that is left out: its package is missing, it does
-        not take the rate, or it needs what the files lack.
+        The metrics that the trainer uses, and an error for each metric that is left out. A metric is left out if its
+        package is missing, it does not accept the sample rate, or it needs something that the files lack.
 
     Raises:
-        AudioZenError: a metric does not exist or can't be used, or two record a scalar of the same name.
+        AudioZenError: a metric does not exist or can't be used, or two metrics record a scalar with the same name.
     """
     metrics: list[Metric] = []
     left_out: list[AudioZenError] = []
@@ -216,18 +220,18 @@ def check_metrics(
     states: Sequence[str] | Mapping[str, str] = STATES,
     wrap: Callable[[Metric], Metric] | None = None,
 ) -> Iterator[Diagnostic]:
-    """Yields what `audiozen check` can say about the metrics of a trainer, for its method `check_settings`.
+    """Yields the findings of `audiozen check` about the metrics of a trainer, for the trainer's `check_settings`.
 
     Args:
-        specs: the metrics as they are in the TOML file, or the default of the argument. A value of another form is
-            reported when the arguments are bound.
+        specs: the value of the argument in the TOML file, or its default. A value of the wrong type is skipped here,
+            because it is reported when the arguments are bound.
         argument: the name of the argument.
         sr: the sample rate of the experiment, in hertz.
         states: the `states` of `build_metrics`.
         wrap: the `wrap` of `build_metrics`.
 
     Yields:
-        A warning for each metric that `build_metrics` leaves out, and an error for each one that it refuses.
+        A warning for each metric that `build_metrics` leaves out, and an error for each metric that it rejects.
     """
     earlier: list[Metric] = []
 
@@ -236,7 +240,7 @@ def check_metrics(
             return error
         used = wrap(metric) if wrap else metric
         if repeated := repetition_error(used, earlier, states):
-            raise repeated  # an error and not a warning, because no mode would start
+            raise repeated  # an error, not a warning, because no mode would start
         earlier.append(used)
         return None
 
@@ -249,14 +253,15 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
     """Checks a metric as it is written in a TOML file, for `audiozen check`.
 
     Args:
-        spec: the value in the file. A value of another form is reported when the arguments are bound.
+        spec: the value in the file. A value of the wrong type is skipped here, because it is reported when the
+            arguments are bound.
         place: the key path of the value.
         severity: `warning` if the trainer can do without the metric.
-        check: says what is wrong with the metric in this experiment.
+        check: returns what is wrong with the metric in this experiment.
 
     Returns:
-        What is wrong: its package is missing, it is not a metric, or what `check` says. A name that does not exist is
-        reported when the name is resolved.
+        The finding, or None. The metric's package is missing, it is not a metric, or `check` returned an error. An
+        unknown name is skipped here, because it is reported when the name is resolved.
     """
     if not isinstance(spec, str | Mapping):
         return None
@@ -270,12 +275,12 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
     except AudioZenError as unusable:
         error, code, severity = unusable, config_codes.BAD_VALUE, "error"
     except Exception:
-        # The constructor of somebody else's metric fails. The run shows its error with the traceback.
+        # The constructor of a third-party metric has failed. The run will show its error with the traceback.
         return None
     return as_finding(error, code, place, severity=severity) if error else None
 
 
 def as_finding(error: AudioZenError, code: str, place: KeyPath, *, severity: Severity = "error") -> Diagnostic:
-    """Returns the error of a run as a finding of `audiozen check`."""
+    """Converts an error of a run to a finding of `audiozen check`."""
     notes = (f"help: {error.remedy}",) if error.remedy else ()
     return Diagnostic(code, error.message, severity, place=place, notes=notes)

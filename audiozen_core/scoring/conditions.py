@@ -1,4 +1,4 @@
-"""The conditions of files, such as the signal-to-noise ratio, from a table, the names of folders, or file names."""
+"""Finds the conditions of files, such as the signal-to-noise ratio, in a table, folder names or file names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
 from audiozen_core.results.id_table import IdTable
 
-# The other columns and keys of the files with the scores.
+# The names of other columns and keys in score files.
 _TAKEN = ("id", "note", "files", "means")
 _LEVEL = re.compile(r"folder([1-9]\d*)")
 _NUMBER = re.compile(r"\+?(-?(?:0|[1-9]\d*))(?:\.(\d*?)0*)?")
@@ -18,19 +18,22 @@ _PAIRS = re.compile(r"(?<![A-Za-z0-9])([A-Za-z]+)[_=](-?[A-Za-z0-9]+(?:\.\d+)?)"
 
 
 def check_condition_names(names: Sequence[str], metrics: Collection[str]) -> None:
-    """Raises a `RunError` if conditions are named twice, or like something else in the files with the scores.
+    """Checks that each name of a condition is unique in the score files.
 
     Args:
         names: the names of the conditions.
         metrics: the names of the metrics.
+
+    Raises:
+        RunError: a condition is named twice, or its name belongs to a metric or to another entry of the score files.
     """
     for place, name in enumerate(names):
         if name in names[:place]:
             raise RunError(f"the condition `{name}` is named twice", remedy="name each condition once")
         if name in _TAKEN or name in metrics:
             raise RunError(
-                f"a condition can't be called `{name}`, because the files with the scores have "
-                f"{'a metric' if name in metrics else 'something else'} of this name",
+                f"a condition can't be called `{name}`, because the score files have "
+                f"{'a metric' if name in metrics else 'another entry'} with this name",
                 remedy="rename the column or the condition",
             )
 
@@ -40,41 +43,41 @@ def conditions_of(
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Finds the values of the conditions of each file.
 
-    For each condition, the first of these that fits is used for all files:
+    For each condition, the first source that applies is used for all files:
 
-    1. the column of this name in the table, if there is one;
-    2. for `folder1`, `folder2`, …, the name of the folder at this level, from the outside to the inside;
-    3. `NAME_VALUE` or `NAME=VALUE` in the path of a file: `snr_5`, `snr_-2.5`, `noise_babble`; before a number, the
-       sign may be left out: `snr5`.
+    1. the column with the name of the condition, if the table has this column;
+    2. for `folder1`, `folder2`, …, the name of the folder at this level, counted from the outermost folder;
+    3. `NAME_VALUE` or `NAME=VALUE` in the path of a file: `snr_5`, `snr_-2.5`, `noise_babble`. Before a number, the
+       separator can be left out: `snr5`.
 
     Args:
         names: the names of the conditions.
-        ids: the IDs of the files: their paths without endings.
+        ids: the IDs of the files: their paths without extensions.
         table: the table, if there is one.
 
     Returns:
-        For each ID, the value of each condition, "" where it is not known; and what is remarkable, in words.
+        For each ID, the value of each condition ("" if it is unknown); and messages about files without a value.
 
     Raises:
         RunError: a condition has no value for any file.
     """
-    found: dict[str, dict[str, str]] = {name: {} for name in ids}
+    values_by_id: dict[str, dict[str, str]] = {name: {} for name in ids}
     findings = []
     for name in names:
         values = _values(name, ids, table)
         if not any(values.values()):
             raise _unknown(name, ids, table)
         for key, value in values.items():
-            found[key][name] = canonical(value)
+            values_by_id[key][name] = canonical(value)
         if without := [key for key, value in values.items() if not value]:
             findings.append(
-                f"{len(without)} of {len(ids)} files have no value of the condition `{name}`: {listed(without)}"
+                f"{len(without)} of {len(ids)} files have no value for the condition `{name}`: {listed(without)}"
             )
-    return found, findings
+    return values_by_id, findings
 
 
 def canonical(value: str) -> str:
-    """Returns a number in its shortest form, because files have it as `5`, `5.0` or `+5`, and a label as it is.
+    """Returns a number in its shortest form, and any other text unchanged: `5.0` and `+5` become `5`.
 
     Example:
         >>> [canonical(value) for value in ("+5", "5.0", "-2.50", "-0.0", "007", "1e5", "babble")]
@@ -93,7 +96,7 @@ def _values(name: str, ids: Sequence[str], table: IdTable | None) -> dict[str, s
     if level := _LEVEL.fullmatch(name):
         depth = int(level[1])
         folders = {key: key.split("/")[:-1] for key in ids}
-        return {key: of[depth - 1] if depth <= len(of) else "" for key, of in folders.items()}
+        return {key: parts[depth - 1] if depth <= len(parts) else "" for key, parts in folders.items()}
     pattern = re.compile(
         rf"(?<![A-Za-z0-9]){re.escape(name)}(?:[_=](-?[A-Za-z0-9]+(?:\.\d+)?)|(-?\d+(?:\.\d+)?))", re.IGNORECASE
     )
@@ -104,11 +107,11 @@ def _unknown(name: str, ids: Sequence[str], table: IdTable | None) -> RunError:
     columns = [column for column in table.columns if column not in _TAKEN] if table is not None else []
     levels = [f"folder{depth}" for depth in range(1, max((key.count("/") for key in ids), default=0) + 1)]
     in_names = sorted({match[1] for key in ids for match in _PAIRS.finditer(key)})
-    known = [*columns, *levels, *in_names[:20]]
-    note = did_you_mean(nearest(name, known))
+    choices = [*columns, *levels, *in_names[:20]]
+    note = did_you_mean(nearest(name, choices))
     return RunError(
         f"no file has the condition `{name}`{f': {note}' if note else ''}",
-        notes=[f"known: {', '.join(f'`{one}`' for one in known) or 'none'}"],
-        remedy=f"give a column `{name}` with `--conditions FILE`, name files like `{name}_5`, or use `folder1` for the "
+        notes=[f"known: {', '.join(f'`{choice}`' for choice in choices) or 'none'}"],
+        remedy=f"add a column `{name}` with `--conditions FILE`, name files like `{name}_5`, or use `folder1` for the "
         "outermost folder",
     )

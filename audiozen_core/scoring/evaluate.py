@@ -1,4 +1,4 @@
-"""Scores the files of a folder: `audiozen evaluate`, and its function in Python."""
+"""Scores the files of a folder, as the command `audiozen evaluate` does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from audiozen_core.binding.ranges import Natural, out_of_range
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import DataError, RunError
@@ -36,79 +37,83 @@ def evaluate(
     metrics: str | Sequence[MetricSpec] | None = None,
     by: str | Sequence[str] = (),
     conditions: str | Path | None = None,
-    num_workers: int | None = None,
+    num_workers: Natural | None = None,
     align: bool = False,
     resample: bool = False,
     allow_missing: bool = False,
     cache: str | Path | Literal[False] | None = None,
     progress: bool = False,
 ) -> Scores:
-    """Scores the files of a folder, in several processes. What is computed once is found in a cache later.
+    """Scores the files of a folder in several processes. Scores are cached, so that they are computed only once.
 
-    Files are paired by their relative paths without endings. Differences in length, rate, channels, delay and sign are
-    in the `findings` of the result. A file that can't be read or rated has no values, and the others go on.
+    Files are paired by their relative paths without extensions. The `findings` of the result describe differences in
+    length, rate, channels, delay and sign. If a file can't be read or rated, it has no values, and the other files are
+    still scored.
 
     Args:
-        enhanced: the folder of the files to rate; or a run or a result folder of a test, which also has the clean and
-            the noisy files.
+        enhanced: the folder of the files to rate; or a run, or the result folder of a test, which also contains the
+            clean and the noisy files.
         clean: the folder of the clean files; without it, only reference-free metrics can be computed.
         noisy: the folder of the noisy files, for metrics that need them, such as the improvement of the SI-SDR.
-        far_end: the folder of the signals of the loudspeaker, for metrics of echo cancellation.
-        text: a file with what is said: CSV or TSV with the columns `id` and `text`, or lines of an ID and the words.
-        metrics: the metrics, as names, tables or objects, or one name; None for all that are installed and need only
-            what is given.
-        by: the names of the conditions whose means the table has, such as `snr`; or one name.
+        far_end: the folder of the loudspeaker signals, for metrics of echo cancellation.
+        text: a file with the transcripts: CSV or TSV with the columns `id` and `text`, or lines of an ID and the words.
+        metrics: the metrics, as names, tables or objects, or one name; None for all installed metrics that can be
+            computed from the other arguments.
+        by: the names of the conditions by which the means are grouped, such as `snr`; or one name.
         conditions: a CSV, TSV or JSONL file with the conditions of each file.
-        num_workers: the number of processes; None for one on each CPU, 0 for this process. The scores don't depend on
-            it.
+        num_workers: the number of worker processes; None for one per CPU, 0 to compute everything in this process. The
+            number does not change the scores.
         align: whether to shift files by their delay.
-        resample: whether to compare files of different sample rates at the lower one, and to resample for metrics that
-            are not defined for the rate of the files.
+        resample: whether to compare files with different sample rates at the lower rate, and to resample for metrics
+            that are not defined for the rate of the files.
         allow_missing: whether to leave out files without a partner.
         cache: the folder of the cache, by default `audiozen` in `$XDG_CACHE_HOME` or in `~/.cache`; False for none.
         progress: whether to show a bar on standard error.
 
     Returns:
-        The scores. They have tables, means with intervals, and can be written to a folder.
+        The scores. They provide means with confidence intervals and tables, and can be written to a folder.
 
     Raises:
-        DataError: a folder or file is missing or can't be used, or files lack their partners.
-        RunError: a metric can't be used; or a condition has no value for any file, or the name of a metric.
+        DataError: a folder or file is missing or can't be used, or a file has no partner.
+        RunError: `num_workers` is not an integer of at least 0; a metric can't be used; or a condition has no value for
+            any file, or has the name of a metric.
     """
+    if num_workers is not None and (wrong := out_of_range(evaluate, {"num_workers": num_workers})):
+        raise RunError(wrong, remedy="give the number of processes, or None for one per CPU")
     by = [by] if isinstance(by, str) else by
     metrics = [metrics] if isinstance(metrics, str) else metrics
     pairing = pair_files(enhanced, {"clean": clean, "noisy": noisy, "far_end": far_end}, allow_missing=allow_missing)
     texts = None if text is None else read_id_table(text, text=True)
-    said, findings = _texts_of(pairing.files, texts, allow_missing=allow_missing)
-    files = [file for file in pairing.files if texts is None or file.id in said]
+    transcripts, text_findings = _texts_of(pairing.files, texts, allow_missing=allow_missing)
+    files = [file for file in pairing.files if texts is None or file.id in transcripts]
     ids = [file.id for file in files]
     table = _condition_table(enhanced, conditions, by)
-    groups, of_conditions = conditions_of(by, ids, table)
-    given = {*pairing.folders, *(["text"] if texts is not None else [])}
-    chosen, left_out = choose_metrics(metrics, given)
-    check_condition_names(by, {of.metric.name for of in chosen})
+    groups, condition_findings = conditions_of(by, ids, table)
+    available = {*pairing.folders, *(["text"] if texts is not None else [])}
+    chosen, left_out = choose_metrics(metrics, available)
+    check_condition_names(by, {rated.metric.name for rated in chosen})
     options = SignalOptions(align=align, resample=resample)
-    texts_of_files = [said.get(name) for name in ids]
+    texts_of_files = [transcripts.get(name) for name in ids]
     rating = FileRating(files, texts_of_files, chosen, options, keeps_scores=cache is not False)
     folder = None if cache is False else default_cache() if cache is None else Path(cache)
     workers = usable_cpus() if num_workers is None else num_workers
-    kept = ScoreCache(folder)
-    run = EvaluationRun(rating, workers, kept, asked=metrics is not None, progress=progress)
+    score_cache = ScoreCache(folder)
+    run = EvaluationRun(rating, workers, score_cache, require_all=metrics is not None, progress=progress)
     try:
         run.rate_all()
     finally:
-        kept.close()
-    # Metrics that rate no file need no column, unless no file can be rated at all.
+        score_cache.close()
+    # A metric that rates no file needs no column, unless no file can be rated at all.
     unused = run.unused()
-    used = [place for place in range(len(chosen)) if place not in unused]
-    left_out |= {chosen[place].metric.name: why_no_rate(chosen[place]) for place in unused}
-    facts = {ids[index]: of_file for index, of_file in run.facts.items()}
+    used = [index for index in range(len(chosen)) if index not in unused]
+    left_out |= {chosen[index].metric.name: why_no_rate(chosen[index]) for index in unused}
+    facts = {ids[index]: facts_of_file for index, facts_of_file in run.facts.items()}
     return Scores(
-        tuple(chosen[place].info(run.rates[place], run.resampled[place]) for place in used),
+        tuple(chosen[index].info(run.rates[index], run.resampled[index]) for index in used),
         tuple(run.scores_of(index, used, groups[name]) for index, name in enumerate(ids)),
         tuple(by),
         {kind: str(path) for kind, path in pairing.folders.items()} | ({"text": str(text)} if text else {}),
-        (*pairing.findings, *findings, *of_conditions, *signal_findings(facts, options), *run.problems()),
+        (*pairing.findings, *text_findings, *condition_findings, *signal_findings(facts, options), *run.problems()),
         left_out,
         run.failed,
     )
@@ -117,27 +122,27 @@ def evaluate(
 def _texts_of(
     files: Sequence[PairedFile], table: IdTable | None, *, allow_missing: bool
 ) -> tuple[dict[str, str], list[str]]:
-    """Returns the text of each file by its ID, and what is remarkable, in words."""
+    """Returns the transcript of each file by its ID, and messages about files without a transcript."""
     if table is None:
         return {}, []
-    found = {file.id: row["text"] for file in files if (row := table.find(file.id)) and row.get("text")}
-    without = [file.id for file in files if file.id not in found]
+    transcripts = {file.id: row["text"] for file in files if (row := table.find(file.id)) and row.get("text")}
+    without = [file.id for file in files if file.id not in transcripts]
     if not without:
-        return found, []
+        return transcripts, []
     line = f"{len(without)} of {len(files)} files have no text in `{table.path}`: {listed(without)}"
-    if not allow_missing or not found:
+    if not allow_missing or not transcripts:
         raise DataError(line, remedy="add their texts; `--allow-missing` leaves out files without a text")
-    return found, [f"{line} (left out)"]
+    return transcripts, [f"{line} (left out)"]
 
 
 def _condition_table(enhanced: str | Path, file: str | Path | None, by: Sequence[str]) -> IdTable | None:
-    """Returns the table of the conditions: the file that was named, or the scores of the test that is evaluated."""
+    """Returns the table of the conditions: the file that the user has named, or the scores of the evaluated test."""
     if file is not None:
         table = read_id_table(file)
         if not by:
             raise RunError(
-                f"`{file}` has conditions, but none of them is asked for",
-                remedy=f"name them with `--by`, of {', '.join(table.columns) or 'none'}",
+                f"`{file}` has conditions, but `--by` names none of them",
+                remedy=f"name some with `--by`; the file has {', '.join(table.columns) or 'no columns'}",
             )
         return table
     results = find_results(Path(enhanced)) if by else None

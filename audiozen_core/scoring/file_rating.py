@@ -1,4 +1,4 @@
-"""What a worker does for one file: reads and compares its signals, or rates them with one metric."""
+"""Reads and compares the signals of a file, or rates them with a metric. Worker processes do this for each file."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from audiozen_core.scoring.rating import KnownFaults, Rater
 from audiozen_core.scoring.score_cache import Score
 
 Step = tuple[int, int | None]
-"""The index of a file, and the place of the metric to rate it with; None to read the file and compare its signals."""
+"""The index of a file and the index of a metric, to rate the file with the metric.
+
+If the second index is None, the step reads the file and compares its signals."""
 
 WRONG_RATE = "the metric is not defined for the sample rate of the file, and `--resample` was not given"
 
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What was found out about the signals of a file.
+    """What is known about a file after reading it.
 
     Attributes:
-        facts: their forms.
-        rates: for each metric, the rate at which it rates the file, in hertz; None if it can't.
-        keys: for each metric, the key of its score in the cache; "" if the score can't be kept.
+        facts: the properties of its signals.
+        rates: for each metric, the sample rate at which the metric rates the file, in hertz; None if it can't rate the
+            file.
+        keys: for each metric, the key of its score in the cache; "" if the score can't be cached.
     """
 
     facts: SignalFacts
@@ -43,12 +46,12 @@ class _OpenFile:
     """A file that has been read.
 
     Attributes:
-        index: its index.
-        signals: its signals by kind, at the rate at which they are compared.
-        facts: their forms.
-        rate: the rate of the last metric, in hertz.
-        waves: the signals that were needed at this rate, by kind.
-        known: what was found out about them.
+        index: the index of the file.
+        signals: the signals by kind, at the rate at which they are compared.
+        facts: the properties of the signals.
+        rate: the sample rate of `waves`, in hertz: the rate of the last metric.
+        waves: the signals that metrics have needed at `rate`, by kind.
+        known: a cache of the faults of `waves`.
     """
 
     index: int
@@ -64,10 +67,10 @@ class FileRating:
 
     Args:
         files: the files.
-        texts: what is said in each file; None if that is not known.
+        texts: the transcript of each file, or None.
         metrics: the metrics.
-        options: what may be done to the signals.
-        keeps_scores: whether the scores are looked for in a cache, so that they need keys.
+        options: the processing that is allowed for the signals.
+        keeps_scores: whether the scores are cached, so that they need keys.
     """
 
     def __init__(
@@ -87,18 +90,18 @@ class FileRating:
         self._last: _OpenFile | None = None
 
     def __call__(self, step: Step) -> FileContent | Score:
-        """Does one step.
+        """Runs one step.
 
         Raises:
             AudioZenError: a file can't be read, or the metric fails.
         """
-        index, place = step
+        index, metric_index = step
         if self._last is None or self._last.index != index:
-            signals, facts = read_signals(self.files[index], self.options, compare=place is None)
+            signals, facts = read_signals(self.files[index], self.options, compare=metric_index is None)
             self._last = _OpenFile(index, signals, facts)
-        if place is None:
+        if metric_index is None:
             return self._content(self._last)
-        return self._rate(self._last, self.metrics[place])
+        return self._rate(self._last, self.metrics[metric_index])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_last": None}
@@ -116,8 +119,8 @@ class FileRating:
         }
         keys = []
         for metric, rate in zip(self.metrics, rates, strict=True):
-            given = {"text": self.texts[file.index], **digests}
-            used = [[need, given.get(need)] for need in (RATED, *metric.needs)]
+            inputs = {"text": self.texts[file.index], **digests}
+            used = [[need, inputs.get(need)] for need in (RATED, *metric.needs)]
             text = json.dumps([metric.key, sr, rate, used])
             keys.append(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest())
         keys = [key if metric.key else "" for key, metric in zip(keys, self.metrics, strict=True)]

@@ -1,4 +1,4 @@
-"""Reads the signals of one file and its partners, and compares their forms."""
+"""Reads the signals of a file and its partners, and compares their rates, lengths, channels and alignment."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ REFERENCE = "clean"
 
 @dataclass(frozen=True, slots=True)
 class SignalFacts:
-    """What is known about the signals of one file.
+    """The properties of the signals of a file and its partners.
 
     Attributes:
         rates: the sample rate of each file in hertz, by kind.
         lengths: the number of samples of each file, by kind.
         channels: the number of channels of each file, by kind.
-        misalignment: how the enhanced file lies relative to the clean one.
-        refusal: why the file can't be rated; "" if it can.
+        misalignment: the delay and the sign of the enhanced file relative to the clean file.
+        refusal: why the file can't be rated; "" if it can be rated.
     """
 
     rates: Mapping[str, int] = field(default_factory=dict)
@@ -35,17 +35,17 @@ class SignalFacts:
 
     @property
     def sr(self) -> int:
-        """The sample rate at which the signals are compared: the lowest one."""
+        """The sample rate at which the signals are compared: the lowest rate."""
         return min(self.rates.values())
 
 
 @dataclass(frozen=True, slots=True)
 class SignalOptions:
-    """What may be done to signals before they are compared.
+    """The processing that is allowed before signals are compared.
 
     Attributes:
         align: whether to shift the enhanced file by its delay.
-        resample: whether to resample files of different rates.
+        resample: whether to resample files with different sample rates.
     """
 
     align: bool = False
@@ -55,18 +55,19 @@ class SignalOptions:
 def read_signals(
     file: PairedFile, options: SignalOptions, *, compare: bool = True
 ) -> tuple[dict[str, Tensor], SignalFacts]:
-    """Reads the signals of a file, resampled, aligned and cut to the same length.
+    """Reads the signals of a file and its partners, and cuts them to the same length.
 
-    Channels are averaged. Signals of different lengths begin together, and are cut to the shortest one.
+    Signals are resampled and aligned if `options` allow it. Channels are averaged. Signals of different lengths are cut
+    at the end, to the shortest length.
 
     Args:
-        file: the files.
-        options: what may be done to the signals.
-        compare: whether to look for a delay and an inverted sign even if signals are not aligned.
+        file: the file and its partners.
+        options: the processing that is allowed for the signals.
+        compare: whether to measure the delay and the sign even if `options.align` is False.
 
     Returns:
-        The signals by kind, float32 [time], at the rate `sr` of the facts; and the facts. The signals are empty if the
-        file can't be rated.
+        The signals by kind, float32 [time], at the sample rate `facts.sr`; and the facts. If the file can't be rated,
+        the dict of signals is empty.
 
     Raises:
         DataError: a file can't be read, or has a sample that is NaN or infinite.
@@ -91,7 +92,7 @@ def read_signals(
 
 
 def _cut(signals: Mapping[str, Tensor], *, delay: int) -> dict[str, Tensor]:
-    """Cuts all signals to what they share, after the rated one was shifted to the others by its delay."""
+    """Shifts the rated signal by its delay, and cuts all signals to the time that they share."""
     late, early = max(delay, 0), max(-delay, 0)
     shifted = {kind: signal[late if kind == RATED else early :] for kind, signal in signals.items()}
     shortest = min(map(len, shifted.values()))

@@ -1,4 +1,4 @@
-"""What defines the values of a metric: its code, its packages, its weights and its settings."""
+"""The identity of a metric: everything that determines its values, such as its code, packages, weights and settings."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.of_torchmetrics import OfTorchmetrics
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 
-# A line for people names so many files of weights. The files have all of them.
+# `MetricIdentity.line` names at most this many weight files. The JSON files name all of them.
 _MOST_WEIGHTS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class MetricIdentity:
-    """What defines the values of a metric. Values of different identities should not be compared.
+    """Everything that determines the values of a metric. Values with different identities should not be compared.
 
     Attributes:
         name: the name of the metric.
-        label: its name in tables.
-        unit: `dB`, or "" if it has no unit.
+        label: the name of the metric in tables.
+        unit: `dB`, or "" if the metric has no unit.
         higher_is_better: whether a higher number is better.
         path: the class, such as `audiozen_plugins.metric.pesq.Pesq`.
-        packages: the versions of the distributions that have the class, and of those that it names in `packages`.
-        code: the SHA-256 of the file of the class, if no distribution has it; otherwise "".
-        weights: the SHA-256 of each file of a network, by its name.
+        packages: the versions of the distributions that contain the class, and of the distributions that the metric
+            names in `packages`.
+        code: the SHA-256 of the source file of the class if no distribution contains it; otherwise "".
+        weights: the SHA-256 of each weight file, by file name.
         settings: the arguments of the constructor.
-        rate: the sample rate at which it is computed, in hertz; None if it is not known.
+        rate: the sample rate at which the metric is computed, in hertz; None if it is unknown.
         mean_over_speakers: whether a value is the mean over the speakers of a file.
     """
 
@@ -58,48 +59,48 @@ class MetricIdentity:
         return asdict(self)
 
     def digest(self) -> str:
-        """Returns a hash of everything that defines the values, 32 hexadecimal digits, for the name of a cache."""
+        """Returns a hash of the identity for a cache key: 32 hexadecimal digits."""
         text = json.dumps(self.to_json(), sort_keys=True, default=repr)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def line(self) -> str:
-        """Returns one short line for people, such as `PESQ WB: mode = wb; audiozen 0.1.0, pesq 0.0.4; 16000 Hz`."""
+        """Returns a short line to display, such as `PESQ WB: mode = wb; audiozen 0.1.0, pesq 0.0.4; 16000 Hz`."""
         settings = ", ".join(f"{key} = {_shown(value)}" for key, value in self.settings.items())
         packages = [f"{package} {version}" for package, version in self.packages.items()]
         packages += [f"code {self.code[:8]}"] * bool(self.code)
         weights = ", ".join(f"{file} {digest[:8]}" for file, digest in self.weights.items())
         if len(self.weights) > _MOST_WEIGHTS:
             together = hashlib.sha256(json.dumps(dict(self.weights), sort_keys=True).encode()).hexdigest()
-            weights = f"{len(self.weights)} files of weights {together[:8]}"
+            weights = f"{len(self.weights)} weight files {together[:8]}"
         rate = f"{self.rate} Hz" if self.rate else ""
         parts = [part for part in (settings, ", ".join(packages), weights, rate) if part]
         return f"{self.label}: {'; '.join(parts)}"
 
 
 def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
-    """Returns the identity of a metric. No package of the metric is imported for it.
+    """Returns the identity of a metric without importing the metric's packages.
 
-    Four optional attributes of a metric tell what can't be seen otherwise:
+    A metric can describe its identity in optional attributes:
 
-    - `packages`: the distributions besides its own whose code defines the values, such as `("pesq",)`.
-    - `weights`: the paths of the files of its networks.
-    - `settings`: a dict of what its constructor was given. Without it, these are the attributes that have the names of
-      the arguments of the constructor and plain values.
-    - `same_as`, of the class itself: the class whose values these are, for one that is only a name for some arguments.
-
-    A metric that resamples has its rate in hertz as the attribute `computed_at`.
+    - `packages`: other distributions whose code affects the values, such as `("pesq",)`.
+    - `weights`: the paths of its weight files.
+    - `settings`: a dict of the arguments of its constructor. By default, the settings are all attributes that have the
+      name of an argument and a plain value: a text, number, boolean or None.
+    - `same_as`, an attribute of the class: another class that computes the same values. It is meant for a class that
+      only gives a name to certain arguments of the other class.
+    - `computed_at`: the sample rate in hertz to which the metric resamples its input.
 
     Args:
         metric: the metric.
         sr: the sample rate of the files, in hertz.
     """
     speakers = isinstance(metric, MeanOverSpeakers)
-    own: Any = metric.metric if isinstance(metric, MeanOverSpeakers) else metric
-    # Not that of a base class: a class that is derived from a name may compute something else.
-    kind = vars(type(own)).get("same_as", type(own))
-    component = type(own.metric) if isinstance(own, OfTorchmetrics) else kind
+    inner: Any = metric.metric if isinstance(metric, MeanOverSpeakers) else metric
+    # `same_as` is not inherited, because a derived class may compute something else.
+    rating_class = vars(type(inner)).get("same_as", type(inner))
+    component = type(inner.metric) if isinstance(inner, OfTorchmetrics) else rating_class
     distributions = _distributions(component.__module__.partition(".")[0])
-    versions = [(name, _version(name)) for name in dict.fromkeys((*distributions, *getattr(own, "packages", ())))]
+    versions = [(name, _version(name)) for name in dict.fromkeys((*distributions, *getattr(inner, "packages", ())))]
     return MetricIdentity(
         metric.name,
         metric.label,
@@ -108,30 +109,30 @@ def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
         f"{component.__module__}.{component.__qualname__}",
         packages=dict(versions),
         code="" if distributions else _code(component),
-        weights={Path(path).name: _digest(Path(path)) for path in getattr(own, "weights", ())},
-        settings=dict(_settings(own, kind)),
-        rate=getattr(own, "computed_at", None) or sr,
+        weights={Path(path).name: _digest(Path(path)) for path in getattr(inner, "weights", ())},
+        settings=dict(_settings(inner, rating_class)),
+        rate=getattr(inner, "computed_at", None) or sr,
         mean_over_speakers=speakers,
     )
 
 
 def identities(metrics: Iterable[Metric], sr: int | None = None) -> dict[str, dict[str, Any]]:
-    """Returns the identities of metrics for a JSON file, by their names."""
+    """Returns the identities of metrics for a JSON file, by the name of the metric."""
     return {metric.name: identity_of(metric, sr).to_json() for metric in metrics}
 
 
-def _settings(metric: Any, kind: type) -> Mapping[str, Any]:
-    if isinstance(given := getattr(metric, "settings", None), Mapping):
-        return given
+def _settings(metric: Any, rating_class: type) -> Mapping[str, Any]:
+    if isinstance(declared := getattr(metric, "settings", None), Mapping):
+        return declared
     try:
-        names: Sequence[str] = list(inspect.signature(kind).parameters)
+        names: Sequence[str] = list(inspect.signature(rating_class).parameters)
     except (TypeError, ValueError):  # a class without a signature, such as one of an extension module
         return {}
-    held = vars(metric) if hasattr(metric, "__dict__") else {}
+    attributes = vars(metric) if hasattr(metric, "__dict__") else {}
     return {
-        name: held[name]
+        name: attributes[name]
         for name in names
-        if name in held and (held[name] is None or isinstance(held[name], str | int | float | bool))
+        if name in attributes and (attributes[name] is None or isinstance(attributes[name], str | int | float | bool))
     }
 
 
@@ -141,12 +142,12 @@ def _shown(value: Any) -> str:
 
 @functools.cache
 def _distributions(module: str) -> tuple[str, ...]:
-    """Returns the distributions that have a top-level module."""
-    # The entry points tell it for plugins, also for those that are installed in editable mode.
+    """Returns the distributions that contain a top-level module."""
+    # For plugins, the entry points name the distribution, even for an editable installation.
     entries = installed_index().entries()
-    found = {entry.distribution for entry in entries if entry.value.partition(":")[0].partition(".")[0] == module}
-    if found:
-        return tuple(sorted(found))
+    names = {entry.distribution for entry in entries if entry.value.partition(":")[0].partition(".")[0] == module}
+    if names:
+        return tuple(sorted(names))
     # This reads thousands of file names, so it is the last resort.
     return tuple(providers([module], installed_path()))
 
@@ -173,7 +174,7 @@ def _digest(path: Path) -> str:
 
 @functools.cache
 def _digest_of(path: Path, size: int, changed: int) -> str:
-    """Computes the hash of a file. It is kept for as long as the file has this size and this time of change."""
+    """Computes the SHA-256 of a file. The result is cached until the size or the modification time changes."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

@@ -7,8 +7,8 @@ from typing import Literal, Protocol, get_args
 from torch import Tensor
 
 Need = Literal["clean", "noisy", "far_end", "text", "network"]
-"""What a metric may need besides the estimate: the clean waveform, the input of the network, the signal of the
-loudspeaker (of an echo), the words that are said, and the network itself while it makes the estimate."""
+"""What a metric can need besides the estimate: the clean waveform, the network's input (`noisy`), the loudspeaker
+signal in echo cancellation (`far_end`), the transcript (`text`), and the network while it computes the estimate."""
 
 NEEDS: tuple[Need, ...] = get_args(Need)
 
@@ -17,40 +17,38 @@ class Metric(Protocol):
     """Rates an estimate, usually by comparing it with its reference.
 
     Attributes:
-        name: its name in files, such as `si_sdr`.
-        label: its name in tables, such as `SI-SDR`.
-        unit: `dB`, or "" if it has no unit.
+        name: the name in files, such as `si_sdr`.
+        label: the name in tables, such as `SI-SDR`.
+        unit: `dB`, or "" if the metric has no unit.
         higher_is_better: whether a higher number is better.
 
-    The scalars of a metric `x` are `x`, `x_noisy`, `x_gain` and `x_missing` (with the states of the trainer's report in
-    place of `noisy`), and no other metric may have one of these.
+    A metric `x` records the scalars `x`, `x_noisy`, `x_gain` and `x_missing`. If the trainer's report has other states,
+    their names replace `noisy`. No two metrics may record a scalar with the same name.
 
-    An optional attribute `sample_rates`, a tuple of numbers, names the rates in hertz that the metric is defined for.
-    Without it, the metric takes any rate. `audiozen check` builds the metrics of a trainer, compares the rates with
-    `sr` in `[acoustics]`, and reports a metric that does not take it; a test then leaves the metric out. So a
-    constructor should be fast, and open large models when the metric is first called.
+    The optional attribute `sample_rates` is a tuple of the sample rates, in hertz, for which the metric is defined.
+    Without it, the metric accepts any rate. `audiozen check` builds the metrics of a trainer, and reports each metric
+    that does not accept `sr` in `[acoustics]`; a test leaves these metrics out. Because a check builds the metrics, a
+    constructor should be fast: load large models when the metric is first called.
 
-    An optional attribute `needs` names what the metric needs besides the estimate, a tuple of `clean`, `noisy`,
-    `far_end`, `text` and `network`; without it, `("clean",)`. What it names besides `clean` is passed by keyword:
-    `metric(estimate, reference, sr=sr, noisy=noisy, text=text)`. A metric without `clean` in its needs is
-    reference-free: it gets None as the reference. It has a value also for a file without a clean signal, or with a
-    silent one.
+    The optional attribute `needs` is a tuple of what the metric needs besides the estimate: `clean`, `noisy`,
+    `far_end`, `text` and `network`. The default is `("clean",)`. The signals and the text are passed by keyword, except
+    `clean`: `metric(estimate, reference, sr=sr, noisy=noisy, text=text)`. A metric without `clean` in its needs is
+    reference-free: its reference is None. It also has a value for a file whose clean signal is missing or silent.
 
-    A metric may change the signals that it is given, because they are copies. The optional attribute `keeps_signals =
-    True` says that it never does. It then gets the signals themselves, which saves 230 MB for each signal of an hour at
-    16 kHz.
+    A metric may modify its input signals, because they are copies. A metric with the attribute `keeps_signals = True`
+    promises not to modify them, and gets the original signals. This saves 230 MB for each one-hour signal at 16 kHz.
 
-    The optional attributes `packages`, `weights`, `settings` and `computed_at` belong to the identity of a metric,
-    which is recorded with its values; see `audiozen.metric.identity_of`.
+    The optional attributes `packages`, `weights`, `settings` and `computed_at` are part of the metric's identity, which
+    is recorded with its values; see `audiozen.metric.identity_of`.
 
-    The optional attribute `modules`, a tuple of names, says which modules the metric imports when it is first called.
-    `audiozen evaluate` imports them before it starts its processes, so that each of them does not have to.
+    The optional attribute `modules` is a tuple of the names of the modules that the metric imports when it is first
+    called. `audiozen evaluate` imports these modules once, before it starts its worker processes.
 
-    A metric with `network` in its needs has a method `watch(model)`, which returns a context manager. A test is inside
-    it, and calls the metric after each file that the model has enhanced. Only a test has the network.
+    A metric with `network` in its needs must have a method `watch(model)` that returns a context manager. A test runs
+    inside this context, and calls the metric after the model has enhanced each file. Only a test provides the network.
 
-    A network that a metric has when it is built is switched to evaluation mode, and frozen. A metric that opens one
-    later does this itself.
+    Networks that a metric holds after its construction are switched to evaluation mode and frozen. A metric that loads
+    a network later must do this itself.
     """
 
     name: str
@@ -67,13 +65,13 @@ class Metric(Protocol):
             sr: the sample rate, in hertz.
 
         Returns:
-            The value; NaN if it is not defined, for instance PESQ without an utterance.
+            The value; NaN if it is undefined, such as PESQ for a file without an utterance.
         """
         ...
 
 
 def needs_of(metric: Metric) -> tuple[Need, ...]:
-    """Returns what a metric needs besides the estimate: its `needs`, or the clean signal.
+    """Returns what a metric needs besides the estimate: its attribute `needs`, or `("clean",)` by default.
 
     Args:
         metric: the metric.
@@ -89,5 +87,5 @@ def needs_of(metric: Metric) -> tuple[Need, ...]:
 
 
 def keeps_signals(metric: Metric) -> bool:
-    """Returns whether a metric says that it never changes the signals that it is given."""
+    """Returns whether a metric promises not to modify its input signals."""
     return bool(getattr(metric, "keeps_signals", False))

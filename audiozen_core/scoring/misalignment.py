@@ -1,4 +1,4 @@
-"""Finds out whether a signal comes later or earlier than its reference, and whether its sign is inverted."""
+"""Finds the delay of a signal relative to its reference, and whether its sign is inverted."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from torch import Tensor
 
 LONGEST_SECONDS = 1.0
-"""The longest delay that is looked for, in either direction."""
+"""The longest delay that is searched for, in either direction."""
 
-_SECONDS = 60.0  # more is not needed to find a delay, and an hour would need gigabytes
-_LEAST_CORRELATION = 0.3  # of signals below it, a random lag could correlate most
-_LEAST_GAIN = 1.0  # the dB of SI-SDR by which a shift must help
+_SECONDS = 60.0  # the longest part of a signal that is compared; an hour would need gigabytes of memory
+_LEAST_CORRELATION = 0.3  # below this value, the highest correlation may be at a random lag
+_LEAST_GAIN = 1.0  # a shift is a delay only if it raises the SI-SDR by this many dB
 
 _ODD_FACTORS = (1, 3, 5, 9, 15, 25, 27, 45, 75, 81, 125)
 
 
 @dataclass(frozen=True, slots=True)
 class Misalignment:
-    """How a signal lies relative to its reference.
+    """The delay and the sign of a signal relative to its reference.
 
     Attributes:
-        delay: by how many samples the signal comes later; negative if it comes earlier.
+        delay: the number of samples by which the signal is late; negative if it is early.
         inverted: whether its sign is inverted.
     """
 
@@ -32,14 +32,14 @@ class Misalignment:
 
 
 def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignment:
-    """Compares a signal with its reference by their cross-correlation, of up to a minute.
+    """Compares a signal with its reference by the cross-correlation of at most their first minute.
 
-    A shift by at most a second counts as a delay if it would raise the SI-SDR by 1 dB or more. Signals that correlate
-    little at every lag (below 0.3) say nothing, so they count as aligned.
+    A shift by at most a second counts as a delay if it would raise the SI-SDR by 1 dB or more. Signals whose
+    correlation is below 0.3 at every lag count as aligned, because their delay can't be determined.
 
     Args:
         estimate: the signal, [time].
-        reference: its reference, [time]. If it has another length, both count as far as the shorter one.
+        reference: its reference, [time]. If the lengths differ, the end of the longer signal is ignored.
         sr: the sample rate, in hertz.
 
     Example:
@@ -54,7 +54,7 @@ def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignm
     if count < 2 or not 0 < energy < math.inf:
         return Misalignment()
     most = min(int(LONGEST_SECONDS * sr), count // 2)
-    # If the peak lies beyond the longest delay, the highest lag is the last one, and says nothing.
+    # Search one more lag on each side. If the maximum is there, the true peak lies beyond the longest delay.
     size = _fast_size(count + most + 2)
     product = np.fft.rfft(first, size) * np.fft.rfft(second, size).conj()
     lags = np.fft.irfft(product, size) / energy
@@ -80,8 +80,8 @@ def _centred(signal: Tensor) -> np.ndarray:
 
 
 def _fast_size(least: int) -> int:
-    """Returns a length from `least` at which an FFT is fast: a power of two, or a small odd number times one.
+    """Returns a length of at least `least` for which an FFT is fast: a power of two times a small odd number.
 
-    A power of two alone may be nearly twice as long, and its samples compete for the same places in the cache.
+    The next power of two may be nearly twice as long, and its strides cause conflicts in the CPU cache.
     """
     return min(odd << (-(-least // odd) - 1).bit_length() for odd in _ODD_FACTORS)

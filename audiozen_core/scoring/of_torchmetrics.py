@@ -1,4 +1,4 @@
-"""Metrics of torchmetrics as metrics of a test or a validation."""
+"""Adapts metrics of torchmetrics, so that tests and validations can use them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OfTorchmetrics:
     def __init__(self, metric: Any) -> None:
         self.label = type(metric).__name__
         self.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.label).lower()
-        # Those of torchmetrics.audio that are called a ratio are in decibels.
+        # In torchmetrics.audio, metrics whose names end in "Ratio" are in decibels.
         self.unit = "dB" if self.name.endswith("ratio") else ""
         if not isinstance(metric.higher_is_better, bool):
             raise RunError(
@@ -37,14 +37,14 @@ class OfTorchmetrics:
         self.metric = metric
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
-        """Computes the value of one file, whose signals are [time]."""
+        """Computes the value for one file. Both signals are [time]."""
         with torch.no_grad():
             value = self.metric(estimate[None], reference[None])
-        self.metric.reset()  # it would collect all files
+        self.metric.reset()  # otherwise the metric would accumulate the files
         return float(value)
 
 
 def adapted(metric: Any) -> Any:
-    """Returns a metric of torchmetrics in the form that AudioZEN rates with, and anything else as it is."""
-    is_theirs = any(base.__module__ == "torchmetrics.metric" for base in type(metric).__mro__)
-    return OfTorchmetrics(metric) if is_theirs and not hasattr(metric, "label") else metric
+    """Wraps a metric of torchmetrics in the interface `Metric`. Returns any other object unchanged."""
+    is_torchmetrics = any(base.__module__ == "torchmetrics.metric" for base in type(metric).__mro__)
+    return OfTorchmetrics(metric) if is_torchmetrics and not hasattr(metric, "label") else metric

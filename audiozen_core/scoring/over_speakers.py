@@ -1,4 +1,4 @@
-"""A metric of one signal for the signals of several speakers."""
+"""Applies a metric for one signal to the signals of several speakers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from audiozen_core.scoring.metric import Metric, keeps_signals, needs_of
 
 
 class MeanOverSpeakers:
-    """The mean of a metric over the speakers of a file, with the attributes of the metric.
+    """The mean of a metric over the speakers of a file. It has the same attributes as the metric.
 
     Args:
-        metric: the metric of one signal.
+        metric: the metric for one signal.
     """
 
     def __init__(self, metric: Metric) -> None:
@@ -34,12 +34,12 @@ class MeanOverSpeakers:
     ) -> float:
         """Computes the mean for estimates, references and inputs [speakers, time] in the same order.
 
-        Whatever else the metric needs is of the whole file, and passed on as it is. If the metric has no value for a
-        speaker, the mean is NaN.
+        The metric's other inputs belong to the whole file, and are passed on unchanged. If the metric has no value for
+        a speaker, the mean is NaN.
         """
         call: Callable[..., float] = self.metric
         values = []
-        for speaker, one in enumerate(estimate):
-            of_speaker = needed if noisy is None else {**needed, "noisy": noisy[speaker]}
-            values.append(float(call(one, None if reference is None else reference[speaker], sr=sr, **of_speaker)))
+        for speaker, signal in enumerate(estimate):
+            inputs = needed if noisy is None else {**needed, "noisy": noisy[speaker]}
+            values.append(float(call(signal, None if reference is None else reference[speaker], sr=sr, **inputs)))
         return sum(values) / len(values)

@@ -1,4 +1,4 @@
-"""Finds the files of a folder, and the files of other folders that belong to each of them."""
+"""Pairs the files to rate with their clean, noisy and far-end files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from audiozen_core.errors import DataError
 from audiozen_core.results.result_folders import find_audio
 
 RATED = "enhanced"
-"""The kind of the files that are rated. Their partners are of the kinds `clean`, `noisy` and `far_end`."""
+"""The kind of the files to rate. Their partner files have the kinds `clean`, `noisy` and `far_end`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedFile:
-    """A file to rate, and the files that belong to it.
+    """A file to rate, and its partner files.
 
     Attributes:
-        id: the path within its folder, without the ending.
+        id: the path of the file within its folder, without the extension.
         paths: the files by kind: `enhanced`, `clean`, `noisy`, `far_end`.
     """
 
@@ -36,7 +36,7 @@ class Pairing:
     Attributes:
         files: the files, sorted by ID.
         folders: the folder of each kind.
-        findings: what is remarkable about the folders, in words.
+        findings: messages about the folders, such as which files are left out.
     """
 
     files: tuple[PairedFile, ...]
@@ -47,42 +47,42 @@ class Pairing:
 def pair_files(
     enhanced: str | Path, partners: Mapping[str, str | Path | None], *, allow_missing: bool = False
 ) -> Pairing:
-    """Pairs the files of several folders by their relative paths without endings.
+    """Pairs the files of several folders by their relative paths without extensions.
 
-    If not a single file has a partner at the same relative path, the folders have different structures, and files are
-    paired by their names. The results of a test are pairs already: `a_enhanced.wav` belongs to `a_clean.wav` and
-    `a_noisy.wav` in the same folder. Other folders may have files with these endings, too.
+    If no file has a partner at the same relative path, the files are paired by name alone. A test writes its files into
+    one folder: `a_enhanced.wav` belongs to `a_clean.wav` and `a_noisy.wav`. Files in other folders may also have names
+    that end in `_enhanced`, `_clean` and so on.
 
     Args:
-        enhanced: the folder of the files to rate; or a run or a result folder of a test, which also has the clean and
-            the noisy files.
-        partners: by kind (`clean`, `noisy`, `far_end`), the folder of the files that belong to these; None if there is
-            none.
-        allow_missing: whether to leave out the files without a partner, instead of raising an error.
+        enhanced: the folder of the files to rate; or a run, or the result folder of a test, which also contains the
+            clean and the noisy files.
+        partners: the folder of the partner files of each kind (`clean`, `noisy`, `far_end`), or None.
+        allow_missing: whether to leave out files without a partner instead of raising an error.
 
     Raises:
-        DataError: a folder is missing or has no audio; two files differ in their endings only; a file has no partner.
+        DataError: a folder is missing or has no audio; two files differ only in their extensions; a file has no
+            partner.
         RunError: the run has no finished test with audio.
     """
     rated_folder, folders = _folders(Path(enhanced), partners)
     rated = {_without(RATED, key): path for key, path in _list(rated_folder, RATED, folders).items()}
-    found: dict[str, dict[str, Path]] = {}
+    partner_paths: dict[str, dict[str, Path]] = {}
     findings: list[str] = []
     missing: list[str] = []
     complete = set(rated)
     for kind, folder in folders.items():
         files = _list(folder, kind, {})
-        if folder == rated_folder:  # the results of a test; or noisy files, which are rated themselves
+        if folder == rated_folder:  # either the results of a test, or noisy files that are rated themselves
             files = {key: path for key, path in files.items() if key.endswith(f"_{kind}")} or files
         matched = {key: name for key in rated if (name := _partner(key, kind, files)) is not None}
         if not matched:
             matched = _by_name(rated, files, kind, folder)
             if matched:
                 findings.append(
-                    f"the files of `{rated_folder}` and `{folder}` are paired by their names, because the folders have "
+                    f"the files of `{rated_folder}` and `{folder}` are paired by name, because the folders have "
                     "different subfolders"
                 )
-        found[kind] = {key: files[name] for key, name in matched.items()}
+        partner_paths[kind] = {key: files[name] for key, name in matched.items()}
         without = [key for key in rated if key not in matched]
         unused = sorted(files.keys() - set(matched.values()))
         if without:
@@ -92,22 +92,22 @@ def pair_files(
         complete &= matched.keys()
     if missing and not (allow_missing and complete):
         raise DataError(
-            "files lack their partners",
+            "some files have no partner file",
             notes=[f"missing: {line}" for line in missing],
-            remedy="the files of a pair have the same relative path, apart from the ending"
-            + "; `--allow-missing` leaves out files without a partner" * bool(complete),
+            remedy="give the files of a pair the same relative path, apart from the extension"
+            + ", or leave out files without a partner with `--allow-missing`" * bool(complete),
         )
     findings += [f"{line} (left out)" for line in missing]
     names = sorted(complete)
     files_of = [
-        PairedFile(printable(key), {RATED: rated[key], **{kind: of[key] for kind, of in found.items()}})
+        PairedFile(printable(key), {RATED: rated[key], **{kind: paths[key] for kind, paths in partner_paths.items()}})
         for key in names
     ]
     return Pairing(tuple(files_of), {RATED: rated_folder, **folders}, tuple(map(printable, findings)))
 
 
 def _folders(enhanced: Path, partners: Mapping[str, str | Path | None]) -> tuple[Path, dict[str, Path]]:
-    """Returns the folder of the files to rate, and that of each kind of partners."""
+    """Returns the folder of the files to rate, and the folder of each kind of partner."""
     folders = {kind: find_audio(Path(folder)) or Path(folder) for kind, folder in partners.items() if folder}
     audio = find_audio(enhanced)
     if audio is None:
@@ -115,8 +115,8 @@ def _folders(enhanced: Path, partners: Mapping[str, str | Path | None]) -> tuple
     names = [path.stem for path in list_audio(audio)]
     if not any(name.endswith(f"_{RATED}") for name in names):
         raise DataError(
-            f"`{audio}` has no file that ends in `_{RATED}`",
-            remedy="name the folder of the files to rate, and that of the clean files as `--clean`",
+            f"`{audio}` has no file whose name ends in `_{RATED}`",
+            remedy="name the folder of the files to rate, and pass the folder of the clean files as `--clean`",
         )
     for kind in ("clean", "noisy"):
         if kind not in folders and any(name.endswith(f"_{kind}") for name in names):
@@ -125,7 +125,10 @@ def _folders(enhanced: Path, partners: Mapping[str, str | Path | None]) -> tuple
 
 
 def _list(folder: Path, kind: str, others: Mapping[str, Path]) -> dict[str, Path]:
-    """Returns the audio files of a folder by their relative paths without endings, except those of other folders."""
+    """Returns the audio files of a folder by their relative paths without extensions.
+
+    Subfolders that are listed in `others` are skipped.
+    """
     inner = [other for other in others.values() if other != folder and other.resolve().is_relative_to(folder.resolve())]
     paths = [
         path
@@ -141,10 +144,13 @@ def _list(folder: Path, kind: str, others: Mapping[str, Path]) -> dict[str, Path
         raise DataError(
             f"{len(twice)} names in `{folder}` belong to several files: "
             f"{listed(' and '.join(path.name for path in same) for same in twice)}",
-            remedy="leave one file for each name: files are paired by their paths without endings",
+            remedy="keep one file for each name: files are paired by their paths without extensions",
         )
     if not files:
-        raise DataError(f"the folder `{folder}` has no audio files of its own", remedy="name another folder")
+        raise DataError(
+            f"the folder `{folder}` has no audio files apart from those of the other folders",
+            remedy="name another folder",
+        )
     return {key: same[0] for key, same in files.items()}
 
 
@@ -153,7 +159,7 @@ def _without(kind: str, key: str) -> str:
 
 
 def _partner(key: str, kind: str, files: Mapping[str, Path]) -> str | None:
-    """Returns the name of the partner of a file to rate: the same path, with or without the ending of the kind."""
+    """Returns the key of a file's partner: the same path, or the path followed by `_` and the kind."""
     return next((name for name in (key, f"{key}_{kind}") if name in files), None)
 
 

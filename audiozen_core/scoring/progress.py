@@ -1,4 +1,4 @@
-"""Shows how far a computation is, in one line with the time that is left."""
+"""Shows a progress bar with the remaining time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Item = TypeVar("Item")
 
 
 def with_progress(items: Iterable[Item], *, total: int, label: str, shown: bool) -> Iterator[Item]:
-    """Yields the items, and shows a bar on standard error if that is a terminal.
+    """Yields the items, and shows a progress bar on standard error if standard error is a terminal.
 
     Args:
-        items: the items, which come one after another.
-        total: how many there will be.
-        label: what is done.
+        items: the items to yield.
+        total: the number of items.
+        label: the text before the bar.
         shown: whether to show the bar.
     """
     if not shown or not total:

@@ -1,4 +1,4 @@
-"""Chooses the metrics for the signals that are given, and says which ones are left out and why."""
+"""Chooses the metrics that can rate the available signals, and explains why other metrics are left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from audiozen_core.scoring.identity import identity_of
 from audiozen_core.scoring.metric import Metric, needs_of
 
 _OPTION = {"clean": "--clean", "noisy": "--noisy", "far_end": "--far-end", "text": "--text"}
-"""The option that gives what a metric needs."""
+"""The command-line option for each need of a metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class RatedMetric:
 
     Attributes:
         metric: the metric.
-        needs: what it is passed besides the estimate.
-        key: stands for the metric and its arguments in the keys of the cache; "" if its scores can't be kept, because
-            it holds an object whose content is not known, or its code is in no file.
+        needs: what the metric needs besides the estimate.
+        key: identifies the metric and its arguments in cache keys. "" if the scores can't be cached, because the metric
+            holds an object with unknown content, or its code is not in a file.
     """
 
     metric: Metric
@@ -38,15 +38,15 @@ class RatedMetric:
 
     @property
     def has_network(self) -> bool:
-        """Whether it holds a network, so that its files are rated apart from those of other metrics."""
+        """Whether the metric holds a network. Such a metric rates the files in a pass of its own."""
         return bool(getattr(self.metric, "weights", None))
 
     def info(self, rates: Iterable[int], resampled: Iterable[int] = ()) -> MetricInfo:
         """Describes the metric for tables and files.
 
         Args:
-            rates: the rates at which it has rated files, in hertz.
-            resampled: the rates of files that were resampled for it, in hertz.
+            rates: the sample rates at which the metric has rated files, in hertz.
+            resampled: the sample rates of files that were resampled for the metric, in hertz.
         """
         rates, resampled = sorted(rates), sorted(resampled)
         identity = identity_of(self.metric, rates[0] if len(rates) == 1 else None)
@@ -63,11 +63,11 @@ class RatedMetric:
         )
 
     def rate(self, sr: int, *, resample: bool) -> int | None:
-        """Returns the rate at which it rates signals of a sample rate; None if it can't.
+        """Returns the sample rate at which the metric rates a signal; None if it can't rate the signal.
 
         Args:
-            sr: the sample rate, in hertz.
-            resample: whether signals may be resampled.
+            sr: the sample rate of the signal, in hertz.
+            resample: whether the signal may be resampled.
         """
         rates: Collection[int] | None = getattr(self.metric, "sample_rates", None)
         if rates is None or sr in rates:
@@ -78,20 +78,21 @@ class RatedMetric:
 
 
 def choose_metrics(
-    specs: Sequence[MetricSpec] | None, given: Collection[str]
+    specs: Sequence[MetricSpec] | None, available: Collection[str]
 ) -> tuple[list[RatedMetric], dict[str, str]]:
-    """Builds the metrics.
+    """Builds the metrics for an evaluation.
 
     Args:
-        specs: the metrics; None for all that are installed and need nothing but what is given.
-        given: what is given besides the files to rate: `clean`, `noisy`, `far_end`, `text`.
+        specs: the metrics; None for all installed metrics that need nothing except what is available.
+        available: what is available besides the files to rate: `clean`, `noisy`, `far_end`, `text`.
 
     Returns:
-        The metrics, those with a network last; and for each one that is left out, the reason.
+        The metrics, and the reason for each metric that is left out. If `specs` is None, metrics with a network come
+        last.
 
     Raises:
-        AudioZenError: a metric that was asked for does not exist, needs a package or a signal that is missing, or is
-            named twice; or no metric remains.
+        AudioZenError: a metric in `specs` does not exist, needs a missing package or signal, or is listed twice; or no
+            metric remains.
     """
     chosen: dict[str, RatedMetric] = {}
     left_out: dict[str, str] = {}
@@ -104,7 +105,7 @@ def choose_metrics(
     for name, spec in wanted:
         try:
             metric = build_metric(spec)
-            if lacks := _lacks(metric, given):
+            if lacks := _lacks(metric, available):
                 if specs is not None:
                     raise RunError(f"the metric `{metric.name}` {lacks}", remedy="or leave the metric out")
                 left_out[name] = lacks
@@ -116,13 +117,13 @@ def choose_metrics(
             if specs is not None:
                 raise
             left_out[name] = f"{unusable.message}: {unusable.remedy}" if unusable.remedy else unusable.message
-        except Exception as broken:  # one broken plugin must not keep all other metrics from being computed
+        except Exception as broken:  # a broken plugin must not prevent the use of the other metrics
             if specs is not None:
                 raise
             left_out[name] = f"{type(broken).__name__}: {broken}"
     if not chosen:
         raise RunError(
-            "no metric can be computed from what is given",
+            "no metric can be computed from the given files",
             notes=[f"left out: `{name}`: {reason}" for name, reason in left_out.items()],
             remedy="give the clean files with `--clean`, or install the reference-free metrics: "
             "pip install 'audiozen[metrics]'",
@@ -131,9 +132,9 @@ def choose_metrics(
     return (metrics if specs is not None else sorted(metrics, key=lambda metric: metric.has_network)), left_out
 
 
-def _lacks(metric: Metric, given: Collection[str]) -> str:
-    """Returns what a metric needs and is not given, in words; "" if it has all."""
-    lacking = [need for need in needs_of(metric) if need not in given]
+def _lacks(metric: Metric, available: Collection[str]) -> str:
+    """Returns a phrase about the missing needs of a metric; "" if nothing is missing."""
+    lacking = [need for need in needs_of(metric) if need not in available]
     if "network" in lacking:
         return "watches the network while it enhances, which only a test can do"
     options = " and ".join(f"`{_OPTION[need]}`" for need in lacking)
@@ -141,26 +142,26 @@ def _lacks(metric: Metric, given: Collection[str]) -> str:
 
 
 def _cache_key(metric: Metric) -> str:
-    """Returns a text that changes with the metric: with its identity, its code and its arguments."""
-    held = {name: _content(value) for name, value in vars(metric).items()}
-    # What another object holds is known only if the metric names the files of its network.
-    if None in held.values() and not getattr(metric, "weights", None):
+    """Returns a text that depends on the identity, the code and the arguments of a metric; see `RatedMetric.key`."""
+    attributes = {name: _content(value) for name, value in vars(metric).items()}
+    # An attribute with unknown content is accepted only if the metric names its weight files.
+    if None in attributes.values() and not getattr(metric, "weights", None):
         return ""
     code = _code(type(metric))
-    return json.dumps([identity_of(metric).digest(), code, held], sort_keys=True) if code else ""
+    return json.dumps([identity_of(metric).digest(), code, attributes], sort_keys=True) if code else ""
 
 
 def _code(component: type) -> str:
-    """Returns a hash of the code that a value depends on; "" if it is in no file, as at the prompt of Python.
+    """Returns a hash of the code that a value depends on; "" if a class is not in a file, as at the Python prompt.
 
-    That is the code in the folders of the class and of the classes that it is derived from, because a metric calls
-    functions of other files, and the code that rates, which is in the folder of this file.
+    The hash covers all modules in the folders of the class and of its base classes, because a metric may call functions
+    of other modules. It also covers the code that rates files: all modules in the folder of this module.
     """
     folders = {Path(__file__).parent}
-    for one in component.__mro__:
-        if one.__module__.partition(".")[0] in (*sys.stdlib_module_names - {"__main__"}, "torch"):
+    for base in component.__mro__:
+        if base.__module__.partition(".")[0] in (*sys.stdlib_module_names - {"__main__"}, "torch"):
             continue
-        file = getattr(sys.modules.get(one.__module__), "__file__", None)
+        file = getattr(sys.modules.get(base.__module__), "__file__", None)
         if not file or not Path(file).is_file():
             return ""
         folders.add(Path(file).parent)
@@ -171,19 +172,19 @@ def _code(component: type) -> str:
 
 
 def _content(value: Any, depth: int = 3) -> list[Any] | None:
-    """Returns what a value holds, for JSON; None if that is not known, as for a network."""
+    """Returns the content of a value for JSON; None if the content can't be determined, as for a network."""
     if value is None or isinstance(value, str | int | float | bool):
         return [value]
-    held: list[Any] = []
+    parts: list[Any] = []
     if isinstance(value, tuple | list):
-        held = list(value)
+        parts = list(value)
     elif isinstance(value, dict):
-        held = [part for pair in value.items() for part in pair]
+        parts = [part for pair in value.items() for part in pair]
     elif isinstance(value, Path):
-        held = [str(value)]
-    elif getattr(value, "__dict__", None):  # such as the PESQ of a composite measure
-        held = [type(value).__qualname__, vars(value)]
+        parts = [str(value)]
+    elif getattr(value, "__dict__", None):  # such as the PESQ object inside a composite measure
+        parts = [type(value).__qualname__, vars(value)]
     else:
         return None
-    parts = [_content(part, depth - 1) for part in held] if depth else [None]
-    return None if None in parts else [type(value).__name__, *parts]
+    contents = [_content(part, depth - 1) for part in parts] if depth else [None]
+    return None if None in contents else [type(value).__name__, *contents]

@@ -18,10 +18,10 @@ from audiozen_core.scoring.blocks import all_finite, constant
 from audiozen_core.scoring.metric import Metric, Need, keeps_signals, needs_of
 from audiozen_core.scoring.si_sdr import si_sdr
 
-_STRETCH = 4096  # the samples of the stretch that `_differ_in_the_middle` compares
+_STRETCH = 4096  # the number of samples that `_differ_in_the_middle` compares
 
-Given = Mapping[Need, Tensor | str | None]
-"""The further inputs of metrics, such as the reference. An input that the file lacks is None."""
+Inputs = Mapping[Need, Tensor | str | None]
+"""The inputs of metrics besides the estimate, such as the reference. Inputs that the file lacks are None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ class Row:
 
 @dataclass(slots=True)
 class FileToRate:
-    """A file with the states to rate. `Rater.prepare` makes this object.
+    """A file with the states to rate, as returned by `Rater.prepare`.
 
     Attributes:
         name: the ID of the file.
         signals: the reference and the states, with the network's output last.
-        states: the states of the row.
+        states: the states to rate.
         group: the `group` of the row.
-        far_end: the signal of the loudspeaker.
-        text: the words that are said.
-        keys: for each state except the last, the key under which the rater keeps the values of the state.
+        far_end: the loudspeaker signal.
+        text: the transcript.
+        keys: for each state except the last, the key under which the rater stores the values of the state.
     """
 
     name: str
@@ -68,7 +68,7 @@ class FileToRate:
 
 
 Rated = Mapping[str, tuple[dict[str, float], dict[str, str]]]
-"""For each state that `Rater.compute` has rated: its values by metric, and the faults by signal."""
+"""The values by metric and the faults by signal, for each state that `Rater.compute` has rated."""
 
 
 class Rater:
@@ -78,16 +78,16 @@ class Rater:
     pair is degenerate if one signal is constant or has a NaN or infinite sample, or if the two signals are equal up to
     a gain. A reference-free metric has no value if the signal itself is constant, NaN or infinite.
 
-    The last state is the network's output. The rater keeps the values of all other states, so that the next validation
-    does not compute them again. The key of kept values is a hash of the samples, so a different file with the same ID
-    never gets them.
+    The last state is the network's output. The rater stores the values of all other states, so that the next validation
+    does not compute them again. Their key is a hash of the samples, so a different file with the same ID never gets the
+    stored values.
 
     Args:
         metrics: the metrics.
         sr: the sample rate of all files, in hertz.
         reference: the name of the signal with which the states are compared.
-        noisy: the name of the state that is the network's input, for metrics that need this input.
-        known: the faults that have been found so far, if several raters rate the same signals.
+        noisy: the name of the state that is the network's input, for metrics that need the input.
+        known: a cache of faults, which several raters of the same signals can share.
     """
 
     def __init__(
@@ -121,16 +121,17 @@ class Rater:
 
         Args:
             name: the ID of the file.
-            signals: the reference and the states, with the network's output last. All have the same shape, [time], or
-                [..., time] if the metrics accept this shape, and are on the CPU. They are not changed. The reference is
-                None if this file lacks it, and may be left out if no metric needs it.
+            signals: the reference and the states, with the network's output last. All signals are on the CPU and have
+                the same shape: [time], or [..., time] if the metrics accept it. They are not modified. The reference is
+                None if the file has none, and can be left out if no metric needs it.
             group: the `group` of the row.
-            far_end: the signal of the loudspeaker, [time], if the file has one.
-            text: the words that are said, if they are known.
-            only: the state to rate; by default all states. Other signals are then only inputs of the metrics.
+            far_end: the loudspeaker signal, [time], if the file has one.
+            text: the transcript, if the file has one.
+            only: the only state to rate; by default, all states are rated. The other signals are then inputs of
+                metrics.
 
         Raises:
-            DataError: the reference or the input of the network is missing, or a signal has another shape.
+            DataError: the reference or the network's input is missing, or the shapes of the signals differ.
             RunError: a metric fails.
         """
         file = self.prepare(name, signals, group=group, far_end=far_end, text=text, only=only)
@@ -146,7 +147,7 @@ class Rater:
         text: str | None = None,
         only: str | None = None,
     ) -> FileToRate:
-        """Checks the signals of a file, and computes the keys of its kept values. `rate` explains the arguments."""
+        """Checks the signals of a file, and computes the keys of its stored values. `rate` explains the arguments."""
         present = {kind: signal for kind, signal in signals.items() if signal is not None}
         self._check(name, signals, present, far_end)
         states = [state for state in present if state != self.reference and only in (None, state)]
@@ -156,14 +157,14 @@ class Rater:
         return file
 
     def compute(self, file: FileToRate, metrics: Sequence[Metric] | None = None) -> Rated:
-        """Computes the values of the states that have not been rated yet. This method does not change the rater.
+        """Computes the values of the states that have not been rated yet. This method does not modify the rater.
 
         Args:
             file: the file.
-            metrics: some of the metrics; by default all of them.
+            metrics: the metrics to compute; by default, all metrics of the rater.
         """
         with contextlib.ExitStack() as stack:
-            # The trainer's step runs in mixed precision, which must not round the filters of a metric.
+            # The trainer may use mixed precision, which must not reduce the precision of a metric.
             with_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
             for device in ("cpu", *["cuda"] * with_gpu):
                 stack.enter_context(torch.autocast(device, enabled=False))
@@ -173,11 +174,11 @@ class Rater:
             }
 
     def unrated(self, file: FileToRate) -> list[str]:
-        """Returns the states of a file whose values the rater has not kept."""
+        """Returns the states of a file whose values the rater has not stored yet."""
         return [state for state in file.states if file.keys.get(state) not in self._kept]
 
     def finish(self, file: FileToRate, *parts: Rated) -> Row:
-        """Returns the row of a file from results of `compute`. Each result has the values of some or all metrics."""
+        """Builds the row of a file from results of `compute`. Each result has the values of some or all metrics."""
         rated: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
         for state in file.states:
             key = file.keys.get(state)
@@ -195,24 +196,24 @@ class Rater:
     def _check(
         self, name: str, signals: Collection[str], present: Mapping[str, Tensor], far_end: Tensor | None
     ) -> None:
-        """Checks that no signal is missing that a metric needs, and that the signals of a file have equal shapes."""
+        """Checks that the file has all signals that the metrics need, and that the shapes of its signals are equal."""
         shapes = {kind: list(signal.shape) for kind, signal in present.items()}
         if far_end is not None:
             shapes["far_end"] = list(far_end.shape)
-        given = (f"given: {', '.join(f'{kind} {shape}' for kind, shape in shapes.items()) or 'no signal'}",)
+        notes = (f"given: {', '.join(f'{kind} {shape}' for kind, shape in shapes.items()) or 'no signal'}",)
         if "clean" in self._needed and self.reference not in signals:
             message = f"`{name}` can't be rated, because the signals lack the reference `{self.reference}`"
-            raise DataError(message, notes=given, remedy="add it, or name another `reference`")
+            raise DataError(message, notes=notes, remedy="add it, or name another `reference`")
         if "noisy" in self._needed and self.noisy not in present:
             message = f"`{name}` can't be rated, because the signals lack `{self.noisy}`, the input of the network"
-            raise DataError(message, notes=given, remedy="add it, or name another signal as `noisy`")
-        # The loudspeaker has a single signal even if the other signals have one channel per speaker.
+            raise DataError(message, notes=notes, remedy="add it, or name another signal as `noisy`")
+        # The far-end signal has one channel, even if the other signals have a channel for each speaker.
         lengths = {tuple(shape[-1:]) for shape in shapes.values()}
         if len({tuple(signal.shape) for signal in present.values()}) > 1 or len(lengths) > 1:
             message = f"`{name}` can't be rated, because its signals have different shapes"
-            raise DataError(message, notes=given, remedy="cut all signals to the same length")
+            raise DataError(message, notes=notes, remedy="cut all signals to the same length")
 
-    def _given(self, file: FileToRate) -> Given:
+    def _inputs(self, file: FileToRate) -> Inputs:
         return {
             "clean": file.signals.get(self.reference),
             "noisy": file.signals.get(self.noisy),
@@ -223,7 +224,7 @@ class Rater:
     def _key(self, file: FileToRate, state: str) -> bytes:
         """Returns a hash of everything that the values of a state depend on."""
         key = hashlib.blake2b(state.encode(), digest_size=16)
-        for value in (file.signals[state], *self._given(file).values()):
+        for value in (file.signals[state], *self._inputs(file).values()):
             if isinstance(value, Tensor):
                 key.update(f"{value.dtype} {list(value.shape)}".encode())
                 key.update(value.flatten().numpy().data)
@@ -233,27 +234,27 @@ class Rater:
 
     def _rate(self, file: FileToRate, state: str, metrics: Sequence[Metric]) -> tuple[dict[str, float], dict[str, str]]:
         """Returns the values of one state, and the faults of the inputs of the metrics."""
-        signal, given = file.signals[state], self._given(file)
-        found = {needs: self._faults(state, signal, needs, given) for needs in map(needs_of, metrics)}
+        signal, inputs = file.signals[state], self._inputs(file)
+        found = {needs: self._faults(state, signal, needs, inputs) for needs in map(needs_of, metrics)}
         values = {
-            metric.name: math.nan if found[needs_of(metric)] else self._value(metric, file.name, signal, given)
+            metric.name: math.nan if found[needs_of(metric)] else self._value(metric, file.name, signal, inputs)
             for metric in metrics
         }
-        return values, {kind: reason for of_needs in found.values() for kind, reason in of_needs.items()}
+        return values, {kind: reason for faults in found.values() for kind, reason in faults.items()}
 
-    def _faults(self, state: str, signal: Tensor, needs: tuple[Need, ...], given: Given) -> dict[str, str]:
+    def _faults(self, state: str, signal: Tensor, needs: tuple[Need, ...], inputs: Inputs) -> dict[str, str]:
         """Returns why metrics with these needs have no value; an empty dict if they have values."""
         names = {"clean": self.reference, "noisy": self.noisy}
         missing = {
             kind: f"{kind} is missing"
             for need in needs
-            if given.get(need, "") is None
+            if inputs.get(need, "") is None
             for kind in [names.get(need, need)]
         }
         if missing:
             return missing
-        waves = {names.get(need, need): wave for need in needs if isinstance(wave := given.get(need), Tensor)}
-        # A silent loudspeaker is not a fault: nobody speaks at the other end.
+        waves = {names.get(need, need): wave for need in needs if isinstance(wave := inputs.get(need), Tensor)}
+        # A silent loudspeaker signal is not a fault, because the far-end speaker may say nothing.
         for kind, wave in waves.items():
             if kind == "far_end" and not all_finite(wave):
                 return {kind: f"{kind} is not finite"}
@@ -261,11 +262,11 @@ class Rater:
                 return fault
         return self._faults_of({kind: wave for kind, wave in waves.items() if kind == self.reference} | {state: signal})
 
-    def _value(self, metric: Metric, name: str, signal: Tensor, given: Given) -> float:
+    def _value(self, metric: Metric, name: str, signal: Tensor, inputs: Inputs) -> float:
         which = f"metric: `{type(metric).__name__}`"
-        # A metric may work in place, so each metric gets its own copies unless it promises to keep the signals.
+        # A metric may work in place, so it gets its own copies unless it promises not to modify the signals.
         passed: dict[str, Any] = {"estimate": signal} | {
-            need: given[need] for need in needs_of(metric) if need in given
+            need: inputs[need] for need in needs_of(metric) if need in inputs
         }
         if not keeps_signals(metric):
             passed = {key: value.clone() if isinstance(value, Tensor) else value for key, value in passed.items()}
@@ -290,7 +291,7 @@ class Rater:
             raise RunError(
                 f"the metric `{metric.name}` returns {form_of(value)} for `{name}`",
                 notes=(which,),
-                remedy="let it return one number, which is NaN where the metric is not defined",
+                remedy="return a single number, or NaN if the metric is not defined for the file",
             )
         return float(number)
 
@@ -301,10 +302,10 @@ def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
     A constant signal counts as silent. Signals that differ only in their gain count as equal.
 
     Args:
-        pair: two signals [..., time] by name: the reference, and the signal to compare with it. Or one signal alone.
+        pair: a signal [..., time] by name, or two signals: first the reference, then the signal to compare with it.
 
     Returns:
-        The reason, by the name of the faulty signal.
+        A dict from the name of the faulty signal to the reason.
 
     Raises:
         ValueError: the shapes differ.
@@ -346,9 +347,9 @@ def _differ_in_the_middle(signal: Tensor, reference: Tensor) -> bool:
 
 
 class KnownFaults:
-    """Calls `faults_of` and remembers the answers, because the metrics of a file ask about the same signals.
+    """Caches the results of `faults_of`, because several metrics check the same signals of a file.
 
-    The object keeps the signals in memory, so drop it after the file.
+    The object keeps the signals in memory, so discard it after the file.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Rates files in processes beside the network, so that an evaluation goes on while metrics are computed."""
+"""Rates files in worker processes, so that the network can process further files while metrics are computed."""
 
 from __future__ import annotations
 
@@ -32,28 +32,30 @@ from audiozen_core.scoring.worker_pool import (
 from audiozen_core.trainer.held_modules import held_modules
 
 _WORTH_SENDING = 0.01
-"""The CPU seconds from which the metrics of a file are computed elsewhere. To send a file takes about a millisecond."""
+"""Files whose metrics take at least this many CPU seconds are sent to workers. Sending takes about a millisecond."""
 
 _LONGEST = 4_000_000
-"""The samples of the longest signal that is sent, because all files that are being rated must fit into the memory."""
+"""Files whose signals have more samples than this in total are not sent, because all files that are being rated must
+fit into memory."""
 
 
 def default_workers(device: torch.device, processes: int) -> int:
-    """Returns how many processes compute metrics if nothing is said: as many as the CPUs that the network leaves.
+    """Returns the default number of workers: one for each CPU that the network leaves free, plus one.
 
-    One more is taken, because a process has nothing to do from the end of a file until this one has finished a step. If
-    the network leaves no CPU, there are none: its threads would wait for each other.
+    The additional worker makes up for idle time: a worker that has finished a file waits until the main process has
+    finished its current step. If the network leaves no CPU free, the result is 0, because workers would delay the
+    network's threads.
 
     Args:
-        device: where the network is. On a CPU it uses as many as torch has threads, and on a GPU one.
-        processes: how many processes of the run share the machine.
+        device: the device of the network. On a CPU, the network uses as many CPUs as torch has threads; on a GPU, one.
+        processes: the number of processes of the run on this machine.
     """
     left = usable_cpus() // processes - (torch.get_num_threads() if device.type == "cpu" else 1)
     return left + 1 if left > 0 else 0
 
 
 class PendingRow(Row):
-    """A row whose values may still be computed. Whoever reads it waits for them. A copy is an ordinary row."""
+    """A row whose values may not be computed yet. Reading an attribute waits for them. A copy is an ordinary `Row`."""
 
     __slots__ = ("_wait",)
     _wait: Callable[[], Row]
@@ -82,29 +84,30 @@ class _Task:
 
     rater: Rater
     file: FileToRate
-    of_networks: Rated
+    network_values: Rated
     row: Row | None = None
     error: Exception | None = None
 
     def finish(self, rated: Rated) -> None:
-        self.row = self.rater.finish(self.file, self.of_networks, rated)
-        # The signals are no longer needed.
+        self.row = self.rater.finish(self.file, self.network_values, rated)
+        # Free the memory of the signals.
         self.file.signals, self.file.far_end = {}, None
 
 
 class RatingPool:
-    """Rates files in several processes, which are copies of this one and last for an evaluation.
+    """Rates files in worker processes, which are forked from the main process and exist for one evaluation.
 
-    A value does not depend on where and when it is computed: always in one thread of torch, and with random numbers
-    that depend only on the name of the file. The first file of a rater is rated here, so that what metrics import is
-    imported once. If all processes are busy, this one rates files too, and so no more files than twice the processes
-    are kept. Metrics that hold a network are called here, at once.
+    A value does not depend on the process or the time of its computation: torch always uses one thread, and random
+    numbers depend only on the name of the file.
 
-    Where processes can't be copies, as on Windows, everything is rated here.
+    The main process rates the first file of a rater, so that the modules of metrics are imported only once. It also
+    rates files while all workers are busy, so that at most twice as many files as workers are in memory. Metrics that
+    hold a network always run in the main process, immediately. Where processes can't be forked, as on Windows, the main
+    process rates all files.
 
     Args:
-        workers: the number of processes; 0 for none. None takes the number that `running` is given, and rates files
-            here as long as this takes less than 10 ms of a CPU for each.
+        workers: the number of workers; 0 for none. With None, `running` sets the number, and the main process rates the
+            files as long as each file takes less than 10 ms of CPU time.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -116,15 +119,15 @@ class RatingPool:
         self._waiting: deque[_Task] = deque()
         self._failed: list[_Task] = []
         self._metrics: dict[Rater, tuple[tuple[Metric, ...], tuple[Metric, ...]]] = {}
-        # By rater: the CPU seconds of the slowest file, besides the first one.
+        # For each rater: the CPU seconds of its slowest file, not counting the first file.
         self._slowest: dict[Rater, float] = {}
 
     @contextlib.contextmanager
     def running(self, default: int) -> Iterator[None]:
-        """Lets `rate` use processes in the block, and ends them with it. At its end, all files have been rated.
+        """Lets `rate` use workers inside the block. The end of the block waits for all files, and stops the workers.
 
         Args:
-            default: the number of processes if none was given.
+            default: the number of workers if the constructor got None.
         """
         self._count = (default if self._wanted is None else self._wanted) if workers_are_copies() else 0
         try:
@@ -135,25 +138,25 @@ class RatingPool:
             self._stop()
 
     def rate(self, rater: Rater, name: str, signals: Mapping[str, Tensor | None], **options: Any) -> Row:
-        """Rates a file as `Rater.rate` does, now or later.
+        """Rates a file like `Rater.rate`, either immediately or in a worker.
 
         Raises:
-            AudioZenError: as for `Rater.rate`, if it is rated now.
+            AudioZenError: as for `Rater.rate`, if the file is rated immediately.
         """
         file = rater.prepare(name, signals, **options)
         networks, others = self._divided(rater)
-        of_networks = rater.compute(file, networks)
+        network_values = rater.compute(file, networks)
         if not self._is_sent(rater, file, others):
             start = time.thread_time()
             rated = _compute(rater, file, others)
             spent = time.thread_time() - start
             self._slowest[rater] = max(self._slowest[rater], spent) if rater in self._slowest else 0.0
-            return rater.finish(file, of_networks, rated)
+            return rater.finish(file, network_values, rated)
         if self._rater is not rater:
             self.finish()
             self._stop()
             self._rater = rater
-        task = _Task(rater, file, of_networks)
+        task = _Task(rater, file, network_values)
         self._waiting.append(task)
         self._advance()
         if len(self._waiting) > self._count:
@@ -161,13 +164,13 @@ class RatingPool:
         return PendingRow(functools.partial(self._wait_for, task))
 
     def check(self) -> None:
-        """Raises the error of a file that has failed, if there is one."""
+        """Raises the error of the first file that has failed, if any file has failed."""
         self._advance()
         if self._failed:
             self._raise(self._failed[0])
 
     def finish(self) -> None:
-        """Waits until all files have been rated. Raises the error of a file that has failed."""
+        """Waits until all files have been rated. Raises an error if a file has failed."""
         while self._waiting or self._busy:
             self._advance()
             if self._waiting:
@@ -191,7 +194,7 @@ class RatingPool:
         return self._metrics[rater]
 
     def _advance(self) -> None:
-        """Takes the results that are there, and sends waiting files to processes that have nothing to do."""
+        """Receives the results that are ready, and sends waiting files to idle workers."""
         for worker in [worker for worker in self._busy if worker.pipe.poll()]:
             self._receive(worker)
         while self._waiting and len(self._busy) < self._count and not self._failed:
@@ -220,13 +223,13 @@ class RatingPool:
                 RunError(
                     f"the process that computed the metrics of `{task.file.name}` died ({dead})",
                     notes=(f"metrics: {names}",),
-                    remedy="look for too little memory, or for a metric that crashes; `metric_workers = 0` in "
-                    "[trainer.args] computes the metrics in the main process",
+                    remedy="check whether the machine ran out of memory, or whether a metric crashes; "
+                    "`metric_workers = 0` in [trainer.args] computes the metrics in the main process",
                 ),
             )
             return
         if isinstance(result, Failed):
-            # The same error with its cause, which can't be sent.
+            # Raises the same error with its cause, which can't be sent between processes.
             self._rate_here(task)
         else:
             task.finish(result)
@@ -245,7 +248,7 @@ class RatingPool:
         if task in self._waiting:
             self._waiting.remove(task)
             self._rate_here(task)
-        for worker in [worker for worker, of_worker in self._busy.items() if of_worker is task]:
+        for worker in [worker for worker, current in self._busy.items() if current is task]:
             self._receive(worker)
         if task.row is None:
             self._raise(task)
@@ -265,7 +268,7 @@ class RatingPool:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What a process needs to rate a file. Arrays are sent by their samples, and tensors would be by open files."""
+    """The data that a worker needs to rate a file. The signals are arrays: torch would send tensors as open files."""
 
     name: str
     signals: dict[str, np.ndarray]
@@ -282,10 +285,10 @@ class _Sent:
 
 
 def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated:
-    """Computes the values of a file, the same ones in each process and at each moment.
+    """Computes the values of a file. The result is the same in every process and at any time.
 
-    A metric that draws random numbers gets those of the file's name. The generators of the run stay as they were, since
-    it depends on the load which files are rated here.
+    The name of the file seeds the random numbers of metrics. The state of the run's generators is restored, because the
+    load decides which files the main process rates.
     """
     with keep_generators(), one_thread():
         seed_from(zlib.crc32(file.name.encode("utf-8", "surrogateescape")))
@@ -293,7 +296,7 @@ def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated
 
 
 def _compute_sent(rater: Rater, metrics: Sequence[Metric], sent: _Sent) -> Rated:
-    """Rates a file in a process."""
+    """Rates a file in a worker."""
     signals = {kind: torch.from_numpy(signal) for kind, signal in sent.signals.items()}
     far_end = None if sent.far_end is None else torch.from_numpy(sent.far_end)
     with torch.no_grad():
@@ -301,8 +304,8 @@ def _compute_sent(rater: Rater, metrics: Sequence[Metric], sent: _Sent) -> Rated
 
 
 def _has_network(metric: Any) -> bool:
-    own: Any = metric.metric if isinstance(metric, MeanOverSpeakers) else metric
-    if "network" in needs_of(own) or getattr(own, "weights", None):
+    inner: Any = metric.metric if isinstance(metric, MeanOverSpeakers) else metric
+    if "network" in needs_of(inner) or getattr(inner, "weights", None):
         return True
-    modules = [*held_modules(own).values(), *[own] * isinstance(own, torch.nn.Module)]
+    modules = [*held_modules(inner).values(), *[inner] * isinstance(inner, torch.nn.Module)]
     return any(next(module.parameters(), None) is not None for module in modules)

@@ -1,4 +1,4 @@
-"""The results of a test: a table for people, a CSV file with a row for each file, and a summary in JSON."""
+"""Reports the results of a test: as a table, as a CSV file with a row per file, and as a JSON summary."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ if TYPE_CHECKING:
 
 # The widest table, in characters.
 _WIDEST = 100_000
-# A file without a value is the fault of its pair of signals, or of the network's output.
+# What is at fault if a file has no value: its pair of signals, or the network's output.
 _PAIR, _OUTPUT = 0, 1
-# These names have a meaning of their own in the summary, the CSV and the JSON.
+# Names that the summary, the CSV and the JSON use for other things.
 _TAKEN_STATES = ("gain", "missing")
 _TAKEN_GROUPS = ("files", "means", "id", "note")
 
 STATES = {"noisy": "noisy", "enhanced": "enh."}
-"""The states of a file in speech enhancement, with their headings in a table."""
+"""The states of a file in speech enhancement, with their headings in tables."""
 
 
 class Report:
-    """The values of the files of one data set, and tables of them.
+    """The values of all files of a data set, with their means, tables and files.
 
     A file has values in one or more states, such as `noisy` and `enhanced`. The last state is the network's output. If
-    there are several, the gain says by how much the mean of the last one is better than that of the first one. It is
-    positive also if a metric is better when it is lower, and has fallen.
+    there are several states, the gain is the improvement from the mean of the first state to the mean of the last
+    state. A positive gain is always an improvement, even if lower values of the metric are better.
 
-    The means of a metric are over the files whose values are finite in all states but the last. For the other files the
-    pair of signals is at fault; these files are counted and listed. If only the last value of a file is not finite, the
-    network is at fault: its mean and the gain are then NaN, because the mean of the other files would hide that the
-    network fails.
+    The means of a metric include the files whose values are finite in all states but the last. The other files have a
+    faulty pair of signals; the report counts and lists these files. If only the last value of a file is not finite, the
+    network's output is at fault. The mean of the last state and the gain are then NaN, because a mean over the
+    remaining files would hide the network's failure.
 
     Args:
-        metrics: the metrics, in the order of the columns. Each has a name of its own.
+        metrics: the metrics, in the order of the columns. Their names must differ.
         rows: the values of all files.
-        states: the states of each row, from the input to the output: the name in files to the heading in the table,
-            such as `{"mixture": "mixture", "separated": "sep."}`. No state may be called `gain` or `missing`.
-        group: the name of the rows' `group` in files, except `files`, `means`, `id` and `note`; with "", the files are
-            not grouped.
+        states: the states of each row, from the input to the output. The dict maps the name in files to the heading in
+            tables, such as `{"mixture": "mixture", "separated": "sep."}`. No state may be called `gain` or `missing`.
+        group: the name of the CSV column and the JSON key for the `group` of the rows. With "", the rows are not
+            grouped. The names `files`, `means`, `id` and `note` are reserved.
         group_heading: the heading of the group in the table, in up to two lines.
-        sr: the sample rate of the files, in hertz, which belongs to the identity of each metric.
+        sr: the sample rate of the files, in hertz. It is part of the identity of each metric.
 
     Raises:
-        RunError: no state is given, or the name of a state or of the group is taken.
+        RunError: `states` is empty, or the name of a state or of the group is reserved.
         DataError: two files have the same ID, or a row lacks a state.
     """
 
@@ -81,13 +81,13 @@ class Report:
         counts = Counter(row.id for row in self.rows)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise DataError(
-                f"two samples have the ID `{twice[0]}`", remedy="give each sample of the data set an `id` of its own"
+                f"two samples have the ID `{twice[0]}`", remedy="give each sample of the data set a unique `id`"
             )
         for row in self.rows:
             if lacking := [state for state in self.states if state not in row.values]:
                 raise DataError(
-                    f"the row `{row.id}` has no values of the state `{lacking[0]}`; it has {', '.join(row.values)}",
-                    remedy="name the states of the rows as `states` of the report",
+                    f"the row `{row.id}` has no values for the state `{lacking[0]}`; it has {', '.join(row.values)}",
+                    remedy="pass the states of the rows as `states` of the report",
                 )
 
     def _check_names(self) -> None:
@@ -103,7 +103,7 @@ class Report:
                 )
         if self.group in (*_TAKEN_GROUPS, *(f"{name}_{state}" for name, state in self._columns)):
             raise RunError(
-                f"the group can't be called `{self.group}`, because the files of a report have another entry of this "
+                f"the group can't be called `{self.group}`, because the files of a report have another entry with this "
                 "name",
                 remedy="give the group another name",
             )
@@ -111,7 +111,7 @@ class Report:
     def summary(self) -> dict[str, float]:
         """Returns the means over all files: `si_sdr` (of the output), `si_sdr_noisy`, `si_sdr_gain`, …
 
-        If there are files without a value, their number is in `si_sdr_missing`, and so on.
+        `si_sdr_missing` is the number of files without a value. It is left out if all files have a value.
         """
         result: dict[str, float] = {}
         for metric in self.metrics:
@@ -124,11 +124,14 @@ class Report:
         return result
 
     def without_value(self, metric: Metric) -> tuple[list[Row], list[Row]]:
-        """Returns the files without a value: those whose pair is at fault, and those with a faulty output."""
+        """Returns two lists of files without a value: files with a faulty pair, and files with a faulty output."""
         return self._without_value(metric, self.rows)
 
     def faulty_pairs(self) -> list[str]:
-        """Says which files the means leave out because of the pair, and why, in one line for each set of files."""
+        """Returns messages about the files that the means leave out because of a faulty pair, with the reasons.
+
+        Metrics that leave out the same files share a message.
+        """
         return [
             f"{labels}: {count} file{'s are' if count > 1 else ' is'} not in the mean, because the pair has no value: "
             f"{names}"
@@ -136,7 +139,10 @@ class Report:
         ]
 
     def faulty_outputs(self) -> list[str]:
-        """Says for which files the network has no value, and why, in one line for each set of files."""
+        """Returns messages about the files for which the network's output has no value, with the reasons.
+
+        Metrics that lack a value for the same files share a message.
+        """
         return [
             f"{labels}: the mean is left out, because the network's output has no value for {count} of "
             f"{len(self.rows)} files: {names}"
@@ -144,9 +150,9 @@ class Report:
         ]
 
     def _faulty(self, fault: int) -> Iterator[tuple[str, int, str]]:
-        """Yields each set of faulty files, with the labels of its metrics, its size and its first IDs.
+        """Yields, for each set of faulty files: the labels of its metrics, the number of files, and the first IDs.
 
-        The CSV and the JSON have all IDs.
+        The CSV and JSON files contain all IDs.
         """
         labels: dict[tuple[str, ...], list[str]] = {}
         for metric in self.metrics:
@@ -158,9 +164,9 @@ class Report:
             yield ", ".join(metric_labels), len(named), listed(named)
 
     def table(self, title: str = "") -> Table:
-        """Makes a table of the values in all states, with a line for each group of files and one for all.
+        """Returns a table of the means in all states, with a row for each group and a row for all files.
 
-        A mean that does not exist is a dash.
+        A missing mean is shown as a dash.
         """
         from rich.box import SIMPLE_HEAD
         from rich.markup import escape
@@ -195,16 +201,16 @@ class Report:
         return table
 
     def show(self, title: str, console: Console) -> None:
-        """Prints the title, the table, and below it which files the means leave out, and what defines each metric.
+        """Prints the title, the table, the files that the means leave out, and the identity of each metric.
 
-        If the table is wider than the console, its lines are longer, and nothing is cut. Otherwise a pipe, which counts
-        as 80 columns, would get dots instead of numbers.
+        A table that is wider than the console is printed in full. rich assumes that a pipe has 80 columns, and would
+        otherwise replace numbers by dots.
         """
         table = self.table()
         console.width = max(
             console.width, console.measure(table, options=console.options.update(width=_WIDEST)).maximum
         )
-        # The title is printed alone, because a title of the table would be wrapped if the table is narrow.
+        # The title is printed separately, because rich would wrap it to the width of a narrow table.
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         console.print(table)
         identities = [identity_of(metric, self.sr).line() for metric in self.metrics]
@@ -215,17 +221,17 @@ class Report:
         """Returns the content of the JSON file: the means over all files and for each group.
 
         Returns:
-            A dict for `json.dumps`. A mean that does not exist is None. The keys are:
+            A dict for `json.dumps`. A missing mean is None. The keys are:
 
             - `files`: the number of files.
             - `metrics`: by the name of the metric, the attributes of its `MetricIdentity`.
             - `all`: by the name of the metric, the mean of each state, `gain`, and `missing`, the number of files
               without a value.
-            - `by_<group>`, if `group` is not "": a list of dicts, one for each number, from the lowest to the highest.
-              Each has the number under `<group>`, `files`, and under `means` what `all` has for all files. The files
-              whose number is NaN or infinite come last, with None as the number.
+            - `by_<group>`, if `group` is not "": a list with a dict for each group, sorted by the group's number. A
+              dict has the keys `<group>` (the number), `files` (the number of files) and `means` (in the form of
+              `all`). The files whose number is NaN or infinite come last, with None as the number.
             - `left_out`: by the name of the metric, the files without a value, if there are any. `pair` and `network`
-              are dicts from the ID of a file to the reason, which may be "".
+              are dicts from the ID of a file to the reason, or to "" if the reason is unknown.
         """
         content = {
             "files": len(self.rows),
@@ -248,18 +254,18 @@ class Report:
         return {**content, "left_out": left_out}
 
     def write_json(self, path: Path) -> Path:
-        """Writes `to_json` to a file, completely or not at all."""
+        """Writes the result of `to_json` to a file, completely or not at all."""
         return write_json(path, self.to_json())
 
     def write_csv(self, path: Path) -> Path:
-        """Writes a CSV file with a row for each file, and beside it what defines each metric.
+        """Writes a CSV file with a row for each file, and a JSON file with the identities of the metrics.
 
-        The second file, `scores.metrics.json` for `scores.csv`, has the `MetricIdentity` of each metric by its name. It
-        is a file of its own, so that every program reads the CSV without an option. Each file is written completely or
-        not at all.
+        The JSON file, `scores.metrics.json` for `scores.csv`, maps the name of each metric to its `MetricIdentity`. The
+        identities have a separate file, so that any program can read the CSV with its default options. Each file is
+        written completely or not at all.
 
-        If there are several states, each metric has a column with the gain. A value that is not finite is an empty
-        cell, because it is not in the mean. The last column, `note`, says why.
+        If there are several states, each metric also has a column with the gain. A value that is not finite becomes an
+        empty cell, and the last column, `note`, gives the reason.
         """
         kinds = [*self.states, *(["gain"] if len(self.states) > 1 else [])]
         columns = [f"{metric.name}_{kind}" for metric in self.metrics for kind in kinds]
@@ -278,14 +284,14 @@ class Report:
 
     @property
     def _columns(self) -> list[tuple[str, str]]:
-        """The metric and the state of each value of a row."""
+        """The name of the metric and the state, for each value in a row."""
         return [(metric.name, state) for metric in self.metrics for state in self.states]
 
     def _by_group(self) -> dict[float | None, list[Row]]:
-        """Groups the rows by their number, from the lowest to the highest.
+        """Groups the rows by their `group`, sorted from the lowest number to the highest.
 
-        The rows whose number is not finite come last, under None. The result is empty if the files are not to be
-        grouped, if a number is not known, or if most files have their own number.
+        Rows whose number is not finite come last, under None. The result is empty if the report has no group, if a row
+        has no number, or if there are more than half as many groups as files.
         """
         if not self.group:
             return {}
@@ -299,7 +305,7 @@ class Report:
         return dict(sorted(groups.items(), key=lambda group: math.inf if group[0] is None else group[0]))
 
     def _means(self, metric: Metric, rows: Iterable[Row]) -> list[float]:
-        """Returns the mean in each state; NaN if all files are left out, or if one of the others has no value."""
+        """Returns the mean in each state; NaN if all files are left out, or if a remaining file has no value."""
         counted = [row for row in rows if self._fault(metric, row) != _PAIR]
         return [_mean([row.values[state][metric.name] for row in counted]) for state in self.states]
 
@@ -308,15 +314,15 @@ class Report:
         return [row for row, fault in faults if fault == _PAIR], [row for row, fault in faults if fault == _OUTPUT]
 
     def _fault(self, metric: Metric, row: Row) -> int | None:
-        """Says what is at fault if a file has no value: the pair or the output. None if it has one."""
-        *given, output = (math.isfinite(row.values[state][metric.name]) for state in self.states)
-        # Where a fault of another state matters, that state has no value.
-        if self._faults(metric, row).keys() - self.states.keys() or not all(given):
+        """Returns what is at fault for a missing value, `_PAIR` or `_OUTPUT`; None if the file has a value."""
+        *inputs, output = (math.isfinite(row.values[state][metric.name]) for state in self.states)
+        # A faulty state has no finite value, so only the faults of other signals need a check.
+        if self._faults(metric, row).keys() - self.states.keys() or not all(inputs):
             return _PAIR
         return None if output else _OUTPUT
 
     def _faults(self, metric: Metric, row: Row) -> dict[str, str]:
-        """Returns the faults of a row that concern what a metric is given."""
+        """Returns the faults of a row that affect a metric: those of states and of inputs that the metric needs."""
         needs = needs_of(metric)
         return {
             kind: reason
@@ -325,7 +331,7 @@ class Report:
         }
 
     def _reason(self, metric: Metric, row: Row, fault: int) -> str:
-        """Returns the reasons in `faults` of a row that concern the pair, or the output."""
+        """Returns why a metric has no value for a row: the faults of the pair, or the fault of the output."""
         faults = self._faults(metric, row)
         return "; ".join(reason for kind, reason in faults.items() if (kind == self._output) == (fault == _OUTPUT))
 
@@ -348,23 +354,23 @@ class Report:
         return cells
 
     def _gain(self, metric: Metric, means: Sequence[float]) -> dict[str, float]:
-        """Returns by how much the last state is better than the first; nothing if there is only one state."""
+        """Returns the improvement from the first state to the last as `gain`; an empty dict for a single state."""
         if len(means) == 1:
             return {}
         return {"gain": means[-1] - means[0] if metric.higher_is_better else means[0] - means[-1]}
 
 
 def scalar_names(metric: str, states: Sequence[str] | Mapping[str, str] = STATES) -> tuple[str, ...]:
-    """Returns the names of the scalars of a metric: the mean of the output, those of the other states, gain and count.
+    """Returns the names of a metric's scalars: the means of all states, the gain, and the number of missing values.
 
-    The count is the number of files without a value; it is left out if all files have one. A single state has no gain.
+    The number of missing values is recorded only if it is not 0. A single state has no gain.
 
     Example:
         >>> scalar_names("stoi", ["mixture", "separated"]), scalar_names("stoi", ["decoded"])
         (('stoi', 'stoi_mixture', 'stoi_gain', 'stoi_missing'), ('stoi', 'stoi_missing'))
     """
-    *given, _ = states
-    kinds = [*given, "gain", "missing"] if given else ["missing"]
+    *inputs, _ = states
+    kinds = [*inputs, "gain", "missing"] if inputs else ["missing"]
     return (metric, *(f"{metric}_{kind}" for kind in kinds))
 
 

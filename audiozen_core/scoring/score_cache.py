@@ -1,4 +1,4 @@
-"""Keeps computed scores on the disk, by the content of the signals and the identity of the metric."""
+"""Caches scores on disk. The key of a score depends on the content of the signals and on the metric."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from audiozen_core.logging import get_logger
 
 FILE = "scores.sqlite"
 _SECONDS_BETWEEN_WRITES = 1.0
-_WAIT_SECONDS = 30.0  # for another process that writes
-_MOST_AT_ONCE = 500  # keys in a query
+_WAIT_SECONDS = 30.0  # how long to wait while another process writes
+_MOST_KEYS = 500  # the most keys in one query
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The value of a metric for one file; NaN if it has none, and the reason if that is known."""
+    """The value of a metric for one file. If the value is NaN, `reason` says why, or is "" if that is unknown."""
 
     value: float
     reason: str = ""
 
 
 class ScoreCache:
-    """Scores by keys, in an SQLite file. Several processes may use it at a time.
+    """Stores scores by key in an SQLite file. Several processes can use the file at the same time.
 
-    SQLite writes each group of scores completely or not at all. If the file can't be read or written, for instance
-    because the disk is full, a warning is logged once, and nothing is kept from then on.
+    SQLite writes each batch of scores completely or not at all. If the file can't be read or written, for example
+    because the disk is full, the cache logs one warning and stores nothing from then on.
 
     Args:
-        folder: the folder of the file; None keeps nothing. Deleting it is always safe.
+        folder: the folder of the file; None disables the cache. It is always safe to delete the folder.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -54,25 +54,26 @@ class ScoreCache:
             self._give_up(error)
 
     def find(self, keys: Iterable[str]) -> dict[str, Score]:
-        """Returns the scores that are known, by their keys."""
+        """Returns the cached scores by key."""
         wanted = list(dict.fromkeys(keys))
-        known: dict[str, Score] = {}
+        found: dict[str, Score] = {}
         try:
-            for start in range(0, len(wanted) if self._connection else 0, _MOST_AT_ONCE):
-                some = wanted[start : start + _MOST_AT_ONCE]
+            for start in range(0, len(wanted) if self._connection else 0, _MOST_KEYS):
+                batch = wanted[start : start + _MOST_KEYS]
                 assert self._connection is not None
                 rows = self._connection.execute(
-                    f"SELECT key, value, reason FROM scores WHERE key IN ({','.join('?' * len(some))})", some
+                    f"SELECT key, value, reason FROM scores WHERE key IN ({','.join('?' * len(batch))})", batch
                 )
-                known |= {key: Score(math.nan if value is None else value, reason) for key, value, reason in rows}
+                found |= {key: Score(math.nan if value is None else value, reason) for key, value, reason in rows}
         except sqlite3.Error as error:
             self._give_up(error)
-        return known
+        return found
 
     def keep(self, key: str, score: Score) -> None:
-        """Keeps a score. It is on the disk after about a second, or after `close`.
+        """Stores a score. Scores are written to disk about once a second, and by `close`.
 
-        A NaN without a reason is not kept: perhaps a program that the metric has called was killed.
+        A NaN without a reason is not stored, because the cause may be temporary: a program that the metric calls may
+        have been killed.
         """
         if self._connection is not None and (score.reason or not math.isnan(score.value)):
             self._pending[key] = score
@@ -80,7 +81,7 @@ class ScoreCache:
                 self.write()
 
     def write(self) -> None:
-        """Writes what has been kept. The file is locked only while this lasts, so other processes wait for a moment."""
+        """Writes the pending scores to disk. Other processes have to wait only during this write."""
         self._written = time.monotonic()
         rows = [(key, score.value, score.reason) for key, score in self._pending.items()]
         self._pending = {}
@@ -93,7 +94,7 @@ class ScoreCache:
             self._give_up(error)
 
     def close(self) -> None:
-        """Writes what has been kept, and closes the file."""
+        """Writes the pending scores to disk, and closes the file."""
         self.write()
         if self._connection is not None:
             self._connection.close()
@@ -102,7 +103,7 @@ class ScoreCache:
     def _give_up(self, error: Exception) -> None:
         get_logger().warning(
             f"the cache of scores `{self.file}` can't be used: {error}",
-            remedy="check the free disk space, or delete the file; the scores are computed without it",
+            remedy="check the free disk space, or delete the file; the scores are computed without the cache",
         )
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):

@@ -11,10 +11,11 @@ from torch import Tensor
 from audiozen_core.scoring.blocks import blocks
 
 _SILENCE = 1e-24
-"""Relative to the energy of a signal: rounding leaves less than this of a constant whose mean is subtracted."""
+"""Subtracting the mean of a constant signal leaves less than this fraction of its energy, because of rounding."""
 
 _MOST_KEPT = 1 << 20
-"""So many samples are converted once. Each copy of a longer signal would take more memory than the signal."""
+"""Signals with up to this many samples are converted to float64 once. Longer signals are converted block by block at
+each pass, because a whole copy would take too much memory."""
 
 
 def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Tensor:
@@ -28,9 +29,9 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
         zero_mean: whether to subtract the mean of both signals first. The paper does not, but most toolkits do.
 
     Returns:
-        The ratios in dB, [...], float64. NaN if the reference or the estimate is silent (with `zero_mean`, also if it
-        is constant); infinite if the estimate equals the reference, up to a gain (with `zero_mean`, also an
-            offset) and the rounding of its type (in float32, a ratio above 138 dB).
+        The ratios in dB, [...], float64. NaN if the reference or the estimate is silent (or constant, with
+        `zero_mean`). Infinite if the estimate equals the reference up to a gain, an offset (with `zero_mean`), and the
+        rounding of its dtype (in float32, a ratio above 138 dB).
 
     Raises:
         ValueError: the shapes differ.
@@ -54,9 +55,9 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     energies = [_dot(signal, signal) for signal in signals]
     scale = _dot(*signals) / energies[1]
     kept, error = scale.square() * energies[1], _distance(signals, scale)
-    # A copy with another gain or offset differs from the reference by rounding only. Its ratio would be a large number
-    # without meaning, and would dominate every mean. The samples were rounded together with their mean, so the limit
-    # depends on the energy with the mean.
+    # If the estimate is a scaled or shifted copy of the reference, the error consists of rounding only. The ratio would
+    # be a large, meaningless number that dominates every mean, so the error is set to 0. The samples were rounded
+    # before the mean was subtracted, so the limit depends on the energy before the subtraction.
     error = error.masked_fill(error <= rounding**2 * torch.maximum(kept, totals[0]), 0)
     decibels: Tensor = 10 * torch.log10(kept / error)
     silent = (energies[0] <= floors[0]) | (energies[1] <= floors[1])
@@ -64,11 +65,11 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
 
 
 class _Doubles:
-    """The blocks of a signal [..., time] in float64: kept if they are few, and otherwise made whenever they are read.
+    """The blocks of a signal [..., time] in float64, kept in memory or computed again at each iteration.
 
     Args:
-        make: makes the blocks.
-        keeps: whether to keep them.
+        make: returns an iterator over the blocks.
+        keeps: whether to keep the blocks in memory.
     """
 
     def __init__(self, make: Callable[[], Iterator[Tensor]], keeps: bool) -> None:
@@ -77,14 +78,14 @@ class _Doubles:
 
     @classmethod
     def of(cls, signal: Tensor) -> _Doubles:
-        """Returns the blocks of a signal."""
+        """Returns the blocks of a signal, which are kept in memory if the signal is short."""
         return cls(lambda: (part.double() for part in blocks(signal)), keeps=signal.numel() <= _MOST_KEPT)
 
     def __iter__(self) -> Iterator[Tensor]:
         return self._make() if self._kept is None else iter(self._kept)
 
     def less(self, mean: Tensor) -> _Doubles:
-        """Returns the signal after subtraction of a mean [...]."""
+        """Returns the signal minus its mean [...]."""
         mean = mean.unsqueeze(-1)
         return _Doubles(lambda: (part - mean for part in self), keeps=self._kept is not None)
 
@@ -95,13 +96,13 @@ def _dot(first: _Doubles, second: _Doubles) -> Tensor:
 
 
 def _distance(pair: Sequence[_Doubles], scale: Tensor) -> Tensor:
-    """Returns the energy of an estimate less `scale` [...] times its reference, given the pair [..., time]."""
+    """Returns the energy of `estimate - scale * reference`. The pair is (estimate, reference), and `scale` is [...]."""
     total = torch.zeros_like(scale)
-    for of_estimate, of_reference in zip(*pair, strict=True):
-        total = total + (of_estimate - scale.unsqueeze(-1) * of_reference).square().sum(-1)
+    for estimate, reference in zip(*pair, strict=True):
+        total = total + (estimate - scale.unsqueeze(-1) * reference).square().sum(-1)
     return total
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:
-    # A list of the terms would lie between the freed blocks in memory, which could then not be used again.
+    # Add the terms one by one. If they were kept in a list, they would fragment the memory between the freed blocks.
     return functools.reduce(torch.add, terms)

@@ -1,4 +1,4 @@
-"""Says what is remarkable about the signals of many files, in one line for each kind, with counts and examples."""
+"""Describes unusual properties of the signals of many files, in one message per property, with counts and examples."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _EXAMPLES = 3
 
 
 def signal_findings(facts: Mapping[str, SignalFacts], options: SignalOptions) -> list[str]:
-    """Describes the rates, lengths, channels, delays and signs of files, as far as they are remarkable.
+    """Returns messages about unusual sample rates, lengths, channels, delays and signs.
 
     Args:
-        facts: what is known about each file that could be read, by its ID.
-        options: what was done to the signals.
+        facts: the properties of the signals, by the ID of each file that could be read.
+        options: the processing that was allowed for the signals.
     """
     return [*_rates(facts, options), *_lengths(facts), *_channels(facts), *_alignment(facts, options)]
 
 
 def _rates(facts: Mapping[str, SignalFacts], options: SignalOptions) -> Iterator[str]:
     total = len(facts)
-    different = {name: one for name, one in facts.items() if len(set(one.rates.values())) > 1}
+    different = {name: file for name, file in facts.items() if len(set(file.rates.values())) > 1}
     if different:
         done = (
             "are compared at the lower rate"
@@ -32,10 +32,10 @@ def _rates(facts: Mapping[str, SignalFacts], options: SignalOptions) -> Iterator
             else "are not rated, because `--resample` was not given"
         )
         yield (
-            f"{len(different)} of {total} files have another sample rate than their partners and {done}: "
-            f"{_examples({name: _by_kind(one.rates) for name, one in different.items()})}"
+            f"{len(different)} of {total} files have a different sample rate from their partners and {done}: "
+            f"{_examples({name: _by_kind(file.rates) for name, file in different.items()})}"
         )
-    rates = Counter(one.rates[RATED] for one in facts.values())
+    rates = Counter(file.rates[RATED] for file in facts.values())
     if len(rates) > 1:
         counted = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(rates.items()))
         yield f"the files have several sample rates: {counted}"
@@ -43,9 +43,9 @@ def _rates(facts: Mapping[str, SignalFacts], options: SignalOptions) -> Iterator
 
 def _lengths(facts: Mapping[str, SignalFacts]) -> Iterator[str]:
     different = {
-        name: _by_kind(one.lengths)
-        for name, one in facts.items()
-        if len(set(one.rates.values())) == 1 and len(set(one.lengths.values())) > 1
+        name: _by_kind(file.lengths)
+        for name, file in facts.items()
+        if len(set(file.rates.values())) == 1 and len(set(file.lengths.values())) > 1
     }
     if different:
         yield (
@@ -55,26 +55,26 @@ def _lengths(facts: Mapping[str, SignalFacts]) -> Iterator[str]:
 
 
 def _channels(facts: Mapping[str, SignalFacts]) -> Iterator[str]:
-    several = {name: _by_kind(one.channels) for name, one in facts.items() if max(one.channels.values()) > 1}
+    several = {name: _by_kind(file.channels) for name, file in facts.items() if max(file.channels.values()) > 1}
     if several:
         yield (
-            f"{len(several)} of {len(facts)} files or their partners have several channels, whose mean is rated: "
+            f"{len(several)} of {len(facts)} files or their partners have several channels; their mean is rated: "
             f"{_examples(several)}"
         )
 
 
 def _alignment(facts: Mapping[str, SignalFacts], options: SignalOptions) -> Iterator[str]:
-    delayed = {name: one for name, one in facts.items() if one.misalignment.delay}
+    delayed = {name: file for name, file in facts.items() if file.misalignment.delay}
     if delayed:
         done = "they are shifted" if options.align else "`--align` shifts them"
         yield (
             f"{len(delayed)} of {len(facts)} files are not aligned with their {REFERENCE} files; {done}: "
-            f"{_examples({name: _delay(one) for name, one in delayed.items()})}"
+            f"{_examples({name: _delay(file) for name, file in delayed.items()})}"
         )
-    inverted = [name for name, one in facts.items() if one.misalignment.inverted]
+    inverted = [name for name, file in facts.items() if file.misalignment.inverted]
     if inverted:
         yield (
-            f"{len(inverted)} of {len(facts)} files have the inverted sign of their {REFERENCE} files: "
+            f"{len(inverted)} of {len(facts)} files have the opposite sign to their {REFERENCE} files: "
             f"{listed(inverted, most=_EXAMPLES)}"
         )
 

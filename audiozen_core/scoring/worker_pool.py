@@ -1,4 +1,4 @@
-"""Runs many steps in several processes. A step that fails, or that ends its process, does not stop the others."""
+"""Runs many steps in several processes. If a step fails or crashes its process, the other steps continue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import multiprocessing
 
-# Imported first, because exit handlers run in reverse order and its handler must run after ours.
+# Imported before our exit handler is registered: handlers run in reverse order, and multiprocessing's must run last.
 import multiprocessing.util
 import signal
 import sys
@@ -25,10 +25,10 @@ from audiozen_core.diagnostics.printable import printable
 from audiozen_core.errors import AudioZenError
 
 _START_METHOD = "fork" if sys.platform == "linux" else "spawn"
-"""A copy of this process starts at once and needs nothing sent, but Windows and macOS can't fork safely."""
+"""A forked process starts immediately and inherits all data, but Windows can't fork, and macOS can't fork safely."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
-_KEPT_BYTES = 1 << 25  # larger arrays, of long files, are given back; glibc takes no larger number
+_KEPT_BYTES = 1 << 25  # larger arrays, of long files, are returned to the system; glibc accepts no larger value
 
 Step = TypeVar("Step")
 Result = TypeVar("Result")
@@ -39,25 +39,25 @@ _started: weakref.WeakSet[Any] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """Stops forgotten workers before multiprocessing waits for them, because they ignore SIGTERM."""
+    """Stops workers that are still running before multiprocessing waits for them, because they ignore SIGTERM."""
     for worker in list(_started):
         worker.stop()
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Stands for the result of a step that has failed; `reason` says why."""
+    """The result of a step that has failed; `reason` says why."""
 
     reason: str
 
 
 def workers_are_copies() -> bool:
-    """Returns whether workers begin as copies of this process, with all that it has imported."""
+    """Returns whether workers are forked from this process, and so inherit the modules that it has imported."""
     return _START_METHOD == "fork"
 
 
 def no_more(step: Any, result: Any) -> Sequence[Any]:
-    """Returns that no step follows another one."""
+    """Returns no further steps. This is the default of `then` in `run_jobs`."""
     return ()
 
 
@@ -68,17 +68,17 @@ def run_jobs(
     workers: int,
     then: Callable[[Step, Result | Failed], Sequence[Step]] = no_more,
 ) -> Iterator[tuple[Step, Result | Failed]]:
-    """Runs the steps of many jobs, and yields each result as soon as it is there, in any order.
+    """Runs the steps of many jobs, and yields each result as soon as it is ready, in any order.
 
-    Each worker is a process with one thread, which begins as a copy of this one where the system can fork. The steps of
-    a job run one after another in the same worker, unless it dies. A dead worker is replaced. An interruption ends all
-    workers.
+    Each worker is a process with one thread, which is forked from this process where the system supports it. The steps
+    of a job run one after another in the same worker. If a worker dies, a new worker replaces it. An interruption ends
+    all workers.
 
     Args:
         work: computes a step.
         jobs: the steps of each job.
-        workers: the number of processes; 0 runs everything in this process, with one thread of torch.
-        then: returns the steps that a result adds to its job. It runs in this process.
+        workers: the number of worker processes; 0 runs all steps in this process, with one torch thread.
+        then: called in this process with a step and its result; returns further steps for the same job.
 
     Yields:
         Each step with its result. If `work` has raised an exception or its process has died, the result is `Failed`.
@@ -125,21 +125,21 @@ class Worker(Generic[Step, Result]):
     """A process with one thread that computes one step at a time. It ignores the signals that the main process handles.
 
     Args:
-        work: computes a step. Where processes are copies, it is not sent, so that it can be anything.
+        work: computes a step. It need not be picklable where processes are forked.
     """
 
     def __init__(self, work: Callable[[Step], Result]) -> None:
         context: Any = multiprocessing.get_context(_START_METHOD)
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(work, theirs, self.pipe), daemon=True)
+        self.pipe, worker_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(work, worker_end, self.pipe), daemon=True)
         _started.add(self)
         with starting_workers():
             self._process.start()
-        theirs.close()
+        worker_end.close()
 
     def send(self, step: Step) -> None:
-        """Sends a step to the worker, which has nothing to do."""
-        with contextlib.suppress(OSError):  # if it has died, `receive` says so
+        """Sends a step to the worker, which must be idle."""
+        with contextlib.suppress(OSError):  # if the worker has died, `receive` raises the error
             self.pipe.send(step)
 
     def receive(self) -> Result | Failed:
@@ -171,7 +171,7 @@ class Worker(Generic[Step, Result]):
 
 
 def _serve(work: Callable[[Any], Any], pipe: Connection, other_end: Connection) -> None:
-    """Computes the steps that come through a pipe until it is closed: if the main process has died, too."""
+    """Computes the steps that arrive through a pipe, until the pipe is closed or the main process dies."""
     other_end.close()
     start_worker(0)
     torch.set_num_threads(1)
@@ -182,10 +182,10 @@ def _serve(work: Callable[[Any], Any], pipe: Connection, other_end: Connection) 
 
 
 def _keep_freed_memory() -> None:
-    """Lets the C library keep memory that is freed, because the next file needs as much again.
+    """Makes the C library keep freed memory, because the next file needs about the same amount.
 
-    Otherwise it gives each large array back, and the system clears its pages anew for the next one: 4 % of the time of
-    PESQ and STOI.
+    Otherwise, the library returns each large array to the system, and the system must clear the pages again for the
+    next array. This takes 4 % of the time of PESQ and STOI.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         allocator = ctypes.CDLL(None)
@@ -210,7 +210,7 @@ def _in_this_process(
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Lets torch use one thread in the block. The sum of several ones would differ in its last bit from a worker's."""
+    """Limits torch to one thread in the block, like a worker. With more threads, the last bits of sums could differ."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,1 +1,1 @@
-"""Writes files: some appear completely or not at all, others grow line by line."""
+"""Writes files completely or not at all, or line by line."""

@@ -1,4 +1,4 @@
-"""Appends lines to a file. If the disk is full for a while, no line is lost. This module does not import torch."""
+"""Appends lines to a file, and keeps lines in memory while the disk is full. This module does not import torch."""
 
 # This module calls `os` directly, because the crash tests replace `os` and count its calls.
 
@@ -12,10 +12,9 @@ from audiozen_core.storage.atomic import make_folder
 
 
 class LineFile:
-    r"""Appends lines to a file. If writing fails, the line is kept in memory and written before the next one.
+    r"""Appends lines to a file. If writing fails, the line is kept in memory and written before the next line.
 
-    A killed process may have left an incomplete last line. It is ended with a newline, so that the next line is
-    readable.
+    A killed process may have left an incomplete last line. A newline is added to it, so that the next line is readable.
 
     Args:
         path: the file. If it does not exist, it is created with its folder.
@@ -43,7 +42,7 @@ class LineFile:
 
     def write(self, line: str) -> OSError | None:
         """Appends a line. If writing fails, returns the error and keeps the line in memory."""
-        # A file name that is not UTF-8 is escaped. The escape of a lone surrogate is also right in a JSON string.
+        # Escapes file names that are not UTF-8. The escape of a lone surrogate is also valid in a JSON string.
         self._pending += line.encode(errors="backslashreplace") + b"\n"
         return self._flush()
 

@@ -1,4 +1,4 @@
-"""Writes files that appear complete or not at all.
+"""Writes files completely or not at all.
 
 A run writes checkpoints, tables and records with this module, so that a crash at any moment leaves either the old file
 or the new one. The permissions of new files follow the umask. This module does not import torch.
@@ -32,7 +32,7 @@ INCOMPLETE = ".incomplete"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 """The error numbers of a full disk or an exhausted quota."""
 
-# From this size on, pages of 2 MiB are worthwhile: clearing and entering small ones takes longer than reading the file.
+# From this size on, huge pages of 2 MiB are worthwhile: clearing and mapping small pages takes longer than reading.
 _LARGE = 4 << 20
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(_PARTIAL))
 # The error numbers of an operation that the file system does not support.
@@ -56,7 +56,7 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
 
     Args:
         path: the file; its folder must exist. A symbolic link is replaced, not followed.
-        content: the bytes, or a text, which is written as UTF-8. A file name in it that is not UTF-8 is escaped.
+        content: the bytes, or a text, which is written as UTF-8. File names in it that are not UTF-8 are escaped.
 
     Returns:
         The size and the hash of the file.
@@ -82,7 +82,7 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[int]:
-    """Opens a file that is written piece by piece, and that appears as `path` when the block has ended.
+    """Opens a temporary file for the block, and renames it to `path` when the block ends without an error.
 
     Args:
         path: the file; its folder must exist. A symbolic link is replaced, not followed.
@@ -111,7 +111,7 @@ def write_new(path: Path, content: bytes | str) -> Digest:
 
     The name of the file is durable after `sync_folder`. After an `OSError` the file may exist and be incomplete.
     """
-    # The escape of a lone surrogate is also right in a JSON string.
+    # The escape of a lone surrogate is also valid in a JSON string.
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
@@ -129,7 +129,7 @@ def write_new(path: Path, content: bytes | str) -> Digest:
 
 
 def complete_new(path: Path, write: Callable[[Path], object]) -> Digest:
-    """Does the same as `write_new` for a file that a library writes: sets its mode, hashes it, and waits for the disk.
+    """Lets a library write a new file, then sets its mode, hashes it, and waits for the disk, as `write_new` does.
 
     `write` is called with the path, and writes or replaces the file.
     """
@@ -146,7 +146,7 @@ def complete_new(path: Path, write: Callable[[Path], object]) -> Digest:
 
 
 def hash_file(file: BinaryIO) -> Digest:
-    """Reads a file to its end, piece by piece."""
+    """Reads a file to its end in pieces, and returns its digest."""
     xxh3, size = xxhash.xxh3_128(), 0
     while piece := file.read(1 << 20):
         xxh3.update(piece)
@@ -174,7 +174,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def read_hashed(path: Path) -> tuple[memoryview, Digest]:
-    """Reads a regular file into memory of its own, which may be written to, and hashes it meanwhile.
+    """Reads a regular file into new, writable memory, and hashes it at the same time.
 
     Raises:
         OSError: the file can't be read, or is a link, a folder, a pipe or a device.
@@ -199,7 +199,7 @@ def _new_memory(size: int) -> memoryview:
 
 
 def replace_link(link: Path, target: str) -> bool:
-    """Points the symbolic link `link` at `target`, a name in the same folder, in one step and durably.
+    """Points the symbolic link `link` at `target`, a name in the same folder, atomically and durably.
 
     If the file system has no symbolic links, it changes nothing and returns False.
     """
@@ -219,7 +219,7 @@ def replace_link(link: Path, target: str) -> bool:
 
 
 def read_link(link: Path) -> str | None:
-    """Returns the target of a symbolic link, whether it exists or not; None if `link` is not a symbolic link."""
+    """Returns the target of a symbolic link, even if it does not exist; None if `link` is not a symbolic link."""
     try:
         return os.readlink(link)
     except OSError:
@@ -237,8 +237,11 @@ def make_folder(path: Path) -> None:
     """
     if not path.is_dir():
         make_folder(path.parent)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(path)
+        except FileExistsError:
+            if not path.is_dir():  # otherwise another process has just created the folder
+                raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path)) from None
         sync_folder(path.parent)
 
 
@@ -261,7 +264,7 @@ def remove(path: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Waits until the names in a folder are on the disk."""
-    if os.name == "nt":  # Windows can't open a folder, and keeps the order of operations by itself.
+    if os.name == "nt":  # Windows can't open a folder, but keeps operations in order.
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -281,7 +284,7 @@ def rename(source: Path, target: Path) -> None:
 
 def temporary_name(name: str) -> str:
     """Returns a hidden, unique name for a file or folder that will be renamed to `name`."""
-    # Counted in bytes, as file systems do.
+    # File systems limit the number of bytes, not of characters.
     beginning = os.fsencode(name)[:100].decode("utf-8", "ignore")
     return f".{beginning}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
 
@@ -294,7 +297,7 @@ def is_temporary(name: str) -> bool:
 def remove_partial_files(folder: Path) -> list[Path]:
     """Deletes the half-written files of dead processes in a folder, and returns their paths.
 
-    The files that a live process is writing are kept.
+    Files that a live process is writing are kept.
     """
     partial = [path for path in sorted(folder.iterdir()) if _is_abandoned(path.name)] if folder.is_dir() else []
     for path in partial:
@@ -318,7 +321,7 @@ def _is_abandoned(name: str) -> bool:
 
 
 def process_exists(pid: int) -> bool:
-    """Checks whether a process exists on this machine. Always true on Windows, where `kill` would end the process."""
+    """Returns whether a process exists on this machine; always True on Windows, where `kill` would end the process."""
     if os.name == "nt":
         return True
     try:

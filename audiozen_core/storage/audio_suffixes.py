@@ -1,4 +1,4 @@
-"""The endings of audio files."""
+"""The file name extensions of audio files."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ AUDIO_SUFFIXES = (
     ".m2a", ".mp1", ".mp2", ".mp3", ".mpa", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sds",
     ".sf", ".snd", ".sph", ".svx", ".voc", ".w64", ".wav", ".wave", ".wavex", ".wve", ".xi",
 )  # fmt: skip
-"""The endings that `list_audio` looks for, in upper or lower case: those of formats that libsndfile recognises."""
+"""The extensions that `list_audio` looks for, in upper or lower case: all formats that libsndfile recognises."""

@@ -1,4 +1,4 @@
-"""The folder for what can be computed again."""
+"""The cache folder. Everything in it can be computed again."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Tables of numbers and text that are mapped into memory from a file, so that processes share them.
 
-A million rows as Python objects take hundreds of megabytes, and each worker that uses them gets a copy of its own,
-because Python writes a count into each object that is used. A mapped table is a few arrays. This module does not import
-torch.
+A million rows as Python objects take hundreds of megabytes. Each worker that uses them soon has its own copy, because
+Python updates the reference count of each object that it uses. A mapped table consists of a few arrays. This module
+does not import torch.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from audiozen_core.storage.atomic import replacing
 
 _MAGIC = b"audiozen table 1\n"
 _ALIGNMENT = 64
-_JSON_BYTES = "<u8"  # how the length of the JSON text is written
+_JSON_BYTES = "<u8"  # the dtype of the length of the JSON text
 
 Array = NDArray[Any]
 
 
 class TextColumn(Sequence[str]):
-    """Strings in one array of bytes. Each use makes a new string.
+    """Strings in one array of bytes. Each access creates a new string.
 
     Args:
         ends: int64 [rows], the end of each string.
-        content: uint8, the strings in UTF-8, one after another. Bytes that are not UTF-8, as in names of files, stay.
+        content: uint8, the strings in UTF-8, one after another. Bytes that are not UTF-8, as in file names, are
+            preserved.
 
     Example:
         >>> column = TextColumn(*pack(["one", "", "zwölf"]))
@@ -54,7 +55,7 @@ class TextColumn(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        """Returns a string, or a list of some."""
+        """Returns a string, or a list of strings for a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         end = int(self.ends[index])
@@ -71,17 +72,17 @@ def pack(strings: Iterable[str]) -> tuple[Array, Array]:
 
 
 class Table:
-    """Columns by name, and facts about them.
+    """Columns by name, and additional facts.
 
-    A table that was read from a file is sent to another process as the name of the file, as long as the file is there.
+    If the table was read from a file that still exists, pickling it for another process sends only the path.
 
     Args:
-        facts: what else is known; values that JSON has.
-        arrays: the columns. One of text is two arrays, see `add_text`.
+        facts: additional values, which must be valid JSON.
+        arrays: the columns. A text column consists of two arrays, see `add_text`.
 
     Attributes:
-        file: the file that it was read from; None if it is in the memory of this process.
-        token: tells tables with other content apart; empty without a file.
+        file: the file from which the table was read; None if it is in the memory of this process.
+        token: a hash of the content; "" without a file.
     """
 
     def __init__(self, facts: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
@@ -91,15 +92,15 @@ class Table:
         self.token = ""
 
     def add_text(self, name: str, strings: Iterable[str]) -> None:
-        """Adds a column of text."""
+        """Adds a text column."""
         self.arrays[f"{name}.ends"], self.arrays[f"{name}.content"] = pack(strings)
 
     def text(self, name: str) -> TextColumn:
-        """Returns a column of text."""
+        """Returns a text column."""
         return TextColumn(self.arrays[f"{name}.ends"], self.arrays[f"{name}.content"])
 
     def write(self, path: Path) -> None:
-        """Writes the table to a file that appears whole or not at all.
+        """Writes the table to a file, completely or not at all.
 
         Raises:
             OSError: the file can't be written.
@@ -125,12 +126,12 @@ class Table:
 
         Args:
             path: the file.
-            verify: whether to read all of it and compare its hash: 0.12 s of a CPU for a million recordings. Otherwise
-                only its size is checked.
+            verify: whether to read the whole file and compare its hash, which takes 0.12 s of CPU time for a million
+                recordings. Otherwise only its size is checked.
 
         Raises:
             OSError: the file can't be read.
-            ValueError: it is not a table, is incomplete, or has another hash.
+            ValueError: the file is not a table, is incomplete, or has another hash.
         """
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
@@ -163,7 +164,7 @@ class Table:
 
 
 def _token(facts: Mapping[str, Any], places: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    """Returns a hash of all that a table holds. Several processes that find out the same write the same one."""
+    """Returns a hash of the contents of a table. Equal contents give equal hashes in all processes."""
     token = hashlib.blake2b(json.dumps([facts, places]).encode(), digest_size=16)
     for array in arrays.values():
         token.update(array.data if array.size else b"")

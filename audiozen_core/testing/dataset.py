@@ -17,8 +17,8 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
     """Checks that a data set gives the same batches with and without workers, in two epochs.
 
     Args:
-        build: makes the data set.
-        batch_size: samples in a batch.
+        build: a function that builds the data set.
+        batch_size: the number of samples in a batch.
         num_workers: the number of workers whose batches are compared with those of the main process; always 1 for a
             stream.
 
@@ -30,7 +30,7 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
     repeated = _epochs(build, batch_size, num_workers=0, global_seed=1)
     _compare(first, repeated, "when the epoch is repeated")
     if isinstance(build(), IterableDataset):
-        # Each worker of a stream makes batches of its own share, so only one worker makes the same batches.
+        # Each worker of a stream makes batches from its own share, so only a single worker makes the same batches.
         num_workers = 1
     with_workers = _epochs(build, batch_size, num_workers=num_workers, global_seed=2)
     _compare(first, with_workers, f"with {num_workers} workers")
@@ -44,8 +44,8 @@ def _epochs(
     dataset = build()
     shuffle = not isinstance(dataset, IterableDataset)
     loader = BatchLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, seed=3, **options)
-    # The loader gets the same seed each time, but the global generators do not: in a run, their states depend on
-    # earlier random numbers, but the batches must not.
+    # The loader always gets the same seed, but the global generators get different seeds: in a run, their states depend
+    # on earlier random numbers, and the batches must not depend on these states.
     seed_from(global_seed)
     return [list(loader.epoch(epoch)) for epoch in (1, 2)]
 
@@ -57,19 +57,19 @@ def _compare(first: list[list[Any]], second: list[list[Any]], when: str) -> None
             assert _same(batch, other), f"batch {index} of epoch {epoch} differs {when}"
 
 
-def _same(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
+def _same(first: Any, second: Any) -> bool:
+    if type(first) is not type(second):
         return False
-    if isinstance(one, Tensor | np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and bool(_equal(one, other).all())
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
-    return bool(_equal(one, other))
+    if isinstance(first, Tensor | np.ndarray):
+        return first.dtype == second.dtype and first.shape == second.shape and bool(_equal(first, second).all())
+    if isinstance(first, Mapping):
+        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(_same(*pair) for pair in zip(first, second, strict=True))
+    return bool(_equal(first, second))
 
 
-def _equal(one: Any, other: Any) -> Any:
+def _equal(first: Any, second: Any) -> Any:
     """Compares two values, or two arrays element by element; NaN equals NaN, although Python says otherwise."""
-    both_nan = (one != one) & (other != other)  # noqa: PLR0124 - only NaN differs from itself
-    return (one == other) | both_nan
+    both_nan = (first != first) & (second != second)  # noqa: PLR0124 - only NaN differs from itself
+    return (first == second) | both_nan

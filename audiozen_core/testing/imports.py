@@ -10,7 +10,8 @@ import tempfile
 
 from audiozen_core.registry.scope import installed_path
 
-# The child process compares its state before and after the import. Like every run, it imports torch and AudioZEN first.
+# The child process compares its state before and after the import. It imports torch and AudioZEN first, as every run
+# does.
 _CHILD = """
 import json, logging, os, random, sys, threading, time
 sys.path[:] = json.loads(sys.argv[2])
@@ -38,8 +39,8 @@ def check_import(module: str, *, seconds: float = 2.0) -> None:
     """Checks that a module is imported quickly, prints nothing, and changes no global state.
 
     It must not change: environment, locale, working directory and its files, `sys.path`, filters of warnings, root
-    logger, threads, signal handlers, random numbers, and torch's global settings. A library may set variables that only
-    it reads, and filters for its own warnings.
+    logger, threads, signal handlers, random numbers, and torch's global settings. A library may set environment
+    variables that only it reads, and filters for its own warnings.
 
     Args:
         module: the dotted name.

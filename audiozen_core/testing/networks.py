@@ -19,7 +19,7 @@ def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
     """Checks that all weights get gradients, and that a restored model gives the same finite output, bit for bit.
 
     Args:
-        build: makes the model: `lambda: Net(bands=4)`.
+        build: a function that builds the model, such as `lambda: Net(bands=4)`.
         inputs: the arguments of its `forward`.
 
     Raises:
@@ -27,7 +27,7 @@ def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
     """
     torch.manual_seed(0)
     model = build()
-    # One step in training mode first, so that buffers such as running means differ from those of a new model.
+    # Run in training mode first, so that buffers such as running means differ from those of a new model.
     output = _first(model.train()(*inputs))
     assert torch.isfinite(output).all(), "the output of the model is not finite in training mode"
     torch.autograd.backward(output.abs().square().mean())
@@ -35,8 +35,8 @@ def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
         if weight.requires_grad:
             assert weight.grad is not None, f"the weight `{name}` gets no gradient"
             assert torch.isfinite(weight.grad).all(), f"the gradient of the weight `{name}` is not finite"
-    # Moves the weights away from their initial values: a model whose weights are missing from its state must not pass
-    # only because `build` gives the same initial values again.
+    # Move the weights away from their initial values. Otherwise a model whose weights are missing from its state could
+    # pass, because `build` may give the same initial values again.
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.01 * torch.randn_like(weight))
@@ -50,7 +50,7 @@ def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
         before = _first(model.eval()(*copy.deepcopy(inputs)))
         torch.manual_seed(1)
         after = _first(restored.eval()(*copy.deepcopy(inputs)))
-    # Before the comparison, because NaN differs from itself.
+    # This check comes before the comparison, because NaN differs from itself.
     assert torch.isfinite(before).all(), "the output of the model is not finite in evaluation mode"
     assert torch.equal(before, after), "the output of the model differs after it was restored from a checkpoint"
 
@@ -67,9 +67,9 @@ def check_loss(
     Args:
         loss: called with an estimate and a target of `shape`.
         shape: such as `2, 800` for waveforms [batch, time].
-        targets: how many arguments come after the estimate.
+        targets: the number of arguments after the estimate.
         gradcheck: whether to compare the gradient with finite differences, in float64.
-        draw: makes random input of a shape: `torch.rand` for magnitudes.
+        draw: returns random input of a shape, such as `torch.rand` for magnitudes.
 
     Raises:
         AssertionError: the loss fails one of these checks; the message says which.

@@ -15,7 +15,7 @@ class HookRecorder:
     """Records every call of every hook, in order, and returns None.
 
     Attributes:
-        calls: the hook's name and the arguments of each call.
+        calls: the name of the hook and the arguments of each call.
 
     Example:
         >>> from audiozen_core.hooks.lifecycle import Lifecycle, Plugin

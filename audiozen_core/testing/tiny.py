@@ -25,13 +25,13 @@ RATE = 16000
 
 
 def write_pairs(folder: Path, count: int = 4, *, seconds: float = 0.5, sr: int = RATE) -> None:
-    """Writes tones with and without noise as `noisy/clip_0.wav`, `clean/clip_0.wav`, …; each call writes the same.
+    """Writes tones with and without noise as `noisy/clip_0.wav`, `clean/clip_0.wav`, … The contents are deterministic.
 
     Args:
         folder: the folder in which `noisy` and `clean` are created.
         count: the number of clips.
-        seconds: their length.
-        sr: their sample rate in hertz.
+        seconds: the length of each clip.
+        sr: the sample rate in hertz.
     """
     generator = np.random.default_rng(0)
     times = np.arange(round(seconds * sr)) / sr
@@ -60,7 +60,7 @@ _VALUES: dict[str, Any] = {
         for role in ("validate_dataset", "test_dataset")
     },
     "predict_dataset": {"path": "audio_folder", "args": {"folder": "noisy"}},
-    # Importing TensorBoard takes longer than the run, and so do the spectrograms of the samples.
+    # Importing TensorBoard takes longer than the run, and so does drawing the spectrograms of the samples.
     "hooks": [{"path": name, "enabled": False} for name in ("tensorboard", "samples")],
 }
 
@@ -114,7 +114,7 @@ class TinyExperiment:
         return self.folder / "tiny.toml"
 
     def set(self, section: str, path: str | None = None, **args: Any) -> TinyExperiment:
-        """Changes a section; a new `path` removes the arguments of the old one.
+        """Changes a section; a new `path` removes the arguments of the old component.
 
         Args:
             section: the section, such as `model` or `trainer`.
@@ -152,7 +152,7 @@ class TinyExperiment:
             resume: whether to continue the existing run.
             ckpt_path: the checkpoint, as in `audiozen run --ckpt-path`.
             weights: the weights to evaluate, as in `audiozen run --weights`.
-            hooks: the recorder of the calls. Pass your own to see the calls of a run that ends with an error.
+            hooks: the recorder of the calls. Pass your own recorder to see the calls of a run that ends with an error.
 
         Raises:
             AudioZenError: the error that `audiozen run` would print.

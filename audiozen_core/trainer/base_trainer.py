@@ -26,9 +26,9 @@ from audiozen_core.trainer.validation_times import ValidationTimes
 class BaseTrainer(Passes):
     """The base class of all trainers; a subclass defines the steps.
 
-    The steps are `training_step` and, for the modes that the trainer is used in, `validation_step` and
-    `validation_epoch_end`, `test_step` and `test_epoch_end`, `predict_step`. A subclass adds its own arguments, and
-    passes the others on:
+    A subclass defines `training_step` and the steps of the modes that it supports: `validation_step` and
+    `validation_epoch_end`, `test_step` and `test_epoch_end`, or `predict_step`. It can add its own arguments, and must
+    pass on the others:
 
         class Trainer(BaseTrainer):
             def __init__(self, components, *, alpha: float = 0.5, **kwargs):
@@ -46,39 +46,39 @@ class BaseTrainer(Passes):
         max_epochs: the maximum number of epochs.
         max_steps: the maximum number of optimiser steps; None for no limit.
         clip_grad_norm_value: the maximum norm of all gradients of a network together; None for no clipping.
-        monitor: the scalar of the validation that is the score; by default the trainer's own. A hook may add scalars.
-        save_max_score: whether a higher score is better; false if a lower one is.
+        monitor: the name of the validation scalar to use as score; by default the score that the trainer returns. Hooks
+            can add scalars.
+        save_max_score: whether a higher score is better; false if a lower score is better.
         save_ckpt_interval: save a checkpoint every N epochs, and always after the best epoch and the last epoch.
         save_ckpt_interval_steps: also save every N optimiser steps, within an epoch too; None for never.
         save_ckpt_minutes: also save within an epoch when N minutes have passed since the last save; None for never.
         save_ckpt_async: write checkpoints in the background, so that training only waits for a copy.
-        patience: stop after N validations without a better score, which NaN never is; None for no limit.
+        patience: stop after N validations without a better score; None for no limit. NaN never counts as better.
         validation_interval: validate every N epochs, and at the end of the training; by default every epoch.
         validation_interval_steps: instead, validate every N optimiser steps, counted over the whole run, also within
             an epoch.
         validation_interval_minutes: instead, validate at the first optimiser step that is N minutes after the last
             validation.
-        steps_per_epoch: the number of optimiser steps in an epoch. It goes on in the data where the last one has ended;
-            None for epochs that are once through the data.
-        max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
+        steps_per_epoch: the number of optimiser steps in an epoch, which continues in the data where the previous epoch
+            ended. None if an epoch is one pass through the data.
+        max_num_checkpoints: the number of most recent checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
         plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. A step that is skipped
             because of an overflow has no norm.
-        log_interval: record the scalars of a single step every N optimiser steps; 0 for never. Until the first N steps
-            are done, the last step of each epoch is recorded, so that a short run has such a record too.
-        on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` leaves the
-            batch out (a GPU then waits for each loss); `rollback` restores the last checkpoint and leaves the batch
-            out.
-        max_nonfinite: the number of times that `skip` or `rollback` may happen in a run.
-        on_bad_data: what happens if a sample can't be read: `stop` ends the run; `skip` leaves the sample out.
-        max_bad_data: the number of different samples that `skip` may leave out in a run.
+        log_interval: record the scalars of a single step every N optimiser steps; 0 for never. During the first N
+            steps, the last step of each epoch is recorded, so that a short run has such a record too.
+        on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` skips the batch
+            (a GPU then waits for each loss); `rollback` restores the last checkpoint and skips the batch.
+        max_nonfinite: how often `skip` or `rollback` is allowed in a run.
+        on_bad_data: what happens if a sample can't be read: `stop` ends the run; `skip` skips the sample.
+        max_bad_data: the number of different samples that `skip` is allowed to skip in a run.
 
     Raises:
-        RunError: an argument is out of range, there are several intervals of the validation, or a scheduler contradicts
+        RunError: an argument is out of range, several validation intervals are set, or a scheduler contradicts
             `save_max_score` or has set a learning rate that is not a number.
     """
 
-    # The arguments that may change before a resume: the result is the same, or training just lasts longer.
+    # These arguments can be changed before a resume: the result stays the same, or training only lasts longer.
     resume_safe: ClassVar[tuple[str, ...]] = (
         "max_epochs",
         "max_steps",
@@ -148,10 +148,10 @@ class BaseTrainer(Passes):
         self.validation_interval: int | None = validation_interval
         self.validation_interval_steps = validation_interval_steps
         self.validation_interval_minutes = validation_interval_minutes
-        given = [name for name in VALIDATION_INTERVALS if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise RunError(several_intervals(given), remedy="choose one of them")
-        self.validation_interval = validation_interval if given else 1
+        intervals = [name for name in VALIDATION_INTERVALS if getattr(self, name) is not None]
+        if len(intervals) > 1:
+            raise RunError(several_intervals(intervals), remedy="choose one of them")
+        self.validation_interval = validation_interval if intervals else 1
         self.steps_per_epoch = steps_per_epoch
         self._validation_loaders: Sequence[BatchLoader] = ()
         self._validation_times = ValidationTimes(
@@ -177,7 +177,7 @@ class BaseTrainer(Passes):
         with self._running("train"), self._reading():
             self._check_validation_sets(validation_loaders)
             self._unsaved = UnsavedTensors(self.modules)
-            self._gradients.find_weights()  # hooks may have changed some
+            self._gradients.find_weights()  # hooks may have replaced or frozen weights
             self._warn_of_untrained_weights()
             self._validation_times.start()
             while (ending := self._ending()) is None:
@@ -186,7 +186,7 @@ class BaseTrainer(Passes):
                 except RollbackRequest as request:
                     if not self.hooks.rollback(trainer=self, error=request.reason):
                         raise request.reason from None
-                    self._endless = None  # the data continue elsewhere, too
+                    self._endless = None  # the position in the data was rolled back too
                     self._validation_times.start()
                     continue
                 except StopRequest as request:
@@ -206,14 +206,18 @@ class BaseTrainer(Passes):
                 self._warn_without_best()
 
     def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
-        """Looks at the validation sets before the first step; a first-party trainer finds here what it can't rate."""
+        """Does nothing here. A subclass can check before the first step that it can evaluate the validation sets."""
 
     def fit_schedulers(self, loader: BatchLoader) -> None:
-        """Tells the schedulers how long the training is. Raises RunError if one ends before it, or can't know it."""
-        of_epoch, batches = self.steps_per_epoch, loader.num_batches
-        if of_epoch is None and batches is not None:
-            of_epoch = math.ceil(batches / self.gradient_accumulation_steps)
-        limits = (of_epoch and self.max_epochs * of_epoch, self.max_steps)
+        """Passes the length of the training to the schedulers.
+
+        Raises:
+            RunError: a scheduler ends before the training, or needs its length in steps, which is unknown.
+        """
+        epoch_steps, batches = self.steps_per_epoch, loader.num_batches
+        if epoch_steps is None and batches is not None:
+            epoch_steps = math.ceil(batches / self.gradient_accumulation_steps)
+        limits = (epoch_steps and self.max_epochs * epoch_steps, self.max_steps)
         steps = min((limit for limit in limits if limit is not None), default=None)
         for scheduler in self.lr_schedulers.values():
             scheduler.fit_to_training(epochs=self.max_epochs, steps=steps)
@@ -221,14 +225,14 @@ class BaseTrainer(Passes):
     def _ending(self) -> RunEnding | None:
         if self.progress.epoch >= self.max_epochs:
             return RunEnding("finished", f"max_epochs = {self.max_epochs} is reached")
-        # Within an epoch, `_train_epoch` notices it, so that the training ends with a validation.
+        # Within an epoch, `_train_epoch` handles `max_steps`, so that the training ends with a validation.
         if (ending := self._out_of_steps) and not self.progress.batch:
             return ending
         reason = self._agreed("stop_reason")
         return RunEnding("stopped", reason) if reason else None
 
     def _agreed(self, hook: str) -> str | None:
-        """Returns the answer of a hook: with several ranks, that of the lowest rank that has one."""
+        """Returns the answer of a hook. With several ranks, the lowest rank that has an answer decides."""
         reason: str | None = getattr(self.hooks, hook)(trainer=self)
         return self.ranks.first(reason) if self._turns and self.hooks.implements(hook) else reason
 
@@ -239,7 +243,7 @@ class BaseTrainer(Passes):
         return RunEnding("finished", f"max_steps = {self.max_steps} is reached")
 
     def _train_epoch(self, loader: BatchLoader) -> bool:
-        """Trains to the end of the epoch. Returns false if `max_steps` is reached before."""
+        """Trains to the end of the epoch. Returns False if `max_steps` is reached before the end."""
         epoch = self.progress.epoch + 1
         self.clock.begin("rest")
         batches = self._begin_epoch(loader)
@@ -248,7 +252,8 @@ class BaseTrainer(Passes):
         self._window_open = False
         self.set_mode(training=True)
         if self._first_step_done:
-            self._gradients.check_no_new_weights()  # a validation may have made some, and hooks still may
+            # The check is repeated below, because hooks can create weights too.
+            self._gradients.check_no_new_weights()
         in_training = [section for section, module in self.modules.items() if module.training]
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         self.hooks.leave_out_idle(self)
@@ -257,7 +262,7 @@ class BaseTrainer(Passes):
             self._turns.share_weights(self.modules)
         is_over = True
         for batch_idx, item in enumerate(batches, start=self.progress.batch):
-            # Only now it is known that the epoch goes on. Otherwise `_end_epoch` would validate.
+            # The validation waits until there is another batch. After the last batch, `_end_epoch` validates.
             if self.progress.batch and self.validation_is_due:
                 self._validate_within_epoch(counts=True)
             if self._out_of_steps:
@@ -265,7 +270,7 @@ class BaseTrainer(Passes):
                 break
             self._train_batch(item, batch_idx, loader.samples if self._turns else 1)
             if not self._window_open and (reason := self._agreed("stop_within_epoch_reason")):
-                self._complete_records()  # a loss that is not finite may still ask for a rollback
+                self._complete_records()  # finds a loss that is not finite, which can cause a rollback
                 raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()
@@ -278,7 +283,7 @@ class BaseTrainer(Passes):
         return is_over
 
     def _end_epoch(self) -> None:
-        """Validates if that is due, or if the training is over; records the epoch, and tells the hooks."""
+        """Validates if it is due or if the training is over, records the epoch, and calls the hooks."""
         metrics = self._epoch_scalars()
         self.clock.begin("outside")
         self.progress.complete_epoch()
@@ -295,8 +300,8 @@ class BaseTrainer(Passes):
     def _end_within_epoch(self) -> None:
         """Ends the training in the middle of an epoch.
 
-        A resumed run with more steps continues the epoch, as if the training had not ended here. So only the weights
-        are rated, for `best`, and a record is made, which the resumed run replaces.
+        If the run is resumed with more steps, it continues the epoch as if the training had not ended here. So this
+        method only validates, to find the `best` weights, and writes a record that a resumed run replaces.
         """
         metrics = self._epoch_scalars()
         if self._validation_loaders and self.progress.validated_step != self.progress.step:
@@ -308,8 +313,8 @@ class BaseTrainer(Passes):
         epoch, steps = self.progress.epoch + 1, self.scalars.per_batch
         if not steps:
             raise RunError(
-                f"no batch of epoch {epoch} was trained on: each was left out, by a hook, or because its loss was not "
-                "finite, or because its samples can't be read",
+                f"no batch of epoch {epoch} was trained on: every batch was skipped by a hook, because its loss was "
+                "not finite, or because its samples can't be read",
                 remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
             )
         scalars = {**self.scalars.rates, **scalars_of(self.training_epoch_end, steps)}
@@ -317,7 +322,7 @@ class BaseTrainer(Passes):
         return prefixed("train", {**scalars, **added})
 
     def _record_epoch(self, metrics: Mapping[str, float]) -> None:
-        # The last step is part of the record of the epoch, so that a resumed run removes and repeats it, too.
+        # The record of the last step is part of the record of the epoch, so that a resumed run replaces both.
         newest = self.scalars.last_record if self.progress.step < self.log_interval else None
         record = {**metrics, **(prefixed("step", newest.metrics) if newest else {})}
         step, epoch = self.progress.step, self.progress.current_epoch
@@ -327,7 +332,7 @@ class BaseTrainer(Passes):
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether a validation follows the optimiser step that is done."""
+        """Whether a validation is due after the latest optimiser step."""
         return bool(self._validation_loaders) and self.between_steps and self._validation_times.is_due()
 
     def _optimizer_step(self) -> None:
@@ -335,9 +340,10 @@ class BaseTrainer(Passes):
         self._validation_times.note_step()
 
     def _validate_training(self, *, counts: bool) -> dict[str, float]:
-        """Validates between two training steps, which see nothing of it. Returns the scalars.
+        """Validates between two training steps, without an effect on the training. Returns the scalars.
 
-        A validation that was not due does not count: neither schedulers nor patience know of it.
+        Args:
+            counts: whether the validation was due. If not, schedulers and `patience` ignore it.
         """
         self.clock.begin("outside")
         with kept_generators():
@@ -349,8 +355,8 @@ class BaseTrainer(Passes):
         return scalars
 
     def _validate_within_epoch(self, *, counts: bool) -> None:
-        """Validates in the middle of an epoch, and records that."""
-        self._complete_records()  # a loss that is not finite may still ask for a rollback
+        """Validates in the middle of an epoch, and records the scalars."""
+        self._complete_records()  # finds a loss that is not finite, which can cause a rollback
         data = self.batch_size, self.participants.batches_from
         with self.kept_modes():
             metrics = self._validate_training(counts=counts)
@@ -367,5 +373,5 @@ class BaseTrainer(Passes):
 if TYPE_CHECKING:
 
     def _satisfies_the_protocol(trainer: BaseTrainer) -> Trainer:
-        """Proves to the type checker that hooks find everything that `Trainer` promises."""
+        """Makes the type checker verify that `BaseTrainer` satisfies the protocol `Trainer` that hooks use."""
         return trainer

@@ -1,4 +1,4 @@
-"""How a trainer learns from batches: forward pass, backward pass, optimiser step."""
+"""Trains on batches: forward pass, backward pass, optimiser step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
 
 
 class BatchTraining(CheckpointedTrainer):
-    """The part of a trainer that learns from a batch. The docstring of `BaseTrainer` explains the arguments."""
+    """The part of a trainer that trains on batches. The docstring of `BaseTrainer` explains the arguments."""
 
     clip_grad_norm_value: float | None = None
 
@@ -67,7 +67,7 @@ class BatchTraining(CheckpointedTrainer):
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps, self.ranks)
         changing = self.hooks.order("on_gradients_ready")
         self._only_own_hooks = all(plugin.distribution == FIRST_PARTY for plugin in changing)
-        # With several ranks, all of them handle a loss that is not finite on one of them.
+        # With several ranks, a loss that is not finite on one rank is handled on all ranks.
         self._turns: Turns | None = None
         self._sharded: ShardedGradients | None = None
         if self.is_sharded:
@@ -89,17 +89,20 @@ class BatchTraining(CheckpointedTrainer):
         self._first_step_done = False
         self._has_batch = False
         self._unsaved = UnsavedTensors({})
-        # The optimisers that have taken a step in this epoch, and those whose steps a hook has taken or left out.
+        # The optimisers that have taken a step in this epoch, and the optimisers whose steps were left to a hook.
         self._stepped: set[str] = set()
         self._left_to_hooks: set[str] = set()
         self._idle: set[str] = set()
         for suffix, optimizer in self.optimizers.items():
-            optimizer.register_step_post_hook(lambda *_, of=suffix: self._stepped.add(of))
+            optimizer.register_step_post_hook(lambda *_, stepped=suffix: self._stepped.add(stepped))
 
     def _train_batch(self, item: Any, batch_idx: int, samples: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
 
-        `item` is None if all samples of the batch are unreadable, or if only other ranks have a batch in this turn.
+        Args:
+            item: the batch; None if all its samples are unreadable, or if only other ranks have a batch in this turn.
+            batch_idx: the index of the batch in the epoch, from 0.
+            samples: the number of samples in the batch; used only with several ranks.
         """
         trainer, clock, done = self._as_trainer, self.clock, batch_idx + 1
         self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
@@ -145,9 +148,9 @@ class BatchTraining(CheckpointedTrainer):
         self.hooks.on_training_step_end(trainer=trainer, batch=batch, batch_idx=batch_idx, outputs=outputs)
 
     def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
+        """Runs the forward pass. Returns the losses by name, and all outputs of the step, detached."""
         if not self._first_step_done:
-            self._gradients.find_weights()  # hooks may have changed some since the trainer was built
+            self._gradients.find_weights()  # hooks may have replaced or frozen weights since the trainer was built
         self.participants.begin_step()
         autocast: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self._as_trainer)
         try:
@@ -163,21 +166,27 @@ class BatchTraining(CheckpointedTrainer):
         if not self._first_step_done:
             self._gradients.check_no_new_weights()
             self._first_step_done = True
-        given: dict[str, Any] = dict(result if type(result) is dict or isinstance(result, Mapping) else losses)
+        outputs: dict[str, Any] = dict(result if type(result) is dict or isinstance(result, Mapping) else losses)
         for scalar, value in self.take_loss_scalars().items():
-            given.setdefault(scalar, value)
-        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given.items()}
+            outputs.setdefault(scalar, value)
+        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in outputs.items()}
 
     def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
         """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains.
 
-        `ask_hooks` says whether the hook `backward` may do it.
+        Args:
+            losses: the losses by name.
+            ask_hooks: whether the hook `backward` is called, which can back-propagate a loss instead.
+
+        Raises:
+            RunError: the backward pass failed, or a loss does not depend on the weights of its network.
+            HookError: a hook returned True, but did not back-propagate the loss.
         """
         for count, (name, loss) in enumerate(losses.items(), start=1):
             suffix = name.removeprefix("loss_") if name != "loss" else None
             inputs = None if suffix is None else self._gradients.inputs(suffix)
             share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
-            # Several losses may share parts of one graph, so the graph is kept until the last loss.
+            # Several losses can share parts of a graph, so the graph is kept until the last loss.
             last = count == len(losses)
             if self._sharded:
                 with self._sharded.only_of(inputs) as leaves:
@@ -186,9 +195,9 @@ class BatchTraining(CheckpointedTrainer):
                 done = self._back_propagate(name, share, inputs, last=last, ask_hooks=ask_hooks)
             if done and last and not self._sharded and not self._gradients.exist:
                 raise HookError(
-                    "a hook says that it has back-propagated the loss, but no weight has a gradient",
+                    "a hook returned True from `backward`, but no weight has a gradient",
                     notes=[f"implemented by: {plugin}" for plugin in self.hooks.order("backward")],
-                    remedy="let `backward` return True only after `loss.backward()`, and None to leave it to others",
+                    remedy="return True from `backward` only after calling `loss.backward()`, otherwise None",
                 )
             if suffix is not None:
                 reached = self._sharded.has_used(inputs or ()) if self._sharded else None
@@ -198,7 +207,7 @@ class BatchTraining(CheckpointedTrainer):
     def _back_propagate(
         self, name: str, loss: Tensor, leaves: list[Tensor] | None, *, last: bool, ask_hooks: bool
     ) -> bool | None:
-        """Back-propagates one loss to some weights, or to all. Returns whether a hook has done it."""
+        """Back-propagates one loss to `leaves`, or to all weights if it is None. Returns whether a hook has done it."""
         if ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=loss, inputs=leaves, last=last):
             return True
         try:
@@ -209,7 +218,10 @@ class BatchTraining(CheckpointedTrainer):
         return False
 
     def _optimizer_step(self) -> None:
-        """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
+        """Closes the window and takes an optimiser step.
+
+        If all batches of the window were skipped, the step is still counted, so that schedules don't shift.
+        """
         trainer, clock = self._as_trainer, self.clock
         clock.end_step()
         if self._turns:
@@ -218,7 +230,7 @@ class BatchTraining(CheckpointedTrainer):
         self._gradients.note_reached()
         if self.scalars.add_gradients(self._look_through_gradients()) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=trainer)
-            # Among several ranks, those that have the last batch of the window record the norm.
+            # With several ranks, only ranks that have the last batch of the window record the norm.
             if self.plot_norm and self.grad_norm is not None and (self._has_batch or not self._turns):
                 self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
             clock.begin("optimizer")
@@ -240,15 +252,18 @@ class BatchTraining(CheckpointedTrainer):
             self._complete_records()
 
     def _look_through_gradients(self) -> Mapping[str, MeasuredGradients]:
-        """Returns the norms of the gradients, if these are needed, or if a gradient may not be finite."""
+        """Returns the norms of the gradients; an empty dict if they are not needed and all gradients are finite."""
         if self.loss_is_scaled:  # an overflow is normal
             return {}
         if self.plot_norm or self.clip_grad_norm_value is not None:
-            return self._gradients.measure()  # the norms that the clipping and the record need, too
+            return self._gradients.measure()  # clipping and recording use the same norms
         return self._gradients.check()
 
     def step_optimizers(self, *, ask_hooks: bool = True) -> None:
-        """Lets each optimiser take a step with the present gradients; the hook `optimizer_step` may do it if asked.
+        """Takes a step with each optimiser.
+
+        Args:
+            ask_hooks: whether the hook `optimizer_step` is called, which can take the step instead.
 
         Raises:
             RunError: an optimiser can't step.
@@ -265,7 +280,7 @@ class BatchTraining(CheckpointedTrainer):
                 self._left_to_hooks.add(suffix)
 
     def _warn_of_untrained_weights(self) -> None:
-        """Warns of weights that require gradients, but that no optimiser trains."""
+        """Warns about weights that require gradients, but that no optimiser trains."""
         for section, names in self._gradients.untrained().items():
             partner = section_name("optimizer", (split_section(section) or ("", ""))[1])
             self.log.warning(
@@ -275,12 +290,16 @@ class BatchTraining(CheckpointedTrainer):
             )
 
     def _warn_of_idle_optimizers(self, epoch: int) -> None:
-        """Warns, once, of each optimiser that has not stepped in an epoch although hooks have answered for it."""
+        """Warns once about each optimiser or network that was not trained in an epoch.
+
+        The optimiser has not stepped, although hooks returned True from `optimizer_step`, or the network had no
+        gradients.
+        """
         for suffix in sorted(self._left_to_hooks - self._stepped - self._idle):
             self._idle.add(suffix)
             self.log.warning(
-                f"[{section_name('optimizer', suffix)}] has not taken a single step in epoch {epoch}, because hooks "
-                "have answered `optimizer_step`: its weights have not changed",
+                f"[{section_name('optimizer', suffix)}] took no step in epoch {epoch}, because hooks returned True "
+                "from `optimizer_step`: its weights have not changed",
                 hooks=", ".join(map(str, self.hooks.order("optimizer_step"))),
             )
         self._stepped.clear()
@@ -294,7 +313,7 @@ class BatchTraining(CheckpointedTrainer):
                 )
 
     def _log_steps(self) -> None:
-        """Records the steps that are due and have been read. On a GPU this may be some steps later."""
+        """Records the steps that are due and whose values were read. On a GPU, this can be a few steps later."""
         for record in self.scalars.take_records():
             if self.log_interval and record.step % self.log_interval == 0:
                 metrics = prefixed("step", record.metrics)
@@ -308,35 +327,35 @@ class BatchTraining(CheckpointedTrainer):
             scheduler.check_rates(self.optimizers[suffix])
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
-        """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
+        """Asks the hooks how to handle a loss or gradient that is not finite. Returns only if the batch is skipped."""
         error.notes = (*error.notes, *self._step_notes())
         answer = self.hooks.on_nonfinite(trainer=self._as_trainer, error=error)
         if answer == "rollback":
             raise RollbackRequest(error)
-        # A loss that was read late has already changed the weights, so its batch can no longer be skipped.
+        # If the loss was read late, it has already changed the weights, and it is too late to skip the batch.
         if answer != "skip" or self.scalars.lag:
             raise error
 
     def trained_parameters(self, suffix: str) -> list[Tensor]:
-        """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
+        """Returns the parameters of a network and of its loss function that an optimiser changes."""
         return self._gradients.trained(suffix)
 
     def measure_gradients(self) -> dict[str, Tensor]:
-        """Returns the norm of the present gradients of each network and its loss function, by suffix.
+        """Returns the norm of the current gradients of each network and its loss function, by suffix.
 
         The norms are scalars on the device. A network without gradients is left out.
         """
-        # A hook of someone else may have changed gradients in a way that leaves no trace.
+        # A third-party hook can change gradients without changing their version, for example through `.data`.
         measured = self._gradients.measured() if self._only_own_hooks else self._gradients.measure()
         return {suffix: gradients.total for suffix, gradients in measured.items()}
 
     @property
     def between_steps(self) -> bool:
-        """Whether no gradients are being accumulated: only then is the state complete."""
+        """Whether no gradients are being accumulated. Only then can the state be saved completely."""
         return not self._window_open
 
     def _complete_records(self) -> None:
-        # The run that resumes from the checkpoint begins with the next step, so it would not record these.
+        # A run that resumes from the checkpoint starts with the next step, so these steps must be recorded now.
         self.scalars.flush()
         if self._turns:
             self._turns.settle()

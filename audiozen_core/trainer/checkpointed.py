@@ -1,4 +1,4 @@
-"""The checkpoints of a trainer: how its state is collected for one, and restored from one."""
+"""Collects the state of a trainer for a checkpoint, and restores it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from audiozen_core.trainer.step_scalars import StepScalars
 
 
 class CheckpointedTrainer(Evaluation):
-    """The part of a trainer that has to do with checkpoints.
+    """The part of a trainer that handles checkpoints.
 
     Attributes:
-        state: what is saved, by name. A trainer or a hook may register more.
+        state: the registry of everything that checkpoints contain. Trainers and hooks can register more.
         scalars: the scalars of the steps of the current epoch; see `Scalars`.
     """
 
@@ -30,16 +30,16 @@ class CheckpointedTrainer(Evaluation):
 
     @contextmanager
     def checkpoint(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Provides the complete state, by name, with what the hooks add under `extra`.
+        """Provides the complete state by name, including the additions of hooks under `extra`.
 
-        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`). If
-        networks are sharded, only rank 0 gets whole tensors, on the CPU.
+        The state must be copied or written within the block, because hooks can change its tensors afterwards
+        (`on_state_collected`). If networks are sharded, only rank 0 gets whole tensors, on the CPU.
 
         Raises:
             NonFiniteError: a weight is not finite.
-            CheckpointError: the state of something can't be read, or the block can't store it.
+            CheckpointError: a state can't be read, or the block can't store it.
         """
-        # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
+        # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook can handle it.
         self._complete_records()
         self._warn_of_unsaved()
         try:
@@ -61,7 +61,7 @@ class CheckpointedTrainer(Evaluation):
         """Restores the state of a checkpoint.
 
         Args:
-            state: the state that `checkpoint` returned or `CheckpointStore.load` has read, by name.
+            state: the state by name, from `checkpoint` or `CheckpointStore.load`.
 
         Raises:
             CheckpointError: the state does not fit this trainer.
@@ -71,19 +71,19 @@ class CheckpointedTrainer(Evaluation):
         self.state.load_state_dict(state)
 
     def _step_notes(self) -> list[str]:
-        """Returns the notes for a value that is not finite: the training step, and where its batches are from."""
+        """Returns notes for the error of a non-finite value: the training step, and the origin of its batches."""
         step = getattr(self.training_step, "__qualname__", repr(self.training_step))
         return [f"step: {step} of [trainer]", *self.participants.data_notes()]
 
     def _complete_records(self) -> None:
-        """Does nothing here; a trainer that trains overrides it."""
+        """Does nothing here. A trainer that trains overrides this method."""
 
     def _warn_of_unsaved(self) -> None:
-        """Does nothing here; a trainer that trains warns of what the checkpoint will not have."""
+        """Does nothing here. A trainer that trains warns about tensors that the checkpoint will not contain."""
 
 
 def _naming_the_hook(error: UnstorableStateError, plugins: Iterable[Plugin]) -> UnstorableStateError:
-    """Returns an error that names a hook as the user knows it, if the state is that of a hook."""
+    """Returns an error that names the hook plugin, if the state belongs to a hook plugin; otherwise the same error."""
     for plugin in plugins:
         added = [(keys[2:], reason) for keys, reason in error.problems if tuple(keys[:2]) == ("hooks", plugin.name)]
         if error.owner == state_name(plugin):

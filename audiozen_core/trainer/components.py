@@ -23,10 +23,10 @@ from audiozen_core.trainer.scheduler import Scheduler
 
 @dataclass(slots=True)
 class Components:
-    """Everything that a trainer works with. An experiment fills it from the TOML file; in Python you fill it yourself.
+    """Everything that a trainer works with. An experiment creates it from the TOML file, or you create it in Python.
 
-    If there are several networks, each has a suffix: `models["g"]` is the section `[model_g]`, and `optimizers["g"]`
-    has the parameters of `models["g"]`. The only network of an experiment has the suffix "".
+    If there are several networks, each has a suffix: `models["g"]` belongs to the section `[model_g]`, and
+    `optimizers["g"]` trains the parameters of `models["g"]`. The only network of an experiment has the suffix "".
 
     Attributes:
         models: the networks by suffix, on `device`.
@@ -35,21 +35,20 @@ class Components:
         lr_schedulers: the schedulers by suffix.
         others: all other components, as `others[kind][suffix]`.
         acoustics: the settings of `[acoustics]`.
-        sections: the sections that plugins bring, by name: see `PluginSections`.
+        sections: the sections that plugins define, by name: see `PluginSections`.
         folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
         device: the device of the networks.
         seed: the seed of the run.
         use_amp: whether to use automatic mixed precision.
         lifecycle: the hooks.
-        config_text: the effective TOML, which checkpoints and logs record.
-        dataset_names: the names of the data sets by mode, in order. A data set without a name here is called by its
-            index.
+        config_text: the effective config as TOML, which checkpoints and logs record.
+        dataset_names: the names of the data sets by mode, in order. A data set without a name is named by its index.
         ranks: the processes of the run.
         distributed: the settings of `[distributed]`.
         frozen_weights: the weights that groups of the optimisers freeze.
-        only_enhances: whether the networks are only used. Then a trainer needs nothing for trainings and evaluations,
-            such as metrics.
+        only_enhances: whether the trainer is only used to enhance audio. It then does not need the parts for training
+            and evaluation, such as metrics.
     """
 
     models: Mapping[str, nn.Module]

@@ -1,4 +1,4 @@
-"""The scalars that a trainer returns at the end of an epoch or of an evaluation."""
+"""Checks the scalars that a trainer returns at the end of an epoch or of an evaluation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def scalars_of(
 
     Args:
         method: the method, such as `trainer.validation_epoch_end`.
-        outputs: its argument.
-        may_be_score: whether it may return a single number, which is then called `score`.
-        may_be_none: whether it may return None, for no scalars.
+        outputs: the argument of the method: the results of all steps.
+        may_be_score: whether the method is allowed to return a single number, which is then named `score`.
+        may_be_none: whether the method is allowed to return None, for no scalars.
 
     Raises:
-        RunError: the method raised an error, or returned anything else than real numbers, or tensors or arrays of one.
+        RunError: the method raised an error, or returned a value that is not a real number or a tensor or array with
+            one real number.
     """
     with translate_step_errors(method):
         result = method(outputs)
@@ -40,5 +41,5 @@ def scalars_of(
 
 
 def prefixed(prefix: str, scalars: Mapping[str, float | Tensor]) -> dict[str, float]:
-    """Adds the prefix to the names of scalars, such as `train/loss`."""
+    """Adds a prefix to the names of scalars, such as `train` in `train/loss`."""
     return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}

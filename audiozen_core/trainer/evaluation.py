@@ -38,11 +38,11 @@ class Evaluation(Steps, Parts):
     """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments.
 
     Attributes:
-        ending: how the mode has ended. If an error ended it, only hooks and the caller get the error.
+        ending: how the mode ended. It does not contain the error that ended the mode.
         last_scalars: the scalars of the last evaluation, by their names in records.
         results_folder: the folder of the complete results of a test or a prediction; None if no results were written.
-        why_no_score: why the last validation had no finite score, in words, for the warning at the end of a training
-            without a score. A trainer that knows the reason sets it in `validation_epoch_end`.
+        why_no_score: why the last validation had no finite score, for the warning at the end of a training without a
+            score. A trainer that knows the reason sets it in `validation_epoch_end`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Evaluation(Steps, Parts):
             with self._evaluating():
                 with self._new_results("test"):
                     outputs = self._evaluate("test", loaders, self.test_step)
-                    # `test_epoch_end` may write tables, so only the main process calls it.
+                    # `test_epoch_end` can write files, so only the main process calls it.
                     main = self.ranks.is_main
                     scalars = scalars_of(self.test_epoch_end, outputs, may_be_none=True) if main else {}
                     scalars = self.ranks.from_main(scalars)
@@ -104,7 +104,7 @@ class Evaluation(Steps, Parts):
             self._end_evaluation("predict", None, {})
 
     def each_file(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yields a batch of one file, without padding, for each file of a batch.
+        """Splits a batch into batches of one file each, without padding: see `audiozen_core.data.each_file`.
 
         A step that evaluates file by file gives the same results for every batch size.
         """
@@ -114,8 +114,8 @@ class Evaluation(Steps, Parts):
         """Returns the folder for the results of one data set in a test or a prediction. The folder exists.
 
         Its path is `<run>/<mode>/<checkpoint>/<data set>`, such as `exp/baseline/test/best_epoch_0012/0`. If the folder
-        `best_epoch_0012` has results already, the new results go to `best_epoch_0012_2`. Until the last batch and
-        `test_epoch_end` are done, the name of the checkpoint's folder ends in `.incomplete`.
+        `best_epoch_0012` already has results, the new results go to `best_epoch_0012_2`. Until `test_epoch_end` or the
+        last batch of a prediction is done, the name of the checkpoint's folder ends in `.incomplete`.
 
         Raises:
             RunError: neither a test nor a prediction is running.
@@ -130,10 +130,10 @@ class Evaluation(Steps, Parts):
 
         Args:
             dataloader_idx: the index of the data set.
-            name: the name of the file, such as `f"audio/{id}.wav"`. Folders in the name need not exist yet.
+            name: the name of the file, such as `f"audio/{id}.wav"`. Folders in the name don't have to exist yet.
 
         Raises:
-            DataError: two samples have the same ID, so that the file exists or was requested before; or the name leads
+            DataError: the file exists or was requested before, because two samples have the same ID; or the name leads
                 out of the folder.
             RunError: neither a test nor a prediction is running.
         """
@@ -146,22 +146,20 @@ class Evaluation(Steps, Parts):
             )
         assert self._results is not None  # otherwise `result_folder` has raised an error
         if not self._results[1].is_new(path):
-            raise DataError(
-                f"two samples would write the same file `{name}`", remedy="give each sample an `id` of its own"
-            )
+            raise DataError(f"two samples would write the same file `{name}`", remedy="give each sample a unique `id`")
         return path
 
     def _warn_without_best(self) -> None:
         """Warns, at the end of a training with validations, that no validation had a finite score."""
         self.log.warning(
-            "no epoch could be the best, because no validation had a finite score: the run has no checkpoint `best`, "
-            "and a test uses the latest one",
+            "no validation had a finite score, so the run has no checkpoint `best`, and a test uses the latest "
+            "checkpoint",
             **({"reason": self.why_no_score} if self.why_no_score else {}),
         )
 
     @contextmanager
     def _new_results(self, mode: Mode) -> Iterator[None]:
-        """Gives the mode a result folder, and completes the folder at the end."""
+        """Creates a result folder for the mode, and marks it as complete at the end of the block."""
         checkpoint = self.checkpoint_name or f"epoch_{self.progress.epoch:04d}"
         results = ResultFolder(self.folder / mode / checkpoint, self.ranks)
         self._results = mode, results
@@ -180,8 +178,8 @@ class Evaluation(Steps, Parts):
 
         Args:
             loaders: the validation sets.
-            compare: whether the score may become the best one.
-            counts: whether `progress` counts this validation. It counts no validation without `compare`.
+            compare: whether the score can become the best score.
+            counts: whether `progress` counts this validation. Without `compare`, it is never counted.
         """
         with self._evaluating():
             return self._validate_and_score(loaders, compare=compare, counts=counts)
@@ -194,15 +192,15 @@ class Evaluation(Steps, Parts):
         if meant:
             return f'write `monitor = "{meant}"` in [trainer.args]'
         return (
-            "let `validation_epoch_end` or the hook `evaluation_scalars` return it, or name another one as `monitor` "
-            "in [trainer.args]"
+            "return this scalar from `validation_epoch_end` or the hook `evaluation_scalars`, or set `monitor` in "
+            "[trainer.args] to another scalar"
         )
 
     def _validate_and_score(
         self, loaders: Sequence[BatchLoader], *, compare: bool, counts: bool
     ) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
-        # A metric may draw random numbers, and all ranks must agree on the score.
+        # All ranks use the scalars of the main process, because a metric can draw random numbers.
         scalars = self.ranks.from_main(scalars_of(self.validation_epoch_end, outputs, may_be_score=True))
         scalars = self._with_added("validate", scalars)
         if self.monitor not in scalars:
@@ -255,15 +253,15 @@ class Evaluation(Steps, Parts):
         added = self.hooks.added_scalars(hook, taken, trainer=self._as_trainer, **arguments)
         if self.ranks.several and self.ranks.differing(added):
             raise HookError(
-                f"the scalars that hooks add in `{hook}` differ between the ranks, so they are not those of all data",
-                remedy="let the hook collect what it needs with `trainer.ranks.gather(...)`",
+                f"the scalars that hooks add in `{hook}` differ between the ranks, so they don't cover all data",
+                remedy="collect the values of all ranks in the hook with `trainer.ranks.gather(...)`",
             )
         return added
 
     def show(self, **signals: Tensor) -> None:
-        """Shows the signals of one file to the hooks that ask for `signals` in `on_evaluation_step_end`.
+        """Passes the signals of one file to the hooks that have the parameter `signals` in `on_evaluation_step_end`.
 
-        Call it in a step of an evaluation, once for each file. Nothing keeps the signals after the batch.
+        Call it in an evaluation step, once for each file. The trainer releases the signals after the batch.
 
         Args:
             signals: the signals by name, such as `enhanced` [time].
@@ -272,9 +270,9 @@ class Evaluation(Steps, Parts):
             self._shown.append(signals)
 
     def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
-        """Runs the step over all batches. Returns its results as `[dataloader_idx][batch_idx]`.
+        """Runs the step over all batches, and returns its results as `[dataloader_idx][batch_idx]`.
 
-        Every evaluation uses epoch 0, so that the samples of a random data set are the same each time.
+        Every evaluation uses epoch 0, so that a random data set gives the same samples each time.
         """
         self.set_mode(training=False)
         lengths = [loader.num_batches for loader in loaders]
@@ -283,12 +281,12 @@ class Evaluation(Steps, Parts):
         self._evaluated = mode
         outputs: list[list[Any]] = []
         self.unreadable.collect_skipped()
-        # The ranks have different numbers of files, so they can't call sharded networks together.
+        # Ranks must call a sharded network together, which is impossible with different numbers of files.
         whole = whole_weights(self.modules.values()) if self.is_sharded else nullcontext()
         with torch.no_grad(), whole:
             for dataloader_idx, loader in enumerate(loaders):
                 results: list[tuple[int, Any]] = []
-                # `enumerate` would keep a batch, perhaps an hour of audio, in memory while the next batch is read.
+                # `enumerate` would keep a batch, perhaps an hour of audio, in memory while the next batch is loaded.
                 turn = -1
                 for item in self.batches(loader, epoch=0):
                     turn += 1
@@ -300,14 +298,14 @@ class Evaluation(Steps, Parts):
                         results.append((batch_idx, step(batch, batch_idx, dataloader_idx)))
                     shown, self._shown = self._shown, []
                     # Hooks get a copy of the outputs, so that they can't change the results.
-                    asked = self.hooks.asks("on_evaluation_step_end", "outputs")
+                    needs_outputs = self.hooks.asks("on_evaluation_step_end", "outputs")
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer,
                         mode=mode,
                         batch=batch,
                         batch_idx=batch_idx,
                         dataloader_idx=dataloader_idx,
-                        outputs=map_tensors(results[-1][1], Tensor.clone) if asked else None,
+                        outputs=map_tensors(results[-1][1], Tensor.clone) if needs_outputs else None,
                         signals=shown,
                     )
                     del item, batch, shown
@@ -319,7 +317,7 @@ class Evaluation(Steps, Parts):
         return outputs
 
     def _of_all_ranks(self, results: list[tuple[int, Any]], loader: BatchLoader) -> list[Any]:
-        """Gathers the results of all ranks in the order of the batches. `results` is from this rank: (index, result).
+        """Gathers the results of all ranks in the order of the batches. `results` has (batch index, result) pairs.
 
         Raises:
             DataError: no rank has a result.
@@ -328,15 +326,15 @@ class Evaluation(Steps, Parts):
             return [result for _, result in results]
         gathered = self.ranks.gather(map_tensors(results, Tensor.cpu))
         if not any(gathered):
-            raise DataError(f"{loader.origin} has no batches that can be read", remedy="see the logs of all ranks")
-        ordered = sorted((pair for of_one_rank in gathered for pair in of_one_rank), key=lambda pair: pair[0])
+            raise DataError(f"{loader.origin} has no batches that can be read", remedy="check the logs of all ranks")
+        ordered = sorted((pair for rank_results in gathered for pair in rank_results), key=lambda pair: pair[0])
         return [to_device(result, self.device) for _, result in ordered]
 
     # ------------------------------------------------------------------------------- shared by all modes
 
     @property
     def _as_trainer(self) -> Trainer:
-        """This object as hooks see it. Its subclass `BaseTrainer` has everything that hooks need."""
+        """This object, typed as the protocol that hooks use. Its subclass `BaseTrainer` implements the protocol."""
         return self  # type: ignore[return-value]
 
     @contextmanager
@@ -349,8 +347,8 @@ class Evaluation(Steps, Parts):
                 yield
             self.hooks.on_run_end(trainer=self._as_trainer, mode=mode, ending=self.ending)
         except BaseException as error:
-            # The trainer does not keep the error: the traceback refers to the trainer, so this circle would keep the
-            # memory of the GPU after the caller is done.
+            # The trainer does not store the error. The traceback refers to the trainer, and such a reference cycle
+            # would keep GPU memory allocated after the caller is done.
             self.ending = replace(RunEnding.of_error(error), error=None)
             with self._without_hiding():
                 self.hooks.on_exception(trainer=self._as_trainer, error=error)
@@ -361,25 +359,25 @@ class Evaluation(Steps, Parts):
 
     @contextmanager
     def _without_hiding(self) -> Iterator[None]:
-        """Logs an error that is raised in the block, so that it does not hide the error that ends the run."""
+        """Logs an error that the block raises, so that it does not hide the error that ends the run."""
         try:
             yield
         except Exception as another:
             self.log.error("a hook failed while the run was ending", reason=str(another))
 
     def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0, may_lack: int = 0) -> Iterator[Any]:
-        """Returns the batches of an epoch, as `BatchLoader.epoch` makes them."""
+        """Returns the batches of an epoch: see `BatchLoader.epoch`."""
         self.batch_size, self.participants.batches_from = loader.batch_size, loader.origin
         batches = loader.epoch(epoch, start=start, may_lack=may_lack, unreadable=self.unreadable)
         if self.ranks.several and (others := self.ranks.differing(loader.order_digest)):
             raise DataError(
-                f"the sampler of {loader.origin} gives rank {others[0]} another order than rank 0",
-                remedy="let it draw from the generators of Python, NumPy or torch, which are seeded alike on all ranks",
+                f"the sampler of {loader.origin} yields a different order on rank {others[0]} than on rank 0",
+                remedy="draw from the generators of Python, NumPy or torch, which have the same seed on all ranks",
             )
         return batches
 
     def load_batch(self, item: Any, mode: Mode, batch_idx: int) -> Any:
-        """Moves a batch to the device, and lets `prepare_batch` check or convert it."""
+        """Moves a batch to the device, and calls `prepare_batch`, which can check or convert it."""
         batch = to_device(item, self.device)
         self.participants.begin_step()
         try:

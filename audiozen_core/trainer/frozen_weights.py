@@ -1,4 +1,4 @@
-"""Weights that are frozen by a group of an optimiser, for the whole training or until an epoch."""
+"""Freezes the weights of optimiser groups, for the whole training or until an epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FrozenGroup:
 
     Attributes:
         weights: the weights.
-        until: the first epoch in which they are trained, from 1; None if they are never trained.
+        until: the first epoch that trains the weights, counted from 1; None if they are never trained.
     """
 
     weights: Sequence[nn.Parameter]
@@ -25,11 +25,12 @@ class FrozenGroup:
 class FrozenWeights:
     """Freezes weights, and unfreezes them when their epoch begins.
 
-    Which weights are frozen depends on the epoch only, so a checkpoint need not remember it.
+    Which weights are frozen depends only on the epoch, so checkpoints don't contain this information.
 
-    While the weights of a normalisation layer with running statistics, such as batch normalisation, are frozen, the
-    layer is in evaluation mode, so that its statistics keep their values too. A layer without weights follows those of
-    the module around it. All other modules are in training mode, so dropout in a frozen part stays on.
+    If the weights of a normalisation layer with running statistics, such as batch normalisation, are frozen, the layer
+    is in evaluation mode, so that its statistics keep their values too. A normalisation layer without weights counts as
+    frozen if the module that contains it is frozen. All other modules are in training mode, so dropout in a frozen
+    part stays active.
 
     Args:
         groups: the frozen weights.
@@ -40,7 +41,7 @@ class FrozenWeights:
         self._frozen: set[int] = set()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Freezes the weights that are frozen in an epoch, which counts from 1, and unfreezes the others."""
+        """Freezes or unfreezes the weights of each group for an epoch, counted from 1."""
         self._frozen.clear()
         for group in self._groups:
             trains = group.until is not None and epoch >= group.until
@@ -50,14 +51,14 @@ class FrozenWeights:
                 self._frozen.update(map(id, group.weights))
 
     def hold_statistics(self, modules: Iterable[nn.Module]) -> None:
-        """Switches the normalisation layers of frozen weights to evaluation mode; the others are in training mode."""
+        """Switches normalisation layers with frozen weights to evaluation mode. Leaves all other modules unchanged."""
         if self._frozen:
             for module in modules:
                 _hold_statistics(module, self._frozen, within=False)
 
 
 def _hold_statistics(module: nn.Module, frozen: set[int], *, within: bool) -> None:
-    """Switches the norms of frozen weights to evaluation mode. `within` says whether the module around is frozen."""
+    """Switches frozen normalisation layers to evaluation mode. `within` is whether the parent module is frozen."""
     weights: list[Tensor] = list(module.parameters())
     if weights:
         within = all(id(weight) in frozen for weight in weights)

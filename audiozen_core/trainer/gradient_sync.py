@@ -1,9 +1,9 @@
-"""Averages the gradients of all ranks, with torch's `DistributedDataParallel`.
+"""Averages the gradients of all ranks with torch's `DistributedDataParallel` (DDP).
 
-That class is usually wrapped around a network, and then knows only what the network's `forward` computes. Here it is
-wrapped around a gate that a loss passes on its way from the training step to its backward pass. So a training step may
-call any method of a network, call it several times, and use several networks; each network is averaged in the steps in
-which it has a loss.
+DDP usually wraps a network, and then handles only the computations in the network's `forward`. Here, DDP wraps a gate:
+an identity module that each loss passes through between the training step and the backward pass. So a training step can
+call any method of a network, several times, and can use several networks. The gradients of a network are averaged in
+every step in which the network has a loss.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from audiozen_core.distributed.settings import Distributed
 
 
 class _Gate(nn.Module):
-    """Passes a loss on, and has the weights that the loss trains."""
+    """An identity module for a loss, which holds the weights that the loss trains."""
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Gate(nn.Module):
 
 
 class GradientSync:
-    """The gates of all losses.
+    """Averages the gradients of all ranks, with one gate for each loss.
 
     Args:
         ranks: the processes of the run.
@@ -45,13 +45,13 @@ class GradientSync:
         self._weights: dict[str, list[Tensor]] = {}
 
     def prepare(self, name: str, weights: Sequence[Tensor]) -> None:
-        """Makes a gate for the weights that a loss trains, if they are not those of its present gate.
+        """Creates the gate of a loss. Does nothing if its gate already has the same weights.
 
-        All ranks must have the same weights to train.
+        All ranks must train the same weights.
 
         Args:
             name: the name of the loss.
-            weights: the weights that an optimiser changes. Frozen ones are left out.
+            weights: the weights that an optimiser changes. Frozen weights among them are ignored.
         """
         trained = [weight for weight in weights if weight.requires_grad]
         if not _are_same(self._weights.get(name, []), trained):
@@ -63,7 +63,7 @@ class GradientSync:
     def through(self, name: str, loss: Tensor) -> Tensor:
         """Passes a loss through its gate. The backward pass then averages the gradients of all ranks.
 
-        The gradients that earlier backward passes have left in the weights are part of the average.
+        The average includes the gradients that earlier backward passes accumulated in the weights.
         """
         gate = self._gates.get(name)
         if gate is None:
@@ -75,27 +75,29 @@ class GradientSync:
     def average(self, name: str) -> None:
         """Averages the gradients that the ranks have, without a loss. All ranks must call it.
 
-        A weight that no rank has used keeps no gradient. With a gradient of zero, weight decay would change it.
+        The gradient of a weight that no rank has used stays None. With a gradient of zero, weight decay would change
+        the weight.
         """
         weights = self._weights[name]
         used = self._ranks.gather([weight.grad is not None for weight in weights])
         if not self._settings.find_unused_parameters:
             used.append([True] * len(weights))
-        joined = [weight for weight, *flags in zip(weights, *used, strict=True) if any(flags)]
-        if not joined:
+        averaged = [weight for weight, *flags in zip(weights, *used, strict=True) if any(flags)]
+        if not averaged:
             return
-        nothing = sum((weight.sum().real for weight in joined), start=torch.zeros(())) * 0
+        # A loss of zero that depends on the weights makes DDP average their gradients without changing them.
+        zero_loss = sum((weight.sum().real for weight in averaged), start=torch.zeros(())) * 0
         with self._ranks.explained():
-            torch.autograd.backward(self.through(name, nothing))
+            torch.autograd.backward(self.through(name, zero_loss))
 
     def _gate(self, weights: Sequence[Tensor]) -> DistributedDataParallel:
         with warnings.catch_warnings():
-            # The gate has no buffers, so it makes no difference how they are handled.
+            # The warning is about `broadcast_buffers`, which has no effect because the gate has no buffers.
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
                 _Gate(weights),
                 broadcast_buffers=False,
-                init_sync=False,  # it would change the weights between the forward and the backward pass
+                init_sync=False,  # a sync would change the weights between the forward and the backward pass
                 bucket_cap_mb=self._settings.bucket_cap_mb,
                 find_unused_parameters=self._settings.find_unused_parameters,
                 static_graph=self._settings.static_graph,

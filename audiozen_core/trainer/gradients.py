@@ -1,4 +1,4 @@
-"""The gradients of an optimiser step: whose they are, how they are averaged over batches, and when they are cleared."""
+"""Manages the gradients of an optimiser step: averages, measures and clears them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _MOST_SHAPES = 8
 class Gradients:
     """The gradients that are accumulated over a window of batches into one optimiser step.
 
-    Each loss is divided by the length of the window before it is back-propagated. A window is shorter if
-    an epoch ends, a batch is skipped, or a step returns the losses of some networks only. `average` then corrects the
-    gradients, so that they are always the mean over the batches that contributed.
+    Each loss is divided by the length of the window before it is back-propagated. Fewer batches contribute if an epoch
+    ends, a batch is skipped, or a step returns losses only for some networks. `average` then corrects the gradients, so
+    that they are always the mean over the batches that contributed.
 
     Args:
         parts: the modules that the optimiser of each suffix trains, by suffix and section: a network, and its loss
-            function if that has parameters.
+            function if the loss function has parameters.
         optimizers: the optimisers by suffix.
         window: the number of batches in a window.
         ranks: the processes of the run.
 
     Attributes:
-        trained_suffixes: the suffixes of the networks that an optimiser changes, or whose loss functions it changes.
+        trained_suffixes: the suffixes whose network or loss function an optimiser changes.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class Gradients:
         self._contributions: dict[str, int] = {}
         self._unreached = set(optimizers)
         self._has_looked = False
-        # The newest norms, and the gradients that they are of, with their versions.
+        # The latest norms, and the gradients that they were computed from, with their versions.
         self._measured: dict[str, MeasuredGradients] = {}
         self._marks: list[tuple[Tensor, int]] = []
         self.find_weights()
 
     def find_weights(self) -> None:
-        """Finds the weights that the optimisers have now. A hook may unfreeze some between epochs.
+        """Finds the weights that the optimisers have now, because a hook can unfreeze weights between epochs.
 
         Raises:
-            RunError: an optimiser has a weight that no network or loss function has. Nothing else would know it: its
-                gradient would not be averaged, measured or clipped, and no checkpoint would have it.
+            RunError: an optimiser has a weight that belongs to no network or loss function. Its gradient would not be
+                averaged, measured or clipped, and checkpoints would not contain the weight.
         """
         weights = {suffix: named_weights(modules) for suffix, modules in self._parts.items()}
-        owned = {id(weight.tensor) for of_suffix in weights.values() for weight in of_suffix}
+        owned = {id(weight.tensor) for suffix_weights in weights.values() for weight in suffix_weights}
         optimised: set[int] = set()
         for suffix, optimizer in self._optimizers.items():
             tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
@@ -76,23 +76,25 @@ class Gradients:
                     f"weight{'s' * (len(strange) > 1)} that no network or loss function has",
                     notes=[f"shapes: {shapes}{', …' * (len(strange) > _MOST_SHAPES)}"],
                     remedy="make them `nn.Parameter`s of the model or of the loss function; otherwise no checkpoint "
-                    "would have them",
+                    "would contain them",
                 )
         self._trained: dict[str, list[Weight]] = {
-            suffix: [weight for weight in of_suffix if id(weight.tensor) in optimised]
-            for suffix, of_suffix in weights.items()
+            suffix: [weight for weight in suffix_weights if id(weight.tensor) in optimised]
+            for suffix, suffix_weights in weights.items()
         }
         self.trained_suffixes = [suffix for suffix, trained in self._trained.items() if trained]
-        # These get gradients too, for instance those of a network without an optimiser, but nothing uses them.
-        self._others = [w.tensor for of_suffix in weights.values() for w in of_suffix if id(w.tensor) not in optimised]
+        # Weights without an optimiser, whose gradients are never used.
+        self._others = [
+            w.tensor for suffix_weights in weights.values() for w in suffix_weights if id(w.tensor) not in optimised
+        ]
         self._norms = GradientNorms(self._trained, self._ranks)
-        self._weights = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
+        self._weights = [weight.tensor for suffix_weights in weights.values() for weight in suffix_weights]
         self._clearing = {
             suffix: optimizer for suffix, optimizer in self._optimizers.items() if _has_own_zero_grad(optimizer)
         }
 
     def untrained(self) -> dict[str, list[str]]:
-        """Returns the weights that require gradients, but that no optimiser has: the names, by section."""
+        """Returns the names of the weights that require gradients, but that no optimiser trains, by section."""
         optimised = {id(weight.tensor) for weights in self._trained.values() for weight in weights}
         names = {
             section: [
@@ -100,10 +102,10 @@ class Gradients:
             ]
             for section, part in chain.from_iterable(modules.items() for modules in self._parts.values())
         }
-        return {section: of_section for section, of_section in names.items() if of_section}
+        return {section: untrained for section, untrained in names.items() if untrained}
 
     def note_reached(self) -> None:
-        """Remembers which networks have gradients now."""
+        """Records which networks have gradients now."""
         self._has_looked = True
         if not self._unreached:
             return
@@ -112,9 +114,9 @@ class Gradients:
                 self._unreached.discard(suffix)
 
     def unreached(self) -> list[str]:
-        """Returns the suffixes of the networks that an optimiser trains, and that have not had a gradient in any step.
+        """Returns the suffixes of the networks that an optimiser trains, but that had no gradient in any step.
 
-        Without a step there are none: a run may be resumed where only the end of an epoch is left.
+        Returns an empty list before the first step, because a run can be resumed just before the end of an epoch.
         """
         return sorted(
             suffix
@@ -123,22 +125,24 @@ class Gradients:
         )
 
     def check_no_new_weights(self) -> None:
-        """Checks that no network or loss function has got parameters since `find_weights`.
+        """Checks that no network or loss function has created parameters since `find_weights`.
 
         Raises:
-            RunError: one of them has parameters that no optimiser has.
+            RunError: a module has new parameters that no optimiser trains.
         """
-        known = {id(weight.tensor) for of_suffix in self._trained.values() for weight in of_suffix}
-        known.update(map(id, self._others))
+        known_ids = {id(weight.tensor) for suffix_weights in self._trained.values() for weight in suffix_weights}
+        known_ids.update(map(id, self._others))
         for optimizer in self._optimizers.values():
-            known.update(id(tensor) for group in optimizer.param_groups for tensor in group["params"])
+            known_ids.update(id(tensor) for group in optimizer.param_groups for tensor in group["params"])
         for section, part in chain.from_iterable(modules.items() for modules in self._parts.values()):
-            new = [name for name, weight in part.named_parameters() if weight.requires_grad and id(weight) not in known]
+            new = [
+                name for name, weight in part.named_parameters() if weight.requires_grad and id(weight) not in known_ids
+            ]
             if new:
                 raise RunError(
-                    f"[{section}] has made parameters since the training began, which no optimiser would train: "
+                    f"[{section}] has created parameters since the training began, which no optimiser would train: "
                     f"{listed(f'`{name}`' for name in new)}",
-                    remedy="make them in `__init__`; for shapes that only a batch tells, use lazy modules, such as "
+                    remedy="create them in `__init__`; if their shapes depend on a batch, use lazy modules, such as "
                     "`nn.LazyLinear`",
                 )
 
@@ -159,7 +163,7 @@ class Gradients:
         if not inputs:
             raise RunError(
                 f"`loss_{suffix}` has nothing to train: no weight of [{next(iter(parts))}] requires a gradient",
-                remedy="leave this loss out, or record it under another name",
+                remedy="don't return this loss, or return it under another name to record it",
             )
         return inputs
 
@@ -168,10 +172,10 @@ class Gradients:
 
         Args:
             suffix: the suffix.
-            reached: whether it does; None to look for gradients.
+            reached: whether it does, if the caller knows; None to look for gradients.
 
         Raises:
-            RunError: none of these weights has a gradient, from this batch or from an earlier one of the window.
+            RunError: none of these weights has a gradient from this batch or an earlier batch of the window.
         """
         parts = self._parts[suffix]
         if reached is None:
@@ -189,7 +193,7 @@ class Gradients:
 
     @property
     def exist(self) -> bool:
-        """Whether any weight that is trained has a gradient."""
+        """Whether any trained weight has a gradient."""
         return any(weight.tensor.grad is not None for weights in self._trained.values() for weight in weights)
 
     def count(self, suffixes: Iterable[str]) -> None:
@@ -206,18 +210,18 @@ class Gradients:
                         weight.tensor.grad.mul_(self.window / batches)
 
     def measure(self) -> dict[str, MeasuredGradients]:
-        """Looks through the gradients. Returns the norms of those of each network that has any, by suffix."""
+        """Measures the gradients. Returns the norms for each network that has gradients, by suffix."""
         self._measured, self._marks = self._norms.measure(), self._present_marks()
         return self._measured
 
     def check(self) -> dict[str, MeasuredGradients]:
-        """Looks through the gradients. Returns their norms if one may not be finite, and otherwise nothing."""
+        """Checks the gradients. Returns an empty dict if all are finite, otherwise the same as `measure`."""
         return self._norms.check()
 
     def measured(self) -> dict[str, MeasuredGradients]:
-        """Returns what `measure` has returned in this step, unless a gradient has another version since.
+        """Returns the result of `measure` in this step again, or measures again if a gradient has changed since.
 
-        It does not notice changes through `gradient.data`, which has no versions.
+        Changes through `gradient.data` are not detected, because they don't increment the version of the tensor.
         """
         marks = self._present_marks()
         same = len(marks) == len(self._marks) and all(
@@ -230,34 +234,35 @@ class Gradients:
         return [(gradient, gradient._version) for gradient in gradients if gradient is not None]
 
     def explain_step_error(self, error: Exception, suffix: str, optimizer: Optimizer) -> None:
-        """Explains an error of an optimiser's step, and whether sparse gradients may be its cause.
+        """Explains an error of an optimiser's step, and whether sparse gradients may be the cause.
+
+        Returns without an exception for an `AudioZenError`, an out-of-memory error, or an error that a hook probably
+        caused, so that the caller can re-raise it.
 
         Raises:
-            RunError: in place of the error. It names the section, and a weight whose gradient may be the cause. If the
-                mistake is that of a hook, this returns.
+            RunError: the explained error. It names the section, and a weight whose gradient may be the cause.
         """
         cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ else error
-        # If a hook steps the optimiser, the mistake may be the hook's. Optimisers mostly raise one of these types.
-        of_hook = isinstance(error, HookError) and not isinstance(cause, RuntimeError | ValueError)
-        if of_hook or isinstance(cause, AudioZenError | torch.OutOfMemoryError):
+        # If a hook steps the optimiser, the hook can be at fault. Errors of optimisers mostly have one of these types.
+        is_from_hook = isinstance(error, HookError) and not isinstance(cause, RuntimeError | ValueError)
+        if is_from_hook or isinstance(cause, AudioZenError | torch.OutOfMemoryError):
             return
         weights = self._trained.get(suffix, ())
         layouts = [(weight, weight.tensor.grad.is_sparse) for weight in weights if weight.tensor.grad is not None]
         sparse = [weight for weight, is_sparse in layouts if is_sparse]
         dense = [weight for weight, is_sparse in layouts if not is_sparse]
         notes = [
-            f"gradients: {len(of_layout)} of {len(layouts)} are {word}, such as that of `{of_layout[0].name}` of "
-            f"`{of_layout[0].section}`"
-            for word, of_layout in (("sparse", sparse), ("dense", dense))
-            if of_layout
+            f"gradients: {len(group)} of {len(layouts)} are {word}, such as the gradient of `{group[0].name}` of "
+            f"`{group[0].section}`"
+            for word, group in (("sparse", sparse), ("dense", dense))
+            if group
         ]
         remedy = "change the optimiser or its arguments"
         if sparse:
             remedy = (
-                "torch.optim.SGD and torch.optim.Adagrad take sparse and dense gradients together, without "
-                "`weight_decay` and `fused`, and torch.optim.SparseAdam takes sparse ones only; or let "
-                f"`{sparse[0].name}` have dense gradients: "
-                "`sparse = false` in its module, such as nn.Embedding"
+                "use torch.optim.SGD or torch.optim.Adagrad without `weight_decay` and `fused`, which accept sparse "
+                "and dense gradients together, or torch.optim.SparseAdam if all gradients are sparse; or make the "
+                f"gradient of `{sparse[0].name}` dense with `sparse = false` in its module, such as nn.Embedding"
             )
         elif isinstance(optimizer, torch.optim.SparseAdam):
             remedy = "SparseAdam is for networks whose gradients are all sparse: use torch.optim.Adam instead"
@@ -283,5 +288,5 @@ class Gradients:
 
 
 def _has_own_zero_grad(optimizer: Optimizer) -> bool:
-    """Whether an optimiser does something else than torch's do: these only forget the gradients, and take time."""
+    """Returns whether an optimiser overrides `zero_grad`. Torch's own method is slow, and only clears gradients."""
     return "zero_grad" in vars(optimizer) or type(optimizer).zero_grad is not Optimizer.zero_grad

@@ -1,7 +1,7 @@
 """Finds modules and parameters that an object holds, but does not register.
 
-`nn.Module` knows only the modules and parameters among its own attributes, and in `nn.ModuleList`, `nn.ParameterList`
-and the like. It can't train, save, move or switch the others.
+`nn.Module` registers only the modules and parameters in its own attributes, and in `nn.ModuleList`, `nn.ParameterList`
+and similar containers. It can't train, save, move or switch the mode of any others.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _Item = TypeVar("_Item")
 def held_modules(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Module]:
     """Returns the modules that an object holds, but does not register, by name. The object itself is left out.
 
-    The search covers attributes and containers at any depth, the arguments of `functools.partial`, and the variables
-    that a function uses from outside. It goes on in the attributes of the objects and data sets that it finds.
+    The search covers attributes, containers at any depth, the arguments of `functools.partial`, and the closure and
+    global variables that a function uses. It continues in the attributes of the objects and data sets that it finds.
 
     Args:
         part: the object.
-        known: objects to leave out. If one is a module, everything that it registers is left out too.
+        known: objects to leave out. For a module, everything that it registers is left out too.
     """
     return _named((name, item) for name, item in _all_held(part, known) if isinstance(item, nn.Module))
 
@@ -40,7 +40,8 @@ def held_parameters(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Parame
 def _named(pairs: Iterable[tuple[str, _Item]]) -> dict[str, _Item]:
     """Returns the items by name.
 
-    Two items can get the same name, such as the key `a.b` and the key `b` of the dict `a`. The second then gets a `_`.
+    Two items can have the same name, such as the key `a.b` and the key `b` of the dict `a`. A `_` is then appended to
+    the second name.
     """
     named: dict[str, _Item] = {}
     for name, item in pairs:
@@ -51,21 +52,21 @@ def _named(pairs: Iterable[tuple[str, _Item]]) -> dict[str, _Item]:
 
 
 def unregistered(part: nn.Module) -> str:
-    """Returns the name of something that a module would have to register; "" if there is nothing.
+    """Returns the name of an object that a module holds and must register; "" if there is none.
 
-    Parameters that require no gradient and modules in evaluation mode never change, so they need not be registered. In
-    training mode, buffers may change, and a dropout would stay switched on in an evaluation.
+    Parameters that require no gradient and modules in evaluation mode never change, so they don't have to be
+    registered. In training mode, buffers can change, and dropout would stay active in an evaluation.
     """
-    own = {id(item) for item in (*part.modules(), *part.parameters(), *part.buffers())}
+    registered = {id(item) for item in (*part.modules(), *part.parameters(), *part.buffers())}
     for name, weight in held_parameters(part).items():
         if weight.requires_grad:
             return name
     for name, module in held_modules(part).items():
         for inner in module.modules():
-            if id(inner) in own:
+            if id(inner) in registered:
                 continue
-            weights = [weight for weight in inner.parameters(recurse=False) if id(weight) not in own]
-            buffers = [buffer for buffer in inner.buffers(recurse=False) if id(buffer) not in own]
+            weights = [weight for weight in inner.parameters(recurse=False) if id(weight) not in registered]
+            buffers = [buffer for buffer in inner.buffers(recurse=False) if id(buffer) not in registered]
             switched = inner.training and (buffers or isinstance(inner, _DropoutNd | nn.RReLU))
             if switched or any(weight.requires_grad for weight in weights):
                 return name
@@ -73,7 +74,7 @@ def unregistered(part: nn.Module) -> str:
 
 
 def unsaved_statistics(module: nn.Module) -> list[str]:
-    """Returns the names of the running means in a module that change whenever it is called."""
+    """Returns the names of the running means that every call of a module changes."""
     return [
         f"{name}.running_mean".lstrip(".")
         for name, inner in module.named_modules()
@@ -108,7 +109,7 @@ def _held(owner: Any, seen: set[int], levels: int) -> Iterator[tuple[str, Any]]:
         _leave_out(value, seen)
         if isinstance(value, nn.Module | nn.Parameter):
             yield name, value
-        # Wrappers of data sets may lie within each other to any depth.
+        # Data sets can wrap each other to any depth, so they don't count as levels.
         elif is_container(value) or levels > 1 or isinstance(value, Dataset):
             for inner, item in _held(value, seen, levels if is_container(value) else levels - 1):
                 yield f"{name}.{inner}", item

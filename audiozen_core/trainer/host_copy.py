@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class HostCopy:
-    """The values of some scalars, copied to the CPU behind the work that computes them.
+    """An asynchronous copy of scalars to the CPU.
 
-    `float(tensor)` and `tensor.item()` wait for everything that has been queued on the GPU so far, even if the value
-    itself has been known for a long time. This copy is queued at once, so that reading it later waits for nothing that
-    was queued after it.
+    `float(tensor)` and `tensor.item()` wait for all work queued on the GPU so far, even if the value was computed long
+    ago. This class queues the copies when it is created. Reading the values later waits only for the copies, not for
+    work that was queued after them.
 
     Args:
         scalars: numbers, and tensors of one element on any device.
@@ -30,12 +30,12 @@ class HostCopy:
                     on_gpu[value.device] = None
                     self._values[name] = value.to("cpu", non_blocking=True)
                 else:
-                    self._values[name] = value.item()  # at once, because its owner may change it later
-        if on_gpu:  # one event a GPU, because a network may be spread over several
+                    self._values[name] = value.item()  # read now, because the tensor may be changed in place later
+        if on_gpu:  # one event for each GPU, because a network can be spread over several GPUs
             self._copied = [torch.cuda.current_stream(device).record_event() for device in on_gpu]
 
     def read(self) -> dict[str, float]:
-        """Returns the values. Waits only until they have been copied."""
+        """Returns the values. Waits until they are copied."""
         for copied in self._copied:
             copied.synchronize()
         return {name: float(value) for name, value in self._values.items()}

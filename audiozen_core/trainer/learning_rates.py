@@ -1,4 +1,4 @@
-"""The learning rates of a run, for records and the console."""
+"""Reads the learning rates of a run, for records and the console."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 
 class LearningRates:
-    """The learning rates of a run, noted after each optimiser step, although they seldom change.
+    """Caches the learning rates of a run, because they are read after each optimiser step but seldom change.
 
     Args:
         optimizers: the optimisers by suffix.
@@ -19,25 +19,25 @@ class LearningRates:
 
     def __init__(self, optimizers: Mapping[str, Optimizer]) -> None:
         self._optimizers = optimizers
-        self._noted: list[Any] = []
-        self._named: Mapping[str, float | Tensor] = {}
+        self._cached_rates: list[Any] = []
+        self._cached: Mapping[str, float | Tensor] = {}
 
     def now(self) -> Mapping[str, float | Tensor]:
-        """Returns the present rates by name, as `learning_rates` does; the same mapping as long as none has changed."""
-        present = [group.get("lr") for optimizer in self._optimizers.values() for group in optimizer.param_groups]
-        # A tensor may have changed in place.
-        if {*map(type, present)} != {float} or present != self._noted:
-            self._noted, self._named = present, MappingProxyType(learning_rates(self._optimizers))
-        return self._named
+        """Returns the same as `learning_rates`. Returns the identical mapping until a rate changes."""
+        rates = [group.get("lr") for optimizer in self._optimizers.values() for group in optimizer.param_groups]
+        # A rate that is a tensor can be changed in place, so it is never taken from the cache.
+        if {*map(type, rates)} != {float} or rates != self._cached_rates:
+            self._cached_rates, self._cached = rates, MappingProxyType(learning_rates(self._optimizers))
+        return self._cached
 
 
 def learning_rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float | Tensor]:
-    """Returns the present learning rate of each parameter group.
+    """Returns the current learning rate of each parameter group, by name.
 
-    If an optimiser has one group, its rate is called `lr`, or `lr_g` for the suffix `g`. If it has several, the `name`
-    of the group is added, or its index if it has no name: `lr_0`, `lr_g_encoder`. If two groups would get the same
-    name, the index is added to the `name` as well: `lr_encoder_0`. A group without a learning rate is left out. A rate
-    that is a tensor is copied and not read, because reading it would stall a GPU.
+    If an optimiser has one group, the rate is named `lr`, or `lr_g` for the suffix `g`. With several groups, the `name`
+    of the group is appended, or its index if it has no name: `lr_0`, `lr_g_encoder`. If two groups would get the same
+    name, the index is also appended: `lr_encoder_0`. Groups without a learning rate are left out. A rate that is a
+    tensor is cloned but not read, because reading it would stall a GPU.
 
     Args:
         optimizers: the optimisers by suffix.

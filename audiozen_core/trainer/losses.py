@@ -1,4 +1,4 @@
-"""The losses of a training step: which of its results are trained, and which are only recorded."""
+"""Decides which results of a training step are losses to train, and which are only recorded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from audiozen_core.trainer.module_state import unwrapped
 class LossChoice:
     """Chooses the losses among the results of a training step.
 
-    `loss` trains everything, and is then the only loss. Without it, each `loss_<suffix>` is the loss of the network
-    with this suffix, if an optimiser trains that. Everything else is only recorded, whatever its name is.
+    If the step returns `loss`, it is the only loss, and trains all networks. Otherwise, each `loss_<suffix>` is the
+    loss of the network with this suffix, if an optimiser trains the network. All other results are only recorded.
 
     Args:
         step: the name of the step, for messages.
@@ -28,30 +28,33 @@ class LossChoice:
         self._has_warned = False
 
     def choose(self, result: Any, suffixes: Collection[str]) -> dict[str, Tensor]:
-        """Returns the losses by name. Warns once if a network has a loss by its name, but `loss` trains it.
+        """Returns the losses by name.
+
+        Warns once if the step returns both `loss` and `loss_<suffix>`, because `loss` then trains the network.
 
         Args:
-            result: what `training_step` returned: a loss, or a mapping.
-            suffixes: the suffixes of the networks that are trained.
+            result: the result of `training_step`: a loss, or a mapping.
+            suffixes: the suffixes of the networks to train.
 
         Raises:
             RunError: the step returned no loss, or a loss can't be back-propagated.
         """
         if type(result) is not dict and not isinstance(result, Mapping):
             result = {"loss": result}
-        if len(suffixes) == 1 and "loss" in result:  # as in most trainings
+        if len(suffixes) == 1 and "loss" in result:  # a fast path for most trainings
             _check("loss", result["loss"])
             return {"loss": result["loss"]}
-        own = [f"loss_{suffix}" for suffix in suffixes if suffix]
-        losses = {name: result[name] for name in (["loss"] if "loss" in result else own) if name in result}
+        network_losses = [f"loss_{suffix}" for suffix in suffixes if suffix]
+        losses = {name: result[name] for name in (["loss"] if "loss" in result else network_losses) if name in result}
         if not losses:
+            names = _or([f"`{name}`" for name in ("loss", *network_losses)])
             raise RunError(
                 f"{self.step} returned no `loss`, but {sorted(map(str, result))}",
-                remedy=f"return {_or([f'`{name}`' for name in ('loss', *own)])}; other names are only recorded",
+                remedy=f"return {names}; other names are only recorded",
             )
         for name, loss in losses.items():
             _check(name, loss)
-        recorded = [name for name in own if name in result and name not in losses]
+        recorded = [name for name in network_losses if name in result and name not in losses]
         if recorded and len(suffixes) > 1 and not self._has_warned:
             self._has_warned = True
             self._warn(recorded, suffixes)
@@ -59,12 +62,12 @@ class LossChoice:
 
     def _warn(self, recorded: Sequence[str], suffixes: Collection[str]) -> None:
         networks = " and ".join(f"[{section_name('model', suffix)}]" for suffix in suffixes)
-        remedy = "to train each network by its own loss, leave `loss` out"
+        remedy = "to train each network with its own loss, don't return `loss`"
         if "" in suffixes:
             free = next(letter for letter in "gab" if letter not in suffixes)
             remedy = (
-                f"to train each network by its own loss, give [model] a suffix too, such as [model_{free}] with "
-                f"[optimizer_{free}], and return `loss_{free}` in place of `loss`"
+                f"to train each network with its own loss, give [model] a suffix too, such as [model_{free}] with "
+                f"[optimizer_{free}], and return `loss_{free}` instead of `loss`"
             )
         get_logger().warning(
             f"{self.step} returns `loss`, which trains {networks}; "
@@ -74,23 +77,24 @@ class LossChoice:
 
 
 class LossOfModules(nn.Module):
-    """A loss function that is not a module itself, with the modules that it uses as its children.
+    """Wraps a loss function that is not a module, but holds modules, which become children of the wrapper.
 
-    Its other attributes are those of the function.
+    All other attributes are looked up in the function.
 
     Args:
         function: the loss function.
-        held: the modules that it holds, by name.
+        held: the modules that the function holds, by name.
     """
 
     def __init__(self, function: Callable[..., Any], held: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.function = function
-        # `add_module` refuses dots and the names of methods, but these are names in code that we did not write.
+        # The names come from the user's code, so they can contain dots or be names of methods. `add_module` would
+        # reject such names.
         for name, module in held.items():
             child = name.replace(".", "_")
-            # `nets_0` may be an attribute beside the list `nets`. Both are kept. Their order is fixed, so the names are
-            # the same in every run.
+            # Two names can collide, such as the attribute `nets_0` and the first entry of the list `nets`. The order is
+            # fixed, so the resulting names are the same in every run.
             while child in self._modules:
                 child += "_"
             self._modules[child] = module
@@ -112,10 +116,10 @@ class LossOfModules(nn.Module):
 def follow_mode(module: nn.Module, *, training: bool) -> None:
     """Switches a loss to training or evaluation mode.
 
-    Its frozen parts always stay in evaluation mode, because nobody trains the running means of a pretrained network
-    that only measures. A part is frozen, with everything in it, if it has parameters, and none of them requires a
-    gradient. The loss itself, `nn.ModuleList` and `nn.ModuleDict` need a frozen parameter of their own for that: what
-    they hold beside a frozen part, such as a running mean, follows the mode.
+    Frozen parts always stay in evaluation mode, because the running statistics of a pretrained network inside a loss
+    must not change. A module counts as frozen, with all its children, if it has parameters and none of them requires a
+    gradient. The loss itself, an `nn.ModuleList` and an `nn.ModuleDict` count as frozen only if they also have a
+    parameter directly, because they can hold other children that must follow the mode.
     """
     module.train(training)
     loss = unwrapped(module)
@@ -131,7 +135,7 @@ def follow_mode(module: nn.Module, *, training: bool) -> None:
 def _check(name: str, loss: object) -> None:
     if loss is None and name != "loss":
         raise RunError(
-            f"`{name}` is None", remedy="leave it out of the dict in a step that does not train this network"
+            f"`{name}` is None", remedy="leave the key out of the dict in a step that does not train this network"
         )
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
         got = "None" if loss is None else f"a {type(loss).__name__}"

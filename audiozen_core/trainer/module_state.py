@@ -1,4 +1,4 @@
-"""Saves and loads the state of a network under its plain names, without the prefixes of `torch.compile` or DDP."""
+"""Saves and loads the state of a network without the name prefixes that `torch.compile` or DDP add."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 from audiozen_core.checkpoint.mismatch import WeightMismatch, compare_weights
 from audiozen_core.distributed.sharding import shard_like
 
-# The attribute in which a wrapper holds the wrapped module. A wrapper has no other child.
+# The attributes in which wrappers hold the wrapped module. A wrapper has no other child.
 _INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
 
 
 class ModuleState:
     """Saves and loads a module without the prefixes of wrappers, such as `_orig_mod.` or `module.`.
 
-    A compiled or wrapped network can therefore load the checkpoint of a plain network, and the reverse.
+    A compiled or wrapped network can therefore load the checkpoint of a plain network, and vice versa.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -29,11 +29,11 @@ class ModuleState:
         return {_clean(name, prefixes): value for name, value in self.module.state_dict().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /, *, strict: bool = True) -> None:
-        """Loads a state, with or without prefixes. With `strict=False`, the state may lack entries of the module.
+        """Loads a state, with or without prefixes. With `strict=False`, entries of the module can be missing.
 
         Raises:
-            RuntimeError: torch finds that the state does not fit. Two cases that torch would accept are errors, too:
-                a weight that torch would convert between float and integer, and a weight that has two values.
+            RuntimeError: the state does not fit the module. Unlike in torch, it is also an error if a weight would be
+                converted between float and integer, or if the state has two values for one weight.
         """
         mismatch = self.compare(state_dict)
         if mismatch.dtypes or mismatch.repeated:
@@ -52,7 +52,7 @@ class ModuleState:
         return _without_wrappers(state_dict, self._own_names())[0]
 
     def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
-        """Returns the differences between the module and a state to load. The state may have prefixes."""
+        """Returns the differences between the module and a state to load. The state can have prefixes."""
         return compare_weights(self.state_dict(), *_without_wrappers(state_dict, self._own_names()))
 
     def _own_names(self) -> dict[str, str]:
@@ -89,7 +89,7 @@ def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _prefixes(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yields for each wrapper the prefix of its entries without and with the wrapper's own part, innermost first."""
+    """Yields two prefixes for each wrapper, innermost first: without and with the part that the wrapper adds."""
     named = module.named_modules(remove_duplicate=False)
     wrappers = [(name, inner) for name, part in named if (inner := _inner_name(part))]
     for name, inner in reversed(wrappers):
@@ -100,7 +100,7 @@ def _prefixes(module: nn.Module) -> Iterator[tuple[str, str]]:
 def _inner_name(module: nn.Module) -> str | None:
     """Returns the name of the module that a wrapper wraps; None if the module is not a wrapper.
 
-    An ordinary network may also have a single child called `module`, so this name counts only in the wrappers of torch.
+    A plain network can also have `module` as its only child, so this name counts only in torch's own wrappers.
     """
     children = [name for name, _ in module.named_children()]
     if len(children) != 1 or children[0] not in _INNER:
@@ -120,7 +120,7 @@ def _clean(name: str, prefixes: list[tuple[str, str]]) -> str:
 def _without_wrappers(
     state_dict: Mapping[str, Any], own_names: Collection[str]
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Returns a state under the names without prefixes, and pairs of names that mean the same entry.
+    """Returns a state with names without prefixes, and the pairs of names that refer to the same entry.
 
     An entry that the module does not have keeps its name.
     """
@@ -129,14 +129,14 @@ def _without_wrappers(
     for name in state_dict:
         clean = _name_in(own_names, name)
         if (first := names.setdefault(clean, name)) != name:
-            # The order of a file does not matter: the shorter name comes first.
+            # The shorter name comes first, so that the result does not depend on the order of the state.
             repeated.append((min(first, name, key=len), max(first, name, key=len)))
     return {clean: state_dict[name] for clean, name in names.items()}, sorted(repeated)
 
 
 def _name_in(own_names: Collection[str], name: str) -> str:
-    # A file of another toolkit may have prefixes. They are removed one by one, so that the name of a real child called
-    # `module` is not removed as well.
+    # Checkpoints of other toolkits can have prefixes. They are removed one at a time until the name exists, because a
+    # network can also have a real child named `module`.
     parts = name.split(".")
     while (shorter := ".".join(parts)) not in own_names:
         wrapper = next((part for part in parts if part in _INNER), None)

@@ -1,4 +1,4 @@
-"""Finds losses, gradients and weights that are NaN or infinite, and says exactly which."""
+"""Finds gradients and weights that are NaN or infinite, and names them in errors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.kinds import section_name
 
 _REAL = (torch.float32, torch.float64)
-_FAR_FROM_INFINITE = 2**15  # half of what float16 can hold
+_FAR_FROM_INFINITE = 2**15  # half of the largest float16 number
 
 
 class Weight(NamedTuple):
-    """A weight, with the section of its module and its name there."""
+    """A weight, with the section of its module and its name in the module."""
 
     section: str
     name: str
@@ -28,15 +28,15 @@ class Weight(NamedTuple):
 
 
 def named_weights(modules: Mapping[str, nn.Module]) -> list[Weight]:
-    """Returns all weights of some modules, which are given by section."""
+    """Returns all weights of the modules. The keys of `modules` are sections."""
     return [Weight(section, *named) for section, module in modules.items() for named in module.named_parameters()]
 
 
 class GradientNorms:
-    """Measures the norm of each weight's gradient on the device, so that the CPU does not wait for it.
+    """Computes the norm of each weight's gradient on the device, without making the CPU wait.
 
     Args:
-        weights: the weights by the suffix of their network.
+        weights: the weights, by the suffix of their network.
         ranks: the processes of the run. If weights are sharded, all ranks must measure together.
     """
 
@@ -49,10 +49,11 @@ class GradientNorms:
         self._found, self._one = torch.zeros(()), torch.ones(())
 
     def check(self) -> dict[str, MeasuredGradients]:
-        """Measures the current gradients only if one of them is not finite, or if only norms can tell.
+        """Returns the norms of the current gradients, or an empty dict if a quick check shows that all are finite.
 
-        On a CPU, a check of each element takes a tenth of the time of the norms of a small network, and not more than
-        those of a large one. It is what the scaler of AMP uses, with the scale 1, which changes no gradient.
+        The quick check works only for plain gradients on a CPU. It takes a tenth of the time of the norms for a small
+        network, and no longer than the norms for a large one. It calls the function that AMP's gradient scaler uses,
+        with the scale 1, so that the gradients don't change.
         """
         if self._on_cpu:
             present = [gradient for tensor in self._tensors if (gradient := tensor.grad) is not None]
@@ -110,7 +111,7 @@ class MeasuredGradients:
 
     @property
     def total(self) -> Tensor:
-        """The norm of all gradients together, a scalar. It is computed when it is first asked for."""
+        """The norm of all gradients together, a scalar. It is computed on first access."""
         if self._total is None:
             self._total = torch.linalg.vector_norm(self.single)
         return self._total
@@ -123,21 +124,22 @@ class MeasuredGradients:
     def complaint(self) -> str | None:
         """Describes the first problem, or returns None if all norms are finite. Waits for the GPU."""
         norms: list[float] = self.single.tolist() if self.is_on_gpu else [norm.item() for norm in self._norms]
-        # Far below the largest number of any type, the norm of all together is finite, too, and need not be computed.
+        # If the total is far below the largest number of every dtype, it is finite on the device too. Then there is no
+        # need to compute it there.
         if math.hypot(*norms) < _FAR_FROM_INFINITE or math.isfinite(float(self.total)):
             return None
         wrong = [(weight, norm) for weight, norm in zip(self.weights, norms, strict=True) if not math.isfinite(norm)]
         if not wrong:
             net = section_name("model", self.suffix)
-            return f"the norm of all gradients of [{net}] together is infinite, though each is finite"
+            return f"the total norm of the gradients of [{net}] is infinite, although each gradient is finite"
         # Gradients flow from the loss to the input, so the last weight of the network got its gradient first.
-        counted = f"{len(wrong)} of {len(norms)} are not finite; this one is the nearest to the loss"
+        counted = f"{len(wrong)} of {len(norms)} are not finite; this one is closest to the loss"
         weight, norm = wrong[-1]
         return f"the gradient of `{weight.name}` of [{weight.section}] has the norm {norm} ({counted})"
 
 
 def blame(modules: Mapping[str, nn.Module]) -> str:
-    """Returns a note for the error of a loss that is not finite. It says whether weights were already not finite.
+    """Returns a note for the error of a non-finite loss, which says whether the weights were finite.
 
     Args:
         modules: the networks and losses by section.
@@ -146,12 +148,12 @@ def blame(modules: Mapping[str, nn.Module]) -> str:
         if wrong := _first_not_finite(module):
             return f"note: the {wrong[0]} `{wrong[1]}` of [{section}] was already not finite"
     if any(is_sharded(weight) for module in modules.values() for weight in module.parameters()):
-        return "note: the share of the weights that this rank keeps is finite"
+        return "note: this rank's share of the weights is finite"
     weights = [weight for module in modules.values() for _, weight in _floating(module.named_parameters())]
     largest = max((float(_largest(weight)) for weight in weights), default=0.0)
     return (
-        f"note: all weights are finite, the largest magnitude is {largest:.3g}; unless that is too large, the cause is "
-        "in these samples or in the loss function"
+        f"note: all weights are finite, and their largest magnitude is {largest:.3g}; unless that is too large, the "
+        "cause is in these samples or in the loss function"
     )
 
 
@@ -161,29 +163,31 @@ def check_weights(modules: Mapping[str, nn.Module], last_step: BatchLocation | N
     Args:
         modules: the networks and losses by section.
         last_step: the batches of the last optimiser step, for the message; None before the first step.
-        ranks: the processes of the run. All of them get the error of any of them.
+        ranks: the processes of the run. If one rank finds an error, all ranks raise it.
 
     Raises:
-        NonFiniteError: a weight is not finite or a buffer holds a NaN; the error names the first of them.
-        RunError: it is so before the first step.
+        NonFiniteError: a weight is not finite or a buffer holds a NaN. The error names the first one.
+        RunError: the same problem was found before the first step.
     """
     for section, module in modules.items():
         if wrong := ranks.first(_first_not_finite(module)):
             what = f"the {wrong[0]} `{wrong[1]}` of [{section}] is not finite"
             if last_step is None:
-                raise RunError(f"{what} before the first step of this run", remedy="check how the weights are made")
+                raise RunError(
+                    f"{what} before the first step of this run", remedy="check how the weights are created or loaded"
+                )
             raise NonFiniteError(
                 what,
                 last_step,
                 remedy="lower the learning rate or clip the gradients; the checkpoints are untouched",
-                notes=["note: this was found before a checkpoint was saved; an earlier step may have caused it"],
+                notes=["note: this was found when a checkpoint was due; an earlier step may have caused it"],
             )
 
 
 def _first_not_finite(model: nn.Module) -> tuple[str, str] | None:
-    """Returns kind and name of the first weight that is not finite, or of the first buffer that holds a NaN."""
+    """Returns the kind and the name of the first weight that is not finite, or of the first buffer with a NaN."""
     flags = {("weight", name): _largest(tensor).isfinite() for name, tensor in _floating(model.named_parameters())}
-    # Infinities are allowed in buffers, because an attention mask has them on purpose.
+    # Infinities are allowed in buffers, because attention masks contain them on purpose.
     flags |= {("buffer", name): ~_largest(tensor).isnan() for name, tensor in _floating(model.named_buffers())}
     if not flags:
         return None
@@ -194,24 +198,25 @@ def _first_not_finite(model: nn.Module) -> tuple[str, str] | None:
 
 
 def _floating(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors whose type has a NaN."""
+    """Yields the non-empty tensors whose dtype can represent NaN."""
     for name, tensor in named:
         if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() > 0:
             yield name, tensor
 
 
 def _largest(tensor: Tensor) -> Tensor:
-    """Returns the largest magnitude, on the device; NaN if there is a NaN. A sum of squares could overflow."""
+    """Returns the largest magnitude, on the device; NaN if the tensor has a NaN. A sum of squares could overflow."""
     values = _values_of(tensor.detach())
-    if values.numel() == 0:  # a sparse tensor of zeros, or a sharded one that is too small for all ranks
+    if values.numel() == 0:  # a sparse tensor of zeros, or a sharded tensor of which this rank has no part
         return values.new_zeros(())
     largest: Tensor = torch.linalg.vector_norm(values.float() if values.element_size() == 1 else values, math.inf)
     return largest
 
 
 def _values_of(tensor: Tensor) -> Tensor:
-    """Returns the tensor itself, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`.
+    """Returns the values of a tensor as a plain tensor.
 
-    Of a sharded tensor it returns the part that this rank keeps.
+    Returns the stored values of a sparse tensor, such as the gradient of `nn.Embedding(sparse=True)`, this rank's part
+    of a sharded tensor, and any other tensor itself.
     """
     return tensor.coalesce().values() if tensor.is_sparse else local_part(tensor)

@@ -1,7 +1,7 @@
-"""Explains the errors of networks, losses and steps, so that they say what failed, and on which form of inputs.
+"""Explains the errors of networks, losses and steps: the messages say what failed, and for inputs of which form.
 
-Some of it comes in two forms. `translate_step_errors` is for a `with`; `explain_step_error` is called where an error
-has been caught. A training step uses the latter, because a `try` without an error takes no time.
+Two functions exist in two variants. `translate_step_errors` is a context manager, and `explain_step_error` is called in
+an `except` block. The training step uses the second variant, because a `try` block costs no time without an error.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from audiozen_core.trainer import input_copies, losses
 from audiozen_core.trainer.participants import Participants
 
 _NOT_IN_PLACE = (
-    "a network, a loss or the trainer changes a tensor that the backward pass needs, for example by `x += y`, "
-    "`x.relu_()` or `x[0] = y`: make a new tensor instead, such as `x = x + y`; torch names the operation if your "
-    "module calls `torch.autograd.set_detect_anomaly(True)`"
+    "a network, a loss or the trainer changes a tensor in place that the backward pass needs, for example with "
+    "`x += y`, `x.relu_()` or `x[0] = y`: create a new tensor instead, such as `x = x + y`; torch names the operation "
+    "if your module calls `torch.autograd.set_detect_anomaly(True)`"
 )
 _CALLERS = (input_copies.__file__, losses.__file__, nn.modules.module.__file__)
 
 
 @contextmanager
 def translate_part_errors(part: str, *inputs: Any, remedy: str) -> Iterator[None]:
-    """Translates an error that a part raises for some inputs. An `AudioZenError` passes unchanged.
+    """Translates an error that the block raises. An `AudioZenError` passes unchanged.
 
     Args:
-        part: the part in messages, such as "the model".
-        inputs: what the part is given. The message has their dtypes and shapes.
-        remedy: what to do about it.
+        part: the name of the part that the block calls, for messages, such as "the model".
+        inputs: the inputs of the call. The message contains their dtypes and shapes.
+        remedy: what to do about the error.
 
     Raises:
         RunError: the part raised an error, or can't be called with the inputs.
@@ -45,11 +45,12 @@ def translate_part_errors(part: str, *inputs: Any, remedy: str) -> Iterator[None
         raise
     except Exception as error:
         if _refused_call(error):
-            given, them = (f"{len(inputs)} tensors", "them") if len(inputs) > 1 else ("one tensor", "it")
+            arguments = f"{len(inputs)} tensors" if len(inputs) > 1 else "one tensor"
             raise RunError(
-                f"{part} was called with {given}, and does not take {them}: {type(error).__name__}: {error}",
-                remedy=f"name something that takes {given}; a function that makes {part} can't be named, only what it "
-                f"returns, for example after `made = make()` in your module; {remedy}",
+                f"{part} can't be called with {arguments}: {type(error).__name__}: {error}",
+                remedy=f"give the path of an object that can be called with {arguments}; for a function that creates "
+                f"{part}, give the path of its result instead, for example `made` after `made = make()` in your "
+                f"module; {remedy}",
             ) from error
         forms = " and ".join(map(describe, inputs))
         plural = "inputs of the forms" if len(inputs) > 1 else "an input of the form"
@@ -59,14 +60,16 @@ def translate_part_errors(part: str, *inputs: Any, remedy: str) -> Iterator[None
 def explain_method_error(error: Exception, section: str, part: object, method: str) -> None:
     """Explains an error of a method that AudioZEN calls without data, such as `train` of a network.
 
+    Returns without an exception for an `AudioZenError` or an out-of-memory error, so that the caller can re-raise it.
+
     Args:
-        error: what the method has raised.
+        error: the error that the method raised.
         section: the section of the part, such as `model_g`.
         part: the network, loss or optimiser.
         method: the name of the method.
 
     Raises:
-        RunError: in place of the error. For an `AudioZenError`, or too little memory, this returns.
+        RunError: the explained error.
     """
     if not isinstance(error, AudioZenError | torch.OutOfMemoryError):
         raise RunError.caused_by(error, f"[{section}] {type(part).__name__} failed in `{method}`:") from error
@@ -83,15 +86,17 @@ def translate_method_errors(section: str, part: object, method: str) -> Iterator
 
 
 def explain_backward_error(error: Exception, loss: str, participants: Participants) -> None:
-    """Explains an error of a backward pass. It comes from the operations of a network or a loss.
+    """Explains an error of a backward pass, which is caused by the operations of a network or a loss.
+
+    Returns without an exception for an `AudioZenError`, so that the caller can re-raise it.
 
     Args:
-        error: what the backward pass has raised.
+        error: the error that the backward pass raised.
         loss: the name of the loss, such as `loss_g`.
-        participants: what took part in the forward pass.
+        participants: the participants of the forward pass.
 
     Raises:
-        RunError: in place of the error. For an `AudioZenError` this returns.
+        RunError: the explained error.
     """
     if not isinstance(error, AudioZenError):
         notes = participants.notes(of_batch=True)
@@ -100,7 +105,7 @@ def explain_backward_error(error: Exception, loss: str, participants: Participan
 
 
 def _refused_call(error: Exception) -> bool:
-    """Whether the call itself has raised the error, because of its arguments, and no line of what was called."""
+    """Returns whether the call itself failed because of its arguments, before any code of the called object ran."""
     last = traceback.extract_tb(error.__traceback__)[-1].filename
     return isinstance(error, TypeError) and not foreign_frames(error) and last in _CALLERS
 
@@ -108,36 +113,36 @@ def _refused_call(error: Exception) -> bool:
 def explain_step_error(
     error: Exception, step: Callable[..., Any], batch: Any = None, batch_idx: int | None = None
 ) -> None:
-    """Explains an error that a method of a trainer raises, or that is found in what it returns.
+    """Explains an error that a method of a trainer raised, or that was found in its result.
 
-    An `AudioZenError` gets notes. They name the samples, and everything that took part in the step. An error of the
-    operating system, such as a disk that is full, stays as it is.
+    Adds notes to an `AudioZenError`, which name the samples and all participants of the step, and returns. Also returns
+    for an error of the operating system, such as a full disk. The caller can then re-raise the error.
 
     Args:
-        error: what the method has raised.
+        error: the error.
         step: the method, such as `trainer.training_step`.
-        batch: the batch that it is given, if it is given one.
-        batch_idx: the index of the batch, from 0.
+        batch: the batch that the method was called with, if any.
+        batch_idx: the index of the batch, from 0; None if the method was called without a batch.
 
     Raises:
-        RunError: in place of the error. For an `AudioZenError`, or one of the operating system, this returns.
+        RunError: the explained error.
     """
-    name, of_batch = getattr(step, "__qualname__", repr(step)), batch_idx is not None
-    took_part = [f"step: {name} of [trainer]", *_participants_of(step).notes(of_batch=of_batch)]
+    name, has_batch = getattr(step, "__qualname__", repr(step)), batch_idx is not None
+    step_notes = [f"step: {name} of [trainer]", *_participants_of(step).notes(of_batch=has_batch)]
     if isinstance(error, AudioZenError):
         add_samples(error, batch)
-        error.notes = (*error.notes, *took_part)
+        error.notes = (*error.notes, *step_notes)
     elif not isinstance(error, OSError):
-        where = f" in batch {batch_idx}" if of_batch else ""
-        notes = [f"batch: {describe(batch)}", *sample_notes(batch)] if of_batch else []
+        where = f" in batch {batch_idx}" if has_batch else ""
+        notes = [f"batch: {describe(batch)}", *sample_notes(batch)] if has_batch else []
         explained = RunError.caused_by(error, f"{name} failed{where}:", notes=notes)
-        explained.notes = (*explained.notes, *took_part)
+        explained.notes = (*explained.notes, *step_notes)
         raise explained from error
 
 
 @contextmanager
 def translate_step_errors(step: Callable[..., Any], batch: Any = None, batch_idx: int | None = None) -> Iterator[None]:
-    """Explains an error of the block with `explain_step_error`. A step begins with the block."""
+    """Begins a step, and explains an error of the block with `explain_step_error`."""
     _participants_of(step).begin_step()
     try:
         yield
@@ -152,7 +157,7 @@ def _participants_of(step: Callable[..., Any]) -> Participants:
 
 
 def add_samples(error: AudioZenError, batch: Any) -> None:
-    """Adds a note to an error: the samples of the batch, unless the error already names samples."""
+    """Adds a note with the samples of the batch to an error, unless the error already names samples."""
     if not any(note.startswith("samples: ") for note in error.notes):
         error.notes = (*error.notes, *sample_notes(batch))
 

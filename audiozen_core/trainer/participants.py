@@ -1,4 +1,4 @@
-"""Remembers what took part in the present step of a trainer, so that an error of the step can say so."""
+"""Records the data and the outputs of the current step of a trainer, for the notes of errors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from audiozen_core.trainer.input_copies import CopiesInputs
 
 
 class Participants:
-    """The data of the present step, and the form of what each network and loss has returned in it.
+    """The origin of the batch in the current step, and the form of the output of each network and loss.
 
-    Many errors are raised far from their cause. If a network returns None, for example, torch fails in the loss. The
-    notes name sections, and the experiment adds whose components these are. Only forms are kept, and no tensors.
+    Many errors are raised far from their cause. If a network returns None, for example, the loss fails. The notes name
+    sections, and the experiment adds the components of these sections. Only forms are stored, not tensors.
 
     Attributes:
-        batches_from: where the batches come from, in words, such as `[dataset]`.
+        batches_from: the origin of the batches for messages, such as `[dataset]`.
     """
 
     def __init__(self) -> None:
@@ -28,36 +28,36 @@ class Participants:
         self._forms: dict[str, tuple[torch.dtype, torch.Size, bool] | str] = {}
 
     def begin_step(self) -> None:
-        """Forgets what the last step has returned."""
+        """Forgets the outputs of the last step."""
         self._forms.clear()
 
     def watch(self, section: str, part: nn.Module | CopiesInputs) -> None:
-        """Notes what a network or a loss returns, whenever it is called."""
+        """Records the form of the output in every call of a network or a loss."""
         if isinstance(part, nn.Module):
-            # A ScriptModule refuses its own `register_forward_hook`, although its call runs such hooks.
+            # The method of a ScriptModule raises an error, although calls of a ScriptModule run such hooks.
             nn.Module.register_forward_hook(part, partial(self._note_module, section))
         else:
             part.on_return = partial(self._note, section)
 
     def notes(self, *, of_batch: bool) -> list[str]:
-        """Returns the notes for an error: the data, and what each network and loss has returned, by section."""
+        """Returns notes for an error: the output of each network and loss, and with `of_batch` also the data."""
         data = self.data_notes() if of_batch else []
         return [*data, *(f"returned by [{section}]: {_in_words(form)}" for section, form in self._forms.items())]
 
     def data_notes(self) -> list[str]:
-        """Returns the note that says where the batch is from."""
+        """Returns a note with the origin of the batch; an empty list if it is unknown."""
         return [f"data: the batch is from {self.batches_from}"] if self.batches_from else []
 
     def _note_module(self, section: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        # Within a compiled graph, this would be part of the graph.
+        # During compilation, this would become part of the graph.
         if not is_compiling():
             self._note(section, output)
 
     def _note(self, section: str, output: Any) -> None:
-        # This runs in each step, so tensors are described only for an error.
+        # This runs in each step, so the text about a tensor is created only for an error.
         if isinstance(output, Tensor):
-            cut = torch.is_grad_enabled() and not output.requires_grad
-            self._forms[section] = output.dtype, output.shape, cut
+            is_detached = torch.is_grad_enabled() and not output.requires_grad
+            self._forms[section] = output.dtype, output.shape, is_detached
         else:
             self._forms[section] = describe(output)
 
@@ -65,5 +65,5 @@ class Participants:
 def _in_words(form: tuple[torch.dtype, torch.Size, bool] | str) -> str:
     if isinstance(form, str):
         return form
-    dtype, shape, cut = form
-    return describe(torch.empty(shape, dtype=dtype, device="meta")) + ", without a gradient" * cut
+    dtype, shape, is_detached = form
+    return describe(torch.empty(shape, dtype=dtype, device="meta")) + ", without a gradient" * is_detached

@@ -1,4 +1,4 @@
-"""The attributes of every trainer: its components, its log, and its progress."""
+"""Sets the attributes that every trainer has: its components, its log, and its progress."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _Part = TypeVar("_Part")
 
 
 class Parts:
-    """Unpacks the components: all of a kind by suffix (`models`), and the only one by a short name (`model`).
+    """Makes the components available as attributes.
+
+    Each kind has a mapping by suffix, such as `models`. If an experiment has one component of the kind, it is also
+    available under a short name, such as `model`.
 
     Attributes:
         models: the networks by suffix. If an experiment has only one network, the suffix is "".
@@ -39,26 +42,26 @@ class Parts:
         optimizers: the optimisers by suffix.
         lr_schedulers: the learning-rate schedulers by suffix.
         others: all other components, as `others[kind][suffix]`.
-        sections: the sections that plugins bring, by name; see `Trainer`.
+        sections: the sections that plugins define, by name; see `Trainer`.
         hooks: every hook as a callable: `self.hooks.on_log(trainer=self, …)`.
-        device: where the networks are.
+        device: the device of the networks.
         is_sharded: whether each rank has only a share of the weights.
         folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
         seed: the seed of the run.
         use_amp: whether automatic mixed precision is on.
-        config_text: the effective TOML.
-        acoustics: the settings of `[acoustics]`; `sr`, `n_fft`, `hop_length` and `win_length` are its values.
-        stft: transforms waveforms to spectrograms, with these settings; see `Stft.transform`.
+        config_text: the effective config as TOML.
+        acoustics: the settings of `[acoustics]`. `sr`, `n_fft`, `hop_length` and `win_length` are also attributes of
+            the trainer.
+        stft: transforms waveforms to spectrograms, with the settings of `[acoustics]`; see `Stft.transform`.
         istft: transforms spectrograms to waveforms; see `Stft.inverse`.
         log: a structlog logger.
         progress: the progress of the run.
         weights: the weights that hooks offer for evaluations, such as an average, and the choice of the user.
-        batch_size: the number of samples in a batch.
-        start_is_unsaved: whether the state that this run started from is in none of its own checkpoints, as in
-            finetuning.
-        checkpoint_name: in validation, test and prediction the checkpoint whose weights are used, such as
-            `best_epoch_0012`; "" if they were not loaded from one.
+        batch_size: the number of samples in a batch; None if a `batch_sampler` decides it.
+        start_is_unsaved: whether the run started from a state that its own checkpoints don't contain, as in finetuning.
+        checkpoint_name: in validation, test and prediction, the checkpoint whose weights are used, such as
+            `best_epoch_0012`; "" if the weights were not loaded from a checkpoint.
     """
 
     def __init__(self, components: Components) -> None:
@@ -76,7 +79,7 @@ class Parts:
         self.optimizers: Mapping[str, torch.optim.Optimizer] = BySuffix("optimizer", components.optimizers)
         self._frozen_weights = components.frozen_weights
         self.lr_schedulers: Mapping[str, Scheduler] = BySuffix("lr_scheduler", components.lr_schedulers)
-        self.others = {kind: BySuffix(kind, of_kind) for kind, of_kind in components.others.items()}
+        self.others = {kind: BySuffix(kind, parts) for kind, parts in components.others.items()}
         self.hooks = components.lifecycle
         self.device = components.device
         self.ranks = components.ranks
@@ -106,7 +109,7 @@ class Parts:
         self._left_training: set[str] = set()
 
     def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
-        """Returns the name of a data set: its `name` in the TOML file, or else its index."""
+        """Returns the `name` of a data set in the TOML file; its index if it has no name."""
         names = self._dataset_names.get(mode, ())
         return names[dataloader_idx] if dataloader_idx < len(names) else str(dataloader_idx)
 
@@ -119,22 +122,23 @@ class Parts:
 
     @property
     def state_device(self) -> torch.device:
-        """Where checkpoints are read to: the device, or the CPU if it need not hold the whole weights."""
+        """The device that checkpoints are loaded to. With sharded networks, it is the CPU, to save GPU memory."""
         return torch.device("cpu") if self.is_sharded else self.device
 
     def modules_of(self, suffix: str) -> dict[str, nn.Module]:
-        """The network with a suffix, and its loss function if that is a module, by section."""
+        """Returns the network with a suffix and, if it is a module, its loss function, by section."""
         sections = section_name("model", suffix), section_name("loss_function", suffix)
         return {section: module for section, module in self.modules.items() if section in sections}
 
     def set_mode(self, *, training: bool) -> None:
-        """Switches all networks, losses, and modules that the trainer holds to training or evaluation mode.
+        """Switches all networks and losses, and all modules that the trainer holds, to training or evaluation mode.
 
-        A held module that was in evaluation mode before, or whose parameters are all frozen, stays there. Before the
-        training of an epoch, weights that a group of an optimiser has frozen until this epoch are unfrozen.
+        A held module stays in evaluation mode if the user has switched it to evaluation mode, or if all of its
+        parameters are frozen. With `training=True`, this also unfreezes the weights that an optimiser group froze until
+        the current epoch.
 
         Raises:
-            RunError: one of them can't be switched.
+            RunError: a network or a loss can't be switched.
         """
         if training:
             self._frozen_weights.begin_epoch(self.progress.epoch + 1)
@@ -152,9 +156,9 @@ class Parts:
         for part in self._switched_off if training else ():
             part.training = True
         self._switched_off.clear()
-        # The hooks and the state hold modules that belong to other objects.
-        known = (self.hooks, vars(self).get("state"), *self.modules.values())
-        for module in held_modules(self, known).values():
+        # Modules that belong to the hooks or to the state registry are left alone.
+        excluded = (self.hooks, vars(self).get("state"), *self.modules.values())
+        for module in held_modules(self, excluded).values():
             frozen = not any(weight.requires_grad for weight in module.parameters())
             if not training:
                 self._switched_off += [part for part in module.modules() if part.training]
@@ -163,9 +167,9 @@ class Parts:
 
     @contextmanager
     def kept_modes(self) -> Iterator[None]:
-        """Returns to the training after the block, with each module in the mode that it had.
+        """Switches back to training after the block, and restores the mode that each module had before the block.
 
-        A hook may have switched a part of a network off, to freeze it.
+        A hook may have put a part of a network into evaluation mode in order to freeze it.
         """
         modes = [(part, part.training) for module in self.modules.values() for part in module.modules()]
         yield
@@ -174,57 +178,59 @@ class Parts:
             part.training = training
 
     def take_loss_scalars(self) -> dict[str, torch.Tensor]:
-        """Returns what the losses have recorded since the last call, such as the parts of a sum: `loss/si_snr`.
+        """Returns and clears the scalars that the losses have recorded, such as the terms of a sum: `loss/si_snr`.
 
-        A loss records scalars in its attribute `recorded_scalars`, a dict. Those of [loss_function_g] are `loss_g/…`.
-        After a training step they are recorded beside its results; the step of an evaluation calls this itself.
+        A loss records scalars in its attribute `recorded_scalars`, a dict. The scalars of [loss_function_g] are named
+        `loss_g/…`. In training, AudioZEN records them together with the results of the step. An evaluation step must
+        call this method itself.
         """
-        found: dict[str, torch.Tensor] = {}
+        scalars: dict[str, torch.Tensor] = {}
         for suffix, recorded_by in self._loss_scalars.items():
             recorded = recorded_by()
             if isinstance(recorded, dict):
-                found |= {f"{section_name('loss', suffix)}/{name}": value for name, value in recorded.items()}
+                scalars |= {f"{section_name('loss', suffix)}/{name}": value for name, value in recorded.items()}
                 recorded.clear()
-        return found
+        return scalars
 
     def _warn_if_training(self) -> None:
-        """Warns, once, of a network or a loss that is in training mode although it was switched to evaluation."""
+        """Warns once about each network or loss that is still in training mode after the switch to evaluation mode."""
         for section, module in self.modules.items():
             on = [name or "itself" for name, part in module.named_modules() if part.training]
             if on and section not in self._stays_in_training:
                 self._stays_in_training.add(section)
                 self.log.warning(
-                    f"[{section}] stays in training mode in an evaluation: dropout is on, and running means move",
+                    f"[{section}] stays in training mode in an evaluation: dropout is active, and running statistics "
+                    "change",
                     modules=listed(on),
-                    remedy="let its method `train(self, mode=True)` call `super().train(mode)`",
+                    remedy="call `super().train(mode)` in its method `train(self, mode=True)`",
                 )
 
     def _warn_if_evaluating(self, in_training: Sequence[str]) -> None:
-        """Warns, once, of a network or a loss that was in training mode at the start of an epoch, and now is not."""
+        """Warns once about each network or loss that left training mode during an epoch."""
         for section in in_training:
             if not self.modules[section].training and section not in self._left_training:
                 self._left_training.add(section)
                 self.log.warning(
-                    f"[{section}] is in evaluation mode at the end of a training epoch: a hook or the trainer has "
-                    "called `eval()` in it, so that dropout is off and running means stay",
-                    remedy="call `train()` afterwards; to freeze a part of a network, call `eval()` of that part",
+                    f"[{section}] is in evaluation mode at the end of a training epoch: a hook or the trainer called "
+                    "`eval()` during the epoch, which disables dropout and the update of running statistics",
+                    remedy="call `train()` afterwards; to freeze a part of a network, call `eval()` of that part only",
                 )
 
     @property
     def model(self) -> nn.Module:
-        """The network of an experiment that has one. Raises RunError if there are several."""
+        """The network of an experiment with one network. Raises RunError if there are several."""
         models = self.models
         return models[""] if "" in models else _only(models, "model", "models")
 
     @property
     def loss_function(self) -> Callable[..., Any]:
-        """The loss function of an experiment that has one. Raises RunError if there are several, or none."""
+        """The loss function of an experiment with one loss function. Raises RunError if there are several, or none."""
         losses = self.loss_functions
         return losses[""] if "" in losses else _only(losses, "loss_function", "loss_functions")
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The optimiser of an experiment that has one. Raises RunError if there are several, or none."""
+        """The optimiser of an experiment with one optimiser. Raises RunError if there are several, or none."""
         return _only(self.optimizers, "optimizer", "optimizers")
 
     @property
@@ -234,7 +240,7 @@ class Parts:
 
 
 class BySuffix(dict[str, _Part]):
-    """The components of a kind by suffix. A suffix that does not exist is a `RunError` that names those that do.
+    """The components of a kind by suffix. For an unknown suffix, it raises a RunError that names the existing ones.
 
     Args:
         kind: the section without a suffix, such as `model`.
@@ -255,10 +261,10 @@ class BySuffix(dict[str, _Part]):
 
 
 def _reader_of(part: Callable[..., Any], name: str) -> Callable[[], Any]:
-    """Returns a function that returns an attribute of a loss, or None.
+    """Returns a function that reads an attribute of a loss; the function returns None if the loss lacks it.
 
-    A module without the attribute looks for it among its weights and raises an error, which takes a while in each step.
-    What a plain module has is in its `__dict__`.
+    For a missing attribute, `nn.Module` searches its weights and raises an error, which is slow in every step. For a
+    plain module, reading the `__dict__` avoids this.
     """
     owner = unwrapped(part) if isinstance(part, nn.Module) else part
     finds_others = type(owner).__getattr__ is not nn.Module.__getattr__ if isinstance(owner, nn.Module) else True
@@ -268,10 +274,10 @@ def _reader_of(part: Callable[..., Any], name: str) -> Callable[[], Any]:
 
 
 def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:
-    """Returns the part without a suffix.
+    """Returns the component without a suffix.
 
     Raises:
-        RunError: there is none; the error names those with a suffix.
+        RunError: all components have a suffix, or there are none.
     """
     if "" in parts:
         return parts[""]
@@ -284,9 +290,9 @@ def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:
 
 
 def _check_acoustics(model: nn.Module, acoustics: Acoustics) -> None:
-    """Checks that the experiment has the acoustics that a network declares.
+    """Checks that the settings of `[acoustics]` match the settings that a network declares.
 
-    `check` compares those that its class declares. An object may declare others.
+    `audiozen check` compares only the declarations of the class. The object can declare different ones.
 
     Raises:
         RunError: a setting differs.

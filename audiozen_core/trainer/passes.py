@@ -1,4 +1,4 @@
-"""How a trainer gets the batches of an epoch: each epoch is a pass over the data, or it has a number of steps."""
+"""Provides the batches of an epoch, which is either a pass over the data or a fixed number of steps."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _END = object()
 class Passes(BatchTraining):
     """The part of a trainer that reads the training data. The docstring of `BaseTrainer` explains the arguments.
 
-    A pass is once through the training data, in the order that is drawn for it. With `steps_per_epoch`, an epoch goes
-    on where the last one has ended, and a new pass begins wherever the data end. So each sample is used once in every
-    pass, and neither workers nor streams have to start again at each epoch.
+    A pass goes once through the training data, and has its own order. With `steps_per_epoch`, an epoch continues in
+    the data where the previous epoch ended, and a new pass begins whenever the data end. So each sample is used once in
+    every pass, and workers and streams don't restart at each epoch.
     """
 
     steps_per_epoch: int | None = None
@@ -26,21 +26,21 @@ class Passes(BatchTraining):
 
     @property
     def data_seconds(self) -> float:
-        """How long training has waited for its batches since the trainer was built."""
+        """How long the training has waited for batches since the trainer was built, in seconds."""
         return self.clock.seconds()["data"]
 
     @property
     def part_seconds(self) -> Mapping[str, float]:
-        """Where the time of the training has gone since the trainer was built; see `Part`."""
+        """The time that each part of the training has taken since the trainer was built, in seconds; see `Part`."""
         return self.clock.seconds()
 
     @property
     def gpu_part_seconds(self) -> tuple[Mapping[str, float], int]:
-        """What a GPU has needed for the parts of the steps that were measured on it, and the number of these steps."""
+        """The time that a GPU has needed for each part in the measured steps, in seconds, and the number of steps."""
         return self.clock.gpu_seconds()
 
     def _begin_epoch(self, loader: BatchLoader) -> Iterator[Any]:
-        """Returns the batches of the epoch, from where the progress is."""
+        """Returns the remaining batches of the epoch, from the position in `progress`."""
         progress = self.progress
         if self.steps_per_epoch is None:
             progress.passes, progress.pass_batch = progress.epoch, progress.batch
@@ -55,7 +55,7 @@ class Passes(BatchTraining):
         return self._timed(batches)
 
     def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yields the batches. The time until they are there is that of the data."""
+        """Yields the batches, and counts the time until each batch arrives as `data`."""
         while True:
             self.clock.begin("data")
             item = next(batches, _END)
@@ -65,15 +65,15 @@ class Passes(BatchTraining):
             yield item
 
     def _begin_pass(self, loader: BatchLoader) -> Iterator[Any]:
-        """Returns the batches of the current pass, from where the progress is. With several ranks, those of this one.
+        """Returns the remaining batches of the current pass for this rank, from the position in `progress`.
 
-        In a turn in which only other ranks have a batch, it is None.
+        If only other ranks have a batch in a turn, the batch of this rank is None.
         """
         progress, ranks = self.progress, self.ranks.size
-        # A window may have batches of two passes, if an epoch has a number of steps.
+        # With `steps_per_epoch`, a window can contain batches of two passes.
         window = self.gradient_accumulation_steps if self.steps_per_epoch is None else 1
         start = progress.resumed_batch(ranks, window)
-        # A sampler may give another number of batches in each pass, so it is told the pass first.
+        # This must come before `num_batches` is read, because a sampler can yield a different number in each pass.
         may_lack = progress.ranks - 1 if progress.ranks != ranks else 0
         batches = self.batches(loader, progress.passes + 1, start=start, may_lack=may_lack)
         if self._turns:
@@ -83,7 +83,7 @@ class Passes(BatchTraining):
         return batches
 
     def _pass_after_pass(self, loader: BatchLoader, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yields the batches of a pass that has begun, and of all passes after it."""
+        """Yields the batches of a pass that has begun, and then of all following passes."""
         while True:
             yield from batches
             self.progress.complete_pass()
@@ -91,7 +91,7 @@ class Passes(BatchTraining):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Forgets the current pass at the end of the block, so that the next training reads the data anew."""
+        """Drops the current pass at the end of the block, so that the next training starts a new iterator."""
         try:
             yield
         finally:

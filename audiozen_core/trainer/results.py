@@ -1,4 +1,4 @@
-"""The folder of the results of one test or prediction."""
+"""Creates and completes the folder for the results of one test or prediction."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from audiozen_core.storage.atomic import INCOMPLETE, make_folder, rename, sync_f
 
 
 class ResultFolder:
-    """A new folder for the results of one test or prediction, with a folder in it for each data set.
+    """A new folder for the results of one test or prediction, with a subfolder for each data set.
 
-    It is created when it is first needed. If a folder of this name exists, the new one gets a number, such as
-    `best_epoch_0012_2`. Until `complete` is called, its name ends in `.incomplete`.
+    The folder is created on first use. If a folder of this name exists, a number is appended, such as
+    `best_epoch_0012_2`. Until `complete` is called, the name of the folder ends in `.incomplete`.
 
     Args:
         wanted: the folder to create, such as `exp/baseline/test/best_epoch_0012`.
-        ranks: the processes of the run. All of them write into one folder, which rank 0 makes and completes.
+        ranks: the processes of the run. All ranks write into the same folder, which rank 0 creates and completes.
     """
 
     def __init__(self, wanted: Path, ranks: Ranks = ALONE) -> None:
@@ -25,12 +25,12 @@ class ResultFolder:
         self._ranks = ranks
         self._final: Path | None = None
         self._folder: Path | None = None
-        self._given: set[Path] = set()
+        self._requested: set[Path] = set()
         if ranks.several:
             self._final, self._folder = ranks.from_main(_new_folder(wanted) if ranks.is_main else (wanted, wanted))
 
     def of_dataset(self, name: str) -> Path:
-        """Returns the folder of one data set; it exists."""
+        """Returns the folder of one data set, and creates it if necessary."""
         if self._folder is None:
             self._final, self._folder = _new_folder(self.wanted)
         folder = self._folder / name
@@ -38,22 +38,22 @@ class ResultFolder:
         return folder
 
     def is_new(self, path: Path) -> bool:
-        """Returns whether a path is new: the file does not exist, and no earlier call was about the same path."""
+        """Returns whether a path is new: the file does not exist, and no earlier call had the same path."""
         path = path.resolve()
         if self._ranks.several:
             make_folder(path.parent)
             try:
-                # Another rank may ask for the same name at the same time. Only one of them can create the file.
+                # Two ranks can request the same name at the same time. Only one of them succeeds in creating the file.
                 path.open("x").close()
             except FileExistsError:
                 return False
             return True
-        is_new = path not in self._given and not path.exists()
-        self._given.add(path)
+        is_new = path not in self._requested and not path.exists()
+        self._requested.add(path)
         return is_new
 
     def complete(self) -> Path | None:
-        """Gives the folder its final name, and returns it; None if no results were written."""
+        """Renames the folder to its final name, and returns it; None if no results were written."""
         self._ranks.wait()
         if self._ranks.is_main:
             self._complete()
@@ -63,7 +63,7 @@ class ResultFolder:
     def _complete(self) -> None:
         if self._folder is None or self._final is None:
             return
-        if not any(self._folder.iterdir()):  # made for all ranks, and no rank has used it
+        if not any(self._folder.iterdir()):  # created in advance for several ranks, but not used
             self._folder.rmdir()
             self._final = None
             return
@@ -72,7 +72,7 @@ class ResultFolder:
 
 
 def _new_folder(wanted: Path) -> tuple[Path, Path]:
-    """Creates a folder under a name that no other run has; returns its final and its present path."""
+    """Creates a folder with an unused name. Returns its final path and its current path."""
     make_folder(wanted.parent)
     number = 1
     while True:
@@ -82,7 +82,7 @@ def _new_folder(wanted: Path) -> tuple[Path, Path]:
         if os.path.lexists(final):
             continue
         try:
-            # Two processes can't create the same folder, so each result has its own.
+            # `mkdir` is atomic: two processes can't create the same folder.
             folder.mkdir()
         except FileExistsError:
             continue

@@ -1,4 +1,4 @@
-"""The files of a run's samples: which there are, and how they are written and removed."""
+"""Writes and removes the audio samples in the folder of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from audiozen_core.storage.atomic import make_folder, remove, write_whole
 if TYPE_CHECKING:
     from PIL import Image
 
-_GIVEN, _SHEET = "inputs", "spectrograms.png"
+_INPUTS, _SHEET = "inputs", "spectrograms.png"
 _OF_VALIDATION = re.compile(r"epoch_\d{4,}(_step_\d+)?")
 
 
@@ -37,9 +37,9 @@ class TakenSample:
     Attributes:
         dataset: the name of the validation set.
         id: the ID of the file.
-        begin: where the signals begin in the file, in seconds.
+        begin: the position in the file where the signals begin, in seconds.
         waves: the signals [time] by name, float32 on the CPU.
-        given: the names of those that come from the data set.
+        given: the names of the signals that come from the data set.
     """
 
     dataset: str
@@ -52,12 +52,12 @@ class TakenSample:
 class WrittenSamples:
     """The samples in the folder of a run.
 
-    Signals of the data set are in `inputs/<data set>/<ID>/`, all others in a folder for each validation, such as
-    `epoch_0003/<data set>/<ID>/`.
+    Signals of the data set are in `inputs/<data set>/<ID>/`. All other signals are in a folder for each validation,
+    such as `epoch_0003/<data set>/<ID>/`.
 
     Args:
         run: the folder of the run.
-        samples: those that it has.
+        samples: the samples that the run already has.
     """
 
     def __init__(self, run: Path, samples: Sequence[Sample]) -> None:
@@ -66,16 +66,17 @@ class WrittenSamples:
         self._samples = list(samples)
 
     def write(self, taken: Sequence[TakenSample], progress: Progress, sr: int, stride: int) -> list[Sample]:
-        """Writes the samples of a validation, and removes older ones beyond the number that is kept.
+        """Writes the samples of a validation, and removes older samples according to `stride`.
 
         Args:
             taken: the samples.
             progress: the progress of the run.
-            sr: their sample rate in Hz.
-            stride: only validations whose number is divisible by it are kept, and the best one.
+            sr: the sample rate of the samples in Hz.
+            stride: samples of earlier validations are kept only if the number of the validation is divisible by this,
+                or if it is the best validation.
 
         Returns:
-            The samples that have been written.
+            The written samples.
 
         Raises:
             OSError: a file can't be written.
@@ -93,18 +94,18 @@ class WrittenSamples:
         return written
 
     def remove_repeated(self, progress: Progress) -> None:
-        """Removes the samples of the validations that a training will repeat that continues from this progress.
+        """Removes the samples of all validations that a training which continues from this progress will repeat.
 
         Raises:
             OSError: a file can't be removed.
         """
         names = ["validate/score"]
-        kept = [one for one in self._samples if not progress.repeats(names, step=one.step, epoch=one.epoch)]
+        kept = [sample for sample in self._samples if not progress.repeats(names, step=sample.step, epoch=sample.epoch)]
         if len(kept) < len(self._samples):
             self._keep(kept)
 
     def _keep(self, samples: list[Sample]) -> None:
-        """Writes the index, and then removes what it no longer names, also what an earlier process has left."""
+        """Writes the index, and removes all folders of validations that the index does not contain."""
         make_folder(self._folder)
         write_samples(self._run, samples)
         self._samples = samples
@@ -114,29 +115,29 @@ class WrittenSamples:
                 remove(folder)
 
     def _write(self, taken: TakenSample, validation: str, progress: Progress, sr: int) -> Sample:
-        of_file = "/".join((_part(taken.dataset), _part(taken.id)))
-        here = f"{validation}/{of_file}"
+        subfolder = "/".join((_part(taken.dataset), _part(taken.id)))
+        sample_folder = f"{validation}/{subfolder}"
         signals = {}
         for name, wave in taken.waves.items():
             if not torch.isfinite(wave).all():
                 continue
             peak = float(wave.abs().max())
             scaled = wave / peak if peak > 1 else wave
-            given = name in taken.given
-            path = f"{_GIVEN}/{of_file}/{_part(name)}.flac"
-            # If a signal of the data set has changed since, earlier samples still need the old one.
-            if not given or ((self._folder / path).exists() and not _has(self._folder / path, scaled)):
-                path = f"{here}/{_part(name)}.flac"
-            if not given or not (self._folder / path).exists():
+            is_input = name in taken.given
+            path = f"{_INPUTS}/{subfolder}/{_part(name)}.flac"
+            # If a signal of the data set has changed, the old file is kept, because earlier samples refer to it.
+            if not is_input or ((self._folder / path).exists() and not _has(self._folder / path, scaled)):
+                path = f"{sample_folder}/{_part(name)}.flac"
+            if not is_input or not (self._folder / path).exists():
                 with write_pieces(self._folder / path, sr, form="FLAC") as writer:
                     writer.write(scaled)
-            signals[name] = SampleSignal(path, given, round(-20 * math.log10(peak), 2) if peak > 1 else 0.0)
-        make_folder(self._folder / here)
+            signals[name] = SampleSignal(path, is_input, round(-20 * math.log10(peak), 2) if peak > 1 else 0.0)
+        make_folder(self._folder / sample_folder)
         from PIL import Image
 
-        # 256 colours differ from the others by 2 of 255 at most, and make a third of the file, in half the time.
+        # With 256 colours, values change by at most 2 of 255. The file has a third of the size, in half the time.
         sheet = draw_sheet(taken.waves, sr).quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        write_whole(self._folder / here / _SHEET, _png(sheet))
+        write_whole(self._folder / sample_folder / _SHEET, _png(sheet))
         return Sample(
             epoch=progress.current_epoch,
             step=progress.step,
@@ -147,7 +148,7 @@ class WrittenSamples:
             sr=sr,
             begin=taken.begin,
             seconds=max(map(len, taken.waves.values())) / sr,
-            sheet=f"{here}/{_SHEET}",
+            sheet=f"{sample_folder}/{_SHEET}",
             signals=signals,
         )
 
@@ -165,7 +166,7 @@ def _part(name: str) -> str:
 
 
 def _has(path: Path, wave: Tensor) -> bool:
-    """Returns whether a file has these samples."""
+    """Returns whether an audio file contains exactly this signal, as 16-bit samples."""
     try:
         samples, _ = soundfile.read(path, dtype="int16")
     except soundfile.LibsndfileError:

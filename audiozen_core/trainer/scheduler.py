@@ -19,15 +19,16 @@ class Scheduler:
 
     Args:
         scheduler: the scheduler.
-        interval: when it steps: `epoch` or `step`. None means its attribute `interval`, or `epoch` without it.
-        section: its section in messages.
+        interval: when the scheduler steps: `epoch` or `step`. None uses the scheduler's attribute `interval`, or
+            `epoch` if it has none.
+        section: the section of the scheduler, for messages.
     """
 
     def __init__(self, scheduler: Any, interval: str | None = None, section: str = "lr_scheduler") -> None:
         self.scheduler = scheduler
-        # Other people's schedulers may have an attribute of this name that means something else.
-        own = getattr(scheduler, "interval", None)
-        self.interval = interval or (own if own in ("epoch", "step") else "epoch")
+        # A third-party scheduler can have an attribute of this name with another meaning.
+        declared = getattr(scheduler, "interval", None)
+        self.interval = interval or (declared if declared in ("epoch", "step") else "epoch")
         self.section = section
 
     @property
@@ -36,12 +37,15 @@ class Scheduler:
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def step(self, after: str, score: float | None) -> None:
-        """Steps if it is time for it.
+        """Steps the scheduler if it is due.
 
         Args:
-            after: what is over: a `step` or an `epoch`, which schedulers with this interval follow, or a `validation`,
-                which `ReduceLROnPlateau` follows.
-            score: the score of the validation. If it is not finite, the scheduler does not step.
+            after: what has just ended: a `step` or an `epoch`, after which schedulers with this interval step, or a
+                `validation`, after which `ReduceLROnPlateau` steps.
+            score: the score of the validation. If it is not finite, `ReduceLROnPlateau` does not step.
+
+        Raises:
+            RunError: the scheduler raised an error.
         """
         if after != ("validation" if self.follows_score else self.interval):
             return
@@ -56,15 +60,16 @@ class Scheduler:
             raise RunError.caused_by(
                 error,
                 f"[{self.section}] {type(self.scheduler).__name__} can't step:",
-                remedy="fit its arguments in [lr_scheduler.args] to the length of the run: with "
-                '`interval = "step"` it steps once for each optimiser step, otherwise once an epoch',
+                remedy="adapt the arguments in [lr_scheduler.args] to the length of the run: with "
+                '`interval = "step"`, the scheduler steps once per optimiser step, otherwise once per epoch',
             ) from error
 
     def check_rates(self, optimizer: Optimizer) -> None:
-        """Checks that each learning rate is a number, after the scheduler has been made or has stepped.
+        """Checks that each learning rate is a number, after the scheduler was created or has stepped.
 
         Raises:
-            RunError: one is text, for example. An optimiser that was made without a rate may still have none.
+            RunError: a rate is not a number, for example a string. None is accepted if the optimiser was created
+                without a learning rate.
         """
         for index, group in enumerate(optimizer.param_groups):
             rate = group.get("lr", 0.0)
@@ -78,11 +83,11 @@ class Scheduler:
                 )
 
     def check(self, *, save_max_score: bool) -> None:
-        """Checks that the scheduler agrees with the trainer, and that a checkpoint can hold its state.
+        """Checks that the scheduler fits the settings of the trainer, and that its state can be saved.
 
         Raises:
-            RunError: `ReduceLROnPlateau` steps with every optimiser step, or its mode treats better scores as worse; or
-                the scheduler has no state, for example because its function is one of C.
+            RunError: `ReduceLROnPlateau` steps after every optimiser step, or its mode treats better scores as worse;
+                or the scheduler can't return its state, for example because it calls a function written in C.
         """
         try:
             self.scheduler.state_dict()
@@ -91,7 +96,7 @@ class Scheduler:
                 error,
                 f"[{self.section}] {type(self.scheduler).__name__} can't return its state, so no checkpoint could be "
                 "saved:",
-                remedy="give it functions that are written in Python, as `def` makes them",
+                remedy="use only functions that are defined with `def` in its arguments",
             ) from error
         if not self.follows_score:
             return
@@ -108,16 +113,17 @@ class Scheduler:
             )
 
     def fit_to_training(self, *, epochs: int, steps: int | None) -> None:
-        """Tells the scheduler how long the training is, if it has a method `set_training_length(steps)`.
+        """Passes the length of the training to the scheduler, if it has a method `set_training_length(steps)`.
 
-        `OneCycleLR` must not end before the training, because it can't step beyond its end.
+        Also checks that `OneCycleLR` does not end before the training, because it can't step beyond its end.
 
         Args:
             epochs: the number of epochs of the training.
-            steps: the number of its optimiser steps; None if it is not known.
+            steps: the number of optimiser steps of the training; None if it is unknown.
 
         Raises:
-            RunError: the scheduler has fewer steps, or its end can't be known.
+            RunError: the scheduler has fewer steps than the training, or needs the length of the training, which is
+                unknown.
         """
         wanted = epochs if self.interval == "epoch" else steps
         if hasattr(self.scheduler, "set_training_length"):
@@ -133,5 +139,5 @@ class Scheduler:
             raise RunError(
                 f"OneCycleLR has {self.scheduler.total_steps} steps, but the training has {wanted} {self.interval}s",
                 remedy=f"set `total_steps = {wanted}` in [lr_scheduler.args], or train for a shorter time; a run that "
-                f"has begun resumes with another `total_steps` only with {ALLOW_DRIFT}",
+                f"has already begun can be resumed with another `total_steps` only with {ALLOW_DRIFT}",
             )

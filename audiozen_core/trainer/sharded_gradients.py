@@ -1,7 +1,7 @@
-"""The gradients of networks that are sharded: FSDP averages them, and this finds what they lack for that.
+"""Handles the gradients of sharded networks: which weights were used, and which weights a loss trains.
 
-FSDP gathers the weights of a network into tensors of its own, the leaves of the graph, and adds the averages of their
-gradients to those of the sharded weights.
+FSDP itself averages the gradients. For a pass, it gathers the sharded weights into whole tensors, which are the leaves
+of the autograd graph. It then adds the averaged gradients of the leaves to the gradients of the sharded weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from audiozen_core.errors import AudioZenError, RunError
 
 
 class ShardedGradients:
-    """The sharded weights of a run, and which of them have been used in the present window.
+    """The sharded weights of a run, and a record of which weights were used in the current window.
 
     Args:
         ranks: the processes of the run.
@@ -35,7 +35,7 @@ class ShardedGradients:
         self._used: set[int] = set()
 
     def find_leaves(self) -> None:
-        """Finds the leaves of all weights. All ranks must call it before the first backward pass."""
+        """Finds the leaf of each sharded weight. All ranks must call it before the first backward pass."""
         if self._weights:
             return
         for module in self._modules.values():
@@ -51,13 +51,13 @@ class ShardedGradients:
     def _watch(self, weight: int, leaf: Tensor) -> None:
         self._leaves[weight] = leaf
         is_trained = leaf.requires_grad
-        leaf.requires_grad_(True)  # a hook may unfreeze it later
+        leaf.requires_grad_(True)  # torch requires it for the hook below, and a frozen weight can be unfrozen later
         leaf.register_post_accumulate_grad_hook(lambda _: self._used.add(weight))  # type: ignore[no-untyped-call]
         leaf.requires_grad_(is_trained)
 
     @contextmanager
     def only_of(self, weights: Sequence[Tensor] | None) -> Iterator[list[Tensor] | None]:
-        """Provides the leaves of some weights for a backward pass, which then changes no other gradients.
+        """Provides the leaves of some weights for a backward pass. The gradients of all other weights don't change.
 
         Args:
             weights: the weights that a loss trains; None for all.
@@ -76,23 +76,23 @@ class ShardedGradients:
             weight.grad = gradient
 
     def has_used(self, weights: Sequence[Tensor]) -> bool:
-        """Returns whether this rank has used any of the weights in the present window."""
+        """Returns whether this rank has used any of the weights in the current window."""
         return not self._used.isdisjoint(map(id, weights))
 
     def drop_unused(self) -> None:
-        """Removes the gradients, which are zero, of weights that no rank has used, and begins a window.
+        """Sets the gradients of weights that no rank has used to None, and begins a window. All ranks must call it.
 
-        With a gradient of zero, weight decay would change them. All ranks must call it.
+        These gradients are zero. With a gradient of zero, weight decay would change the weights.
         """
         if self._finds_unused:
-            every = self._ranks.gather([id(weight) in self._used for weight in self._weights])
-            for weight, *flags in zip(self._weights, *every, strict=True):
+            used_by_rank = self._ranks.gather([id(weight) in self._used for weight in self._weights])
+            for weight, *flags in zip(self._weights, *used_by_rank, strict=True):
                 if not any(flags):
                     weight.grad = None
         self._used.clear()
 
     def forget_turn(self) -> None:
-        """Forgets the calls of a turn that is left out."""
+        """Forgets the calls of the networks in a turn that is skipped."""
         forget_calls(list(self._modules.values()))
 
     @contextmanager
@@ -100,13 +100,13 @@ class ShardedGradients:
         """Explains errors of a training step that calls sharded networks.
 
         Raises:
-            PeerError: another rank is gone.
+            PeerError: another rank has ended.
             RunError: the weights of a network were used outside of its calls.
         """
         try:
             yield
         except Exception as error:
-            # A trainer may have translated the error of a network.
+            # The trainer may already have translated the error of a network.
             cause = error.__cause__ if isinstance(error, AudioZenError) else error
             if not isinstance(cause, RuntimeError):
                 raise
@@ -116,6 +116,7 @@ class ShardedGradients:
             raise RunError.caused_by(
                 cause,
                 "the weights of a sharded network were used outside of a call of the network or its unit:",
-                remedy="call the network itself, or name the method that you call in `forward_methods` of "
-                "[distributed]; if the network uses weights of its layers, name larger modules in `shard_classes`",
+                remedy="call the network itself, or add the method that you call to `forward_methods` of "
+                "[distributed]; if the network uses weights of its layers directly, set larger modules in "
+                "`shard_classes`",
             ) from cause

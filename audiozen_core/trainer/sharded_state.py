@@ -1,4 +1,4 @@
-"""The state of sharded networks in checkpoints, which have whole tensors and so fit any number of ranks."""
+"""Converts the state of sharded networks. Checkpoints contain whole tensors, so they fit any number of ranks."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from audiozen_core.distributed.sharding import is_sharded, local_part, shard_lik
 
 
 def gathered(state: Any, ranks: Ranks) -> Any:
-    """Gathers each sharded tensor of a state on the CPU of rank 0, one after the other. All ranks must call it.
-
-    The other ranks get the state as it is.
+    """Gathers each sharded tensor of a state on the CPU of rank 0, one at a time. All ranks must call it.
 
     Args:
         state: the state, which must have the same form on all ranks.
         ranks: the processes of the run.
+
+    Returns:
+        The state with whole tensors on rank 0; the same values as in `state` on all other ranks.
     """
-    found: dict[tuple[int, torch.Size], Tensor] = {}
+    gathered_tensors: dict[tuple[int, torch.Size], Tensor] = {}
 
     def whole(tensor: Tensor) -> Tensor:
         if not is_sharded(tensor):
             return tensor
-        # A weight may have several names. It must be one tensor in the checkpoint too.
+        # A tied weight has several names, but must be a single tensor in the checkpoint too.
         key = local_part(tensor).untyped_storage().data_ptr(), tensor.shape
-        if key in found and key[0]:
-            return found[key]
+        if key in gathered_tensors and key[0]:
+            return gathered_tensors[key]
         full = whole_tensor(tensor)
-        found[key] = full.cpu() if ranks.is_main else tensor
-        return found[key]
+        gathered_tensors[key] = full.cpu() if ranks.is_main else tensor
+        return gathered_tensors[key]
 
     with ranks.explained():
         return map_tensors(state, whole)
 
 
 def sharded_as(value: Any, current: Any) -> Any:
-    """Shards the tensors of a state as those are that have the same place in the current state."""
+    """Shards each tensor of a state like the tensor at the same place in the current state."""
     if isinstance(value, Tensor):
         return shard_like(value, current) if isinstance(current, Tensor) else value
     if isinstance(value, Mapping) and isinstance(current, Mapping):
@@ -53,7 +54,7 @@ def sharded_as(value: Any, current: Any) -> Any:
 
 
 class ShardedOptimizer:
-    """The state of an optimiser of sharded weights. It loads whole tensors.
+    """Saves and loads the state of an optimiser with sharded weights. It accepts states with whole tensors.
 
     Args:
         optimizer: the optimiser.
@@ -67,12 +68,12 @@ class ShardedOptimizer:
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
-        """Restores a state, with whole or sharded tensors. A tensor of a weight's shape is sharded as the weight is."""
+        """Restores a state with whole or sharded tensors. A tensor with the shape of a weight is sharded like it."""
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
-        of_number = dict(zip(numbers, weights, strict=False))
+        weight_of_number = dict(zip(numbers, weights, strict=False))
         state = {
-            number: map_tensors(values, partial(shard_like, like=of_number[number]))
+            number: map_tensors(values, partial(shard_like, like=weight_of_number[number]))
             for number, values in state_dict["state"].items()
         }
         self.optimizer.load_state_dict({**state_dict, "state": state})

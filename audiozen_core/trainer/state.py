@@ -1,4 +1,4 @@
-"""The state that a run must save in order to resume exactly."""
+"""Collects and restores the state that a run needs in order to resume exactly."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ from audiozen_core.trainer.module_state import ModuleState
 from audiozen_core.trainer.sharded_state import ShardedOptimizer, sharded_as
 
 EXTRA = "extra"
-"""The entry of a checkpoint for the config and what hooks add in `on_checkpoint_save`. It is not a registered state."""
+"""The entry of a checkpoint with the config and the data that hooks add in `on_checkpoint_save`.
+
+It is not a registered state.
+"""
 
 
 class RandomState:
-    """The global generators of Python, NumPy, Torch and CUDA, of each rank.
+    """The global generators of Python, NumPy, torch and CUDA on each rank.
 
-    With another number of ranks than when the state was saved, each new rank is seeded from the generators of rank 0.
+    If the run now has more ranks than when the state was saved, each new rank is seeded from the generators of rank 0.
 
     Args:
         ranks: the processes of the run.
@@ -43,12 +46,12 @@ class RandomState:
         self._ranks = ranks
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of each generator; with several ranks, those of all ranks."""
-        own = self._own_state()
-        return {"ranks": self._ranks.gather(own)} if self._ranks.several else own
+        """Returns the state of each generator; with several ranks, the states of all ranks."""
+        own_state = self._own_state()
+        return {"ranks": self._ranks.gather(own_state)} if self._ranks.several else own_state
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Sets each generator; the states of GPUs that this machine does not have are ignored."""
+        """Sets the state of each generator. Ignores states of GPUs that this machine does not have."""
         saved: list[dict[str, Any]] = state_dict.get("ranks", [state_dict])
         rank = self._ranks.rank
         self._load_own(saved[rank if rank < len(saved) else 0])
@@ -79,7 +82,7 @@ class RandomState:
         version, internal, gauss_next = state_dict["python"]
         random.setstate((version, tuple(internal), gauss_next))
         numpy = state_dict["numpy"]
-        # Checkpoints are loaded onto the run's device, including the generator states.
+        # A checkpoint is loaded onto the run's device, and so are the generator states in it.
         keys = numpy["keys"].cpu().numpy().astype(np.uint32)
         np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
         torch.set_rng_state(state_dict["torch"].cpu())
@@ -89,7 +92,7 @@ class RandomState:
 
 @contextmanager
 def kept_generators() -> Iterator[None]:
-    """Restores the global generators after the block, so that it does not change its caller's random numbers."""
+    """Restores the global generators after the block, so that the block does not affect later random numbers."""
     generators = RandomState()
     before = generators.state_dict()
     try:
@@ -99,24 +102,24 @@ def kept_generators() -> Iterator[None]:
 
 
 class StateRegistry:
-    """Everything in a run that has state, each entry under its name in the checkpoints."""
+    """The objects in a run that have state, by their names in checkpoints."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Stateful] = {}
         self._training_only: set[str] = set()
         self._models: set[str] = set()
-        # A hook or a loss may have a state that an evaluation does not need. What a plugin has registered is needed.
+        # The states of hooks and losses, which a checkpoint for an evaluation can lack. All other states are required.
         self._optional: set[str] = set()
         self._hooks: dict[str, Plugin] = {}
         self._closed = False
-        # The device for the state of hooks, if networks are sharded: checkpoints are then read onto the CPU.
+        # With sharded networks, checkpoints are read onto the CPU. The state of hooks is then moved to this device.
         self._device: torch.device | None = None
 
     def register_components(self, components: Components, trainer: Trainer) -> None:
-        """Adds each component under its section's name, and each hook that has state as `hook_<name>`.
+        """Registers each component under the name of its section, and each hook with state as `hook_<name>`.
 
-        A loss function, or a component of another kind, is included if it has weights or buffers, such as a running
-        mean.
+        A loss function is registered only if it has a state, and a component of another kind only if it is a module
+        with weights or buffers.
         """
         for suffix, model in components.models.items():
             self.register(section_name("model", suffix), ModuleState(model))
@@ -126,8 +129,8 @@ class StateRegistry:
             if isinstance(state, Stateful) and state.state_dict():
                 self.register(section_name("loss_function", suffix), state)
                 self._optional.add(section_name("loss_function", suffix))
-        for kind, of_kind in components.others.items():
-            for suffix, part in of_kind.items():
+        for kind, parts in components.others.items():
+            for suffix, part in parts.items():
                 if isinstance(part, nn.Module) and part.state_dict():
                     self.register(section_name(kind, suffix), ModuleState(part))
         for suffix, optimizer in components.optimizers.items():
@@ -145,30 +148,30 @@ class StateRegistry:
             self.register(name, HookState(hook, trainer), training_only=training_only)
 
     def register(self, name: str, entry: Stateful, *, training_only: bool = False) -> None:
-        """Adds an entry.
+        """Registers an object whose state checkpoints must contain.
 
         Args:
-            name: its name in the checkpoints.
-            entry: the object; a module is saved under the names of its own modules, without those of wrappers.
-            training_only: whether validation, test and prediction can do without its state. Otherwise they restore it
+            name: the name of the state in checkpoints.
+            entry: the object. A module is saved without the name prefixes of wrappers such as `torch.compile`.
+            training_only: whether only training needs the state. If False, validation, test and prediction restore it
                 too.
 
         Raises:
-            ValueError: the name is taken or reserved, or the registry is closed.
+            ValueError: the name is already used or reserved, or the registry is closed.
             TypeError: the object has no `state_dict` and `load_state_dict`.
         """
         if self._closed:
             raise ValueError(
                 f"the state `{name}` is registered too late to be restored: register it in the hook `on_setup`, or in "
-                "the `__init__` of a trainer"
+                "the `__init__` of the trainer"
             )
         if name == EXTRA:
-            raise ValueError(f"the state name `{EXTRA}` is reserved, for the data that hooks add to a checkpoint")
+            raise ValueError(f"the state name `{EXTRA}` is reserved for the data that hooks add to a checkpoint")
         if name in self._entries:
             raise ValueError(
-                f"the state `{name}` is registered twice: for {_class(self._part(name))} and for {_class(entry)}; a "
-                "plugin begins the names of its states with its own name, and a hook that is used twice in a run keeps "
-                "its state in its own `state_dict`"
+                f"the state `{name}` is registered twice: for {_class(self._part(name))} and for {_class(entry)}; use "
+                "the name of your plugin as a prefix, or, for a hook that is used twice in a run, return the state "
+                "from the `state_dict` of the hook"
             )
         if not isinstance(entry, Stateful):
             raise TypeError(f"the state `{name}`, a {type(entry).__name__}, has no state_dict and load_state_dict")
@@ -177,11 +180,11 @@ class StateRegistry:
             self._training_only.add(name)
 
     def close(self) -> None:
-        """Refuses further entries, because a checkpoint may be restored from now on."""
+        """Rejects further registrations, because a checkpoint can be restored from now on."""
         self._closed = True
 
     def parts(self) -> list[Any]:
-        """Returns what has been registered: modules, and other objects with state."""
+        """Returns all registered objects."""
         return [self._part(name) for name in self._entries]
 
     def _part(self, name: str) -> Any:
@@ -189,7 +192,11 @@ class StateRegistry:
         return entry.module if isinstance(entry, ModuleState) else entry
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        """Returns the state of every entry, by name."""
+        """Returns the state of every registered object, by name.
+
+        Raises:
+            CheckpointError: an object raised an error.
+        """
         states = {}
         for name, entry in self._entries.items():
             try:
@@ -197,16 +204,16 @@ class StateRegistry:
             except AudioZenError:
                 raise
             except Exception as error:
-                # The error must name the hook or model whose state is wrong, not the code that saves.
+                # The error names the hook or model that failed.
                 owner = self._hooks.get(name, f"`{name}`")
-                raise CheckpointError.caused_by(error, f"{owner} has failed to return its state:") from error
+                raise CheckpointError.caused_by(error, f"{owner} failed to return its state:") from error
         return states
 
     def load_state_dict(self, state_dict: Mapping[str, dict[str, Any]], /) -> None:
-        """Restores every entry. The names must be exactly the saved names.
+        """Restores every registered object. The names in `state_dict` must be exactly the registered names.
 
         Raises:
-            CheckpointError: a name is missing or unknown, or an entry can't load its state.
+            CheckpointError: a name is missing or unknown, or an object can't load its state.
         """
         missing = sorted(self._entries.keys() - state_dict.keys())
         unknown = sorted(state_dict.keys() - self._entries.keys())
@@ -220,20 +227,23 @@ class StateRegistry:
         self.load(state_dict, self._entries)
 
     def names(self) -> set[str]:
-        """Returns the name of every entry."""
+        """Returns the names of all registered states."""
         return set(self._entries)
 
     def evaluation_names(self) -> set[str]:
-        """Returns what `load_for_evaluation` restores: all but the networks, whose weights may come from elsewhere."""
+        """Returns the names of the states that `load_for_evaluation` restores.
+
+        They include neither states for training only nor the networks, whose weights are loaded separately.
+        """
         return self._entries.keys() - self._training_only - self._models
 
     def load_for_evaluation(
         self, state_dict: Mapping[str, dict[str, Any]], source: str, *, saved: Collection[str]
     ) -> None:
-        """Restores what a validation, test or prediction depends on besides the networks.
+        """Restores the states that a validation, test or prediction needs, except the networks.
 
-        That is every entry that is not for training only. The checkpoint may have further states, such as those of
-        hooks that the TOML file does not name any more.
+        These are all states that are not for training only. The checkpoint can contain other states, such as the states
+        of hooks that were removed from the TOML file.
 
         Args:
             state_dict: the states to restore, by name.
@@ -241,8 +251,8 @@ class StateRegistry:
             saved: the names of all states in the checkpoint, for messages; empty for a file of weights.
 
         Raises:
-            CheckpointError: the checkpoint lacks the state of a registered entry, which would silently
-                keep its initial state; or an entry can't load its state.
+            CheckpointError: the checkpoint lacks a required state, so that its object would silently keep its initial
+                state; or an object can't load its state.
         """
         wanted = sorted(self.evaluation_names())
         missing = sorted(set(wanted) - state_dict.keys())
@@ -250,20 +260,21 @@ class StateRegistry:
         if needed := [name for name in missing if name not in optional]:
             raise CheckpointError(
                 f"{source} has no state for {_names(needed)}, which the experiment has registered",
-                notes=[f"it has states for: {', '.join(sorted(saved))}" if saved else "it has nothing but weights"],
-                remedy="use a checkpoint that a run of this TOML file has saved, or leave out what registers it",
+                notes=[f"it has states for: {', '.join(sorted(saved))}" if saved else "it has only weights"],
+                remedy="use a checkpoint from a run of this TOML file, or leave out the component that registers the "
+                "state",
             )
         if optional:
             get_logger().warning(
-                f"the checkpoint has no state for {_names(optional)}: it keeps its initial state", checkpoint=source
+                f"the checkpoint has no state for {_names(optional)}, so the initial state is used", checkpoint=source
             )
         self.load(state_dict, [name for name in wanted if name in state_dict])
 
     def load(self, state_dict: Mapping[str, dict[str, Any]], names: Iterable[str]) -> None:
-        """Restores some entries, which must have been saved.
+        """Restores the states with the given names, which `state_dict` must contain.
 
         Raises:
-            CheckpointError: an entry can't load its state.
+            CheckpointError: an object can't load its state.
         """
         for name in names:
             entry = self._entries[name]
@@ -277,10 +288,12 @@ class StateRegistry:
             except Exception as error:
                 if name in self._hooks:
                     what = f"{self._hooks[name]} can't load its state from the checkpoint:"
-                    remedy = "if the hook has changed since the checkpoint was saved, use the version of that time"
+                    remedy = (
+                        "if the hook has changed since the checkpoint was saved, use the earlier version of the hook"
+                    )
                     raise CheckpointError.caused_by(error, what, remedy=remedy) from error
                 remedy = f"if the section `[{name}]` has changed since the checkpoint was saved, change it back"
-                if split_section(name) is None:  # a state of the trainer, or one that a plugin has registered
+                if split_section(name) is None:  # the state of a trainer or a plugin, which has no section
                     remedy = (
                         "use the versions of AudioZEN and of the plugins that the checkpoint was saved with, or start "
                         f"from its weights with {FINETUNE}"

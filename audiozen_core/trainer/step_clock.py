@@ -1,4 +1,4 @@
-"""Where the time of a training goes: to the data, the forward pass, the optimiser, …"""
+"""Measures how much time a training spends in each part, such as data, forward pass, and optimiser."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ import torch
 Part = Literal["data", "transfer", "forward", "backward", "optimizer", "rest", "outside"]
 """A part of a training.
 
-`data` is waiting for a batch. `transfer` moves it to the device, and is `prepare_batch` of the trainer. `forward` and
-`backward` are the passes, `optimizer` the step of the optimisers. `rest` is all else in an epoch: hooks, the checks of
-losses and gradients, records. `outside` is what belongs to no step: validations, and the time between two epochs.
+- `data`: waiting for a batch.
+- `transfer`: moving the batch to the device, and the trainer's `prepare_batch`.
+- `forward` and `backward`: the forward and the backward pass.
+- `optimizer`: the step of the optimisers.
+- `rest`: everything else in an epoch, such as hooks, checks of losses and gradients, and records.
+- `outside`: everything that belongs to no step, such as validations and the time between two epochs.
 """
 
 PARTS: tuple[Part, ...] = get_args(Part)
 """All parts, in the order of a step."""
 
 
-# Of so many steps, one is measured on the GPU. The first one is left out, because memory is allocated in it.
+# One of `_EVERY` steps is measured on the GPU, but not the first step, because memory is allocated in it.
 _EVERY, _FIRST = 16, 2
 
 
 class StepClock:
-    """Adds up the time of each part. A part lasts until the next one begins, so no time is lost or counted twice.
+    """Adds up the time of each part. A part lasts until the next part begins, so no time is lost or counted twice.
 
-    It reads the clock of the processor. A GPU works behind the program, so for it these times are only those of the
-    program; `GpuStepClock` also has those of the GPU.
+    This class measures the time on the CPU. A GPU works asynchronously, so these times don't show how long the GPU
+    needs for a part. `GpuStepClock` also measures the time on the GPU.
 
     Example:
         >>> clock = StepClock()
@@ -45,30 +48,30 @@ class StepClock:
         self._since = perf_counter()
 
     def begin(self, part: Part) -> None:
-        """Ends the part that lasts, and begins another one. This runs ten times in a step, so it does no more."""
+        """Ends the current part, and begins another one. This is called ten times in a step, so it must be fast."""
         now = perf_counter()
         self._seconds[self._part] += now - self._since
         self._part, self._since = part, now
 
     def end_step(self) -> None:
-        """Ends a step, after its last backward pass, whether or not the optimisers then change a weight."""
+        """Marks the end of a step. It is called after the last backward pass, even if the optimisers skip the step."""
 
     def seconds(self) -> dict[str, float]:
-        """Returns the seconds of each part since the clock was made."""
+        """Returns the seconds of each part since the clock was created."""
         self.begin(self._part)
         return {str(part): seconds for part, seconds in self._seconds.items()}
 
     def gpu_seconds(self) -> tuple[dict[str, float], int]:
-        """Returns the seconds that a GPU has needed for each part of some steps, and how many steps these were."""
+        """Returns the GPU time of each part in the measured steps, in seconds, and the number of measured steps."""
         return {}, 0
 
 
 class GpuStepClock(StepClock):
-    """Also measures how long a GPU needs for the parts, in one step of 16.
+    """Also measures how long a GPU needs for each part, in one of 16 steps.
 
-    The borders of the parts are events in the queue of its work. They are read when the GPU has passed them, so nothing
-    waits. The time of a part then includes how long the GPU has waited in it for the program: that of `data` is how
-    long it had nothing to do because a batch was missing.
+    A CUDA event is recorded at the start of each part, and read after the GPU has reached it, so that nothing waits.
+    The time of a part includes the time that the GPU is idle in it. The time of `data`, for example, is how long the
+    GPU was idle because it had no batch.
 
     Args:
         device: the GPU.
@@ -80,18 +83,18 @@ class GpuStepClock(StepClock):
         self._steps = 0
         self._gpu_seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
         self._measured = 0
-        # The borders of the step that is measured, and those of steps that the GPU has not done when they were queued.
+        # The events of the step that is currently measured, and of measured steps whose events are not read yet.
         self._open: list[tuple[Part, Any]] | None = None
         self._queued: deque[list[tuple[Part, Any]]] = deque()
 
     def begin(self, part: Part) -> None:
-        """Ends the part that lasts, and begins another one."""
+        """Ends the current part, and begins another one."""
         super().begin(part)
         if self._open is not None:
             self._open.append((part, self._border()))
 
     def end_step(self) -> None:
-        """Ends a step. For this clock, a step is from here to the same place in the next one."""
+        """Marks the end of a step. For this clock, a step lasts from one call of this method to the next."""
         if self._open is not None:
             self._open.append(("outside", self._border()))
             self._queued.append(self._open)
@@ -113,7 +116,7 @@ class GpuStepClock(StepClock):
             self._measured += 1
 
     def gpu_seconds(self) -> tuple[dict[str, float], int]:
-        """Returns the seconds that the GPU has needed for each part of some steps, and how many steps these were."""
+        """Returns the GPU time of each part in the measured steps, in seconds, and the number of measured steps."""
         self._read()
         return dict(self._gpu_seconds), self._measured
 

@@ -23,15 +23,15 @@ class Row(NamedTuple):
 
 
 class StepRecord(NamedTuple):
-    """The scalars of one optimiser step: those of its last batch, and the learning rates that the step was taken with.
+    """The scalars of one optimiser step: the scalars of its last batch, and the learning rates of the step.
 
     Attributes:
         step: the number of the step, from 1.
         epoch: the epoch of the step, from 1.
-        scalars: what the training step returned for the last batch of the step.
+        scalars: the scalars that the training step returned for the last batch of the step.
         rates: the learning rates.
-        samples: the number of samples that the scalars are the mean of; counted with several ranks only.
-        batch_idx: the index in the epoch of the batch that they come from.
+        samples: the number of samples that the scalars are the mean of; counted only with several ranks.
+        batch_idx: the index of the last batch in the epoch.
     """
 
     step: int
@@ -43,5 +43,5 @@ class StepRecord(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float | Tensor]:
-        """The rates and the scalars. A scalar of the step that has the name of a rate replaces it."""
+        """The rates and the scalars. If a scalar has the same name as a rate, the scalar is used."""
         return {**self.rates, **self.scalars}

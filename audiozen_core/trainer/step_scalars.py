@@ -1,4 +1,4 @@
-"""The scalars of the training steps, read without making the GPU wait."""
+"""Collects the scalars of the training steps without waiting for the GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audiozen_core.trainer.host_copy import HostCopy
 from audiozen_core.trainer.nonfinite import MeasuredGradients, blame
 from audiozen_core.trainer.step_records import Row, StepRecord
 
-# A loss is read this many steps late on a GPU: by then it has been computed and copied, and reading it does not wait.
+# On a GPU, a loss is read this many steps late. By then it is computed and copied, so reading it does not wait.
 GPU_LAG = 8
 
 
@@ -39,7 +39,7 @@ class _Norm:
 
 
 class _GradNorm:
-    """The norm of the gradients of an optimiser step. If they may overflow, it is recorded only if it is finite."""
+    """The norm of the gradients of an optimiser step. With `may_overflow`, only a finite norm is recorded."""
 
     def __init__(self, norm: Tensor, *, may_overflow: bool) -> None:
         self._norm = HostCopy({"grad_norm": norm})
@@ -63,15 +63,15 @@ class _Batch:
 class StepScalars:
     """Collects the scalars of each training step of the current epoch, and checks whether they are finite.
 
-    On a GPU a value is copied to the CPU at once and read `GPU_LAG` steps later, so that the CPU never waits for the
-    GPU. `flush` reads the remaining values. Checkpoints hold the scalars of the current epoch.
+    On a GPU, the copy of a value to the CPU is queued immediately and read `GPU_LAG` steps later, so that the CPU never
+    waits for the GPU. `flush` reads the remaining values. Checkpoints contain the scalars of the current epoch.
 
     Args:
         progress: the progress of the run.
-        device: where the steps are computed.
-        modules: the networks and losses by section. A loss error says whether the weights were already not finite.
-        judge: called with the error for a loss or gradient that is not finite; returns if the batch is to be skipped,
-            and raises an error otherwise.
+        device: the device of the training.
+        modules: the networks and losses by section. The error of a loss says whether their weights are finite.
+        judge: called with the error if a loss or gradient is not finite. It returns if the batch is to be skipped, and
+            raises an error otherwise.
     """
 
     def __init__(
@@ -81,19 +81,19 @@ class StepScalars:
         modules: Mapping[str, torch.nn.Module],
         judge: Callable[[NonFiniteError], None],
     ) -> None:
-        # The scalars of each batch of the epoch that has been read.
+        # The scalars of each batch of the current epoch, as far as they were read.
         self.per_batch: list[dict[str, float]] = []
         # The index of each of these batches in the epoch, and its number of samples.
         self._origins: list[tuple[int, int]] = []
-        # The first so many of them are already those of all ranks together.
+        # How many of these batches, and up to which step, already have the scalars of all ranks together.
         self._combined = 0
         self._combined_step = 0
-        # The learning rates of the last optimiser step. A scheduler may have changed them since.
+        # The learning rates of the last optimiser step. The schedulers may have changed the rates since.
         self.rates: Mapping[str, float | Tensor] = {}
-        # The record of the newest step whose batches have all been read.
+        # The record of the latest step whose batches were all read.
         self.last_record: StepRecord | None = None
         self.read_at_once = False
-        # The batches of the newest optimiser step of this run.
+        # The batches of the latest optimiser step of this run.
         self.last_step: BatchLocation | None = None
         self._progress = progress
         self._device = device
@@ -101,7 +101,7 @@ class StepScalars:
         self._judge = judge
         self._pending: deque[_Batch] = deque()
         self._window: list[BatchLocation] = []
-        # The steps that have been taken, with their rates, as long as some of their batches have not been read.
+        # The completed steps with unread batches, and their learning rates.
         self._taken: deque[tuple[int, Mapping[str, float | Tensor]]] = deque()
         self._read_of_step: tuple[BatchLocation, dict[str, float], int] | None = None
         self._records: list[StepRecord] = []
@@ -110,7 +110,7 @@ class StepScalars:
 
     @property
     def lag(self) -> int:
-        """How many steps late a value is read."""
+        """The number of steps after which a value is read."""
         return GPU_LAG if self._device.type == "cuda" and not self.read_at_once else 0
 
     def begin(self) -> None:
@@ -122,14 +122,13 @@ class StepScalars:
     def add(
         self, outputs: Mapping[str, Any], *, losses: Collection[str], batch_idx: int, batch: Any, samples: int = 1
     ) -> bool:
-        """Adds the scalars among a step's outputs: numbers, tensors and arrays of one element. Errors name the batch.
+        """Adds the scalars among the outputs of a step: numbers, and tensors and arrays of one element.
 
-        None and booleans are left out. Any other value that is not a scalar is left out with a warning, once a name.
-
-        `losses` are the names of those that are trained. Only these must be finite.
+        None and booleans are left out. Any other value that is not a scalar causes a warning, once for each name.
+        `losses` are the names of the losses that are trained. Only these must be finite.
 
         Returns:
-            Whether to learn from the batch; False if it is to be skipped.
+            Whether to train on the batch; False if it is to be skipped.
 
         Raises:
             NonFiniteError: the loss of this batch, or of a batch up to `lag` steps ago, is NaN or infinite.
@@ -148,7 +147,7 @@ class StepScalars:
     def _recordable(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         scalars = {}
         for name, value in outputs.items():
-            if type(value) is Tensor and value.numel() == 1 and value.is_floating_point():  # as in most steps
+            if type(value) is Tensor and value.numel() == 1 and value.is_floating_point():  # a fast path for most steps
                 scalars[name] = value
                 continue
             if value is None or is_truth_value(value):
@@ -160,7 +159,7 @@ class StepScalars:
                 self._left_out.add(name)
                 get_logger().warning(
                     f"the training step returns `{name}`, {form_of(value)}, which is not recorded",
-                    remedy="to record it, return a number or a tensor of one element; hooks get it in any case",
+                    remedy="to record it, return a number or a tensor of one element; hooks get the value either way",
                 )
         return scalars
 
@@ -174,7 +173,7 @@ class StepScalars:
             NonFiniteError: a gradient is NaN or infinite.
         """
         window, self._window = self._window, []
-        if not window:  # with several ranks, the gradients come from the batches of others
+        if not window:  # with several ranks, the gradients can come from batches of other ranks only
             here = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (self._progress.batch,))
             return bool(self.lag) or self._check([_Norm(gradients, here) for gradients in measured.values()])
         location = window[0]
@@ -189,63 +188,63 @@ class StepScalars:
         return self._check(norms)
 
     def close_step(self, step: int, rates: Mapping[str, float | Tensor]) -> None:
-        """Closes an optimiser step, which all batches since the previous step belong to.
+        """Closes an optimiser step. All batches since the previous step belong to it.
 
         Args:
             step: the number of the step, from 1.
-            rates: the learning rates that it was taken with.
+            rates: the learning rates of the step.
         """
         self.rates = rates
         self._taken.append((step, rates))
         self._complete_records()
 
     def take_records(self) -> list[StepRecord]:
-        """Returns the records that have been completed since the last call, oldest first.
+        """Returns the records that were completed since the last call, oldest first.
 
-        On a GPU they come later than their steps. A step whose batches were all left out has none.
+        On a GPU, a record is completed later than its step. A step whose batches were all skipped has no record.
         """
         records, self._records = self._records, []
         return records
 
     def add_grad_norm(self, norm: Tensor, *, may_overflow: bool) -> None:
-        """Adds the scalar `grad_norm` to the newest step, unless the step has returned one of this name.
+        """Adds the scalar `grad_norm` to the latest step, unless the step returned a scalar of this name.
 
         Args:
             norm: the norm of all gradients of the step, a scalar.
-            may_overflow: whether an overflow of scaled gradients is normal. The optimiser then leaves the step out, so
-                a norm that is not finite is not recorded: it would make the mean of the whole epoch infinite.
+            may_overflow: whether an overflow of scaled gradients is normal. The optimiser skips such a step. The norm
+                is then recorded only if it is finite, because it would make the mean of the whole epoch infinite.
         """
         grad_norm = _GradNorm(norm, may_overflow=may_overflow)
         if self._pending:
             self._pending[-1].grad_norm = grad_norm
         elif self.per_batch:
-            # In place, because the record of the step has the same dict.
+            # The dict is changed in place, because the record of the step refers to the same dict.
             for name, value in grad_norm.read().items():
                 self.per_batch[-1].setdefault(name, value)
 
     def leave_out(self, batch_idx: int) -> None:
-        """Removes the scalars of the newest batch if they have been read, because all ranks leave its turn out."""
+        """Removes the scalars of the latest batch if they were read, because all ranks skip its turn."""
         if self._origins and self._origins[-1][0] == batch_idx:
             del self._origins[-1], self.per_batch[-1]
             self._read_of_step = None
 
     def combine(self, combine: Callable[[Sequence[Row]], Sequence[Row]]) -> None:
-        """Replaces the scalars of each new batch, and of the newest step, by those of all ranks together.
+        """Replaces the scalars of each new batch and of the latest step by the means over all ranks.
 
-        All values must have been read.
+        All values must have been read before.
 
         Args:
-            combine: combines rows with those of the other ranks.
+            combine: combines the rows of this rank with the rows of the other ranks.
         """
         new = zip(self._origins[self._combined :], self.per_batch[self._combined :], strict=True)
         rows = combine([Row(*origin, values) for origin, values in new])
         self.per_batch[self._combined :] = [dict(row.scalars) for row in rows]
         self._origins[self._combined :] = [(row.number, row.samples) for row in rows]
         self._combined = len(self.per_batch)
-        own, step = self.last_record, self._progress.step
-        newest = combine([Row(own.batch_idx, own.samples, own.scalars)] if own and own.step == step else [])
+        last, step = self.last_record, self._progress.step
+        newest = combine([Row(last.batch_idx, last.samples, last.scalars)] if last and last.step == step else [])
         self._records = []
-        # Some ranks may have had no batch in the last turn of the step. Their records are those of an earlier turn.
+        # The row of the last turn is used. A rank without a batch in this turn has a row of an earlier turn.
         for row in newest[-1:]:
             is_new = step > self._combined_step
             self.last_record = StepRecord(
@@ -262,7 +261,7 @@ class StepScalars:
 
     @property
     def last(self) -> Mapping[str, float]:
-        """The newest scalars that have been read; empty before the first step."""
+        """The latest scalars that were read; empty before the first step."""
         return self.per_batch[-1] if self.per_batch else {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -281,16 +280,16 @@ class StepScalars:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Restores what `state_dict` returned."""
+        """Restores the state from `state_dict`."""
         rows = zip(state_dict["values"].tolist(), state_dict["present"].tolist(), strict=True)
         self.per_batch = [
-            {name: value for name, value, there in zip(state_dict["names"], values, present, strict=True) if there}
+            {name: value for name, value, exists in zip(state_dict["names"], values, present, strict=True) if exists}
             for values, present in rows
         ]
         self._origins = [(index, samples) for index, samples in state_dict["origins"].tolist()]
         self._combined = len(self.per_batch)
         self.rates = state_dict["rates"]
-        self._combined_step = self._progress.step  # its record has been made
+        self._combined_step = self._progress.step  # this step already has a record
         if self.per_batch:
             self.last_record = StepRecord(self._progress.step, self._progress.epoch + 1, self.per_batch[-1], self.rates)
         self._forget_unread()
@@ -312,7 +311,7 @@ class StepScalars:
         """Checks what has been read, and keeps it. Returns whether to learn from the batch."""
         for name, value in values.items():
             if not math.isfinite(value) and name in losses:
-                # If the loss was read late, it has already made the weights NaN, so they say nothing about the cause.
+                # If the loss was read late, it has already made the weights NaN, so a check would blame the weights.
                 notes = [] if self.lag else [blame(self._modules)]
                 self._judge(NonFiniteError(f"`{name}` is {value}", location, notes=notes))
                 return False
@@ -325,7 +324,7 @@ class StepScalars:
         return good
 
     def _complete_records(self) -> None:
-        """Makes the records of the steps whose batches have all been read."""
+        """Creates the records of the steps whose batches were all read."""
         while self._taken and not (self._pending and self._pending[0].location.step <= self._taken[0][0]):
             step, rates = self._taken.popleft()
             if self._read_of_step and self._read_of_step[0].step == step:
@@ -349,7 +348,7 @@ class StepScalars:
 
 
 def _ids_of(batch: Any) -> tuple[str, ...]:
-    """Returns the IDs of the samples of a batch; none if it has none."""
+    """Returns the IDs of the samples in a batch; an empty tuple if the batch has no IDs."""
     ids = batch.get("id") if type(batch) is dict or isinstance(batch, Mapping) else None
     if ids is None:
         return ()
@@ -367,7 +366,7 @@ def mean_of(steps: list[dict[str, float]]) -> dict[str, float]:
     """
     names = dict.fromkeys(name for step in steps for name in step)
     values = {name: [step[name] for step in steps if name in step] for name in names}
-    return {name: _mean(found) for name, found in values.items()}
+    return {name: _mean(numbers) for name, numbers in values.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

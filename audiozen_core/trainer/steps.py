@@ -1,4 +1,4 @@
-"""The methods that a subclass of `BaseTrainer` defines: the steps of each mode, and what follows the last step."""
+"""Declares the methods that a subclass of `BaseTrainer` defines: the steps of each mode, and the ends of epochs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from audiozen_core.trainer.step_scalars import mean_of
 
 
 class Steps:
-    """The methods that a subclass of `BaseTrainer` defines, for the modes that it is used in."""
+    """The methods that a subclass of `BaseTrainer` defines, for the modes that it supports."""
 
     def check_data(self, loaders: Mapping[Mode, Sequence[BatchLoader]]) -> None:
-        """Checks that the data fits the networks. It is called before anything is written; by default it does nothing.
+        """Checks that the data fits the networks. It is called before anything is written. By default, does nothing.
 
         Args:
-            loaders: the data of all modes that are run, and of the validation. `loader.datasets` has its data sets, and
-                `loader.names` what they are called in messages.
+            loaders: the loaders of all modes that are run, and of the validation. `loader.datasets` has the data sets,
+                and `loader.names` their names for messages.
         """
 
     def prepare_batch(self, batch: Any, mode: Mode) -> Any:
-        """Checks or converts a batch before each step of any mode; by default it returns the batch.
+        """Checks or converts a batch before each step of any mode. By default, returns the batch unchanged.
 
         Args:
             batch: the batch, on the device.
@@ -35,29 +35,29 @@ class Steps:
         return batch
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | Mapping[str, Any]:
-        """The forward pass for one batch.
+        """Runs the forward pass for one batch.
 
         Args:
             batch: the batch, on the device.
-            batch_idx: its index in the epoch, from 0.
+            batch_idx: the index of the batch in the epoch, from 0.
 
         Returns:
-            The loss, a scalar; or a dict with `loss` and further scalars to record. If several networks are trained,
-            the dict has no `loss`, but one for each network, named by suffix (`loss_g`, `loss_d`). Each loss trains
-            only its own network. Everything else in the dict is only recorded, whatever its name is.
+            The loss, a scalar; or a dict with `loss` and further scalars to record. To train each of several networks
+            with its own loss, return a dict without `loss` that has a loss for each network, named by suffix (`loss_g`,
+            `loss_d`). Each of these losses trains only its own network. All other entries are only recorded.
         """
         raise _lacks(self, "training_step")
 
     @property
     def waiting_networks(self) -> Collection[str]:
-        """The suffixes of the networks that the present epoch may leave untrained on purpose; by default none.
+        """The suffixes of the networks that are intentionally not trained in the current epoch; by default none.
 
-        Any other network without a gradient in a whole epoch is a warning.
+        Any other network without a gradient in a whole epoch causes a warning.
         """
         return ()
 
     def training_epoch_end(self, outputs: list[dict[str, float]]) -> Mapping[str, float]:
-        """The scalars to record for an epoch; by default the means.
+        """Returns the scalars to record for an epoch; by default the mean of each scalar.
 
         Args:
             outputs: the scalars of each step.
@@ -65,14 +65,14 @@ class Steps:
         return mean_of(outputs)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
-        """One batch of validation set number `dataloader_idx`; returns what `validation_epoch_end` needs."""
+        """Evaluates one batch of validation set `dataloader_idx`. Returns the input of `validation_epoch_end`."""
         raise _lacks(self, "validation_step")
 
     def validation_epoch_end(self, outputs: list[list[Any]]) -> float | Mapping[str, float]:
-        """The score of a validation.
+        """Returns the score of a validation.
 
         Args:
-            outputs: what `validation_step` returned, as `outputs[dataloader_idx][batch_idx]`.
+            outputs: the results of `validation_step`, as `outputs[dataloader_idx][batch_idx]`.
 
         Returns:
             The score; or a dict with `score` and further scalars to record.
@@ -80,19 +80,19 @@ class Steps:
         raise _lacks(self, "validation_epoch_end")
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
-        """One batch of test set number `dataloader_idx`; returns what `test_epoch_end` needs."""
+        """Evaluates one batch of test set `dataloader_idx`. Returns the input of `test_epoch_end`."""
         raise _lacks(self, "test_step")
 
     def test_epoch_end(self, outputs: list[list[Any]]) -> Mapping[str, float] | None:
-        """The scalars to record for a test.
+        """Returns the scalars to record for a test.
 
         Args:
-            outputs: what `test_step` returned, as `outputs[dataloader_idx][batch_idx]`.
+            outputs: the results of `test_step`, as `outputs[dataloader_idx][batch_idx]`.
         """
         raise _lacks(self, "test_epoch_end")
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
-        """One batch without targets; the step writes its results itself."""
+        """Processes one batch without targets, and writes its results."""
         raise _lacks(self, "predict_step")
 
 
@@ -100,7 +100,7 @@ def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> Non
     """Checks that a trainer defines all steps, so that a missing step is found before hours of training.
 
     Raises:
-        RunError: a method is missing; the error names the first.
+        RunError: a method is missing. The error names the first missing method.
     """
     for method in missing_steps(type(trainer), Steps, modes, validates=validates):
         raise _lacks(trainer, method)

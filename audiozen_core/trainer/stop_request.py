@@ -1,10 +1,10 @@
-"""The end of a training within an epoch."""
+"""The exception that ends a training within an epoch."""
 
 from __future__ import annotations
 
 
 class StopRequest(Exception):  # noqa: N818
-    """A hook has answered `stop_within_epoch_reason`; ends the epoch, and then the training."""
+    """Raised when a hook returns a reason to stop. It ends the epoch and then the training."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -1,7 +1,7 @@
-"""How the ranks of a run train together: in each turn, every rank has one batch, or none.
+"""Coordinates the ranks of a run. In each turn, every rank trains on one batch, or on none.
 
-The losses of a turn are weighted by their numbers of samples, so that the gradient is that of one process which has all
-samples of the turn in one batch.
+The losses of a turn are weighted by their numbers of samples. The resulting gradient is the same as that of a single
+process with all samples of the turn in one batch.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _END: Any = object()
 
 
 class Turns:
-    """Agrees with the other ranks about each turn of a training.
+    """Coordinates each turn of a training with the other ranks.
 
     Args:
-        ranks: the processes of the run, more than one.
+        ranks: the processes of the run; at least two.
         settings: the section `[distributed]`.
         gradients: the gradients of this rank.
-        ask_hooks: called on all ranks with the error for a loss or gradient that is not finite on one of them; returns
-            if the turn is to be left out, and raises an error otherwise.
+        ask_hooks: called on all ranks with the error if a loss or gradient is not finite on any rank. It returns if the
+            turn is to be skipped, and raises an error otherwise.
         sharded: the gradients of the sharded networks; None if the networks are not sharded.
     """
 
@@ -54,19 +54,19 @@ class Turns:
         self._sharded = sharded
         self._error: NonFiniteError | None = None
         self._has_shared = False
-        # The losses that any rank has had in the present window, and those whose gradients have been averaged.
-        self._of_window: set[str] = set()
+        # The losses that any rank had in the current window, and the losses whose gradients are already averaged.
+        self._window_losses: set[str] = set()
         self._averaged: set[str] = set()
 
     def note(self, error: NonFiniteError) -> None:
-        """Remembers the first error until the other ranks can be told."""
+        """Stores the first error until `settle` passes it to the other ranks."""
         self._error = self._error or error
 
     def settle(self) -> bool:
-        """Lets the hooks of all ranks handle an error that any rank has noted.
+        """Passes an error that any rank has noted to the hooks of all ranks.
 
         Returns:
-            Whether there was one. The turn is then to be left out.
+            Whether there was an error. If so, the turn is to be skipped.
         """
         error, self._error = self._error, None
         own = None
@@ -82,19 +82,18 @@ class Turns:
     def in_turns(
         self, batches: Iterable[Any], start: int, total: int | None, *, drop_last: bool = False
     ) -> Iterator[Any]:
-        """Yields the batches of this rank, and None in the turns in which only other ranks have one.
+        """Yields the batches of this rank, and None in turns in which only other ranks have a batch.
 
         Args:
             batches: the batches of this rank.
-            start: the number of turns that are done.
-            total: the number of turns of the whole epoch; None if it is not known.
-            drop_last: whether a turn in which a rank has no batch is left out. If `total` is known, it does not count
-                such a turn.
+            start: the number of completed turns.
+            total: the number of turns of the whole epoch; None if it is unknown.
+            drop_last: whether a turn in which a rank has no batch is dropped. `total` does not include such a turn.
         """
         rest = iter(batches)
         while total is None or start < total:
             batch = next(rest, _END)
-            # The ranks read different parts of a stream, and only know at its end that it has ended.
+            # Ranks find out only at the end of a stream that it has ended, so they must agree in each turn.
             if total is None:
                 ended = [bool(end) for (end,) in self._ranks.exchange("end", batch is _END)]
                 if any(ended) if drop_last else all(ended):
@@ -103,59 +102,60 @@ class Turns:
             start += 1
 
     def with_stand_in(self, item: Any) -> Any:
-        """Returns what a rank trains on in a turn.
+        """Returns the batch that this rank trains on in a turn.
 
-        The ranks gather the weights of sharded networks together. So one without a batch works on that of another rank,
-        with the weight 0.
+        All ranks must call sharded networks together, to gather their weights. So a rank without a batch gets the batch
+        of another rank as a stand-in, with the weight 0.
 
         Args:
             item: the batch of this rank; None if it has none.
 
         Returns:
-            The batch to work on; None if there is none in this turn.
+            The batch to train on; None if the rank has no batch and needs no stand-in.
         """
         if self._sharded is None:
             return item
-        have = [bool(has) for (has,) in self._ranks.exchange("batch", item is not None)]
-        if all(have) or not any(have):
+        has_batch = [bool(has) for (has,) in self._ranks.exchange("batch", item is not None)]
+        if all(has_batch) or not any(has_batch):
             return item
-        other = self._ranks.from_rank(have.index(True), item)
-        return other if item is None else item
+        stand_in = self._ranks.from_rank(has_batch.index(True), item)
+        return stand_in if item is None else item
 
     def agree(self, losses: Mapping[str, Tensor], samples: int, *, last: bool) -> dict[str, Tensor] | None:
-        """Agrees about the losses of a turn.
+        """Exchanges the losses of a turn with the other ranks, and weights them.
 
         Args:
             losses: the losses of this rank; empty if it has no batch.
-            samples: how many samples they are the mean of.
-            last: whether the gradients are to be averaged after this turn.
+            samples: the number of samples that the losses are the mean of.
+            last: whether the gradients are averaged after this turn.
 
         Returns:
-            The losses of this rank, weighted; None if the turn is to be left out.
+            The weighted losses of this rank; None if the turn is to be skipped.
 
         Raises:
-            RunError: a rank has frozen other weights than rank 0. Torch would wait for its gradients.
+            RunError: a rank has frozen other weights than rank 0, so torch would wait forever for gradients; or
+                networks are sharded, and the ranks have different losses.
         """
         names = self._names
-        own = sum(1 << index for index, name in enumerate(names) if name in losses)
+        own_mask = sum(1 << index for index, name in enumerate(names) if name in losses)
         exchanged = self._ranks.exchange(
-            "turn", self._error is not None, own, samples if losses else 0, self._trained_weights()
+            "turn", self._error is not None, own_mask, samples if losses else 0, self._trained_weights()
         )
         turn = [numbers[:3] for numbers in exchanged]
         if others := [rank for rank, (*_, trained) in enumerate(exchanged) if trained != exchanged[0][-1]]:
             raise RunError(
                 f"rank {others[0]} trains other weights than rank 0",
-                remedy="look for a hook or a trainer that changes `requires_grad` on some ranks only",
+                remedy="look for a hook or a trainer that changes `requires_grad` only on some ranks",
             )
         if any(failed for failed, _, _ in turn) and self.settle():
             if self._sharded:
                 self._sharded.forget_turn()
             return None
-        every, total = 0, 0
+        union_mask, total = 0, 0
         for _, mask, count in turn:
-            every, total = every | mask, total + count
-        present = [name for index, name in enumerate(names) if every & 1 << index]
-        self._of_window.update(present)
+            union_mask, total = union_mask | mask, total + count
+        present = [name for index, name in enumerate(names) if union_mask & 1 << index]
+        self._window_losses.update(present)
         for name in present:
             if name not in losses:
                 self._gradients.count(self._suffixes(name))
@@ -165,7 +165,7 @@ class Turns:
             _check_same(present, [mask for _, mask, _ in turn], names)
             return weighted
         for name in self._to_average if last else ():
-            # Where a rank has no such loss, `average` follows.
+            # If a rank lacks this loss, its gradients are averaged in `average` instead.
             if all(mask & 1 << names.index(name) for _, mask, _ in turn):
                 self._prepare(name)
                 weighted[name] = self._sync.through(name, weighted[name])
@@ -173,28 +173,30 @@ class Turns:
         return weighted
 
     def average(self) -> None:
-        """Averages the gradients that no backward pass of this rank has averaged, and begins a window."""
+        """Averages the gradients that were not averaged in a backward pass, and begins a window."""
         for name in self._to_average:
             if name not in self._averaged and not self._sharded:
                 self._prepare(name)
                 self._sync.average(name)
         if self._sharded:
             self._sharded.drop_unused()
-        self._of_window.clear()
+        self._window_losses.clear()
         self._averaged.clear()
 
     @property
     def _names(self) -> list[str]:
-        """The names that losses may have, in an order that is the same on all ranks."""
+        """The possible names of losses, in the same order on all ranks."""
         return ["loss", *(f"loss_{suffix}" for suffix in self._gradients.trained_suffixes if suffix)]
 
     @property
     def _to_average(self) -> list[str]:
-        """The losses of the window. `loss` covers the weights of all others."""
-        return ["loss"] if "loss" in self._of_window else [name for name in self._names if name in self._of_window]
+        """The names of the losses in the window. `loss` alone is enough, because it covers all weights."""
+        return (
+            ["loss"] if "loss" in self._window_losses else [name for name in self._names if name in self._window_losses]
+        )
 
     def _trained_weights(self) -> int:
-        """Returns a number that depends on which weights are frozen."""
+        """Returns a checksum of which weights are frozen."""
         weights = (weight for suffix in self._gradients.trained_suffixes for weight in self._gradients.trained(suffix))
         return zlib.crc32(bytes(weight.requires_grad for weight in weights))
 
@@ -206,7 +208,10 @@ class Turns:
         self._sync.prepare(name, weights)
 
     def share_weights(self, modules: Mapping[str, nn.Module]) -> None:
-        """Gives all ranks the weights and buffers of rank 0, which are the same unless they were built differently."""
+        """Copies the weights and buffers of rank 0 to all ranks, in case the ranks built their networks differently.
+
+        Only the first call does this.
+        """
         if not self._has_shared:
             weights = [weight.detach() for part in modules.values() for weight in part.parameters()]
             self._ranks.share_tensors([weight for weight in weights if not is_sharded(weight)])
@@ -216,40 +221,40 @@ class Turns:
             self._has_shared = True
 
     def share_buffers(self, modules: Mapping[str, nn.Module]) -> None:
-        """Gives all ranks the buffers of rank 0. A running mean, for example, depends on the batches of its rank."""
+        """Copies the buffers of rank 0 to all ranks. A running mean, for example, depends on the batches of a rank."""
         self._ranks.share_tensors([buffer for part in modules.values() for buffer in part.buffers()])
 
     def check_weights(self, modules: Mapping[str, nn.Module]) -> None:
-        """Checks that all ranks have the same weights, as they must have after each optimiser step.
+        """Checks that all ranks have the same weights, as they must after each optimiser step.
 
         Raises:
-            RunError: a rank has others. Its gradients would then be those of another network.
+            RunError: the weights of a rank differ, so its gradients don't fit the other ranks.
         """
-        every = [weight.detach() for part in modules.values() for weight in part.parameters()]
-        weights = [weight for weight in every if not is_sharded(weight)]
+        all_weights = [weight.detach() for part in modules.values() for weight in part.parameters()]
+        weights = [weight for weight in all_weights if not is_sharded(weight)]
         norms = torch.stack([norm.cpu().double() for norm in torch._foreach_norm(weights)]).tolist() if weights else []
         if others := self._ranks.differing(norms):
             raise RunError(
-                f"the weights of rank {others[0]} differ from those of rank 0",
-                remedy="look for a hook or a trainer that changes weights on some ranks only, or from random numbers; "
-                "each rank has its own",
+                f"the weights of rank {others[0]} differ from the weights of rank 0",
+                remedy="look for a hook or a trainer that changes weights only on some ranks, or with random numbers, "
+                "which differ between ranks",
             )
 
     def combine(self, rows: Sequence[Row]) -> list[Row]:
         """Combines the rows of all ranks: each scalar becomes the mean over all samples of its batch or step."""
-        found: dict[int, list[Row]] = {}
-        for row in (row for of_rank in self._ranks.gather(list(rows)) for row in of_rank):
-            found.setdefault(row.number, []).append(row)
-        return [_combined(number, found[number]) for number in sorted(found)]
+        by_number: dict[int, list[Row]] = {}
+        for row in (row for rank_rows in self._ranks.gather(list(rows)) for row in rank_rows):
+            by_number.setdefault(row.number, []).append(row)
+        return [_combined(number, by_number[number]) for number in sorted(by_number)]
 
 
 def _check_same(present: Sequence[str], masks: Sequence[int], names: Sequence[str]) -> None:
     for name in present:
         if lacking := [rank for rank, mask in enumerate(masks) if not mask & 1 << names.index(name)]:
             raise RunError(
-                f"the training step has returned `{name}` on some ranks, but not on rank {lacking[0]}",
+                f"the training step returned `{name}` on some ranks, but not on rank {lacking[0]}",
                 remedy='return the same losses on all ranks, or train with `strategy = "data_parallel"` in '
-                "[distributed]: the ranks can only average the gradients of sharded networks together",
+                "[distributed]; with sharded networks, all ranks must average gradients together",
             )
 
 
@@ -261,7 +266,7 @@ def _combined(number: int, rows: Sequence[Row]) -> Row:
 
 def _mean(parts: Sequence[tuple[int, float]]) -> float:
     values = {value for _, value in parts}
-    if len(values) == 1:  # exact, also for what has been combined before
+    if len(values) == 1:  # the mean is then exact, also for values that were already combined
         return values.pop()
     try:
         return math.fsum(samples * value for samples, value in parts) / sum(samples for samples, _ in parts)

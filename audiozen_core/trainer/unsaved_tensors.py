@@ -1,4 +1,4 @@
-"""Finds tensors that a training changes and that checkpoints do not contain."""
+"""Finds tensors that training changes, but that checkpoints do not contain."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from audiozen_core.logging import get_logger
 
 
 class UnsavedTensors:
-    """Remembers checksums of the tensors and arrays in plain attributes of modules, and warns if they change.
+    """Stores checksums of the tensors and arrays in plain attributes of modules, and warns if the values change.
 
-    `nn.Module` saves only parameters and buffers. A running mean in a plain attribute, or in a list or a dict, would
-    start anew in a resume.
+    `nn.Module` saves only parameters and buffers. A running mean in a plain attribute, or in a list or a dict, would be
+    reset by a resume.
 
-    Tensors that are created later are not watched, such as those in a growing list: they are mostly caches, or values
-    for hooks to look at. Numbers are not watched either.
+    Tensors that are created later, such as those in a growing list, are not watched, because most of them are caches or
+    values for hooks. Numbers are not watched either.
 
-    The checksums cover the values. The version counters of torch would miss changes through `tensor.data`.
+    Checksums of the values are used, because torch's version counters would miss changes through `tensor.data`.
 
     Args:
         modules: the modules, by section.
@@ -34,7 +34,7 @@ class UnsavedTensors:
         self._before = {name: _checksum(value) for name, value in _plain_tensors(modules)}
 
     def warn(self) -> None:
-        """Warns, at most once, of the tensors that have changed. Reading the tensors makes the GPU wait."""
+        """Warns at most once about tensors that have changed. Waits for the GPU to read the tensors."""
         if not self._before:
             return
         changed = [
@@ -45,8 +45,8 @@ class UnsavedTensors:
         if changed:
             self._before = {}
             get_logger().warning(
-                "the training changes tensors that are in no checkpoint, so a resumed or tested network would have "
-                "others: they are neither parameters nor buffers",
+                "the training changes tensors that checkpoints don't contain, because they are neither parameters nor "
+                "buffers; a resumed or tested network would have different values",
                 tensors=listed(changed),
                 remedy="use `self.register_buffer(name, tensor)` in `__init__`, with `persistent=False` if it is only "
                 "a cache",
@@ -64,20 +64,20 @@ def _plain_tensors(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tens
         for path, part in module.named_modules():
             cls = type(part)
             if cls.get_extra_state is not nn.Module.get_extra_state or cls.state_dict is not nn.Module.state_dict:
-                continue  # the module decides itself what it saves, so a plain attribute may be in the checkpoint
+                continue  # the module defines what it saves, so plain attributes can be in the checkpoint
             for name, held in vars(part).items():
                 # Weight norm, spectral norm and pruning compute `weight` in each pass from parameters such as
                 # `weight_g`, which are saved.
                 if name in _OF_MODULE or any(other.startswith(f"{name}_") for other in part._parameters):
                     continue
                 for place, value in _within(held, f"{path}.{name}".lstrip(".")):
-                    # A layer may also hold its parameters in a list, as the recurrent layers of torch do.
+                    # A layer can also hold its parameters in a list, as torch's recurrent layers do.
                     trained = isinstance(value, Tensor) and (value.requires_grad or id(value) in saved)
                     if not trained:
                         yield f"`{place}` of [{section}]", value
 
 
-# `nn.Module` itself stores parameters, buffers, modules and hooks in these attributes, so they are not plain ones.
+# `nn.Module` itself stores parameters, buffers, modules and hooks in these attributes.
 _OF_MODULE = frozenset(vars(nn.Module()))
 
 
@@ -85,7 +85,7 @@ def _within(value: Any, place: str, depth: int = 4) -> Iterator[tuple[str, Tenso
     """Yields each tensor and array in a value: the value itself, or the entries of lists, tuples and dicts."""
     if isinstance(value, Tensor | np.ndarray):
         yield place, value
-    elif depth and isinstance(value, list | tuple | dict):  # `depth` is limited, because a list may contain itself
+    elif depth and isinstance(value, list | tuple | dict):  # `depth` is limited, because a list can contain itself
         for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _within(entry, f"{place}[{key!r}]", depth - 1)
 
@@ -96,6 +96,6 @@ def _checksum(value: Tensor | np.ndarray[Any, Any]) -> object:
         try:
             flat = value.detach().resolve_conj().resolve_neg().reshape(-1).cpu()
             return value.shape, zlib.crc32(flat.view(torch.uint8).numpy().data)
-        except (RuntimeError, TypeError, NotImplementedError):  # sparse, or of another kind without plain bytes
+        except (RuntimeError, TypeError, NotImplementedError):  # a sparse tensor, or another kind without plain bytes
             return id(value)
     return id(value) if value.dtype.hasobject else (value.shape, zlib.crc32(value.tobytes()))

@@ -1,4 +1,4 @@
-"""When a training validates: after every so many epochs, optimiser steps, or minutes."""
+"""Decides when a validation is due: after a number of epochs, optimiser steps, or minutes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from audiozen_core.hooks.progress import Progress
 
 
 class ValidationTimes:
-    """Says when a validation is due. Exactly one of the intervals is used.
+    """Decides when a validation is due. Exactly one of the three intervals must be set.
 
-    With `minutes`, only the clock of rank 0 counts. Time that passes in validations, and between two runs, does not.
+    With `minutes`, the clock of rank 0 decides. The time during validations and the time between two sessions of a run
+    are not counted.
 
     Args:
-        progress: the progress of the run. It remembers the last validation, and the time since then.
+        progress: the progress of the run. It stores the step of the last validation, and the time since then.
         ranks: the processes of the run.
-        epochs: the number of epochs between two validations.
-        steps: the number of optimiser steps between two validations, instead.
-        minutes: the number of minutes, instead.
+        epochs: the number of epochs between two validations; None if another interval is set.
+        steps: the number of optimiser steps between two validations; None if another interval is set.
+        minutes: the number of minutes between two validations; None if another interval is set.
         clock: returns the time in seconds.
     """
 
@@ -43,12 +44,12 @@ class ValidationTimes:
         self._time_is_up = False
 
     def start(self) -> None:
-        """Counts the time from now on, on top of that which a checkpoint has."""
+        """Starts to count time, in addition to the time that was restored from a checkpoint."""
         self._read = self.clock()
         self.note_step()
 
     def note_step(self) -> None:
-        """Counts the time of the step that is done; all ranks call this."""
+        """Counts the time of a completed step. All ranks must call it."""
         if self._minutes is None:
             return
         now = self.clock()
@@ -58,7 +59,7 @@ class ValidationTimes:
         self._time_is_up = bool(self._ranks.exchange("validation time", int(is_up))[0][0])
 
     def is_due(self) -> bool:
-        """Whether to validate after the step that is done. The answer is the same on all ranks."""
+        """Returns whether a validation is due after the latest step. The result is the same on all ranks."""
         progress = self._progress
         if progress.validated_step == progress.step:
             return False
@@ -69,6 +70,6 @@ class ValidationTimes:
         return self._time_is_up
 
     def restart(self) -> None:
-        """Counts the time anew, because a validation is over."""
+        """Resets the counted time after a validation."""
         self._progress.unvalidated_seconds, self._time_is_up = 0.0, False
         self._read = self.clock()

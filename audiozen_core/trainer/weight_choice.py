@@ -1,4 +1,4 @@
-"""Which weights an evaluation uses, if hooks offer others than the trained ones: `--weights`."""
+"""Chooses the weights for an evaluation: the trained weights, or weights that a hook offers (`--weights`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class WeightChoice:
     """The weights that hooks offer for evaluations, such as an average, and the choice of the user.
 
     Attributes:
-        chosen: the name of the weights to evaluate; None leaves it to the hooks.
+        chosen: the name of the weights to evaluate; None if the hooks decide.
     """
 
     def __init__(self) -> None:
@@ -24,29 +24,32 @@ class WeightChoice:
         self.chosen: str | None = None
 
     def offer(self, name: str, use: Callable[[], None] | None = None) -> None:
-        """Says that a hook can evaluate other weights. Hooks call it in `on_setup`.
+        """Registers weights that a hook offers for evaluations. Hooks call it in `on_setup`.
 
         Args:
-            name: what the user calls them in `--weights`.
-            use: puts the weights into the networks for good, if they are the ones that evaluations use. It is called
-                where a trained network is used outside of a run, after the state of the hook has been restored.
+            name: the name of the weights for `--weights`.
+            use: puts the weights into the networks permanently, if evaluations use these weights. It is called when a
+                trained network is loaded for use outside of a run, after the state of the hook was restored.
         """
         self._offered.append(name)
         if use is not None:
             self._uses.append(use)
 
     def use(self) -> None:
-        """Puts the chosen weights into the networks, or those that the hooks choose."""
+        """Puts the chosen weights into the networks; the weights that the hooks choose if `chosen` is None."""
         for use in self._uses:
             use()
 
     def choose(self, name: str | None) -> None:
-        """Chooses the weights to evaluate: `raw`, or a name that a hook has offered; None leaves it to the hooks.
+        """Chooses the weights to evaluate.
+
+        Args:
+            name: `raw`, or a name that a hook has offered; None if the hooks decide.
 
         Raises:
-            RunError: no hook offers such weights.
+            RunError: no hook offers weights of this name.
         """
         if name not in (None, RAW, *self._offered):
-            offered = listed([f"`{own}`" for own in (RAW, *self._offered)])
-            raise RunError(f"no hook offers weights called `{name}`", remedy=f"choose one of these: {offered}")
+            offered = listed([f"`{choice}`" for choice in (RAW, *self._offered)])
+            raise RunError(f"no hook offers weights named `{name}`", remedy=f"choose one of these: {offered}")
         self.chosen = name

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 from audiozen_core.errors import RunError
 
-# A larger batch that is less than this much faster is not worth it: it takes fewer steps for each epoch.
+# A larger batch must be faster by at least this factor, because it also means fewer steps per epoch.
 GAIN = 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a short training with one batch size has shown.
+    """The result of a short training with one batch size.
 
     Attributes:
         batch_size: the number of samples in a batch.
         fits: whether the training had enough memory and ended without an error.
-        samples_per_second: the number of samples trained on in a second; 0 if it does not fit.
+        samples_per_second: the number of training samples processed per second; 0 if the batch size does not fit.
         peak_memory: the peak memory in bytes: of the tensors on a GPU, otherwise of the whole process; None if unknown.
-        device: the device.
-        data_size: the number of samples of the data set; None for a stream of which a batch has not had all.
-        reason: why it does not fit.
+        device: the type of the device, such as `cuda`.
+        data_size: the number of samples in the data set; None for a stream that has more samples than one batch.
+        reason: why the batch size does not fit.
     """
 
     batch_size: int
@@ -37,25 +37,25 @@ class Measured:
 def search_sizes(measure: Callable[[int], Measured], *, first: int = 1, most: int | None = None) -> list[Measured]:
     """Measures growing batch sizes, up to the size of the data set.
 
-    The size is doubled until one does not fit. Then sizes in between are measured, until the largest that fits is known
-    to an eighth. On a CPU, where memory is seldom the limit, the search also ends after two sizes in a row that are not
-    faster than the best one before.
+    The search doubles the size until a size does not fit. It then halves the interval until it knows the largest size
+    that fits to within an eighth. On a CPU, where memory is seldom the limit, the search also ends after two sizes in a
+    row that are not faster than the best size before them.
 
     Args:
         measure: measures one size.
         first: the first size.
-        most: the largest size to measure; None for no limit but the data.
+        most: the largest size to measure; None if only the size of the data set limits it.
 
     Returns:
-        What was measured, in the order of measuring. At least one size fits.
+        The measurements in the order in which they were made. At least one size fits.
 
     Raises:
-        RunError: not even one sample fits, or the limits contradict each other or the data.
+        RunError: not even the smallest size fits, or `first` is too large for `most` or for the data set.
     """
     if first < 1 or (most is not None and most < first):
         raise RunError(
             f"{first} is not a batch size" if first < 1 else f"--max is {most}, less than --min, which is {first}",
-            remedy="let --min be 1 at least, and --max not smaller than --min",
+            remedy="set --min to at least 1, and --max to at least --min",
         )
     measured = [measure(first)]
     while measured[-1].fits:
@@ -80,9 +80,9 @@ def search_sizes(measure: Callable[[int], Measured], *, first: int = 1, most: in
     if not any(result.fits for result in measured):
         smallest = min(measured, key=lambda result: result.batch_size)
         raise RunError(
-            f"not even a batch of {smallest.batch_size} can be trained: {smallest.reason}",
+            f"not even a batch size of {smallest.batch_size} fits: {smallest.reason}",
             remedy="use shorter clips, a smaller network, `use_amp`, or `gradient_checkpointing` in [model]; "
-            "or allow more with --memory",
+            "or allow more memory with --memory",
         )
     return measured
 
@@ -93,9 +93,9 @@ def largest(measured: Sequence[Measured]) -> Measured:
 
 
 def recommended(measured: Sequence[Measured]) -> Measured:
-    """Returns the smallest size that is nearly as fast as the fastest one.
+    """Returns the smallest size that is nearly as fast as the fastest size.
 
-    A larger one would save no time, but take fewer steps for each epoch.
+    A larger size would save hardly any time, but take fewer steps per epoch.
     """
     fitting = [result for result in measured if result.fits]
     fastest = max(result.samples_per_second for result in fitting)
@@ -104,6 +104,6 @@ def recommended(measured: Sequence[Measured]) -> Measured:
 
 
 def _gains_nothing(measured: Sequence[Measured]) -> bool:
-    """Returns whether neither of the newest two sizes is faster than the best one before them."""
+    """Returns whether the last two sizes are both not faster than the best size before them."""
     speeds = [result.samples_per_second for result in measured]
     return len(speeds) > 2 and max(speeds[-2:]) < GAIN * max(speeds[:-2])

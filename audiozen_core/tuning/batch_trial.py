@@ -1,7 +1,7 @@
 """Trains a few steps with one batch size, and measures speed and memory.
 
-As a program, it does this for the request on its standard input, and writes the answer to a file: see `child`. A
-process of its own begins with empty GPU memory, has a peak memory of its own, and may be killed for using too much.
+`child` runs this module as a program, which reads a request from its standard input and writes the result to a file. A
+separate process starts with empty GPU memory, has its own peak memory, and can be killed when it uses too much.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ from audiozen_core.trainer.memory import peak_memory
 from audiozen_core.tuning.batch_sizes import Measured
 from audiozen_core.tuning.short_training import short_training
 
-# What torch and CUDA say if memory is lacking, where the type of the error does not tell.
+# Torch and CUDA also raise a plain RuntimeError when memory runs out. These texts identify it.
 _FULL = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, seconds: float = 20.0) -> Measured:
-    """Trains with a batch size. The first step is not timed: there, the optimiser makes its state.
+    """Measures the speed and the memory of training with one batch size.
+
+    The first step is not timed, because the optimiser creates its state in it.
 
     Args:
         experiment: the experiment. Its run folder is not used.
         batch_size: the number of samples in a batch.
         steps: the number of optimiser steps to time.
-        seconds: the time after which no further step is begun; one is always timed.
+        seconds: the time in seconds after which no further step starts. At least one step is timed.
 
     Raises:
-        AudioZenError: the experiment can't be built or trained, for another reason than its memory.
+        AudioZenError: the experiment can't be built or trained for a reason other than memory.
     """
     clock = _Clock(steps, seconds)
     try:
@@ -65,7 +67,7 @@ def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, sec
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Returns whether an error, or one of its causes, says that the memory of the GPU or of the computer is full."""
+    """Returns whether an error, or one of its causes, means that the GPU or the machine ran out of memory."""
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             return True
@@ -76,10 +78,10 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 class _Clock:
-    """Measures the time of the steps after the first one.
+    """A hook plugin that measures the time of the steps after the first one.
 
     Attributes:
-        largest: the number of samples of the largest batch.
+        largest: the number of samples in the largest batch.
     """
 
     def __init__(self, steps: int, seconds: float) -> None:
@@ -88,45 +90,45 @@ class _Clock:
         self._steps = steps
         self._seconds = seconds
         self._samples = 0
-        # The samples that had been trained on, and the time, at the end of each step.
+        # For the end of each step: the number of samples so far, and the time.
         self._ends: list[tuple[int, float]] = []
 
     def observe(self, loader: BatchLoader) -> None:
-        """Names the loader whose batches are trained on, before its first one."""
+        """Sets the loader of the training. Must be called before its first batch."""
         loader.count_samples()
         self._loader = loader
 
     @property
     def samples_per_second(self) -> float:
-        """The number of samples trained on in a second."""
+        """The number of training samples processed per second."""
         (before, began), (after, ended) = self._ends[0], self._ends[-1]
         return (after - before) / (ended - began)
 
     @hookimpl.on_training_step_start
     def on_training_step_start(self) -> None:
-        """Counts the samples of a batch: the last one of a pass over the data may have fewer."""
+        """Counts the samples of the batch, because the last batch of a pass can be smaller."""
         assert self._loader is not None
         self._samples += self._loader.samples
         self.largest = max(self.largest, self._loader.samples)
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
-        """Notes the time, when the GPU is done with the step."""
+        """Stores the time at which the step has ended, on a GPU after waiting for the GPU."""
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
         self._ends.append((self._samples, time.perf_counter()))
 
     @hookimpl.stop_within_epoch_reason
     def stop_within_epoch_reason(self) -> str | None:
-        """Stops after the last step, or when the time is over."""
+        """Stops the training after the last step, or when the time is up."""
         timed, passed = len(self._ends) - 1, self._ends[-1][1] - self._ends[0][1]
         return "the batch size is measured" if timed >= self._steps or (timed and passed > self._seconds) else None
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads a request of one line from the standard input, and writes the answer to the file that is named."""
+    """Reads a request from the first line of standard input, and writes the result to the file `arguments[0]`."""
     request: dict[str, Any] = json.loads(sys.stdin.readline())
-    # The pipe closes when the process that asked has ended, however it has ended.
+    # The pipe closes when the parent process ends, even if it is killed. This process then ends too.
     threading.Thread(target=_end_with_input, daemon=True).start()
     answer: dict[str, Any]
     try:

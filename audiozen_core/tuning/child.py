@@ -1,4 +1,4 @@
-"""Measures a batch size in a process of its own, and ends it before the memory of the computer is full."""
+"""Measures a batch size in a child process, and kills the child before the memory of the machine is full."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from audiozen_core.errors import RunError
 from audiozen_core.tuning.batch_sizes import Measured
 from audiozen_core.tuning.free_memory import free_memory
 
-# The memory is looked at so often that a process can't fill the reserve in between.
+# The interval is so short that a process can't fill the reserve between two checks.
 _EVERY_SECONDS = 0.02
 
 
 class MemoryLimit:
-    """How much memory must stay free.
+    """The amount of memory that must stay free.
 
     Args:
-        share: the share of the memory that is free now, which may be used.
-        free: returns the number of free bytes; None if it is not known.
+        share: the share of the currently free memory that can be used, between 0 and 1.
+        free: returns the number of free bytes; None if it is unknown.
+
+    Raises:
+        RunError: `share` is not between 0 and 1.
     """
 
     def __init__(self, share: float, free: Callable[[], int | None] = free_memory) -> None:
@@ -45,12 +48,12 @@ class MemoryLimit:
 def measure_in_child(
     file: Path, overrides: Sequence[str], batch_size: int, *, steps: int, limit: MemoryLimit
 ) -> Measured:
-    """Does what `measure_size` does, in a process of its own.
+    """Runs `measure_size` in a child process.
 
-    A process that is killed, by the limit or by the system, does not fit.
+    If the child is killed, because it reached the limit or by the system, the batch size does not fit.
 
     Raises:
-        RunError: the training has failed for another reason than its memory.
+        RunError: the training failed for a reason other than memory.
     """
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
         answer, output = Path(folder) / "answer.json", Path(folder) / "output.txt"
@@ -58,18 +61,19 @@ def measure_in_child(
         with output.open("wb") as log:
             code, was_ended = run_within(_command(answer), json.dumps(request), log.fileno(), limit)
         if was_ended:
-            return Measured(batch_size, fits=False, reason="it would use more memory than --memory allows")
+            return Measured(batch_size, fits=False, reason="the training would use more memory than --memory allows")
         if code == -signal.SIGKILL:
-            return Measured(batch_size, fits=False, reason="the system has killed it")
+            return Measured(batch_size, fits=False, reason="the system killed the training")
         last = (output.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
         if not answer.exists():
-            raise RunError(f"a training with `batch_size = {batch_size}` ended with {code}: {last}".rstrip(": "))
-        found = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in found:
-        problem = found["error"]
-        message = f"a training with `batch_size = {batch_size}` failed: {problem['message']}"
+            message = f"training with `batch_size = {batch_size}` ended with exit code {code}: {last}"
+            raise RunError(message.rstrip(": "))
+        result = json.loads(answer.read_text(encoding="utf-8"))
+    if "error" in result:
+        problem = result["error"]
+        message = f"training with `batch_size = {batch_size}` failed: {problem['message']}"
         raise RunError(message, remedy=problem["remedy"], notes=problem["notes"])
-    return Measured(**found)
+    return Measured(**result)
 
 
 def _command(answer: Path) -> list[str]:
@@ -77,11 +81,20 @@ def _command(answer: Path) -> list[str]:
 
 
 def run_within(command: Sequence[str], request: str, output: int, limit: MemoryLimit) -> tuple[int, bool]:
-    """Runs a program with a request on its standard input. Returns its exit code, and whether the limit has ended it.
+    """Runs a program with a request on its standard input, and kills it when the memory limit is reached.
 
-    The program has ended, and its processes are killed, when this returns or raises.
+    When this function returns or raises, the program and all its child processes have ended.
+
+    Args:
+        command: the program and its arguments.
+        request: the line to write to standard input.
+        output: the file descriptor for standard output and standard error.
+        limit: the memory limit.
+
+    Returns:
+        The exit code, and whether the program was killed because it reached the limit.
     """
-    # The working directory is not searched for modules, because a file there may have the name of a module of Python.
+    # With PYTHONSAFEPATH, a file in the working directory can't shadow a module of the standard library.
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
@@ -91,7 +104,7 @@ def run_within(command: Sequence[str], request: str, output: int, limit: MemoryL
     was_ended = False
     try:
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its exit code says what has happened
+        with contextlib.suppress(BrokenPipeError):  # the program has ended already, and its exit code says why
             process.stdin.write(f"{request}\n".encode())
             process.stdin.flush()
         while process.poll() is None and not was_ended:
@@ -99,7 +112,7 @@ def run_within(command: Sequence[str], request: str, output: int, limit: MemoryL
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_EVERY_SECONDS)
     finally:
-        # Workers of a data loader are in the same group.
+        # This also kills the workers of the data loader, which are in the same process group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

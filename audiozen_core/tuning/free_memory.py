@@ -1,4 +1,4 @@
-"""How much memory this process can still get, from the machine and from its control groups (Linux)."""
+"""Reads how much memory this process can still allocate, from the machine and its control groups (Linux)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ _ROOT = Path("/")
 
 
 def free_memory(root: Path = _ROOT) -> int | None:
-    """Returns the number of bytes that are free: of the machine, or of the tightest control group around this process.
+    """Returns how much memory this process can still allocate, in bytes.
 
-    A container, or a job of Slurm, has a control group. Memory that only caches files counts as free, because the
-    system gives it away when it is needed.
+    That is the free memory of the machine or of the control groups around this process, whichever is smallest. A
+    container or a Slurm job has its own control group. Memory that only caches files counts as free, because the
+    system reclaims it when needed.
 
     Args:
-        root: the folder with `proc` and `sys`; the tests have their own.
+        root: the folder that contains `proc` and `sys`; only tests pass another one.
 
     Returns:
-        None if the system does not say.
+        The number of bytes; None if the system does not report it.
     """
-    found = [_of_machine(root), *_of_groups(root)]
-    known = [value for value in found if value is not None]
-    return max(0, min(known)) if known else None
+    amounts = [free for free in (_free_on_machine(root), *_free_in_groups(root)) if free is not None]
+    return max(0, min(amounts)) if amounts else None
 
 
-def _of_machine(root: Path) -> int | None:
+def _free_on_machine(root: Path) -> int | None:
     for line in _lines(root / "proc/meminfo"):
         name, _, value = line.partition(":")
         if name == "MemAvailable":
@@ -32,9 +32,9 @@ def _of_machine(root: Path) -> int | None:
     return None
 
 
-def _of_groups(root: Path) -> list[int | None]:
-    """Returns what is free in each control group around this process: its own, and all those that contain it."""
-    found: list[int | None] = []
+def _free_in_groups(root: Path) -> list[int | None]:
+    """Returns the free bytes of the control group of this process, and of each group that contains it."""
+    free: list[int | None] = []
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -45,13 +45,13 @@ def _of_groups(root: Path) -> list[int | None]:
         else:
             continue
         parts = [part for part in path.split("/") if part]
-        # In a container the path may be that of the host, where nothing is visible but the base.
+        # In a container, the path can be the one on the host. Only `base` exists then.
         folders = [base.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
-        found += [_of_group(folder, *names) for folder in folders]
-    return found
+        free += [_free_in_group(folder, *names) for folder in folders]
+    return free
 
 
-def _of_group(folder: Path, limit: str, usage: str, cache: str) -> int | None:
+def _free_in_group(folder: Path, limit: str, usage: str, cache: str) -> int | None:
     most, used = _number(folder / limit), _number(folder / usage)
     if most is None or used is None:
         return None  # without a limit, `memory.max` is "max"

@@ -1,4 +1,4 @@
-"""Reads a learning rate from the curve of a range test. This module does not import torch."""
+"""Suggests a learning rate from the loss curve of a range test. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Fewer points say nothing about the shape of a curve.
+# Fewer points don't show the shape of the curve.
 FEWEST_POINTS = 10
-# The suggestion is the rate with the lowest loss, divided by this.
+# The suggested rate is the rate with the lowest loss, divided by this factor.
 BELOW_LOWEST = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A learning rate, or the reason why there is none.
+    """The suggested learning rate, or the reason why no rate can be suggested.
 
     Attributes:
-        rate: the learning rate; None if the curve does not show one.
+        rate: the learning rate; None if none can be suggested.
         lowest: the index of the point with the lowest smoothed loss; None if the loss does not fall.
-        problem: why no rate can be suggested, in words.
-        remedy: what to do about it.
+        problem: why no rate can be suggested; "" if `rate` is not None.
+        remedy: what to do about the problem.
     """
 
     rate: float | None = None
@@ -36,10 +36,10 @@ class Curve:
     """The losses of a range test.
 
     Args:
-        rates: the learning rate of each step, rising by the same factor.
+        rates: the learning rate of each step, which rises by the same factor from step to step.
         start: the loss before the first step.
-        losses: the loss after each step that was taken, measured on the next batches; it may have fewer entries than
-            `rates`.
+        losses: the loss after each completed step, measured on the batches of the next step; shorter than `rates` if
+            the test ended early.
     """
 
     def __init__(self, rates: Sequence[float], start: float, losses: Sequence[float]) -> None:
@@ -54,18 +54,18 @@ class Curve:
 
     @property
     def smoothed(self) -> list[float]:
-        """The smoothed loss of each point: without most of the noise between batches, and not late.
+        """The smoothed loss of each point, without most of the noise between batches.
 
-        An exponential mean over the past alone lags behind, and shows the lowest loss at too high a rate. This one
-        looks to both sides. Losses above the ceiling count as the ceiling, so that a loss of 1e10 does not hide the
-        points before it.
+        An exponential mean over past losses lags behind the curve, and would show the lowest loss at too high a rate.
+        The mean here weights points on both sides equally. Losses above the ceiling are clipped to the ceiling, so
+        that a single loss of 1e10 does not dominate the points around it.
         """
         ceiling = self.ceiling
         capped = [min(loss, ceiling) for loss in self.losses]
         return [math.fsum(map(operator.mul, self._weights(index), capped)) for index in range(len(capped))]
 
     def _weights(self, index: int) -> list[float]:
-        """Returns the weight of each loss in the smoothed loss of a point; their sum is 1, also at the ends."""
+        """Returns the weight of each loss in the smoothed loss of a point. The weights always add up to 1."""
         keep, count = 1 - 1 / self.span, len(self.losses)
         powers = list(itertools.accumulate([1.0] + [keep] * count, operator.mul))
         weights = powers[index:0:-1] + powers[: count - index]
@@ -74,7 +74,7 @@ class Curve:
 
     @property
     def reference(self) -> float:
-        """The loss of an untrained network: the mean of the start, and of the first tenth of the range."""
+        """The loss of the untrained network: the mean over the start and the first tenth of the range."""
         return statistics.fmean(self._first)
 
     @property
@@ -85,18 +85,19 @@ class Curve:
     def noise(self) -> float:
         """The standard deviation of the loss between batches, estimated from the median change between two steps.
 
-        The median ignores the few large changes where the loss diverges.
+        Unlike a mean, the median is not affected by the few large changes where the loss diverges.
         """
-        found = [self.start, *self.losses]
-        changes = [abs(after - before) for before, after in itertools.pairwise(found)]
-        # Of a normal distribution, half of the values are within 0.6745 deviations; a difference has two variances.
+        changes = [abs(after - before) for before, after in itertools.pairwise([self.start, *self.losses])]
+        # Half of the values of a normal distribution lie within 0.6745 standard deviations. The difference of two
+        # losses has twice the variance of one loss.
         return statistics.median(changes) / 0.6745 / math.sqrt(2) if changes else 0.0
 
     @property
     def ceiling(self) -> float:
-        """The loss from which a training diverges: as far above its start as it has been below, and more than noise.
+        """The loss above which the training counts as diverged.
 
-        A ratio, such as four times the lowest loss, would fail for losses that can be negative, such as SI-SNR.
+        It lies as far above the reference as the loss has fallen below it, plus three times the noise. A ratio, such as
+        four times the lowest loss, would not work for losses that can be negative, such as SI-SNR.
         """
         lowest = min(exponential_means(self.losses, self.span), default=self.reference)
         fall = max(self.reference - lowest, 0.0)
@@ -104,7 +105,7 @@ class Curve:
 
     @property
     def diverges(self) -> bool:
-        """Whether the mean of the newest losses is above the ceiling."""
+        """Whether the exponential mean of the latest losses is above the ceiling."""
         enough = len(self.losses) >= FEWEST_POINTS
         return enough and exponential_means(self.losses, self.span)[-1] > self.ceiling
 
@@ -112,7 +113,7 @@ class Curve:
         """Suggests a tenth of the rate with the lowest smoothed loss.
 
         Args:
-            ended_early: why the test has ended before its last rate, in words; "" if it has not.
+            ended_early: why the test ended before its last rate; "" if it completed.
         """
         first, last = self.rates[0], self.rates[-1]
         count = len(self.losses)
@@ -123,37 +124,38 @@ class Curve:
             )
         means = self.smoothed
         lowest = min(range(count), key=means.__getitem__)
-        # What remains of the noise in the two means. The lowest of many means is often two or three of these below.
+        # The variance of the difference of the two means, relative to the variance of a loss. The threshold of four
+        # standard deviations is high because the lowest of many means is often two or three below by chance.
         variance = 1 / len(self._first) + math.fsum(weight**2 for weight in self._weights(lowest))
         rounding = 1e-6 * abs(self.reference)
         if self.reference - means[lowest] <= 4 * self.noise * math.sqrt(variance) + rounding:
             return Suggestion(
                 problem="the loss never falls by more than the noise between batches",
-                remedy="try more --steps or larger batches, and a wider range from --min to --max; if it still does "
-                "not fall, `audiozen run --overfit-batches 2` shows whether the network can learn at all",
+                remedy="try more --steps or larger batches, and a wider range from --min to --max; if the loss still "
+                "does not fall, `audiozen run --overfit-batches 2` shows whether the network can learn at all",
             )
         if not ended_early and lowest >= count - max(2, count // 20):
             return Suggestion(
                 lowest=lowest,
-                problem="the loss still falls at the highest rate",
+                problem="the loss is still falling at the highest rate",
                 remedy=f"raise --max above {last:.3g}",
             )
         rate = self.rates[lowest] / BELOW_LOWEST
         if rate < first:
             return Suggestion(
                 lowest=lowest,
-                problem=f"the loss is lowest at {self.rates[lowest]:.2g}, too near to the lowest rate",
+                problem=f"the loss is lowest at {self.rates[lowest]:.2g}, too close to the lowest rate",
                 remedy=f"lower --min, which is {first:.3g}",
             )
         return Suggestion(rate, lowest)
 
 
 def exponential_means(values: Sequence[float], span: int) -> list[float]:
-    """Returns the exponential mean up to each value, corrected for its bias: the first one is the first value.
+    """Returns the exponential moving average at each value, with bias correction: the first mean is the first value.
 
     Args:
-        values: the values.
-        span: the number of values that have most of the weight.
+        values: the values to average.
+        span: the number of latest values that carry most of the weight.
 
     Example:
         >>> exponential_means([4.0, 4.0, 4.0], 2)
@@ -171,7 +173,7 @@ def exponential_means(values: Sequence[float], span: int) -> list[float]:
 
 
 def rates_between(least: float, most: float, steps: int) -> list[float]:
-    """Returns rates from the least to the most, each larger than the one before by the same factor.
+    """Returns rates from `least` to `most`, evenly spaced on a logarithmic scale.
 
     Example:
         >>> [float(f"{rate:.3g}") for rate in rates_between(1e-4, 1e-2, 3)]
@@ -182,7 +184,7 @@ def rates_between(least: float, most: float, steps: int) -> list[float]:
 
 
 def as_toml(rate: float) -> str:
-    """Returns a rate as one writes it in a TOML file, with two digits.
+    """Formats a rate for a TOML file, with two significant digits.
 
     Example:
         >>> as_toml(0.00321), as_toml(0.01)

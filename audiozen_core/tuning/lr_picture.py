@@ -1,4 +1,4 @@
-"""Draws the curve of a range test, with matplotlib, and writes its points."""
+"""Draws the curve of a range test with matplotlib, and writes its points to a CSV file."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ def can_draw() -> bool:
 
 
 def check_picture(path: Path) -> None:
-    """Checks, before a test that may take minutes, that its picture can be drawn.
+    """Checks that the picture can be drawn, before a range test that can take minutes.
 
     Raises:
-        RunError: the name has an ending that is not one of `FORMATS`, or it is the name of a folder.
+        RunError: the extension of the path is not one of `FORMATS`, or the path is a folder.
         MissingExtraError: matplotlib is not installed.
     """
     if path.suffix.lower() not in FORMATS:
-        raise RunError(f"{path} does not end in {', '.join(FORMATS)}", remedy=f"write {path.stem or 'lr'}.svg")
+        raise RunError(
+            f"{path} does not end in {', '.join(FORMATS)}", remedy=f"use a name such as {path.stem or 'lr'}.svg"
+        )
     if path.is_dir():
-        raise RunError(f"{path} is a folder", remedy="name a file")
+        raise RunError(f"{path} is a folder", remedy="give the path of a file")
     if not can_draw():
         raise MissingExtraError("matplotlib", extra="plot", needed_by="the picture of a range test")
 
 
 def write_points(curve: Curve, path: Path) -> None:
-    """Writes a CSV file with the columns `learning_rate`, `loss` and `smoothed_loss`, whole or not at all."""
+    """Writes a CSV file with the columns `learning_rate`, `loss` and `smoothed_loss`. The write is atomic."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("learning_rate", "loss", "smoothed_loss"))
@@ -46,11 +48,11 @@ def write_points(curve: Curve, path: Path) -> None:
 
 
 def draw_curve(curve: Curve, suggestion: Suggestion, path: Path, title: str) -> None:
-    """Draws the loss over the learning rate, with the suggestion marked, and writes the picture whole or not at all."""
+    """Plots the loss against the learning rate, marks the suggestion, and writes the picture atomically."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    # With this salt and without the date, the same curve always is the same SVG file.
+    # With this salt and without a date, the same curve always gives the same SVG file.
     with mpl.rc_context({"svg.hashsalt": "audiozen", "font.size": 10, "axes.spines.top": False}):
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot()
@@ -72,7 +74,7 @@ def draw_curve(curve: Curve, suggestion: Suggestion, path: Path, title: str) -> 
         if suggestion.rate is not None:
             label = f"suggestion: {as_toml(suggestion.rate)}"
             axes.axvline(suggestion.rate, color=_GREEN, linewidth=1.5, linestyle="--", label=label)
-        axes.legend(frameon=False, loc="lower left")  # the curve begins high there, and falls
+        axes.legend(frameon=False, loc="lower left")  # the curve starts high, so this corner is empty
         drawn = io.BytesIO()
         kind = path.suffix.lower().removeprefix(".")
         dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -82,7 +84,7 @@ def draw_curve(curve: Curve, suggestion: Suggestion, path: Path, title: str) -> 
 
 
 def _limits(curve: Curve) -> tuple[float, float]:
-    """Returns the range of losses to show: all of them, but not far above the point where the training diverges."""
+    """Returns the range of the loss axis. Losses above the ceiling are cut off, so that the rest stays visible."""
     shown = [loss for loss in (*curve.losses, *curve.smoothed) if loss <= curve.ceiling] or [curve.start]
     low, high = min(shown), max((*shown, *curve.smoothed))
     margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1e-12)

@@ -28,11 +28,11 @@ class RangeTest:
 
     Attributes:
         section: the section of the optimiser, such as `optimizer`.
-        curve: the losses.
-        suggestion: the learning rate to use, or why there is none.
-        ended_early: why the test has ended before its last rate, in words; "" if it has not.
-        groups: for each group of parameters with a rate of its own, the ratio to the rate of the optimiser, by the name
-            of the group in records, such as `lr_encoder`.
+        curve: the losses over the learning rate.
+        suggestion: the learning rate to use, or the reason why none can be suggested.
+        ended_early: why the test ended before its last rate; "" if it completed.
+        groups: the learning rate of each group that has its own, divided by the rate of the optimiser. The keys are the
+            names under which the rates are recorded, such as `lr_encoder`.
     """
 
     section: str
@@ -50,20 +50,20 @@ def run_range_test(
     steps: int = 100,
     on_step: Callable[[float, float], object] | None = None,
 ) -> RangeTest:
-    """Trains with a learning rate that rises with each step, and observes the loss.
+    """Trains with a learning rate that rises with each step, and records the loss.
 
-    The loss of a rate is the one that is measured after a step with it: on the batches of the next step.
+    The loss for a rate is measured after the step with that rate, on the batches of the next step.
 
     Args:
         experiment: the experiment. Its run folder is not used.
         least: the first learning rate.
         most: the last learning rate.
         steps: the number of optimiser steps.
-        on_step: called with the rate and the loss after each step.
+        on_step: called after each step with its rate and loss.
 
     Raises:
-        RunError: an argument is out of range, the experiment has several optimisers, or its optimiser has no learning
-            rate.
+        RunError: this is one of several processes, an argument is out of range, the experiment has several optimisers,
+            or its optimiser has no learning rate.
         AudioZenError: the experiment can't be built or trained.
     """
     _check(experiment, least, most, steps)
@@ -78,7 +78,7 @@ def run_range_test(
             trainer.train(loader)
         except NonFiniteError:
             if not sweep.done:
-                raise  # the loss is not finite before the first step
+                raise  # the loss was not finite before the first step, so the learning rate is not the cause
             sweep.ended_early = f"a loss or a gradient was not finite after a step with {sweep.rate:.2g}"
         except AudioZenError as error:
             error.notes = (*error.notes, f"learning rate: {sweep.rate:.2g}, in step {sweep.done + 1} of {steps}")
@@ -93,42 +93,42 @@ def _check(experiment: Experiment, least: float, most: float, steps: int) -> Non
     if not (math.isfinite(least) and math.isfinite(most) and 0 < least < most):
         raise RunError(
             f"the learning rate can't rise from {least:g} to {most:g}",
-            remedy="let --min be greater than 0, and --max greater than --min",
+            remedy="set --min above 0, and --max above --min",
         )
     if steps < FEWEST_POINTS:
         raise RunError(
-            f"a range test of {steps} steps says nothing about the learning rate",
-            remedy=f"set --steps to {FEWEST_POINTS} at least; 100 is a good number",
+            f"a range test of {steps} steps is too short to find a learning rate",
+            remedy=f"set --steps to at least {FEWEST_POINTS}; 100 is a good number",
         )
     optimizers = [f"[{section_name('optimizer', suffix)}]" for suffix in experiment.config.components["optimizer"]]
     if len(optimizers) > 1:
         raise RunError(
             f"the experiment has several optimisers, {' and '.join(optimizers)}, so a range test can't tell which of "
-            "them has changed a loss",
-            remedy="choose their learning rates by the scores of short trainings, or test a TOML file that trains one "
-            "network",
+            "them changed a loss",
+            remedy="choose the learning rates by the scores of short trainings, or test a TOML file that trains only "
+            "one network",
         )
 
 
 def _ratios(section: str, optimizer: torch.optim.Optimizer) -> list[float]:
-    """Returns the rate of each group of parameters, divided by that of the optimiser."""
+    """Returns the learning rate of each parameter group, divided by the default rate of the optimiser."""
     base = optimizer.defaults.get("lr")
     rates = [group["lr"] for group in optimizer.param_groups if group.get("lr") is not None]
     if base is None or len(rates) < len(optimizer.param_groups):
         raise RunError(
             f"[{section}] {type(optimizer).__name__} has no learning rate to tune",
-            remedy=f"set `lr` in [{section}.args], or use an optimiser that takes one",
+            remedy=f"set `lr` in [{section}.args], or use an optimiser that has a learning rate",
         )
     if float(base) <= 0:
         raise RunError(
-            f"[{section}] has the learning rate {float(base):g}, so the groups have no ratio to it",
+            f"[{section}] has the learning rate {float(base):g}, so the rates of its groups can't be scaled with it",
             remedy=f"set `lr` in [{section}.args] to any number above 0",
         )
     return [float(rate) / float(base) for rate in rates]
 
 
 class _Sweep:
-    """Sets the learning rate of each step, and collects the losses."""
+    """A hook plugin that sets the learning rate of each step and collects the losses."""
 
     phase = "step"
 
@@ -139,17 +139,17 @@ class _Sweep:
         self._rates = rates
         self._suffix = suffix
         self._on_step = on_step
-        # The losses of the batches of each step, which are those after the step before.
+        # The losses of the batches of each step. They show the effect of the step before.
         self._losses: list[list[float]] = [[]]
 
     @property
     def rate(self) -> float:
-        """The rate of the newest step."""
+        """The learning rate of the latest step."""
         return self._rates[min(max(self.done - 1, 0), len(self._rates) - 1)]
 
     @property
     def curve(self) -> Curve:
-        """The losses of the steps that have ended. A step without any repeats the loss of the one before."""
+        """The losses of all completed steps. A step without a loss repeats the loss of the step before it."""
         means: list[float] = []
         for losses in self._losses[:-1][: len(self._rates) + 1]:
             if losses:
@@ -160,12 +160,12 @@ class _Sweep:
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
-        """Reads each loss at once, so that the test ends right after the loss has diverged."""
+        """Makes the trainer read each loss at once, so that the test ends as soon as the loss diverges."""
         trainer.scalars.read_at_once = True
 
     @hookimpl.on_gradients_ready
     def on_gradients_ready(self, trainer: Trainer) -> None:
-        """Sets the rate of the step that comes next."""
+        """Sets the learning rate of the next step."""
         rate = self._rates[min(trainer.progress.step, len(self._rates) - 1)]
         for group, ratio in zip(trainer.optimizers[self._suffix].param_groups, self.ratios, strict=True):
             if isinstance(group["lr"], Tensor):
@@ -175,7 +175,7 @@ class _Sweep:
 
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer, outputs: Mapping[str, Any]) -> None:
-        """Collects the loss of a batch. If the batch was the last of its step, the step has been taken already."""
+        """Collects the loss of a batch. After the last batch of a step, this also ends the step."""
         name = "loss" if "loss" in outputs else f"loss_{self._suffix}"
         if name in outputs:
             self._losses[-1].append(float(outputs[name]))
@@ -184,7 +184,7 @@ class _Sweep:
 
     @hookimpl.on_epoch_start
     def on_epoch_start(self, trainer: Trainer) -> None:
-        """Ends the last step of the epoch before, if that was shorter than the others."""
+        """Ends the last step of the previous epoch, if it had fewer batches than other steps."""
         if trainer.progress.step > self.done:
             self._end_step(trainer)
 
@@ -196,7 +196,7 @@ class _Sweep:
 
     @hookimpl.stop_within_epoch_reason
     def stop_within_epoch_reason(self) -> str | None:
-        """Stops after the loss that follows the last step, or when the loss has diverged."""
+        """Stops the training after the loss that follows the last step, or when the loss diverges."""
         if self.done > len(self._rates):
             return "the range test is complete"
         if self.curve.diverges:

@@ -1,4 +1,4 @@
-"""A training that only measures: the steps are those of the experiment, and nothing of it is kept."""
+"""Trains an experiment for a few steps in order to measure something. Nothing is saved."""
 
 from __future__ import annotations
 
@@ -22,34 +22,38 @@ from audiozen_core.hooks.watching import HookWatch
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 MEASURE = "audiozen tune"
-"""The name of the hook that measures."""
+"""The name of the hook plugin that measures."""
 
 
 def check_single_process(command: str = "tune") -> None:
-    """Checks that this process is not one of several. `command` is the one that needs it.
+    """Checks that this process is not one of several.
+
+    Args:
+        command: the `audiozen` command to name in the error.
 
     Raises:
-        RunError: it is, because `torchrun` or `srun` has started it.
+        RunError: this is one of several processes, started by `torchrun` or `srun`.
     """
     size = find_place().size
     if size > 1:
         raise RunError(
             f"`audiozen {command}` needs a single process, but this is one of {size}",
-            remedy="start it without `torchrun` or `srun`",
+            remedy="run the command without `torchrun` or `srun`",
         )
 
 
 def check_batch_size_is_used(experiment: Experiment) -> None:
-    """Checks that the training data is made into batches by `batch_size`.
+    """Checks that `batch_size` decides the size of the training batches.
 
     Raises:
-        RunError: a `batch_sampler` makes them.
+        RunError: a `batch_sampler` decides it.
     """
     for section in experiment.config.datasets["train"]:
         if section.dataloader.batch_sampler:
             raise RunError(
                 f"{section.dataloader_header} has a `batch_sampler`, which decides how large batches are",
-                remedy="change its arguments, and compare `audiozen check --build`, which tells time and memory",
+                remedy="change the arguments of the batch sampler, and compare the time and memory that "
+                "`audiozen check --build` reports",
             )
 
 
@@ -62,36 +66,37 @@ def short_training(
     num_workers: int | None = None,
     watch: HookWatch | None = None,
 ) -> Iterator[tuple[BaseTrainer, BatchLoader]]:
-    """Builds an experiment for a training that lasts until the hook `measure` stops it.
+    """Builds an experiment for a training that lasts until the hook plugin `measure` stops it.
 
-    The training has the data, networks, losses, optimisers and trainer of the experiment. It has no schedulers, no
-    validation, and none of the hooks that say that they do not affect training, such as those that save checkpoints or
-    write records. Its folder is a temporary one, for hooks that write nevertheless. If hooks are watched, those that
-    write only into this folder, and say so by `stays_in_folder = True`, take part too.
+    The training uses the data, networks, losses, optimisers and trainer of the experiment. It has no schedulers and no
+    validation, and leaves out hook plugins that declare that they do not affect training, such as plugins that save
+    checkpoints or write records. Its run folder is a temporary folder, in case a hook writes files. If `watch` is
+    given, hook plugins that declare `stays_in_folder = True`, because they write only into this folder, take part too.
 
     Args:
         experiment: the experiment.
-        measure: an object with hooks. One of them must be `stop_within_epoch_reason`.
-        batch_size: the number of samples in a batch; by default that of the experiment.
-        num_workers: the number of processes that make items; by default that of the experiment.
-        watch: is told when a hook begins and ends, but not of those of `measure`; None for nobody.
+        measure: a hook plugin, which must implement `stop_within_epoch_reason`.
+        batch_size: the number of samples in a batch; None for the experiment's own batch size.
+        num_workers: the number of processes that load items; None for the experiment's own number.
+        watch: gets a call when a hook begins and when it ends; None if hooks are not watched.
 
     Yields:
         The trainer, and the loader to call `train` with.
     """
     if batch_size is None:
-        # As in a run. Sizes are compared with one thread, because a measurement would need memory, which is measured.
+        # This replaces `num_threads = "auto"`, as in a run. A comparison of batch sizes keeps the default, one thread,
+        # because timing different numbers of threads would need memory, and the comparison measures the memory.
         with experiment.scope, name_owners(experiment.checked):
             experiment.settle_threads()
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
-        given = {"batch_size": batch_size, "num_workers": num_workers}
-        changes = {name: value for name, value in given.items() if value is not None}
+        settings = {"batch_size": batch_size, "num_workers": num_workers}
+        changes = {name: value for name, value in settings.items() if value is not None}
         short = _ShortTraining(experiment, measure, Path(folder) / experiment.config.id, changes, watch)
         with short.scope, name_owners(short.checked):
             trainer, loaders = short.build()
             (loader,) = loaders["train"]
             trainer.max_epochs, trainer.max_steps = sys.maxsize, None
-            # A step that is left out would leave a gap in what is measured.
+            # With any other setting, a step could be skipped, and the measurement would have a gap.
             trainer.on_nonfinite = "stop"
             try:
                 yield trainer, loader
@@ -114,7 +119,7 @@ class _ShortTraining(Experiment):
             dataclasses.replace(section, dataloader=_changed(section.dataloader, dataloader))
             for section in config.datasets["train"]
         ]
-        # Without their sections, schedulers can't change the rates when they are built, or fail at their end.
+        # The schedulers are left out, because they would change the learning rate or fail after their last step.
         components = {**config.components, "lr_scheduler": {}}
         config = dataclasses.replace(config, components=components, datasets=datasets)
         checked = dataclasses.replace(experiment.checked, config=config)
@@ -123,7 +128,7 @@ class _ShortTraining(Experiment):
         self._watch = watch
 
     def lifecycle(self) -> Lifecycle:
-        """Returns the hooks that affect training, and the one that measures."""
+        """Returns the hook plugins that take part, and the one that measures."""
         plugins = super().lifecycle().plugins
         if self._watch is None:
             kept = [plugin for plugin in plugins if plugin.affects_training]
@@ -133,11 +138,11 @@ class _ShortTraining(Experiment):
 
 
 def takes_part(plugin: Plugin) -> bool:
-    """Whether a hook is part of a short training whose hooks are watched."""
+    """Returns whether a hook plugin takes part in a short training whose hooks are watched."""
     return plugin.affects_training or bool(getattr(plugin.instance, "stays_in_folder", False))
 
 
 def _changed(table: Dataloader, changes: Mapping[str, Any]) -> Dataloader:
-    if changes.get("num_workers") == 0:  # these are for workers
+    if changes.get("num_workers") == 0:  # torch rejects these settings without workers
         return dataclasses.replace(table, **changes, prefetch_factor=None, persistent_workers=None, timeout=0.0)
     return dataclasses.replace(table, **changes)

@@ -10,12 +10,10 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from audiozen_core.audio.files import audio_info, read_audio
-from audiozen_core.audio.listing import list_audio
-from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import collate_read
 from audiozen_plugins.dataset.ids import ids_of_files
+from audiozen_plugins.dataset.pairs import AlignedList, list_folder
 from audiozen_plugins.dataset.remarks import Remarks
 
 
@@ -23,7 +21,8 @@ class AudioFolder(Dataset[dict[str, Any]]):
     """The audio files of a folder and its subfolders, or the files of a list.
 
     The header of each file is read when the data set is built. So a file that can't be read or has another sample rate
-    is found before any result is written. It is an error, or is skipped if `trainer.args.on_bad_data` is `skip`.
+    is found before any result is written. It is an error, or is skipped if `trainer.args.on_bad_data` is `skip`. For a
+    folder with 10,000 files or more, this is done once, and remembered until a file is added or removed.
 
     An item has the keys `id`, `noisy` (float32 [time]; the average of the channels) and `sr` (hertz). The ID is the
     path relative to the folder, without the ending: `a/one` for `a/one.wav`. If two files differ only in the ending,
@@ -50,28 +49,31 @@ class AudioFolder(Dataset[dict[str, Any]]):
                 raise DataError("neither `folder` nor `files` is given", remedy="set one of them")
             raise DataError("both `folder` and `files` are given", remedy="set only one of them")
         self.sr = sr
-        if folder is not None:
-            root = Path(folder).expanduser()
-            self.paths = list_audio(root)
-        else:
-            self.paths = [Path(file).expanduser() for file in files or ()]
-            if not self.paths:
-                raise DataError("`files` is an empty list", remedy="list at least one audio file")
-            root = Path(os.path.commonpath([_absolute(path).parent for path in self.paths]))
+        found = _listed(files or ()) if folder is None else list_folder(Path(folder).expanduser(), "noisy")
         self._remarks = Remarks()
-        self.paths = keep_readable(self.paths, self._check)
+        self.files = found.checked(sr, self._remarks)
         self._remarks.say()
-        self.ids = _ids(_absolute(root), self.paths)
-
-    def _check(self, path: Path) -> None:
-        self._remarks.count(path, audio_info(path, sr=self.sr))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Reads a file: `id`, `noisy` [time] and `sr`."""
-        return {"id": self.ids[index], "noisy": read_audio(self.paths[index], sr=self.sr), "sr": self.sr}
+        return self.files[index].read(self.sr, None, self._remarks)
+
+
+def _listed(files: Sequence[str | Path]) -> AlignedList:
+    paths = [Path(file).expanduser() for file in files]
+    if not paths:
+        raise DataError("`files` is an empty list", remedy="list at least one audio file")
+    absolute = [_absolute(path) for path in paths]
+    root = Path(os.path.commonpath([path.parent for path in absolute]))
+    relative = [path.relative_to(root) for path in absolute]
+    if len(set(relative)) < len(relative):
+        twice = Counter(relative).most_common(1)[0][0]
+        raise DataError(f"`files` contains `{twice}` twice", remedy="list each file once")
+    # The paths stay as the user wrote them, so that messages name them in the same way.
+    return AlignedList.of({"noisy": Path()}, ids_of_files(relative), {"noisy": list(map(str, paths))})
 
 
 def _absolute(path: Path) -> Path:
@@ -80,11 +82,3 @@ def _absolute(path: Path) -> Path:
     Result files are named after the IDs. With `..` in an ID, a result file would be outside the results folder.
     """
     return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace symbolic links by their targets
-
-
-def _ids(root: Path, paths: Sequence[Path]) -> list[str]:
-    relative = [_absolute(path).relative_to(root) for path in paths]
-    if len(set(relative)) < len(relative):
-        twice = Counter(relative).most_common(1)[0][0]
-        raise DataError(f"`files` contains `{twice}` twice", remedy="list each file once")
-    return ids_of_files(relative)

@@ -21,7 +21,7 @@ from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_core.storage.mapped_table import Table
-from audiozen_plugins.dataset.ids import unique_ids
+from audiozen_plugins.dataset.ids import ids_of_files, unique_ids
 from audiozen_plugins.dataset.remarks import Remarks
 
 
@@ -182,15 +182,49 @@ def match_by_name(folders: Mapping[str, Path]) -> AlignedList:
     Raises:
         DataError: a folder is missing or has no audio file; a name is in some of the folders only, or twice in one.
     """
+    return _from_folders(folders, "aligned files", _match)
+
+
+def list_folder(folder: Path, key: str) -> AlignedList:
+    """Finds all audio files of a folder and its subfolders. Each item is one file.
+
+    If they are many, they are remembered until the time of a change of a folder is another one.
+
+    Args:
+        folder: the folder.
+        key: the key that the wave of a file has in a sample.
+
+    Raises:
+        DataError: the folder is missing or has no audio file.
+    """
+
+    def items(folders: Mapping[str, Path], names: Mapping[str, Sequence[str]]) -> AlignedList:
+        return AlignedList.of(folders, ids_of_files([PurePath(name) for name in names[key]]), names)
+
+    return _from_folders({key: folder}, "single files", items)
+
+
+def _from_folders(
+    folders: Mapping[str, Path],
+    kind: str,
+    items: Callable[[Mapping[str, Path], Mapping[str, Sequence[str]]], AlignedList],
+) -> AlignedList:
+    """Lists folders, and returns the items that an earlier start remembered, or those that `items` makes."""
     listings = {key: scan_audio(folder) for key, folder in folders.items()}
     tokens = [listing.table.token for listing in listings.values()]
-    what = f"aligned files of { {key: str(folder.absolute()) for key, folder in folders.items()} }"
+    what = f"{kind} of { {key: str(folder.absolute()) for key, folder in folders.items()} }"
     known = recall(what) if all(tokens) else None
     # The listings are remembered with the times of their folders; this depends on nothing else.
     keep = partial(remember, what, sources=Sources()) if all(tokens) else None
     if known is not None and known.facts.get("listings") == tokens:
         return AlignedList(folders, known, keep)
-    found = {key: _by_name(folders[key], listing.names) for key, listing in listings.items()}
+    table = items(folders, {key: listing.names for key, listing in listings.items()}).table
+    table.facts["listings"] = tokens
+    return AlignedList(folders, table if keep is None else keep(table), keep)
+
+
+def _match(folders: Mapping[str, Path], names_of: Mapping[str, Sequence[str]]) -> AlignedList:
+    found = {key: _by_name(folders[key], names) for key, names in names_of.items()}
     everywhere = set.intersection(*(set(files) for files in found.values()))
     if alone := {key: sorted(files.keys() - everywhere) for key, files in found.items() if files.keys() - everywhere}:
         notes = [
@@ -205,11 +239,9 @@ def match_by_name(folders: Mapping[str, Path]) -> AlignedList:
             "files away",
         )
     names = sorted(everywhere)
-    table = AlignedList.of(
+    return AlignedList.of(
         folders, unique_ids(names), {key: [files[name] for name in names] for key, files in found.items()}
-    ).table
-    table.facts["listings"] = tokens
-    return AlignedList(folders, table if keep is None else keep(table), keep)
+    )
 
 
 def _by_name(folder: Path, files: Sequence[str]) -> dict[str, str]:

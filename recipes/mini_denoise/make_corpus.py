@@ -1,7 +1,7 @@
-"""Makes the corpus of this recipe from Debian packages.
+"""Creates the corpus of this recipe from Debian packages.
 
-The corpus is committed beside this script, so you don't have to run it. The script documents exactly how the corpus was
-made, and reproduces the same files. It needs `dpkg-deb` and `ffmpeg`, and these packages in one folder:
+The corpus is committed in the same folder, so you don't have to run this script. It documents exactly how the corpus
+was made, and reproduces the same files. It needs `dpkg-deb` and `ffmpeg`, and these packages in one folder:
 
     apt-get download lincity-ng-data asterisk-core-sounds-{en,es,fr,it,ru}-g722
     python recipes/mini_denoise/make_corpus.py .
@@ -9,7 +9,7 @@ made, and reproduces the same files. It needs `dpkg-deb` and `ffmpeg`, and these
 Speech is decoded from G.722 (16 kHz). Noise is mixed to mono and resampled. Silence at both ends is cut off. Speech is
 scaled to an active level of -26 dBFS, and noise to an RMS of -26 dBFS. Speech is rounded to 12 bits and noise to 11,
 which halves the size of the files. The rounding error is 51 dB below the speech, which is far less than the error of
-G.722, and 45 dB below the noise. Most noises were recorded at 11,025 Hz, so they have nothing above 5.5 kHz.
+G.722, and 45 dB below the noise. Most noises were recorded at 11,025 Hz, so they have no frequencies above 5.5 kHz.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def unpack(debs: Path, package: str, scratch: Path) -> Path:
 
 
 def main() -> None:
-    """Reads the command line and makes the corpus."""
+    """Reads the command line and creates the corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("debs", type=Path, help="the folder with the .deb files")
     parser.add_argument(

@@ -127,7 +127,7 @@ def test_run_that_is_still_being_tested_is_told_or_an_error(audiozen, here):
     shutil.rmtree(tests / "best_epoch_0001")
     done = audiozen("compare", "exp/slow", "exp/fast_seed_1")
     assert done.code == 2
-    assert "has a test that is not complete, so it has no results" in done.err
+    assert "has only an incomplete test, so it has no results" in done.err
 
 
 def test_test_set_of_the_same_ids_and_other_files_is_told(audiozen, here):
@@ -138,7 +138,7 @@ def test_test_set_of_the_same_ids_and_other_files_is_told(audiozen, here):
     cells[place] = str(float(cells[place]) + 0.5)
     file.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
     done = audiozen("compare", "exp/slow", "exp/fast_seed_1")
-    assert "warning: slow and fast_seed_1 were tested with other files of the same IDs: 1 of 4" in done.err
+    assert "warning: slow and fast_seed_1 were tested with different files that have the same IDs: 1 of 4" in done.err
 
 
 def test_run_of_another_rate_is_a_warning_that_names_both(audiozen, here):
@@ -146,7 +146,7 @@ def test_run_of_another_rate_is_a_warning_that_names_both(audiozen, here):
         file = here / "exp/fast_seed_1/test/best_epoch_0001/0" / name
         file.write_text(file.read_text().replace('"rate": 16000', '"rate": 48000'))
     done = audiozen("compare", "exp/slow", "exp/fast_seed_1")
-    assert "warning: si_sdr: other rate: 16000 Hz in slow, 48000 Hz in fast_seed_1" in done.err
+    assert "warning: si_sdr: different rate: 16000 Hz in slow, 48000 Hz in fast_seed_1" in done.err
 
 
 def test_the_same_run_twice_is_told(audiozen, here):
@@ -173,7 +173,7 @@ def test_csv_files_of_other_programs(audiozen, csvs):
     done = audiozen("compare", "ours=b.csv", "theirs=a.csv", "--by", "snr")
     assert done.code == 0, done.err
     assert "\nsnr " in done.out
-    assert "pesq: the scores do not say in which direction" in done.err
+    assert "pesq: the scores don't say whether higher or lower" in done.err
     (row,) = [line for line in done.out.splitlines() if line.split()[:1] == ["theirs"]]
     assert row.split()[1:3] == ["1.35", "-0.539"]
     assert "worse *" in row, "eight files of eight: p is 2 / 256"
@@ -191,7 +191,7 @@ def test_latex_is_alone_on_standard_output(audiozen, csvs):
     [
         (["x_0.wav,0,good", "x_1.wav,0,2"], r"`edited.csv` has `good` as pesq of `x_0`, which is not a number"),
         (["x_0.wav,0,1", "x_0.wav,0,2"], "two rows for `x_0.wav`"),
-        (["x_0.wav,0,1", "x_0.flac,0,2"], "two rows for `x_0`, with different endings"),
+        (["x_0.wav,0,1", "x_0.flac,0,2"], "two rows for `x_0`, with different extensions"),
         (["x_0.wav,0"], "2 cells, but the header has 3"),
         ([], "has no rows"),
         (["y_0.wav,0,1"], "no file in common"),
@@ -226,7 +226,7 @@ def test_empty_and_infinite_cells_are_counted_and_not_averaged(csvs):
 def test_conditions_that_contradict_each_other_are_told(csvs):
     csvs("c.csv", *(f"x_{number}.wav,0,{number}" for number in range(8)))
     found = compare(["a.csv", "c.csv"], by=["snr"])
-    assert [note for note in found.notes if "4 files have another `snr` in c than in a" in note]
+    assert [note for note in found.notes if "4 files have a different `snr` in c than in a" in note]
     assert list(found.by["snr"]) == ["0", "5"]
 
 
@@ -234,7 +234,7 @@ def test_conditions_are_numbers_however_they_are_written(csvs):
     csvs("c.csv", *(f"x_{number}.wav,{number % 2 * 5}.0,{number}" for number in range(7)), "x_7.wav,unknown,2")
     found = compare(["c.csv", "a.csv"], by=["snr"])
     assert list(found.by["snr"]) == ["0", "5", "unknown"]
-    assert [note for note in found.notes if "1 files have another `snr` in a than in c" in note]
+    assert [note for note in found.notes if "1 files have a different `snr` in a than in c" in note]
 
 
 @pytest.mark.parametrize(

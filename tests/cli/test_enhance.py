@@ -140,7 +140,7 @@ def test_output_folder_inside_of_the_input_folder_is_not_an_input(enhance, place
     write("in/a.wav")
     enhance("in", "-o", "in/enhanced")
     outcome = enhance("in", "-o", "in/enhanced")
-    assert outcome.out == "skipped 1 that had been done before\n"
+    assert outcome.out == "skipped 1 already enhanced\n"
     assert sorted(path.name for path in Path("in").rglob("*.wav")) == ["a.wav", "a.wav"]
 
 
@@ -156,7 +156,7 @@ def test_what_is_done_is_skipped_and_what_was_made_otherwise_is_told(enhance, mo
     enhance("in", "-o", "out")
     stamps = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
     outcome = enhance("in", "-o", "out")
-    assert outcome.out == "skipped 2 that had been done before\n"
+    assert outcome.out == "skipped 2 already enhanced\n"
     assert {path: path.stat().st_mtime_ns for path in Path("out").iterdir()} == stamps
 
     Path("out/b.wav").unlink()
@@ -384,13 +384,13 @@ def test_attenuation_limit_and_mix(enhance, model, place):
         (("missing", "-o", "out"), "no file or folder is called `missing`"),
         (("*.flac", "-o", "out"), r"no file matches `*.flac`"),
         (("empty", "-o", "out"), "has no audio files"),
-        (("a.wav", "-o", "out", "--format", "mp4"), "the format `mp4` is not written"),
+        (("a.wav", "-o", "out", "--format", "mp4"), "the format `mp4` is not supported"),
         (("a.wav", "b.wav", "-o", "c.wav"), "is the name of one file, but there are 2 inputs"),
         (("a.wav", "-o", "out", "--device", "gpu"), "gpu"),
         (("a.wav", "-o", "out", "--weights", "ema"), "only one set of weights"),
         (("list.csv", "-o", "out"), "has no column `file`; it has 'path;snr'"),
         (("empty.csv", "-o", "out"), "has no column `file`; it has none"),
-        (("a.wav", "-o", "out.mp3"), "the format of `out.mp3` is not written"),
+        (("a.wav", "-o", "out.mp3"), "the format of `out.mp3` is not supported"),
         (("a.wav", "-o", "out.wav", "--format", "flac"), "`out.wav` and the format `flac` contradict each other"),
         ((f"{'a' * 300}.wav", "-o", "out"), "no file or folder is called `aaa"),
         (("a.wav",), "Missing option '-o'"),

@@ -114,7 +114,7 @@ def test_stereo_is_averaged_and_told(here, evaluate):
     done = evaluate()
     assert done.out == before
     assert (
-        "1 of 3 files or their partners have several channels, whose mean is rated: a (enhanced 2, clean 1)" in done.err
+        "1 of 3 files or their partners have several channels; their mean is rated: a (enhanced 2, clean 1)" in done.err
     )
 
 
@@ -180,11 +180,11 @@ def test_full_disk_leaves_the_old_files_and_the_next_call_continues(here, evalua
         (["--by", "snr"], "no file has the condition `snr`"),
         (["--text", "texts.txt"], "2 of 3 files have no text in `texts.txt`: b, c"),
         (["--conditions", "none.csv"], "`none.csv` can't be read"),
-        (["--conditions", "conditions.csv"], "name them with `--by`, of snr, noise, note, si_sdr"),
+        (["--conditions", "conditions.csv"], "name some with `--by`; the file has snr, noise, note, si_sdr"),
         (["--by", "nois", "--conditions", "conditions.csv"], "did you mean `noise`?"),
         (["--by", "snr,snr", "--conditions", "conditions.csv"], "the condition `snr` is named twice"),
         (["--by", "note", "--conditions", "conditions.csv"], "a condition can't be called `note`"),
-        (["--by", "si_sdr", "--conditions", "conditions.csv"], "have a metric of this name"),
+        (["--by", "si_sdr", "--conditions", "conditions.csv"], "have a metric with this name"),
         (["-o", "texts.txt"], "the output `texts.txt` is not a folder"),
         (["--noisy", "nowhere"], "the folder `nowhere` does not exist"),
     ],

@@ -33,9 +33,9 @@ def here(runs, tmp_path, monkeypatch):
 def test_runs_become_a_page_whose_ratings_are_compared(audiozen, here):
     done = audiozen("listen", "exp/slow", "new=exp/fast", "-o", "test.html", "--files", "3")
     assert done.code == 0, done.err
-    assert "rated: slow, new, noisy, lowpass3500, reference; as loud as they are" in done.out
+    assert "rated: slow, new, noisy, lowpass3500, reference; levels unchanged" in done.out
     assert "length: 3 trials after a training" in done.out
-    assert "key: test.key.json, for yourself" in done.out
+    assert "key: test.key.json, for you only" in done.out
     assert "warning" not in done.err
     key = key_of(here / "test.html")
     for stimulus in key["stimuli"].values():
@@ -69,7 +69,7 @@ def test_runs_that_were_tested_with_other_noise_are_told(audiozen, here):
     wave, sr = soundfile.read(file)
     soundfile.write(file, -wave, sr)
     done = audiozen("listen", "exp/slow", "exp/fast", "-o", "test.html")
-    assert "warning: fast was tested with another noisy recording than slow: clip_0\n" in done.err
+    assert "warning: fast and slow were tested with different noisy recordings: clip_0\n" in done.err
     assert "noisy recording" not in done.err.replace("clip_0\n", "", 1).split("warning: fast")[0]
 
 
@@ -78,7 +78,7 @@ def test_options_that_do_not_fit_are_errors(audiozen, here):
         (("compare", "exp/slow", "exp/fast", "--keep-all"), "add --ratings"),
         (("compare", "--ratings", "x.json", "--checkpoint", "best"), "are for scores"),
         (("listen", "exp/slow", "-o", "a.html", "--anchor", "lowpass7000,x"), "`x` is not an anchor"),
-        (("listen", "exp/slow:noisy", "-o", "a.html"), "names the state `noisy`"),
+        (("listen", "exp/slow:noisy", "-o", "a.html"), "selects the state `noisy`"),
     ):
         done = audiozen(*arguments)
         assert done.code == 2

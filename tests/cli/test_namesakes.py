@@ -63,9 +63,9 @@ def test_check_warns_at_each_name_and_says_how_to_choose(acme, project):
     assert set(found) == {'path = "sdnn"', 'metrics = ["si_sdr"]', 'path = "progress"'}
     model = found['path = "sdnn"']
     assert model.message == (
-        "`sdnn` is the name of the model `sdnn` of audiozen 0.1.0, which is used, and of one of acme 1.0"
+        "`sdnn` is ambiguous: the model `sdnn` of audiozen 0.1.0 is used, but this name also exists in acme 1.0"
     )
-    assert model.notes == ("help: write `audiozen:sdnn` to say that you mean it, or `acme:sdnn`",)
+    assert model.notes == ("help: write `audiozen:sdnn` to keep this component, or `acme:sdnn`",)
     assert {warning.severity for warning in found.values()} == {"warning"}
 
 
@@ -102,7 +102,7 @@ def test_doctor_and_list_tell_the_author_how_the_component_is_reached(acme, inst
     outcome = audiozen("plugins", "doctor", "acme")
     assert outcome.code == 0, outcome.out
     assert "warning[AZ204]: the model `sdnn` is published by audiozen 0.1.0 and acme 1.0" in outcome.out
-    assert "help: `sdnn` alone means that of audiozen; write `acme:sdnn` to use the other" in outcome.out
+    assert "help: `sdnn` alone means the one in audiozen; write `acme:sdnn` to use the other one" in outcome.out
     rows = {" ".join(line.split()) for line in audiozen("plugins", "model").out.splitlines()}
     assert "sdnn acme 1.0 third party write acme:sdnn acme:Net" in rows
     assert "sdnn audiozen 0.1.0 first party ok audiozen_plugins.model.sdnn:SDNN" in rows

@@ -249,7 +249,7 @@ def test_doctor_checks_a_single_distribution(broken_plugins, audiozen):
 def test_doctor_reports_no_faults_in_audiozen_itself(audiozen):
     outcome = audiozen("plugins", "doctor", "audiozen")
     assert outcome.code == 0, outcome.out
-    assert "all well" in outcome.out
+    assert "no problems" in outcome.out
 
 
 # ------------------------------------------------------------------------------------------ a hundred plugins

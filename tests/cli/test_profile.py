@@ -27,7 +27,7 @@ def test_profile_prints_a_table_and_one_sentence_and_writes_a_trace(audiozen, ti
     # Each sample is an eighth of a second.
     assert numbers["real_time_factor"] == pytest.approx(numbers["samples_per_second"] / 8)
     assert "times as fast as the audio plays" in done.out
-    assert "not measured, because the training keeps nothing and does not validate: " in done.out
+    assert "not measured, because a profile saves nothing and does not validate: " in done.out
     assert "forward" in (folder / "trace.json").read_text()
     assert sorted(path.name for path in (tiny.folder / "exp").iterdir()) == ["tiny_profile"]
     assert tiny.file.read_bytes() == before

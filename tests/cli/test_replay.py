@@ -68,7 +68,7 @@ def test_another_loss_is_a_warning(audiozen, tiny_run, tmp_path):
     done = audiozen("replay", str(copy), "--at-step", "6", "--step")
     assert done.code == 0
     assert re.search(r"^loss +0\.\d+ +recorded: 0\.5$", done.out, re.MULTILINE)
-    assert "warning: the run has recorded other values for loss: " in done.err
+    assert "warning: the run recorded other values for loss, so its device, versions or data were different" in done.err
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_another_loss_is_a_warning(audiozen, tiny_run, tmp_path):
         ((), "name a batch with --epoch and --batch, or an optimiser step with --at-step"),
         (("--epoch", "1"), "name a batch"),
         (("--epoch", "1", "--batch", "0", "--at-step", "3"), "name a batch"),
-        (("--epoch", "1", "--batch", "0", "--catch-up"), "are for --step"),
+        (("--epoch", "1", "--batch", "0", "--catch-up"), "need --step"),
         (("--epoch", "0", "--batch", "0"), "0 is not in the range"),
-        (("--epoch", "1", "--batch", "9"), "0 to 3, and no batch 9"),
+        (("--epoch", "1", "--batch", "9"), "0 to 3, so it has no batch 9"),
     ],
 )
 def test_wrong_options(audiozen, tiny_run, options, said):
@@ -103,4 +103,4 @@ def test_the_training_data_is_shown_before_a_run(audiozen, broken):
 def test_a_preview_takes_no_other_options(audiozen, broken):
     done = audiozen("run", str(broken[1]), "--preview", "3", "--resume")
     assert done.code == 2
-    assert "--preview shows the training data" in done.err
+    assert "--preview takes one TOML file" in done.err

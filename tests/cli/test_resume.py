@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.format import checkpoint
 from audiozen_core.experiment import resume as resuming
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lock import run_lock
@@ -121,11 +122,16 @@ def test_changed_package_version_is_logged_and_the_run_resumes(audiozen, ran, mo
     monkeypatch.setattr(resuming, "current_versions", lambda: {"torch": "9.9", "python": platform.python_version()})
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 0
-    assert (
-        "torch has another version than when the checkpoint was saved, so results may differ slightly " in outcome.err
-    )
+    assert "the version of torch has changed since the checkpoint was saved, so results may differ" in outcome.err
     assert f"before={torch.__version__} now=9.9" in outcome.err
-    assert "python has another version" not in outcome.err
+    assert "the version of python has changed" not in outcome.err
+
+
+def test_kernels_of_numba_that_are_new_are_logged(audiozen, ran, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_numba_version", lambda: "0.99")
+    outcome = audiozen("run", "tiny.toml", "--resume")
+    assert outcome.code == 0
+    assert "the version of numba has changed since the checkpoint was saved, so results may differ" in outcome.err
 
 
 def test_resuming_without_a_checkpoint_starts_from_the_beginning(audiozen, project):
@@ -233,8 +239,8 @@ def test_resume_logs_a_change_in_the_skipped_files(audiozen, project):
     again = ["run", "tiny.toml", "--resume", *SKIP, "--set", "trainer.args.max_epochs=3"]
     (project / "data/noisy/clip_1.wav").write_bytes(b"no audio")
     log = audiozen(*again).err
-    assert "the data sets no longer skip the same files as when the checkpoint was saved" in log
-    assert "no longer skip" not in audiozen(*again).err
+    assert "the data sets skip other files than when the checkpoint was saved" in log
+    assert "skip other files" not in audiozen(*again).err
 
 
 def test_evaluation_reports_skipped_samples(audiozen, broken):

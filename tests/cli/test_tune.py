@@ -53,7 +53,7 @@ def test_lr_prints_the_line_to_paste_and_writes_the_points(lr, tiny, tmp_path):
 def test_lr_says_that_a_scheduler_was_off(lr, tiny):
     assert "[lr_scheduler]" not in lr().out
     tiny.values["lr_scheduler"] = {"path": "noam", "args": {"warmup_steps": 10}}
-    assert "[lr_scheduler] was off in the test. Its highest rate should be the suggested one" in lr().out
+    assert "[lr_scheduler] was off in the test. Set it up so that its highest rate is the suggested rate" in lr().out
 
 
 def test_lr_without_matplotlib_says_how_to_get_the_picture(lr, tmp_path, monkeypatch):
@@ -157,7 +157,7 @@ def test_batch_size_prints_a_table_and_the_line_to_paste(audiozen, tiny, monkeyp
     assert "largest that fits: 4\n" in done.out
     pasted = tomli.loads(re.search(r"\[dataset\.dataloader\]\nbatch_size = \d+\n", done.out).group())
     assert pasted == {"dataset": {"dataloader": {"batch_size": 2}}}
-    assert "learning rate should follow" in done.out
+    assert "A new batch size needs a new learning rate" in done.out
 
 
 def test_batch_size_says_which_of_several_data_sets_decides(audiozen, tiny, monkeypatch):

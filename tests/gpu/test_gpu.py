@@ -172,7 +172,7 @@ def test_a_full_gpu_is_an_error_with_the_step_and_the_peak():
                 torch.empty(1 << 50, dtype=torch.uint8, device=self.device)
             return self._error(batch)
 
-    with pytest.raises(RunError, match=r"the GPU is out of memory at step 3 \(epoch 1, batch 2\).* of \d+\.\d\d GiB"):
+    with pytest.raises(RunError, match=r"the GPU ran out of memory at step 3 \(epoch 1, batch 2\).* of \d+\.\d\d GiB"):
         on_gpu(cls=Greedy, max_epochs=1).train(make_loader())
 
 

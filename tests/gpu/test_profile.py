@@ -104,4 +104,4 @@ def test_data_that_is_there_before_the_gpu_is_done_costs_nothing(tiny):
     assert hidden.share("data") < 0.1
     starved, _ = profiled(tiny, slow_data(0.02))
     assert starved.share("data") > 0.6
-    assert advice(starved, lambda _: None).startswith("The GPU waits for the data ")
+    assert advice(starved, lambda _: None).startswith("The GPU waits for data during ")

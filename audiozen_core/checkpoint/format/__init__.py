@@ -1,1 +1,1 @@
-"""The format of one checkpoint on the disk."""
+"""The format of a checkpoint on disk."""

@@ -7,6 +7,7 @@ and the manifest, which is written last.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import platform
 import re
@@ -15,6 +16,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,7 @@ class PackedState:
         return tensor_bytes + len(self.text)
 
     def clone(self, reuse: PackedState | None = None) -> PackedState:
-        """Copies the tensors to the CPU, so that training can go on and change the originals.
+        """Copies the tensors to the CPU, so that training can continue and change the originals.
 
         The clone overwrites the memory of `reuse`, an earlier clone: allocating new memory takes longer than copying.
         """
@@ -142,8 +144,21 @@ def write_checkpoint(
 
 
 def current_versions() -> dict[str, str]:
-    """Returns the installed versions, which the manifest of a new checkpoint records."""
-    return {"audiozen": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    """Returns the installed versions that numbers depend on, which the manifest of a new checkpoint records."""
+    return {
+        "audiozen": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "numba": _numba_version(),  # its kernels round differently
+    }
+
+
+@functools.cache
+def _numba_version() -> str:
+    try:
+        return metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def read_checkpoint(
@@ -172,7 +187,7 @@ def read_checkpoint(
 
 
 def _read_ahead(folder: Path, files: Sequence[str], manifest: Manifest) -> Generator[memoryview, None, None]:
-    """Yields the verified contents of some files. Only a few are in memory at once, besides those that are kept."""
+    """Yields the verified contents of files in order, and reads a few files ahead."""
     # Hashing takes longer than reading, and a thread does it without the GIL.
     with ThreadPoolExecutor(max_workers=_READERS) as pool:
         ahead: deque[Future[memoryview]] = deque()

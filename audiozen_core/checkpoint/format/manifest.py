@@ -31,11 +31,11 @@ class Manifest:
     Attributes:
         epoch: epochs completed.
         step: optimiser steps done.
-        score: the validation score of that epoch, if there was one.
-        serial: the number of the save; a later save in the same folder has a higher one.
-        best: the name of the checkpoint that was the best when this one was saved; it may be this one.
-        created: when it was saved, in ISO 8601.
-        versions: the versions of `audiozen`, `torch` and `python` that saved it.
+        score: the validation score of that epoch; None if no validation ran.
+        serial: the number of the save; later saves in the same folder have higher numbers.
+        best: the name of the best checkpoint at the time of the save, possibly of this checkpoint itself.
+        created: the time of the save, in ISO 8601.
+        versions: the versions of `audiozen`, `torch` and `python` that saved the checkpoint.
         files: the digest of every other file, by name.
     """
 
@@ -54,7 +54,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads the manifest of a checkpoint; a `DamagedCheckpointError` if it is missing or has changed."""
+    """Reads the manifest of a checkpoint. Raises `DamagedCheckpointError` if it is missing or has changed."""
     try:
         content = read_regular(folder / MANIFEST)
         fields = json.loads(content)
@@ -120,7 +120,7 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
 
 
 def read_verified(folder: Path, name: str, manifest: Manifest) -> memoryview:
-    """Reads a file into new memory; a `DamagedCheckpointError` if its bytes have changed since they were written."""
+    """Reads a file into new memory. Raises `DamagedCheckpointError` if it has changed since it was written."""
     with _damage_if_unreadable(folder, name):
         content, found = read_hashed(folder / name)
     _check_hash(folder, name, found, manifest.files[name])

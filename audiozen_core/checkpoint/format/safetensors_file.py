@@ -1,8 +1,8 @@
-"""Writes one safetensors file with the `safetensors` library, and reads one.
+"""Writes safetensors files with the `safetensors` library, and reads them without it.
 
-The library writes the file straight from the memory of the tensors, without a copy and without holding the GIL. It does
-not sync or hash the file, and it ignores the umask, so `storage.atomic` does all this afterwards.
-To read, it would map the file, which others may change or delete after it has been verified, or copy all tensors.
+The library writes the file directly from the memory of the tensors, without a copy and without holding the GIL. It does
+not sync or hash the file, and it ignores the umask, so `storage.atomic` does this afterwards. For reading, the library
+would either map the file, which could change after it was verified, or copy all tensors.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def storable_dtypes() -> dict[torch.dtype, str]:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Digest:
     """Writes tensors of storable dtypes, from any device and with any strides, to a file that does not exist yet."""
-    # A specification has only the address of a tensor, so the tensors must exist until the library has written them.
+    # A specification has only the address of a tensor, so the tensors must stay alive until the library has written
+    # them.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     specifications = {
         name: safetensors.TensorSpec(
@@ -68,8 +69,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 def parse_tensors(content: memoryview | bytearray | bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Parses the bytes of a file into the tensors by name, and the metadata.
 
-    If the digest of the file is known, verify the bytes first. The tensors share the memory of `content` if it may be
-    written to, so nobody else may write to it. Other bytes are copied.
+    If the digest of the file is known, verify the bytes first. If `content` is writable, the tensors share its memory,
+    so no other code may write to it. Read-only content is copied.
 
     Raises:
         FormatError: the bytes are not a file in this format, or have a dtype that this version of torch lacks.
@@ -89,15 +90,15 @@ def parse_tensors(content: memoryview | bytearray | bytes) -> tuple[dict[str, to
         if tag not in dtypes:
             raise FormatError(f"tensor `{name}` has the dtype {tag}, which this version of torch lacks")
         dtype, count = dtypes[tag], math.prod(shape)
-        # Torch multiplies the sizes in another order, so that not even a part of the product may be too large.
+        # Torch multiplies the sizes in another order, so no partial product may overflow either.
         if end - start != count * dtype.itemsize or math.prod(filter(None, shape)) > _MOST:
             raise FormatError(f"tensor `{name}` has the impossible shape {shape} for {end - start} bytes")
         ends.append((start, end))
         if end > len(view) - begin:
-            raise FormatError(f"tensor `{name}` ends behind the end of the file")
+            raise FormatError(f"tensor `{name}` ends after the end of the file")
         if not count:  # `frombuffer` raises an error for an empty buffer
             tensors[name] = torch.empty(shape, dtype=dtype)
-        elif (begin + start) % dtype.itemsize:  # another program may have written it
+        elif (begin + start) % dtype.itemsize:  # unaligned, as other programs may write files
             tensors[name] = torch.frombuffer(bytearray(view[begin + start : begin + end]), dtype=dtype).reshape(shape)
         else:
             tensors[name] = torch.frombuffer(view, dtype=dtype, count=count, offset=begin + start).reshape(shape)
@@ -135,7 +136,7 @@ def _read_field(name: str, field: Any) -> tuple[str, list[int], int, int]:
             type(number) is int and number >= 0 for number in (*shape, start, end)
         ):
             return dtype, shape, start, end
-    raise FormatError(f"its header describes no tensor with `{name}`")
+    raise FormatError(f"the entry `{name}` in its header is not a valid tensor")
 
 
 def _torch_name(dtype: torch.dtype) -> str:

@@ -4,10 +4,10 @@
     state = unflatten(encoded, tensors)
 
 Tensors are named by their key path (`state.0.exp_avg`), so the tensors of a model have the names of its `state_dict`.
-In the JSON a tensor is `{"$tensor": name}`, with more keys if it is permuted, complex, or a parameter. Tied weights are
-one tensor under several names; they are stored once and are tied again after loading. Three things are lost: tensors
-that share only part of their memory become independent, a list or dictionary that occurs twice becomes two, and a
-tensor loses its autograd graph.
+In the JSON a tensor is `{"$tensor": name}`, with more keys if it is permuted, complex, or a parameter. Tied weights,
+one tensor under several names, are stored once and tied again after loading. Three things are lost: tensors that share
+only part of their memory become independent, a list or dictionary that occurs twice is duplicated, and a tensor loses
+its autograd graph.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""TOML text: values with their positions, and values as text."""
+"""Reading TOML with the positions of its values, and writing values as TOML."""

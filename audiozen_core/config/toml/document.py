@@ -1,4 +1,4 @@
-"""Reads a TOML file as values with their positions. tomli reads the values, and `positions` finds the positions."""
+"""Reads the values of a TOML file with tomli, and their positions with the module `positions`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Document:
         source: the text, and the file as the user named it.
         values: the values, as tomli reads them.
         positions: the offsets of keys and values in the text.
-        folder: the folder for its relative paths and for `${here}`.
+        folder: the folder that relative paths in the document and `${here}` refer to.
     """
 
     source: Source
@@ -41,7 +41,7 @@ class Document:
         """Reads a file.
 
         Raises:
-            ConfigError: the file does not exist, or is not TOML in UTF-8; the findings have the positions.
+            ConfigError: the file can't be read, is not valid TOML in UTF-8, or is empty. The findings have positions.
         """
         file = Path(path)
         document = cls.parse(read_text(file), file)
@@ -51,10 +51,10 @@ class Document:
 
     @classmethod
     def parse(cls, text: str, file: Path) -> Document:
-        r"""Reads a text; `file` is the name that findings show.
+        r"""Parses the text of a TOML file. Findings show `file` as the name of the file.
 
         Raises:
-            ConfigError: the text is not TOML.
+            ConfigError: the text is not valid TOML.
 
         Example:
             >>> document = Document.parse("[optimizer]\nargs.lr = 0.1", Path("a.toml"))

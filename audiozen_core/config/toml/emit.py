@@ -16,14 +16,14 @@ Comment = Callable[[KeyPath], str]
 def emit(values: Mapping[str, Any], comment: Comment | None = None) -> str:
     """Returns the values as a TOML document, in their order.
 
-    `${` in a string becomes `$${`. Otherwise it would be read as a reference when the text is loaded.
+    `${` in a string becomes `$${`, so that reading the document does not treat it as a reference.
 
     Args:
         values: tables, arrays, strings, numbers, booleans, dates and times, as tomli returns them.
         comment: returns the comment for the line of a value or header; "" for none.
 
     Raises:
-        TypeError: a value has another type.
+        TypeError: a value has any other type.
 
     Example:
         >>> print(emit({"optimizer": {"path": "torch.optim.RAdam", "args": {"lr": 1e-05, "betas": [0.9, 0.99]}}}))
@@ -52,7 +52,7 @@ class _Emitter:
         for key, value in below.items():
             place, title = (*path, key), f"{name}.{spell_key(key)}" if name else spell_key(key)
             if isinstance(value, Mapping):
-                # A table that contains only tables needs no header of its own.
+                # A table that contains only tables does not need a header.
                 if not value or not all(_has_header(entry) for entry in value.values()):
                     yield from ("", self.commented(f"[{title}]", place))
                 yield from self.table(place, title, value)
@@ -73,7 +73,7 @@ def _has_header(value: Any) -> bool:
 
 
 def _laid_out(value: Any, indent: str = "") -> str:
-    """Returns one value as TOML. A long array is written with one line for each entry."""
+    """Returns one value as TOML. A long array gets one line for each entry."""
     line = toml_text(value)
     if len(line) <= _WIDTH or not isinstance(value, list | tuple):
         return line

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One `${…}`; `body` is the text between the braces."""
+    """A `${…}` in a string. `body` is the text between the braces."""
 
     body: str
 
@@ -17,11 +17,11 @@ class Reference:
 
 
 class UnclosedReferenceError(ValueError):
-    """A `${` without its `}`."""
+    """A string contains a `${` without the closing `}`."""
 
 
 def split_references(text: str) -> list[str | Reference]:
-    """Splits a text into references and plain pieces. In the plain pieces, `$${` becomes `${`.
+    """Splits a string into references and plain strings. In the plain strings, `$${` becomes `${`.
 
     Raises:
         UnclosedReferenceError: a `}` is missing.

@@ -1,7 +1,8 @@
-"""Finds the position of every key and value in a TOML text.
+"""Finds the position of every key and value in a TOML document.
 
-`tomli` reads the values of a document, but does not say where they are. This reader finds only the positions. It may
-accept texts that are not TOML, because `tomli` reports them. Its running time is linear in the length of the text.
+`tomli` reads the values of a document, but not their positions. This reader finds only the positions. It accepts some
+documents that are not valid TOML, because `tomli` reports these errors. Its running time is linear in the length of the
+document.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ _BLANK_LINES = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BASIC_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _LITERAL_STRING = re.compile(r"'[^'\n]*'")
-# Matches a string, a date-time with a space between date and time, or any other scalar. A string over several lines may
-# end with up to two quotes right before the closing three.
+# Matches a string, a date-time with a space between date and time, or any other scalar. A multi-line string may end
+# with one or two quotes before its three closing quotes.
 _SCALAR = re.compile(
     r'''"""(?:[^"\\]|\\[\s\S]|"{1,2}(?!"))*"{3,5}'''
     r"""|'''(?:[^']|'{1,2}(?!'))*'{3,5}"""
     rf"""|{_BASIC_STRING.pattern}|{_LITERAL_STRING.pattern}"""
     r"""|\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]*|[^\s,\]}#"'][^\s,\]}#]*"""
 )
-# The most common statement. Positions of a long file are found in 0.6 of the time if it is read in one step.
+# Matches the most common statement, `key = scalar`, in one step. This reduces the time for a long file to 60 %.
 _PLAIN_PAIR = re.compile(rf"({_BARE_KEY.pattern})[ \t]*=[ \t]*(?![\[{{])({_SCALAR.pattern})")
 
 
@@ -45,8 +46,8 @@ class Positions:
 
     Attributes:
         keys: the last part of each key, such as `lr` in `optimizer.args.lr = 0.1`, or the name in a header.
-        values: each value; for a table its header, or its key if it has no header.
-        twice: the keys that are set twice, which TOML does not allow, with both positions of the key.
+        values: each value. The position of a table is its header, or its key if it has no header.
+        twice: each key that is set twice, which TOML does not allow, with both positions of the key.
     """
 
     keys: dict[KeyPath, Range] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class Positions:
 def find_positions(text: str) -> Positions:
     r"""Finds every key and every value of a document whose line ends are `\n`.
 
-    In a text that is not TOML, it finds the keys and values before the first mistake.
+    If the text is not valid TOML, only the keys and values before the first error are found.
 
     Raises:
         TooDeepError: tables and arrays are nested deeper than `MAX_DEPTH`.
@@ -68,20 +69,20 @@ def find_positions(text: str) -> Positions:
         ((17, 19), (22, 25))
     """
     reader = _Reader(text)
-    with suppress(_Stuck):
+    with suppress(_InvalidTomlError):
         reader.read()
     return reader.positions
 
 
-class _Stuck(Exception):  # noqa: N818
-    """The text is not TOML, as far as this reader can tell."""
+class _InvalidTomlError(Exception):
+    """The reader can't continue, because the text is not valid TOML."""
 
 
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.positions = Positions()
-        # Tables with a header and keys with a value. They may not be defined again.
+        # Tables with a header and keys with a value, which must not be defined again.
         self.fixed: set[KeyPath] = set()
         # The number of entries of each array of tables so far.
         self.lengths: dict[KeyPath, int] = {}
@@ -96,7 +97,7 @@ class _Reader:
                 position = self._pair(table, position)
             position = self._skip(position, _BLANK)
             if position < len(self.text) and self.text[position] not in "\n#":
-                raise _Stuck
+                raise _InvalidTomlError
             position = self._skip(position, _BLANK_LINES)
 
     # ------------------------------------------------------------------------------------------ statements
@@ -105,7 +106,7 @@ class _Reader:
         brackets = 2 if self.text.startswith("[[", start) else 1
         parts, end = self._key(start + brackets)
         if not self.text.startswith("]" * brackets, end):
-            raise _Stuck
+            raise _InvalidTomlError
         end += brackets
         path: KeyPath = ()
         for name, place in parts[:-1]:
@@ -125,7 +126,7 @@ class _Reader:
         elif path in self.fixed or path in self.lengths:
             self.positions.twice.append((path, self.positions.keys[path], place))
         self.fixed.add(path)
-        # An earlier header such as `[a.b]` may have set the position of `a`. The header `[a]` is a better one.
+        # An earlier header such as `[a.b]` may have set the position of `a`. The header `[a]` is a better position.
         self.positions.keys[path] = place
         self.positions.values[path] = (start, end)
         self._check_depth(path, place[0])
@@ -147,7 +148,7 @@ class _Reader:
         path = (*path, name)
         self._check_depth(path, place[0])
         if not self.text.startswith("=", position):
-            raise _Stuck
+            raise _InvalidTomlError
         value = self._skip(position + 1, _BLANK)
         end = self._value(path, value)
         self._set_once(path, place, (value, end))
@@ -190,12 +191,12 @@ class _Reader:
                 if pattern is _BASIC_STRING and "\\" in text:
                     return _unescape(text), match.end()
                 return (text if pattern is _BARE_KEY else text[1:-1]), match.end()
-        raise _Stuck
+        raise _InvalidTomlError
 
     # ------------------------------------------------------------------------------------------ values
 
     def _value(self, path: KeyPath, start: int) -> int:
-        """Reads the value that starts here, records everything in it below `path`, and returns its end."""
+        """Reads the value at `start`, records the positions in it below `path`, and returns the end of the value."""
         self._check_depth(path, start)
         first = self.text[start : start + 1]
         if first == "[":
@@ -204,7 +205,7 @@ class _Reader:
             return self._inline_table(path, start)
         if match := _SCALAR.match(self.text, start):
             return match.end()
-        raise _Stuck
+        raise _InvalidTomlError
 
     def _array(self, path: KeyPath, start: int) -> int:
         position = self._skip(start + 1, _BLANK_LINES)
@@ -227,7 +228,7 @@ class _Reader:
         if self.text.startswith(",", position):
             return self._skip(position + 1, _BLANK_LINES)
         if not self.text.startswith(closing, position):
-            raise _Stuck
+            raise _InvalidTomlError
         return position
 
     def _skip(self, position: int, pattern: re.Pattern[str]) -> int:
@@ -239,4 +240,4 @@ def _unescape(text: str) -> str:
     try:
         return str(tomli.loads(f"key = {text}")["key"])
     except ValueError:
-        raise _Stuck from None
+        raise _InvalidTomlError from None

@@ -1,4 +1,4 @@
-"""Finds lines and columns in a text, and makes findings about parts of the text."""
+"""Converts offsets in a TOML document to lines and columns, and creates findings about parts of the document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 
 
 class Source:
-    r"""Turns character offsets of a text into lines and columns.
+    r"""Converts character offsets in a text to lines and columns.
 
     Args:
         text: the text, with `\n` at the end of each line.
@@ -21,7 +21,7 @@ class Source:
     def __init__(self, text: str, file: Path) -> None:
         self.text = text
         self.file = file
-        # Not `str.splitlines`, which also splits at U+2028 and other characters that TOML allows within a line.
+        # `str.splitlines` would also split at U+2028 and other characters that TOML allows within a line.
         self.line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def line(self, number: int) -> str:
@@ -37,5 +37,5 @@ class Source:
         return Span(self.file, line, column, end_line, end_column)
 
     def finding(self, code: str, message: str, span: Span, **more: Any) -> Diagnostic:
-        """Makes a finding about a span. Messages show the span's first line of text."""
+        """Creates a finding about a span. The printed finding shows the first line of the span."""
         return Diagnostic(code, message, span=span, source=self.line(span.line), **more)

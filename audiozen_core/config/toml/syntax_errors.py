@@ -1,4 +1,4 @@
-"""Explains why a text is not TOML."""
+"""Explains why a text is not valid TOML."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 
-# Words of Python and YAML that users write by mistake, and the TOML for them; None if TOML has no such value.
+# Words of Python and YAML that users write by mistake, with the TOML equivalent; None if TOML has no such value.
 _WORDS = {"True": "true", "False": "false", "yes": "true", "no": "false", "None": None, "null": None}
-# Words in tomli's messages about a key that is defined twice.
+# Matches tomli's messages about a key that is defined twice.
 _TWICE = re.compile("overwrite|twice|immutable|[Dd]uplicate")
 
 
 def explain_syntax_error(error: ValueError, source: Source, positions: Positions) -> list[Diagnostic]:
-    """Returns the findings about a text for which tomli raised this error."""
+    """Returns the findings for a text that tomli can't parse. `error` is the exception that tomli raised."""
     twice = [_explain_duplicate(source, *twice) for twice in positions.twice]
     reason, offset = str(error), 0
-    # It is a plain `ValueError` without a position if an integer has more digits than Python reads.
+    # If an integer has more digits than Python converts, tomli raises a plain `ValueError` without a position.
     if isinstance(error, tomli.TOMLDecodeError):
         at_end = error.pos >= len(source.text)
         reason, offset = error.msg, len(source.text.rstrip()) if at_end else error.pos
@@ -34,7 +34,7 @@ def explain_syntax_error(error: ValueError, source: Source, positions: Positions
     suggestion = None
     if reason == "Invalid value" and word in _WORDS:
         suggestion = _WORDS[word]
-        notes = (f"help: write `{suggestion}`" if suggestion else "help: TOML has no such word; leave the key out",)
+        notes = (f"help: write `{suggestion}`" if suggestion else "help: TOML has no such value; leave the key out",)
     elif reason == "Invalid value" and word[:1].isalpha():
         notes = ("help: put strings in quotes",)
     span = source.span(offset, token.end() if token else offset)
@@ -48,6 +48,6 @@ def _explain_duplicate(source: Source, key_path: KeyPath, first: Range, second: 
         config_codes.NOT_TOML,
         f"not valid TOML: `{spell(key_path)}` is defined twice",
         source.span(*second),
-        label="defined here again",
+        label="defined again here",
         notes=(f"first: {earlier.file}:{earlier.line}:{earlier.column}",),
     )

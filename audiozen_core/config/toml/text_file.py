@@ -12,26 +12,26 @@ from audiozen_core.errors import ConfigError
 
 
 def read_text(file: Path) -> str:
-    """Reads a file in UTF-8.
+    """Reads a file as UTF-8.
 
     Raises:
-        ConfigError: the file does not exist, is not UTF-8, or has a path that is not UTF-8.
+        ConfigError: the file can't be read, or the file or its path is not UTF-8.
     """
     if not can_be_utf8(os.path.abspath(file)):  # noqa: PTH100 (symbolic links must not be resolved)
         shown = Path(str(file).encode("utf-8", "backslashreplace").decode())
         reason = "has bytes that are not UTF-8 in its path"
         raise _unreadable(shown, reason, ("help: rename the file or the folder",))
     try:
-        # Some editors on Windows begin a file with a byte order mark. `utf-8-sig` skips it.
+        # Some editors on Windows write a byte order mark at the start of a file. `utf-8-sig` skips it.
         return _read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError([_undecodable(error, file)]) from None
 
 
 def can_be_utf8(text: str) -> bool:
-    """Returns whether a text can be written as UTF-8.
+    """Returns whether a string can be encoded as UTF-8.
 
-    A text that comes from the operating system, such as a path, may have bytes that are not UTF-8.
+    A string from the operating system, such as a path, may contain bytes that are not UTF-8.
     """
     try:
         text.encode()
@@ -93,7 +93,7 @@ def _undecodable(error: UnicodeDecodeError, file: Path) -> Diagnostic:
     column = len(content[start : error.start].decode("utf-8")) + 1
     return Diagnostic(
         config_codes.NOT_UTF8,
-        f"the file is not text in UTF-8: byte 0x{content[error.start]:02x} is invalid here",
+        f"the file is not UTF-8: byte 0x{content[error.start]:02x} is invalid here",
         span=Span(file, line, column, line, column + 1),
         source=content.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")[line - 1],
         notes=("help: save the file in UTF-8",),

@@ -1,11 +1,11 @@
-// A trial of MUSHRA: all recordings side by side, with the reference.
+// A MUSHRA trial: all recordings of a file, and the reference.
 const Mushra = (test, trial, draft, changed) => {
   const root = document.getElementById("template-mushra").content.firstElementChild.cloneNode(true);
   const list = root.querySelector(".stimuli");
   const [scale] = test.scales;
   const ratings = {};
-  const rows = trial.stimuli.map((token, place) => {
-    const letter = String.fromCharCode(65 + place);
+  const rows = trial.stimuli.map((token, index) => {
+    const letter = String.fromCharCode(65 + index);
     const hear = make("button", { type: "button", class: "hear", "aria-pressed": "false", "aria-label": `Play stimulus ${letter}` }, letter);
     const slider = make("input", {
       type: "range", min: scale.low, max: scale.high, step: 1, value: (scale.low + scale.high) / 2,
@@ -37,9 +37,9 @@ const Mushra = (test, trial, draft, changed) => {
     return letters.length > 1 ? `${letters.slice(0, -1).join(", ")} and ${letters.at(-1)}` : letters[0];
   };
 
-  let told;
+  let lastText;
   const update = () => {
-    const unheard = rows.filter((row, place) => player.heard[place + 1] < player.enough);
+    const unheard = rows.filter((row, index) => player.heard[index + 1] < player.enough);
     const unrated = rows.filter((row) => !(row.token in ratings));
     rows.forEach((row) => row.hear.classList.toggle("unheard", unheard.includes(row)));
     const parts = [];
@@ -48,15 +48,15 @@ const Mushra = (test, trial, draft, changed) => {
     if (unrated.length) parts.push(`rate ${names(unrated)}`);
     next.disabled = parts.length > 0;
     const text = parts.length ? `Still to do: ${parts.join("; ")}.` : "";
-    if (text !== told) missing.textContent = told = text; // a screen reader reads each change
+    if (text !== lastText) missing.textContent = lastText = text; // a screen reader announces each assignment
   };
 
   class MushraPlayer extends TrialPlayer {
     choose(index) {
       super.choose(index);
-      buttons.forEach((button, one) => {
-        button.setAttribute("aria-pressed", String(one === index));
-        button.classList.toggle("main", one === index);
+      buttons.forEach((button, number) => {
+        button.setAttribute("aria-pressed", String(number === index));
+        button.classList.toggle("main", number === index);
       });
     }
 
@@ -80,7 +80,7 @@ const Mushra = (test, trial, draft, changed) => {
   for (const row of rows) {
     row.slider.setAttribute("aria-valuetext", "not rated");
     row.slider.addEventListener("input", () => { rate(row, Number(row.slider.value)); changed(ratings); });
-    // A click on the middle, where the thumb is already, is a rating, too.
+    // A click on the middle also counts as a rating. It causes no input event, because the thumb is already there.
     for (const kind of ["pointerup", "keydown"]) {
       row.slider.addEventListener(kind, (event) => {
         if (row.token in ratings || (kind === "keydown" && event.key !== "Enter")) return;

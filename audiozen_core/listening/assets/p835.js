@@ -1,4 +1,4 @@
-// A trial of P.835: one recording, which is heard three times and rated on another scale each time.
+// A P.835 trial: one recording, which is heard three times. Each time, it is rated on a different scale.
 const P835 = (test, trial, draft, changed) => {
   const root = document.getElementById("template-p835").content.firstElementChild.cloneNode(true);
   const [token] = trial.stimuli;
@@ -7,12 +7,12 @@ const P835 = (test, trial, draft, changed) => {
   const next = root.querySelector(".go");
   const missing = root.querySelector(".missing");
   const attend = root.querySelector(".attend");
-  let heardBefore = 0; // seconds, in the presentations that are over
+  let heardBefore = 0; // the seconds heard in earlier presentations
   const unique = trial.id + token;
 
-  const sets = scales.map((scale, place) => {
+  const sets = scales.map((scale, position) => {
     const set = make("fieldset", { class: "card question", "aria-describedby": `${unique}-${scale.name}` },
-      make("legend", {}, `${place + 1}. ${scale.label}`),
+      make("legend", {}, `${position + 1}. ${scale.label}`),
       make("p", { id: `${unique}-${scale.name}` }, scale.question),
       make("p", { class: "lead" }, `${scale.lead} …`));
     const choices = make("div", { class: "choices" });
@@ -20,7 +20,7 @@ const P835 = (test, trial, draft, changed) => {
       const number = scale.high - index;
       const input = make("input", { type: "radio", name: `${unique}-${scale.name}`, value: number });
       input.checked = ratings[scale.name] === number;
-      input.addEventListener("change", () => rate(place, number));
+      input.addEventListener("change", () => rate(position, number));
       choices.append(make("label", {}, input, make("span", {}, make("b", {}, String(number)), ` ${word}`)));
     });
     set.append(choices);
@@ -32,12 +32,12 @@ const P835 = (test, trial, draft, changed) => {
     const open = scales.findIndex((scale) => !(scale.name in ratings));
     return open < 0 ? scales.length : open;
   };
-  // The end of a recording is often silent, so a listener may answer a moment before.
+  // The end of a recording is often silent, so the listener can answer shortly before the end.
   const heardNow = () => player.heard[0] - heardBefore >= player.seconds * 0.95;
 
-  const rate = (place, number) => {
-    const isNew = !(scales[place].name in ratings);
-    ratings[scales[place].name] = number;
+  const rate = (position, number) => {
+    const isNew = !(scales[position].name in ratings);
+    ratings[scales[position].name] = number;
     if (isNew) {
       player.stop();
       player.position = 0;
@@ -51,20 +51,20 @@ const P835 = (test, trial, draft, changed) => {
     else next.focus();
   };
 
-  let told;
+  let lastText;
   const update = () => {
     const now = current();
     const ready = heardNow();
-    sets.forEach((set, place) => {
-      set.disabled = place > now || (place === now && !ready);
-      set.classList.toggle("current", place === now);
+    sets.forEach((set, position) => {
+      set.disabled = position > now || (position === now && !ready);
+      set.classList.toggle("current", position === now);
     });
     next.disabled = now < scales.length;
     const scale = scales[now];
     const text = scale ? `Listen to the ${scale.name === "overall" ? "recording as a whole" : scale.label}` : "All rated";
     if (attend.textContent !== text) attend.textContent = text;
-    const left = !scale ? "" : ready ? `Now rate it: ${scale.label}.` : "Listen to the end, then rate.";
-    if (left !== told) missing.textContent = told = left;
+    const task = !scale ? "" : ready ? `Now rate it: ${scale.label}.` : "Listen to the end, then rate.";
+    if (task !== lastText) missing.textContent = lastText = task;
   };
 
   class P835Player extends TrialPlayer {
@@ -77,7 +77,7 @@ const P835 = (test, trial, draft, changed) => {
         rate(now, number);
         event.preventDefault();
       } else if (event.key === " " && event.target !== this.button && event.target !== next) {
-        if (event.target.type === "radio") return; // it chooses
+        if (event.target.type === "radio") return; // the space key selects the radio button
         this.toggle();
         event.preventDefault();
       }

@@ -1,24 +1,24 @@
-// A session: who listens, the volume, the trials, and the file of ratings.
+// A session: the form for the listener, the volume, the trials, and the ratings file.
 {
   const test = JSON.parse(document.getElementById("test").textContent);
   const by = (id) => document.getElementById(id);
-  const place = `audiozen-listen-${test.page}`;
+  const storageKey = `audiozen-listen-${test.page}`;
   const kind = "audiozen ratings";
   let session = null;
   let plan = [];
   let shown = null; // the trial on the screen
 
-  // A page that was opened as a file may have no storage, depending on the browser.
+  // Some browsers give no local storage to a page that was opened as a file.
   const storage = (() => {
     try {
-      localStorage.setItem(`${place}-try`, "1");
-      localStorage.removeItem(`${place}-try`);
+      localStorage.setItem(`${storageKey}-try`, "1");
+      localStorage.removeItem(`${storageKey}-try`);
       return localStorage;
     } catch { return null; }
   })();
 
   const keep = () => {
-    try { storage?.setItem(place, JSON.stringify(session)); } catch { /* it is full; the file can still be saved */ }
+    try { storage?.setItem(storageKey, JSON.stringify(session)); } catch { /* full; the listener can still save the file */ }
   };
 
   const step = (id) => {
@@ -28,12 +28,12 @@
     scrollTo(0, 0);
   };
 
-  const begin = (known) => {
-    session = known;
+  const begin = (restored) => {
+    session = restored;
     session.seed = Order.hash(`${test.page}/${session.listener}`);
     plan = Order.plan(test, session.seed);
-    for (let one = 1; one < plan.length; one += 1) {
-      plan[one].newOrder = test.method === "p835" && String(plan[one].scales) !== String(plan[one - 1].scales);
+    for (let index = 1; index < plan.length; index += 1) {
+      plan[index].newOrder = test.method === "p835" && String(plan[index].scales) !== String(plan[index - 1].scales);
     }
     keep();
     if (session.step < 0) setVolume();
@@ -47,8 +47,8 @@
   };
 
   const content = () => {
-    const lines = session.done.flatMap((trial) => Object.entries(trial.ratings).flatMap(([token, of]) =>
-      Object.entries(of).map(([scale, value]) => `${token} ${scale} ${value}`)));
+    const lines = session.done.flatMap((trial) => Object.entries(trial.ratings).flatMap(([token, values]) =>
+      Object.entries(values).map(([scale, value]) => `${token} ${scale} ${value}`)));
     return {
       kind, format: 1, page: test.page, method: test.method, listener: session.listener, device: session.device,
       complete: session.step >= plan.length, started: session.started, saved: new Date().toISOString(), seed: session.seed,
@@ -63,17 +63,17 @@
     setTimeout(() => URL.revokeObjectURL(address), 60000);
   };
 
-  // What the listener is asked first.
+  // Shows the first form.
   const welcome = () => {
     step("welcome");
     by("storage").textContent = storage ? "" :
-      "This browser keeps nothing for pages that are opened as files: save what you have before you close the page.";
+      "This browser can't remember your ratings: save what you have before you close the page.";
   };
   by("who").addEventListener("submit", (event) => {
     event.preventDefault();
     const listener = by("listener").value.trim();
     const device = document.querySelector("input[name=device]:checked")?.value;
-    by("who-error").textContent = !listener ? "Please enter a name or a pseudonym." : !device ? "Please say how you listen." : "";
+    by("who-error").textContent = !listener ? "Please enter a name or a pseudonym." : !device ? "Please select what you are listening with." : "";
     if (!listener) by("listener").focus();
     if (listener && device) begin({ listener, device, started: new Date().toISOString(), step: -1, done: [], draft: null });
   });
@@ -83,7 +83,7 @@
     event.target.value = "";
     try {
       const saved = JSON.parse(await file.text());
-      if (saved.kind !== kind || !Array.isArray(saved.trials)) throw new Error("it is not a file of ratings");
+      if (saved.kind !== kind || !Array.isArray(saved.trials)) throw new Error("it is not a ratings file");
       if (!Number.isInteger(saved.step) || !saved.listener) throw new Error("a part of it is missing");
       if (saved.page !== test.page) throw new Error("it belongs to another page");
       begin({ listener: saved.listener, device: saved.device, started: saved.started, step: saved.step, done: saved.trials, draft: null });
@@ -108,7 +108,7 @@
 
   const showTrial = () => {
     const trial = plan[session.step];
-    const training = plan.filter((one) => one.training).length;
+    const training = plan.filter((planned) => planned.training).length;
     const began = performance.now();
     step("trial");
     shown = (test.method === "mushra" ? Mushra : P835)(test, trial, session.draft, (ratings) => { session.draft = ratings; keep(); });
@@ -146,11 +146,11 @@
   by("save").addEventListener("click", download);
   by("download").addEventListener("click", () => {
     download();
-    by("saved").textContent = `Saved as ${name()} among your downloads. You can close this page.`;
+    by("saved").textContent = `Saved as ${name()} in your downloads folder. You can close this page.`;
   });
   by("again").addEventListener("click", () => {
     if (!confirm("Have you saved your ratings? This page forgets them.")) return;
-    try { storage?.removeItem(place); } catch { /* nothing was kept */ }
+    try { storage?.removeItem(storageKey); } catch { /* nothing was stored */ }
     session = null;
     by("saved").textContent = by("listener").value = "";
     welcome();
@@ -159,8 +159,8 @@
     if (session && !storage && session.done.length && session.step < plan.length) event.preventDefault();
   });
 
-  let known = null;
-  try { known = JSON.parse(storage?.getItem(place) ?? "null"); } catch { /* begin anew */ }
-  if (known) begin(known);
+  let stored = null;
+  try { stored = JSON.parse(storage?.getItem(storageKey) ?? "null"); } catch { /* start a new session */ }
+  if (stored) begin(stored);
   else welcome();
 }

@@ -1,4 +1,4 @@
-// The player of a trial: it knows how long each recording was heard.
+// The player of a trial. It measures how long each recording was heard.
 class TrialPlayer extends Players.Player {
   constructor(root, tokens, audio, seconds, onHeard) {
     const sources = root.querySelector(".sources");
@@ -15,7 +15,7 @@ class TrialPlayer extends Players.Player {
     super(root);
     this.heard = tokens.map(() => 0);
     this.show();
-    this.onHeard = onHeard; // last, because it asks the player, which is not known before
+    this.onHeard = onHeard; // set last, because the callback uses the player, which the caller only has after this call
   }
 
   choose(index) {
@@ -23,7 +23,7 @@ class TrialPlayer extends Players.Player {
     super.choose(index);
   }
 
-  // Adds the time that has passed since the last call to the recording that is audible.
+  // Adds the time since the last call to the recording that is playing.
   count() {
     if (!this.heard || !this.isPlaying) return;
     const now = Players.context.currentTime;
@@ -43,11 +43,11 @@ class TrialPlayer extends Players.Player {
     super.stop();
   }
 
-  // What was heard of a recording before the listener rates it: two seconds, or half of a short one.
+  // The minimum time in seconds to hear a recording before it can be rated: two seconds, or half of a short recording.
   get enough() { return Math.min(2, this.seconds / 2); }
 }
 
-// Makes elements: `make("p", {class: "hint"}, "text", child)`. Texts are texts, never HTML.
+// Makes an element: `make("p", {class: "hint"}, "text", child)`. Strings are inserted as text, not as HTML.
 const make = (name, attributes, ...children) => {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);

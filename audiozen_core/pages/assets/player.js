@@ -1,9 +1,9 @@
 // Players that switch between the recordings of one moment without a gap.
 //
-// All recordings of a clip run at the same time, and all but one are muted. An <audio> element would have to be found
-// its place again at each switch, which takes a moment, and the ear notices it.
+// All recordings of a clip play at the same time, and all but one are muted. <audio> elements would have to seek at each
+// switch, which takes long enough to hear a gap.
 const Players = (() => {
-  const FADE = 0.008; // seconds; a harder switch clicks
+  const FADE = 0.008; // seconds; a faster switch would be heard as a click
   let context;
   let playing = null;
   let last = null; // the player whose keys work while nothing has the focus
@@ -26,7 +26,7 @@ const Players = (() => {
       this.time = root.querySelector(".time");
       this.loop = root.querySelector(".loop");
       this.level = root.querySelector(".level");
-      this.region = [0, this.seconds]; // what is played
+      this.region = [0, this.seconds]; // the part that is played, in seconds
       this.position = 0;
       this.sources = null;
       this.buffers = null;
@@ -56,7 +56,7 @@ const Players = (() => {
     get isLooping() { return this.loop?.checked ?? false; }
     get isPlaying() { return this.sources !== null; }
 
-    // Where the clip is heard now, in seconds.
+    // The current position in the clip, in seconds.
     now() {
       if (!this.sources) return this.position;
       const passed = this.position + Math.max(0, context.currentTime - this.began);
@@ -67,7 +67,7 @@ const Players = (() => {
     choose(index) {
       this.index = index;
       if (this.choices[index]) this.choices[index].checked = true;
-      this.tracks.forEach((track, one) => track.classList.toggle("heard", one === index));
+      this.tracks.forEach((track, trackIndex) => track.classList.toggle("heard", trackIndex === index));
       this.applyGains();
     }
 
@@ -81,7 +81,7 @@ const Players = (() => {
     }
 
     applyLoop() {
-      // The position is counted anew, because a loop changes how it follows from the clock.
+      // Restart at the current position, because `now` computes the position differently in a loop.
       if (this.sources) this.moveTo(this.now());
     }
 
@@ -109,12 +109,12 @@ const Players = (() => {
         await context.resume();
       } catch (error) {
         this.root.dispatchEvent(new CustomEvent("playererror", { bubbles: true, detail: error }));
-        this.time.textContent = "this browser can't play it";
+        this.time.textContent = "this browser can't play the recording";
         return;
       } finally {
         this.button.removeAttribute("aria-busy");
       }
-      if (!this.wanted || this.sources) return; // paused meanwhile, or pressed twice
+      if (!this.wanted || this.sources) return; // the button was pressed again during loading
       if (playing && playing !== this) playing.pause();
       playing = this;
       const [from, to] = this.region;
@@ -147,7 +147,7 @@ const Players = (() => {
       draw();
     }
 
-    // Stops, and stays where it is.
+    // Stops, and keeps the position.
     stop() {
       this.wanted = false;
       if (!this.sources) return;

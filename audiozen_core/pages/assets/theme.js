@@ -1,4 +1,4 @@
-// Switches between light and dark. Without a choice of the reader the page follows the system.
+// Switches between the light and the dark theme. The page follows the system until the reader chooses a theme.
 {
   const root = document.documentElement;
   const systemIsDark = matchMedia("(prefers-color-scheme: dark)");

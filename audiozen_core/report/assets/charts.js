@@ -1,4 +1,4 @@
-// The curves of all runs. Each chart has the points of its own curves; all follow the same controls and cursor.
+// The charts of all runs. Each chart has its own data. All charts share the controls and the cursor.
 const Charts = (() => {
   const data = JSON.parse(document.getElementById("chart-data").textContent);
   const controls = document.getElementById("chart-controls");
@@ -9,7 +9,7 @@ const Charts = (() => {
   const state = { smoothing: 0, log: false, x: "steps", hidden: new Set(), range: null };
   const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  // An exponential mean that begins without a bias towards zero, as TensorBoard has it.
+  // An exponential moving average without a bias towards zero at the start, as in TensorBoard.
   const smooth = (values, weight) => {
     let sum = 0;
     let count = 0;
@@ -41,13 +41,14 @@ const Charts = (() => {
       }).observe(this.canvas);
     }
 
-    // The points of all lines on one x axis; null where a line has no point of its own.
+    // The points of all lines on a common x axis. A value is undefined if the line has no point there, and null if its
+    // value is not finite.
     table() {
-      const xs = [...new Set(this.lines.flatMap((line) => line[state.x]))].sort((one, other) => one - other);
-      const place = new Map(xs.map((x, index) => [x, index]));
+      const xs = [...new Set(this.lines.flatMap((line) => line[state.x]))].sort((left, right) => left - right);
+      const indexOf = new Map(xs.map((x, index) => [x, index]));
       const columns = this.lines.map((line) => {
-        const column = new Array(xs.length).fill(undefined); // undefined: no point here, so a line goes on; null: a gap
-        line[state.x].forEach((x, index) => { column[place.get(x)] = line.values[index]; });
+        const column = new Array(xs.length).fill(undefined); // uPlot draws through undefined, and leaves a gap at null
+        line[state.x].forEach((x, index) => { column[indexOf.get(x)] = line.values[index]; });
         return column;
       });
       return [xs, columns];
@@ -57,7 +58,7 @@ const Charts = (() => {
       this.plot?.destroy();
       this.plot = null;
       const width = this.canvas.clientWidth;
-      if (!width) return; // it is in a closed part of the page
+      if (!width) return; // the chart is in a closed section of the page
       const [xs, columns] = this.table();
       const shown = this.lines.map((line) => !state.hidden.has(line.run));
       const isLog = state.log && columns.flat().some((value) => value > 0);
@@ -69,7 +70,7 @@ const Charts = (() => {
         const colour = variable(`--series-${line.series % 8}`);
         const base = { label: `${line.run} ${line.part}`, stroke: colour, dash: DASHES[line.part], spanGaps: false, show: shown[index] };
         const few = line.values.length < 40 && line.part !== "step";
-        // The steps are the background of the means of the epochs.
+        // Single steps are drawn faintly behind the means of the epochs.
         const isFaint = line.part === "step" && this.lines.some((other) => other.run === line.run && other.part === "train");
         const raw = clean(columns[index]);
         if (state.smoothing > 0 && line.part !== "noisy") {
@@ -125,19 +126,19 @@ const Charts = (() => {
       if (xs) this.zoom(xs[0], xs[xs.length - 1]);
     }
 
-    // The values at the cursor, or the last ones. A line without a point there has the one before it.
+    // Shows the values at the cursor, or else the last values. A line without a point there shows its previous point.
     showValues(index) {
       const [xs] = this.columns;
       const at = index ?? xs.length - 1;
       this.values.replaceChildren();
-      const where = document.createElement("span");
-      where.textContent = index === null || index === undefined ? "last:" : `${state.x === "steps" ? "step" : "epoch"} ${number(xs[at])}:`;
-      this.values.append(where);
+      const position = document.createElement("span");
+      position.textContent = index === null || index === undefined ? "last:" : `${state.x === "steps" ? "step" : "epoch"} ${number(xs[at])}:`;
+      this.values.append(position);
       const items = new Map();
-      this.source.forEach((line, place) => {
+      this.source.forEach((line, column) => {
         if (line === null || state.hidden.has(this.lines[line].run)) return;
-        let one = at;
-        while (one > 0 && this.columns[place][one] === undefined) one -= 1;
+        let point = at;
+        while (point > 0 && this.columns[column][point] === undefined) point -= 1;
         const { run, series, part } = this.lines[line];
         if (!items.has(run)) {
           const item = document.createElement("span");
@@ -148,7 +149,7 @@ const Charts = (() => {
           items.set(run, item);
           this.values.append(item);
         }
-        items.get(run).append(` ${WORDS[part] ?? part} ${number(this.columns[place][one])}`);
+        items.get(run).append(` ${WORDS[part] ?? part} ${number(this.columns[column][point])}`);
       });
     }
 
@@ -208,7 +209,7 @@ const Charts = (() => {
       if (state.range) chart.zoom(...state.range);
       else chart.whole();
     }
-    // uPlot tells of a new scale after it has drawn, in a task of its own.
+    // uPlot calls the setScale hooks asynchronously, after drawing, so the flag is cleared in a later task.
     setTimeout(() => { Chart.zooming = false; }, 0);
   };
   const smoothing = document.getElementById("smoothing");

@@ -1,4 +1,4 @@
-// The drawings of files, and the navigation.
+// The bar drawings of the files, and the navigation.
 {
   const orders = JSON.parse(document.getElementById("order-data").textContent);
   for (const figure of document.querySelectorAll("[data-order]")) {

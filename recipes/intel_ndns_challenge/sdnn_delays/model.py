@@ -1,6 +1,6 @@
-"""The network of the baseline, built from its blocks so that you can change it here.
+"""The network of the baseline, built from blocks so that you can change it here.
 
-It loads the published weights, and the installed model `sdnn` loads the weights that it learns.
+The network can load the published weights, and the installed model `sdnn` can load the weights of this network.
 """
 
 import torch

@@ -21,7 +21,7 @@ class Trainer(BaseTrainer):
 
     def __init__(self, components: Components, **kwargs: Any) -> None:
         super().__init__(components, **kwargs)
-        # The window of the published baseline. Its STFT can also be inverted if frames do not overlap.
+        # The published baseline uses this window. With it, the STFT has an inverse even if frames do not overlap.
         transform = Stft(replace(self.acoustics, window="rectangular"))
         self.stft, self.istft = transform.transform, transform.inverse
 
@@ -57,7 +57,7 @@ class Trainer(BaseTrainer):
         return {"loss": self.loss(wave, magnitude, batch["clean"]), "si_snr": score}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Tensor:
-        """Computes the SI-SNR of each clip, by itself and without padding."""
+        """Computes the SI-SNR of each clip separately, without padding."""
         scores = []
         for clip in self.each_file(batch):
             wave, _ = self.enhance(clip["noisy"])

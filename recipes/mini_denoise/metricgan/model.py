@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class MaskGenerator(nn.Module):
     """Estimates a mask from the magnitudes with a bidirectional LSTM.
 
-    Fu et al., "MetricGAN+", Interspeech 2021, with fewer units. Each frequency has a sigmoid with a slope of its own.
+    Fu et al., "MetricGAN+", Interspeech 2021, with fewer units. Each frequency has a sigmoid with its own learnt slope.
 
     Args:
         num_freqs: the number of frequencies, `n_fft // 2 + 1`.

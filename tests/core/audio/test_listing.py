@@ -63,7 +63,7 @@ def test_file_of_each_format_is_listed_and_read_or_refused(tmp_path, kind):
     assert len(found) == len(endings.split())
     for path in found:
         if kind in REFUSED:
-            with pytest.raises(DataError, match="does not tell whether a file is complete"):
+            with pytest.raises(DataError, match="does not show whether a file is complete"):
                 read_audio(path, sr=rate)
         else:
             assert np.allclose(read_audio(path, sr=rate)[:4000], TONE, atol=0.02)
@@ -91,7 +91,7 @@ def test_every_file_that_is_left_out_is_counted_once_by_its_ending(folder):
     for counted in ("1 .m4r", "1 .qoa", "1 .aax"):
         assert counted in warning["event"]
     counted = information["event"].rpartition(": ")[2].split(", ")
-    assert set(counted) == {"2 .txt", "1 .json", "1 .dat", "1 without an ending", "2 hidden", "1 .csv"}
+    assert set(counted) == {"2 .txt", "1 .json", "1 .dat", "1 without an extension", "2 hidden", "1 .csv"}
 
 
 def test_folder_without_other_files_says_nothing(tmp_path):

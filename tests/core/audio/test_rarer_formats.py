@@ -63,7 +63,7 @@ def test_format_that_does_not_tell_whether_a_file_is_complete_is_refused(tmp_pat
     assert form in REFUSED
     for _, path in files(tmp_path, wave, form):
         error = outcome(path)
-        assert error.message.endswith(f"is a file of the format {form}, which does not tell whether a file is complete")
+        assert error.message.endswith(f"has the format {form}, which does not show whether a file is complete")
         assert f"ffmpeg -i {path.name} converted/{path.stem}.wav or" in error.remedy
         assert f"sox {path.name} converted/{path.stem}.wav" in error.remedy
 
@@ -71,7 +71,7 @@ def test_format_that_does_not_tell_whether_a_file_is_complete_is_refused(tmp_pat
 @pytest.mark.parametrize("form", ["WAV", "W64", "AIFF"])
 def test_gsm_610_is_refused_in_any_container(tmp_path, wave, form):
     (tmp_path / "a").write_bytes(encode(wave, form, "GSM610"))
-    assert "of the format GSM 6.10, which does not tell" in outcome(tmp_path / "a").message
+    assert "has the format GSM 6.10, which does not show" in outcome(tmp_path / "a").message
 
 
 @pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "PCM_16", "PCM_24"])
@@ -86,7 +86,7 @@ def test_nist_sphere_file_of_any_coding_is_read_or_refused_if_it_was_cut(tmp_pat
     with pytest.raises(DataError, match="truncated or damaged"):
         audio_info(tmp_path / "a.sph")
     (tmp_path / "a.sph").write_bytes(content.replace(b"sample_count", b"no_more_size"))
-    with pytest.raises(DataError, match="NIST SPHERE without `sample_count`, which does not tell"):
+    with pytest.raises(DataError, match="NIST SPHERE without `sample_count`, which does not show"):
         audio_info(tmp_path / "a.sph")
 
 

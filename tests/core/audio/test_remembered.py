@@ -145,7 +145,7 @@ def test_a_list_without_a_folder_that_could_not_be_read_is_not_remembered(cache,
     assert data / "four.wav" in found
     assert (data / "a/b/two.wav" in found) is (fails == "link")
     (warning,) = [log["event"] for log in logs if "Stale file handle" in log["event"]]
-    assert f"`{data / 'a/b'}` can't be read whole" in warning
+    assert f"`{data / 'a/b'}` can't be read completely" in warning
     monkeypatch.undo()
     assert not cache.exists()
 

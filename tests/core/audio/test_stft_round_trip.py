@@ -189,5 +189,5 @@ def test_more_samples_than_the_frames_contain_are_refused():
     stft = Stft(Acoustics(n_fft=16, win_length=16, hop_length=8))
     spectrogram = stft.transform(torch.randn(100))
     assert stft.inverse(spectrogram, length=100).shape == (100,)
-    with pytest.raises(RunError, match="100 samples are asked for, but 6 frames contain only 48"):
+    with pytest.raises(RunError, match="100 samples are needed, but 6 frames contain only 48"):
         stft.inverse(spectrogram[..., :6], length=100)

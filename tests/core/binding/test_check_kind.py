@@ -57,7 +57,7 @@ def test_class_of_the_wrong_kind_is_reported(section, target):
 
 def test_label_names_the_section_where_the_class_belongs():
     found = check_kind("model", torch.optim.RAdam)
-    assert found.message == "`RAdam` is not a model: it is not a subclass of `torch.nn.Module`"
+    assert found.message == "`RAdam` is not a model, because it is not a subclass of `torch.nn.Module`"
     assert found.label == "an optimiser belongs in [optimizer]"
 
 

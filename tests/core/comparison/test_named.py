@@ -66,7 +66,7 @@ def test_absolute_pattern(here):
         ("exp/bsae", r"`exp/bsae` does not exist: .*`base`"),
         ("exp/nwe", r"`exp/nwe` does not exist: .*`new`"),
         ("exp/base,exp/nowhere", "`exp/nowhere` does not exist"),
-        ("exp/x*", "fits the pattern"),
+        ("exp/x*", "matches the pattern"),
         ("n=nothing", "`nothing` does not exist"),
         ("nothing:noisy", "`nothing` does not exist"),
     ],

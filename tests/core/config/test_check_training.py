@@ -188,7 +188,7 @@ def scheduler(text, optimizer=OPTIMIZER):
 def test_optimizer_that_needs_a_closure_is_reported_at_its_path(findings, path):
     ((line, finding),) = findings((OPTIMIZER, f'path = "{path}"\n'))
     assert line == f'path = "{path}"'
-    assert (finding.code, "through a closure" in finding.message) == ("AZ149", True)
+    assert (finding.code, "needs a closure" in finding.message) == ("AZ149", True)
 
 
 PLATEAU = 'path = "torch.optim.lr_scheduler.ReduceLROnPlateau"'

@@ -42,7 +42,7 @@ def warnings(tiny, *changes):
 def test_argument_that_waits_for_a_score_needs_a_validation_set(tiny, line):
     change = ("max_epochs = 2", f"max_epochs = 2\n{line}")
     name = line.split(" ")[0].removeprefix("max_")
-    message = f"`{name}` has no effect without a validation set, which gives the score"
+    message = f"`{name}` has no effect without a validation set, because no score is computed"
     assert (message, line) in warnings(tiny, change, (VALIDATE, ""))
     assert message not in dict(warnings(tiny, change))
 
@@ -62,7 +62,7 @@ def test_several_intervals_of_the_validation_are_refused(tiny):
 @pytest.mark.parametrize("path", ["torch.optim.lr_scheduler.ReduceLROnPlateau", "parts.Plateau"])
 def test_plateau_scheduler_needs_a_validation_set(tiny, path):
     change = ("[dataset]", PLATEAU.format(path))
-    message = "ReduceLROnPlateau has no effect without a validation set, which gives the score"
+    message = "ReduceLROnPlateau has no effect without a validation set, because no score is computed"
     assert warnings(tiny, change, (VALIDATE, "")) == [(message, f'path = "{path}"')]
     assert warnings(tiny, change) == []
 

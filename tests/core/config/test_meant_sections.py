@@ -139,7 +139,9 @@ def test_suggestions_for_one_section(check, file, name, meant):
 
 def test_section_that_is_already_there_is_named(check):
     (finding,) = check(with_section(TOML, "valid_dataset", "dataset"))
-    assert finding.label == "the file already has `[validate_dataset]`; a second one is another `[[validate_dataset]]`"
+    assert finding.label == (
+        "the file already has `[validate_dataset]`; to add a second section, write another `[[validate_dataset]]`"
+    )
     (finding,) = check(with_section(TOML, "loss_fn", "loss_function"))
     assert finding.label == "the file already has `[loss_function]`"
 

@@ -132,7 +132,7 @@ def test_section_that_the_file_does_not_have_is_made_from_its_defaults_when_it_i
     assert missing.value.remedy == "add [needed] with `root`"
     for name, remedy in (("model", "install"), ("banana", "install"), ("acm", "did you mean `acme`?")):
         with pytest.raises(
-            RunError, match=rf"no installed plugin brings a section `{name}`; there are .*\[acme\]"
+            RunError, match=rf"no installed plugin provides a section `{name}`; there are .*\[acme\]"
         ) as error:
             sections[name]
         assert error.value.remedy.startswith(remedy)
@@ -296,7 +296,7 @@ def test_name_of_audiozen_is_a_fault_and_keeps_its_meaning(install, tiny, name):
     assert [(finding.code, finding.severity) for finding in found] == [(codes.CLASH, "error")]
     assert f"the section `{name}` of bad 1.0 has the name of one of AudioZEN's own" in found[0].message
     assert findings(tiny, "") == ()
-    with pytest.raises(RunError, match=f"no installed plugin brings a section `{name}`; no plugin brings any"):
+    with pytest.raises(RunError, match=f"no installed plugin provides a section `{name}`; no plugin provides any"):
         PluginSections()[name]
 
 

@@ -134,11 +134,11 @@ def test_copied_table_and_its_entries_have_different_origins(tmp_path):
         ("'${env:A-B}'", 6, "does not name a variable"),
         ("'${}'", 6, "is not a reference"),
         ("'${a b}'", 6, "is not a reference"),
-        ("'x ${a.n'", 8, "without its `}`"),
+        ("'x ${a.n'", 8, "without a closing `}`"),
         ("'x ${a.list}'", 8, "is an array"),
         ("'x ${meta}'", 8, "`${meta}` names a value"),
-        ("'${a}'", 6, "in a circle"),
-        ("'${a.x}'", 6, "in a circle"),
+        ("'${a}'", 6, "form a cycle"),
+        ("'${a.x}'", 6, "form a cycle"),
     ],
 )
 def test_broken_reference_is_reported_at_its_position(findings, value, column, message):
@@ -211,15 +211,13 @@ def doubling(first, rest, count=40):
 )
 def test_references_that_grow_without_bound_are_one_finding(findings, monkeypatch, text, limit):
     """The last value would have 2 ** 39 entries or characters. The limits are lower here, to save time."""
-    monkeypatch.setattr("audiozen_core.config.references._MOST_CHARACTERS", 100_000)
-    monkeypatch.setattr("audiozen_core.config.references._MOST_ENTRIES", 5_000)
+    monkeypatch.setattr("audiozen_core.config.references._MAX_CHARACTERS", 100_000)
+    monkeypatch.setattr("audiozen_core.config.references._MAX_ENTRIES", 5_000)
     (finding,) = findings(text)
     assert finding.code == "AZ133"
-    assert finding.message.endswith(f"the references of this file make more than {limit}")
+    assert finding.message.endswith(f"the references of this file expand to more than {limit}")
     assert finding.span.line > 10
-    assert finding.notes == (
-        "help: refer to a long value only once; a value that contains another one twice is twice as long",
-    )
+    assert finding.notes == ("help: refer to a long value only once; each further reference adds another copy",)
 
 
 def test_long_values_may_be_used_several_times(values):

@@ -33,7 +33,7 @@ def test_quoted_key_may_contain_an_equals_sign(file):
     overrides = {'+optimizer.args."a=b"': 1}
     with pytest.raises(ConfigError, match="a=b") as caught:
         Experiment.load(file, overrides=overrides)
-    assert "names no key" not in str(caught.value), "Adam has no such argument, but the key is read"
+    assert "has no valid key" not in str(caught.value), "Adam has no such argument, but the key is read"
 
 
 def test_string_is_a_string_even_if_it_looks_like_a_number(file):
@@ -48,9 +48,9 @@ def test_string_is_a_string_even_if_it_looks_like_a_number(file):
         ({"optimizer.args.lr": None}, "override of `optimizer.args.lr` can't be written as TOML: .* type NoneType"),
         ({"optimizer.args.lr": object()}, "type object"),
         ({"optimiser.args.lr": 0.1}, "`optimiser` does not exist"),
-        ({"": 0.1}, "names no key"),
-        ({"optimizer.args.lr=1": 0.1}, "names no key: 'optimizer.args.lr=1'"),
-        ({"+optimizer.args.lr\n": 0.1}, "names no key"),
+        ({"": 0.1}, "has no valid key"),
+        ({"optimizer.args.lr=1": 0.1}, "has no valid key: 'optimizer.args.lr=1'"),
+        ({"+optimizer.args.lr\n": 0.1}, "has no valid key"),
         ("optimizer.args.lr=0.1", "`overrides` is a string, not a list"),
         ({"trainer.args.max_epochs": 0}, "at least 1"),
     ],

@@ -105,7 +105,7 @@ def test_length_that_is_not_a_number_of_samples_for_each_file_is_an_error(length
 
 @pytest.mark.parametrize("batch", [{"noisy": torch.ones(2, 3)}, {"mixture": torch.ones(2, 9)}])
 def test_length_that_fits_no_signal_is_an_error(batch):
-    with pytest.raises(DataError, match="the longest file has 4 samples, but the batch has"):
+    with pytest.raises(DataError, match="the longest file of the batch has 4 samples, but the batch has"):
         list(each_file({**batch, "length": [4, 2]}))
 
 

@@ -252,7 +252,7 @@ def test_a_data_set_whose_length_depends_on_the_epoch_is_an_error():
 
     loader = BatchLoader(Grows())
     list(loader.epoch(0))
-    with pytest.raises(DataError, match="had 8 items when it was built, and has 9 in epoch 1"):
+    with pytest.raises(DataError, match="had 8 items when it was built, but has 9 in epoch 1"):
         loader.epoch(1)
 
 

@@ -62,7 +62,7 @@ def fails(index):
 @WORKERS
 def test_error_of_a_data_set_names_the_sample_and_the_line(workers):
     error = failure(Items(fails), workers, batch_size=2)
-    assert error.message == "sample 3 of [dataset] can't be made: KeyError: 'noisy'"
+    assert error.message == "sample 3 of [dataset] can't be loaded: KeyError: 'noisy'"
     assert error.notes == (f"raised in: {__file__}:{fails.__code__.co_firstlineno + 2}, in fails",)
     assert "--traceback" in error.remedy
     cause = error.__cause__
@@ -74,7 +74,7 @@ def test_error_of_a_data_set_names_the_sample_and_the_line(workers):
 def test_error_of_joined_data_sets_names_the_part_and_its_index(workers):
     joined = ConcatDataset([Items(lambda index: index, 5), Items(fails)])
     loader = BatchLoader(joined, num_workers=workers, names=["[dataset.0]", "[dataset.1]"])
-    with pytest.raises(DataError, match=r"sample 3 of \[dataset.1\] can't be made: KeyError"):
+    with pytest.raises(DataError, match=r"sample 3 of \[dataset.1\] can't be loaded: KeyError"):
         list(loader.epoch(1))
     loader.close()
 
@@ -82,15 +82,15 @@ def test_error_of_joined_data_sets_names_the_part_and_its_index(workers):
 @WORKERS
 def test_data_set_that_is_shorter_than_it_says_is_a_clear_error(workers):
     error = failure(Items([0, 1, 2].__getitem__), workers)
-    assert error.message == "sample 3 of [dataset] can't be made: IndexError: list index out of range"
-    assert error.notes[0] == "length: the data set says that it has 6 items"
+    assert error.message == "sample 3 of [dataset] can't be loaded: IndexError: list index out of range"
+    assert error.notes[0] == "length: the data set reports 6 items"
 
 
 def test_stop_iteration_in_a_data_set_does_not_end_the_epoch():
     def stops(index):
         raise StopIteration
 
-    assert failure(Items(stops)).message == "sample 0 of [dataset] can't be made: StopIteration"
+    assert failure(Items(stops)).message == "sample 0 of [dataset] can't be loaded: StopIteration"
 
 
 class Breaks(IterableDataset):
@@ -104,7 +104,7 @@ class Breaks(IterableDataset):
 @WORKERS
 def test_error_of_a_stream_names_the_sample(workers):
     assert failure(Breaks(), workers).message == (
-        "sample 1 of [dataset] can't be made: ValueError: the third column is empty"
+        "sample 1 of [dataset] can't be loaded: ValueError: the third column is empty"
     )
 
 
@@ -114,7 +114,7 @@ def test_error_of_a_chained_stream_names_its_section():
             return iter([torch.ones(1)] * 3)
 
     loader = BatchLoader(ChainDataset([Fine(), Breaks()]), names=["[dataset.0]", "[dataset.1]"])
-    with pytest.raises(DataError, match=r"sample 1 of \[dataset.1\] can't be made"):
+    with pytest.raises(DataError, match=r"sample 1 of \[dataset.1\] can't be loaded"):
         list(loader.epoch(1))
 
 
@@ -123,7 +123,7 @@ def test_data_set_without_a_length_is_a_clear_error():
         def __getitem__(self, index):
             return index
 
-    with pytest.raises(DataError, match="the length of the data set NoLength is not known: TypeError") as caught:
+    with pytest.raises(DataError, match="the length of the data set NoLength is unknown: TypeError") as caught:
         BatchLoader(NoLength())
     assert "`__len__`" in caught.value.remedy
 
@@ -149,10 +149,10 @@ def test_an_index_gives_the_same_random_numbers_whatever_its_type():
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        (-1, "the sampler Given of [dataset] gives the index -1, but indices count from 0"),
-        (torch.tensor(-2), "the sampler Given of [dataset] gives the index -2, but indices count from 0"),
-        ([1, 2], "the sampler Given of [dataset] gives an index of the type list"),
-        (object(), "the sampler Given of [dataset] gives an index of the type object"),
+        (-1, "the sampler Given of [dataset] yields the index -1, but indices count from 0"),
+        (torch.tensor(-2), "the sampler Given of [dataset] yields the index -2, but indices count from 0"),
+        ([1, 2], "the sampler Given of [dataset] yields an index of the type list"),
+        (object(), "the sampler Given of [dataset] yields an index of the type object"),
     ],
 )
 def test_sampler_with_an_unusable_index_is_a_clear_error(index, message):
@@ -165,8 +165,8 @@ def test_sampler_with_an_unusable_index_is_a_clear_error(index, message):
 @pytest.mark.parametrize("index", ["a", (1, 2), 6, 2.5])
 def test_index_that_the_data_set_does_not_take_is_a_clear_error(workers, index):
     error = failure(Items(list(range(6)).__getitem__), workers, sampler=Given(0, index))
-    assert error.message.startswith(f"sample {index!r} of [dataset] can't be made: ")
-    assert error.notes[0] == "index: given by the sampler Given"
+    assert error.message.startswith(f"sample {index!r} of [dataset] can't be loaded: ")
+    assert error.notes[0] == "index: comes from the sampler Given"
 
 
 def test_sampler_that_raises_is_a_clear_error():
@@ -179,7 +179,7 @@ def test_sampler_that_raises_is_a_clear_error():
     )
 
 
-@pytest.mark.parametrize(("batch", "what"), [(3, "gives 3"), ([], "gives an empty batch")])
+@pytest.mark.parametrize(("batch", "what"), [(3, "yields 3"), ([], "yields an empty batch")])
 def test_batch_sampler_that_gives_no_batches_is_a_clear_error(batch, what):
     assert what in failure(Items(float), batch_sampler=Given([0, 1], batch)).message
 
@@ -195,7 +195,7 @@ def test_samples_of_unequal_length_lead_to_the_padding_collate_function(workers)
     error = failure(Items(varying), workers, batch_size=2)
     assert error.message == "the samples of a batch differ in shape, so they can't be stacked: `x` is [800] and [801]"
     assert error.notes[0] == "batch: sample 0 of [dataset], sample 1 of [dataset]"
-    assert 'write `collate_fn = "audiozen.dataset.pad_collate"` in [dataset.dataloader]' in error.remedy
+    assert 'set `collate_fn = "audiozen.dataset.pad_collate"` in [dataset.dataloader]' in error.remedy
     padded = next(BatchLoader(Items(varying), batch_size=2, collate_fn=pad_collate).epoch(1))
     assert padded["x"].shape == (2, 801)
     assert padded["length"].tolist() == [800, 801]
@@ -216,7 +216,7 @@ def test_padding_is_not_suggested_for_samples_that_it_refuses(workers, varying):
     error = failure(Items(varying), workers, batch_size=2)
     assert "differ in shape, so they can't be stacked" in error.message
     assert "pad_collate" not in error.remedy
-    assert error.remedy.startswith("cut the samples to clips of one length, use `batch_size = 1`, or give the data set")
+    assert error.remedy.startswith("cut the samples to one length, use `batch_size = 1`, or give the data set")
     with pytest.raises(Exception, match=r".") as refused:
         pad_collate([varying(0), varying(1)])
     assert refused.type is not AssertionError
@@ -282,7 +282,7 @@ def test_errors_that_python_uses_itself_are_errors_of_the_sample(workers, error)
         raise error
 
     message = failure(Items(raises), workers).message
-    assert message == f"sample 0 of [dataset] can't be made: {error.__name__}"
+    assert message == f"sample 0 of [dataset] can't be loaded: {error.__name__}"
 
 
 # ------------------------------------------------------------------------------------------ what can't be sent
@@ -368,7 +368,7 @@ class Sharded(Stream):
 
 
 def test_stream_with_several_workers_needs_a_class_that_says_that_it_is_divided():
-    with pytest.raises(DataError, match="each of its 2 workers would give all of its samples") as caught:
+    with pytest.raises(DataError, match="each of its 2 workers would yield all of its samples") as caught:
         BatchLoader(Stream(), num_workers=2)
     assert "shards_itself = True" in caught.value.remedy
     with pytest.raises(DataError, match="each of its 2 workers"):

@@ -83,7 +83,7 @@ def test_item_that_raises_does_not_change_the_global_generators(expected_draws):
             super().__getitem__(index)
             raise KeyError(index)
 
-    with pytest.raises(DataError, match="sample 0 of the data set Broken can't be made: KeyError: 0"):
+    with pytest.raises(DataError, match="sample 0 of the data set Broken can't be loaded: KeyError: 0"):
         next(BatchLoader(Broken(), batch_size=4).epoch(1))
     assert global_draws() == expected_draws
 

@@ -96,7 +96,7 @@ def test_an_error_in_the_code_of_a_data_set_is_never_skipped():
         def __getitem__(self, index):
             return {}["x"]
 
-    with pytest.raises(DataError, match="sample 0 of the data set Wrong can't be made: KeyError: 'x'"):
+    with pytest.raises(DataError, match="sample 0 of the data set Wrong can't be loaded: KeyError: 'x'"):
         list(BatchLoader(Wrong()).epoch(1, unreadable=UnreadableSamples("skip", limit=99)))
 
 
@@ -235,6 +235,6 @@ def test_resume_knows_whether_the_first_part_of_the_epoch_was_trained_on():
 
 def test_stream_that_ends_before_the_resumed_batch_is_an_error():
     batches = BatchLoader(Stream(), batch_size=2).epoch(1, start=4)
-    with pytest.raises(DataError, match="ended after 3 batches, but the epoch continues after batch 4"):
+    with pytest.raises(DataError, match="ended after 3 batches, but the resumed epoch continues after batch 4"):
         list(batches)
     assert list(BatchLoader(Stream(), batch_size=2).epoch(1, start=3)) == []

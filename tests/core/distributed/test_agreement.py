@@ -169,7 +169,9 @@ def test_data_set_that_drop_last_leaves_nothing_of_is_refused(tmp_path):
 def test_weights_that_differ_between_ranks_end_the_run(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.OwnWeights")
     results = on_ranks(2, lambda rank: tiny.run() and None)
-    assert all("the weights of rank 1 differ from those of rank 0" in result.args[0] for result in results), results
+    assert all("the weights of rank 1 differ from the weights of rank 0" in result.args[0] for result in results), (
+        results
+    )
 
 
 def test_scalar_that_is_nan_on_all_ranks_is_the_same(tmp_path):
@@ -188,7 +190,7 @@ def test_order_that_differs_between_ranks_is_refused(tmp_path):
     tiny = experiment(tmp_path, batch_size=2)
     tiny.values["dataset"]["dataloader"]["sampler"] = {"path": "tests.core.distributed.networks.OwnOrder"}
     results = on_ranks(2, lambda rank: tiny.run() and None)
-    assert all("gives rank 1 another order than rank 0" in result.args[0] for result in results), results
+    assert all("yields a different order on rank 1 than on rank 0" in result.args[0] for result in results), results
 
 
 def test_other_code_on_a_rank_is_refused_before_anything_is_written(tmp_path):
@@ -239,7 +241,7 @@ def test_ranks_that_come_apart_end_with_words():
 
     results = on_ranks(2, part)
     here = "in `part` of test_agreement.py"
-    expected = f"the ranks have come apart: rank 0 is at `gather` {here}, and rank 1 at `wait` {here}"
+    expected = f"the ranks are out of step: rank 0 is at `gather` {here}, and rank 1 at `wait` {here}"
     assert all(expected in result.args[0] for result in results), results
 
 

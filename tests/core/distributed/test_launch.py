@@ -55,7 +55,7 @@ def test_run_whose_rank_is_killed_is_restarted_and_ends_like_an_undisturbed_one(
     code, printed = launch(tiny, "--max-restarts", "1")
     assert code == 0, printed
     assert "rank 0 has lost the other processes" in printed
-    told = "a process of the run has failed, so all are started again rank=1 ended_with=SIGKILL restart='1 of 1'"
+    told = "a process of the run has failed, so all processes are restarted rank=1 ended_with=SIGKILL restart='1 of 1'"
     assert printed.count(told) == 1
     assert "resumed" in printed
     assert printed.count("training is over") == 1  # the other rank does not say it
@@ -228,7 +228,7 @@ def test_port_in_use_is_refused_before_anything_starts(tmp_path):
     [
         (["--set", "trainer.args.max_epochs=1.5"], "takes `int`"),
         (["--ckpt-path", "best"], "does not start from a checkpoint"),
-        (["--weights", "ema"], "but a training is among the modes"),
+        (["--weights", "ema"], "but the modes include a training"),
     ],
 )
 def test_mistake_is_told_once_and_before_the_launcher_waits_for_other_machines(tmp_path, monkeypatch, options, message):

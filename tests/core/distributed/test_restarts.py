@@ -9,7 +9,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from audiozen_core import logging
-from audiozen_core.distributed.agent import restarts_are_told
+from audiozen_core.distributed.agent import announced_restarts
 from audiozen_core.distributed.meeting import BACKEND, register_backend
 from audiozen_core.distributed.restarts import notes_begin
 from audiozen_core.errors import RunError
@@ -20,7 +20,7 @@ from tests.on_ranks import all_right, on_ranks
 NOTE = "AUDIOZEN_RUN_HAS_BEGUN"
 
 
-TOLD = "a process of the run has failed, so all are started again"
+TOLD = "a process of the run has failed, so all processes are restarted"
 
 
 def start_shells(script):
@@ -37,7 +37,7 @@ def start_shells(script):
         logs_specs=DefaultLogsSpecs(),
     )
     logging.configure()
-    with notes_begin(), restarts_are_told():
+    with notes_begin(), announced_restarts():
         elastic_launch(config, "/bin/sh")("-c", script)
 
 

@@ -69,7 +69,7 @@ def test_empty_stream_is_called_empty_on_several_ranks_too(tiny):
 def test_stream_that_has_become_shorter_is_noticed_by_several_ranks(tiny):
     all_right(run(tiny, 2, size=9, stops=True))
     first, _ = run(tiny, 2, size=3, stops=True, resume=True)
-    assert "ended after 1 batches, but the epoch continues after batch 2" in first.args[0]
+    assert "ended after 1 batches, but the resumed epoch continues after batch 2" in first.args[0]
 
 
 def test_complete_epoch_of_a_stream_is_continued_by_one_process(tiny):
@@ -81,5 +81,5 @@ def test_complete_epoch_of_a_stream_is_continued_by_one_process(tiny):
 
 def test_stream_that_has_lost_more_than_the_last_turn_is_noticed_by_one_process(tiny):
     all_right(run(tiny, 2, size=6, stops=True))
-    with pytest.raises(DataError, match="ended after 2 batches, but the epoch continues after batch 4"):
+    with pytest.raises(DataError, match="ended after 2 batches, but the resumed epoch continues after batch 4"):
         run(tiny, 1, size=4, stops=False, resume=True)

@@ -103,7 +103,7 @@ def test_the_fastest_number_is_measured_used_recorded_and_remembered(tiny, machi
     assert machine.passes == []
     number, why = recorded(tiny, "again")
     assert number == 2
-    assert why.startswith("2, because 2 threads are 2.0 times as fast as 1, as measured on 20")
+    assert why.startswith("2, because 2 threads are 2.0 times as fast as 1, measured on 20")
 
 
 def test_a_step_of_another_size_is_measured_anew(tiny, machine):
@@ -174,7 +174,7 @@ def test_a_resume_takes_the_number_of_the_run(tiny, machine, monkeypatch):
     resumed = tiny.run(*AUTO, resume=True)
     assert machine.passes == []
     assert trained_with(tiny) == [2, 2]
-    assert recorded(tiny) == (2, "2, because that of the training that has saved epoch_0001")
+    assert recorded(tiny) == (2, "2, because the training that saved epoch_0001 used 2")
     whole = tiny.run(NET, HOOK, count_of(2), name="whole")
     assert all(torch.equal(weight, whole["model"][name]) for name, weight in resumed["model"].items())
 
@@ -249,7 +249,7 @@ def test_an_error_in_a_step_is_shown_as_without_the_measurement(tiny):
         tiny.run(NET, count_of(1), bad, name="plain")
     assert str(auto.value).replace("exp/tiny", "exp/plain") == str(plain.value)
     assert "returned by [model]" in str(plain.value)
-    assert recorded(tiny)[1].startswith("1, because a pass outside of a training fails: ")
+    assert recorded(tiny)[1].startswith("1, because a pass outside a training run fails: ")
     assert cached(tiny) == []
 
 

@@ -16,9 +16,9 @@ class Batches(torch.utils.data.Sampler):
 """
 CASES = {
     'sampler = {path = "torch.utils.data.SubsetRandomSampler", args.indices = [0]}': (
-        "the sampler SubsetRandomSampler of [{}] gives 1 of 6 items, so"
+        "the sampler SubsetRandomSampler of [{}] yields only 1 of 6 items, so"
     ),
-    'sampler = {path = "torch.utils.data.RandomSampler", args.num_samples = 2}': "gives 2 of 6 items, so",
+    'sampler = {path = "torch.utils.data.RandomSampler", args.num_samples = 2}': "yields only 2 of 6 items, so",
     'sampler = {path = "torch.utils.data.SubsetRandomSampler", args.indices = [0, 1, 2, 3, 4, 5, 5]}': (
         "repeats 1 item, so"
     ),
@@ -26,7 +26,7 @@ CASES = {
         "repeats 2 items, so"
     ),
     'batch_sampler = {path = "parts.Batches", args.chosen = [[0, 1], [1, 2]]}': (
-        "the sampler Batches of [{}] gives 3 of 6 items and repeats 1 item, so"
+        "the sampler Batches of [{}] yields only 3 of 6 items and repeats 1 item, so"
     ),
     'sampler = "torch.utils.data.RandomSampler"': "",
     'batch_sampler = {path = "parts.Batches", args.chosen = [[0, 1, 2], [5], [3, 4]]}': "",
@@ -58,6 +58,6 @@ def test_sampler_that_does_not_give_each_item_once_is_one_warning(tiny, mode, se
 def test_check_build_says_it_too_and_a_training_may_sample(tiny, capsys):
     settings = next(iter(CASES))
     dry_run(Experiment.load(tiny.write(sampled("validate_dataset", settings))))
-    assert "of [validate_dataset] gives 1 of 6 items" in capsys.readouterr().err
+    assert "of [validate_dataset] yields only 1 of 6 items" in capsys.readouterr().err
     dry_run(Experiment.load(tiny.write(sampled("dataset", settings))))
     assert "items" not in capsys.readouterr().err

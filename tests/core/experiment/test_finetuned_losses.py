@@ -45,9 +45,9 @@ def test_finetuning_starts_from_the_weights_of_the_loss(tiny, capsys):
 @pytest.mark.parametrize(
     ("before", "after", "text"),
     [
-        ([loss()], [], "[loss_function] does not get its weights from the checkpoint: they do not fit it"),
-        ([loss()], [loss("trainable = true\nargs.size = 2")], "[loss_function] does not get its weights"),
-        ([loss()], [loss("trainable = false")], "from the checkpoint: it is frozen in this run"),
+        ([loss()], [], "the weights of [loss_function] are not loaded: the weights do not fit"),
+        ([loss()], [loss("trainable = true\nargs.size = 2")], "[loss_function] are not loaded: the weights do not fit"),
+        ([loss()], [loss("trainable = false")], "[loss_function] are not loaded: the loss is frozen in this run"),
         (
             [],
             [loss()],

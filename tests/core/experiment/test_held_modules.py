@@ -266,7 +266,7 @@ def test_module_that_does_not_register_its_modules_is_an_error(tiny, kind):
 
 
 def test_loss_with_modules_and_a_state_dict_of_its_own_is_an_error(tiny):
-    with pytest.raises(BuildError, match="has a `state_dict` of its own"):
+    with pytest.raises(BuildError, match="defines a `state_dict`"):
         tiny.build(uses('"parts.Saves"'))
 
 

@@ -149,7 +149,7 @@ def test_prefixes_of_wrappers_in_a_file_do_not_matter(tiny, weights):
     save_file(
         {**{f"module.{name}": value for name, value in weights.items()}, "head.bias": torch.zeros(1)}, "net.safetensors"
     )
-    with pytest.raises(CheckpointError, match="are one weight"):
+    with pytest.raises(CheckpointError, match="are the same weight"):
         built(tiny, init(path="net.safetensors"))
 
 
@@ -172,11 +172,16 @@ def test_renamed(prefix, names, expected):
 @pytest.mark.parametrize(
     ("prefix", "names", "message", "remedy"),
     [
-        ("", {"encoder": "x"}, "`map` has `encoder`, but no tensor begins with it", "the names begin with enc, head"),
+        ("", {"encoder": "x"}, "`map` has `encoder`, but no tensor name begins", "the names begin with enc, head"),
         ("", {"en": "x"}, "`map` has `en`, but no tensor", "similar names: enc"),
-        ("", {"enc": "x", "enc.0": "y"}, "two names for the tensor `enc.0.weight`: `enc` and `enc.0`", "none begins"),
+        (
+            "",
+            {"enc": "x", "enc.0": "y"},
+            "two names for the tensor `enc.0.weight`: `enc` and `enc.0`",
+            "no name in `map` begins",
+        ),
         ("", {"enc.0": "enc.1"}, "two tensors the name `enc.1.weight`: `enc.0.weight` and `enc.1.weight`", "only one"),
-        ("encc", {}, "`prefix` is `encc`, but no tensor begins with it", "similar names: enc"),
+        ("encc", {}, "`prefix` is `encc`, but no tensor name begins with it", "similar names: enc"),
     ],
 )
 def test_name_that_hits_nothing_or_twice_is_an_error(prefix, names, message, remedy):
@@ -201,7 +206,7 @@ def files(folder):
         ({"path": "empty"}, "neither a run folder nor a checkpoint"),
         ({"path": "linear.safetensors"}, "do not fit [model]"),
         ({"path": "net.safetensors", "exclude": ["hed.*"]}, "`hed.*` of `exclude` matches no weight"),
-        ({"path": "net.safetensors", "map": {"enc": "x"}}, "no tensor begins with it"),
+        ({"path": "net.safetensors", "map": {"enc": "x"}}, "no tensor name begins with it"),
     ],
 )
 def test_source_that_does_not_fit_is_one_error_before_the_training_and_nothing_is_written(tiny, weights, keys, message):

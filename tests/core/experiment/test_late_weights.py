@@ -79,7 +79,7 @@ def test_frozen_ones_and_lazy_modules_are_none(tiny, text):
 @pytest.mark.parametrize(("training", "saved"), [("true", 0), ("false", 1)])
 def test_parameters_of_a_later_step_or_a_validation_are_an_error_within_an_epoch(tiny, training, saved):
     change = (LINEAR, f'path = "parts.GrowsLater"\nargs.training = {training}')
-    with pytest.raises(RunError, match=r"\[model\] has made parameters .*: `last.weight`, `last.bias`"):
+    with pytest.raises(RunError, match=r"\[model\] has created parameters .*: `last.weight`, `last.bias`"):
         tiny.run(change)
     assert len(list((tiny.folder / "exp").rglob("epoch_*"))) == saved
     # Negative control: they may be frozen.

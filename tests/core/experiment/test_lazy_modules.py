@@ -187,7 +187,7 @@ def test_error_names_the_weights_that_no_batch_reaches(tiny):
 def test_optimizer_that_needs_the_shapes_is_an_error_with_the_way_out(tiny, optimizer):
     with pytest.raises(BuildError, match=r"needs the shapes of all weights, and \[model\] has lazy modules") as error:
         tiny.build(lazy(), text=TOML.replace("torch.optim.Adam", f"torch.optim.{optimizer}"))
-    assert "with their sizes" in error.value.remedy
+    assert "with explicit sizes" in error.value.remedy
 
 
 @pytest.mark.parametrize("policy", ["skip", "stop"])

@@ -96,7 +96,7 @@ def test_the_configuration_for_a_file_of_weights_is_that_of_the_last_training(te
 def test_file_of_weights_in_a_run_without_any_configuration_is_a_clear_error(tested):
     for record in tested.glob("config__*.toml"):
         record.unlink()
-    with pytest.raises(RunError, match="holds no configuration"):
+    with pytest.raises(RunError, match="has no configuration"):
         load_run(tested, str(tested / "checkpoints/epoch_0001/model.safetensors"))
 
 
@@ -142,7 +142,7 @@ def test_loaded_experiment_has_no_mode_to_run(run):
 
 
 def test_folder_without_a_run_and_missing_checkpoints_are_clear_errors(run, tmp_path):
-    with pytest.raises(RunError, match="is not the folder of a run"):
+    with pytest.raises(RunError, match="is not a run folder"):
         load_run(tmp_path)
     with pytest.raises(CheckpointError, match="epoch_0009"):
         load_run(run.folder, "epoch_0009")

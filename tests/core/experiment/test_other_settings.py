@@ -30,7 +30,7 @@ BASE = (
     ('"parts.Trainer"', '"parts.Gained"'),
     ("[validate_dataset]", '[predict_dataset]\npath = "parts.Data"\n[validate_dataset]'),
 )
-WARNING = "the checkpoint was saved with other settings"
+WARNING = "so the outputs of the networks may differ"
 MODEL = ("gain = 2.0", "gain = 3.0")
 
 

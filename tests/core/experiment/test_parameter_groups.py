@@ -161,7 +161,7 @@ def test_group_that_the_network_does_not_allow_is_an_error_at_its_place_and_noth
         ('match = "*"\nparams = 1', "is set by AudioZEN"),
         ("lr = 0.1", "has no `match`"),
         ("match = []", "has no pattern"),
-        ('match = "*"\nfreeze = false\nunfreeze_epoch = 2', "but also when it is unfrozen"),
+        ('match = "*"\nfreeze = false\nunfreeze_epoch = 2', "but also `unfreeze_epoch`"),
         ('match = "*"\nunfreeze_epoch = 1', "must be at least 2"),
     ],
 )

@@ -42,7 +42,7 @@ def test_training_without_a_validation_has_no_best_checkpoint(tmp_path):
         (["tset"], "unknown mode `tset`", "did you mean `test`?"),
         ("tset", "unknown mode `tset`", "did you mean `test`?"),
         ("test", "`modes` is a string, but must be a list", 'write `modes=["test"]`'),
-        (["sing"], "unknown mode `sing`", "use some of train, finetune, validate, test, predict"),
+        (["sing"], "unknown mode `sing`", "the modes are train, finetune, validate, test, predict"),
     ],
 )
 def test_wrong_modes_are_named(tmp_path, modes, message, remedy):

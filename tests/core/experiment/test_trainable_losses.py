@@ -265,7 +265,7 @@ def test_each_loss_belongs_to_the_optimizer_of_its_suffix(tiny):
 
 def test_trainable_loss_without_its_optimizer_is_an_error(tiny):
     text = TWO.replace("[loss_function_g]", "[loss_function]")
-    with pytest.raises(BuildError, match=r"instead of \[optimizer\] the file has \[optimizer_d\], \[optimizer_g\]"):
+    with pytest.raises(BuildError, match=r"the file has no \[optimizer\], only \[optimizer_d\], \[optimizer_g\]"):
         tiny.build(text=text)
 
 

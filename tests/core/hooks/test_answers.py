@@ -117,7 +117,7 @@ def test_error_names_the_line_the_answer_and_what_is_wanted():
     where, wanted = error.value.notes
     assert where.startswith(f"defined in: {Path(__file__)}:{line}, in test_error_names_the_line")
     assert where.endswith("Stops.stop_reason")
-    assert wanted == "wanted: The reason to stop, in words, or None to continue."
+    assert wanted == "wanted: The reason to stop, as text for messages, or None to continue."
     assert "`str | None`" in error.value.remedy
 
 
@@ -264,7 +264,7 @@ def claims(hook, times=1000):
 
 def test_backward_pass_that_a_hook_only_claims_is_an_error_that_names_it(tmp_path):
     trainer = make_trainer(tmp_path, hooks={"claims": claims("backward")})
-    with pytest.raises(HookError, match="says that it has back-propagated the loss, but no weight has a grad") as error:
+    with pytest.raises(HookError, match="returned True from `backward`, but no weight has a gradient") as error:
         trainer.train(make_loader())
     owner, samples = error.value.notes
     assert owner == "implemented by: hook plugin `claims` (default)"
@@ -278,7 +278,7 @@ def test_optimizer_whose_steps_a_hook_leaves_out_for_an_epoch_is_a_warning(tmp_p
     before = weights_of(trainer)
     trainer.train(make_loader())
     log = capsys.readouterr().err
-    assert log.count("[optimizer] has not taken a single step in epoch 1, because hooks have answered") == warnings
+    assert log.count("[optimizer] took no step in epoch 1, because hooks returned True from") == warnings
     assert log.count("hook plugin `claims`") == warnings
     assert torch.equal(weights_of(trainer), before) == bool(warnings)
 
@@ -294,7 +294,7 @@ def test_hook_that_changes_the_scalars_of_all_is_an_error_that_names_it(tmp_path
 
     changing = type("Changing", (), {hook: hookimpl(changes)})()
     trainer = make_trainer(tmp_path, hooks={"changing": changing})
-    with pytest.raises(HookError, match=rf"`changing` .*failed in `{hook}`: TypeError: these scalars can't be changed"):
+    with pytest.raises(HookError, match=rf"`changing` .*failed in `{hook}`: TypeError: these scalars are read-only"):
         trainer.train(make_loader(), [make_loader(shuffle=False)])
 
 

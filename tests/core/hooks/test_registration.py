@@ -131,7 +131,7 @@ WRONG = {
     AnyPositional: "`*arguments` of `on_epoch_end` is always empty",
     WrongStaticArgument: "hook `on_epoch_end` has no argument `epok`",
     UnmarkedProperty: "`on_epoch_end` is not marked as a hook",
-    LosesTheAnswer: "the wrapper of `backward` returns nothing, so the others' answer is lost",
+    LosesTheAnswer: "the wrapper of `backward` returns nothing, so the answer of the other implementations is lost",
     UnknownPhase: "`late` is not a phase",
     NumberAsPhase: "`3` is not a phase",
     NumberAsBefore: "`before` is not a tuple of the names of hook plugins",

@@ -86,7 +86,7 @@ def test_average_is_that_of_the_hook(run):
     assert torch.equal(use(run, "latest", weights="ema").network.level, hook["average"]["model.level"])
     assert torch.equal(use(run, "latest").network.level, state["model"]["level"])
     assert not torch.equal(state["model"]["level"], hook["average"]["model.level"])
-    with pytest.raises(RunError, match="no hook offers weights called `swa`"):
+    with pytest.raises(RunError, match="no hook offers weights named `swa`"):
         use(run, weights="swa")
 
 

@@ -135,7 +135,7 @@ def test_job_in_a_job_does_not_get_its_variables(monkeypatch):
 
 def test_requeue_outside_of_a_job_is_refused(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(RunError, match="not in one"):
+    with pytest.raises(RunError, match="does not run in a Slurm job"):
         times_queued_again()
 
 

@@ -65,11 +65,11 @@ class Listener:
         page = self.page
         page.goto(self.html.as_uri())
         shot("welcome")
-        page.get_by_role("button", name="Begin").click()
+        page.get_by_role("button", name="Start").click()
         assert "Please enter a name" in page.locator("#who-error").inner_text()
         page.get_by_label("Your name or a pseudonym").fill(self.name)
         page.get_by_label("headphones or earphones").check()
-        page.get_by_role("button", name="Begin").click()
+        page.get_by_role("button", name="Start").click()
         shot("volume")
         comfortable = page.get_by_role("button", name="The volume is comfortable")
         assert comfortable.is_disabled()

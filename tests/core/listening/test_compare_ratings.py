@@ -90,7 +90,7 @@ def test_one_listener_who_disagrees_with_all_others_widens_the_interval_and_ends
 
 def test_one_listener_is_compared_over_the_files_and_told(here, key):
     found = compare_ratings(many(here, key, count=1))
-    assert any(note.startswith("one listener:") for note in found.notes)
+    assert any(note.startswith("only one listener:") for note in found.notes)
     assert not found.difference("mushra", "beta_net").over_seeds
     assert "files and 1 listener;" in found.table()
 
@@ -135,13 +135,13 @@ def test_incomplete_ratings_count_as_far_as_they_go_and_are_told(here, key):
     paths = many(here, key, count=2)
     whole = compare_ratings(paths)
     found = compare_ratings([*paths, write_ratings(here, key, "tired", partly, complete=False)])
-    assert any("tired has not come to the end: 1 of 8 files count, of which 6 of 40" in note for note in found.notes)
+    assert any("tired has not finished the test: 1 of 8 files count, with 6 of 40" in note for note in found.notes)
     assert found.files_of("mushra") == files
     (before,) = [row for row in whole.files("mushra", "beta_net") if row.id == files[1]]
     (after,) = [row for row in found.files("mushra", "beta_net") if row.id == files[1]]
     assert after == before  # the rating 0 without its partners does not count
     nothing = write_ratings(here, key, "gone", lambda *_: None, complete=False)
-    with pytest.raises(DataError, match="nobody has rated all systems"):
+    with pytest.raises(DataError, match="no listener has rated all systems"):
         compare_ratings([nothing])
 
 
@@ -165,7 +165,7 @@ def test_tables_and_files(here, key, tmp_path):
     text = found.table()
     assert "8 files and 8 listeners; difference: system minus noisy" in text
     assert "over files and listeners" in text
-    assert "one over the listeners, of which the larger p counts" in text
+    assert "the larger p of two paired permutation tests, over the files and over the listeners" in text
     assert "corrected by Holm's method for 2 tests" in text
     assert "seeds" not in text
     latex = found.table("latex", intervals=True)
@@ -203,17 +203,17 @@ def first(content):
 
 
 BROKEN = {
-    "cut off": (lambda path: path.write_text(path.read_text()[:99]), "is not whole or not JSON"),
-    "of a list": (lambda path: path.write_text("[]"), "is not a file of ratings"),
-    "of another kind": (edited(lambda content: content.update(kind="x")), "is not a file of ratings"),
+    "cut off": (lambda path: path.write_text(path.read_text()[:99]), "is incomplete or not JSON"),
+    "of a list": (lambda path: path.write_text("[]"), "is not a ratings file"),
+    "of another kind": (edited(lambda content: content.update(kind="x")), "is not a ratings file"),
     "of a later format": (edited(lambda content: content.update(format=9)), "has the format 9"),
-    "without a part": (edited(lambda content: content.pop("trials")), "lacks a part or was changed"),
+    "without a part": (edited(lambda content: content.pop("trials")), "is incomplete or was changed"),
     "with another rating": (edited(lambda content: first(content).update(mushra=3)), "checksum"),
-    "with a text": (edited(lambda content: first(content).update(mushra="80")), "not a whole number"),
-    "with a truth value": (edited(lambda content: first(content).update(mushra=True)), "not a whole number"),
-    "with a listener that is a number": (edited(lambda content: content.update(listener=3)), "not a text"),
+    "with a text": (edited(lambda content: first(content).update(mushra="80")), "not an integer"),
+    "with a truth value": (edited(lambda content: first(content).update(mushra=True)), "not an integer"),
+    "with a listener that is a number": (edited(lambda content: content.update(listener=3)), "not text"),
     "with a trial twice": (edited(lambda content: content["trials"].append(content["trials"][0])), "twice"),
-    "of another page": (edited(lambda content: content.update(page="0123456789ab")), "has the ratings of the page"),
+    "of another page": (edited(lambda content: content.update(page="0123456789ab")), "has ratings of the page"),
 }
 
 
@@ -231,7 +231,7 @@ def test_broken_ratings_are_errors(here, key, case):
 @pytest.mark.parametrize("value", [-1, 101])
 def test_ratings_out_of_range_are_errors(here, key, value):
     path = write_ratings(here, key, "x", lambda *_: value)
-    with pytest.raises(DataError, match="goes from 0 to 100"):
+    with pytest.raises(DataError, match="must be from 0 to 100"):
         compare_ratings([path])
 
 
@@ -239,7 +239,7 @@ def test_same_listener_twice_is_an_error(here, key, tmp_path):
     path = write_ratings(here, key, "x", rater(0))
     copy = path.with_name("copy.json")
     copy.write_bytes(path.read_bytes())
-    with pytest.raises(DataError, match="are both of the listener `x`"):
+    with pytest.raises(DataError, match="are from the same listener, `x`"):
         compare_ratings([path, copy])
     assert compare_ratings([path, path, here]).listeners == ("x",)  # the same file, named three times
 
@@ -249,10 +249,10 @@ def test_key_is_found_or_named_or_an_error(here, key, tmp_path, monkeypatch, pag
     (here / "a.key.json").write_text("broken")  # another file that looks like a key is passed over
     assert compare_ratings([path]).listeners == ("x",)
     (here / "mushra.key.json").rename(here / "elsewhere")
-    with pytest.raises(RunError, match=r"the key of the page .* is not beside the ratings"):
+    with pytest.raises(RunError, match=r"the key of the page .* is neither next to the ratings"):
         compare_ratings([path])
     assert compare_ratings([path], key=here / "elsewhere").listeners == ("x",)
-    with pytest.raises(DataError, match="the key is that of"):
+    with pytest.raises(DataError, match="the key belongs to"):
         compare_ratings([path], key=pages / "p835.key.json")
     with pytest.raises(DataError, match="is not the key of a listening test"):
         compare_ratings([path], key=path)
@@ -269,7 +269,7 @@ def test_unknown_names_and_empty_folders_are_errors(here, key, tmp_path):
     with pytest.raises(RunError, match="no system is called `beta`: did you mean"):
         compare_ratings([path], baseline="beta")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="has no file of ratings"):
+    with pytest.raises(DataError, match="has no ratings file"):
         compare_ratings([tmp_path / "empty"])
     with pytest.raises(DataError, match="can't be read"):
         compare_ratings([tmp_path / "missing.json"])

@@ -62,7 +62,7 @@ def test_mushra_session_survives_a_reload_and_its_ratings_arrive_at_the_right_sy
     assert listener.page.get_by_label("Rating of stimulus B").input_value() == "7"
     assert "rate A, C, D and E" in listener.page.locator(".missing").inner_text()
     found = compare_ratings([partial])
-    assert any("has not come to the end: 1 of 2 files count" in note for note in found.notes)
+    assert any("has not finished the test: 1 of 2 files count" in note for note in found.notes)
     listener.rate_side_by_side(second)
     file = listener.download()
     assert file.name.endswith("_Ann_O_Hara.json")
@@ -147,7 +147,7 @@ def test_part_loops_all_recordings_switch_at_the_same_moment_and_a_saved_file_go
     page.evaluate("localStorage.clear()")
     page.reload()
     page.set_input_files("#restore-file", folder / "again.key.json")
-    page.wait_for_function("document.getElementById('who-error').textContent.includes('not a file of ratings')")
+    page.wait_for_function("document.getElementById('who-error').textContent.includes('not a ratings file')")
     page.set_input_files("#restore-file", saved)
     page.wait_for_selector("#trial .go")
     assert listener.where() == "Trial 1 of 1"

@@ -102,7 +102,7 @@ def test_a_data_set_that_sleeps_is_the_bottleneck_and_workers_help(tiny, monkeyp
 
     sentence = advice(found, trial)
     assert tried[0].num_workers == 2
-    assert sentence.startswith("The network waits for the data ")
+    assert sentence.startswith("The network waits for data during ")
     assert "with 2 workers instead of 0 a step was " in sentence
     assert sentence.endswith("set `num_workers = 2` in the `dataloader` of [dataset].")
     assert not (tiny.folder / "exp").exists()
@@ -161,7 +161,7 @@ def test_the_trace_has_the_parts_and_the_hooks_by_name(tiny, monkeypatch):
 
 
 def test_a_training_that_a_hook_stops_can_not_be_measured(tiny):
-    with pytest.raises(RunError, match="ended after 5 steps, so they can't be measured: planted"):
+    with pytest.raises(RunError, match="ended after 5 steps, before all steps were measured: planted"):
         profiled(tiny, hook("Stops"))
 
 
@@ -207,7 +207,7 @@ def test_nothing_stands_out_if_the_passes_take_the_time():
         (of(optimizer=0.3, hook_ema=0.1), "The optimiser takes 30% of a step: "),
         (of(transfer=0.12), "Moving a batch to the device, and `prepare_batch`, take 12% of a step"),
         (of(outside=0.4), "The time between epochs is 40% of a step"),
-        (of(rest=0.4, seconds=0.1), "The checks of losses and gradients, and the records, take 40% of a step"),
+        (of(rest=0.4, seconds=0.1), "Checking losses and gradients, and recording values, takes 40% of a step"),
         (
             of(threads=2, thread_seconds={1: 0.05, 2: 0.09}),
             "2 threads are slower than 1 here (90.0 ms forward and backward, instead of 50.0): set `num_threads = 1`",
@@ -232,7 +232,7 @@ def test_the_largest_part_is_named(profile, expected):
 def test_a_short_step_is_said_to_be_short():
     parts = {name: seconds / 100 for name, seconds in of(rest=0.4).parts.items()}
     profile = dataclasses.replace(BASE, seconds=0.001, parts=parts)
-    assert "AudioZEN's own work takes 40% of a step, because a step is as short as 1.00 ms" in advice(profile, never)
+    assert "AudioZEN's own work takes 40% of a step, because a step takes only 1.00 ms" in advice(profile, never)
 
 
 @pytest.mark.parametrize(
@@ -255,9 +255,9 @@ def test_what_was_tried_without_success_is_not_advised():
     starved = of(data=0.5, device="cuda")
     same = advice(starved, lambda count: dataclasses.replace(starved, num_workers=count))
     assert same == (
-        "The GPU waits for the data 50% of a step, and 1 worker instead of 0 makes it no faster on 8 processors: make "
-        "the items cheaper, or shorter."
+        "The GPU waits for data during 50% of a step, and 1 worker instead of 0 doesn't make a step faster "
+        "on 8 processors: make the items cheaper, or shorter."
     )
-    assert "can't be trained with `num_workers = 1`" in advice(starved, lambda count: None)
+    assert "training fails with `num_workers = 1`" in advice(starved, lambda count: None)
     full = dataclasses.replace(starved, num_workers=8)
     assert "8 workers already share 8 processors" in advice(full, never)

@@ -52,7 +52,7 @@ def test_missing_import_inside_a_module_is_an_import_failure(failure):
 
 def test_import_from_the_core_is_told_where_public_names_are(failure):
     found = failure(bad="from audiozen_core.hookspecs import hookimpl")
-    assert found.remedy == "import public names, which stay where they are, such as `from audiozen import hookimpl`"
+    assert found.remedy == "import public names, which do not move, such as `from audiozen import hookimpl`"
 
 
 def test_attribute_error_inside_a_module_is_an_import_failure(failure):

@@ -58,7 +58,7 @@ def test_only_an_earlier_replay_is_replaced(run, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").touch()
-    with pytest.raises(RunError, match="is not a folder that this command has written"):
+    with pytest.raises(RunError, match="but this command did not write it"):
         replay(run, FIRST, output=mine)
     assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
 

@@ -98,7 +98,7 @@ def test_other_rates_channels_and_lengths_are_told(files):
     np.testing.assert_allclose(first[500:-500], expected[500:-500], atol=1e-3)
     assert clip.notes == (
         "The sample rates differ: A 8000 Hz and B 16000 Hz.",
-        "Only the first channel of A is here.",
+        "Only the first channel of A is played.",
         "The lengths differ: A 2.00 s and B 1.50 s.",
     )
 
@@ -112,5 +112,5 @@ def test_broken_file_leaves_the_others(files, tmp_path):
 
 
 def test_no_recording_is_said_in_words(tmp_path):
-    assert make({}, "A") == "its recordings were not kept"
+    assert make({}, "A") == "the recordings were not saved"
     assert "gone.wav" in make({"A": str(tmp_path / "gone.wav")}, "A")

@@ -74,7 +74,7 @@ def test_numbers_are_those_of_the_comparison(page, runs):
         assert f"{mean.mean:.2f} {mean.low:.2f} to {mean.high:.2f}" in text.replace("\u2212", "-")
     assert ("not certain" if not one.verdict else f"{one.verdict} by") in text
     noisy = json.loads((results_of(runs, "slow") / "scores.json").read_text())["all"]["si_sdr"]["noisy"]
-    assert f"noisy the files as they were given {noisy:.2f}" in text
+    assert f"noisy the unprocessed files {noisy:.2f}" in text
 
 
 def test_audio_is_that_of_the_test(page, runs):
@@ -98,14 +98,14 @@ def test_scores_beside_a_recording_are_those_of_the_seed_that_is_heard(page, run
     assert f"{first:.2f}" != f"{(first + second) / 2:.2f}"
     track = re.findall(r'<figure class="track".*?</figure>', page.text, re.DOTALL)[2]
     assert f"{EVIL} SI-SDR {first:.2f} dB" in plain(track).replace("\u2212", "-")
-    assert "Of a system with several seeds, the first one is heard" in plain(section(page, "listen"))
+    assert "For a system with several seeds, you hear the first seed" in plain(section(page, "listen"))
 
 
 def test_validation_samples_show_the_epochs(page, runs):
     text = section(page, "samples")
     clips = re.findall(r'<section class="clip".*?</section>', text, re.DOTALL)
     assert len(clips) == 1
-    assert plain(text).count("The hook samples keeps them") == 3  # the other runs have none
+    assert plain(text).count("The hook samples saves them") == 3  # the other runs have none
     assert re.findall(r"<b>(.*?)</b>", clips[0]) == ["noisy", "epoch 1", "epoch 2", "clean"]
     (sample,) = [each for each in read_samples(runs / "slow") if each.epoch == 2 and f">{each.id}<" in clips[0]]
     wave, _ = soundfile.read(runs / "slow/samples" / sample.signals["enhanced"].path)
@@ -117,7 +117,7 @@ def test_run_without_samples_is_told(runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs / "untested", run, ignore=shutil.ignore_patterns("samples"))
     text = plain(write_report([run], tmp_path / "page.html").path.read_text(encoding="utf-8"))
-    assert "No validation samples of run : it has none. The hook samples keeps them" in text
+    assert "No validation samples of run : the run has none. The hook samples saves them" in text
 
 
 def test_text_with_html_shows_as_text(page):
@@ -128,7 +128,8 @@ def test_text_with_html_shows_as_text(page):
 def test_run_without_a_test_is_told_with_what_to_do(page):
     assert list(page.written.missing) == ["untested"]
     assert (
-        "has no test, so it has no results. Test it first: <code>audiozen run EXP.toml --mode test</code>." in page.text
+        "has no test, so it has no results. Test the run first: <code>audiozen run EXP.toml --mode test</code>."
+        in page.text
     )
     assert "untested" in section(page, "curves")
 
@@ -155,8 +156,8 @@ def test_curves_settings_and_environment_of_all_runs(page, runs):
 def test_one_run_is_compared_with_what_it_was_given(runs, tmp_path):
     done = write_report([runs / "slow"], tmp_path / "page.html", files=1)
     text = plain(done.path.read_text(encoding="utf-8"))
-    assert "difference from noisy" in text
-    assert "noisy the files as they were given · the others" not in text
+    assert "differences from noisy" in text
+    assert "noisy the unprocessed files · the others" not in text
     assert done.clips == 3
 
 
@@ -179,10 +180,12 @@ def test_other_test_sets_are_told_and_not_compared(write):
     other = write("c.csv", [f"y{index},{index}" for index in range(6)])
     done, text = shown([one, two, other])
     assert done.verdicts == ("b is certainly better than a in pesq (by 1.00).",)
-    assert "c was tested with other files than a, so its scores are not compared" in text
-    assert "of other files, so not compared" in text
+    assert "not compared, because of a different test set than a: c" in text
+    assert "not compared, because it has other files" in text
     done, text = shown([one, other])
-    assert done.verdicts == ("The scores of these systems are not compared: the notes below the tables say why.",)
+    assert done.verdicts == (
+        "The scores of these systems are not compared; the notes below the tables give the reasons.",
+    )
 
 
 def test_metric_that_one_system_lacks_is_shown_for_the_others(write):
@@ -209,7 +212,7 @@ def test_equal_systems_are_called_equal(write):
     write("worse.csv", [f"x{index},{index - 1 - index / 9}" for index in range(12)])
     done, text = shown(["a.csv", "same.csv", "worse.csv"])
     assert done.verdicts[:2] == (
-        "a and same have the best pesq, the same for every file, certainly better than that of every other system.",
+        "a and same have the best pesq, with the same value for every file, certainly better than all other systems.",
         "same and a are the same in pesq for every file.",
     )
     assert "same is worse than a" not in text
@@ -227,9 +230,9 @@ def test_summary_says_what_limits_its_verdicts(write):
     write("b.csv", [f"x{index},{index + 1}" for index in range(9, 14)])
     done, _ = shown(["a.csv", "b.csv"])
     summary = section_of_summary(done)
-    assert "All means are over the 3 files that all systems have: a has 9 more and b has 2 more." in summary
-    assert "No difference can be significant: with so few files that differ" in summary
-    assert "One run each:" in summary
+    assert "All means are over the 3 files that all systems share: a has 9 more and b has 2 more." in summary
+    assert "No difference can be significant: so few files differ" in summary
+    assert "Each system has one run:" in summary
     write("c.csv", [f"x{index},{index + 1}" for index in range(12)])
     done, _ = shown(["a.csv", "c.csv"])
     assert "All means are over" not in section_of_summary(done)
@@ -242,7 +245,7 @@ def test_a_renamed_copy_is_the_same_run(runs, tmp_path):
     done = write_report([runs / "slow", copy], tmp_path / "page.html", files=1)
     text = plain(done.path.read_text(encoding="utf-8"))
     assert "parameters not recorded" not in text
-    assert "as in slow, like all files." in text
+    assert "equal to slow, like all files." in text
     assert "the worst of" not in text
 
 
@@ -251,7 +254,7 @@ def test_many_files_have_a_short_table_and_no_recordings(write):
     write("b.csv", [f"x{index},{index * 1.1}" for index in range(500)])
     done, text = shown(["a.csv", "b.csv"])
     assert "The 200 worst and the 200 best of 500 files." in text
-    assert "The recordings of these scores were not found: its recordings were not kept." in text
+    assert "The recordings of these scores were not found: the recordings were not saved." in text
     assert done.size < 1e6
 
 
@@ -267,7 +270,7 @@ def test_conditions_are_grouped(write):
     write("a.csv", [f"x_snr_{index % 2}_{index},{index}" for index in range(8)])
     write("b.csv", [f"x_snr_{index % 2}_{index},{index + (1 if index % 2 else -1)}" for index in range(8)])
     _, text = shown(["a.csv", "b.csv"], by=["snr"])
-    assert "for snr 0, where it does worst, it is worse by 1.00" in text
+    assert "its worst result is for snr 0: worse by 1.00" in text
 
 
 def test_page_is_kept_small_and_says_so(runs, tmp_path):
@@ -276,7 +279,7 @@ def test_page_is_kept_small_and_says_so(runs, tmp_path):
     assert small.size < large.size - 1e5
     assert 0 < small.clips < large.clips
     left_out = large.clips - small.clips
-    assert small.told == (f"Left out so that the page stays small: {left_out} clip{'s' * (left_out > 1)} of 3.",)
+    assert small.told == (f"Left out to limit the size of the page: {left_out} clip{'s' * (left_out > 1)} of 3.",)
     assert small.told[0] in plain(small.path.read_text(encoding="utf-8"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from audiozen_core.experiment.session_file import ModeRecord, SessionRecord, write_session
 from audiozen_core.report.run_facts import read_facts
-from audiozen_core.report.subjects import RunOf
+from audiozen_core.report.subjects import ReportRun
 
 
 def add_start(folder, time, mode, *, device, python, versions, **values):
@@ -21,7 +21,7 @@ def add_start(folder, time, mode, *, device, python, versions, **values):
 
 
 def facts_of(folder):
-    return read_facts(RunOf("run", "run", 0, folder, None))
+    return read_facts(ReportRun("run", "run", 0, folder, None))
 
 
 def test_environment_is_that_of_the_training_and_not_of_a_later_test(tmp_path):

@@ -56,7 +56,7 @@ def test_interval_is_in_the_direction_of_the_word():
 
 
 def test_no_file():
-    assert difference_words(difference(SI_SDR, [], []), SI_SDR, 2) == "no file has a value in both"
+    assert difference_words(difference(SI_SDR, [], []), SI_SDR, 2) == "no file has a value in both systems"
 
 
 def test_headline_separates_what_is_certain():

@@ -131,14 +131,14 @@ def test_holm_counts_all_metrics_and_systems():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"packages": {"x": "2.0"}}, "m: other packages: x 1.0 in a, x 2.0 in b"),
-        ({"rate": 48000}, "m: other rate: 16000 Hz in a, 48000 Hz in b"),
-        ({"settings": {"zero_mean": False}}, "m: other settings: zero_mean true in a, zero_mean false in b"),
+        ({"packages": {"x": "2.0"}}, "m: different packages: x 1.0 in a, x 2.0 in b"),
+        ({"rate": 48000}, "m: different rate: 16000 Hz in a, 48000 Hz in b"),
+        ({"settings": {"zero_mean": False}}, "m: different settings: zero_mean true in a, zero_mean false in b"),
         (
             {"weights": {"net.onnx": "0123456789abcdef" * 4}},
-            "m: other weights: no net.onnx in a, net.onnx 01234567 in b",
+            "m: different weights: no net.onnx in a, net.onnx 01234567 in b",
         ),
-        ({"path": "y.SiSdr"}, "m: other path: x.SiSdr in a, y.SiSdr in b"),
+        ({"path": "y.SiSdr"}, "m: different path: x.SiSdr in a, y.SiSdr in b"),
     ],
 )
 def test_other_definition_of_a_metric_is_a_warning_that_names_it(changes, told):
@@ -152,7 +152,7 @@ def test_other_definition_of_a_metric_is_a_warning_that_names_it(changes, told):
 def test_values_of_another_unit_or_direction_are_an_error(other, what):
     values = {"m": numbered([1, 2])}
     systems = [system("a", scores(values, [info("m")])), system("b", scores(values, [info("m", **other)]))]
-    with pytest.raises(DataError, match=f"can't be compared: its {what} is"):
+    with pytest.raises(DataError, match=f"can't be compared: the {what} is"):
         compare_systems(systems)
 
 
@@ -164,7 +164,7 @@ def plain(values):
 def test_direction_of_a_plain_csv_is_told_asked_for_or_taken_from_the_other_system():
     a, b = system("a", plain({"wer": numbered([4, 5])})), system("b", plain({"wer": numbered([3, 4])}))
     found = compare_systems([a, b])
-    assert "--lower-is-better" in noted(found, "in which direction")
+    assert "--lower-is-better" in noted(found, "higher or lower is better")
     assert found.difference("wer", "b").worse == 2
     lower = compare_systems([a, b], lower_is_better=["wer"])
     assert lower.difference("wer", "b").better == 2
@@ -172,12 +172,12 @@ def test_direction_of_a_plain_csv_is_told_asked_for_or_taken_from_the_other_syst
     known = system("k", scores({"wer": numbered([4, 5])}, [info("wer", higher=False)]))
     found = compare_systems([a, known, b])
     assert found.difference("wer", "b").better == 2
-    assert "a does not say how it was computed" in noted(found, "warning: wer")
+    assert "the scores of a do not say how this metric was computed" in noted(found, "warning: wer")
 
 
 def test_direction_that_the_scores_contradict_is_an_error():
     systems = [system(name, {"m": numbered([1, 2])}) for name in "ab"]
-    with pytest.raises(DataError, match="a higher `m` is better"):
+    with pytest.raises(DataError, match="higher values of `m` are better"):
         compare_systems(systems, lower_is_better=["m"])
 
 
@@ -202,7 +202,7 @@ def test_column_of_a_csv_that_is_the_same_everywhere_is_no_metric():
     )
     found = compare_systems([a, b])
     assert [metric.name for metric in found.metrics] == ["m"]
-    assert "snr: all systems have the same values" in noted(found, "--by NAME")
+    assert "snr: the values are the same in all systems" in noted(found, "--by NAME")
     assert [metric.name for metric in compare_systems([a, b], metrics=["snr"]).metrics] == ["snr"]
 
 
@@ -224,7 +224,7 @@ def test_seeds_have_mean_and_deviation_and_files_that_a_seed_lacks_are_told():
     assert found.difference("m", "b").mean == pytest.approx(10 / 3 - 3)
     assert noted(found, "not all runs") == "1 file is left out, because not all runs of a have it: more"
     assert "3.00 ± 1.41" in found.table()
-    assert "the intervals cover the seeds of a only" in noted(found, "intervals cover")
+    assert "the intervals only cover the seeds of a," in noted(found, "intervals only cover")
 
 
 def test_file_without_value_in_one_seed_has_none():

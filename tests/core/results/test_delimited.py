@@ -20,10 +20,10 @@ def write(tmp_path, name, content, encoding="utf-8"):
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("a.csv", "id;pesq\na;2.5\nb;1\n", "separated by something else"),
-        ("a.csv", "id;pesq\na;2,5\nb;1,5\n", "separated by something else"),
-        ("a.csv", "id\tpesq\na\t2.5\n", "separated by something else"),
-        ("a.tsv", "id,pesq\na,2.5\n", "separated by something else"),
+        ("a.csv", "id;pesq\na;2.5\nb;1\n", "another character seems to separate"),
+        ("a.csv", "id;pesq\na;2,5\nb;1,5\n", "another character seems to separate"),
+        ("a.csv", "id\tpesq\na\t2.5\n", "another character seems to separate"),
+        ("a.tsv", "id,pesq\na,2.5\n", "another character seems to separate"),
         ("a.csv", "id,pesq,pesq\na,1,2\n", "several columns called pesq"),
         ("a.csv", "id,text,pesq\na,well, yes,2\n", "has 4 cells, but the header has 3: a"),
         ("a.csv", "id,pesq\na,1\nb\n", "has 1 cells, but the header has 2: b"),

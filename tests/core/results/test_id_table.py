@@ -76,7 +76,7 @@ def test_ending_of_audio_is_not_part_of_an_id(ending):
         (
             "a.csv",
             b"\xef\xbb\xbfid;snr\na;1\n",
-            "only the column `id;snr`, so its columns are separated by something else",
+            "only the column `id;snr`, so another character seems to separate its columns",
         ),
         ("a.tsv", b"id,snr\na,1\n", "only the column `id,snr`"),
         ("a.txt", b"\xff\xfe\x00", "not UTF-8"),

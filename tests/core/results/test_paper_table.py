@@ -104,7 +104,7 @@ def test_digits_fit_the_metric():
 def test_caption_explains_the_marks_and_intervals():
     found = compared()
     caption = found.table("latex", intervals=True).splitlines()[2]
-    for words in ("Means over 20 files", "Bold: best mean", r"different from noisy\_1", "Holm's method for 4 tests",
+    for words in ("Means over 20 files", "Bold: best mean", r"difference from noisy\_1", "Holm's method for 4 tests",
                   "* p $<$ 0.05", r"95 \% bootstrap interval over files"):  # fmt: skip
         assert words in caption
     assert "[-" not in found.table("latex").replace("$-$", "-")
@@ -118,4 +118,4 @@ def test_seeds_have_their_deviation_in_the_table_and_are_explained():
     compile_latex(text)
     assert r"$\pm$ 0.35" in text
     assert "standard deviation over seeds (b: 2)" in text
-    assert "over files and seeds excludes zero" in text
+    assert "over files and seeds also excludes zero" in text

@@ -39,9 +39,9 @@ def test_run_without_a_test_says_how_to_test(run):
     with pytest.raises(RunError, match="has no test"):
         find_results(run)
     make_test(run, "best_epoch_0003.incomplete")
-    with pytest.raises(RunError, match="a test that is not complete"):
+    with pytest.raises(RunError, match="only an incomplete test"):
         find_results(run)
-    with pytest.raises(RunError, match="are not complete"):
+    with pytest.raises(RunError, match="are incomplete"):
         find_results(run / "test" / "best_epoch_0003.incomplete" / "0")
 
 

@@ -72,7 +72,7 @@ def test_a_damaged_index_is_an_error_that_names_the_file(run, damage):
 def test_an_index_of_a_later_version_says_so(run):
     path = run / "samples/samples.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
-    with pytest.raises(RunError, match="later version"):
+    with pytest.raises(RunError, match="newer version"):
         read_samples(run)
 
 

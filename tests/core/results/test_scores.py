@@ -80,7 +80,7 @@ def test_table_has_a_section_for_each_condition_and_lists_what_is_not_in_the_mea
     assert "4.11 [0.33, 6.33] (3)" in lines[10]
     assert "2.000 [1.500, 2.500] (2)" in lines[10]
     assert "(" not in lines[4]  # all files with an SNR of 10 dB have values
-    assert "in parentheses: the number of files in the mean, if it is not that of the row" in lines
+    assert "in parentheses: the number of files in the mean, if some files of the row have no value" in lines
     assert "PESQ WB: 2 of 4 files have no value and are not in the mean: b (no utterance); d (silent)" in lines
     assert "PESQ WB: pesq 0.0.4; 16000 Hz" in lines
 
@@ -179,7 +179,7 @@ def test_unknown_metric_and_form_are_named():
     with pytest.raises(RunError, match="the scores have no metric `si_sdx`; did you mean `si_sdr`") as caught:
         scores.mean("si_sdx")
     assert caught.value.remedy == "use one of si_sdr"
-    with pytest.raises(RunError, match="a table has no form `html`") as caught:
+    with pytest.raises(RunError, match="`html` is not a form of a table") as caught:
         scores.table("html")
     assert caught.value.remedy == "use one of text, latex, markdown"
 

@@ -106,7 +106,7 @@ def test_run_without_an_ending_whose_lock_is_free_was_killed(run):
     note(run, host=socket.gethostname(), pid=4711)
     found = read_run(run, now=later())
     assert found.state == "killed"
-    assert found.reason == f"no ending was recorded; it was process 4711 on {socket.gethostname()}"
+    assert found.reason == f"no ending was recorded by process 4711 on {socket.gethostname()}"
     (run / "run.lock.json").unlink()
     assert read_run(run, now=later()).state == "killed"
     # The best checkpoint and the records are still there.

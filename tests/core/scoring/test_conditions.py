@@ -35,7 +35,7 @@ def test_column_of_the_table_comes_first(tmp_path):
 def test_files_without_a_value_are_told(tmp_path):
     found, findings = conditions_of(["snr"], ["a_snr_5", "b"], None)
     assert found["b"] == {"snr": ""}
-    assert findings == ["1 of 2 files have no value of the condition `snr`: b"]
+    assert findings == ["1 of 2 files have no value for the condition `snr`: b"]
 
 
 def test_condition_that_no_file_has_names_the_known_ones(tmp_path):

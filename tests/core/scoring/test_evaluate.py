@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -120,6 +121,12 @@ def test_scores_do_not_depend_on_the_number_of_workers(score):
     alone = score(metrics=["si_sdr", "stoi", "sdr"])
     for workers in (1, 2):
         assert score(metrics=["si_sdr", "stoi", "sdr"], num_workers=workers) == alone
+
+
+@pytest.mark.parametrize("workers", [-1, 1.5, True, "2"])
+def test_wrong_number_of_workers_is_an_error(score, workers):
+    with pytest.raises(RunError, match=re.escape(f"`num_workers` is {workers!r}, but must be")):
+        score(num_workers=workers)
 
 
 @pytest.mark.slow
@@ -274,9 +281,9 @@ def test_lengths_channels_delays_and_signs_are_told_in_one_line_each(folders, sc
     assert found.findings == (
         "1 of 3 files differ from their partners in length (in samples), and are cut at the end to the shortest: "
         "a (enhanced 3900, clean 4000)",
-        "1 of 3 files or their partners have several channels, whose mean is rated: b (enhanced 2, clean 1)",
+        "1 of 3 files or their partners have several channels; their mean is rated: b (enhanced 2, clean 1)",
         "1 of 3 files are not aligned with their clean files; `--align` shifts them: c (48 samples or 3.0 ms late)",
-        "1 of 3 files have the inverted sign of their clean files: b",
+        "1 of 3 files have the opposite sign to their clean files: b",
     )
     assert by_id(found)["a"] > 5
     assert by_id(found)["b"] > 5

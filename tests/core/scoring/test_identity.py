@@ -157,7 +157,7 @@ def test_line_for_people_counts_many_files_of_weights(tmp_path):
     metric = Own(tmp_path / "0.bin")
     metric.weights = tuple(tmp_path / f"{number}.bin" for number in range(3))
     line = identity_of(metric).line()
-    assert "; 3 files of weights " in line
+    assert "; 3 weight files " in line
     assert "0.bin" not in line
     (tmp_path / "2.bin").write_bytes(b"other")
     assert identity_of(metric).line() != line

@@ -50,7 +50,7 @@ def test_folders_of_different_structure_are_paired_by_name_and_that_is_told(tree
     root = tree("e/1.wav", "e/2.wav", "c/p232/1.wav", "c/p257/2.wav")
     pairing = pair_files(root / "e", {"clean": root / "c"})
     assert paths(pairing, root)["2"]["clean"] == "c/p257/2.wav"
-    assert "paired by their names" in pairing.findings[0]
+    assert "paired by name" in pairing.findings[0]
 
 
 def test_name_in_several_folders_is_not_guessed(tree):
@@ -82,7 +82,7 @@ def test_missing_files_of_both_sides_are_listed_or_left_out(tree):
 
 def test_nothing_in_common_is_an_error_even_if_files_may_be_missing(tree):
     root = tree("e/1.wav", "c/2.wav")
-    with pytest.raises(DataError, match="lack their partners"):
+    with pytest.raises(DataError, match="have no partner file"):
         pair_files(root / "e", {"clean": root / "c"}, allow_missing=True)
 
 

@@ -270,7 +270,7 @@ def test_gain_of_three_states_is_that_from_the_first_to_the_last():
 
 
 def test_row_that_lacks_a_state_is_named():
-    with pytest.raises(DataError, match="row `a` has no values of the state `noisy`; it has mixture, separated"):
+    with pytest.raises(DataError, match="row `a` has no values for the state `noisy`; it has mixture, separated"):
         Report([SiSdr()], [states_of("a", None, mixture=1.0, separated=2.0)])
 
 

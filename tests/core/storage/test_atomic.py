@@ -188,3 +188,10 @@ def test_complete_new_raises_if_the_library_leaves_a_link(tmp_path):
 
     with pytest.raises(OSError, match="symbolic link"):
         complete_new(tmp_path / "a", write)
+
+
+def test_file_in_place_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "a").touch()
+    for path in (tmp_path / "a", tmp_path / "a" / "b"):
+        with pytest.raises(NotADirectoryError, match="Not a directory"):
+            atomic.make_folder(path)

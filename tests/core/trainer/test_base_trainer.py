@@ -168,7 +168,7 @@ def test_plateau_scheduler_receives_the_score():
 
 
 def test_plateau_scheduler_with_a_wrong_mode_or_interval_is_rejected():
-    with pytest.raises(RunError, match=r'`mode` of ReduceLROnPlateau is "min".*better when higher'):
+    with pytest.raises(RunError, match=r'`mode` of ReduceLROnPlateau is "min".*a higher score is better'):
         make_trainer(scheduler=ReduceLROnPlateau)
     with pytest.raises(RunError, match="steps after each validation"):
         make_trainer(scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, mode="max"), interval="step")
@@ -177,7 +177,7 @@ def test_plateau_scheduler_with_a_wrong_mode_or_interval_is_rejected():
 def test_scheduler_whose_state_can_not_be_saved_is_found_before_the_training():
     with pytest.raises(RunError, match=r"\[lr_scheduler\] LambdaLR can't return its state.*AttributeError") as error:
         make_trainer(scheduler=lambda optimizer: LambdaLR(optimizer, math.sqrt))
-    assert "written in Python" in error.value.remedy
+    assert "defined with `def`" in error.value.remedy
 
 
 def test_error_for_a_nan_loss_names_the_step_the_batch_and_the_samples():

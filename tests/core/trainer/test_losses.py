@@ -124,7 +124,7 @@ def test_error_for_a_loss_that_cannot_be_trained(result, message, remedy):
 def test_error_for_a_loss_that_is_none_says_that_it_may_be_left_out():
     with pytest.raises(RunError, match="`loss_d` is None") as error:
         train_two({"loss_d": lambda values: None})
-    assert error.value.remedy == "leave it out of the dict in a step that does not train this network"
+    assert error.value.remedy == "leave the key out of the dict in a step that does not train this network"
 
 
 def test_error_for_a_step_without_a_loss_names_the_losses_of_the_networks():
@@ -194,7 +194,7 @@ def several(names, suffixes, optimised):
             ["loss", "loss_d"],
             {""},
             "returns `loss`, which trains [model] and [model_d]; `loss_d` is only recorded",
-            "give [model] a suffix too, such as [model_g] with [optimizer_g], and return `loss_g` in place of `loss`",
+            "give [model] a suffix too, such as [model_g] with [optimizer_g], and return `loss_g` instead of `loss`",
         ),
         (["g", "d"], ["loss_g", "loss_d"], {"g", "d"}, "", ""),
         (["", "d"], ["loss"], {""}, "", ""),
@@ -222,7 +222,7 @@ def test_total_beside_the_losses_of_all_networks_is_reported(capsys):
     Total(Components(models, optimizers=optimizers), max_epochs=2).train(make_loader())
     log = capsys.readouterr().err
     assert log.count("which trains [model_g] and [model_d]; `loss_g` and `loss_d` are only recorded") == 1
-    assert "leave `loss` out" in log
+    assert "don't return `loss`" in log
 
 
 @pytest.mark.parametrize("kind", ["attached", "detached", "a number", "not finite", "a vector"])

@@ -42,7 +42,9 @@ def test_out_of_memory_error_names_the_step_batch_size_and_peak_memory():
     with pytest.raises(RunError) as error:
         make_trainer(cls=Huge, max_epochs=3).train(make_loader())
     text = str(error.value)
-    assert "the computer is out of memory at step 8 (epoch 2, batch 2), with batches of 4 samples; at its peak" in text
+    assert (
+        "the machine ran out of memory at step 8 (epoch 2, batch 2), with batches of 4 samples; the peak memory" in text
+    )
     assert "torch says: " in text
 
 
@@ -66,7 +68,7 @@ class Waits:
 @pytest.mark.parametrize("hooks", [{}, {"waits": Waits()}], ids=["loop", "hook"])
 def test_killed_worker_is_reported_as_a_failed_loader(hooks):
     trainer = make_trainer(hooks=hooks)
-    with pytest.raises(RunError, match=r"the data loader has failed near step 1 \(epoch 1, batch 0\)") as error:
+    with pytest.raises(RunError, match=r"the data loader failed near step 1 \(epoch 1, batch 0\)") as error:
         trainer.train(BatchLoader(Dies(), batch_size=4, num_workers=1))
     assert "num_workers" in error.value.remedy
     assert "worker" in error.value.notes[0]
@@ -92,7 +94,7 @@ def interrupt():
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [sys.exit, interrupt])
 def test_worker_that_exits_is_reported_as_a_failed_loader(how):
-    with pytest.raises(RunError, match="the data loader has failed near step 1"):
+    with pytest.raises(RunError, match="the data loader failed near step 1"):
         make_trainer().train(BatchLoader(Ends(how), batch_size=4, num_workers=1))
 
 
@@ -106,7 +108,7 @@ class ReadsFromDeadWorker(TinyTrainer):
 
 
 def test_batch_from_a_worker_that_has_exited_is_reported_as_a_failed_loader():
-    with pytest.raises(RunError, match="the data loader has failed near step 1") as error:
+    with pytest.raises(RunError, match="the data loader failed near step 1") as error:
         make_trainer(cls=ReadsFromDeadWorker).train(make_loader())
     assert "No such file" in str(error.value)
 
@@ -121,7 +123,7 @@ def test_missing_file_in_a_training_step_is_not_reported_as_a_failed_loader():
 
 
 def test_worker_that_is_too_slow_is_reported_as_a_failed_loader():
-    with pytest.raises(RunError, match="the data loader has failed near step 1") as error:
+    with pytest.raises(RunError, match="the data loader failed near step 1") as error:
         make_trainer().train(BatchLoader(Ends(lambda: time.sleep(1)), batch_size=4, num_workers=1, timeout=0.2))
     assert "`timeout`" in error.value.remedy
     assert "0.2 seconds" in error.value.notes[0]
@@ -154,7 +156,9 @@ class Wrong(Pairs):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_error_in_the_data_set_is_not_reported_as_a_failed_loader(workers):
-    with pytest.raises(DataError, match=r"sample 0 of the data set Wrong can't be made: RuntimeError.*or so it seems"):
+    with pytest.raises(
+        DataError, match=r"sample 0 of the data set Wrong can't be loaded: RuntimeError.*or so it seems"
+    ):
         make_trainer().train(BatchLoader(Wrong(), batch_size=4, num_workers=workers))
 
 

@@ -68,7 +68,7 @@ def test_sparse_gradients_train_like_dense_ones(options):
 def test_error_for_an_optimizer_that_refuses_names_the_weight_and_the_way_out(optimizer, amp):
     with pytest.raises(RunError, match=f"{optimizer.__name__} can't step") as error:
         train(True, amp=amp, optimizer=optimizer)
-    assert "1 of 3 are sparse, such as that of `bias.weight` of `model`" in error.value.notes[0]
+    assert "1 of 3 are sparse, such as the gradient of `bias.weight` of `model`" in error.value.notes[0]
     assert "torch.optim.SGD" in error.value.remedy
     assert "`sparse = false`" in error.value.remedy
 
@@ -86,7 +86,7 @@ def test_error_for_dense_gradients_with_sparse_adam():
     assert "use torch.optim.Adam" in error.value.remedy
     with pytest.raises(RunError, match="SparseAdam can't step") as error:
         train(True, optimizer=torch.optim.SparseAdam)
-    assert "2 of 3 are dense, such as that of `linear.weight`" in error.value.notes[1]
+    assert "2 of 3 are dense, such as the gradient of `linear.weight`" in error.value.notes[1]
 
 
 @pytest.mark.parametrize("suggested", [torch.optim.SGD, torch.optim.Adagrad, torch.optim.SparseAdam])

@@ -43,7 +43,7 @@ def test_error_in_a_state_names_its_owner():
 
     registry = StateRegistry()
     registry.register("hook_ema", Broken())
-    with pytest.raises(CheckpointError, match="`hook_ema` has failed to return its state: ZeroDivisionError"):
+    with pytest.raises(CheckpointError, match="`hook_ema` failed to return its state: ZeroDivisionError"):
         registry.state_dict()
 
 

@@ -11,7 +11,7 @@ from torch.nn.utils import prune
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
-WARNING = "the training changes tensors that are in no checkpoint"
+WARNING = "the training changes tensors that checkpoints don't contain"
 
 
 class Keeps(nn.Linear):

@@ -76,7 +76,7 @@ def test_recommended_is_the_smallest_that_is_nearly_as_fast_as_the_fastest():
 @pytest.mark.parametrize(
     ("options", "capacity", "message"),
     [
-        ({}, 0, "not even a batch of 1 can be trained: out of memory"),
+        ({}, 0, "not even a batch size of 1 fits: out of memory"),
         ({"first": 0}, 9, "0 is not a batch size"),
         ({"first": 8, "most": 4}, 9, "--max is 4, less than --min, which is 8"),
         ({"first": 8}, 9, "--min is 8, but the training data has only 6 samples"),

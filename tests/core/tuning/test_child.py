@@ -68,12 +68,12 @@ def answering(monkeypatch, code):
 def test_a_process_that_the_system_kills_does_not_fit(monkeypatch, tmp_path):
     answering(monkeypatch, "import os; os.kill(os.getpid(), 9)")
     found = measure_in_child(tmp_path / "x.toml", [], 8, steps=1, limit=PLENTY)
-    assert (found.fits, found.reason) == (False, "the system has killed it")
+    assert (found.fits, found.reason) == (False, "the system killed the training")
 
 
 def test_the_last_line_of_a_process_that_fails_is_shown(monkeypatch, tmp_path):
     answering(monkeypatch, "raise SystemExit('planted')")
-    with pytest.raises(RunError, match="`batch_size = 8` ended with 1: planted"):
+    with pytest.raises(RunError, match="`batch_size = 8` ended with exit code 1: planted"):
         measure_in_child(tmp_path / "x.toml", [], 8, steps=1, limit=PLENTY)
 
 

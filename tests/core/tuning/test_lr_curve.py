@@ -81,14 +81,14 @@ def test_a_loss_that_rises_at_once_suggests_nothing():
 def test_a_loss_that_falls_to_the_end_asks_for_a_higher_rate(noise):
     suggestion = curve_of(lambda rate: -math.log10(rate), noise=noise).suggest()
     assert suggestion.rate is None
-    assert "still falls at the highest rate" in suggestion.problem
+    assert "is still falling at the highest rate" in suggestion.problem
     assert suggestion.remedy == "raise --max above 1"
 
 
 def test_a_lowest_loss_near_the_first_rate_asks_for_a_lower_one():
     suggestion = curve_of(lambda rate: valley(rate, at=8e-6)).suggest()
     assert suggestion.rate is None
-    assert "too near to the lowest rate" in suggestion.problem
+    assert "too close to the lowest rate" in suggestion.problem
     assert suggestion.remedy == "lower --min, which is 1e-06"
 
 

@@ -13,7 +13,7 @@ def test_ids_are_the_relative_paths_of_all_files_in_the_folder(write, tmp_path):
 
     data = AudioFolder(tmp_path / "in")
 
-    assert data.ids == ["b", "b.x", "deep/er/a"]
+    assert [file.id for file in data.files] == ["b", "b.x", "deep/er/a"]
     assert torch.equal(data[2]["noisy"], read_audio(paths[1], sr=16000))
     assert data[0].keys() == {"id", "noisy", "sr"}
     assert pad_collate([data[0], data[2]])["id"] == ["b", "deep/er/a"]
@@ -23,14 +23,14 @@ def test_ids_keep_the_extension_if_files_differ_only_in_it(write, tmp_path):
     for name in ("in/a.wav", "in/a.flac", "in/b.wav"):
         write(name)
 
-    assert AudioFolder(tmp_path / "in").ids == ["a.flac", "a.wav", "b"]
+    assert [file.id for file in AudioFolder(tmp_path / "in").files] == ["a.flac", "a.wav", "b"]
 
 
 def test_a_list_of_files_keeps_its_order(write):
     one, two = write("x/one.wav"), write("y/two.wav")
 
-    assert AudioFolder(files=[two, str(one)]).ids == ["y/two", "x/one"]
-    assert AudioFolder(files=[two]).ids == ["two"]
+    assert [file.id for file in AudioFolder(files=[two, str(one)]).files] == ["y/two", "x/one"]
+    assert [file.id for file in AudioFolder(files=[two]).files] == ["two"]
 
 
 def test_ids_never_point_outside_the_folder_of_the_results(write, tmp_path, monkeypatch):
@@ -39,7 +39,7 @@ def test_ids_never_point_outside_the_folder_of_the_results(write, tmp_path, monk
     monkeypatch.chdir(tmp_path / "x")
 
     for data in (AudioFolder(files=["../two.wav", "one.wav"]), AudioFolder("..")):
-        assert sorted(data.ids) == ["two", "x/one"]
+        assert sorted(file.id for file in data.files) == ["two", "x/one"]
 
 
 @pytest.mark.parametrize(

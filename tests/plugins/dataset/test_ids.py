@@ -39,7 +39,7 @@ def test_ids_of_audio_folder_are_unique(odd_names, write, tmp_path):
     count = odd_names("in")
     write("in/a/x.flac", seconds=0.1)
 
-    ids = AudioFolder(tmp_path / "in").ids
+    ids = [file.id for file in AudioFolder(tmp_path / "in").files]
 
     assert len(ids) == len(folded(ids)) == count + 1
     assert {"a-b/c", "a/b-c", "a/b/c", "a/x.flac"} <= set(ids)

@@ -14,7 +14,7 @@ import soundfile
 import torch
 from structlog.testing import capture_logs
 
-from audiozen.dataset import MixtureFolders, NoisyCleanFolders, NoisySpeechMix, SpeakerMix
+from audiozen.dataset import AudioFolder, MixtureFolders, NoisyCleanFolders, NoisySpeechMix, SpeakerMix
 from audiozen_core.audio import listing, remembered
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable_files import skip_unreadable_files
@@ -214,6 +214,24 @@ def test_remembered_pairs_are_the_same_and_are_not_checked_again(tmp_path, opene
     assert audio(opened) == []
     assert list(first.pairs) == list(second.pairs)
     assert same(items(first), items(second))
+
+
+def test_files_to_enhance_are_remembered_until_one_is_added(tmp_path, opened):
+    (noisy,) = folders(tmp_path, ["noisy"])
+    opened.clear()
+    first = AudioFolder(noisy)
+    assert len(audio(opened)) == 6
+    opened.clear()
+    second = AudioFolder(noisy)
+    assert audio(opened) == []
+    assert list(first.files) == list(second.files)
+    assert same(items(first), items(second))
+    soundfile.write(noisy / "new.wav", np.full(100, 0.1), 8000)
+    with pytest.raises(DataError, match="has a sample rate of 8000 Hz"):
+        AudioFolder(noisy)
+    (noisy / "new.wav").unlink()
+    with pytest.raises(DataError, match="has a sample rate of 16000 Hz"):  # the headers of this rate are not remembered
+        AudioFolder(noisy, sr=8000)
 
 
 def test_a_new_pair_is_found_and_checked(tmp_path, opened):

@@ -253,10 +253,10 @@ def test_the_user_chooses_the_weights_of_an_evaluation(finished, copied):
     assert all((folder / "test" / name).is_dir() for name in names)
     assert [same(weights, average) for weights in watch.evaluated] == [False, True, True]
     assert same(watch.evaluated[0], saved)
-    with pytest.raises(RunError, match="no hook offers weights called `swa`") as caught:
+    with pytest.raises(RunError, match="no hook offers weights named `swa`") as caught:
         copied.run("test", weights="swa")
     assert "`raw`, `ema`" in str(caught.value.remedy)
-    with pytest.raises(RunError, match="a training is among the modes"):
+    with pytest.raises(RunError, match="the modes include a training"):
         copied.run("train", "test", resume=True, weights="raw")
 
 

@@ -226,12 +226,12 @@ class HoldsAndTakesOne:
     "loss", [takes_nothing, TakesOne(), HoldsAndTakesOne(), LossOfModules(HoldsAndTakesOne(), {"net": nn.ReLU()})]
 )
 def test_loss_that_does_not_take_the_tensors_says_so_and_names_no_line_of_audiozen(tmp_path, loss):
-    with pytest.raises(
-        RunError, match="the loss was called with 2 tensors, and does not take them: TypeError"
-    ) as error:
+    with pytest.raises(RunError, match="the loss can't be called with 2 tensors: TypeError") as error:
         make(tmp_path, loss=loss, domain="waveform", max_epochs=1).train(loader())
     assert not any("raised in" in note for note in error.value.notes)
-    assert error.value.remedy.startswith("name something that takes 2 tensors; a function that makes the loss can't")
+    assert error.value.remedy.startswith(
+        "give the path of an object that can be called with 2 tensors; for a function that"
+    )
 
 
 def test_type_error_within_a_loss_names_the_line_of_the_user(tmp_path):

@@ -11,7 +11,7 @@ from audiozen_core.errors import DataError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.testing.tiny import TinyExperiment
 
-NO_BEST = "no epoch could be the best, because no validation had a finite score"
+NO_BEST = "no validation had a finite score, so the run has no checkpoint `best`"
 
 SILENT = (
     "import torch\n"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class MelDistanceLoss(nn.Module):
-    """The distance of log mel spectrograms, averaged over resolutions.
+    """The mean absolute difference of log mel spectrograms, averaged over resolutions.
 
     After Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN" (NeurIPS 2023). Waveforms are
     [batch, time].
@@ -49,7 +49,7 @@ class MelDistanceLoss(nn.Module):
 
 
 def mel_filters(n_fft: int, num_mels: int, sr: int) -> Tensor:
-    """Returns triangles with equal distances on the mel scale [num_mels, n_fft // 2 + 1]."""
+    """Returns triangular filters [num_mels, n_fft // 2 + 1] that are equally spaced on the mel scale."""
     highest = 2595 * torch.tensor(1 + sr / 2 / 700, dtype=torch.float64).log10()
     edges = 700 * (10 ** (torch.linspace(0, 1, num_mels + 2, dtype=torch.float64) * highest / 2595) - 1)
     lower, centre, upper = (edges[start : start + num_mels, None] for start in range(3))

@@ -16,7 +16,8 @@ class GruMask(nn.Module):
         num_layers: number of layers of the GRU.
     """
 
-    # Long files are enhanced in pieces: the GRU goes on where it was at the end of the last one.
+    # Long files are enhanced in pieces. In each piece, the GRU continues with its state at the end of the previous
+    # piece.
     carries_state = True
 
     def __init__(self, num_freqs: int = 257, hidden_size: int = 128, num_layers: int = 1) -> None:
@@ -25,7 +26,7 @@ class GruMask(nn.Module):
         self.mask = nn.Linear(hidden_size, num_freqs)
 
     def forward(self, magnitude: Tensor) -> Tensor:
-        """Maps noisy magnitudes [batch, num_freqs, frames] to enhanced ones of the same shape."""
+        """Maps noisy magnitudes [batch, num_freqs, frames] to enhanced magnitudes of the same shape."""
         hidden, state = self.gru(torch.log1p(magnitude).transpose(1, 2), recall())
         keep(state)
         return magnitude * torch.sigmoid(self.mask(hidden)).transpose(1, 2)

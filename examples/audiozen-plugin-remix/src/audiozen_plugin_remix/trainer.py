@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class RemixTrainer(BaseTrainer):
-    """Trains on remixed batches: each speaker gets the noise of another. The model masks magnitudes.
+    """Trains on remixed batches: each speaker gets the noise of another speaker. The model enhances magnitudes.
 
     Batches are dicts with `noisy` and `clean` [batch, time], as AudioZEN's data sets return them. The method is from
     Défossez, Synnaeve and Adi, "Real Time Speech Enhancement in the Waveform Domain" (Interspeech 2020).
@@ -36,13 +36,13 @@ class RemixTrainer(BaseTrainer):
         """Returns the loss of a remixed batch."""
         noisy, clean = batch["noisy"], batch["clean"]
         if self.remix:
-            # Data sets return mixtures. The noise is a mixture minus its clean speech.
+            # Data sets return mixtures, so the noise is the mixture minus the clean speech.
             order = torch.randperm(len(noisy), device=noisy.device)
             noisy = clean + (noisy - clean)[order]
         return {"loss": self.loss_function(self.enhance(noisy), clean)}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Tensor:
-        """Returns the signal-to-noise ratio of each clip, in dB. Padding is left out, so it does not matter."""
+        """Returns the signal-to-noise ratio of each clip, in dB. Padding does not count."""
         ratios = []
         for clip in self.each_file(batch):
             clean = clip["clean"]

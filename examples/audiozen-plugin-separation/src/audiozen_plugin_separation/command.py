@@ -1,4 +1,4 @@
-"""The command `audiozen separate`, which separates files with a network that has been trained."""
+"""The command `audiozen separate`, which separates files with a trained network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command(run: Path, files: tuple[Path, ...], checkpoint: str) -> None:
     audiozen separate exp/example meeting.wav
     audiozen separate exp/example recordings/*.wav --checkpoint latest
     """
-    # `audiozen --help` does not wait for torch, which these imports need.
+    # These imports load torch, so they are here: `audiozen --help` must stay fast.
     from audiozen import load_run
     from audiozen.audio import audio_info
     from audiozen.cli import echo_table

@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-_RMS = 0.05  # of a source whose level is not changed: -26 dBFS
+_RMS = 0.05  # the RMS of each source before its level is changed: -26 dBFS
 _SILENCE = 1e-4  # a segment with a lower RMS (-80 dBFS) is a pause
-_MAX_DRAWS = 100  # this many silent segments in a row are an error
+_MAX_DRAWS = 100  # the number of silent segments in a row that is an error
 
 
 class TwoSpeakers(Dataset[dict[str, Any]]):
-    """Mixes clips of two different speakers. Each subfolder is one speaker, and so is each file outside of subfolders.
+    """Mixes clips of two different speakers. Each subfolder, and each file outside of subfolders, is one speaker.
 
-    Items are drawn from the global generator `random`, which AudioZEN seeds for each item, so that workers and resumed
-    runs draw the same. With `fixed = true`, for validation and test, an item is the same in each run with the same
-    `seed`, and each file is the first speaker in turn.
+    Items are drawn with Python's global generator `random`, which AudioZEN seeds for each item, so that items depend
+    neither on workers nor on a resume. With `fixed = true`, for validation and test, an item is the same in each run
+    with the same `seed`, and the files take turns as the first speaker.
 
     An item has the keys `id`, `noisy` (the mixture), `source_1` and `source_2` (float32 [time], which add up to the
     mixture) and `sr` (hertz). AudioZEN's data sets call the input of a network `noisy`.
@@ -35,7 +35,7 @@ class TwoSpeakers(Dataset[dict[str, Any]]):
         folder: the folder with the clips.
         sr: the sample rate that all files must have, in hertz.
         clip_seconds: the length of an item. Longer files are cut at random, shorter ones are followed by silence. By
-            default an item is as long as the shorter one of its two files.
+            default an item is as long as the shorter of its two files.
         level_range: the lowest and the highest level of the first speaker relative to the second one, in dB.
         items: the number of items in an epoch; by default one for each file.
         fixed: whether an item is always the same.
@@ -108,7 +108,7 @@ class TwoSpeakers(Dataset[dict[str, Any]]):
         return {"id": name, "noisy": one + two, "source_1": one, "source_2": two, "sr": self.sr}
 
     def _speaker(self, path: Path) -> str:
-        """Returns the subfolder, or the name of a file that is in none."""
+        """Returns the subfolder of a file, or the name of a file outside of subfolders."""
         return path.relative_to(self.folder).parts[0]
 
     def _segment(self, index: int, length: int, draw: random.Random) -> Tensor:
@@ -120,5 +120,5 @@ class TwoSpeakers(Dataset[dict[str, Any]]):
 
 
 def _name(path: Path) -> str:
-    """Returns the name of a file without its ending. Bytes that are not UTF-8 are escaped."""
+    """Returns the name of a file without its extension. Bytes that are not UTF-8 are escaped."""
     return os.fsencode(path.stem).decode("utf-8", "backslashreplace")

@@ -13,7 +13,7 @@ from audiozen_plugin_separation.permutations import best_permutation
 
 
 class Pit:
-    """A metric of one signal, for several sources in any order: the mean for the best assignment.
+    """Computes a metric of one signal for several sources in any order, as the mean for the best assignment.
 
     Args:
         metric: the metric of one signal, by its name or as a table with `path` and `args`.
@@ -44,7 +44,7 @@ class Pit:
         return self.rate(estimate, reference, sr=sr, **needed)[0]
 
     def rate(self, estimate: Tensor, reference: Tensor, *, sr: int, **needed: Any) -> tuple[float, list[int]]:
-        """Does the same, and also returns the index of the estimate that belongs to each source."""
+        """Computes the mean over the sources, and also returns the index of the estimate for each source."""
         if estimate.shape != reference.shape or estimate.ndim != 2:
             raise ValueError(
                 "two signals of the same shape [sources, time] are needed: "
@@ -60,5 +60,5 @@ class Pit:
 
 
 def in_pit(metric: Metric) -> Metric:
-    """Wraps a metric of one signal in `Pit`. A metric that is one already is returned as it is."""
+    """Wraps a metric of one signal in `Pit`. Returns a `Pit` unchanged."""
     return metric if isinstance(metric, Pit) else Pit(metric)

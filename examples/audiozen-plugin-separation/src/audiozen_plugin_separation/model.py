@@ -1,4 +1,4 @@
-"""A small network, to try out everything else."""
+"""A small network for trying out the other components."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SmallTasNet(nn.Module):
         num_sources: the number of sources.
         filters: the number of filters of the encoder.
         kernel_size: the length of the filters in samples, an even number; the hop is half of it.
-        layers: the number of convolutions over time, each with twice the dilation of the one before.
+        layers: the number of convolutions over time; each has twice the dilation of the previous convolution.
     """
 
     def __init__(

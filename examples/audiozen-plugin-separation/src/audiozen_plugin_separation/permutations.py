@@ -1,4 +1,4 @@
-"""The best assignment of estimated sources to true ones."""
+"""The best assignment of estimates to true sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
     All assignments are compared at once. There are `sources!` of them, so this is for up to about seven sources.
 
     Args:
-        scores: the score of each estimate for each source, [..., estimates, sources], as many of both.
+        scores: the score of each estimate for each source, [..., estimates, sources], with equally many estimates and
+            sources.
 
     Returns:
         The mean scores of the best assignments [...], and the assignments [..., sources]: which estimate belongs to each
@@ -25,12 +26,12 @@ def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
     """
     permutations = _permutations(scores.shape[-1], scores.device)
     sources = torch.arange(scores.shape[-1], device=scores.device)
-    # One infinite score, that of a perfect estimate, must not make all assignments with it equal.
+    # A perfect estimate has an infinite score. It must not make all assignments that contain it equal.
     compared = scores.detach().nan_to_num(nan=torch.nan, posinf=_HUGE, neginf=-_HUGE)
     assignments = permutations[compared[..., permutations, sources].mean(-1).argmax(-1)]
     return scores.gather(-2, assignments.unsqueeze(-2)).squeeze(-2).mean(-1), assignments
 
 
-@functools.cache  # a GPU would wait for a copy in each step
+@functools.cache  # without the cache, each step would copy the permutations to the GPU and wait
 def _permutations(count: int, device: torch.device) -> Tensor:
     return torch.tensor(list(itertools.permutations(range(count))), device=device)

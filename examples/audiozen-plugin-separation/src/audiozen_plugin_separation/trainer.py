@@ -41,7 +41,7 @@ class SeparationTrainer(BaseTrainer):
     order: see `sources_si_snr`. Batches are dicts with `noisy` (the mixtures), `source_1`, `source_2`, … [batch, time] and
     `id`, as `two_speakers` returns them. Prediction needs only `noisy` and `id`, as `audio_folder` returns them.
 
-    Validation, test and prediction separate each file by itself and without padding. The score is the mean SI-SDR of
+    Validation, test and prediction separate each file individually and without padding. The score is the mean SI-SDR of
     the sources, in the best order. The test prints a table with the metrics of the mixtures and of the estimates. It
     writes `scores.csv`, `scores.json` and the folder `audio`, which has `ID_mixture.wav` for each mixture, and the
     estimates `ID_1.wav`, `ID_2.wav`, … in the order of the sources. Prediction writes `ID_1.wav`, `ID_2.wav`, … in the
@@ -50,8 +50,8 @@ class SeparationTrainer(BaseTrainer):
 
     Args:
         components: the parts of the experiment; AudioZEN passes them.
-        metrics: the metrics of the test, as names or as tables. A metric of one signal is wrapped in `pit`. A metric
-            whose package is not installed, or that does not take the sample rate, is left out, with a warning.
+        metrics: the metrics of the test, as names or as tables. A metric of one signal is wrapped in `pit`. A metric is
+            left out with a warning if its package is not installed or it does not support the sample rate.
         save_audio: whether the test writes audio files.
     """
 
@@ -78,7 +78,7 @@ class SeparationTrainer(BaseTrainer):
     def check_settings(
         cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
     ) -> Iterator[Diagnostic]:
-        """Yields what `audiozen check` finds: metrics that can't be used."""
+        """Yields an error or a warning for each metric that can't be used. `audiozen check` calls this method."""
         metrics = args.get("metrics", _METRICS)
         yield from check_metrics(metrics, "metrics", sr=acoustics.sr, states=_STATES, wrap=in_pit)
 
@@ -86,7 +86,7 @@ class SeparationTrainer(BaseTrainer):
         """Separates mixtures [batch, time] into sources [batch, sources, time].
 
         Raises:
-            RunError: the network returns something of another shape.
+            RunError: the output of the network has another shape.
         """
         estimates: Tensor = self.model(mixtures)
         batch, time = mixtures.shape
@@ -179,7 +179,7 @@ class SeparationTrainer(BaseTrainer):
     # ------------------------------------------------------------------------------- one file
 
     def _signals(self, file: Mapping[str, Any], estimates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns mixture [time], sources and estimates [sources, time] of a file, on the CPU, in the same order."""
+        """Returns mixture [time], and sources and estimates [sources, time] in the same order, all on the CPU."""
         mixture, sources, found = (signal[0].float().cpu() for signal in (file["noisy"], file["sources"], estimates))
         if len(found) != len(sources):
             raise RunError(
@@ -195,7 +195,7 @@ class SeparationTrainer(BaseTrainer):
         return rater.rate(file["id"][0], signals)
 
     def _show(self, mixture: Tensor, estimates: Tensor, sources: Tensor | None = None) -> None:
-        """Shows the signals to hooks, such as one that writes them to TensorBoard."""
+        """Passes the signals to hooks, for example to write them to TensorBoard."""
         signals = {"mixture": mixture}
         for name, waves in (("estimate", estimates), ("source", sources)):
             signals |= {f"{name}_{number}": wave for number, wave in enumerate(() if waves is None else waves, 1)}

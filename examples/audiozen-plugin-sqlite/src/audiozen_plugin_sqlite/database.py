@@ -1,4 +1,4 @@
-"""The SQLite file: its tables, and a connection that keeps what can't be written at the moment."""
+"""The SQLite file: its tables, and a connection that keeps changes that can't be written at the moment."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ _TABLES = (
 
 
 class Database:
-    """Writes changes into the file, each time all of them or none.
+    """Writes changes into the file. Each call writes all of its changes or none.
 
     If the file can't be written, because the disk is full or another process has locked it for long, the changes are
-    kept in memory and written before the next ones.
+    kept in memory and written before later changes.
 
     Args:
-        path: the file; it is created if it does not exist.
-        timeout: how many seconds to wait while another process is writing. After a failure nothing is waited for until
-            the file can be written again.
+        path: the path of the file; the file is created if it does not exist.
+        timeout: how many seconds to wait while another process is writing. After a failure, later calls do not wait
+            until a write succeeds.
 
     Raises:
         AudioZenError: the file can't be opened, or is not one of this plugin.
@@ -125,7 +125,7 @@ def connect(path: Path, *, timeout: float = 5.0, create: bool = False) -> sqlite
     Raises:
         AudioZenError: the file does not exist, can't be opened, or is not one of this plugin.
     """
-    # `rw` does not create a file. It undoes what a killed process has left half-written, which `ro` can't.
+    # `rw` does not create a file. It can roll back the unfinished transaction of a killed process, which `ro` can't.
     mode = "rwc" if create else "rw"
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", timeout, uri=True, isolation_level=None)

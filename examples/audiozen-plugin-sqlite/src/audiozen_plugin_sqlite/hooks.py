@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class Sqlite:
-    """Writes runs, their configs and all recorded scalars into one SQLite file, as many runs at once as you like.
+    """Writes runs, their configs and all recorded scalars into one SQLite file, even for several runs at once.
 
-    Each record is a transaction, so a crash loses nothing that was written, and a run waits a moment while another one
-    writes. A resumed run first removes the records of the steps that it will repeat, as from `metrics.jsonl`. If the
-    disk is full, training continues, and the records are kept in memory until there is space.
+    Each record is a transaction, so a crash loses nothing that was written. A run waits a moment while another run
+    writes. A resumed run first removes the records of the steps that it will repeat, as the hook `metrics_jsonl` does.
+    If the disk is full, training continues, and the records are kept in memory until there is space.
 
     Args:
-        file: the file; by default `runs.sqlite` in the folder that contains the runs.
-        timeout: how many seconds a run waits for other processes that write, before it continues without writing.
+        file: the path of the file; by default `runs.sqlite` in the folder that contains the runs.
+        timeout: how many seconds a run waits while other processes write, before it continues without writing.
 
     Raises:
-        AudioZenError: the file can't be opened, or is not one of this plugin.
+        AudioZenError: the file can't be opened, or belongs to another program or version.
     """
 
     affects_training = False
@@ -48,7 +48,7 @@ class Sqlite:
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Opens the file and adds the run, if it is new, and its config."""
+        """Opens the file and adds the config, and the run if it is new."""
         path = Path(self.file).expanduser() if self.file else trainer.folder.parent / "runs.sqlite"
         make_folder(path.parent)
         # A folder of runs can be moved together with the file.
@@ -75,7 +75,7 @@ class Sqlite:
 
     @hookimpl.on_teardown
     def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
-        """Writes how the training has ended, and closes the file."""
+        """Writes how the training ended, and closes the file."""
         if self._training:
             self._write(trainer, self._update(trainer, ending.kind, ending.reason))
         database, self._database = self._database, None
@@ -137,7 +137,7 @@ class Sqlite:
 
     def _remove_repeated(self, trainer: Trainer) -> Change:
         values = {"folder": self._folder, "epoch": trainer.progress.epoch, "step": trainer.progress.step}
-        # The record of this step itself is kept. That of the end of the epoch has the same step, but is written again.
+        # The record of this step is kept. The record of the end of the epoch has the same step, but will be repeated.
         delete = """
             DELETE FROM records WHERE run = (SELECT id FROM runs WHERE folder = :folder) AND (
                 step > :step

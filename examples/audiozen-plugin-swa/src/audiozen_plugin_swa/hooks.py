@@ -9,15 +9,16 @@ from audiozen.registry import Range
 
 
 class Swa(Ema):
-    """Keeps the mean of the weights of every `every`-th optimiser step, and evaluates it in place of the weights.
+    """Averages the weights after every `every`-th optimiser step, and evaluates the mean instead of the weights.
 
-    Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (UAI 2018). All of these steps
-    count alike, whereas AudioZEN's `ema` forgets old ones. Everything else is that of `ema`: checkpoints, resuming,
-    evaluations and several processes. Use a constant or a cyclic learning rate from `start` on.
+    Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (UAI 2018). All these steps
+    have the same weight in the mean, whereas AudioZEN's `ema` gradually forgets old steps. Everything else works as in
+    `ema`: checkpoints, resuming, evaluations and several processes. Use a constant or a cyclic learning rate from
+    `start` on.
 
     Args:
-        start: the first optimiser step whose weights count; until then the average is a copy.
-        every: the number of optimiser steps from one that counts to the next, such as those of an epoch.
+        start: the first optimiser step whose weights are averaged; until then the average is a copy of the weights.
+        every: the interval between averaged weights, in optimiser steps, such as the length of an epoch.
         evaluate: whether validation, test and prediction use the average.
         save_average: whether `model.safetensors` in the checkpoints holds the average.
     """
