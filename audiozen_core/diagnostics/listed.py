@@ -1,4 +1,4 @@
-"""Formats lists of names for messages. Long lists are shortened."""
+"""Formats lists of names and numbers of things for messages. Long lists are shortened."""
 
 from __future__ import annotations
 
@@ -15,3 +15,13 @@ def listed(names: Iterable[object], most: int = 8) -> str:
     texts = list(map(str, names))
     more = [f"and {len(texts) - most} more"] if len(texts) > most else []
     return ", ".join([*texts[:most], *more])
+
+
+def plural(count: int, word: str) -> str:
+    """Formats a number with a noun in the singular or plural.
+
+    Example:
+        >>> plural(1, "file"), plural(2, "file")
+        ('1 file', '2 files')
+    """
+    return f"{count:,} {word}{'s' * (count != 1)}"

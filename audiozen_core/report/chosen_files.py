@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from audiozen_core.diagnostics.listed import plural
 from audiozen_core.report.drawings import SortedBars, axis_of, sorted_bars
 from audiozen_core.report.score_tables import decimals_of
 from audiozen_core.report.standing import Standing
-from audiozen_core.report.words import minus, plural, size_words
+from audiozen_core.report.words import minus, size_words
 from audiozen_core.results.compared import ComparedScores
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.rounding import fixed, signed

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audiozen_core.comparison.found import FoundSystem
 from audiozen_core.comparison.named import parse_systems
+from audiozen_core.diagnostics.listed import plural
 from audiozen_core.errors import RunError
 from audiozen_core.pages.clips import Clip
 from audiozen_core.pages.page import render_page
@@ -17,7 +18,7 @@ from audiozen_core.report.content import Content, Heard, read_content
 from audiozen_core.report.recordings import clip_of, recordings_of
 from audiozen_core.report.score_tables import MetricTable
 from audiozen_core.report.training_samples import all_clips
-from audiozen_core.report.words import CERTAIN, minus, plural
+from audiozen_core.report.words import CERTAIN, minus
 from audiozen_core.results.rounding import digits, fixed
 from audiozen_core.storage.atomic import make_folder, write_whole
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from audiozen_core.comparison.compare import compare_found
 from audiozen_core.comparison.found import FoundSystem
-from audiozen_core.diagnostics.listed import listed
+from audiozen_core.diagnostics.listed import listed, plural
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.report.subjects import Subject
-from audiozen_core.report.words import plural
 from audiozen_core.results.comparison import Comparison
 from audiozen_core.results.id_table import audio_id
 from audiozen_core.results.records import MetricInfo

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiozen_core.diagnostics.listed import plural
 from audiozen_core.report.chosen_files import FileOrder
 from audiozen_core.report.run_facts import RunFacts
 from audiozen_core.report.score_tables import MetricTable, Score, decimals_of
 from audiozen_core.report.standing import Standing, files_text
 from audiozen_core.report.subjects import Subject
-from audiozen_core.report.words import headline, joined, plural, size_words
+from audiozen_core.report.words import headline, joined, size_words
 from audiozen_core.results.compared import ComparedScores
 from audiozen_core.results.comparison_notes import ONE_RUN_EACH, too_few
 from audiozen_core.results.paired import PairedDifference

@@ -144,16 +144,6 @@ CERTAIN = (
 """The explanation of the word `certain` in the page."""
 
 
-def plural(count: int, word: str) -> str:
-    """Formats a number with a noun in the singular or plural.
-
-    Example:
-        >>> plural(1, "file"), plural(2, "file")
-        ('1 file', '2 files')
-    """
-    return f"{count:,} {word}{'s' * (count != 1)}"
-
-
 def duration(seconds: float) -> str:
     """Formats a duration with its two largest units.
 

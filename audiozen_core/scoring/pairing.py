@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from audiozen_core.audio.listing import list_audio
-from audiozen_core.diagnostics.listed import listed
+from audiozen_core.diagnostics.listed import listed, plural
 from audiozen_core.diagnostics.printable import printable
 from audiozen_core.errors import DataError
 from audiozen_core.results.result_folders import find_audio
@@ -142,7 +142,7 @@ def _list(folder: Path, kind: str, others: Mapping[str, Path]) -> dict[str, Path
         files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     if twice := [same for same in files.values() if len(same) > 1]:
         raise DataError(
-            f"{len(twice)} names in `{folder}` belong to several files: "
+            f"{plural(len(twice), 'name')} in `{folder}` with several files: "
             f"{listed(' and '.join(path.name for path in same) for same in twice)}",
             remedy="keep one file for each name: files are paired by their paths without extensions",
         )

@@ -18,7 +18,7 @@ from audiozen_core.audio.listing import scan_audio
 from audiozen_core.audio.remembered import Sources, recall, remember
 from audiozen_core.binding.ranges import Range
 from audiozen_core.data.unreadable_files import keep_readable
-from audiozen_core.diagnostics.listed import listed
+from audiozen_core.diagnostics.listed import listed, plural
 from audiozen_core.errors import DataError
 from audiozen_core.storage.mapped_table import Table
 from audiozen_plugins.dataset.ids import ids_of_files, unique_ids
@@ -233,7 +233,7 @@ def _match(folders: Mapping[str, Path], names_of: Mapping[str, Sequence[str]]) -
         ]
         every = ", ".join(f"`{folder}`" for folder in folders.values())
         raise DataError(
-            f"{sum(map(len, alone.values()))} files in {every} have no partner",
+            f"{plural(sum(map(len, alone.values())), 'file')} without a partner in {every}",
             notes=notes,
             remedy="give the files that belong together the same name (the endings may differ), or move the other "
             "files away",

@@ -42,6 +42,11 @@ class Level:
         return 10 * math.log10(float(estimate.square().mean()))
 
 
+class Drawn(Level):
+    def __call__(self, *signals, **more):
+        return float(np.random.standard_normal() + torch.randn(()))
+
+
 class Broken(Level):
     def __init__(self):
         raise FileNotFoundError("weights are missing")
@@ -121,6 +126,15 @@ def test_scores_do_not_depend_on_the_number_of_workers(score):
     alone = score(metrics=["si_sdr", "stoi", "sdr"])
     for workers in (1, 2):
         assert score(metrics=["si_sdr", "stoi", "sdr"], num_workers=workers) == alone
+
+
+def test_random_numbers_of_a_metric_do_not_depend_on_the_number_of_workers(score):
+    before = torch.get_rng_state()
+    alone = by_id(score(metrics=[Drawn()]), "level")
+    assert len(set(alone.values())) == len(alone) > 1  # each file has its own numbers
+    for workers in (1, 2):
+        assert by_id(score(metrics=[Drawn()], num_workers=workers), "level") == alone
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("workers", [-1, 1.5, True, "2"])

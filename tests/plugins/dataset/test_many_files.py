@@ -238,7 +238,7 @@ def test_a_new_pair_is_found_and_checked(tmp_path, opened):
     noisy, clean = folders(tmp_path, ["noisy", "clean"])
     NoisyCleanFolders(noisy, clean)
     soundfile.write(noisy / "new.wav", np.full(100, 0.1), SR)
-    with pytest.raises(DataError, match="have no partner"):
+    with pytest.raises(DataError, match="1 file without a partner"):
         NoisyCleanFolders(noisy, clean)
     soundfile.write(clean / "new.wav", np.full(101, 0.1), SR)
     for _ in range(2):
