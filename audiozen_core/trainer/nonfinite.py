@@ -179,7 +179,7 @@ def check_weights(modules: Mapping[str, nn.Module], last_step: BatchLocation | N
             raise NonFiniteError(
                 what,
                 last_step,
-                remedy="lower the learning rate or clip the gradients; the checkpoints are untouched",
+                remedy="lower the learning rate or clip the gradients; the checkpoints are not affected",
                 notes=["note: this was found when a checkpoint was due; an earlier step may have caused it"],
             )
 

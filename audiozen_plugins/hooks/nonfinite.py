@@ -76,7 +76,7 @@ class NonFinite:
         if self.count > trainer.max_nonfinite:
             remedy = (
                 f"this has happened {self.count} times, more than `max_nonfinite = {trainer.max_nonfinite}`: lower the "
-                "learning rate, clip the gradients, or inspect these samples; the checkpoints are untouched"
+                "learning rate, clip the gradients, or inspect these samples; the checkpoints are not affected"
             )
             raise NonFiniteError(error.what, error.location, remedy=remedy, notes=error.notes)
         if trainer.on_nonfinite == "rollback":
