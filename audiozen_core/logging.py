@@ -126,6 +126,9 @@ def get_logger() -> FilteringBoundLogger:
     """Returns AudioZEN's logger: `get_logger().info("what happened", name=value, …)`."""
     import structlog
 
+    if not _pending_level and not structlog.is_configured():
+        # A program uses AudioZEN as a library. By default, structlog prints to standard output.
+        _pending_level.append("info")
     if _pending_level:
         _configure_structlog()
     logger: FilteringBoundLogger = structlog.get_logger("audiozen")
