@@ -59,7 +59,7 @@ class BatchLoader:
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
     Attributes:
-        origin: the origin of the batches for messages: the data set, and the collate function if it is not torch's.
+        origin: names the data set, and the collate function if it is not torch's, in messages about a batch.
         size: the number of samples in the data set; None for a stream.
         samples: the number of samples in the latest batch. It is set only with several ranks or after `count_samples`.
 
@@ -214,7 +214,8 @@ class BatchLoader:
     def num_batches(self) -> int | None:
         """The number of batches in the whole epoch; None for a stream, or if the sampler has no length.
 
-        With several ranks, this is the number of turns. In the last turn, a rank can be without a batch.
+        With several ranks, this is the number of turns. In each turn, every rank gets one batch, except that some ranks
+        can be without a batch in the last turn.
         """
         try:
             return len(self)
@@ -285,7 +286,8 @@ class BatchLoader:
         number = 0 if self._batches is None else start
         usable = start > 0
         first: UnreadableSample | None = None
-        # Neither this loop nor its caller keeps a batch while the next batch is loaded: each can hold an hour of audio.
+        # Neither this loop nor its caller keeps a batch while the next one loads, because a batch can hold an hour of
+        # audio.
         for item in batches:
             number += 1
             if number <= start:
@@ -377,7 +379,7 @@ def _with_kept_generators(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _without_half_pairs(batches: Iterator[Any]) -> Iterator[Any]:
-    """Yields the batches of workers, and resets NumPy's cached normal number as loading without workers does."""
+    """Yields the batches of workers. Discards NumPy's cached normal number, as loading without workers does."""
     while True:
         forget_half_pairs()
         batch = next(batches, _END)
