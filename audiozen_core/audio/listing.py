@@ -224,7 +224,7 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
 
 
 def _by_parts(name: str) -> str:
-    """Returns the key that sorts names as paths: part by part."""
+    """Returns a sort key that compares names part by part, as `Path` does."""
     return name.replace("/", "\0")
 
 

@@ -26,7 +26,7 @@ def decibel_spectrogram(wave: Any, sr: int, *, columns: int = 1000) -> NDArray[n
 
     Args:
         wave: samples [time] between -1 and 1, as an array or a tensor on the CPU.
-        sr: its sample rate in Hz.
+        sr: the sample rate in hertz.
         columns: the largest number of columns.
 
     Returns:
