@@ -71,7 +71,7 @@ class CheckpointDirectory:
         return self.link_target(path.name) if path.name in (BEST, LATEST) else path.name
 
     def link_target(self, link: str) -> str | None:
-        """Returns the name that `best` or `latest` points at, even if the checkpoint is missing; None without one."""
+        """Returns the name that `best` or `latest` points at, even if the checkpoint is missing; None for no target."""
         target = self.read_link(link)
         if target is not None:
             return target
@@ -149,7 +149,7 @@ class CheckpointDirectory:
             sync_folder(self.folder)
 
     def delete(self, paths: Iterable[Path]) -> None:
-        """Deletes checkpoints. Each is renamed first, so that an incomplete folder never has the checkpoint's name."""
+        """Deletes checkpoints. Each one is renamed first, so that no incomplete folder has the name of a checkpoint."""
         hidden = []
         for path in paths:
             hidden.append(self.folder / temporary_name(path.name))
@@ -190,7 +190,7 @@ class CheckpointDirectory:
         best, recorded_best = self.link_target(BEST), latest.manifest.best
         best_is_outdated = best not in entries or entries[best] in later or entries[best].stale
         if best != recorded_best and (best_is_outdated or recorded_best == latest.name):
-            # Before the renames, so that `best` never points at a name that does not exist.
+            # The link is set before the renames, so that `best` never points at a name that does not exist.
             exists = recorded_best in entries and entries[recorded_best] not in later
             self.set_link(BEST, recorded_best if exists else None)
         self._mark_stale(later)

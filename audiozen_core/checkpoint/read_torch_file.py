@@ -1,7 +1,7 @@
 """Converts a PyTorch file into a safetensors file. `torch_file` runs this module in a separate process.
 
-No other module may import it. PyTorch files are pickles, and this is the only module that reads them. Torch's unpickler
-for weights creates only tensors and plain values, and refuses everything else without running it.
+No other module may import this module. PyTorch files are pickles, and only this module reads them. Torch's unpickler
+for weights creates only tensors, numbers, strings and containers, and refuses everything else without running it.
 """
 
 from __future__ import annotations

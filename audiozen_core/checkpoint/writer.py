@@ -37,8 +37,8 @@ class CheckpointWriter:
     """Saves states in a store, one after another.
 
     With `background`, `save` returns as soon as the state has been copied, and a thread writes the copy. A save waits
-    for the previous save, and reuses the memory of its copy. If writing fails, `save` does not raise the error;
-    `take_results` returns the result of every save.
+    for the previous save, and reuses the memory of the previous copy. If writing fails, `save` does not raise the
+    error; `take_results` returns the result of every save.
 
     Args:
         store: the store that saves the checkpoints.

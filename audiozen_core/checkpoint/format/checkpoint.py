@@ -144,12 +144,12 @@ def write_checkpoint(
 
 
 def current_versions() -> dict[str, str]:
-    """Returns the installed versions that numbers depend on, which the manifest of a new checkpoint records."""
+    """Returns the versions of the packages that affect results. The manifest of a new checkpoint records them."""
     return {
         "audiozen": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "numba": _numba_version(),  # its kernels round differently
+        "numba": _numba_version(),  # the kernels that need numba round differently
     }
 
 
@@ -214,7 +214,7 @@ def _unpack_owner(
 def _file_name(owner: str, taken: Collection[str]) -> str:
     """Returns a name for the owner's tensor file that is allowed on every file system."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", owner).strip(".-")[:80] or "state"
-    # Some file systems ignore case, so the names must differ without it.
+    # Some file systems ignore case, so the names must differ even in lower case.
     lower = {name.lower() for name in taken}
     count, name = 1, f"{plain}.safetensors"
     while name.lower() in lower:
