@@ -32,7 +32,7 @@ def undecodable(path: Path, why: str, form: str) -> DataError:
 
 
 def misleading(path: Path, why: str, *, options: str = "") -> DataError:
-    """Returns the error for a file that holds more audio than its header says. ffmpeg can read all of it.
+    """Returns the error for a file that holds more audio than its header says. ffmpeg can read all of the audio.
 
     Args:
         path: the file.

@@ -10,11 +10,10 @@ After each step of a save, a reader finds a complete checkpoint, either the old 
 Each save has a serial number. If a run is resumed from an earlier checkpoint, later checkpoints have higher serial
 numbers than `latest`. `reconcile` marks these later checkpoints as stale with the suffix `.stale`.
 
-Some file systems have no symbolic links, and some copies leave links out or replace them by copies of the folders.
+Some file systems have no symbolic links, and some copies leave links out or replace links by copies of the folders.
 Without the links, `latest` is the managed checkpoint with the highest serial number that is not stale, and `best` is
 the checkpoint that the manifest of `latest` names. A folder `best` or `latest` counts as a checkpoint if it is the only
-intact copy of that checkpoint, and as a missing link if it is empty.
-This module does not import torch.
+intact copy of that checkpoint, and as a missing link if it is empty. This module does not import torch.
 """
 
 from __future__ import annotations

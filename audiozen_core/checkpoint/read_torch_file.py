@@ -22,7 +22,7 @@ _MOST_LEVELS = 3
 
 
 def convert(source: Path, target: Path, key: str) -> dict[str, Any]:
-    """Reads the weights in a file and writes them.
+    """Reads the weights in a PyTorch file, and writes a safetensors file.
 
     Returns:
         `key`, `tensors`, `weights` and `left_out` of the weights that were written; or `error`, with a `remedy`.

@@ -19,8 +19,8 @@ class SaveResult:
     """The result of a save.
 
     Attributes:
-        epoch: epochs completed.
-        step: optimiser steps done.
+        epoch: the number of complete epochs.
+        step: the number of optimiser steps.
         is_best: whether the checkpoint was saved as the best.
         folder: the checkpoint's folder; None if the save failed.
         error: the error of a failed save; None if the save succeeded.

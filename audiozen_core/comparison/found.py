@@ -134,7 +134,7 @@ def _read(path: Path, state: str, checkpoint: str, by: Collection[str]) -> _Run:
         given = read_scores(results, state=states[0]) if len(states) > 1 else None
         chosen = state or states[-1]
         audio = _audio(results / "audio", chosen)
-        # The settings of a run do not affect the scores of its input files, so they are not compared.
+        # The settings of a run do not affect the scores of its input files, so the settings are not compared.
         folder = find_run(results) if chosen == states[-1] else None
         return _Run(scores, source, audio, folder, given, tuple(_newer(path, results)))
     enhanced = scores.sources.get("enhanced", "")

@@ -202,7 +202,7 @@ class BatchLoader:
 
     @property
     def stream_workers(self) -> int | None:
-        """The number of workers of a stream, on which its samples depend; None for a map-style data set."""
+        """The number of workers of a stream, which affects the samples; None for a map-style data set."""
         return self._loader.num_workers if self._batches is None else None
 
     @property
@@ -304,7 +304,7 @@ class BatchLoader:
             del batch
             if number == self._first_batches:
                 return
-        # The first rank has at least as many batches as every other rank, so its check is enough.
+        # The first rank has at least as many batches as every other rank, so the check on the first rank is enough.
         if not self._is_first or (self.ranks > 1 and number > start):
             return
         if number < start - may_lack:

@@ -60,7 +60,7 @@ class IdTable:
 
 
 def read_id_table(path: str | Path, *, text: bool = False) -> IdTable:
-    """Reads a CSV or TSV file with a header, a JSONL file, or a plain list of texts.
+    """Reads a CSV or TSV file with a header, a JSONL file, or a list of IDs and texts.
 
     - In a CSV or TSV file, the ID column is the first of `id`, `file`, `path`, `name`, `filename`, `utt` and
       `utterance` that exists, or else the first column of the file.

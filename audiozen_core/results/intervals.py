@@ -78,8 +78,7 @@ def bootstrap_interval(values: Sequence[float], *, level: float = LEVEL) -> tupl
         level: the confidence level of the interval.
 
     Returns:
-        The lower and the upper end; NaN for fewer than two values. If all values are equal, both ends are equal to
-        them.
+        The lower and the upper end; NaN for fewer than two values. If all values are equal, both ends have this value.
 
     Example:
         >>> bootstrap_interval([3.0, 3.0, 3.0])

@@ -99,7 +99,7 @@ def pack(state: Mapping[str, Any]) -> PackedState:
             file = _file_name(owner, tensors) if owner_tensors else None
             texts.append(f"{json.dumps(owner)}:{_json({'tensors': file, 'state': encoded})}")
         except (ValueError, RecursionError) as error:
-            # JSON limits the nesting, and Python the digits of an integer; their errors do not name the owner.
+            # JSON limits the nesting, and Python limits the digits of an integer. Neither error names the owner.
             raise UnstorableStateError(owner, [((), f"can't be written as JSON: {error}")]) from error
         if file is not None:
             tensors[file] = owner_tensors
@@ -144,7 +144,7 @@ def write_checkpoint(
 
 
 def current_versions() -> dict[str, str]:
-    """Returns the versions of the packages that affect results. The manifest of a new checkpoint records them."""
+    """Returns the versions of the packages that affect results. A new manifest records these versions."""
     return {
         "audiozen": __version__,
         "torch": str(torch.__version__),
