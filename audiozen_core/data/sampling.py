@@ -189,7 +189,7 @@ class EpochBatches(Sampler[list[Key]]):
         return batches[:-1] if self.drop_last and len(batches) and len(batches[-1]) < self.batch_size else batches
 
     def _checked(self, index: Any) -> Any:
-        """Returns an index in a form from which all processes derive the same seed: integers, strings or tuples of these."""
+        """Returns an index as integers, strings or tuples of these, so that every process derives the same seed."""
         try:
             # `torch.randperm(n)` yields tensors. The seed of an item is derived from the `str` of its index, and the
             # `str` of a tensor differs from the `str` of its number.
