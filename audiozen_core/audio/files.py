@@ -96,7 +96,7 @@ class AudioFile:
         self._length = _check_length(self._bytes)
         self._decoder = self._new_decoder()
         self._is_new = True
-        # Stored here, because soundfile searches a table whenever `format` or `subtype` is read.
+        # The format is stored here, because soundfile searches a table whenever `format` or `subtype` is read.
         self._format = self._decoder.format
         self.subtype: str = self._decoder.subtype
         self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self.subtype)
@@ -176,7 +176,7 @@ class AudioFile:
 
     def _check_finite(self, samples: np.ndarray, start: int) -> None:
         """Raises a `DataError` if a sample is NaN or infinite. The samples [time, …] begin at `start` in the file."""
-        # Checked in blocks, because the booleans for an hour of samples would take 58 MB.
+        # The samples are checked in blocks, because the booleans for an hour of samples would take 58 MB.
         for begin in range(0, len(samples), _CHECKED_AT_ONCE):
             finite = np.isfinite(samples[begin : begin + _CHECKED_AT_ONCE])
             if not finite.all():

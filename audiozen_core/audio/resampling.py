@@ -49,7 +49,7 @@ def resampled(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Te
     run = _resampler(source, target)
     divisor = math.gcd(source, target)
     old, new = source // divisor, target // divisor
-    # The filter depends on fewer samples than this on each side. The number is a multiple of `old`.
+    # The filter depends on fewer than `context` samples on each side. `context` is a multiple of `old`.
     context = (_width(old, new) // old + 1) * old
     body = max(1, _SECONDS * divisor) * old
     for window in windows(blocks, context + body + context, body):

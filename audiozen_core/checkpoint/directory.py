@@ -234,8 +234,8 @@ class CheckpointDirectory:
             and not entry.reason
             and not (spare_ahead and entry.stale and (entry.step or 0) > reached)
         ]
-        # Sorted by importance: `best` and `latest` first, then from the newest to the oldest, with stale checkpoints at
-        # the end.
+        # The checkpoints are sorted by importance: `best` and `latest` first, then from the newest to the oldest, with
+        # stale checkpoints at the end.
         order = sorted(usable, key=lambda entry: (entry.name in linked, not entry.stale, entry.serial), reverse=True)
         deleted = [entry.path for entry in order[keep:] if entry.name not in linked]
         if damaged:

@@ -77,7 +77,8 @@ def start_worker(worker_id: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _main_signals())
-    # Linux only. Elsewhere a thread of torch notices within seconds that the main process has ended.
+    # This works on Linux only. On other systems, a thread of torch notices within seconds that the main process has
+    # ended.
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(getattr(signal, "SIGKILL", 9)), 0, 0, 0)
     if _is_orphan():

@@ -150,7 +150,7 @@ class Ranks:
 
     def differing(self, value: object) -> list[int]:
         """Returns the ranks whose value has a different `repr` from the value of the main process."""
-        # Compares text, because NaN is not equal to NaN.
+        # The values are compared as text, because NaN is not equal to NaN.
         values = [repr(other) for other in self.gather(value)] if self.size > 1 else []
         return [rank for rank, other in enumerate(values) if other != values[0]]
 

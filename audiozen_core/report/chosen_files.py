@@ -156,7 +156,7 @@ def choose_files(orders: Sequence[FileOrder], count: int | None) -> list[ChosenF
     if count is None:
         count = max(1, min(3, CLIPS // (len(_KINDS) * len(orders)))) if orders else 0
     chosen: dict[str, ChosenFile] = {}
-    # If all files of a system are equal to the base system, none is the worst or the best. Such systems are skipped.
+    # If all files of a system are equal to the base system, no file is the worst or the best. Such systems are skipped.
     for order in [order for order in orders if not order.base or order.better or order.worse] or orders:
         for kind, rows in _kinds(order, count).items():
             for rank, row in enumerate(rows):
