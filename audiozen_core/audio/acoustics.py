@@ -87,7 +87,7 @@ def declared_acoustics(model: Any) -> dict[str, Any]:
     """Returns the settings of `[acoustics]` that a model declares. The model may be an object or a class.
 
     A model declares them in its attribute `acoustics`: a mapping with some of the keys of the section, or an
-    `Acoustics`. Any other value is ignored, because it has another meaning, such as an acoustic model.
+    `Acoustics`. If the attribute has any other value, such as an acoustic model, it has another meaning and is ignored.
 
     >>> class Net:
     ...     acoustics = {"n_fft": 320, "hop_length": 160}

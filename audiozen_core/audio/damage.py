@@ -21,8 +21,8 @@ def undecodable(path: Path, why: str, form: str) -> DataError:
     Args:
         path: the file.
         why: what libsndfile says.
-        form: the format. If a FLAC file was cut out of another FLAC file, its frames have wrong numbers. libsndfile
-            then does not find the frames, but ffmpeg does.
+        form: the format. The remedy for FLAC covers files that were cut out of another file. In these files, the frame
+            numbers are wrong, so libsndfile can't find the frames, but ffmpeg can.
     """
     error = damaged(path, f"it can't be decoded ({why.strip().rstrip('.')})")
     if form != "FLAC":
@@ -32,7 +32,7 @@ def undecodable(path: Path, why: str, form: str) -> DataError:
 
 
 def misleading(path: Path, why: str, *, options: str = "") -> DataError:
-    """Returns the error for a file that holds more audio than its header says. ffmpeg can read all of it.
+    """Returns the error for a file that holds more audio than its header says. ffmpeg can read all of the audio.
 
     Args:
         path: the file.

@@ -96,7 +96,7 @@ class AudioFile:
         self._length = _check_length(self._bytes)
         self._decoder = self._new_decoder()
         self._is_new = True
-        # Stored here, because soundfile searches a table whenever `format` or `subtype` is read.
+        # The format is stored here, because soundfile searches a table whenever `format` or `subtype` is read.
         self._format = self._decoder.format
         self.subtype: str = self._decoder.subtype
         self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self.subtype)
@@ -176,7 +176,7 @@ class AudioFile:
 
     def _check_finite(self, samples: np.ndarray, start: int) -> None:
         """Raises a `DataError` if a sample is NaN or infinite. The samples [time, …] begin at `start` in the file."""
-        # Checked in blocks, because the booleans for an hour of samples would take 58 MB.
+        # The samples are checked in blocks, because the booleans for an hour of samples would take 58 MB.
         for begin in range(0, len(samples), _CHECKED_AT_ONCE):
             finite = np.isfinite(samples[begin : begin + _CHECKED_AT_ONCE])
             if not finite.all():
@@ -194,14 +194,14 @@ class AudioFile:
                 self._renew()
             self._decoder.seek(start)
             samples = self._next(end - start)
-            # Opening a FLAC file checks only parts of it, so that reading a segment is cheap. Reading all of it checks
-            # the rest.
+            # Opening a FLAC file checks only parts of it, so that reading a segment is cheap. Reading the whole file
+            # checks the remaining parts.
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
             # The FLAC decoder can't seek back from the end.
             self._is_new = self._format != "FLAC" or end < self.info.frames
             return samples
-        # Decode from the start of the file, with an unused decoder.
+        # Decode from the start of the file. This needs a decoder that has not read anything yet.
         if not self._is_new:
             self._renew()
         self._is_new = False
@@ -254,7 +254,7 @@ class AudioFile:
             raise unverifiable(self.path, "NIST SPHERE without `sample_count`")
 
     def _frames(self) -> int:
-        """Returns the number of samples in each channel. Raises a `DataError` if the decoder would miss some."""
+        """Returns the number of samples in each channel. Raises a `DataError` if the decoder would miss samples."""
         decodable, frames = self._decoder.frames, self._length.frames
         if frames is None and self._sample_bytes and self._length.data_bytes is not None:
             frames = self._length.data_bytes // (self._sample_bytes * self._decoder.channels)

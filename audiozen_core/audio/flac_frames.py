@@ -89,7 +89,7 @@ def find_joined(file: Bytes) -> None:
     content = file.all()
     position = file.id3_end()
     while (position := content.find(_MARKER, position + 4)) >= 0:
-        # A FLAC file begins with the block STREAMINFO: kind 0, 34 bytes, with 0x80 set if no further block follows.
+        # A FLAC file begins with the block STREAMINFO: type 0, 34 bytes. The bit 0x80 marks the last block.
         if content[position + 4 : position + 8] in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
             raise joined(file.path, position)
 

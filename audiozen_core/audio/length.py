@@ -45,8 +45,8 @@ class Bytes:
 
     Attributes:
         path: the file, for messages.
-        size: its size in bytes.
-        head: its first bytes.
+        size: the size of the file in bytes.
+        head: the first bytes of the file.
     """
 
     def __init__(self, path: Path, stream: io.FileIO) -> None:
@@ -85,7 +85,7 @@ def id3_size(tag: bytes) -> int:
 
 
 class PatchedFile(io.RawIOBase):
-    """Presents a file to libsndfile with different first bytes or a different size. Direct reading is faster.
+    """Presents a file to libsndfile with different first bytes or a different size. It is slower than the file itself.
 
     Args:
         stream: the real file.

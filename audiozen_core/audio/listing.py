@@ -93,11 +93,11 @@ class AudioListing(Sequence[Path]):
 def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     """Lists the audio files of a folder and its subfolders, sorted.
 
-    Symbolic links are followed, except links to a parent folder of the link. If two links lead to the same folder, its
-    files are listed twice. Hidden files and folders are ignored.
+    Symbolic links are followed, except links to a parent folder of the link. If two links lead to the same folder, the
+    files of this folder are listed twice. Hidden files and folders are ignored.
 
-    The log counts the other files by their extensions. For files that probably contain audio that libsndfile can't
-    read, this is a warning.
+    The log counts all other files by their extensions, and warns of files that probably contain audio that libsndfile
+    can't read.
 
     Args:
         folder: the folder.
@@ -224,7 +224,7 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
 
 
 def _by_parts(name: str) -> str:
-    """Returns the key that sorts names as paths: part by part."""
+    """Returns a sort key that compares names part by part, as `Path` does."""
     return name.replace("/", "\0")
 
 

@@ -125,7 +125,7 @@ def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int
     while position < end:
         header = int.from_bytes(content[position : position + 4], "big")
         if header & _SAME == same and (header & _MONO == _MONO) == like.mono and position + 4 <= end:
-            # The size depends on the bits for bit rate and padding.
+            # Within one file, only the bit rate and the padding change the size of a frame.
             size = sizes.get(header & 0xF200)
             if size is None:
                 frame = _parse(content, position)
@@ -179,7 +179,7 @@ def _find_xing(content: bytes, first: int, frame: _Frame) -> int | None:
     """Returns the position of the Xing header in the first frame, or None. The decoder ignores similar headers."""
     if frame.layer < 3:
         return None
-    # Some encoders leave room for the frame's checksum before the Xing header, others don't.
+    # Only some encoders leave room for the frame's checksum before the Xing header.
     for place in (first + 4 + _side_bytes(frame), first + 6 + _side_bytes(frame)):
         if content[place : place + 4] in (b"Xing", b"Info"):
             return place

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from audiozen_core.audio.damage import damaged, joined, misleading, uncounted
 from audiozen_core.audio.length import Bytes, Length
 
-# Programs that stream to a pipe don't know the size in advance. They write 0, the largest number, or the largest number
-# minus the size of the header.
+# Programs that stream to a pipe don't know the size in advance. They write 0, the largest value of the size field, or
+# this value minus the size of the header.
 _UNKNOWN = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 _NEAR = 4096  # the largest difference from a number in _UNKNOWN, and the longest padding, in bytes
 _LARGEST_32_BIT = 0xFFFFFFFF
@@ -46,7 +46,7 @@ class _Data:
 
     Attributes:
         start: the position of the first sample.
-        announced: the number of bytes that the header gives.
+        announced: the number of bytes of samples that the header announces.
         patch: takes the correct number of bytes, and returns the corrections of the header as (position, bytes).
         chunks: how to read chunks after the samples; None if the format has no chunks there.
         wav_format: the content of the only chunk `fmt ` of a little-endian WAV file.
@@ -197,7 +197,7 @@ def _find_in_caf(file: Bytes) -> _Data | None:
 
 def _find_in_nist(file: Bytes) -> _Data | None:
     header = file.head[:1024]
-    # If a sample has one byte, libsndfile writes its size as a string: `-s1 1`.
+    # libsndfile writes the sample size as an integer (`-i`), but a size of one byte as a string: `-s1 1`.
     values = {name: int(value) for name, value in re.findall(rb"(\w+) -(?:i|s\d+) (\d+)\n", header)}
     is_linear = re.search(rb"sample_coding -s\d+ (?:ulaw|mu-law|alaw)", header) is None
     count, start = values.get(b"sample_count"), re.match(rb"NIST_1A\n\s*(\d+)\n", header)

@@ -1,7 +1,7 @@
 """Reads WAV files with 16-bit integers or 32-bit floats, without libsndfile.
 
 Most training data has one of these encodings. Opening a decoder of libsndfile takes longer than reading one second of
-such samples.
+audio in these encodings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Caches facts about files and folders on disk until one of them changes. A run continues if the cache is deleted.
+"""Caches facts about files and folders until one of these files or folders changes.
+
+The cache is stored on disk. Runs that use the cache continue if it is deleted.
 
 This module does not import torch.
 """
@@ -68,7 +70,7 @@ class Sources:
 
 
 def look_at(path: Path) -> Stamp:
-    """Returns the stamp of a file or folder. It changes when the file, or a name in the folder, changes."""
+    """Returns the stamp of a file or folder. The stamp changes when the file, or a name in the folder, changes."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -126,7 +128,7 @@ def recall(what: str) -> Table | None:
 def _remove_abandoned(folder: Path) -> None:
     """Deletes the temporary files of killed processes. Other machines may still be writing recent files."""
     for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+        with contextlib.suppress(FileNotFoundError):  # another process has removed the file
             if is_temporary(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 remove(path)
 

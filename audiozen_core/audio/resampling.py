@@ -17,11 +17,11 @@ from audiozen_core.registry import torchaudio_loader
 _ZERO_CROSSINGS = 64
 _ROLLOFF = 0.9475937167399596
 _BETA = 14.769656459379492
-# The largest filter. Two rates without a large common divisor, such as 16000 and 44101, need many phases, each with a
-# filter of its own.
+# The largest number of weights of a filter. Two rates without a large common divisor, such as 16000 and 44101, need
+# many phases, each with a filter of its own.
 _MOST_WEIGHTS = 20_000_000
 _SECONDS = 10  # the length of the windows of a stream
-# A lower rate is probably in kilohertz, such as 16. A second of audio would become a quarter of an hour.
+# A lower rate was probably given in kilohertz. Read as hertz, 16 would stretch a second to a quarter of an hour.
 _LOWEST = 1000
 
 
@@ -49,7 +49,7 @@ def resampled(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Te
     run = _resampler(source, target)
     divisor = math.gcd(source, target)
     old, new = source // divisor, target // divisor
-    # The filter depends on fewer samples than this on each side. The number is a multiple of `old`.
+    # The filter depends on fewer than `context` samples on each side. `context` is a multiple of `old`.
     context = (_width(old, new) // old + 1) * old
     body = max(1, _SECONDS * divisor) * old
     for window in windows(blocks, context + body + context, body):

@@ -21,12 +21,12 @@ _FRAMES_AT_ONCE = 4096
 def decibel_spectrogram(wave: Any, sr: int, *, columns: int = 1000) -> NDArray[np.float32]:
     """Returns the levels of a waveform over frequency and time.
 
-    If a column covers several frames, it shows their mean power. If a row covers several frequencies, it shows the
-    strongest frequency, so that a pure tone keeps its level.
+    If a column covers several frames, the column shows the mean power of these frames. If a row covers several
+    frequencies, the row shows the strongest frequency, so that a pure tone keeps its level.
 
     Args:
         wave: samples [time] between -1 and 1, as an array or a tensor on the CPU.
-        sr: its sample rate in Hz.
+        sr: the sample rate in hertz.
         columns: the largest number of columns.
 
     Returns:

@@ -130,8 +130,8 @@ def write_pieces(
         frames: the number of samples that each channel will have, if the number is known.
 
     Raises:
-        DataError: libsndfile does not support this kind of file, a sample is NaN or infinite, or the file can't be
-            written.
+        DataError: libsndfile does not support this combination of format, encoding, rate and channels, a sample is NaN
+            or infinite, or the file can't be written.
     """
     path = Path(path)
     if form == "WAV" and frames * channels * _BYTES.get(subtype, 1) > _MOST_BYTES:
@@ -210,7 +210,7 @@ class _Sink(io.RawIOBase):
         self._error: OSError | None = None
 
     def check(self) -> None:
-        """Raises the error of an earlier call."""
+        """Raises the error that an earlier call of `write` stored, if any."""
         if self._error:
             raise self._error
 

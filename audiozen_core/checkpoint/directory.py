@@ -10,11 +10,10 @@ After each step of a save, a reader finds a complete checkpoint, either the old 
 Each save has a serial number. If a run is resumed from an earlier checkpoint, later checkpoints have higher serial
 numbers than `latest`. `reconcile` marks these later checkpoints as stale with the suffix `.stale`.
 
-Some file systems have no symbolic links, and some copies leave links out or replace them by copies of the folders.
+Some file systems have no symbolic links, and some copies leave links out or replace links by copies of the folders.
 Without the links, `latest` is the managed checkpoint with the highest serial number that is not stale, and `best` is
 the checkpoint that the manifest of `latest` names. A folder `best` or `latest` counts as a checkpoint if it is the only
-intact copy of that checkpoint, and as a missing link if it is empty.
-This module does not import torch.
+intact copy of that checkpoint, and as a missing link if it is empty. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class CheckpointDirectory:
         return self.link_target(path.name) if path.name in (BEST, LATEST) else path.name
 
     def link_target(self, link: str) -> str | None:
-        """Returns the name that `best` or `latest` points at, even if the checkpoint is missing; None without one."""
+        """Returns the name that `best` or `latest` points at, even if the checkpoint is missing; None for no target."""
         target = self.read_link(link)
         if target is not None:
             return target
@@ -149,7 +148,7 @@ class CheckpointDirectory:
             sync_folder(self.folder)
 
     def delete(self, paths: Iterable[Path]) -> None:
-        """Deletes checkpoints. Each is renamed first, so that an incomplete folder never has the checkpoint's name."""
+        """Deletes checkpoints. Each one is renamed first, so that no incomplete folder has the name of a checkpoint."""
         hidden = []
         for path in paths:
             hidden.append(self.folder / temporary_name(path.name))
@@ -190,7 +189,7 @@ class CheckpointDirectory:
         best, recorded_best = self.link_target(BEST), latest.manifest.best
         best_is_outdated = best not in entries or entries[best] in later or entries[best].stale
         if best != recorded_best and (best_is_outdated or recorded_best == latest.name):
-            # Before the renames, so that `best` never points at a name that does not exist.
+            # The link is set before the renames, so that `best` never points at a name that does not exist.
             exists = recorded_best in entries and entries[recorded_best] not in later
             self.set_link(BEST, recorded_best if exists else None)
         self._mark_stale(later)
@@ -235,8 +234,8 @@ class CheckpointDirectory:
             and not entry.reason
             and not (spare_ahead and entry.stale and (entry.step or 0) > reached)
         ]
-        # Sorted by importance: `best` and `latest` first, then from the newest to the oldest, with stale checkpoints at
-        # the end.
+        # The checkpoints are sorted by importance: `best` and `latest` first, then from the newest to the oldest, with
+        # stale checkpoints at the end.
         order = sorted(usable, key=lambda entry: (entry.name in linked, not entry.stale, entry.serial), reverse=True)
         deleted = [entry.path for entry in order[keep:] if entry.name not in linked]
         if damaged:

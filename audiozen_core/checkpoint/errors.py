@@ -50,8 +50,8 @@ class UnstorableStateError(CheckpointError):
     Args:
         owner: the name of the owner in the checkpoint, such as `optimizer`.
         problems: for each value that can't be stored, the keys that lead to the value, and what is wrong with it.
-        title: how the message calls the owner (default: its name).
-        root: the name that the message prints before the keys (default: the name of the owner).
+        title: the name of the owner in the message; by default, `owner`.
+        root: the name that the message prints before the keys; by default, `owner`.
     """
 
     code = "AZ403"

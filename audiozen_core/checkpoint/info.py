@@ -56,12 +56,12 @@ class CheckpointInfo:
 
     @property
     def epoch(self) -> int | None:
-        """Epochs completed; None if unknown."""
+        """The number of complete epochs; None if unknown."""
         return self.manifest.epoch if self.manifest else None
 
     @property
     def step(self) -> int | None:
-        """Optimiser steps done; None if unknown."""
+        """The number of optimiser steps; None if unknown."""
         return self.manifest.step if self.manifest else None
 
     @property

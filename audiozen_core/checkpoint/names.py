@@ -19,8 +19,8 @@ def checkpoint_names(epoch: int, step: int) -> tuple[str, str]:
     """Returns two names: for a checkpoint saved after an epoch, and for a checkpoint saved during the next epoch.
 
     Args:
-        epoch: epochs completed.
-        step: optimiser steps done.
+        epoch: the number of complete epochs.
+        step: the number of optimiser steps.
     """
     return f"epoch_{epoch:04d}", f"epoch_{epoch + 1:04d}_step_{step:07d}"
 

@@ -1,7 +1,7 @@
 """Converts a PyTorch file into a safetensors file. `torch_file` runs this module in a separate process.
 
-No other module may import it. PyTorch files are pickles, and this is the only module that reads them. Torch's unpickler
-for weights creates only tensors and plain values, and refuses everything else without running it.
+No other module may import this module. PyTorch files are pickles, and only this module reads them. Torch's unpickler
+for weights creates only tensors, numbers, strings and containers, and refuses everything else without running it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_LEVELS = 3
 
 
 def convert(source: Path, target: Path, key: str) -> dict[str, Any]:
-    """Reads the weights in a file and writes them.
+    """Reads the weights in a PyTorch file, and writes a safetensors file.
 
     Returns:
         `key`, `tensors`, `weights` and `left_out` of the weights that were written; or `error`, with a `remedy`.

@@ -223,7 +223,7 @@ class CheckpointStore:
             map_location: the device for the tensors.
 
         Raises:
-            NoCheckpointError: the checkpoint does not exist; the message lists the existing ones.
+            NoCheckpointError: the checkpoint does not exist; the message lists the existing checkpoints.
             DamagedCheckpointError: the checkpoint is damaged; the message says how.
             CheckpointError: the checkpoint has no state of one of the `owners`.
         """

@@ -39,11 +39,11 @@ def convert_torch_file(source: Path, target: Path, key: str = "") -> Converted:
         source: the file, in any format that `torch.load(weights_only=True)` reads.
         target: the safetensors file. It must not exist.
         key: the key of the weights in the file, such as `model` or `state.generator`; needed if the file has several
-            sets.
+            sets of weights.
 
     Raises:
         CheckpointError: the file contains code or can't be read, has no weights at `key`, or has several sets of
-            weights but no `key` is given; or `target` exists. Nothing is written then.
+            weights but no `key` is given; or `target` exists. In each case, nothing is written.
     """
     if target.suffix != ".safetensors":
         raise CheckpointError(

@@ -56,7 +56,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
         owner: the owner of the states to average, in checkpoints.
 
     Raises:
-        CheckpointError: `paths` is empty, or the weights differ in their names, shapes or kinds of numbers.
+        CheckpointError: `paths` is empty, or the weights differ in their names, shapes or types of numbers.
     """
     import torch
 
@@ -83,7 +83,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
 
 
 def write_average(paths: Sequence[Path], output: Path) -> None:
-    """Averages the weights of several checkpoints and writes the average as a new checkpoint; the newest comes last."""
+    """Averages the weights of checkpoints, given from the oldest to the newest, and writes a new checkpoint."""
     from audiozen_core.checkpoint.format.checkpoint import pack, read_checkpoint, write_checkpoint
 
     manifest, newest = read_checkpoint(paths[-1])

@@ -19,8 +19,8 @@ class SaveResult:
     """The result of a save.
 
     Attributes:
-        epoch: epochs completed.
-        step: optimiser steps done.
+        epoch: the number of complete epochs.
+        step: the number of optimiser steps.
         is_best: whether the checkpoint was saved as the best.
         folder: the checkpoint's folder; None if the save failed.
         error: the error of a failed save; None if the save succeeded.
@@ -37,8 +37,8 @@ class CheckpointWriter:
     """Saves states in a store, one after another.
 
     With `background`, `save` returns as soon as the state has been copied, and a thread writes the copy. A save waits
-    for the previous save, and reuses the memory of its copy. If writing fails, `save` does not raise the error;
-    `take_results` returns the result of every save.
+    for the previous save, and reuses the memory of the previous copy. If writing fails, `save` does not raise the
+    error; `take_results` returns the result of every save.
 
     Args:
         store: the store that saves the checkpoints.

@@ -31,15 +31,16 @@ def compare(
     """Compares systems with a baseline, file by file: differences with 95 % intervals and permutation tests.
 
     A system is a run (its latest finished test is used), the result folder of a test, a folder that `audiozen evaluate
-    -o` has written, or a CSV file with one row for each file. It can also consist of several of these that were trained
-    with different seeds. docs/compare.md explains the statistics.
+    -o` has written, or a CSV file with one row for each file. A system can also consist of several runs, folders or CSV
+    files, one for each training seed. docs/compare.md explains the statistics.
 
     Args:
         systems: the systems, in the order of the table. A list has texts as on the command line: a path; `NAME=PATH`;
             `PATH,PATH` or a pattern such as `exp/a_seed_*` for several seeds; `exp/a` for the seeds of `audiozen run
             --seeds`; `PATH:noisy` for the scores of the noisy files of a test. A dict maps the name of a system to one
             or more of such texts.
-        baseline: the name or the text of the system that the others are compared with; None for the first system.
+        baseline: the name or the text of the system that all other systems are compared with; None for the first
+            system.
         metrics: the names of the metrics to compare; None for all metrics that the baseline and another system have.
         lower_is_better: the metrics for which a lower number is better, if the scores do not record the direction.
         by: the conditions by which the files are grouped, as in `evaluate`.
@@ -81,7 +82,7 @@ def compare_found(
     by: Sequence[str] = (),
     conditions: str | Path | None = None,
 ) -> Comparison:
-    """Compares systems whose scores have been found. The first is the baseline. `compare` explains the arguments.
+    """Compares systems whose scores have been found with the first of them. `compare` explains the arguments.
 
     Raises:
         DataError: the scores can't be compared, for example because the systems have no file in common.

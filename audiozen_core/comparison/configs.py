@@ -21,7 +21,7 @@ def find_run(path: Path) -> Path | None:
 
 
 def config_of(run: Path) -> str | None:
-    """Returns the effective config of the newest training in a run folder, or of the newest run of another mode.
+    """Returns the effective config of the newest start in a run folder that trained, or else of the newest start.
 
     The result is None if the folder has no config.
     """
@@ -33,7 +33,8 @@ def compare_settings(configs: Mapping[str, Sequence[str | None]]) -> tuple[list[
     """Compares the configurations of the runs of several systems.
 
     Args:
-        configs: by the name of the system, the configuration of each of its runs; None for a run without one.
+        configs: by the name of the system, the configuration of each of its runs; None for a run without a
+            configuration.
 
     Returns:
         A row for each setting that differs between the first runs of the systems; and a warning for each system whose

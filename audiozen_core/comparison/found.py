@@ -24,7 +24,7 @@ from audiozen_core.results.systems import ScoredSystem
 from audiozen_core.storage.atomic import INCOMPLETE
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
-# Two machines that rate the same files with the same metric get scores that differ by less than this.
+# Two machines that rate the same files with the same metric get scores that differ by less than this value.
 _SAME = 1e-3
 
 # A test writes `a_noisy.wav`, `a_clean.wav` and, for each speaker, `a_separated_1.wav`.
@@ -41,8 +41,8 @@ class FoundSystem:
         given: the scores of the unprocessed input files, if a test has them.
         notes: notes about the system, such as warnings.
         folders: the folder of each run; None if it is unknown.
-        references: for each kind, such as `clean`, the audio files that the system's files were made from or compared
-            with, by ID.
+        references: the audio files that the system's files were made from or compared with, by the name of the signal,
+            such as `clean`, and by ID.
     """
 
     scored: ScoredSystem
@@ -72,7 +72,7 @@ def find_systems(named: Sequence[NamedSystem], *, checkpoint: str, by: Collectio
         by: the names of conditions. A CSV file of another program may have conditions as columns of numbers.
 
     Raises:
-        AudioZenError: a system has no scores, or they can't be read.
+        AudioZenError: a system has no scores, or the scores can't be read.
     """
     runs = [[_read(path, system.state, checkpoint, by) for path in system.paths] for system in named]
     wanted = [system.name or _name_of(system, seeds) for system, seeds in zip(named, runs, strict=True)]
@@ -92,7 +92,7 @@ def find_systems(named: Sequence[NamedSystem], *, checkpoint: str, by: Collectio
 
 
 def other_inputs(systems: Sequence[FoundSystem]) -> Iterator[str]:
-    """Yields a warning for each test whose unprocessed files have different scores from the baseline's.
+    """Yields a warning for each test in which the unprocessed files have other scores than in the baseline's test.
 
     Two test sets may have the same IDs but different files, for example with other noises.
     """
@@ -134,7 +134,7 @@ def _read(path: Path, state: str, checkpoint: str, by: Collection[str]) -> _Run:
         given = read_scores(results, state=states[0]) if len(states) > 1 else None
         chosen = state or states[-1]
         audio = _audio(results / "audio", chosen)
-        # The settings of a run do not affect the scores of its input files, so they are not compared.
+        # The settings of a run do not affect the scores of its input files, so the settings are not compared.
         folder = find_run(results) if chosen == states[-1] else None
         return _Run(scores, source, audio, folder, given, tuple(_newer(path, results)))
     enhanced = scores.sources.get("enhanced", "")
@@ -166,7 +166,7 @@ def _tidy(scores: Scores, by: Collection[str]) -> Scores:
 
 
 def _states(results: Path) -> list[str]:
-    """Returns the states of the scores of a test, such as `noisy` and `enhanced`; an empty list without a test."""
+    """Returns the states of the scores of a test, such as `noisy` and `enhanced`; [] if there is no test."""
     try:
         content = json.loads((results / "scores.json").read_text(encoding="utf-8"))
         if "kind" in content:

@@ -71,14 +71,14 @@ class PartialCollate:
         if self.collate_fn is not default_collate:
             # A collate function can modify the samples it gets. Copies of the containers protect the data set.
             return sendable(self.collate_fn([without_gradients(sample) for sample in samples]))
-        # `default_collate` uses the keys of the first sample, and would silently drop keys that only others have.
+        # `default_collate` uses the keys of the first sample, and would silently drop further keys of later samples.
         if len(samples) > 1 and (unequal := unequal_keys(samples)):
             raise DataError(
                 f"the samples of a batch differ in their keys: {unequal}",
                 remedy="return the same keys for each sample, or give the data set its own `collate_fn`",
             )
         if all(map(is_plain, samples)):
-            return default_collate(samples)  # the batch of plain samples is plain too, so it needs no check
+            return default_collate(samples)  # if the samples can be sent to another process, so can this batch
         return sendable(default_collate([without_gradients(sample) for sample in samples]))
 
     def _returned_none(self, samples: Sequence[NamedSample]) -> UnreadableSample:

@@ -60,9 +60,9 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
 
 
 def _holds_nothing(value: Any, levels: int = 4) -> bool:
-    """Returns whether a value is plain, or a container of plain values, nested up to `levels` deep.
+    """Returns whether a value is a number, text or array, or a container of only these, nested up to `levels` deep.
 
-    This is many times faster than listing the entries, and most values in a data set are rows of plain values.
+    This is many times faster than listing the entries, and most values in a data set are rows of numbers and text.
     """
     cls = type(value)
     if cls not in _CONTAINERS:  # a subclass of a container can also have attributes
@@ -93,7 +93,7 @@ def _all_contents(owner: Any, used_globals: bool) -> Iterable[tuple[str, Any]]:
             return []
         items = list(owner.items()) if isinstance(owner, _MAPPINGS) else enumerate(owner)
         return [
-            # `str` of any other key can be long, for example if the key is a tensor in the state of an optimiser.
+            # A key of another type can have a long `str`, for example a tensor in the state of an optimiser.
             (str(key if isinstance(key, str | int) else place), value)
             for place, (key, value) in enumerate(items)
             if not long or type(value) in classes

@@ -21,7 +21,7 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
       every tensor and array whose last axis is as long as the last axis of `noisy` is cut to the length of the file.
       If the batch has no `noisy`, the length of the longest file is used for this comparison.
     - Another signal can have its own lengths: `enrolment` is cut to `enrolment_length`.
-    - Dicts are split recursively, and so are lists of tensors [file, ...], as torch's collate function makes them from
+    - Dicts are split recursively, and so are lists of tensors [file, ...], which torch's collate function makes from
       samples that contain lists.
     - All other values, such as lists of another length, are copied into the batch of every file unchanged.
 
@@ -90,7 +90,7 @@ def _copy(part: Any, whole: Any) -> Any:
 
 
 def _is_collated(value: Any, count: int) -> bool:
-    """Returns whether an entry of a list has a part for each file, as torch's collate function makes it."""
+    """Returns whether an entry of a list has one part per file, as in the lists that torch's collate function makes."""
     if isinstance(value, Tensor | np.ndarray):
         return value.ndim > 0 and len(value) == count
     if isinstance(value, Mapping):
@@ -109,7 +109,7 @@ def _has_only_arrays(value: Any) -> bool:
 
 
 def _check_lists(value: Any, name: str, count: int) -> None:
-    """Raises a DataError if a list is ambiguous: one entry per file, or entries that each have a part for each file."""
+    """Raises a DataError if a list could have either one entry per file, or entries with one part per file."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
             _check_lists(entry, f"{name}.{key}", count)
@@ -140,7 +140,7 @@ def _signals(value: Any) -> Iterator[Any]:
 
 
 def _own_lengths(batch: Mapping[str, Any], key: str, count: int) -> list[int] | None:
-    """Returns the lengths of a signal that has its own, such as `enrolment_length`; None for other signals."""
+    """Returns the entry `<key>_length` as a list; None if the batch lacks it, and for `noisy` and `clean`."""
     name = f"{key}_length"
     if key in ("noisy", "clean") or (lengths := _lengths(batch, name, lowest=0, count=count)) is None:
         return None

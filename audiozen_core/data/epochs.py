@@ -72,7 +72,8 @@ def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
 
 def _set_epoch(item: Any) -> Any:
     """Returns the method `set_epoch` of an object; None if it has none."""
-    # `hasattr` is not enough: a mock or proxy has every attribute. The class or the object itself must define it.
+    # `hasattr` is not enough: a mock or proxy has every attribute. The class or the object itself must define
+    # `set_epoch`.
     defined = isinstance(item, _OF_TORCH) or "set_epoch" in getattr(item, "__dict__", ())
     defined = defined or _has_method(type(item))  # type: ignore[arg-type]  # mypy: a class has no hash
     return getattr(item, "set_epoch", None) if defined else None

@@ -59,7 +59,7 @@ class BatchLoader:
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
     Attributes:
-        origin: the origin of the batches for messages: the data set, and the collate function if it is not torch's.
+        origin: names the data set, and the collate function if it is not torch's, in messages about a batch.
         size: the number of samples in the data set; None for a stream.
         samples: the number of samples in the latest batch. It is set only with several ranks or after `count_samples`.
 
@@ -202,7 +202,7 @@ class BatchLoader:
 
     @property
     def stream_workers(self) -> int | None:
-        """The number of workers of a stream, on which its samples depend; None for a map-style data set."""
+        """The number of workers of a stream, which affects the samples; None for a map-style data set."""
         return self._loader.num_workers if self._batches is None else None
 
     @property
@@ -214,7 +214,8 @@ class BatchLoader:
     def num_batches(self) -> int | None:
         """The number of batches in the whole epoch; None for a stream, or if the sampler has no length.
 
-        With several ranks, this is the number of turns. In the last turn, a rank can be without a batch.
+        With several ranks, this is the number of turns. In each turn, every rank gets one batch, except that some ranks
+        can be without a batch in the last turn.
         """
         try:
             return len(self)
@@ -285,7 +286,8 @@ class BatchLoader:
         number = 0 if self._batches is None else start
         usable = start > 0
         first: UnreadableSample | None = None
-        # Neither this loop nor its caller keeps a batch while the next batch is loaded: each can hold an hour of audio.
+        # Neither this loop nor its caller keeps a batch while the next one loads, because a batch can hold an hour of
+        # audio.
         for item in batches:
             number += 1
             if number <= start:
@@ -302,7 +304,7 @@ class BatchLoader:
             del batch
             if number == self._first_batches:
                 return
-        # The first rank has at least as many batches as every other rank, so its check is enough.
+        # The first rank has at least as many batches as every other rank, so the check on the first rank is enough.
         if not self._is_first or (self.ranks > 1 and number > start):
             return
         if number < start - may_lack:
@@ -377,7 +379,7 @@ def _with_kept_generators(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _without_half_pairs(batches: Iterator[Any]) -> Iterator[Any]:
-    """Yields the batches of workers, and resets NumPy's cached normal number as loading without workers does."""
+    """Yields the batches of workers. Discards NumPy's cached normal number, as loading without workers does."""
     while True:
         forget_half_pairs()
         batch = next(batches, _END)

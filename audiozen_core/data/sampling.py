@@ -67,8 +67,8 @@ class EpochBatches(Sampler[list[Key]]):
         seed: the seed of the run.
         name: the name of the data set for messages.
         share: the rank of this process and the number of ranks. The batches of an epoch are dealt out to the ranks. The
-            batches of one turn together have the samples that one batch of a single process would have, if its batch
-            size were larger by the number of ranks. In the last turn, some ranks can be without a batch; with
+            batches of one turn together have the samples of one batch of a single process whose batch size is
+            `batch_size` times the number of ranks. In the last turn, some ranks can be without a batch; with
             `drop_last`, an incomplete turn is dropped.
         most: the number of turns after which each epoch ends; None for no limit.
     """
@@ -112,7 +112,8 @@ class EpochBatches(Sampler[list[Key]]):
             DataError: the sampler raised an error, or yielded something that is not an index.
         """
         self.epoch, self.start = epoch, start
-        # A sampler runs in the main process even if there are workers, so it must not change the generators there.
+        # A sampler runs in the main process even if there are workers, so it must not change the generators of this
+        # process.
         with keep_generators():
             with self._naming("failed in `set_epoch`:"):
                 seed_from(self.seed, epoch)
@@ -188,10 +189,10 @@ class EpochBatches(Sampler[list[Key]]):
         return batches[:-1] if self.drop_last and len(batches) and len(batches[-1]) < self.batch_size else batches
 
     def _checked(self, index: Any) -> Any:
-        """Returns an index as an integer, a string or a tuple of them, so that every process derives the same seed."""
+        """Returns an index as integers, strings or tuples of these, so that every process derives the same seed."""
         try:
-            # `torch.randperm(n)` yields tensors. The seed of an item is derived from the text of the index, and the
-            # text of a tensor differs from the text of its number.
+            # `torch.randperm(n)` yields tensors. The seed of an item is derived from the `str` of its index, and the
+            # `str` of a tensor differs from the `str` of its number.
             number = operator.index(index)
         except TypeError:
             if not _has_fixed_text(index):

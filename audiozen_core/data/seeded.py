@@ -84,8 +84,8 @@ class SeededDataset(Dataset[Any]):
 class SeededStream(IterableDataset[Any]):
     """An iterable data set that seeds the generators from (seed, epoch, worker, part) at the start of each part.
 
-    A `ChainDataset` has several parts, any other stream has one. If a part, an object in it, or the collate function
-    has `set_epoch`, this method is called before each epoch.
+    A `ChainDataset` has several parts. Any other stream is a single part. If a part, an object in it, or the collate
+    function has `set_epoch`, this method is called before each epoch.
 
     With several ranks, each rank reads all samples, but yields only the samples of its own batches. The ranks take
     `batch_size` samples each, in turn.

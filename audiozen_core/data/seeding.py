@@ -19,8 +19,8 @@ GeneratorStates = tuple[Any, Any, torch.Tensor]
 def seed_from(*numbers: int) -> None:
     """Seeds the global CPU generators of Python, NumPy and torch.
 
-    The seeds are a hash of the numbers. So neighbours such as (seed, epoch, 3) and (seed, epoch, 4) give independent
-    random numbers, and the three generators are independent of each other.
+    The seeds are a hash of the numbers. Therefore similar numbers such as (seed, epoch, 3) and (seed, epoch, 4) give
+    independent random numbers, and the three generators are independent of each other.
     """
     python_seed, torch_seed, numpy_seed = derive_seeds(*numbers)
     random.seed(python_seed)
@@ -51,11 +51,11 @@ def set_generator_states(states: GeneratorStates) -> None:
 
 
 class OwnGenerators:
-    """A context manager that gives a block of code its own global CPU generators, and restores the previous ones.
+    """A context manager that replaces the global CPU generators within a block of code.
 
     The block must seed the generators itself, because their states are undefined at its start. For NumPy, this class
-    swaps the generator object, because copying its state takes 60 µs. As a side effect, NumPy forgets a cached normal
-    number: it draws normal numbers in pairs, and keeps the second number for the next call.
+    swaps the generator object, because copying its state takes 60 µs. As a side effect, NumPy loses a cached normal
+    number. NumPy draws normal numbers in pairs, and keeps the second number of a pair for the next call.
     """
 
     def __init__(self) -> None:

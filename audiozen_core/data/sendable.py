@@ -51,7 +51,7 @@ def _detached(tensor: Tensor) -> Tensor:
 
 
 def is_plain(value: Any) -> bool:
-    """Returns whether a value has only types that can always be sent, and no gradients. It needs no slow trial."""
+    """Returns whether a value has only types that can always be sent, and no gradients. Nothing is pickled."""
     kind = type(value)
     if kind is Tensor:
         return not value.requires_grad

@@ -1,6 +1,7 @@
 """Errors for settings that a stream (an iterable data set) does not support.
 
-`audiozen check` finds them from the classes, the loader from the objects. This module does not import torch.
+`audiozen check` finds these errors from the classes of the data sets, and the loader from the objects. This module does
+not import torch.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def stream_errors(
 
     Args:
         name: the name of the data set for messages.
-        shards_itself: whether all parts of the stream yield only the worker's own share in each worker.
+        shards_itself: whether all parts of the stream yield, in each worker, only the share of that worker.
         num_workers: the number of workers.
         shuffle: whether `shuffle = true` is set.
         sampler: the key of the sampler that is set, `sampler` or `batch_sampler`; "" if none is set.
@@ -81,7 +82,8 @@ def collate_error(functions: Mapping[str, object], place: str) -> tuple[str, Bui
     """Returns the error for data sets that share batches, but have different collate functions.
 
     Args:
-        functions: for the header of each data set, its collate function or that of its class; None if it has none.
+        functions: for the header of each data set, its collate function or the collate function of its class; None if
+            there is neither.
         place: the header of the table where one `collate_fn` for all data sets can be set.
 
     Returns:

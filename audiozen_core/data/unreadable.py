@@ -19,7 +19,7 @@ UnreadablePolicy = Literal["stop", "skip"]
 _DATA: dict[Mode, str] = {"train": "training", "validate": "validation", "test": "test", "predict": "prediction"}
 
 
-class WorkerTraceback(Exception):  # noqa: N818 (it is not an error of its own, only a text for `--traceback`)
+class WorkerTraceback(Exception):  # noqa: N818 (it is never raised, but provides the text for `--traceback`)
     """The traceback of an exception in a worker, as text. Tracebacks and some exceptions can't be pickled."""
 
 
@@ -176,7 +176,7 @@ class UnreadableSamples:
         return {"samples": sorted(self.skipped), "files": sorted(self._skipped_files)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Adds the skipped samples of a checkpoint. Warns if the data sets now skip other files than back then."""
+        """Adds the skipped samples of a checkpoint. Warns if the data sets skip other files than when it was saved."""
         self.skipped |= set(state_dict["samples"])
         if differing := self._skipped_files ^ set(state_dict["files"]):
             get_logger().warning(

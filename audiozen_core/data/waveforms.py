@@ -15,8 +15,8 @@ _MOST_CHANNELS = 16
 def may_be_waves(value: Any) -> TypeGuard[Tensor]:
     """Returns whether a value has the form of waveforms: [sample, time], or [sample, channel, time].
 
-    Such a tensor has real numbers, up to 16 channels, and at least one sample. A tensor with more rows in place of
-    channels, such as a spectrogram, is not a waveform.
+    Such a tensor has real numbers, up to 16 channels, and at least one sample. A tensor [sample, rows, time] with more
+    than 16 rows, such as a spectrogram, is not a waveform.
     """
     return (
         isinstance(value, Tensor)

@@ -10,7 +10,8 @@ import contextlib
 import ctypes
 import multiprocessing
 
-# Importing this module registers its exit handler. Exit handlers run in reverse order, and ours must run before it.
+# This import registers the exit handler of multiprocessing. Exit handlers run in reverse order of registration, and the
+# handler of this file must run first.
 import multiprocessing.util
 import os
 import signal
@@ -30,8 +31,8 @@ _finalizers: list[weakref.finalize[..., Any]] = []
 def stop_workers_with(owner: object, iterator: Any) -> weakref.finalize[..., Any]:
     """Stops the workers of a loader's iterator when their owner is deleted or the process exits.
 
-    By default, torch and Python would end such workers with SIGTERM and then wait for them. Our workers ignore SIGTERM,
-    so torch and Python would wait forever.
+    By default, torch and Python would end workers with SIGTERM and then wait for them. Our workers ignore SIGTERM, so
+    torch and Python would wait forever.
 
     Returns:
         A function that stops the workers immediately.
@@ -76,7 +77,8 @@ def start_worker(worker_id: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _main_signals())
-    # Linux only. Elsewhere a thread of torch notices within seconds that the main process has ended.
+    # This works on Linux only. On other systems, a thread of torch notices within seconds that the main process has
+    # ended.
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(getattr(signal, "SIGKILL", 9)), 0, 0, 0)
     if _is_orphan():
@@ -88,7 +90,7 @@ def _main_signals() -> list[int]:
 
 
 def _is_orphan() -> bool:
-    """Returns whether the main process ended before the call of `prctl`, in which case the call had no effect."""
+    """Returns whether the main process ended before `prctl` was called. The call of `prctl` then had no effect."""
     parent = multiprocessing.parent_process()
     # With `forkserver`, the parent of the worker is a server process.
     return parent is not None and multiprocessing.get_start_method() != "forkserver" and os.getppid() != parent.pid

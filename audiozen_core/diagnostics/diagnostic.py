@@ -2,7 +2,7 @@
 
 Every error that a user can fix has one or more `Diagnostic`s. `render` formats a `Diagnostic` for a terminal. The
 checks of arguments, hooks and installed plugins also return `Diagnostic`s. These checks do not know the TOML file, so
-their `Diagnostic`s have no `span`, and the caller adds it.
+their `Diagnostic`s have no `span`, and the caller adds the `span`.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def parse_key_path(text: str) -> KeyPath:
 
 
 def as_index(part: str | int) -> int | None:
-    """Returns a part of a key path as an index, such as `0` in `validate_dataset.0.args`; None if it can't be one."""
+    """Returns a part of a key path as an index, such as `0` in `validate_dataset.0.args`; None if it is not one."""
     if isinstance(part, int):
         return part
     return int(part) if re.fullmatch("[0-9]{1,9}", part) else None

@@ -1,4 +1,4 @@
-"""Formats lists of names and numbers of things for messages. Long lists are shortened."""
+"""Formats lists of names, and counts with a noun, for messages. Long lists are shortened."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 r"""Converts file names to text that can be printed and encoded.
 
 A file name on Linux is a sequence of bytes. Python represents bytes that are not UTF-8 as lone surrogates. Encoders
-reject these, so printing or writing such a name would raise an error.
+reject surrogates, so printing or writing such a name would raise an error.
 """
 
 from __future__ import annotations

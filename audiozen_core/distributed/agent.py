@@ -21,7 +21,7 @@ class Agent(LocalElasticAgent):
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
-        # If a signal has stopped the run, this also looks like a failure, but the run is not started again.
+        # A run that a signal has stopped also looks like a failure, but is not started again.
         if result.is_failed() and self._remaining_restarts > 0 and not is_stopped():
             rank, _, how_ended = first_failure(result.failures)
             most = worker_group.spec.max_restarts
@@ -45,7 +45,7 @@ def first_failure(failures: Mapping[int, ProcessFailure]) -> tuple[int, int, str
 
 @contextmanager
 def announced_restarts() -> Iterator[None]:
-    """Replaces torch's agent by this agent within the block, because torch has no argument for the class."""
+    """Replaces torch's agent by `Agent` within the block, because torch has no argument for the class."""
     module: Any = api
     module.LocalElasticAgent = Agent
     try:

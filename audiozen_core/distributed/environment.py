@@ -22,7 +22,7 @@ class Place:
         local_rank: the number of the process among the processes on its machine, from 0.
         local_size: the number of processes on its machine.
         address: the machine of rank 0.
-        port: the port on which rank 0 waits for the others.
+        port: the port on which rank 0 waits for the other ranks.
         launched: whether an agent (`audiozen run --nproc-per-node` or `torchrun`) has started the process.
     """
 

@@ -89,7 +89,7 @@ def compare_ranks(ranks: Ranks, config: str, options: Mapping[str, object]) -> N
         options: other values that must be the same on all ranks, such as the modes, by name.
 
     Raises:
-        RunError: the configuration, an option or a version of a rank differs from that of rank 0.
+        RunError: the configuration, an option or a version is different on another rank than on rank 0.
     """
     own = {
         "config": config,
@@ -118,7 +118,7 @@ def compare_data(ranks: Ranks, sizes: Mapping[str, int]) -> None:
         sizes: the number of samples of each data set on this rank, by its header.
 
     Raises:
-        RunError: the data of a rank differ from those of rank 0, for instance because a folder on its machine is
+        RunError: the data of a rank differ from the data of rank 0, for instance because a folder on its machine is
             incomplete.
     """
     every = ranks.gather(dict(sizes))
@@ -135,8 +135,8 @@ def compare_data(ranks: Ranks, sizes: Mapping[str, int]) -> None:
 def _ignore_end() -> None:
     """Ignores SIGTERM, because this process is ending and still has to print its error.
 
-    The launcher sends SIGTERM to all other processes as soon as one has ended. The hook that handles the signal during
-    a training has already stopped.
+    The launcher sends SIGTERM to all other processes as soon as one process has ended. The hook that handles the signal
+    during training has already stopped.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:

@@ -1,8 +1,8 @@
 """The connection of a launcher to the place where the machines of a run meet.
 
 This is torch's backend `c10d`, except that it does not wait forever. Torch relies on the other end to report that an
-answer takes too long. So it blocks, despite its own timeouts, if a cable is pulled, if the other machine is off, or if
-another program listens on the port.
+answer takes too long. So torch blocks, despite its own timeouts, if a cable is pulled, if the other machine is off, or
+if another program listens on the port.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _unless_stopped(handler: RendezvousHandler) -> Callable[[], RendezvousInfo]:
 
 def _limit_silence() -> None:
     """Lets the kernel end connections whose other end has been silent for too long."""
-    if not hasattr(socket, "TCP_USER_TIMEOUT"):  # only Linux has it
+    if not hasattr(socket, "TCP_USER_TIMEOUT"):  # only Linux has this option
         return
     for connection in _connections():
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_SECONDS * 1000)
@@ -108,7 +108,7 @@ def _end_connections(done: threading.Event, patience: float) -> None:
     """Ends connections without an answer. Torch then tries again until its own timeout."""
     while not done.wait(patience):
         for connection in _connections():
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # the connection has ended meanwhile
                 connection.shutdown(socket.SHUT_RDWR)
         patience = 1
 

@@ -28,7 +28,7 @@ class PeerError(RunError):
 
 
 class Ranks:
-    """The processes of a run. Each has a number, its rank; rank 0 is the main process, which writes all files.
+    """The processes of a run. Each process has a number, its rank. Rank 0 is the main process, which writes all files.
 
     Every method except the properties must be called by all ranks, in the same order, and from functions of the same
     name. If ranks make different calls, the run ends with an error. If a rank makes no call, the other ranks wait until
@@ -97,7 +97,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        # Otherwise a call that only some ranks make would get the values of another call.
+        # Without this comparison, a call that only some ranks make would get the values of another call.
         here = f"`{place}`{_caller()}"
         own = torch.zeros(_WIDTH, dtype=torch.int64)
         own[: 1 + len(numbers)] = torch.tensor([zlib.crc32(here.encode()), *numbers])
@@ -149,8 +149,8 @@ class Ranks:
         self.exchange("wait")
 
     def differing(self, value: object) -> list[int]:
-        """Returns the ranks whose value has a different `repr` from that of the main process."""
-        # Compares text, because NaN is not equal to NaN.
+        """Returns the ranks whose value has a different `repr` from the value of the main process."""
+        # The values are compared as text, because NaN is not equal to NaN.
         values = [repr(other) for other in self.gather(value)] if self.size > 1 else []
         return [rank for rank, other in enumerate(values) if other != values[0]]
 
@@ -178,7 +178,7 @@ class Ranks:
     def _sends(self, value: object) -> Iterator[None]:
         try:
             yield
-        except RuntimeError:  # of the connection
+        except RuntimeError:  # an error of the connection
             raise
         except Exception as error:
             raise RunError.caused_by(

@@ -1,9 +1,9 @@
 """Records whether the processes of a run have been restarted, and must continue from its checkpoints.
 
-Torch's agent counts only restarts after a failure, and only on its own machine. But it also restarts the processes when
-a machine joins or leaves. So the launcher on each machine names a file, and the processes create this file once the run
-has begun. If the file exists, later starts continue the run. A start that fails before that, for example because the
-folder holds another run, creates no file.
+Torch's agent counts only restarts after a failure, and only on its own machine. But the agent also restarts the
+processes when a machine joins or leaves. So the launcher on each machine names a file, and the processes create this
+file once the run has begun. If the file exists, later starts continue the run. A start that fails before that, for
+example because the folder holds another run, creates no file.
 
 The processes also record that a signal has stopped them. Otherwise the agent would treat their exit codes as a failure.
 

@@ -51,8 +51,8 @@ def shard(module: nn.Module, what: str, ranks: Ranks, settings: Distributed, dev
     mesh = init_device_mesh(device.type, (ranks.size,))
     try:
         for unit in units:
-            # The weights are freed after each call, even those of the network itself. So no code can read outdated
-            # weights, and all code outside of calls sees the same weights.
+            # The weights are freed after each call, even the weights of the network itself. So no code can read
+            # outdated weights, and all code outside of calls sees the same weights.
             nn.Module.register_forward_hook(unit, _copy_views)
             sharded = fully_shard(unit, mesh=mesh, reshard_after_forward=True)
             # Otherwise ranks that use different weights would add up gradients of different weights.
@@ -70,7 +70,7 @@ def check_sharing(modules: Mapping[str, nn.Module]) -> None:
     """Checks that no weight belongs to two networks or trained losses.
 
     Raises:
-        BuildError: two of them share a weight.
+        BuildError: two networks or losses share a weight.
     """
     owners: dict[int, tuple[str, str]] = {}
     for section, module in modules.items():
@@ -117,7 +117,7 @@ def _check_weights(module: nn.Module, what: str) -> None:
 
 
 def _refusal(weight: Tensor, trained: Tensor | None) -> tuple[str, str] | None:
-    """Returns why a weight can't be sharded, and what to do; None if it can."""
+    """Returns why a weight can't be sharded, and what to do; None if the weight can be sharded."""
     lazy: bool = is_lazy(weight)
     if lazy:
         return "has no shape yet", "build the module with its sizes instead of lazily"
@@ -134,7 +134,7 @@ def _copy_views(module: nn.Module, args: Any, output: Any) -> Any:
     """Replaces views in the output of a unit by copies. This is a forward hook.
 
     FSDP registers a hook on the output to detect that the backward pass has reached the unit. If the output is a view
-    and the network changes it in place, as in `x += y`, this hook is not called.
+    and the network changes it in place, as in `x += y`, FSDP's hook is not called.
     """
     if isinstance(output, Tensor):
         return output.clone() if output.requires_grad and output._is_view() else output
@@ -183,7 +183,7 @@ def sharded_units(modules: Iterable[nn.Module]) -> list[Any]:
 def whole_weights(modules: Collection[nn.Module]) -> Iterator[None]:
     """Gives each rank the whole weights within the block, so that it can call networks without the other ranks.
 
-    The block must not change the weights. All ranks must enter and leave it together.
+    The block must not change the weights. All ranks must enter and leave the block together.
     """
     units = sharded_units(modules)
     for unit in units:
@@ -222,13 +222,13 @@ def local_part(tensor: Tensor) -> Tensor:
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """Returns a sharded tensor as a plain tensor. All ranks must call this function."""
+    """Returns a sharded tensor as an ordinary tensor. All ranks must call this function."""
     whole: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
     return whole.detach()
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Shards a plain tensor in the same way as `like`. Returns it unchanged if `like` is not sharded.
+    """Shards a tensor in the same way as `like`. Returns the tensor unchanged if `like` is not sharded.
 
     Args:
         tensor: a tensor that is the same on all ranks, on any device.

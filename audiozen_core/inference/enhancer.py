@@ -57,11 +57,11 @@ class ModelSource:
     Attributes:
         name: the name that the user gave: a folder, a file, or the name of a published network.
         path: the folder of the checkpoint, or the file of the weights.
-        weights: which weights: `raw`, or weights that a hook offers, such as `ema`; "" if the hooks decide.
+        weights: the name of the weights: `raw`, or weights that a hook offers, such as `ema`; "" if the hooks decide.
         epoch: the epoch of the checkpoint; None if it is not known.
         step: the optimiser step of the checkpoint; None if it is not known.
         settings: the part of the configuration that decides what the network computes, as TOML.
-        files: the files of modules that belong to no package.
+        files: the files of modules that do not belong to a package.
     """
 
     name: str
@@ -163,10 +163,10 @@ class Enhancer:
         Args:
             audio: a NumPy array or a tensor, [time] or [channels, time]. Floats have full scale at 1. Integers (uint8,
                 int16, int32) are scaled, and the result has the same dtype.
-            sr: its sample rate, in hertz.
+            sr: the sample rate of the array, in hertz.
             mix: whether to enhance the average of the channels. The result then has one channel.
             attenuation_limit: the maximum attenuation, in dB. The result contains a part of the input, so that nothing
-                is attenuated more.
+                is attenuated by more than this limit.
 
         Returns:
             The enhanced audio, with the same shape, type and device. If the network returns several signals, such as
@@ -205,7 +205,7 @@ class Enhancer:
             mix: whether to enhance the average of the channels. The result then has one channel.
             attenuation_limit: the maximum attenuation, in dB.
             subtype: the encoding of the samples, as libsndfile calls it, such as `PCM_24`; by default the encoding of
-                the input, if the format supports it and it has at least 16 bits.
+                the input, if the format supports this encoding, and the encoding has at least 16 bits.
             on_seconds: called with the duration of each piece that has been read, in seconds.
 
         Raises:
@@ -230,7 +230,7 @@ class Enhancer:
 
         Args:
             blocks: the stream, in blocks of any length.
-            sr: its sample rate, in hertz.
+            sr: the sample rate of the stream, in hertz.
             names: the name of each channel, on which the noise of a generative network depends.
             mix: whether to enhance the average of the channels.
             attenuation_limit: the maximum attenuation, in dB.
@@ -241,8 +241,8 @@ class Enhancer:
 
         Raises:
             DataError: the audio can't be resampled.
-            RunError: `attenuation_limit` is given, but the network returns several signals; or it returns another
-                number of samples.
+            RunError: `attenuation_limit` is given, but the network returns several signals; or the network returns a
+                different number of samples than it gets.
         """
         check_attenuation_limit(attenuation_limit)
         check_rates(sr, self.sr)

@@ -34,14 +34,14 @@ def export(
     """Writes a trained network as a folder that `load` reads, completely or not at all.
 
     The folder has `config.toml` with the settings that build the network, `model.safetensors` with the weights under
-    the same names as in checkpoints, `README.md`, a model card to be completed by hand, and the recipe's modules that
+    the same names as in checkpoints, `README.md` (a model card to be completed by hand), and the recipe's modules that
     define the network or its trainer. The exported network is loaded once to check that it computes the same output.
 
     Args:
         source: a trained network; see `load`.
         folder: the folder to write; it must not exist, or be empty.
         checkpoint: the checkpoint of a run; see `load`.
-        weights: which weights; see `load`.
+        weights: the weights to export; see `load`.
 
     Returns:
         The folder.
@@ -140,7 +140,7 @@ def _modules(model: Enhancer, found: Found) -> dict[str, bytes]:
 
 
 def _compare(model: Enhancer, folder: Path) -> None:
-    """Raises an error if the output of the exported network differs from that of the original network."""
+    """Raises an error if the exported network and the original network have different outputs."""
     noise = 0.1 * torch.randn(1, round(_SECONDS * model.sr), generator=torch.Generator().manual_seed(0))
     # Python must not write bytecode files into the folder, because it will be published.
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True

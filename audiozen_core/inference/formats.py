@@ -1,4 +1,4 @@
-"""The format of an output file: it follows from the extension, and the encoding from the input where possible."""
+"""Determines the format of an output file from its extension, and the encoding from the input where possible."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from audiozen_core.errors import DataError
 from audiozen_core.inference.formats import FORMATS
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
 
-# The column of a manifest, as in the corpora of the recipes.
+# The column of a manifest with the paths of the files, as in the corpora of the recipes.
 _COLUMN = "file"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _MANIFESTS = (*_DELIMITERS, ".txt", ".lst", ".scp")
@@ -44,8 +44,8 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
     """Returns the files to enhance.
 
     Results have the same relative path as their input. A lossless format of the input is kept if it is supported; other
-    formats become WAV. If files differ only in their extensions, the results keep them: `a.mp3.wav`. Files in the
-    output folder are not inputs.
+    formats become WAV. If files differ only in their extensions, the results keep the extensions: `a.mp3.wav`. Files in
+    the output folder are not inputs.
 
     Args:
         inputs: files, folders, patterns such as `*.wav`, and manifests: a CSV or TSV file with the column `file`, or a

@@ -114,8 +114,8 @@ def enhance_jobs(
         overwrite: whether to replace existing results that were made with other weights or options.
         keep_records: whether to record the results, so that a later call can skip them.
         on_start: called once with the total size of the files to enhance, in bytes.
-        on_part: called with the size of each part that has been read, or of each file that a worker has enhanced. Sizes
-            are used, because they are known without opening a file.
+        on_part: called with the size of each part that has been read, or of each file that a worker has enhanced. The
+            progress is measured in bytes, because sizes are known without opening a file.
 
     Raises:
         RunError: results with other weights or options exist; the disk is full; or options contradict each other.
@@ -272,7 +272,7 @@ class _Enhancing:
 
 
 def _in_workers(enhancing: _Enhancing, batches: Iterable[_Batch], workers: int) -> Iterator[_Unwritten]:
-    """Enhances batches in several processes. The largest come first, so that all processes end together."""
+    """Enhances batches in several processes. The largest batches come first, so that all processes end together."""
     on_part = enhancing.on_part
     alone = replace(enhancing, on_part=lambda job, part: None)
     largest_first = sorted(batches, key=_size, reverse=True)

@@ -63,7 +63,7 @@ class Found:
         folder: the folder of the run, or the exported folder.
         path: the folder of the checkpoint, or the file of weights.
         config: the configuration, without sections and arguments that only a run needs.
-        import_from: the folders of modules that belong to no package.
+        import_from: the folders of modules that do not belong to a package.
         data: the sections of the training data, if they are known.
     """
 
@@ -85,7 +85,7 @@ def load(
 ) -> Enhancer:
     """Loads a trained network for use.
 
-    Only the folder of the run is needed, and it may have been moved. The TOML file, the data and packages that only a
+    Only the folder of the run is needed, and it may have been moved. The TOML file, the data and packages that only
     training uses are not needed. The states of the caller's random generators do not change. Networks run in float32,
     even if they were trained in mixed precision.
 
@@ -94,7 +94,7 @@ def load(
             of a network that an installed plugin publishes, such as `acme-denoiser`.
         checkpoint: the checkpoint of a run: `best`, `latest`, a name, or a path with a separator; by default the best
             checkpoint, or the latest if none is marked as the best.
-        weights: which weights of a checkpoint: `raw`, or weights that a hook offers, such as `ema`; by default the
+        weights: the weights of a checkpoint to use: `raw`, or weights that a hook offers, such as `ema`; by default the
             weights that the run's evaluations use.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
@@ -210,7 +210,7 @@ def _for_use(config: Document, import_from: Sequence[str]) -> Document:
 
 
 def _only_for_runs(trainer: Any, import_from: Sequence[str]) -> set[str]:
-    """Returns the arguments of a trainer that only trainings and evaluations need, such as metrics."""
+    """Returns the arguments of a trainer that only training and evaluations need, such as metrics."""
     base = signature_of(BaseTrainer)
     names = {parameter.name for parameter in base.parameters} if base else set()
     path = _part(trainer, ("path",)).get("path")
@@ -228,7 +228,7 @@ def _part(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
 
 def build_enhancer(found: Found, *, weights: str | None = None, device: str = "auto") -> Enhancer:
     """Builds the network that `find` has found, and loads its weights; see `load`."""
-    # Otherwise the error would name an override that the user has not written.
+    # The device becomes an override below. An error about this override would confuse users, who have not written it.
     if not re.fullmatch(DEVICES, device):
         raise RunError(f"`{device}` is not a device", remedy="use auto, cpu, cuda, cuda:1 or mps")
     place = {

@@ -30,7 +30,7 @@ def as_waves(audio: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
 
     Integers (uint8, int16 and int32) are scaled as in audio files: full scale is 1. The function scales results back.
     It takes results [channels, time] or [channels, speakers, time], and removes the axis of channels if the array had
-    none.
+    no such axis.
 
     Args:
         audio: a NumPy array or a tensor, [time] or [channels, time].
@@ -74,7 +74,7 @@ def as_waves(audio: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     def restore(result: Tensor) -> Any:
         result = result[0] if len(shape) == 1 else result
         result = _as_dtype(result, tensor.dtype).to(tensor.device)
-        # The result has the byte order of the array. It is a plain array, even if the array was of a subclass.
+        # The result has the byte order of the input. It is an `np.ndarray`, even if the input was of a subclass.
         return result.numpy().astype(audio.dtype, copy=False) if isinstance(audio, np.ndarray) else result
 
     return waves if waves.ndim == 2 else waves.unsqueeze(0), restore

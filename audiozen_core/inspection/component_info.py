@@ -28,7 +28,7 @@ class Argument:
         name: the name of the argument.
         type: the type, as text; "" if it is unknown.
         default: the default, as text; None if the argument is required.
-        doc: the description in the docstring; "" without one.
+        doc: the description in the docstring; "" if there is no description.
         injected: whether AudioZEN passes the argument.
     """
 

@@ -101,7 +101,7 @@ def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
 
 
 def select_distributions(index: PluginIndex, distributions: Collection[str]) -> PluginIndex:
-    """Returns an index of some distributions, with the components of other distributions that clash with theirs."""
+    """Returns an index of some distributions, and of the components in other distributions that clash with them."""
     names = {(entry.group, entry.name) for entry in index if entry.distribution in distributions}
     return PluginIndex(
         (entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names),
@@ -121,7 +121,7 @@ def _finding(
 
 
 def _more_help(entry: Entry, finding: Diagnostic) -> tuple[str, ...]:
-    """Returns the pip commands that may fix a broken component, unless the finding already has one."""
+    """Returns the pip commands that may fix a broken component, unless the finding already has such a command."""
     if finding.severity == "warning" or any(note.startswith("help: pip ") for note in finding.notes):
         return ()
     return (f"help: pip install --upgrade {entry.distribution}, or pip uninstall {entry.distribution}",)

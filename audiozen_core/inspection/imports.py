@@ -40,7 +40,7 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
         limit: the number of seconds that the import of one component may take.
 
     Raises:
-        RegistryError: the child does not start.
+        RegistryError: the child process does not start.
     """
     waiting = list(entries)
     while waiting:

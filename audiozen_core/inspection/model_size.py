@@ -75,7 +75,7 @@ def model_size(target: Any) -> ModelSize | None:
         weights = _trained(model)
         modules = {name: count for name, part in model.named_children() if (count := _trained(part))}
         try:
-            # What an object declares may depend on its arguments.
+            # The settings that a model object declares may depend on its arguments.
             declared = declared_acoustics(model)
             acoustics = Acoustics(**declared)
             macs = _macs_per_second(model.eval(), acoustics)

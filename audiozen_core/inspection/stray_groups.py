@@ -1,6 +1,6 @@
 """Finds entry point groups that were probably meant for AudioZEN but do not begin with `audiozen.`.
 
-The plugin index ignores such groups, and reads as little metadata as possible of other distributions. Only
+The plugin index ignores such groups, and reads as little metadata as possible of distributions without components. Only
 `audiozen plugins doctor` and the test kit search for stray groups.
 """
 

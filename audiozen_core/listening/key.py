@@ -60,7 +60,8 @@ class Key:
         method: the method of the listening test.
         title: the title of the page.
         systems: the systems and anchors, in the order of tables.
-        stimuli: the rated recordings, by their random names in the page. Recordings of the training are not included.
+        stimuli: the rated recordings, by their random names in the page. Recordings of the training trial are not
+            included.
         settings: the settings with which the page was made.
     """
 

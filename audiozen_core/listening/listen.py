@@ -36,19 +36,19 @@ TITLE = "Listening test"
 _ADVISED = 12  # the maximum number of recordings in a trial that BS.1534-3 recommends
 _MOST = 26  # each recording of a trial has a letter as its name
 _LONG = 30  # minutes, the maximum duration without a break
-_PRACTICE = 3  # the number of recordings in the training of P.835
+_PRACTICE = 3  # the number of recordings in the training trial of P.835
 
 
 @dataclass(frozen=True, slots=True)
 class ListeningTest:
-    """A page that was made.
+    """The page of a listening test that was made.
 
     Attributes:
         page: the HTML file.
         key: the key file, which maps recordings to systems.
         id: the ID of the page, which is also in the key and in all ratings.
         method: the method.
-        files: the IDs of the files in the test, without the training.
+        files: the IDs of the files in the test, without the file of the training trial.
         systems: the names of the systems and anchors.
         minutes: the approximate duration of the test for a listener.
         size: the size of the page in bytes.
@@ -83,9 +83,9 @@ def listen(
 ) -> ListeningTest:
     """Makes the page of a blinded listening test from the recordings of systems, and the key of the page.
 
-    The page is a single file that needs no network. It does not contain the names of systems and files; only the key
-    has them. The same recordings and arguments make the same page and the same key. docs/listening_tests.md explains
-    both methods.
+    The page is a single file that needs no network. The names of systems and files are only in the key, not in the
+    page. The same recordings and arguments make the same page and the same key. docs/listening_tests.md explains both
+    methods.
 
     Args:
         systems: runs, result folders of tests or folders of audio, as for `compare`.
@@ -179,7 +179,7 @@ def _check_systems(rows: Sequence[KeyedSystem], method: Method) -> None:
 def _materials(
     recordings: Recordings, anchors: Sequence[str], files: int, seconds: float, seed: int, same_loudness: bool
 ) -> tuple[list[Material], list[str]]:
-    """Draws and reads the files. The file of the training comes first. Files that can't be read are replaced."""
+    """Draws and reads the files. The file of the training trial comes first. Files that can't be read are replaced."""
     order = random.Random(seed).sample(recordings.ids, len(recordings.ids))
     guide = REFERENCE if recordings.clean else recordings.systems[0].name if not recordings.noisy else NOISY
     materials: list[Material] = []
@@ -248,7 +248,7 @@ def _advice(rows: Sequence[KeyedSystem], method: Method, minutes: int, seconds: 
 
 
 def _check_key_path(path: Path, key: Key) -> None:
-    """Raises an error instead of replacing the key of another page, because its ratings would become useless."""
+    """Raises an error if the key of another page would be replaced, because its ratings would become useless."""
     if path.exists() and read_key(path).page != key.page:
         raise RunError(
             f"`{path}` is the key of another page, whose ratings can't be read without this key",
@@ -284,7 +284,7 @@ class _Test:
         return hashlib.sha256(f"{self.id}/{index}/{name}".encode()).hexdigest()[:10]
 
     def heard(self, index: int) -> list[str]:
-        """Returns the systems of a trial. The training of P.835 only has some: the reference, noisy, and others."""
+        """Returns the systems of a trial. The training trial of P.835 has at most `_PRACTICE` systems."""
         if index or self.method is MUSHRA:
             return self.names
         names = [name for name in (REFERENCE, NOISY, *self.names) if name in self.names]

@@ -32,7 +32,7 @@ class Material:
         id: the ID of the file.
         begin: the start of the part that listeners hear, in seconds.
         sr: the sample rate in Hz.
-        waves: the samples [time], int16, by the name of the system or anchor. All have the same length.
+        waves: the samples [time], int16, by the name of the system or anchor. All recordings have the same length.
         gain: the factor by which all recordings were scaled to prevent clipping; 1 for most files.
         findings: warnings about the recordings. They do not include the name of the file.
     """
@@ -64,7 +64,8 @@ def read_material(
     Args:
         name: the ID of the file.
         paths: the paths of the recordings, by the name of the system. `reference` is the clean recording.
-        guide: the name of the recording whose loudest part is used. All recordings are cut or padded to its length.
+        guide: the name of the recording whose loudest part is used. All recordings are cut or padded to the length of
+            this recording.
         seconds: the maximum duration. Longer files are cut.
         low_passes: the names of the low-pass anchors to make from the reference.
         same_loudness: whether to scale each recording to the root mean square of the guide.

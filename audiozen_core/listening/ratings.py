@@ -101,7 +101,7 @@ def read_ratings(path: Path) -> Ratings:
 
 
 def check_ratings(ratings: Ratings, key: Key) -> None:
-    """Checks that ratings belong to a page and are within the range of its scales.
+    """Checks that ratings belong to a page and are within the range of the page's scales.
 
     Raises:
         DataError: a rating belongs to another page or recording, or is out of range.

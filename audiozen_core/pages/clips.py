@@ -16,7 +16,7 @@ from PIL import Image
 from audiozen_core.audio.spectrogram import decibel_spectrogram
 from audiozen_core.audio.spectrogram_picture import RANGE_DB, draw_spectrogram, ticks, top_level
 
-_COLUMNS = 480  # the width of a picture in pixels; a page shows them at 320 to 600
+_COLUMNS = 480  # the width of a picture in pixels; a page scales pictures to a width of 320 to 600
 _ROWS = 200
 _MOST_QUIETER = 4.0
 
@@ -120,7 +120,8 @@ def make_clip(
     finite = {system: np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0) for system, wave in parts.items()}
     peaks = {system: float(np.abs(wave).max()) for system, wave in finite.items()}
     # All recordings are made quieter by the same factor, so that no recording is clipped and their levels stay
-    # comparable. The factor is limited: a much louder recording is broken, and the others must stay audible.
+    # comparable. The factor is limited, because a much louder recording is broken, and all other recordings must stay
+    # audible.
     factor = 1 / min(max(1.0, *peaks.values()), _MOST_QUIETER)
     if factor < 1:
         loudest = max(peaks, key=lambda system: peaks[system])

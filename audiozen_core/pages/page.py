@@ -41,7 +41,7 @@ def render_page(template: str, folders: Sequence[Path] = (), **values: Any) -> s
 def json_for_script(data: Any) -> str:
     """Returns data as JSON that is safe in a `<script>` element. NaN and infinity become null."""
     text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # `</script>` within a string would end the element; `<!--` would hide its end.
+    # `</script>` within a string would end the element, and `<!--` would hide the end of the element.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

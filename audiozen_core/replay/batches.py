@@ -1,4 +1,4 @@
-"""Recreates batches of a training without training: they only depend on the seed, the epoch and the index."""
+"""Recreates batches of a run without training, because a batch depends only on the seed, the epoch and its index."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def make_batch(
 ) -> Any:
     """Recreates one batch as `training_step` gets it, on the device of the trainer.
 
-    Changes that hooks make to a batch are not included, because they may depend on the training so far.
+    Changes that hooks make to a batch are not included, because these changes may depend on the training so far.
 
     Args:
         trainer: the trainer.
         loader: the training data.
         place: the position of the batch.
-        start: the progress of a training that leads to the batch. With `steps_per_epoch`, it determines where the
-            epochs begin in the data.
-        on_begin: called with the number of earlier batches that a stream has to make first, unless it is 0.
+        start: the progress of the training at a point before the batch, such as a checkpoint. With `steps_per_epoch`,
+            it determines where the epochs begin in the data.
+        on_begin: called with the number of earlier batches that a stream has to make first, unless this number is 0.
         on_batch: called after each earlier batch, with the number of batches that have been made.
 
     Raises:
@@ -80,7 +80,7 @@ def _from_place(trainer: BaseTrainer, loader: BatchLoader, place: Place, start: 
     while loader.stream_workers is None:
         loader.epoch(passes + 1)  # a sampler may give a different number of batches in each pass
         count = loader.num_batches
-        assert count is not None  # known, because `epoch` has drawn the order of data that is not a stream
+        assert count is not None  # it is known for a map-style data set once `epoch` was called
         if index < count:
             return trainer.batches(loader, passes + 1, start=index), 0
         passes, index = passes + 1, index - count

@@ -65,10 +65,11 @@ class ModuleRow:
         name: the section and the name of the module, such as `[model] encoder.0`.
         kind: the class of the module.
         calls: how often the module was called.
-        activation: statistics of its outputs; None if the module was not called.
-        output_gradient: statistics of the gradient of the loss with respect to its outputs; None if the loss does not
-            depend on them.
-        weight_gradient: statistics of the gradients of its own weights, without its children; None if there are none.
+        activation: statistics of the outputs of the module; None if the module was not called.
+        output_gradient: statistics of the gradient of the loss with respect to these outputs; None if the loss does not
+            depend on the outputs.
+        weight_gradient: statistics of the gradients of the module's own weights, without the weights of its children;
+            None if no weight has a gradient.
     """
 
     name: str
@@ -110,7 +111,8 @@ class ModuleWatch:
     def note_output(self, row: ModuleRow, outputs: Any) -> None:
         """Adds the outputs of a module, and registers hooks that add the gradients of these outputs."""
         tensors = list(_tensors(outputs))
-        # Modules under activation checkpointing compute their outputs again in the backward pass. These don't count.
+        # Modules under activation checkpointing compute their outputs again in the backward pass. The repeated outputs
+        # are not recorded.
         if not self.in_backward:
             if not row.calls:
                 self.rows.append(row)

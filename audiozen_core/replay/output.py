@@ -35,7 +35,7 @@ def check_replaceable(folder: Path, marker: str) -> None:
         marker: the name of a file that identifies folders written by this command.
 
     Raises:
-        RunError: the folder contains something else.
+        RunError: the folder contains other files.
     """
     if folder.is_dir() and ((folder / marker).is_file() or not any(folder.iterdir())):
         return
@@ -51,7 +51,7 @@ def whole_folder(folder: Path, marker: str) -> Iterator[Path]:
     """Provides a temporary folder that is renamed to `folder` at the end of the block. It replaces an existing folder.
 
     Raises:
-        RunError: the folder contains something else, or it can't be written. The existing folder stays unchanged.
+        RunError: the folder contains other files, or can't be written. The existing folder stays unchanged.
     """
     check_replaceable(folder, marker)
     temporary = folder.with_name(temporary_name(folder.name))

@@ -1,4 +1,4 @@
-"""`audiozen run EXP.toml --preview 20`: writes the first samples of the training data, as a training would get them."""
+"""`audiozen run EXP.toml --preview 20`: writes the first samples of the training data, as a run would get them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NUMBERS = "preview.json"
 
 @dataclass(frozen=True, slots=True)
 class WaveStatistics:
-    """Statistics of all waveforms with one name, such as `noisy`.
+    """Statistics of all waveforms with the same name, such as `noisy`.
 
     Attributes:
         count: the number of waveforms.
@@ -96,7 +96,7 @@ def preview(experiment: Experiment, count: int, output: Path | None = None) -> P
             `exp/baseline_preview`.
 
     Raises:
-        RunError: the folder contains something else, or it can't be written.
+        RunError: the folder contains other files, or can't be written.
         AudioZenError: the training data can't be built or read.
     """
     folder = output or experiment.folder.with_name(f"{experiment.folder.name}_preview")

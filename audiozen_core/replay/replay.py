@@ -51,7 +51,7 @@ class Replayed:
 
     @property
     def differing(self) -> list[str]:
-        """The names of the scalars that have another value in `metrics.jsonl` than in the replayed step."""
+        """The names of the scalars whose values in `metrics.jsonl` differ from the values in the replayed step."""
         if self.step is None:
             return []
         replayed = {name: value if math.isfinite(value) else None for name, value in self.step.scalars.items()}
@@ -63,7 +63,7 @@ class Progressing:
     """Callbacks with which a command shows the progress of a replay.
 
     Attributes:
-        begin: called once, with a description of the work and the number of batches, or None if it is unknown.
+        begin: called once, with a description of the work and the number of batches (None if the number is unknown).
         done: called after each batch, with the number of finished batches.
     """
 
@@ -132,7 +132,7 @@ def replay(
             else:
                 replayed_step = _step(run, training, built, hook, place, saved, progress, catch_up=catch_up)
                 batch = replayed_step.batch
-                # Otherwise, the record also covers the batches of other ranks, or it is written after a later batch.
+                # In all other cases, the record also covers batches of other ranks, or is written after a later batch.
                 is_comparable = settings.ranks == 1 and replayed_step.closes_step
                 recorded = run.recorded(replayed_step.step)[1] if is_comparable else {}
             replayed = Replayed(
@@ -167,7 +167,7 @@ def _step(
     *,
     catch_up: bool,
 ) -> ReplayedStep:
-    """Trains up to the batch, if this is possible and allowed, and replays its step."""
+    """Trains up to the batch, if this is necessary and allowed, and replays the step of the batch."""
     ranks = training.rank_count
     start = saved.progress if saved else Progress()
     between = _batches_between(built, start, place)

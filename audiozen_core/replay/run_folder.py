@@ -34,7 +34,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a training when it reached a target.
+    """The settings of a run when it reached a target.
 
     Attributes:
         config: the configuration.
@@ -116,10 +116,11 @@ class RunFolder:
         return checkpoints
 
     def settings(self, target: Target) -> Settings:
-        """Returns the settings of the training when it reached a target.
+        """Returns the settings of the run when it reached a target.
 
-        They come from the first checkpoint after the target, or else from the newest config file of a training. If the
-        checkpoint before the target has other settings, the run was resumed with changes, and a warning is logged.
+        The settings come from the first checkpoint after the target, or else from the newest config file of a start
+        that trained. If the checkpoint before the target has other settings, the run was resumed with changes, and a
+        warning is logged.
 
         Raises:
             RunError: the folder contains no configuration.
@@ -154,13 +155,13 @@ class RunFolder:
             )
 
     def check_size(self, size: int | None) -> None:
-        """Compares the current number of training samples with the numbers that the trainings recorded.
+        """Compares the current number of training samples with the numbers that the run recorded.
 
         Args:
             size: the current number of training samples; None if it is unknown.
 
         Raises:
-            RunError: no training of this run had this number of samples.
+            RunError: the run never had this number of training samples.
         """
         recorded = {int(count) for record in self.records if (count := header(record, TRAINING_SAMPLES))}
         if size is None or not recorded:

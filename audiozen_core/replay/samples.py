@@ -61,7 +61,7 @@ class Wave:
         return 10 * math.log10(mean) if mean else -math.inf
 
     def described(self) -> dict[str, Any]:
-        """Returns these properties as data for `json.dumps`. The level of silence is None."""
+        """Returns the properties of the waveform as data for `json.dumps`. The level of silence is None."""
         level = self.level
         data = {"seconds": self.seconds, "peak": self.peak, "level_db": level if math.isfinite(level) else None}
         if count := self.not_finite:
@@ -97,10 +97,13 @@ class Sample:
 def samples_of(batch: Any, sr: int) -> list[Sample]:
     """Splits a batch into samples.
 
-    A real tensor or array [sample, time] or [sample, channel, time], with up to 16 channels, is a waveform in one of
-    two cases. Either its time axis is as long as the time axis of `noisy`, or of the longest entry if there is no
-    `noisy`. Or the batch has an entry with its lengths, such as `enrolment_length`. If the batch has `length`, the
-    waveforms are cut to this length; see `each_file`.
+    A real tensor or array [sample, time] or [sample, channel, time], with up to 16 channels, is a waveform if at least
+    one of two conditions holds:
+
+    - Its time axis is as long as the time axis of `noisy`. Without `noisy`, the longest entry is used instead.
+    - The batch has an entry with its lengths, such as `enrolment_length` for `enrolment`.
+
+    If the batch has `length`, the waveforms are cut to this length; see `each_file`.
 
     Args:
         batch: a mapping, a dataclass, a tuple or a list of entries, or a tensor, on the CPU.

@@ -31,8 +31,8 @@ class ReplayedStep:
 
     Attributes:
         step: the optimiser step that the batch belongs to, counted from 1.
-        closes_step: whether the batch is the last batch of the optimiser step. `metrics.jsonl` has the scalars of this
-            batch.
+        closes_step: whether the batch is the last batch of the optimiser step. `metrics.jsonl` only has the scalars of
+            such batches.
         losses: the names of the trained losses.
         scalars: the scalars that `training_step` returned or the losses recorded, such as the parts of a loss.
         rows: what each module computed, in the order of the forward pass.
@@ -105,7 +105,7 @@ class StepHook(ReplayHook):
 
     @hookimpl.rollback
     def rollback(self, trainer: Trainer) -> bool | None:
-        """Restores the state at the start of the replay, where the original training restored a checkpoint."""
+        """Restores the state at the start of the replay. At this point, the original run restored a checkpoint."""
         if self.start is None or self.trainer is None:
             return None
         self.trainer.load_checkpoint(self.start)

@@ -1,4 +1,4 @@
-"""Finds the position of the batch that the user asked for, and counts the batches of a training."""
+"""Finds the position of the batch that the user asked for, and counts the batches of a training run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
 class Place(NamedTuple):
-    """The position of a batch in a training: its epoch, from 1, and its index in the epoch, from 0.
+    """The position of a batch in a training run: its epoch, from 1, and its index in the epoch, from 0.
 
     Error messages and records use the same numbers.
     """
@@ -37,7 +37,7 @@ class Target:
     step: int = 0
 
     def follows(self, progress: Progress) -> bool:
-        """Returns whether a training that continues from `progress` reaches the target."""
+        """Returns whether a run that continues from `progress` reaches the target."""
         if self.place is None:
             return progress.step < self.step
         return (progress.epoch, progress.batch) <= (self.place.epoch - 1, self.place.batch)
@@ -47,7 +47,7 @@ class Target:
 
 
 class Counted(NamedTuple):
-    """How the batches of a training are counted.
+    """How the batches of a training run are counted.
 
     Attributes:
         per_step: the number of batches in an optimiser step.
@@ -79,7 +79,7 @@ def find_place(trainer: BaseTrainer, loader: BatchLoader, target: Target, start:
         trainer: the trainer.
         loader: the training data.
         target: the target.
-        start: the progress of a training that leads to the target.
+        start: the progress of the training at a point before the target, such as a checkpoint.
         epoch: the epoch of the step in the records of the run; None if there is no record.
 
     Raises:

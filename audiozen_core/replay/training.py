@@ -41,7 +41,7 @@ class ReplayHook:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Built:
-    """The parts of a training.
+    """The parts that a training run needs.
 
     Attributes:
         trainer: the trainer.
@@ -198,7 +198,7 @@ def restore_saved(training: ReplayedTraining, trainer: BaseTrainer, loaded: Load
     Raises:
         CheckpointError: the state does not fit the training.
     """
-    # The replay has no hooks that only observe, so it also drops their states.
+    # The replay has no hooks that only observe, so the states of these hooks are dropped, too.
     kept = {*trainer.state.names(), EXTRA}
     state = {name: part for name, part in loaded.state.items() if name in kept}
     states_of_ranks = state["rng"].get("ranks")

@@ -99,7 +99,7 @@ def make_charts(histories: Sequence[tuple[ReportRun, Mapping[str, Curve]]]) -> l
 
 
 def _with_same_beginning(chart: Chart, curve: Curve) -> Line | None:
-    """Returns a line of the unprocessed files whose values equal those of a curve, up to the end of the shorter one."""
+    """Returns a line of unprocessed files that equals a curve up to the end of the shorter of the two, or None."""
     return next(
         (
             line

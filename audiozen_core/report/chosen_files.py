@@ -46,7 +46,7 @@ class FileOrder:
 
     Attributes:
         system: the name of the system.
-        base: the system that it is compared with; "" if the files are sorted by the system's own scores.
+        base: the system that `system` is compared with; "" if the files are sorted by the scores of `system` alone.
         metric: the metric.
         rows: the files, worst first.
         bars: a drawing of the differences; None without a comparison.
@@ -69,10 +69,10 @@ class ChosenFile:
 
     Attributes:
         id: the ID of the file.
-        kind: `worst`, `middle` or `best`.
+        kind: the part of the sorted files that the file comes from: `worst`, `middle` or `best`.
         system: the system that the file was chosen for.
         reasons: sentences that explain why the file was chosen.
-        rank: the position among the files of the same kind and system, counted from 0.
+        rank: the position among the files with the same `kind` and `system`, counted from 0.
     """
 
     id: str
@@ -147,7 +147,8 @@ def choose_files(orders: Sequence[FileOrder], count: int | None) -> list[ChosenF
 
     Args:
         orders: the sorted files of each system.
-        count: the number of files of each kind for each system; None for at most 3 files and about `CLIPS` in total.
+        count: the number of worst, of middle and of best files for each system; None for at most 3 of each, and about
+            `CLIPS` files in total.
 
     Returns:
         The files, grouped by system, worst first. A file that was chosen for several reasons appears once.
@@ -155,7 +156,7 @@ def choose_files(orders: Sequence[FileOrder], count: int | None) -> list[ChosenF
     if count is None:
         count = max(1, min(3, CLIPS // (len(_KINDS) * len(orders)))) if orders else 0
     chosen: dict[str, ChosenFile] = {}
-    # If all files of a system are equal to the base system, none is the worst or the best. Such systems are skipped.
+    # If all files of a system are equal to the base system, no file is the worst or the best. Such systems are skipped.
     for order in [order for order in orders if not order.base or order.better or order.worse] or orders:
         for kind, rows in _kinds(order, count).items():
             for rank, row in enumerate(rows):
@@ -166,7 +167,7 @@ def choose_files(orders: Sequence[FileOrder], count: int | None) -> list[ChosenF
 
 def _kinds(order: FileOrder, count: int) -> dict[str, list[FileRow]]:
     rows = list(order.rows)
-    if len(rows) <= 3 * count:  # all files are chosen, one third as each kind
+    if len(rows) <= 3 * count:  # all files are chosen: a third each as worst, middle and best
         third = len(rows) / 3
         return {
             "worst": rows[: round(third)],

@@ -28,7 +28,7 @@ class Heard:
     Attributes:
         file: the file.
         clip: the clip; None if the recordings can't be played.
-        missing: the reason why there is no clip; "" if there is one.
+        missing: the reason why there is no clip; "" if there is a clip.
         heard: the index of the recording that is selected first, which belongs to the system in `file.system`.
     """
 

@@ -18,13 +18,13 @@ _NOT_VALUES = ("time", "epoch", "step", "checkpoint")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The values of one scalar over the course of a training.
+    """The values of one scalar over the course of training.
 
     Attributes:
         name: the name of the scalar in records, such as `train/loss`.
         steps: the optimiser step of each point.
         epochs: the epoch of each point, with a fraction for points within an epoch. An unfinished epoch is assumed to
-            be as long as the previous epoch. If the first epoch is unfinished, it ends with its last record.
+            be as long as the previous epoch. An unfinished first epoch is assumed to end with its last record.
         values: the value of each point; NaN if the value was not finite.
         recorded: the number of recorded values. Long curves have fewer points.
         not_finite: the number of recorded values that were not finite.
@@ -41,7 +41,8 @@ class Curve:
 def read_history(folder: Path) -> dict[str, Curve]:
     """Reads the curves of a run, by name. The result is empty if the run has no records yet.
 
-    Records of tests, and of validations outside of a training, are ignored. So is a line that is still being written.
+    Three things are ignored: records of tests, records of validations that are not part of training, and a line that is
+    still being written.
     """
     points: dict[str, dict[int, float]] = {}
     ends: dict[int, int] = {}  # the last step of each epoch
@@ -63,7 +64,7 @@ def read_history(folder: Path) -> dict[str, Curve]:
 def _training_records(folder: Path) -> Iterator[dict[str, Any]]:
     with suppress(OSError):
         for record in read_records(folder / FILE):
-            # A record with a checkpoint comes from an evaluation outside of a training.
+            # A record with a checkpoint comes from an evaluation that is not part of training.
             if "checkpoint" not in record and all(isinstance(record.get(name), int) for name in ("step", "epoch")):
                 yield record
 

@@ -27,7 +27,7 @@ _LAST = ("clean", "source", "target")
 
 
 def recordings_of(name: str, systems: Sequence[FoundSystem]) -> dict[str, str]:
-    """Returns the audio files with one ID: the inputs and the outputs of the systems, and the target.
+    """Returns the audio files with a given ID: the inputs and the outputs of the systems, and the target.
 
     Args:
         name: the ID of the file.

@@ -152,7 +152,7 @@ def _fit(content: Content, seconds: float, most: float) -> tuple[list[Heard], li
     Returns the clips, and sentences about what was shortened or left out.
     """
     notes = []
-    # If clips are left out, the first file of each kind should be kept, so the second files come later.
+    # Clips at the end are left out first, so the first worst, middle and best files come before the second ones.
     by_rank = sorted(content.chosen, key=lambda file: file.rank)
     made = list(_make(content, by_rank, seconds))
     size, clips = _size(made), [heard.clip for heard in made if heard.clip]

@@ -48,10 +48,11 @@ class RunFacts:
         run: the run.
         state: what the run is doing, or how it ended.
         is_running: whether the run is active.
-        training_time: the total time of all trainings.
+        training_time: the total training time over all starts.
         parameters: the number of parameters; "" if it is unknown.
         best: the best validation score and its epoch; "" if there is none.
-        facts: the environment of the newest training, or else of the newest start: the device, the commit, Python, …
+        facts: the environment of the newest start that trained, or else of the newest start: the device, the commit,
+            Python, …
         versions: the version of each distribution in this environment, by name.
         starts: the starts of the run, oldest first.
     """
@@ -71,7 +72,7 @@ def read_facts(run: ReportRun) -> RunFacts:
     """Reads facts about a run. The run may be active."""
     summary = read_run(run.folder)
     records = sorted(run.folder.glob(RECORDS))
-    # The environment of the training is used. A later test may have used another machine and other versions.
+    # The environment of the training is shown, because a later test may have used another machine and other versions.
     main = main_record(run.folder)
     session = next((session for session in summary.sessions if main and session.record == main.name), None)
     count = _parameters(run.folder)

@@ -23,13 +23,13 @@ class Difference:
     """The difference of a system from the first system, as texts for the page.
 
     Attributes:
-        words: the difference in words, such as `better by 0.42 dB, certain`.
+        words: a phrase such as `better by 0.42 dB, certain`.
         verdict: `better`, `worse`, or "" if the difference is not significant.
         p: the corrected p-value.
         signed: the difference as a number with its sign.
         interval: the 95 % interval of the difference; "" if there is none.
         counts: the numbers of files that are better, worse and equal.
-        bar: the positions on the axis of the table, where better is on the right; None if there is no value.
+        bar: the positions on the axis of the table. Better values are on the right. None if there is no value.
     """
 
     words: str
@@ -47,13 +47,13 @@ class Score:
 
     Attributes:
         system: the name of the system.
-        series: the index of its colour; -1 for the unprocessed files.
+        series: the index of the system's colour; -1 for the unprocessed files.
         mean: the mean; a dash if there is none.
         interval: the 95 % interval of the mean; "" if there is none.
         files: the number of files in the mean.
         missing: the number of files of the system that have no value.
         seeds: the number of seeds, and the standard deviation over the seeds; "" for a single seed.
-        is_first: whether this is the first system, which the others are compared with.
+        is_first: whether this is the first system, which all other systems are compared with.
         difference: the difference from the first system; None for the first system, and without a comparison.
         note: why the mean or the difference is missing; "" if nothing is missing.
     """
@@ -189,7 +189,7 @@ def _note(standing: Standing, system: FoundSystem, has_metric: bool, has_values:
 def _files_of(
     standing: Standing, compared: ComparedScores | None, metric: MetricInfo, system: FoundSystem
 ) -> list[str]:
-    """Returns the files of a mean: the compared files, or without a comparison, all files that have a value."""
+    """Returns the files of a mean: the compared files or, without a comparison, all files that have a value."""
     scored = system.scored
     if metric.name not in scored.metrics:
         return []

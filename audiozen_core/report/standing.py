@@ -17,7 +17,7 @@ from audiozen_core.results.id_table import audio_id
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.systems import ScoredSystem
 
-_MOST_LEVELS = 12  # A condition with more values would make a long table. It is probably a label of single files.
+_MOST_LEVELS = 12  # A condition with more values is probably a label of single files, and its table would be long.
 
 
 @dataclass(frozen=True, slots=True)

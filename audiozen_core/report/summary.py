@@ -28,10 +28,10 @@ class SummaryRow:
 
     Attributes:
         name: the name of the system.
-        series: the index of its colour; -1 for the unprocessed files.
+        series: the index of the system's colour; -1 for the unprocessed files.
         facts: the checkpoint, training time and number of parameters, if they are known.
         scores: the score in each metric, in column order; None for a missing score.
-        missing: why the system has no scores; "" if it has some.
+        missing: why the system has no scores; "" if it has scores.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Summary:
         columns: the metrics of the summary table.
         rows: the rows of the summary table.
         files: the number of scored files, as text.
-        base: the system that the others are compared with; "" if nothing is compared.
+        base: the system that all other systems are compared with; "" if nothing is compared.
         cautions: sentences about the limits of the verdicts.
     """
 
@@ -101,7 +101,7 @@ def summarise(
 
 
 def _cautions(standing: Standing) -> Iterator[str]:
-    """Yields the notes that limit the verdicts. The page also lists all notes, but further down."""
+    """Yields the notes that limit the verdicts. The page lists all notes further down."""
     comparison = standing.comparison
     if comparison is None:
         return

@@ -68,7 +68,7 @@ def _clip(run: ReportRun, samples: Sequence[Sample], seconds: float) -> Clip:
 
 
 def _spread(samples: Sequence[Sample]) -> list[Sample]:
-    """Returns the samples of the first, the best and the last validation. Without a best, the middle one is used."""
+    """Returns the samples of the first, the best (or else the middle) and the last validation."""
     best = next((index for index, sample in enumerate(samples) if sample.best), 0)
     last = len(samples) - 1
     middle = best if 0 < best < last else last // 2

@@ -1,4 +1,4 @@
-"""Describes differences in words: better or worse, by how much, and whether the difference is certain."""
+"""Writes phrases that describe differences: better or worse, by how much, and whether the difference is certain."""
 
 from __future__ import annotations
 

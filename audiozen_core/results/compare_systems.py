@@ -64,7 +64,8 @@ def compare_systems(
         for file in ids:
             files_by_value.setdefault(value_of_file.get(file, ""), []).append(file)
         values = in_order(files_by_value)
-        # All differences of a condition are corrected together, and then split up again.
+        # All differences of a condition are corrected together. Afterwards, they are split by the values of the
+        # condition.
         uncorrected = [
             (value, difference)
             for value in values

@@ -71,7 +71,7 @@ class ComparedScores:
 
     @property
     def baseline(self) -> ScoredSystem:
-        """The system that the others are compared with."""
+        """The system that all other systems are compared with."""
         return self.systems[0]
 
     def difference(self, metric: str, system: str) -> PairedDifference:

@@ -19,7 +19,7 @@ def read_delimited(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
     A cell in quotes may contain line breaks.
 
     Args:
-        path: the file. Its suffix determines the separator: tabs for `.tsv`, commas for all others.
+        path: the file. Its suffix determines the separator: tabs for `.tsv`, commas for all other suffixes.
         text: the text of the file.
 
     Raises:

@@ -14,7 +14,7 @@ _ID_COLUMNS = ("id", "file", "path", "name", "filename", "utt", "utterance")
 
 
 class IdTable:
-    """A table with one row for each audio file, which is found by its ID.
+    """A table with one row for each audio file. Rows are found by the IDs of the files.
 
     Args:
         path: the file that the table was read from.
@@ -60,7 +60,7 @@ class IdTable:
 
 
 def read_id_table(path: str | Path, *, text: bool = False) -> IdTable:
-    """Reads a CSV or TSV file with a header, a JSONL file, or a plain list of texts.
+    """Reads a CSV or TSV file with a header, a JSONL file, or a list of IDs and texts.
 
     - In a CSV or TSV file, the ID column is the first of `id`, `file`, `path`, `name`, `filename`, `utt` and
       `utterance` that exists, or else the first column of the file.
@@ -124,7 +124,7 @@ def _rows(path: Path, content: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _split(path: Path, cells: dict[str, str], default: str) -> tuple[str, dict[str, str]]:
-    """Splits a row into its ID and its other cells. `default` is the ID column if none has a known name."""
+    """Splits a row into its ID and its other cells. `default` is the ID column if no column has a known name."""
     columns = {name.lower(): name for name in cells}
     column = next((columns[name] for name in _ID_COLUMNS if name in columns), default)
     if not column:

@@ -28,7 +28,7 @@ class Mean:
     """The mean of a metric over some files, with its interval.
 
     Attributes:
-        mean: the mean over the files that have a value; NaN if no file has one.
+        mean: the mean over the files that have a value; NaN if no file has a value.
         low: the lower end of the 95 % bootstrap interval; NaN for fewer than two values.
         high: the upper end of the interval.
         count: the number of files that have a value.
@@ -78,7 +78,7 @@ def bootstrap_interval(values: Sequence[float], *, level: float = LEVEL) -> tupl
         level: the confidence level of the interval.
 
     Returns:
-        The lower and the upper end; NaN for fewer than two values. If all values are equal, both ends are that value.
+        The lower and the upper end; NaN for fewer than two values. If all values are equal, both ends have this value.
 
     Example:
         >>> bootstrap_interval([3.0, 3.0, 3.0])

@@ -17,7 +17,7 @@ from audiozen_core.results.two_level import two_level_interval
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 
 SIGNIFICANT = 0.05
-"""A difference is significant if its corrected p-value is below this."""
+"""A difference is significant if its corrected p-value is below this limit."""
 
 _EQUAL = 1e-9  # a relative tolerance, because the last digits depend on the machine and on the averaging over seeds
 
@@ -49,7 +49,7 @@ class PairedDifference:
         metric: the name of the metric.
         system: the name of the system.
         higher_is_better: whether a higher number is better.
-        mean: the mean over the files of the difference system minus baseline.
+        mean: the mean over the files of the value of the system minus the value of the baseline.
         low: the lower end of the 95 % bootstrap interval of the mean; NaN for fewer than two files.
         high: the upper end of the interval.
         better: the number of files for which the system is better, given the direction of the metric.
@@ -93,8 +93,8 @@ class PairedDifference:
     def verdict(self) -> str:
         """`better` or `worse` if the difference is significant, and "" otherwise.
 
-        A difference is significant if the corrected p-value is below 0.05. The test of scores only covers the files.
-        With several seeds or listeners, the interval, which also covers the seeds or listeners, must exclude zero too.
+        A difference is significant if the corrected p-value is below 0.05. With several seeds or listeners, the
+        interval must exclude zero, too: it covers the seeds or listeners, but the test of scores covers only the files.
         """
         significant = self.p_holm < SIGNIFICANT and not (self.over_seeds and self.low <= 0 <= self.high)
         return ("better" if self.improvement > 0 else "worse") if significant and self.mean else ""

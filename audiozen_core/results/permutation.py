@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 DRAWS = 49_999
-"""The number of random sign flips, if more sign flips exist. With the observed signs, this makes 50,000."""
+"""The number of random sign flips, if more than 50,000 sign flips exist. The observed signs count as one more."""
 
 SEED = 0
 """The seed of the random sign flips. It is fixed, so the same differences always have the same p-value."""
 
-# The number of sign bytes that are drawn at once for each flip: 50 MB in total. The generator makes 4 bytes at a time,
-# so with a multiple of 4 the signs are the same as in a single draw.
+# The number of bytes of signs that are drawn at once for each flip, which is 50 MB for all flips. The number is a
+# multiple of 4, because the generator makes 4 bytes at a time. The signs are therefore the same as in a single draw.
 _COLUMNS = 1000
 
 # Two sums count as equal if they differ by less than this fraction of the sum of the absolute differences.
@@ -112,7 +112,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     depend on each other.
 
     Args:
-        p_values: the p-values of all tests. NaN means that a test was impossible; it does not count as a test.
+        p_values: the p-values of all tests. NaN means that a test was impossible; such tests are not counted.
 
     Returns:
         The corrected p-values, in the same order.

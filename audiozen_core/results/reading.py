@@ -83,7 +83,7 @@ def _from_evaluate(file: Path, summary: Mapping[str, Any], header: Sequence[str]
 
 
 def _from_test(file: Path, summary: Mapping[str, Any], rows: list[dict[str, str]], state: str | None) -> Scores:
-    """Reads the scores of one state from a test. Its columns are named after metric and state: `si_sdr_enhanced`."""
+    """Reads the scores of one state from a test, from columns named after metric and state, as in `si_sdr_enhanced`."""
     metrics = _metrics(summary)
     first: Mapping[str, Any] = next(iter(summary["all"].values()), {})
     states = [name for name in first if name not in ("gain", "missing")]

@@ -90,7 +90,7 @@ def _results_of_run(run: Path, checkpoint: str) -> Path:
 def _time_written(test: Path) -> int:
     """Returns when the scores of a test were written, in nanoseconds.
 
-    The time of the test folder is only the fallback, because it also changes when other files are added.
+    The time of the test folder is used only if no scores exist, because it also changes when other files are added.
     """
     times = [path.stat().st_mtime_ns for path in test.glob(f"*/{_SCORES}")]
     return max(times, default=test.stat().st_mtime_ns)

@@ -23,7 +23,7 @@ def digits(metric: MetricInfo, means: Iterable[float]) -> int:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """Formats a number with a fixed number of decimals; a number that is not finite as a dash. Zero has no sign.
+    """Formats a number with a fixed number of decimals. NaN and infinity become a dash, and zero has no sign.
 
     Example:
         >>> fixed(-0.001, 2), fixed(math.nan, 2)
@@ -51,7 +51,7 @@ def interval(low: float, high: float, decimals: int) -> str:
 
 
 def p_text(p: float) -> str:
-    """Formats a p-value with two significant digits; NaN as a dash.
+    """Formats a p-value with two significant digits. NaN becomes a dash.
 
     Example:
         >>> p_text(0.00002), p_text(0.0432), p_text(1)

@@ -22,12 +22,12 @@ _INDEX, _VERSION = "samples.json", 1
 
 @dataclass(frozen=True, slots=True)
 class SampleSignal:
-    """One signal of a sample, such as the enhanced one.
+    """One signal of a sample, such as the enhanced signal.
 
     Attributes:
         path: the path of the audio file, relative to the samples folder.
         given: whether the signal comes from the data set and is therefore the same in every validation.
-        gain_db: the gain that was applied to the audio, in decibels: 0, or negative if it exceeded full scale.
+        gain_db: the gain that was applied to the audio, in decibels: 0, or negative if the signal exceeded full scale.
     """
 
     path: str

@@ -78,9 +78,9 @@ class Scores:
         """Returns a table of the means and their 95 % bootstrap intervals.
 
         With conditions, the table has a column for each metric, a row for each value of each condition, and a row for
-        all files. If a mean covers fewer files than its row, their number follows in parentheses. Without conditions,
-        the table has a row for each metric. Notes below the table list the files without a value, and the
-        implementation of each metric.
+        all files. If a mean covers fewer files than its row, the number of files in the mean follows in parentheses.
+        Without conditions, the table has a row for each metric. Notes below the table list the files without a value,
+        and the implementation of each metric.
         """
         return self._table().render(form)
 
@@ -226,7 +226,7 @@ def _with_reasons(missing: Mapping[str, str]) -> str:
 
 
 def _note(file: FileScores) -> str:
-    """Lists why metrics have no value for a file. A reason that applies to some metrics only is preceded by them."""
+    """Lists why metrics have no value for a file. If a reason does not apply to all metrics, their names precede it."""
     by_reason: dict[str, list[str]] = {}
     for metric, reason in file.reasons.items():
         by_reason.setdefault(reason, []).append(metric)

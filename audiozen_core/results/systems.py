@@ -83,7 +83,7 @@ def complete_files(metric: str, systems: Sequence[ScoredSystem], ids: Sequence[s
 
 
 def known_metric(name: str, systems: Sequence[ScoredSystem], lower_is_better: bool) -> tuple[MetricInfo, bool]:
-    """Returns the description of a metric that the systems share, and whether its better direction is known.
+    """Returns the description of a metric that the systems share, and whether its direction is known.
 
     Args:
         name: the name of the metric.
@@ -135,7 +135,7 @@ def identity_notes(name: str, systems: Sequence[ScoredSystem]) -> Iterator[str]:
                     )
                 continue
             for key in _DEFINING:
-                # Not every file has all keys.
+                # An identity may lack some keys.
                 first, other = reference.identity.get(key), metric.identity.get(key)
                 if first != other and (first or other):
                     notes.add(_difference(key, first, other, first_system.name, system.name))
@@ -152,7 +152,7 @@ def _direction(metric: MetricInfo) -> str:
 
 
 def _difference(key: str, first: Any, other: Any, first_name: str, other_name: str) -> str:
-    """Describes how two values of a key differ: the whole values, or only the parts of two mappings that differ."""
+    """Describes how two values of a key differ. For two mappings, only the entries that differ are described."""
     if isinstance(first, Mapping) and isinstance(other, Mapping):
         parts = [part for part in dict.fromkeys([*first, *other]) if first.get(part) != other.get(part)]
         shown = [

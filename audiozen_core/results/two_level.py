@@ -19,8 +19,8 @@ def two_level_interval(
 ) -> tuple[float, float]:
     """Computes the bootstrap interval of a mean by resampling both the files and the seeds.
 
-    Each resample draws files, and for each system its seeds, independently and with replacement. Two corrections make
-    the interval accurate for few seeds:
+    Each resample draws the files, and the seeds of each system, independently and with replacement. Two corrections
+    make the interval accurate for few seeds:
 
     - The variance of the mean of R resampled seeds is too small by the factor (R - 1) / R. The deviations of the seeds
       are therefore multiplied by sqrt(R / (R - 1)) (Hesterberg, "What Teachers Should Know about the Bootstrap", 2015).
@@ -53,7 +53,7 @@ def _interval(
     mean = float(sample.mean())
     parts = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1)]
     deviations: _Array = resampled_means(sample) - mean
-    generator = np.random.default_rng(SEED + 1)  # SEED would repeat the draws of the files
+    generator = np.random.default_rng(SEED + 1)  # SEED would repeat the random numbers of the files
     for means in seed_means:
         count = len(means)
         if count < 2:

@@ -12,7 +12,7 @@ from audiozen_core.experiment.lock import LOCK
 from audiozen_core.experiment.session_file import SESSIONS
 
 RUN_FILES = (LOCK, RECORDS, SESSIONS)
-"""A folder that contains one of these files is a run."""
+"""A folder that contains one of these files is a run folder."""
 
 # Folders in a run folder that may contain many files, but never a run.
 _RESULTS = frozenset({"checkpoints", "test", "predict", "tb_log"})

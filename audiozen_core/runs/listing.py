@@ -55,7 +55,8 @@ def list_runs(
 
     Args:
         folders: the folders to search. Each may be a run folder itself.
-        order: `name`; `best`, the best score first; `time`, the longest training first; `written`, the newest first.
+        order: `name`; `best`, the best score first; `time`, the longest training time first; `written`, the most
+            recently written run first.
         states: only list runs in these states; empty for all runs.
         cache: a cache of the configurations.
 
@@ -103,7 +104,7 @@ class ConfigCache:
         self._read: dict[Path, Mapping[str, str]] = {}
 
     def settings(self, run: RunSummary) -> Mapping[str, str]:
-        """Returns the settings of the newest training of a run, or else of its newest start; {} if unreadable."""
+        """Returns the settings of the newest start that trained, or else of the newest start; {} if unreadable."""
         path = main_record(run.folder)
         if path is None:
             return {}

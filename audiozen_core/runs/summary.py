@@ -33,8 +33,8 @@ RunState = Literal["running", "finished", "stopped", "interrupted", "failed", "k
 - `unknown`: the state can't be determined, for example because an older version wrote the files.
 """
 
-# Some file systems only lock files for processes of one machine. There, a run on another machine counts as running if
-# it has written something recently.
+# On some file systems, locks work only between processes of one machine. On such a file system, a run on another
+# machine counts as running if it has written something recently.
 _RECENTLY = timedelta(minutes=5)
 
 # The search for the last validation stops after this many records, because a run without a validation set has none.
@@ -73,8 +73,8 @@ class RunSummary:
         state: what the run is doing, or how it ended.
         reason: the reason why the run ended; "" while it is running.
         sessions: the starts of the run, oldest first. Empty if an older version wrote the run.
-        holder: the process that holds the run lock, or that held the run lock when it was killed; None if there is
-            none.
+        holder: the process that holds the run lock, or that held the run lock when it was killed; None if no such
+            process is known.
         epoch: the epoch of the last training record; 0 before the first record.
         step: the optimiser step of the last training record.
         max_epochs: the epoch after which the training ends; None if it is unknown.
@@ -82,10 +82,11 @@ class RunSummary:
         higher_is_better: whether a higher score is better; None if it is unknown.
         best: the best score; None if there is none.
         last: the score of the last validation, which may be NaN; None if there is none.
-        training_seconds: the total time of all trainings; None if it is unknown. If the last training was killed, the
-            time until its last write counts.
-        is_time_partial: whether `training_seconds` is too small. This happens if a training was killed and the run was
-            started again: the new start wrote to the same files, so the end of the killed training is unknown.
+        training_seconds: the total training time over all starts; None if it is unknown. If the last start that trained
+            was killed, its time is counted until its last write.
+        is_time_partial: whether `training_seconds` is too small. This happens if a start was killed while it trained,
+            and the run was started again. The new start wrote to the same files, so the end of the killed start is
+            unknown.
         written: when a file in the run folder was last written.
         tests: the finished tests, oldest first.
     """
@@ -127,7 +128,7 @@ def read_run(folder: Path, *, now: datetime | None = None) -> RunSummary:
     newest = (trainings or sessions)[-1] if sessions else None
     trained = _training(trainings[-1]) if trainings else None
     place, last, tested = _records(folder / FILE)
-    # A start after the training, such as a test, writes to the same files, but not to the records of the training.
+    # A later start, such as a test, writes to the same files, but not to the records of the training.
     alive = now if state == "running" else written if trainings and trainings[-1] is sessions[-1] else place.written
     seconds, is_partial = _training_time(sessions, trainings, state, alive)
     best = _best(folder, None if state == "running" else trained)
@@ -198,25 +199,25 @@ def _trains(session: SessionRecord) -> bool:
 
 
 def _training(session: SessionRecord) -> ModeRecord | None:
-    """Returns the record of the last training of a session that has ended; None if there is none."""
+    """Returns the record of the last mode of a session that trained and has ended; None if there is none."""
     return next((done for done in reversed(session.done) if done.mode in TRAINING), None)
 
 
 def _was_killed(session: SessionRecord) -> bool:
-    """Returns whether no end of a training was recorded. If this is the last session, it may still be running."""
+    """Returns whether a session recorded no end of its training. The last session of a run may still be running."""
     return not _training(session) and session.ending is None
 
 
 def _training_time(
     sessions: Sequence[SessionRecord], trainings: Sequence[SessionRecord], state: RunState, alive: datetime | None
 ) -> tuple[float | None, bool]:
-    """Returns the total time of all trainings in seconds, and whether it is too small.
+    """Returns the total training time in seconds, and whether it is too small.
 
     Args:
         sessions: all starts of the run.
         trainings: the starts that train.
         state: the state of the run.
-        alive: the last time at which the last training was known to be running.
+        alive: the last time at which the last of `trainings` was known to be running.
     """
     if not trainings:
         return None, False
@@ -236,7 +237,7 @@ def _training_time(
 
 
 class _Place(NamedTuple):
-    """The epoch and step of the last training record, and the time when it was written."""
+    """The epoch and step of the last training record, and the time when the record was written."""
 
     epoch: int = 0
     step: int = 0
@@ -244,7 +245,7 @@ class _Place(NamedTuple):
 
 
 def _records(path: Path) -> tuple[_Place, EpochScore | None, tuple[TestSummary, ...]]:
-    """Returns the last record of a training, its last validation, and the newest test."""
+    """Returns the place of the last training record, the score of the last validation, and the newest test."""
     place: _Place | None = None
     last: EpochScore | None = None
     tests: tuple[TestSummary, ...] = ()
@@ -255,7 +256,7 @@ def _records(path: Path) -> tuple[_Place, EpochScore | None, tuple[TestSummary, 
                 break
             if not isinstance(epoch, int) or not isinstance(step, int):
                 continue
-            if "checkpoint" in record:  # a record of an evaluation that was not part of a training
+            if "checkpoint" in record:  # a record of an evaluation that was not part of training
                 scalars = {name: _number(value) for name, value in record.items() if name.startswith("test/")}
                 if scalars and not tests:
                     tests = (TestSummary(scalars, ended=str(record.get("time", ""))),)

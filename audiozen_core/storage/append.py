@@ -65,7 +65,7 @@ class LineFile:
     def _flush(self) -> OSError | None:
         try:
             while self._pending:
-                # The system may write only a part of the bytes, so this repeats until all are written.
+                # The system may write only a part of the bytes, so this repeats until all bytes are written.
                 del self._pending[: os.write(self._descriptor, self._pending)]
         except OSError as error:
             return error

@@ -41,7 +41,7 @@ _NOT_SUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, er
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The size of a file in bytes, and its XXH3-128 in hexadecimal digits.
+    """The size of a file in bytes, and its XXH3-128 hash in hexadecimal digits.
 
     XXH3 detects accidents such as a torn write or a flipped bit, and is 25 times as fast as SHA-256. It does not
     protect against deliberate changes.
@@ -111,7 +111,7 @@ def write_new(path: Path, content: bytes | str) -> Digest:
 
     The name of the file is durable after `sync_folder`. After an `OSError` the file may exist and be incomplete.
     """
-    # The escape of a lone surrogate is also valid in a JSON string.
+    # File names that are not UTF-8 contain lone surrogates. The escape of a lone surrogate is also valid in JSON.
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
@@ -201,7 +201,7 @@ def _new_memory(size: int) -> memoryview:
 def replace_link(link: Path, target: str) -> bool:
     """Points the symbolic link `link` at `target`, a name in the same folder, atomically and durably.
 
-    If the file system has no symbolic links, it changes nothing and returns False.
+    If the file system has no symbolic links, this function changes nothing and returns False.
     """
     temporary = link.with_name(temporary_name(link.name))
     try:
@@ -219,7 +219,7 @@ def replace_link(link: Path, target: str) -> bool:
 
 
 def read_link(link: Path) -> str | None:
-    """Returns the target of a symbolic link, even if it does not exist; None if `link` is not a symbolic link."""
+    """Returns the target of a symbolic link, even if the target is missing; None if `link` is not a symbolic link."""
     try:
         return os.readlink(link)
     except OSError:
@@ -328,6 +328,6 @@ def process_exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # It belongs to another user.
+    except OSError:  # The process belongs to another user.
         return True
     return True

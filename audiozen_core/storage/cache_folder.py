@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def default_cache() -> Path:
-    """Returns the folder of the cache: `audiozen` in `$XDG_CACHE_HOME`, or in `~/.cache` if that is not set."""
+    """Returns the folder of the cache: `audiozen` in `$XDG_CACHE_HOME`, or in `~/.cache` if the variable is not set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiozen"

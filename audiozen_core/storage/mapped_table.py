@@ -127,7 +127,7 @@ class Table:
         Args:
             path: the file.
             verify: whether to read the whole file and compare its hash, which takes 0.12 s of CPU time for a million
-                recordings. Otherwise only its size is checked.
+                recordings. Otherwise only the size of the file is checked.
 
         Raises:
             OSError: the file can't be read.
@@ -158,7 +158,7 @@ class Table:
         try:
             if self.file is not None and _read_again(self.file, self.token):
                 return _read_again, (self.file, self.token)
-        except (OSError, ValueError):  # somebody has deleted or replaced it
+        except (OSError, ValueError):  # somebody has deleted or replaced the file
             pass
         return Table, (self.facts, self.arrays)
 

@@ -31,7 +31,8 @@ def check_entry_points(distribution: str) -> tuple[Entry, ...]:
         The entry points.
 
     Raises:
-        AssertionError: an entry point is wrong, or another distribution uses its name; the message has the details.
+        AssertionError: an entry point is wrong, or another distribution uses the same name; the message has the
+            details.
     """
     forget_installed()
     name = normalised(distribution)

@@ -19,8 +19,8 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
     Args:
         build: a function that builds the data set.
         batch_size: the number of samples in a batch.
-        num_workers: the number of workers whose batches are compared with those of the main process; always 1 for a
-            stream.
+        num_workers: the number of workers whose batches are compared with the batches of the main process; always 1 for
+            a stream.
 
     Raises:
         DataError: the data set yields no batches.

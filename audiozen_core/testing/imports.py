@@ -38,9 +38,9 @@ print("\\x00" + json.dumps({"seconds": seconds, "changed": changed}), file=sys._
 def check_import(module: str, *, seconds: float = 2.0) -> None:
     """Checks that a module is imported quickly, prints nothing, and changes no global state.
 
-    It must not change: environment, locale, working directory and its files, `sys.path`, filters of warnings, root
-    logger, threads, signal handlers, random numbers, and torch's global settings. A library may set environment
-    variables that only it reads, and filters for its own warnings.
+    The import must not change the environment, the locale, the working directory and its files, `sys.path`, the filters
+    of warnings, the root logger, threads, signal handlers, random numbers, or torch's global settings. A library may
+    set environment variables that only it reads, and filters for its own warnings.
 
     Args:
         module: the dotted name.

@@ -27,7 +27,7 @@ def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
     """
     torch.manual_seed(0)
     model = build()
-    # Run in training mode first, so that buffers such as running means differ from those of a new model.
+    # Run in training mode first, so that buffers such as running means differ from the buffers of a new model.
     output = _first(model.train()(*inputs))
     assert torch.isfinite(output).all(), "the output of the model is not finite in training mode"
     torch.autograd.backward(output.abs().square().mean())

@@ -90,7 +90,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class TinyExperiment:
-    """A small speech enhancement experiment: four clips of a quarter of a second, a network with a few hundred weights.
+    """A small speech enhancement experiment with four clips of 0.25 seconds and a network with a few hundred weights.
 
     Attributes:
         folder: the folder of its TOML file, its audio and its runs.
@@ -134,7 +134,7 @@ class TinyExperiment:
 
     def write(self) -> Path:
         """Writes the TOML file and returns its path."""
-        write_whole(self.file, emit(self.values))  # several ranks of a run may write it at the same time
+        write_whole(self.file, emit(self.values))  # several ranks of a run may write the file at the same time
         return self.file
 
     def run(

@@ -99,7 +99,7 @@ def pack(state: Mapping[str, Any]) -> PackedState:
             file = _file_name(owner, tensors) if owner_tensors else None
             texts.append(f"{json.dumps(owner)}:{_json({'tensors': file, 'state': encoded})}")
         except (ValueError, RecursionError) as error:
-            # JSON limits the nesting, and Python the digits of an integer; their errors do not name the owner.
+            # JSON limits the nesting, and Python limits the digits of an integer. Neither error names the owner.
             raise UnstorableStateError(owner, [((), f"can't be written as JSON: {error}")]) from error
         if file is not None:
             tensors[file] = owner_tensors
@@ -144,12 +144,12 @@ def write_checkpoint(
 
 
 def current_versions() -> dict[str, str]:
-    """Returns the installed versions that numbers depend on, which the manifest of a new checkpoint records."""
+    """Returns the versions of the packages that affect results. A new manifest records these versions."""
     return {
         "audiozen": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "numba": _numba_version(),  # its kernels round differently
+        "numba": _numba_version(),  # the kernels that need numba round differently
     }
 
 
@@ -214,7 +214,7 @@ def _unpack_owner(
 def _file_name(owner: str, taken: Collection[str]) -> str:
     """Returns a name for the owner's tensor file that is allowed on every file system."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", owner).strip(".-")[:80] or "state"
-    # Some file systems ignore case, so the names must differ without it.
+    # Some file systems ignore case, so the names must differ even in lower case.
     lower = {name.lower() for name in taken}
     count, name = 1, f"{plain}.safetensors"
     while name.lower() in lower:

@@ -1,4 +1,4 @@
-"""Turns plain Python values into JSON and back, exactly. A value that JSON can't express becomes a marked object:
+"""Turns numbers, strings and containers into JSON and back, exactly. Values that JSON lacks become marked objects:
 
     (1, inf)            {"$tuple": [1, {"$float": "inf"}]}
     {0: "a"}            {"$dict": [[0, "a"]]}
@@ -144,7 +144,7 @@ def _decode_ordered(node: Any, decoder: Decoder) -> OrderedDict[Any, Any]:
 
 
 def _encode_set(value: set[Any], encoder: Encoder) -> Json:
-    # Sorted, because the order of a set differs from process to process.
+    # The members are sorted, because the order of a set differs from process to process.
     return {"$set": sorted((encoder.encode(member) for member in value), key=repr)}
 
 
@@ -156,7 +156,7 @@ ENCODERS: dict[type, Encode] = {
     set: _encode_set,
     dict: _encode_dict,
     OrderedDict: _encode_ordered,
-    # The milestones of `MultiStepLR`.
+    # `MultiStepLR` has its milestones in a `Counter`.
     Counter: lambda value, encoder: {"$counter": encoder.pairs(value)},
 }
 """How each type is encoded. Subclasses can't be stored, because decoding would lose their type."""

@@ -29,9 +29,9 @@ class Manifest:
     """The content of `manifest.json`.
 
     Attributes:
-        epoch: epochs completed.
-        step: optimiser steps done.
-        score: the validation score of that epoch; None if no validation ran.
+        epoch: the number of complete epochs.
+        step: the number of optimiser steps.
+        score: the validation score of the last epoch; None if no validation ran.
         serial: the number of the save; later saves in the same folder have higher numbers.
         best: the name of the best checkpoint at the time of the save, possibly of this checkpoint itself.
         created: the time of the save, in ISO 8601.

@@ -98,7 +98,7 @@ def parse_tensors(content: memoryview | bytearray | bytes) -> tuple[dict[str, to
             raise FormatError(f"tensor `{name}` ends after the end of the file")
         if not count:  # `frombuffer` raises an error for an empty buffer
             tensors[name] = torch.empty(shape, dtype=dtype)
-        elif (begin + start) % dtype.itemsize:  # unaligned, as other programs may write files
+        elif (begin + start) % dtype.itemsize:  # other programs may write unaligned tensors
             tensors[name] = torch.frombuffer(bytearray(view[begin + start : begin + end]), dtype=dtype).reshape(shape)
         else:
             tensors[name] = torch.frombuffer(view, dtype=dtype, count=count, offset=begin + start).reshape(shape)
