@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-# Only these are counted as waveforms. Other tensors can be features, whose last axis doesn't count audio samples.
+# The keys of a batch that are counted as waveforms. Other tensors may be features, whose last axis is not the time in
+# audio samples.
 _WAVEFORMS = ("noisy", "mixture", "clean")
-# A three-dimensional tensor with a longer second axis is taken for features, not for channels of a waveform.
+# The largest number of channels of a waveform. A three-dimensional tensor with a longer second axis is assumed to
+# contain features.
 _MOST_CHANNELS = 16
 
 
@@ -30,8 +32,8 @@ class Amounts:
     def add(self, batch: Any, samples: int) -> None:
         """Adds a batch.
 
-        Its audio is the first of `noisy`, `mixture` and `clean` in the batch, with the shape [sample, time] or
-        [sample, channel, time]. If the batch has `length`, padding is not counted.
+        The audio of a batch is the first tensor that the batch has of `noisy`, `mixture` and `clean`, with the shape
+        [sample, time] or [sample, channel, time]. If the batch has the key `length`, padding is not counted.
         """
         self.samples += samples
         wave = _waveform(batch)
@@ -53,7 +55,7 @@ class Amounts:
 
 
 def _waveform(batch: Any) -> Tensor | None:
-    """Returns the waveform in a batch; None if it has none."""
+    """Returns the waveform in a batch; None if the batch has no waveform."""
     for name in _WAVEFORMS if isinstance(batch, Mapping) else ():
         wave = batch.get(name)
         if isinstance(wave, Tensor) and wave.is_floating_point() and wave.dim() in (2, 3):
