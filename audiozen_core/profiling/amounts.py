@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from audiozen_core.data.waveforms import may_be_waves
+
 # The keys of a batch that are counted as waveforms. Other tensors may be features, whose last axis is not the time in
 # audio samples.
 _WAVEFORMS = ("noisy", "mixture", "clean")
-# The largest number of channels of a waveform. A three-dimensional tensor with a longer second axis is assumed to
-# contain features.
-_MOST_CHANNELS = 16
 
 
 class Amounts:
@@ -58,6 +57,6 @@ def _waveform(batch: Any) -> Tensor | None:
     """Returns the waveform in a batch; None if the batch has no waveform."""
     for name in _WAVEFORMS if isinstance(batch, Mapping) else ():
         wave = batch.get(name)
-        if isinstance(wave, Tensor) and wave.is_floating_point() and wave.dim() in (2, 3):
-            return wave if wave.dim() == 2 or wave.shape[1] <= _MOST_CHANNELS else None
+        if may_be_waves(wave):
+            return wave
     return None
