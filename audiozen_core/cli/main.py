@@ -25,7 +25,7 @@ COMMANDS = {
     "compare": ("audiozen_core.cli.compare", "Compare runs, folders or CSV files: differences, intervals, tests."),
     "listen": ("audiozen_core.cli.listen", "Create the page of a blind listening test: MUSHRA or P.835."),
     "report": ("audiozen_core.cli.report", "Write an HTML page about runs: scores, players, curves, settings."),
-    "replay": ("audiozen_core.cli.replay", "Reproduce a batch of a training: audio, losses, gradients."),
+    "replay": ("audiozen_core.cli.replay", "Reproduce a batch of a run: audio, losses, gradients."),
     "runs": ("audiozen_core.cli.runs", "List the runs of a folder: state, epoch, best score, what differs."),
     "tune": ("audiozen_core.cli.tune", "Find a learning rate or a batch size for an experiment."),
     "profile": ("audiozen_core.cli.profile", "Show where the time of a training step goes, and what to change."),

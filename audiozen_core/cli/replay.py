@@ -65,7 +65,7 @@ def command(
     device: str | None,
     output: Path | None,
 ) -> None:
-    """Reproduce a batch of a training, to hear it, to see it, and to find where a NaN comes from.
+    """Reproduce a training batch, to hear it, to see it, and to find where a NaN comes from.
 
     \b
     audiozen replay exp/baseline --epoch 3 --batch 17

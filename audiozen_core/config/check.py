@@ -54,8 +54,7 @@ _PASSED_LATER = (config_codes.MISSING_ARGUMENT, config_codes.POSITIONAL_ONLY)
 def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> CheckedConfig:
     """Resolves every component of a configuration and binds its arguments, without building any of them.
 
-    Every `path` is imported, including paths in nested tables, and each component's `args` are bound to the signature
-    of the object that its `path` names.
+    Every `path` is imported, even in nested tables, and each component's `args` are bound to the object's signature.
 
     Args:
         loaded: the loaded configuration.
@@ -131,15 +130,12 @@ class _Role:
     """How a component is used.
 
     Attributes:
-        section: the section or the kind of the component, which determines the entry-point group of its name. If it is
-            None, the name is looked up in all entry-point groups.
+        section: the section or the kind whose components can have the name. With None, components of any kind can.
         injected: the arguments that AudioZEN passes itself.
         called_later: whether the component is a function that the run calls later, such as a loss. AudioZEN calls other
             functions once, to build an object.
-        named: whether the outer component gets only the name of the nested component, and builds the nested component
-            itself.
-        hint: a note for errors about missing arguments. It says which annotation makes AudioZEN pass the function
-            itself.
+        named: whether the outer component gets only a name, and builds the nested component itself.
+        hint: a note for errors about missing arguments: the annotation that makes AudioZEN pass the function itself.
     """
 
     section: str | None
@@ -282,8 +278,7 @@ class _Checker:
 
         - `args`: the arguments in the TOML file, a mapping without the defaults of the signature.
         - `acoustics`: the `Acoustics` of the experiment, including the settings that the models declare.
-        - `dataset_names`: the names of the data sets of each mode. The name of a data set is its key `name`, or else
-          its index.
+        - `dataset_names`: the names of the data sets of each mode; the name of an unnamed data set is its index.
         - `models`, `loss_functions`, `optimizers`: the class of each model, loss function or optimiser, by suffix; None
           if the section has an error.
         - `modes`: the modes to run.

@@ -124,10 +124,9 @@ class Experiment:
             resume: whether to continue the run in the run folder. A run without a checkpoint starts from the beginning.
             ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from this checkpoint, by default
                 from `latest`. Finetuning starts from its weights; with `resume`, only if the run itself has not saved a
-                checkpoint yet. The other modes use its weights, by default those of `best`. If a mode follows training
-                in the same call, it always uses the best weights of that training.
-            allow_drift: whether to resume even if settings that affect training have changed since the checkpoint was
-                saved.
+                checkpoint yet. All other modes use its weights; by default, the weights of `best`. If a mode follows
+                training in the same call, it always uses the best weights of that training.
+            allow_drift: whether to resume even if settings that affect training have changed since the last save.
             weights: the weights that a validation, test or prediction uses: `raw`, or a name that a hook offers, such
                 as `ema`. If None, the hooks decide.
 
@@ -149,8 +148,7 @@ class Experiment:
                 options |= {"list of plugins that are switched off": switched_off(), "code": code_of(self.checked)}
                 compare_ranks(self.ranks, self.config.text, options)
             if self.trains and self.ranks.any(has_begun()):
-                # `torchrun` has restarted the processes. The first start has followed the options, and may have saved
-                # checkpoints.
+                # `torchrun` has restarted the processes. The first start may have saved checkpoints.
                 resume, has_saved = True, self.ranks.from_main(self.store.latest is not None)
                 ckpt_path = ckpt_path if "finetune" in self.modes or not has_saved else None
             if self.trains and self.ranks.is_main:
@@ -161,8 +159,7 @@ class Experiment:
             self.ranks.wait()
             for mode in self.modes:
                 if mode != self.modes[0]:
-                    # The objects of the previous mode form reference cycles, and would otherwise stay in the memory of
-                    # the GPU.
+                    # The objects of the previous mode form reference cycles, and would stay in the GPU's memory.
                     gc.collect()
                 results[mode] = self._run_mode(
                     mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights
@@ -188,8 +185,7 @@ class Experiment:
         first = mode == self.modes[0]
         self.ranks.wait()  # rank 0 may still be writing the last checkpoint of the previous mode
         start = self.starts.of_mode(mode, ckpt_path, resume=resume)
-        # The first mode builds the data of all modes, so that a mistake in a data set is found before hours of
-        # training.
+        # The first mode builds the data of all modes, so that a mistake in a data set is found before training.
         continues = mode in TRAINING and resume and self.ranks.from_main(self.starts.continues(mode, ckpt_path))
         trained = self.starts.continued(mode, ckpt_path) if continues else None if mode in TRAINING else start
         self.settle_threads(mode, trained)
@@ -250,8 +246,7 @@ class Experiment:
             start: the checkpoint that finetuning or an evaluation starts from. Its weights are loaded before the hook
                 `on_setup` is called, so that an average of the weights, for example, starts from these weights.
             modes: the modes whose data to build; by default, all modes. The first of these modes is run next.
-            continues: whether training continues from a checkpoint of the run and therefore does not need initial
-                weights.
+            continues: whether training continues from a checkpoint of the run, so that initial weights are not needed.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -281,8 +276,7 @@ class Experiment:
         loaders: Loaders = {}
         used = self._data_modes(built[:1])
         for mode in self._data_modes(built):
-            # Unreadable data of a later mode is counted when that mode runs, and not in the checkpoints of the first
-            # mode.
+            # Unreadable data of a later mode is counted when that mode runs, and not in the checkpoints of this mode.
             with (trainer.unreadable if mode in used else trainer.unreadable.fresh_copy()).allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
         trainer.check_data(loaders)
@@ -299,9 +293,8 @@ class Experiment:
             self.initial_weights = load_initial_weights(trainer, self.checked)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
-        # The generators are seeded a second time, so that training does not depend on the random numbers that were
-        # drawn while building. Each rank gets a different seed, for dropout for instance. The training samples depend
-        # only on the seed of the run.
+        # Seeding again makes training independent of the random numbers that were drawn while building. Each rank gets
+        # a different seed, for dropout for instance. The training samples depend only on the seed of the run.
         seed_generators(seed_of_rank(self.config.meta.seed, self._share()[0]))
         return trainer, loaders
 

@@ -74,8 +74,8 @@ class _EarlierBuffers(AbstractContextManager[None]):
     again.
 
     A forward pass may change buffers. Without this context, running statistics would count a batch twice. The vectors
-    of spectral normalisation would differ from those of the first forward pass, and the gradients would be wrong. If
-    there are several losses, each backward pass enters the context again.
+    of spectral normalisation would differ from the vectors in the first forward pass, and the gradients would be wrong.
+    If there are several losses, each backward pass enters the context again.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -52,7 +52,7 @@ def set_deterministic(enabled: bool) -> None:
 
 
 def seed_of_rank(seed: int, rank: int) -> int:
-    """Returns the seed for the random numbers of a rank in training, such as those of dropout.
+    """Returns the seed for the random numbers of a rank in training, for dropout for example.
 
     The training samples depend only on the seed of the run. The seeds of neighbouring ranks differ by a prime that is
     larger than the seeds that people choose, so two different ranks of two runs do not get the same seed.
@@ -61,7 +61,7 @@ def seed_of_rank(seed: int, rank: int) -> int:
 
 
 def seed_generators(seed: int) -> None:
-    """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
+    """Seeds the global random generators of Python, NumPy and torch, including the generators of all GPUs."""
     # rich draws a random number when it is imported. If it were imported after seeding, the random numbers of the run
     # would change.
     import rich.style  # noqa: F401

@@ -137,7 +137,7 @@ def result_name(which: str, path: Path, checkpoints: Path) -> str:
     name = real.name if alias == real.name else f"{alias}_{real.name}"
     if real.parent == checkpoints.resolve():
         return name
-    # The results of another run's weights must not look like those of this run.
+    # Results of another run's weights must not look like results of this run.
     run = real.parent.parent if real.parent.name == checkpoints.name else real.parent
     return f"{run.name}_{name.removesuffix('.safetensors')}"
 

@@ -12,8 +12,8 @@ method takes the arguments that it needs, by name:
 
 Hook plugins are called in the order of their phases. The attribute `phase` of a class names its phase, which is
 `monitor` by default; `PHASES` lists the phases in order. Within a phase, plugins are sorted by `before` and `after`,
-and then by name. If a class has the methods `state_dict` and `load_state_dict`, checkpoints contain its state. Both
-methods may take an argument `trainer`.
+and then by name. Checkpoints contain the state of a class with `state_dict` and `load_state_dict`. Both may take an
+argument `trainer`.
 
 The return annotation of a hook says what an implementation may return (see `answers`). The types of `hookimpl` are
 generated from the annotations (see `marker.pyi`).
@@ -153,8 +153,7 @@ class Hooks(Generic[Trainer]):
         """All gradients of an optimiser step are complete.
 
         Hooks of the phase `precision` unscale the gradients (AMP), and hooks of the phase `gradient` clip them. To
-        change the gradients before they are clipped, use the phase `precision`. To change them after clipping, use the
-        phase `step`.
+        change the gradients before they are clipped, use the phase `precision`; to change them afterwards, use `step`.
         """
 
     @hookspec(firstresult=True)
@@ -177,15 +176,15 @@ class Hooks(Generic[Trainer]):
             trainer: the trainer.
             batch: the batch, on the device; None if the batch was skipped or could not be read.
             batch_idx: the index of the batch in the epoch, from 0.
-            outputs: the detached results of `training_step`; empty if the batch was skipped. Read the values only
-                occasionally, because reading a value makes the CPU wait for the GPU.
+            outputs: the detached results of `training_step`; empty if the batch was skipped. Read the values rarely,
+                because reading a value makes the CPU wait for the GPU.
         """
 
     @hookspec(firstresult=True)
     def stop_within_epoch_reason(self, trainer: Trainer) -> str | None:
         """Decides whether to stop training within an epoch; called after each optimiser step.
 
-        If training stops, a checkpoint is saved without a validation. A resumed run continues with the next batch.
+        Before training stops, a checkpoint is saved, without a validation. A resumed run continues with the next batch.
 
         Returns:
             The reason to stop, as text for messages, or None to continue.
@@ -195,10 +194,9 @@ class Hooks(Generic[Trainer]):
     def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
         """Adds scalars to the record of an epoch; called after the last step of the epoch, before its validation.
 
-        In records, the names of these scalars begin with `train/`, like the scalars of the training steps. Do not
-        change state here, because a resumed run calls this hook again if the validation was interrupted or `max_steps`
-        ended the epoch early. If you count something in an epoch, reset it in `on_epoch_start` if
-        `trainer.progress.batch` is 0.
+        In records, their names begin with `train/`, like the scalars of the training steps. Do not change state here,
+        because a resumed run calls this hook again if the validation was interrupted or `max_steps` ended the epoch
+        early. If you count something in an epoch, reset it in `on_epoch_start` if `trainer.progress.batch` is 0.
 
         Args:
             trainer: the trainer.
@@ -219,8 +217,7 @@ class Hooks(Generic[Trainer]):
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch has ended, including its validation. Checkpoints are saved here, in the phase `persist`.
 
-        If `max_steps` ends training within an epoch, this hook is not called, because a resumed run continues the
-        epoch.
+        If `max_steps` ends training within an epoch, this hook is not called: a resumed run continues the epoch.
 
         Args:
             trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
@@ -302,9 +299,8 @@ class Hooks(Generic[Trainer]):
     def evaluation_scalars(self, trainer: Trainer, mode: Mode) -> Mapping[str, float] | None:
         """Adds scalars to the record of an evaluation; called after the last batch of the evaluation.
 
-        In records, the names of these scalars begin with the mode, such as `validate/`. `monitor` in `[trainer.args]`
-        can name a scalar of the validation. This scalar then decides which epoch is the best, and when `patience` stops
-        training.
+        In records, their names begin with the mode, such as `validate/`. `monitor` in `[trainer.args]` can name a
+        scalar of the validation. This scalar then decides which epoch is the best, and when `patience` stops training.
 
         Args:
             trainer: the trainer.
@@ -332,8 +328,8 @@ class Hooks(Generic[Trainer]):
         """A signal or an error ends an evaluation early. Undo changes that you made in `on_evaluation_start`.
 
         A checkpoint may be saved next. If no plugin fails in `on_evaluation_start`, every evaluation ends with this
-        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, neither hook is called for the
-        plugins after it.
+        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins do not get either
+        call.
         """
 
     @hookspec

@@ -26,8 +26,7 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     Args:
         estimate: waveforms [..., time].
         reference: clean waveforms of the same shape.
-        zero_mean: whether to subtract its mean from each signal first. The paper does not subtract the mean, but most
-            toolkits do.
+        zero_mean: whether to subtract the mean from each signal first. Most toolkits do, but the paper does not.
 
     Returns:
         The ratios in dB, [...], float64. A ratio is NaN if the reference or the estimate is silent, or, with
