@@ -285,7 +285,7 @@ class _Sent:
 
 
 def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated:
-    """Computes the values of a file. The result does not depend on the process or on the files before.
+    """Computes the values of a file. The result does not depend on when or in which process it is computed.
 
     The name of the file seeds the random numbers of metrics. Afterwards, the state of the run's generators is restored,
     because which files the main process rates depends on how busy the machine is.
