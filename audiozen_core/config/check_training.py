@@ -44,8 +44,7 @@ def check_training(
     modes: Sequence[str],
     validates: bool,
 ) -> Iterator[Finding]:
-    """Yields findings about components that are valid individually, but do not work together or do not work in these
-    modes.
+    """Yields findings about components that are valid individually, but do not work together, or not in these modes.
 
     Args:
         components: the checked components by key path.

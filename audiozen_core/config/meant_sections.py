@@ -46,8 +46,7 @@ class MeantSections:
         self.guessed: set[str] = set()
 
     def in_order(self) -> list[str]:
-        """Returns the sections in the order in which they must be read: unknown sections first, and models before
-        others.
+        """Returns the sections in the order in which to read them: unknown before known, models before others.
 
         Unknown sections come first, because the section that the user meant must not be reported as missing. Among the
         unknown and among the known sections, models come before optimisers and schedulers, because models determine
@@ -141,8 +140,7 @@ class MeantSections:
 
     @functools.cached_property
     def _in_file(self) -> list[tuple[str, str]]:
-        """The name and suffix of each section in the file. The list is cached, because files can have thousands of
-        sections."""
+        """The name and suffix of each section in the file, cached because files can have thousands of sections."""
         names = filter(self._is_present, self.composition.values)
         return [found for name in names if (found := split_section(name))]
 
