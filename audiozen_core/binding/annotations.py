@@ -1,4 +1,4 @@
-"""Takes annotations apart: wrappers, unions, arrays and tables."""
+"""Takes type annotations apart: removes wrappers, and finds the members of unions and the entries of tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ARRAYS = (list, tuple, set, frozenset, collections.deque)
 
 
 def unwrap(annotation: Any) -> Any:
-    """Removes the wrappers of a type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`, `ClassVar`, `Required`, ….
+    """Removes the wrappers around a type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`, `Required` and so on.
 
     A type variable and a missing annotation become `Any`.
     """
@@ -41,8 +41,8 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
 def annotated_members(annotation: Any, kind: type[_Metadata]) -> Iterator[tuple[Any, tuple[_Metadata, ...]]]:
     """Yields the members of a union, each with its metadata of the class `kind`.
 
-    An annotation that is not a union is its only member. Metadata that `Annotated` adds to a union belongs to each of
-    its members.
+    An annotation that is not a union is its only member. Metadata that `Annotated` adds to a union belongs to each
+    member of the union.
 
     >>> list(annotated_members(typing.Annotated[int, "a number", 3] | None, str))
     [(<class 'int'>, ('a number',)), (<class 'NoneType'>, ())]
@@ -61,7 +61,7 @@ def annotated_members(annotation: Any, kind: type[_Metadata]) -> Iterator[tuple[
 
 
 def _without_wrapper(annotation: Any) -> Any:
-    """Returns the annotation without its outermost wrapper, or the same object if it has none."""
+    """Returns the annotation without its outermost wrapper, or the annotation itself if it has no wrapper."""
     if isinstance(annotation, dataclasses.InitVar):
         return annotation.type
     if hasattr(annotation, "__supertype__"):
@@ -78,9 +78,9 @@ def _without_wrapper(annotation: Any) -> Any:
 def is_typed_dict(annotation: Any) -> bool:
     """Checks whether an annotation is a `TypedDict` from `typing` or `typing_extensions`.
 
-    Most other checks on such a class raise an error, such as `isinstance(value, cls)`.
+    Test for this first: other checks on a `TypedDict`, such as `isinstance(value, cls)`, raise an error.
     """
-    # `hasattr` is not used, because a metaclass may define `__getattr__`, which may return anything or raise.
+    # `hasattr` is not used, because a metaclass may define `__getattr__`, which may return anything or raise an error.
     return isinstance(annotation, type) and {"__total__", "__required_keys__"} <= vars(annotation).keys()
 
 
@@ -117,13 +117,13 @@ def wants_callable(annotation: Any) -> bool:
     >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(int | str)
     (True, False)
     """
-    # Some people use the builtin function `callable` as a type.
+    # Some authors write the builtin function `callable` as an annotation.
     wanted = (collections.abc.Callable, callable)
     return any((get_origin(member) or member) in wanted for member in members_of(annotation))
 
 
 def is_array(origin: Any) -> bool:
-    """Checks whether a TOML array fits this class: a list, a tuple, a set, or an abstract base class of these."""
+    """Checks whether a TOML array fits a class: a list, a tuple, a set, or an abstract base class of these."""
     if origin in _ARRAYS:
         return True
     abstract = isinstance(origin, type) and origin.__module__ == "collections.abc" and origin not in MAPPINGS

@@ -1,4 +1,4 @@
-"""Checks arguments from a TOML file against the signature of their target, and calls the target."""
+"""Checks arguments from a TOML file against the signature of the target, which is the callable that a `path` names."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import value_in_words
 from audiozen_core.kinds import KINDS, Kind, kind_of
 
-# Only this many unknown arguments of a table get a suggestion. Comparing more names would take seconds, and a table
-# with so many unknown names was written for something else.
+# If a table has more unknown arguments than this, none of them gets a suggestion. Comparing more names would take
+# seconds, and such a table was obviously written for something else.
 _MOST_COMPARED = 1000
 
 
@@ -36,14 +36,14 @@ def check_arguments(
     """Finds every mistake in the arguments of a call `target(**args)`, without calling anything.
 
     Nested tables with their own `path` are not checked, because the type of the object that they build is unknown here.
-    The `place` of each finding begins with `args`. Findings about the arguments in `args` come first, in their order,
-    followed by findings about missing arguments. Returns no findings for a target without a signature.
+    The `place` of each finding begins with `args`. The findings about the arguments in `args` come first, in the order
+    of the arguments, followed by the findings about missing arguments. If `signature` is None, there are no findings.
 
     Args:
-        signature: the signature of the target; None if it can't be read.
+        signature: the signature of the target; None if the signature can't be read.
         args: the arguments from the TOML file, as plain values.
         injected: the names of the arguments that AudioZEN passes itself. `args` may not have them.
-        name: the name of the target in messages, such as its path. By default, the name in the signature.
+        name: the name of the target in messages, such as its path; by default, the name in the signature.
         noun: the word for an argument in messages.
 
     >>> from fractions import Fraction
@@ -58,8 +58,8 @@ def check_arguments(
 def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None) -> Any:
     """Calls the target with the arguments, and with the injected values that its signature accepts.
 
-    If TOML has no values of an annotated type, the value is converted: a string to a `Path`, an array to a tuple or a
-    set, a table to a dataclass. A callable that accepts any keyword, or whose signature can't be read, gets all
+    If TOML has no values of the annotated type, the TOML value is converted: a string to a `Path`, an array to a tuple
+    or a set, a table to a dataclass. A callable that accepts any keyword, or whose signature can't be read, gets all
     injected values.
 
     Args:
@@ -84,7 +84,7 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
 def call_arguments(
     signature: Signature | None, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Returns the positional arguments and the keywords with which `build` calls a target."""
+    """Returns the positional arguments and the keyword arguments with which `build` calls a target."""
     injected = injected or {}
     if signature is None:
         return [], {**args, **injected}
@@ -97,9 +97,9 @@ def call_arguments(
 
 
 def check_kind(section: str, target: Any) -> Diagnostic | None:
-    """Checks whether an object is of the kind that a section needs. Returns None if it is, or else a finding.
+    """Checks whether an object is of the kind that a section needs. Returns None if so, otherwise a finding.
 
-    The object may be a function instead of a class, which is then called as a factory. Only a trainer must be a class.
+    The object may be a class, or a function that returns an object of the kind. Only a trainer must be a class.
 
     Args:
         section: the section of the TOML file, such as `model_g` or `train_dataset`, or the name of a kind.
@@ -129,7 +129,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
 
 
 def kind_by_base(target: type) -> Kind | None:
-    """Returns the kind with the base class that the target is derived from, or None."""
+    """Returns the kind whose base class the target is derived from, or None."""
     return next((kind for kind in KINDS.values() if kind.base and is_subclass(target, kind.base)), None)
 
 
@@ -142,7 +142,7 @@ def _kind_of_factory(kind: Kind, name: str, target: Any) -> Diagnostic | None:
         message = f"`{name}` is not a class: a trainer is a subclass of `{kind.base}`"
         return _about_path(config_codes.WRONG_KIND, message)
     made, base = return_type(target), loaded_class(kind.base)
-    # A factory that is annotated with a parent of the base class may still return an object of the base class.
+    # If a factory is annotated with a parent of the base class, it may still return an object of the base class.
     if made and not is_subclass(made, kind.base) and not (base and issubclass(base, made)):
         message = f"`{name}` returns a `{made.__qualname__}`, which is not a subclass of `{kind.base}`"
         return _about_path(config_codes.WRONG_KIND, message)
@@ -156,7 +156,7 @@ def is_subclass(target: type, base: str) -> bool:
 
 
 def loaded_class(dotted: str) -> type | None:
-    """Returns the class with a dotted name, or None if its module is not imported, and so has no subclasses yet."""
+    """Returns the class with a dotted name; None if its module is not imported, so that it has no subclasses yet."""
     module, _, name = dotted.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
@@ -167,7 +167,7 @@ def _findings(
 ) -> list[Diagnostic]:
     """Returns the findings about the table of arguments at `place`."""
     found: list[Diagnostic] = []
-    # The intended names of misspelt arguments. They are not reported as missing as well.
+    # The names that the user meant by misspelt arguments. Arguments with these names are not reported as missing.
     intended: set[str] = set()
     allowed = [allowed for allowed in signature.names() if allowed not in injected]
     unused = [other for other in allowed if other not in args]
@@ -178,7 +178,7 @@ def _findings(
         if parameter is None:
             if not signature.open:
                 unknown += 1
-                # The intended argument may already have a value, from an extended file.
+                # The argument that the user meant may already have a value, for example from an extended file.
                 near = (nearest(key, unused) or nearest(key, allowed)) if unknown <= _MOST_COMPARED else None
                 if near:
                     intended.add(near)
@@ -254,7 +254,7 @@ def _wrong_values(
             found += _findings(fields, table, (), cls.__qualname__, inner, noun) if fields else []
             continue
         label, suggestion = label_and_suggestion(wrong, annotation)
-        # The key path begins with `args`. Messages leave it out.
+        # The key path begins with `args`, which messages leave out.
         message = f"{noun} `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
         notes = (f"signature: {signature.text(parameter.name)}",)
         found.append(

@@ -1,4 +1,4 @@
-"""Annotations for arguments that take the name of a component as a string."""
+"""Annotations for arguments whose value is the name of a component, as a string."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class ComponentName:
     """Marks a string in an annotation as the `path` of a component: `Annotated[str, ComponentName("metric")]`.
 
     `audiozen check` resolves the string like the `path` of a section, and reports a name that does not exist. The
-    argument gets the string itself. The entries of an array or a table can have this annotation, too. If the TOML file
-    has a table with `path` and `args` instead of the string, the component is looked up among components of the same
-    kind, and the argument gets the built object.
+    argument still gets the string. Entries of an array or a table can have this annotation, too. If the TOML file has a
+    table with `path` and `args` instead of the string, the component is looked up among components of the same kind,
+    and the argument gets the built object.
 
     Args:
-        kind: the kind of the component, which is the name of its entry point group without `audiozen.`.
+        kind: the kind of the component: the name of an entry-point group without `audiozen.`.
 
     Raises:
         ValueError: plugins do not publish components of this kind.
@@ -49,7 +49,7 @@ def kind_of_component(annotation: Any) -> str | None:
 
 
 def is_component_name(value: Any, annotation: Any) -> bool:
-    """Checks whether a value is the name of a component. Words of a `Literal` in the same union are not names."""
+    """Checks whether a value is the name of a component, and not a string from a `Literal` in the same union."""
     others = [member for member, markers in annotated_members(annotation, ComponentName) if not markers]
     return (
         isinstance(value, str)

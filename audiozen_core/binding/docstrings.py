@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _BARE = (object, object.__init__)
-# "name: text", "name (type): text", "name (type, optional): text", with stars before the name.
+# "name: text", "name (type): text" or "name (type, optional): text", optionally with stars before the name.
 _ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?:\([^()]*(?:\([^()]*\)[^()]*)*\))?\s*:(?:\s+(?P<text>\S.*))?$")
 _GOOGLE = re.compile(r"(?P<indent> *)(?:Args|Arguments|Parameters|Keyword Args|Attributes):\s*$")
 _NUMPY = re.compile(r"(?P<indent> *)(?:Other )?Parameters\s*$")
@@ -20,7 +20,7 @@ def parameter_docs(target: Any) -> dict[str, str]:
 
     For a class, the docstrings of the class, its constructor and its parents are read. Google style (PyTorch's is
     similar) and NumPy style are supported. If several docstrings describe a parameter, the docstring of the class takes
-    precedence over the docstring of a parent.
+    precedence over the docstrings of parents.
     """
     found: dict[str, str] = {}
     sources = [target]
@@ -52,12 +52,12 @@ def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _is_heading(lines: list[str], index: int) -> bool:
-    """Returns whether the line at an index is underlined."""
+    """Returns whether the line at an index is an underlined heading, as in NumPy style."""
     return set("".join(lines[index + 1 : index + 2]).strip()) == {"-"}
 
 
 def _block(lines: list[str], least: int, entry: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """Yields the name and the text of each entry of a section. Lines with deeper indentation continue an entry.
+    """Yields the name and the text of each entry of a docstring section. Lines indented further continue an entry.
 
     Args:
         lines: the lines after the section's header.

@@ -1,4 +1,4 @@
-"""Annotations for tables that name a component and have other keys too, such as the weight of a loss."""
+"""Annotations for tables that name a component and also have other keys, such as the weight of a loss."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class InlineComponent:
     """Marks the field of a dataclass that holds a component.
 
     The keys `path` and `args` of the table name the component and its arguments. The other keys of the table become the
-    other fields. The component is checked and built like any nested component. Its name is looked up among the
-    components of one kind.
+    other fields. The component is checked and built like any nested component. The name in `path` is looked up among
+    the components of `kind`.
 
     Args:
-        kind: the kind of the component: the name of an entry point group, without `audiozen.`.
+        kind: the kind of the component: the name of an entry-point group without `audiozen.`.
 
     Example:
         >>> from collections.abc import Callable
@@ -42,7 +42,7 @@ class InlineComponent:
 
 
 def inline_field(annotation: Any) -> Parameter | None:
-    """Returns the field with the mark `InlineComponent` in the dataclass of an annotation; None if there is none."""
+    """Returns the field marked as `InlineComponent` in the dataclass of an annotation; None if no field is marked."""
     for member in members_of(annotation):
         if isinstance(member, type) and dataclasses.is_dataclass(member):
             signature = signature_of(member)
@@ -53,7 +53,7 @@ def inline_field(annotation: Any) -> Parameter | None:
 
 
 def inline_kind(annotation: Any) -> str | None:
-    """Returns the kind in the `InlineComponent` of a field's annotation; None if the field has no such mark."""
+    """Returns the kind in the `InlineComponent` of a field's annotation; None if the field is not marked."""
     members = annotated_members(annotation, InlineComponent)
     return next((marker.kind for _, markers in members for marker in markers), None)
 

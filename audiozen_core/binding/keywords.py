@@ -12,12 +12,12 @@ from audiozen_core.binding.source import syntax_tree
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A call that passes the keywords on to a constructor of a parent class.
+    """A call that passes the function's `**kwargs` on to a constructor of a parent class.
 
     Attributes:
         parent: the class in `Parent.__init__(self, **kwargs)`; None for `super()`.
-        positional: the number of other positional arguments of the call, without `self`.
-        keywords: the names of the other keywords of the call.
+        positional: the number of positional arguments of the call, without `self`.
+        keywords: the names of the keyword arguments of the call, apart from `**kwargs`.
     """
 
     parent: str | None
@@ -30,9 +30,10 @@ class KeywordUse:
     """How a function uses its `**kwargs`.
 
     Attributes:
-        taken: whether each name that the function reads is optional, as in `kwargs.pop("gain", 1.0)`.
-        forwards: the calls that pass the keywords on to a parent class.
-        readable: false if the keywords are also used in another way, or if the source can't be read.
+        taken: the names that the function reads from its `**kwargs`. The value is True if the name is optional, as in
+            `kwargs.pop("gain", 1.0)`.
+        forwards: the calls that pass the `**kwargs` on to a parent class.
+        readable: False if the `**kwargs` are also used in another way, or if the source can't be read.
     """
 
     taken: dict[str, bool] = field(default_factory=dict)
@@ -41,7 +42,7 @@ class KeywordUse:
 
 
 def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
-    """Finds out how a plain Python function uses its `**kwargs`. `keywords` is the name of that parameter."""
+    """Finds out how a Python function uses its `**kwargs`. `keywords` is the name of that parameter."""
     found = syntax_tree(function)
     if found is None:
         return KeywordUse(readable=False)
@@ -67,7 +68,7 @@ def _checks_ranges(call: ast.AST | None) -> bool:
 
 
 def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> None:
-    """Adds one use of the keywords to `use`."""
+    """Adds one use of the `**kwargs` to `use`."""
     parent = parents[name]
     above = parents.get(parent)
     match parent:
@@ -84,13 +85,13 @@ def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> N
         case ast.Attribute(attr="update"):
             pass
         case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
-            # A name that the function reads is required. A name that it sets is optional, because the function
-            # replaces the user's value.
+            # A name that the function reads is required. A name that the function sets is optional, because the user's
+            # value is replaced anyway.
             use.taken.setdefault(key, not isinstance(context, ast.Load))
         case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
             use.taken[key] = True
         case ast.If() | ast.UnaryOp(op=ast.Not()):
-            pass  # such as `if kwargs: raise TypeError(...)`, which uses no particular keyword
+            pass  # such as `if kwargs: raise TypeError(...)`, which does not use a particular name
         case _:
             use.readable = False
 
@@ -101,7 +102,7 @@ def _forward(call: ast.Call) -> Forward | None:
         case ast.Attribute(
             value=ast.Call(func=ast.Name(id="super")), attr="__init__" | "__new__" | "__call__" as method
         ):
-            # Of these three, only `super().__new__(cls, …)` has the class or object itself among its arguments.
+            # Of the three forms of the call, only `super().__new__(cls, …)` has the class itself among its arguments.
             parent, bound = None, int(method == "__new__")
         case ast.Attribute(value=ast.Name(id=named) | ast.Attribute(attr=named), attr="__init__"):
             parent, bound = named, 1

@@ -45,7 +45,7 @@ def type_text(annotation: Any) -> str:
 
 
 def type_in_words(annotation: Any) -> str:
-    """Describes the TOML values that fit an annotation in plain language; returns "" if they are unknown.
+    """Describes the TOML values that fit an annotation in plain language; returns "" if the type is unknown.
 
     >>> type_in_words(int | list[str] | None), type_in_words(Literal["min", "max"])
     ('an integer or an array of strings', 'one of "min", "max"')

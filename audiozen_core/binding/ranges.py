@@ -20,12 +20,12 @@ from audiozen_core.errors import RunError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Sets the numbers that an argument accepts, in its annotation: `Annotated[int, Range(least=1)]`.
+    """The range of the numbers that an argument accepts, for annotations such as `Annotated[int, Range(least=1)]`.
 
-    `audiozen check` reports a number outside the range, with its position. A constructor that is also called from
-    Python can reject such a number with `check_ranges`. No range contains NaN or infinity. The annotation may belong to
-    an array or a table, to its entries, to a key of a `TypedDict` or a dataclass, or to a member of a union:
-    `list[Annotated[float, Range(above=0)] | Literal[-1]]`.
+    `audiozen check` reports a number outside the range, with its position in the file. A constructor that is also
+    called from Python can reject a number outside the range with `check_ranges`. NaN and infinity are outside every
+    range. The annotation may belong to an array or a table, to its entries, to a key of a `TypedDict` or a dataclass,
+    or to a member of a union: `list[Annotated[float, Range(above=0)] | Literal[-1]]`.
 
     Args:
         least: the smallest number in the range.
@@ -71,9 +71,9 @@ Positive = Annotated[int, Range(least=1)]
 def wrong_numbers(value: Any, annotation: Any, place: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Yields the place of each number that is outside the range of its annotation, and what is wrong with it.
 
-    The text is, for example, "is 0, but must be at least 1". Numbers in arrays and tables are checked too, but not
-    numbers in an instance of a dataclass. In a union, the number needs to be in the range of only one member whose type
-    it fits. Values of a wrong type are not reported here, but by `wrong_places`.
+    The description is, for example, "is 0, but must be at least 1". Numbers in arrays and tables are checked too, but
+    not numbers in an instance of a dataclass. In a union, a number is accepted if one member has a matching type and
+    its range contains the number. Values of a wrong type are reported by `wrong_places`, not here.
 
     >>> list(wrong_numbers({"sizes": [1, 0]}, dict[str, list[Positive]]))
     [(('sizes', 1), 'is 0, but must be at least 1')]
@@ -96,7 +96,7 @@ def _walk(value: Any, annotation: Any, place: KeyPath) -> Iterator[tuple[KeyPath
 
 
 def _may_have_range(annotation: Any) -> bool:
-    """Returns whether an annotation may contain a `Range`. If not, a long array of file names need not be searched."""
+    """Returns whether an annotation may contain a `Range`. If not, a long array of file names is not searched."""
     return any(
         ranges
         or dataclasses.is_dataclass(member)
@@ -109,7 +109,7 @@ def _may_have_range(annotation: Any) -> bool:
 def _wrong_number(value: Any, annotation: Any) -> str | None:
     members = list(annotated_members(annotation, Range))
     fitting = [ranges for member, ranges in members if fits(value, member) in ("yes", "unknown")]
-    # A number that fits no member, such as `nan` for an integer, is compared with all ranges.
+    # If a number fits no member of the union, such as `nan` for an integer, it is compared with all ranges.
     choices = fitting or [ranges for _, ranges in members if ranges]
     if not choices or any(all(value in allowed for allowed in ranges) for ranges in choices):
         return None
@@ -119,9 +119,9 @@ def _wrong_number(value: Any, annotation: Any) -> str | None:
 
 
 def out_of_range(target: Any, values: Mapping[str, Any]) -> str | None:
-    """Describes the first value outside the range in the signature of a class or a function; None if there is none.
+    """Describes the first value outside its range in the signature of a class or a function; None if all are inside.
 
-    For an argument with a range, a value of another type, such as a string, is described too.
+    If an argument with a range has a value of another type, such as a string, this value is described too.
 
     Args:
         target: the class or the function.
@@ -147,7 +147,7 @@ def out_of_range(target: Any, values: Mapping[str, Any]) -> str | None:
 
 
 def check_ranges(target: Any, values: Mapping[str, Any]) -> None:
-    """Checks the arguments of a constructor: `check_ranges(ThisClass, locals())`.
+    """Checks that arguments are in their ranges. Call it first in a constructor: `check_ranges(ThisClass, locals())`.
 
     Args:
         target: the class or the function.

@@ -14,10 +14,10 @@ from audiozen_core.binding.source import syntax_tree
 
 
 def attributes_used(cls: type, base: str) -> dict[str, str]:
-    """Returns the inherited attributes that the methods of a class read from `self`, each with its file and line.
+    """Returns the inherited attributes that the methods of a class read from `self`, each with the file and line.
 
-    The search covers the class and its base classes below the class with the dotted name `base`. It skips overridden
-    methods, and methods whose source can't be read.
+    The search covers the class and its base classes, up to but not including the class with the dotted name `base`. It
+    skips overridden methods, and methods whose source can't be read.
 
     The result leaves out attributes that these classes define themselves. It also leaves out attributes that a method
     reads only under a condition, because the method may have checked first that the attribute exists.
@@ -43,13 +43,13 @@ def keys_used(cls: type, base: str, attribute: str) -> set[str] | None:
 
     Args:
         cls: the class.
-        base: the dotted name of the base class at which the search stops. Its module is not read.
-        attribute: the name of the attribute. If other objects in these modules have an attribute of the same name,
-            their keys count as well.
+        base: the dotted name of the base class at which the search stops. The module of this class is not read.
+        attribute: the name of the attribute. If other objects in these modules have an attribute with this name, the
+            keys of those objects are returned too.
 
     Returns:
-        The keys; None if they can't be determined. That is so if a module can't be parsed, uses the mapping as a whole
-        (in a loop, for instance), or passes `self` to a call.
+        The keys. The result is None if a module can't be parsed, uses the mapping as a whole, for example in a loop, or
+        passes `self` to a call.
     """
     keys: set[str] = set()
     for owner in cls.__mro__:
@@ -70,9 +70,9 @@ def keys_used(cls: type, base: str, attribute: str) -> set[str] | None:
 
 
 def _keys_in(tree: ast.Module, attribute: str) -> set[str] | None:
-    """Returns the keys with which a module reads a mapping; None if they can't be determined."""
+    """Returns the keys with which a module reads a mapping; None if the keys can't be determined."""
     keys: set[str] = set()
-    understood: set[ast.AST] = set()  # the uses of the mapping with one key or without a key
+    understood: set[ast.AST] = set()  # the nodes that use the mapping with one known key, or without a key
     for node in ast.walk(tree):
         match node:
             case ast.Call(args=args, keywords=more) if any(_is_self(value) for value in [*args, *more]):
@@ -104,20 +104,20 @@ def _is_self(value: ast.AST) -> bool:
 
 
 def may_set(cls: type, attribute: str) -> bool:
-    """Returns whether a method of a class mentions an attribute, and so may set it."""
+    """Returns whether a method of a class mentions an attribute and therefore may set it."""
     functions = (_function(member) for owner in cls.__mro__ for member in vars(owner).values())
     return any(attribute in function.__code__.co_names for function in functions if function)
 
 
 def _function(member: Any) -> types.FunctionType | None:
-    """Returns the plain function of a method or a property; None for any other member."""
+    """Returns the function of a method or a property; None for any other member."""
     member = getattr(member, "fget", None) or getattr(member, "func", member)
     member = inspect.unwrap(member) if callable(member) else member
     return member if inspect.isfunction(member) else None
 
 
-# The methods of a base class are read again for each subclass, so the result is cached. `code` is part of the key,
-# because `%autoreload` replaces the code of a function in place.
+# The methods of a base class are needed for each of its subclasses, so the result is cached. `code` is part of the
+# cache key, because `%autoreload` replaces the code of a function in place.
 @functools.lru_cache(maxsize=4096)
 def _used_by(function: types.FunctionType, code: types.CodeType) -> tuple[tuple[str, str], ...]:
     """Returns the attributes that a function with this code reads from `self`, each with its line."""
@@ -126,8 +126,8 @@ def _used_by(function: types.FunctionType, code: types.CodeType) -> tuple[tuple[
         return ()
     tree, offset = found
     self_name = code.co_varnames[0] if code.co_argcount else ""
-    # The search starts at the function itself, because `syntax_tree` may put an `if` around the function. With this
-    # `if`, all code in the function would count as conditional.
+    # The search starts at the function itself, because `syntax_tree` may put an `if` around the function. Starting at
+    # the `if`, all code in the function would count as conditional.
     root = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), tree)
     used = []
     for node in _unconditional(root):
@@ -138,7 +138,7 @@ def _used_by(function: types.FunctionType, code: types.CodeType) -> tuple[tuple[
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields a node, and all nodes below it that are always evaluated when the node is.
+    """Yields a node, and all nodes below it that are evaluated whenever the node is evaluated.
 
     The body of a loop and the body of an inner function count as always evaluated.
     """
@@ -167,7 +167,7 @@ def _always_evaluated(node: ast.AST) -> list[Any]:
 
 
 def _may_leave(statement: ast.stmt) -> bool:
-    """Returns whether a statement may leave its block early, so that the statements after it may not run."""
+    """Returns whether a statement may leave its block early, so that the following statements may not run."""
     if not isinstance(statement, ast.If | ast.Match | ast.Try | ast.For | ast.While | ast.With):
         return False
     leaving = (ast.Return,) if isinstance(statement, ast.For | ast.While) else (ast.Return, ast.Continue, ast.Break)

@@ -23,8 +23,8 @@ _WIDTH = 88
 _DEFAULT_WIDTH = 24
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
-# Constructors that take `**kwargs` only to raise an error. They are listed by name, so that torch is not imported here.
-# After the first `torch.compile` in a process, torch wraps the constructor of every module in `patched_init`.
+# Constructors that accept `**kwargs` only to raise an error about them. They are listed by name, so that torch is not
+# imported here. `patched_init` wraps the constructor of every module after the first `torch.compile` in a process.
 _TAKING_NOTHING = {
     ("torch.nn.modules.module", "Module.__init__"),
     ("torch._dynamo.mutation_guard", "install_generation_tagging_init.<locals>.patched_init"),
@@ -46,8 +46,8 @@ class Signature:
         name: the name of the callable.
         parameters: the named parameters without `self`. Annotations are resolved where possible. Parameters of a parent
             class come last.
-        open: whether the callable takes further keywords whose names are unknown.
-        ignoring: whether the callable takes further keywords and ignores them.
+        open: whether the callable uses further keyword arguments with unknown names.
+        ignoring: whether the callable accepts further keyword arguments and ignores them.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Signature:
     ignoring: bool = False
 
     def names(self) -> tuple[str, ...]:
-        """Returns the names of the parameters that can be passed as keywords."""
+        """Returns the names of the parameters that can be passed as keyword arguments."""
         return tuple(parameter.name for parameter in self.parameters if parameter.kind is not Parameter.POSITIONAL_ONLY)
 
     def get(self, name: str) -> Parameter | None:
@@ -112,7 +112,7 @@ def _of_function(target: Any) -> Signature | None:
 
 
 def _of_typed_dict(cls: Any) -> Signature | None:
-    """Returns a signature with the keys of a `TypedDict`, without keys that are not valid names in Python."""
+    """Returns a signature whose parameters are the keys of a `TypedDict` that are valid Python names."""
     fields = fields_of(cls)
     if not fields and cls.__annotations__:
         return None
@@ -136,7 +136,7 @@ def _of_class(cls: type) -> Signature | None:
     read = [_constructor(cls, mro, method) for mro, method in ways if _owner(mro, method) is not None]
     if not read:
         return Signature(cls.__name__, ())
-    # Python passes the arguments to all of these methods. A method that accepts anything, such as a
+    # Python passes the arguments to all constructor methods of a class. A method that accepts all arguments, such as
     # `__new__(cls, *args, **kwargs)`, does not show which arguments are allowed, so it is left out.
     useful = [signature for signature in read if signature is not None and (signature.parameters or not signature.open)]
     named = [signature for signature in useful if signature.parameters]
@@ -144,12 +144,12 @@ def _of_class(cls: type) -> Signature | None:
 
 
 def _owner(mro: tuple[type, ...], method: str) -> type | None:
-    """Returns the first class that defines the constructor method itself. `object` and `type` do not count."""
+    """Returns the first class in an MRO that defines the constructor method itself, apart from `object` and `type`."""
     return next((base for base in mro if base not in (object, type) and method in vars(base)), None)
 
 
 def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | None:
-    """Returns the signature of the first constructor method in an MRO, with parameters that it passes to a parent."""
+    """Returns the signature of the first constructor method in an MRO, including parameters passed on to a parent."""
     owner = _owner(mro, method)
     if owner is None:
         return Signature(cls.__name__, ())
@@ -178,21 +178,21 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
     if above is None:
         return Signature(cls.__name__, _joined(named, taken), open=True)
     inherited = above.parameters
-    if named:  # inherited parameters have other positions than in the parent, so they are passed as keywords
+    if named:  # the position of an inherited parameter differs from the parent's, so it is passed by keyword
         inherited = tuple(_as_keyword(parameter) for parameter in inherited)
     taken = tuple(parameter for parameter in taken if above.get(parameter.name) is None)
     return Signature(cls.__name__, _joined(named, taken, inherited), above.open, above.ignoring)
 
 
 def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward: Forward) -> Signature | None:
-    """Returns the signature of the method that gets the forwarded keywords; None if it can't be determined."""
+    """Returns the signature of the parent's method that gets the `**kwargs`; None if it can't be determined."""
     rest = mro[mro.index(owner) + 1 :]
     if forward.parent is not None:
         place = next((place for place, base in enumerate(rest) if base.__name__ == forward.parent), None)
         if place is None:
             return None
         rest = rest[place:]
-    if _owner(rest, method) is None:  # `object` takes no arguments, and `type` passes all of them to `__init__`
+    if _owner(rest, method) is None:  # `object` takes no arguments, and `type` passes all arguments to `__init__`
         return Signature(cls.__name__, (), open=method != "__init__")
     above = _constructor(cls, rest, method)
     if above is None:
@@ -219,20 +219,21 @@ def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Sig
     return Signature(inner.name, replaced, inner.open, inner.ignoring)
 
 
-# A cache, because the constructors of a base class are read for each of its subclasses, and evaluating annotations is
-# slow.
+# The parameters of functions are cached, because the constructors of a base class are read for each of its subclasses,
+# and evaluating annotations is slow.
 _cache: WeakKeyDictionary[types.FunctionType, tuple[types.CodeType, tuple[Parameter, ...]]] = WeakKeyDictionary()
 
 
 def _parameters(function: Any) -> tuple[Parameter, ...] | None:
-    """Returns the parameters with their annotations resolved; an annotation that can't be resolved is dropped."""
+    """Returns the parameters with resolved annotations. An annotation that can't be resolved is dropped."""
     if not isinstance(function, types.FunctionType):
         return _read_parameters(function)  # other callables may not be hashable, and their parameters may change
     code, parameters = _cache.get(function, (None, None))
     if code is function.__code__:  # `%autoreload` replaces the code and the defaults of a function in place
         return parameters
     parameters = _read_parameters(function)
-    # Unresolved annotations are not cached, because their names may be defined later, for instance in the same module.
+    # Parameters with unresolved annotations are not cached, because a missing name may be defined later, for example in
+    # the same module.
     if parameters is not None and _annotated(parameters) == _annotated(inspect.signature(function).parameters.values()):
         _cache[function] = function.__code__, parameters
     return parameters
@@ -257,7 +258,7 @@ def _annotated(parameters: Iterable[Parameter]) -> list[str]:
 
 
 def _globals(target: Any) -> dict[str, Any]:
-    """Returns the names that the annotations of a callable may use."""
+    """Returns the global variables that the annotations of a callable may use."""
     function = inspect.unwrap(target)
     for candidate in (function, vars(type(function)).get("__call__")):
         if isinstance(scope := getattr(candidate, "__globals__", None), dict):
@@ -267,7 +268,7 @@ def _globals(target: Any) -> dict[str, Any]:
 
 def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    # Many modules import names from `typing` only for type checkers, such as the modules of torch's schedulers.
+    # Many modules, such as the modules of torch's schedulers, import names from `typing` only for type checkers.
     for names in (scope, {**vars(typing), **vars(collections.abc), **scope}):
         try:
             return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
@@ -279,7 +280,7 @@ def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
 
 
 def _joined(*groups: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """Returns all parameters of the groups. If several parameters have the same name, the first one is used."""
+    """Returns all parameters of the groups. If several parameters have the same name, only the first is returned."""
     by_name: dict[str, Parameter] = {}
     for parameter in (parameter for group in groups for parameter in group):
         by_name.setdefault(parameter.name, parameter)

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def syntax_tree(function: Callable[..., Any]) -> tuple[ast.Module, int] | None:
-    """Returns the syntax tree of a Python function, and the offset between its line numbers and those in the file.
+    """Returns the syntax tree of a Python function, and the offset between line numbers in the tree and in the file.
 
     A line number in the tree plus the offset is the line number in the file. Returns None if the source can't be read.
     """
@@ -21,7 +21,7 @@ def syntax_tree(function: Callable[..., Any]) -> tuple[ast.Module, int] | None:
 
 
 # A check reads the constructors of a base class for each of its subclasses, so the trees are cached. The code object is
-# part of the key, because `%autoreload` replaces the code of a function in place.
+# part of the cache key, because `%autoreload` replaces the code of a function in place.
 @functools.lru_cache(maxsize=1024)
 def _read_once(function: types.FunctionType, _: types.CodeType) -> tuple[ast.Module, int] | None:
     return _read(function)

@@ -29,11 +29,11 @@ from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.key_path import KeyPath
 
 Fit = Literal["yes", "no", "foreign", "unknown"]
-"""Whether a value fits a type. `foreign` means that TOML has no values of the type, `unknown` that the type can't be
-checked."""
+"""Whether a value fits a type. `foreign` means that TOML has no values of the type, and `unknown` means that the type
+can't be checked."""
 
 _TOML = (str, bool, int, float, list, Mapping, datetime.date, datetime.time)
-# In Python a boolean is an integer, and a `datetime` is a `date`; in TOML they are different types.
+# In Python, a boolean is also an integer, and a `datetime` is also a `date`. In TOML, all four are different types.
 _SCALARS: dict[Any, tuple[type, ...]] = {
     str: (str,),
     bool: (bool,),
@@ -50,7 +50,7 @@ _SCALARS: dict[Any, tuple[type, ...]] = {
     datetime.date: (datetime.date,),
     datetime.time: (datetime.time,),
 }
-# Many functions with arguments of these classes also accept a string, contrary to the annotation.
+# Many functions with arguments of these classes also accept a string, although the annotation does not say so.
 _LENIENT = {("torch", "device"), ("torch", "dtype")}
 
 
@@ -58,7 +58,7 @@ def fits(value: Any, annotation: Any) -> Fit:
     """Checks whether a TOML value can be passed for an annotation.
 
     An integer fits a float, but `true` is not a number. An array fits a list, a tuple or a set; a table fits a mapping
-    or a dataclass; a string fits a path. A nested table that names a component by `path` is `unknown`.
+    or a dataclass; a string fits a path. For a nested table that names a component by `path`, the answer is `unknown`.
     """
     annotation = unwrap(annotation)
     if annotation in (Any, object) or not isinstance(value, _TOML) or is_component(value):
@@ -95,7 +95,7 @@ def fits(value: Any, annotation: Any) -> Fit:
 
 
 def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyPath, Any, Any]]:
-    """Returns the innermost values that do not fit, each as its key path, the value and its annotation."""
+    """Returns the innermost values that do not fit, each as a tuple of its key path, the value and its annotation."""
     if fits(value, annotation) != "no":
         return []
     whole = unwrap(annotation)
@@ -109,12 +109,12 @@ def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyP
     elif isinstance(value, Mapping) and get_origin(annotation) in MAPPINGS and len(get_args(annotation)) == 2:
         inner = [(item, get_args(annotation)[1], (*where, key)) for key, item in value.items()]
     innermost = [wrong for item, wanted, place in inner for wrong in wrong_places(item, wanted, place)]
-    # TOML may have no values of the likeliest member (a table of tensors), but it has values of another member.
+    # TOML may have no values of the likeliest member, such as a dict of tensors, but it has values of another member.
     return innermost or [(where, value, annotation if fits(value, annotation) == "no" else whole)]
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """Converts a value to a type that TOML lacks: a path, a tuple, a set, or a dataclass."""
+    """Converts a TOML value to an annotated type that TOML lacks, such as a path, a tuple, a set or a dataclass."""
     if annotation is Parameter.empty or not isinstance(value, str | list | Mapping):
         return value
     annotation = _likeliest_member(value, unwrap(annotation))
@@ -155,7 +155,7 @@ def _has_fields(annotation: Any) -> bool:
 def annotation_below(annotation: Any, key: str | int) -> Any:
     """Returns the annotation of an entry of an array, a table, a `TypedDict` or a dataclass; `Any` if it is unknown.
 
-    Metadata that `Annotated` adds to an array or a table belongs to each of its entries.
+    Metadata that `Annotated` adds to an array or a table belongs to each entry.
 
     >>> annotation_below(list[int] | dict[str, float] | None, 0), annotation_below(list[int] | dict[str, float], "a")
     (<class 'int'>, <class 'float'>)
@@ -198,8 +198,8 @@ def is_component(value: Any) -> bool:
 def _likeliest_member(value: Any, annotation: Any) -> Any:
     """Returns the member of a union that the value fits.
 
-    If no member fits, returns the only member of the same form (array or table). If several members or none have the
-    same form, returns the whole union.
+    If the value fits no member, returns the only member that is an array or a table like the value. If there is not
+    exactly one such member, returns the whole union.
     """
     members = members_of(annotation)
     if len(members) == 1:
@@ -217,9 +217,9 @@ def _same_form(value: Any, origin: Any) -> bool:
 
 
 def _any_of(answers: list[Fit]) -> Fit:
-    """Combines the answers of the members of a union.
+    """Combines the answers of `fits` for the members of a union.
 
-    `no` takes precedence over `foreign`: if TOML can express any member of the union, the value is simply wrong.
+    `no` takes precedence over `foreign`: if TOML has values of any member of the union, the value is wrong.
     """
     order: tuple[Fit, ...] = ("yes", "unknown", "no")
     return next((fit for fit in order if fit in answers), "foreign")

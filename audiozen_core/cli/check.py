@@ -52,7 +52,8 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
     findings: tuple[Diagnostic, ...] = ()
     facts: dict[str, str] = {}
     broken = False
-    # The other formats are read by programs, so the output of constructors and data sets goes to the standard error.
+    # Programs read the other formats from standard output, so whatever constructors and data sets print goes to
+    # standard error.
     with nullcontext() if form == "text" else redirect_stdout(sys.stderr):
         try:
             with nullcontext() if build else _without_collections():
@@ -85,10 +86,10 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Disables garbage collection in this block and at the exit of Python.
+    """Disables garbage collection in the block and when Python exits.
 
-    Importing torch creates 160,000 objects that stay alive. Scanning them repeatedly, and once more at the exit, takes
-    a quarter of the time of the whole command.
+    Importing torch creates 160,000 objects that stay alive. Garbage collection scans these objects several times, and
+    once more at the exit, which takes a quarter of the time of the whole command.
     """
     enabled = gc.isenabled()
     gc.disable()

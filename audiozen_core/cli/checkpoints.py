@@ -103,8 +103,8 @@ def average(exp: Path, last: int, output: Path | None) -> None:
     from audiozen_core.checkpoint.weights import write_average
 
     store = _store(exp)
-    # Use only one checkpoint per step, because a state that was saved twice must not count twice. Use only managed
-    # checkpoints, because checkpoints with other names may belong to another run.
+    # Use only one checkpoint of each step, because the same weights may have been saved twice and must not count twice.
+    # Use only managed checkpoints, because checkpoints with other names may belong to another run.
     newest: dict[int | None, CheckpointInfo] = {}
     for info in reversed(_checkpoints_of(store)):
         if info.intact and not info.stale and info.managed:
@@ -132,7 +132,8 @@ def _store(exp: Path) -> CheckpointStore:
         config = load_config(exp, modes=()).config
         exp = Path(config.meta.save_dir).expanduser() / config.id
     folder = exp / "checkpoints"
-    # Also accept `exp/baseline/checkpoints` for `exp/baseline`, unless it is the folder of a run called `checkpoints`.
+    # Accept `exp/baseline/checkpoints` as well as `exp/baseline`, unless the path is the folder of a run called
+    # `checkpoints`.
     if exp.name == "checkpoints" and not folder.is_dir():
         folder = exp
     if not folder.is_dir():

@@ -106,7 +106,7 @@ def command(
 
 
 class _Progress:
-    """A progress bar on the standard error, shown only in a terminal."""
+    """A progress bar on standard error, shown only in a terminal."""
 
     def __enter__(self) -> _Progress:
         from rich.console import Console
@@ -135,7 +135,7 @@ def _report(outcome: Outcome, output: Path) -> None:
     from audiozen_core.diagnostics.printable import printable
 
     for path, error in outcome.failed.items():
-        # Most messages contain the path already.
+        # Most error messages already contain the path of the file.
         message = error.message if str(path) in error.message else f"{path}: {error.message}"
         click.echo(printable(message + (f" ({error.remedy})" if error.remedy else "")), err=True)
     if outcome.written:

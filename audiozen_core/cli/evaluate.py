@@ -11,7 +11,8 @@ import click
 from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath, split_names
 from audiozen_core.errors import Interrupted
 
-# Each worker uses one thread. Libraries read these variables at their import, so `command` sets them before.
+# Each worker should use one thread. Libraries read these variables when they are imported, so `command` sets them
+# earlier.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _FOLDER = GivenPath(path_type=Path)
@@ -111,7 +112,7 @@ def command(
     clean and the noisy files. To score the noisy files, pass their folder as ENHANCED.
 
     Files are paired by their relative paths without the ending: enhanced/a/b.wav with clean/a/b.flac. Differences
-    within a pair are reported, one line for each kind: lengths, rates, channels, a delay, an inverted sign. Silent
+    within a pair are reported, one line for each kind: lengths, rates, channels, a delay, inverted polarity. Silent
     files and files that a metric refuses get no score. They are counted and listed, and do not enter the mean.
 
     Scores are cached by the samples and the metric. After an interruption, the same command continues, and a second

@@ -14,7 +14,7 @@ FORMATS = ("text", "json", "github")
 
 
 def show_findings(findings: Sequence[Diagnostic], form: str = "text") -> None:
-    """Prints diagnostics. Text goes to standard error; a JSON array or annotations for GitHub go to standard output."""
+    """Prints diagnostics. Text goes to standard error; JSON and annotations for GitHub go to standard output."""
     if form == "json":
         import json
 

@@ -50,7 +50,7 @@ def _plugins_by_hook(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
 
 
 def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
-    """Yields a row for each implemented hook, followed by rows for its plugins in the order of their calls."""
+    """Yields a row for each implemented hook, followed by a row for each of its plugins, in calling order."""
     for hook, plugins in _plugins_by_hook(lifecycle).items():
         if plugins:
             yield (hook,)
@@ -61,7 +61,7 @@ def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
 
 
 def _order(plugin: Plugin) -> str:
-    """Describes which plugins a plugin must run after and before: `after ema, before checkpoint`."""
+    """Describes the position of a plugin relative to other plugins: `after ema, before checkpoint`."""
     constraints = (("after", plugin.after), ("before", plugin.before))
     return ", ".join(f"{word} {' and '.join(names)}" for word, names in constraints if names)
 

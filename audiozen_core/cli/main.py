@@ -15,7 +15,8 @@ from audiozen_core.errors import AudioZenError, Interrupted
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.torch_backends import protect_torch
 
-# Each command's module and its line in `audiozen --help`. The lines are here so that --help need not import commands.
+# The module of each command, and the command's description in `audiozen --help`. The descriptions are here so that
+# `--help` does not have to import the commands.
 COMMANDS = {
     "run": ("audiozen_core.cli.run", "Run an experiment: train, validate, test or predict."),
     "enhance": ("audiozen_core.cli.enhance", "Enhance audio files with a trained network."),
@@ -24,7 +25,7 @@ COMMANDS = {
     "compare": ("audiozen_core.cli.compare", "Compare runs, folders or CSV files: differences, intervals, tests."),
     "listen": ("audiozen_core.cli.listen", "Create the page of a blind listening test: MUSHRA or P.835."),
     "report": ("audiozen_core.cli.report", "Write an HTML page about runs: scores, players, curves, settings."),
-    "replay": ("audiozen_core.cli.replay", "Reproduce a batch of a training: audio, losses, gradients."),
+    "replay": ("audiozen_core.cli.replay", "Reproduce a batch of a run: audio, losses, gradients."),
     "runs": ("audiozen_core.cli.runs", "List the runs of a folder: state, epoch, best score, what differs."),
     "tune": ("audiozen_core.cli.tune", "Find a learning rate or a batch size for an experiment."),
     "profile": ("audiozen_core.cli.profile", "Show where the time of a training step goes, and what to change."),
@@ -42,11 +43,11 @@ INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """The built-in commands and the plugins' commands. A command is imported only when it runs."""
+    """The built-in commands and the commands of plugins. A command is imported only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the built-in commands in the order of `COMMANDS`, then the plugins' commands."""
-        with contextlib.suppress(AudioZenError):  # `format_commands` reports the error
+        with contextlib.suppress(AudioZenError):  # `format_commands` reports the error of a wrong AUDIOZEN_WITHOUT
             return [*COMMANDS, *published()]
         return list(COMMANDS)
 
@@ -57,7 +58,7 @@ class LazyGroup(click.Group):
             PathError: the command of a plugin can't be imported. The message names the distribution.
         """
         if cmd_name in COMMANDS:
-            # Most commands import torch, which must be protected before.
+            # Most commands import torch, and `protect_torch` must be called before the import.
             with contextlib.suppress(AudioZenError):  # a wrong AUDIOZEN_WITHOUT is reported when it is used
                 protect_torch(installed_index())
             module = importlib.import_module(COMMANDS[cmd_name][0])
@@ -68,7 +69,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command. A plugin's command does not get `--traceback`: `show` looks for it in `sys.argv`."""
+        """Finds the command. Removes `--traceback` for a plugin's command, because `show` reads it from `sys.argv`."""
         name, command, rest = super().resolve_command(ctx, args)
         if name not in COMMANDS:
             rest = [argument for argument in rest if argument != "--traceback"]
@@ -124,7 +125,7 @@ def main() -> None:
     A run that was stopped by a signal exits with 128 plus the signal's number: 130 for SIGINT, 143 for SIGTERM.
     """
     try:
-        # Without its standalone mode, click returns the exit code of the command instead of exiting.
+        # With `standalone_mode=False`, click returns the exit code of the command instead of exiting.
         code = cli.main(prog_name="audiozen", standalone_mode=False)
     except AudioZenError as error:
         show(error)
@@ -154,7 +155,7 @@ def main() -> None:
 
 
 def _ignore_interrupts() -> None:
-    """Ignores Ctrl-C while the program exits, because it would print a traceback and change the exit code."""
+    """Ignores Ctrl-C while the program exits. Otherwise Ctrl-C would print a traceback and change the exit code."""
     import signal
     import threading
 
@@ -163,7 +164,7 @@ def _ignore_interrupts() -> None:
 
 
 def _system_error(error: OSError) -> AudioZenError:
-    """Converts an error of the operating system to an error with a remedy."""
+    """Converts an error of the operating system to an `AudioZenError` with a remedy."""
     where = f": {error.filename}" if error.filename else ""
     shown = AudioZenError(
         f"{error.strerror or error}{where}", remedy="check the path, its permissions, and the free space on the disk"

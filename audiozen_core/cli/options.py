@@ -11,7 +11,7 @@ from audiozen_core.kinds import RUN_MODES
 
 
 class GivenPath(click.Path):
-    """A path that must not be empty. An empty path, often from an unset variable, would be the working directory."""
+    """A path that must not be empty. An empty path, often from an unset variable, would mean the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the path."""
@@ -63,12 +63,12 @@ WITHOUT = click.option(
     "repeated. The environment variable AUDIOZEN_WITHOUT does the same, with commas between names.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-# Commands do not get the value of `--traceback`, because `main.show` looks for it in `sys.argv`.
+# Commands do not get the value of `--traceback`, because `main.show` reads the option from `sys.argv`.
 TRACEBACK = click.option("--traceback", is_flag=True, expose_value=False, help="Show the full traceback of an error.")
 
 
 class SeveralModes(click.Command):
-    """Lets one `-M` take several modes: reads `-M train test` as `-M train -M test`."""
+    """Lets one `-M` take several modes: `-M train test` means `-M train -M test`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Inserts `-M` before each further mode, and parses the arguments."""
@@ -87,7 +87,7 @@ class SeveralModes(click.Command):
 
 
 class ListByDefault(click.Group):
-    """Runs the subcommand `list` by default: reads `plugins model` as `plugins list model`."""
+    """Runs the subcommand `list` by default: `plugins model` means `plugins list model`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Inserts `list` if the first argument is not a subcommand, and parses the arguments."""

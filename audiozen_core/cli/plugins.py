@@ -1,4 +1,4 @@
-"""`audiozen plugins`: `list` only reads metadata; `show` and `doctor` import components."""
+"""`audiozen plugins`. The subcommand `list` only reads metadata, but `show` and `doctor` import components."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def list_command(kind: str | None, as_json: bool) -> None:
 
 
 def _row(entry: Entry, first: Entry | None) -> dict[str, str]:
-    """Returns the row of a component, from its metadata. Only `doctor` checks whether the component can be imported.
+    """Returns the table row of a component, from metadata alone. Only `doctor` checks whether the component can be
+    imported.
 
     `first` is the first component with the same name if several components have this name, otherwise None.
     """
@@ -92,7 +93,7 @@ def _row(entry: Entry, first: Entry | None) -> dict[str, str]:
 
 
 def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
-    """Yields each kind on its own line, followed by the components of that kind."""
+    """Yields the lines of the table: each kind on its own line, followed by the components of that kind."""
     for group, components in itertools.groupby(rows, key=lambda row: row["group"]):
         yield (group.removeprefix("audiozen."),)
         for row in components:
@@ -217,7 +218,7 @@ def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool
     if as_json:
         show_findings(findings, "json")
     else:
-        # The findings are the result of this command, so they go to the standard output.
+        # The findings are the result of this command, so they are printed to standard output.
         for finding in findings:
             click.echo(render(finding) + "\n")
         what = f"{wrong} problem{'' if wrong == 1 else 's'}" if wrong else "no problems"

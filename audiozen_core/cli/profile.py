@@ -59,7 +59,7 @@ def command(file: Path, steps: int, output: Path | None, overrides: tuple[str, .
     logging.configure(level="warning")
     experiment = Experiment.load(file, overrides=overrides)
     folder = output or experiment.folder.with_name(f"{experiment.config.id}_profile")
-    make_folder(folder)  # an error in the path must be found before the training
+    make_folder(folder)  # an error in the path must be found before training starts
     hidden = not sys.stderr.isatty()
     with click.progressbar(length=steps, label="profile", file=sys.stderr, hidden=hidden) as bar:
         profile, trace = profile_training(experiment, steps=steps, trace_folder=folder, on_step=lambda: bar.update(1))
@@ -70,7 +70,7 @@ def command(file: Path, steps: int, output: Path | None, overrides: tuple[str, .
             return profile_training(experiment, steps=min(steps, 10), num_workers=num_workers, compares_threads=False)[
                 0
             ]
-        except AudioZenError:  # a stream that can't be shared between workers, for example
+        except AudioZenError:  # training fails, for example because a stream can't be shared between workers
             return None
 
     _show(profile)
@@ -84,7 +84,7 @@ def command(file: Path, steps: int, output: Path | None, overrides: tuple[str, .
 
 
 def _show(profile: StepProfile) -> None:
-    """Prints a table with the time of each part of a step, and the speed of the training."""
+    """Prints a table with the time of each part of a step, and the training speed."""
     from audiozen_core.profiling.timeline import HOOK
     from audiozen_core.trainer.step_clock import PARTS
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def published() -> dict[str, str]:
-    """Returns the names of the commands, each with its distribution. No command is imported.
+    """Returns the names of the commands, each with the distribution that publishes it. No command is imported.
 
-    If several distributions use a name, their commands are listed as `distribution:name`.
+    If several distributions publish a command with the same name, the commands are listed as `distribution:name`.
     """
     from audiozen_core.registry.index import installed_index
 
@@ -67,9 +67,9 @@ def _check_not_switched_off(name: str) -> None:
 
 
 def failed_command(name: str, error: Exception) -> RegistryError | None:
-    """Returns an error for an exception in a command of a plugin. Its message names the distribution.
+    """Returns an error for an exception in a plugin's command. The message of the error names the distribution.
 
-    Returns None if the command is not a plugin's command.
+    Returns None if no plugin publishes the command.
     """
     from audiozen_core.errors import RegistryError
 

@@ -65,7 +65,7 @@ def command(
     device: str | None,
     output: Path | None,
 ) -> None:
-    """Reproduce a batch of a training, to hear it, to see it, and to find where a NaN comes from.
+    """Reproduce a training batch, to hear it, to see it, and to find where a NaN comes from.
 
     \b
     audiozen replay exp/baseline --epoch 3 --batch 17
@@ -105,7 +105,7 @@ def command(
 
 
 class _Bar:
-    """A progress bar on the standard error, shown only in a terminal and only once a long task begins."""
+    """A progress bar on standard error. It appears only in a terminal, and only when a long task begins."""
 
     def __enter__(self) -> _Bar:
         from rich.console import Console
@@ -160,7 +160,7 @@ def show_samples(samples: Sequence[Sample]) -> None:
 
 
 def show_preview(experiment: Experiment, count: int) -> None:
-    """Loads the first `count` samples of the training data, and prints their properties and statistics."""
+    """Loads the first `count` training samples, and prints their properties and statistics."""
     from audiozen_core.diagnostics.printable import printable
     from audiozen_core.replay.preview import preview
 
@@ -232,7 +232,7 @@ def _cells(summary: Summary | None) -> tuple[str, str, str]:
 
 
 def _show_findings(replayed: Replayed, step: ReplayedStep) -> None:
-    """Prints warnings that the user should know before reading the tables."""
+    """Prints warnings that the user should see before the tables."""
     from audiozen_core.diagnostics.listed import listed
 
     warnings = []

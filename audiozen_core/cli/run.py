@@ -183,7 +183,7 @@ def command(
     if fast_dev_run and (launches or place.size > 1):
         raise click.UsageError("--fast-dev-run needs a single process")
     if launches or place.size > 1:
-        # Otherwise torch prints a warning in each process about the search for unused parameters, and a warning for
+        # Otherwise torch prints a warning about the search for unused parameters in each process, and a warning for
         # each connection whose host name can't be resolved.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if launches:
@@ -198,7 +198,7 @@ def command(
             check_requeue_options(modes, resume=resume, ckpt_path=ckpt_path)
             restarts = times_queued_again()
             stack.enter_context(queued_again_when_stopped(place.rank))
-        # These modules import torch, which takes seconds. They are imported here, after the signal handlers are set.
+        # These modules import torch, which takes seconds, so they are imported only after the signal handlers are set.
         from audiozen_core import logging
         from audiozen_core.experiment.experiment import Experiment
         from audiozen_core.experiment.trial import Trial
@@ -208,12 +208,12 @@ def command(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="audiozen-"))
             trial = Trial(1, Path(folder) / file.stem)
             overrides = (*overrides, "+trainer.args.max_epochs=1", "+trainer.args.steps_per_epoch=1")
-        # The other ranks write everything to their own log files. On the screen they only show errors.
+        # Ranks other than 0 write everything to their own log files, but show only errors on the screen.
         logging.configure(level=log_level if place.rank == 0 else "error")
         experiment = Experiment.load(file, overrides=overrides, modes=modes, trial=trial)  # type: ignore[arg-type]
         if place.rank == 0:
             show_findings(experiment.warnings)
-        # A requeued training resumes. A requeued evaluation starts from the beginning.
+        # If the job was queued again, training resumes, but an evaluation starts from the beginning.
         continues = resume or (restarts > 0 and experiment.trains)
         experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights)
         if fast_dev_run:
@@ -232,7 +232,7 @@ def _check_trial(modes: tuple[str, ...], *, is_fast: bool, overfits: bool, other
 
 
 def _preview(files: tuple[Path, ...], count: int, overrides: tuple[str, ...], *others: object) -> int:
-    """Shows the first samples of the training data, in the order of a training with one process."""
+    """Shows the first samples of the training data, in the order in which a single process would train on them."""
     if any(others) or len(files) > 1:
         raise click.UsageError("--preview takes one TOML file, and no other options besides --set")
     from audiozen_core import logging
@@ -305,9 +305,9 @@ def _check(
     ckpt_path: str | None,
     weights: str | None,
 ) -> None:
-    """Reports errors in the file and the options before processes are started or other machines are waited for.
+    """Reports errors in the file and the options, before starting processes or waiting for other machines.
 
-    Otherwise each process would report the errors, and again after each restart.
+    Otherwise each process would report the same errors, and would report them again after each restart.
     """
     from audiozen_core.experiment.experiment import Experiment
     from audiozen_core.experiment.run_options import check_run_options
@@ -331,7 +331,7 @@ def _launch(processes: str, machines: str, endpoint: str | None, wait: float, re
 
 
 def _ignore_usr1_until_training() -> None:
-    """Ignores SIGUSR1, which requests a checkpoint. It would kill the process before the trainer can handle it."""
+    """Ignores SIGUSR1, the request for a checkpoint, which would kill the process until the trainer handles it."""
     usr1 = getattr(signal, "SIGUSR1", None)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if usr1 is not None and in_main_thread and signal.getsignal(usr1) == signal.SIG_DFL:

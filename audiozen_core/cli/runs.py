@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _STATES = ("running", "finished", "stopped", "interrupted", "failed", "killed", "unknown")
 _WATCH_SECONDS = 2.0
-# The largest share of the time that reading the runs may take. On a slow file system, the table is updated less often.
+# Reading the runs may take at most this share of the time. On a slow file system, the table is therefore updated less
+# often.
 _MAX_LOAD = 0.2
 
 
@@ -106,7 +107,7 @@ def _table(runs: RunList, width: int | None) -> str:
 
 
 def _watch(read: Callable[[], RunList]) -> None:
-    """Updates the table on the terminal's alternate screen until Ctrl-C, then prints the last table normally."""
+    """Updates the table on the terminal's alternate screen until Ctrl-C, then prints it on the normal screen."""
     last = ""
     click.echo("\x1b[?1049h\x1b[?25l", nl=False)
     try:
@@ -124,7 +125,7 @@ def _watch(read: Callable[[], RunList]) -> None:
 
 
 def _draw(text: str) -> None:
-    """Overwrites the lines of the screen. Clearing the screen first would make it flicker."""
+    """Overwrites the lines on the screen. If the screen were cleared first, it would flicker."""
     lines, height = text.splitlines(), shutil.get_terminal_size().lines
     if len(lines) > height - 1:
         hidden = len(lines) - (height - 2)

@@ -32,18 +32,18 @@ def submit_runs(
         files: the TOML files.
         modes: the modes of each run.
         overrides: the values of `--set`.
-        options: the other options of `audiozen run`, by their names.
+        options: all other options of `audiozen run`, by name.
         resume: whether to resume the runs.
         ckpt_path: the checkpoint to start from.
         follows: whether to print the output of the jobs until they end.
 
     Returns:
-        0. With `follows`, the exit code of the first job that failed.
+        0; with `follows`, the exit code of the first job that failed, or 0 if no job failed.
 
     Raises:
-        AudioZenError: a file has errors, or Slurm refuses the job. Nothing has been submitted then.
+        AudioZenError: a file has errors, or Slurm refuses the job. No job has been submitted.
     """
-    # Find everything that would stop the run at its start now, and not after hours in the queue.
+    # Find every error that would end the run at its start now, and not after hours in the queue.
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
 

@@ -8,12 +8,13 @@ from itertools import zip_longest
 
 import click
 
-# Wider than any row, so that rich does not cut or wrap tables outside a terminal, which scripts may read.
+# A width greater than the width of any row. Scripts may read tables that are not printed to a terminal, so rich must
+# not cut or wrap the rows.
 _UNLIMITED = 1_000_000
 
 
 def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> None:
-    """Prints a plain-text table without rules. In a terminal, long cells are wrapped; elsewhere, cells are not wrapped.
+    """Prints a plain-text table without lines between cells. Long cells are wrapped only in a terminal.
 
     Args:
         rows: the cells of each row. Rows may have different lengths.
@@ -53,7 +54,7 @@ def table_text(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
 
 
 def _wrapped(rows: Sequence[Sequence[str]], headings: Sequence[str], right: Iterable[str]) -> str:
-    """Lays out a table with rich, which is slow. Only long rows and characters outside ASCII need it."""
+    """Lays out a table with rich, which is slow and needed only for long rows and characters outside ASCII."""
     from rich.console import Console
     from rich.table import Table
 

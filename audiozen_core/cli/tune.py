@@ -164,8 +164,9 @@ def tune_batch_size(
 
     The size is doubled until the memory of the GPU or of the computer is full, or a batch contains all of the data.
     Then sizes in between are tried. On a CPU, the search ends earlier if two larger sizes in a row are not faster. Each
-    size is trained for some steps in a separate process. The process is stopped before the computer runs out of memory:
-    it may use at most the share --memory of the free memory. In a container or a Slurm job, its memory limit counts.
+    size is trained for some steps in a separate process. --memory sets the share of the free memory that this process
+    may use. If it needs more, it is stopped, and the size counts as too large. In a container or a Slurm job, memory is
+    free only up to the memory limit of the container or the job.
 
     The suggestion is the smallest size whose speed in samples per second is within 5 % of the fastest size. A new batch
     size needs a new learning rate: run `audiozen tune lr` afterwards.
@@ -203,7 +204,8 @@ def _show_sizes(measured: Sequence[Measured], dataset: KeyPath) -> None:
     click.echo(f"\nlargest that fits: {largest(measured).batch_size}")
     where, line = "", f"[{dataset[0]}.dataloader]\nbatch_size = {best.batch_size}"
     if len(dataset) > 1:
-        # A header at the end of the file would belong to the last data set, but only the first `dataloader` is used.
+        # A header at the end of the file would belong to the last data set, but only the `dataloader` of the first data
+        # set is used.
         where, line = f", for the `dataloader` of the first [[{dataset[0]}]]", f"batch_size = {best.batch_size}"
     click.echo(f"smallest that is nearly as fast as the fastest{where}:\n\n{line}")
     click.echo("\nA new batch size needs a new learning rate: `audiozen tune lr` finds it.")

@@ -54,7 +54,7 @@ _PASSED_LATER = (config_codes.MISSING_ARGUMENT, config_codes.POSITIONAL_ONLY)
 def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> CheckedConfig:
     """Resolves every component of a configuration and binds its arguments, without building any of them.
 
-    Every `path` is imported, including paths in nested tables, and the `args` are bound to the signature of the object.
+    Every `path` is imported, even in nested tables, and each component's `args` are bound to the object's signature.
 
     Args:
         loaded: the loaded configuration.
@@ -78,7 +78,8 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = loaded.sections.hooks
         defaults: tuple[Resolved, ...] = ()
-        # The default hooks import torch, which is slow. If the file has errors, report them without that wait.
+        # Finding the default hooks imports torch, which is slow. If the file has errors, they are reported without this
+        # delay.
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
             defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
         checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
@@ -92,13 +93,13 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     config = loaded.config
     if joined.declared:
-        # A resume and an evaluation compare this text with the config in the checkpoint.
+        # A resumed run and an evaluation compare this text with the config in the checkpoint.
         config = replace(config, text=emit(joined.recorded_in(composition.values)))
     return CheckedConfig(config, loaded.findings, composition, components, scope, defaults, sections)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
-    """Resolves one component, even a hook that is switched off, and ignores mistakes in its arguments.
+    """Resolves one component, even if it is a disabled hook, and ignores mistakes in its arguments.
 
     Raises:
         ConfigError: its `path` can't be resolved, or names an object of the wrong kind for its section.
@@ -126,15 +127,15 @@ def _import_scope(composition: Composition) -> ImportScope:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """What a component is used for.
+    """How a component is used.
 
     Attributes:
-        section: the section or the kind of the component. A name is looked up in its group, or in all groups if this is
-            None.
+        section: the section or the kind whose components can have the name. With None, components of any kind can.
         injected: the arguments that AudioZEN passes itself.
-        called_later: the component is a function that is called during the run, not to build something.
-        named: the outer component gets only the name, and builds the nested component itself.
-        hint: a note for errors about missing arguments: which annotation makes AudioZEN pass the function itself.
+        called_later: whether the component is a function that the run calls later, such as a loss. AudioZEN calls other
+            functions once, to build an object.
+        named: whether the outer component gets only a name, and builds the nested component itself.
+        hint: a note for errors about missing arguments: the annotation that makes AudioZEN pass the function itself.
     """
 
     section: str | None
@@ -145,7 +146,8 @@ class _Role:
 
 
 def _role(component: Component) -> _Role:
-    # The kind of a collate function or a sampler depends on its key in `dataloader`, any other kind on the section.
+    # The kind of a collate function or a sampler depends on its key in `dataloader`. The kind of other components
+    # depends on their section.
     kind_of_key = KINDS.get(str(component.key[-1]))
     kind = kind_of_key if kind_of_key and not kind_of_key.section else kind_of(component.section)
     if kind is None:
@@ -159,18 +161,18 @@ class _Checker:
         self.index = installed_index() if index is None else index
         self.findings: list[Diagnostic] = []
         self.signatures: dict[int, tuple[Any, Signature | None]] = {}
-        # The components whose arguments fit their signatures.
+        # The components whose arguments fit the signature of the component.
         self.sound: list[CheckedComponent] = []
 
     def check(self, component: Component) -> CheckedComponent | None:
-        """Checks a component and its nested components. Returns None if the section can't use the component."""
+        """Checks a component and its nested components. Returns None if the component is not valid for its section."""
         if isinstance(component, HookComponent) and not component.enabled:
             self.check_disabled_hook(component)
             return None
         return self.check_as(component, _role(component))
 
     def join_acoustics(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> JoinedAcoustics:
-        """Joins `[acoustics]` with the declarations of the models, and reports models and data sets that disagree."""
+        """Joins `[acoustics]` with the declarations of models, and reports models and data sets that contradict it."""
         models = [
             components[part.key] for part in sections.components_by_kind["model"].values() if part.key in components
         ]
@@ -184,9 +186,9 @@ class _Checker:
         return joined
 
     def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
-        """Checks that a component suits its role, and checks its nested components."""
+        """Checks that a component can be used as `role` says, and checks its nested components."""
         key = component.key
-        # A component can be written as a plain string, as in `collate_fn = "mine.collate"`. The string is its path.
+        # A component can be a string instead of a table, as in `collate_fn = "mine.collate"`. The string is the path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
         resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role)
         signature = self.signature(resolved.target) if resolved else None
@@ -231,9 +233,9 @@ class _Checker:
         return nested
 
     def signature(self, target: Any) -> Signature | None:
-        """Returns the signature of an object. It is read only once, even if several components name the object."""
-        # The key is the `id`, because some targets are not hashable. Storing the target keeps it alive, so that Python
-        # can't reuse its `id`.
+        """Returns the signature of an object, which is read only once, even if several components name the object."""
+        # The key is the `id`, because some targets are not hashable. The target is stored to keep it alive, so that
+        # Python can't reuse its `id`.
         if id(target) not in self.signatures:
             self.signatures[id(target)] = target, signature_of(target)
         return self.signatures[id(target)][1]
@@ -251,7 +253,7 @@ class _Checker:
             self.drop_old_arguments(checked.signature, args, place)
         problems = check_arguments(checked.signature, args, injected=role.injected, name=component.path)
         for problem in problems:
-            # Whoever calls the function later passes the missing arguments.
+            # The code that calls the function during the run passes the missing arguments.
             if checked.called_later and problem.code in _PASSED_LATER:
                 continue
             hinted = role.hint and problem.code in _PASSED_LATER and not isinstance(checked.target, type)
@@ -261,7 +263,7 @@ class _Checker:
             self.sound.append(checked)
 
     def is_unusable(self, place: KeyPath) -> bool:
-        """Returns whether the file sets these `args` to something other than a table, which is already reported."""
+        """Returns whether these `args` are not a table in the file. This error has already been reported."""
         return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
     def run_settings_checks(
@@ -270,18 +272,19 @@ class _Checker:
         """Lets the classes of components check their own arguments against the rest of the experiment.
 
         A class may have a class method `check_settings(cls, args, *, acoustics, dataset_names, models, loss_functions,
-        optimizers, modes)`, which yields a `Diagnostic` for each finding. It must not build anything. It gets only the
-        keyword arguments that its signature names. It is called only if `args` fit the signature of the class.
+        optimizers, modes)`, which yields a `Diagnostic` for each finding. The method must not build anything. It gets
+        only the keyword arguments that its signature names, and is called only if `args` fit the signature of the
+        class.
 
         - `args`: the arguments in the TOML file, a mapping without the defaults of the signature.
         - `acoustics`: the `Acoustics` of the experiment, including the settings that the models declare.
-        - `dataset_names`: the names of the data sets of each mode: their `name`, or else their index.
-        - `models`, `loss_functions`, `optimizers`: the class that the `path` of each such section names, by suffix;
-          None if the section has an error.
+        - `dataset_names`: the names of the data sets of each mode; the name of an unnamed data set is its index.
+        - `models`, `loss_functions`, `optimizers`: the class of each model, loss function or optimiser, by suffix; None
+          if the section has an error.
         - `modes`: the modes to run.
 
         The `place` of a finding is relative to the component's table: `("args", "score")`. If the method raises an
-        exception, that is only a warning, because the experiment may still be correct.
+        exception, only a warning is reported, because the experiment may still be correct.
         """
         context: dict[str, Any] = {
             f"{kind}s": {
@@ -297,7 +300,7 @@ class _Checker:
     def run_settings_check(self, checked: CheckedComponent, context: Mapping[str, Any]) -> None:
         component = checked.component
         try:
-            # Even reading an attribute can run third-party code, if the class has a metaclass.
+            # If the class has a metaclass, even reading an attribute can run third-party code.
             check_settings = getattr(checked.target, "check_settings", None)
             if check_settings is None:
                 return
@@ -311,7 +314,7 @@ class _Checker:
             self.add(config_codes.CHECK_FAILED, failed.message, component.key, severity="warning", notes=notes)
 
     def drop_old_arguments(self, signature: Signature | None, args: dict[str, Any], place: KeyPath) -> None:
-        """Drops arguments that only the trainers of older versions had, if their values have no effect today."""
+        """Drops arguments that only trainers of older versions had, if their values no longer have an effect."""
         for name, (advice, values) in OLD_TRAINER_ARGUMENTS.items():
             unknown = signature and not signature.open and signature.get(name) is None
             if unknown and name in args and is_old_value(args[name], values):
@@ -321,7 +324,8 @@ class _Checker:
         try:
             resolved = resolve(path, section=role.section, index=self.index)
         except AudioZenError as error:
-            # The outer component may work without a named component whose package is missing, as `metrics` does.
+            # The outer component may work without a nested component whose package is missing: a trainer, for example,
+            # leaves out such a metric.
             optional = role.named and isinstance(error, MissingExtraError)
             for finding in error.diagnostics:
                 self.place(replace(finding, severity="warning") if optional else finding, place)
@@ -337,7 +341,7 @@ class _Checker:
         return resolved
 
     def check_disabled_hook(self, hook: HookComponent) -> None:
-        """Checks that a hook that is switched off exists, without importing it."""
+        """Checks that a disabled hook exists, without importing it."""
         if "." in hook.path and ":" not in hook.path:
             return
         try:
@@ -349,7 +353,7 @@ class _Checker:
     # ------------------------------------------------------------------------------------------ reporting
 
     def report(self, findings: Iterable[tuple[Diagnostic, KeyPath | None]]) -> None:
-        """Adds findings. Each has the key path that it is about, or None if it is not about a key of the file."""
+        """Adds findings, each with the key path that it is about, or None if it is not about a key of the file."""
         for finding, key in findings:
             if key is None:
                 self.findings.append(finding)
@@ -362,13 +366,14 @@ class _Checker:
     def place(self, finding: Diagnostic, key_path: KeyPath) -> None:
         """Adds a finding whose `place` is relative to `key_path`, for example to a component's table."""
         place = (*key_path, *finding.place)
-        # A broken reference is reported where it is written, so skip findings about values that depend on it.
+        # A reference that can't be resolved is reported at its own position, so skip findings about values that contain
+        # it.
         if not any(place[:length] in self.composition.unresolved for length in range(1, len(place) + 1)):
             self.findings.append(self.composition.placed(finding, key_path))
 
 
 def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any, str]]:
-    """Yields the outermost components in the arguments, each with its annotation and its field.
+    """Yields the outermost components in the arguments, each with its annotation and the name of its field.
 
     The field is the dataclass field that holds an inline component; "" for any other component.
     """
@@ -379,7 +384,7 @@ def _components_in_arguments(component: Component, signature: Signature | None) 
 
 
 def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any, str]]:
-    """Yields the tables with a `path`, and the strings that are paths according to the annotation."""
+    """Yields the tables with a `path`, and the strings that are paths according to the annotation, as components."""
     field = inline_field(annotation) if isinstance(value, dict) and isinstance(value.get("path"), str) else None
     if field is not None:
         yield Component(path=value["path"], args=value.get("args", {}), key=place), field.annotation, field.name

@@ -1,4 +1,4 @@
-"""Joins `[acoustics]` with the declarations of the models, and checks that models and data sets agree with it."""
+"""Joins `[acoustics]` with the settings that models declare, and checks models and data sets against the result."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from audiozen_core.diagnostics.toml_text import toml_text
 
 @dataclass(frozen=True, slots=True)
 class JoinedAcoustics:
-    """The settings of `[acoustics]`, joined from the file, the declarations of models, and the defaults, in this order.
+    """The settings of `[acoustics]`. A value comes from the file, or else from a model's declaration, or else from the
+    default.
 
     Attributes:
         acoustics: the settings.
         declared: the settings that a model declares and the file does not set.
-        findings: the contradictions between the file and the models, or within the settings.
+        findings: errors about settings that contradict each other, in the file, in a model, or between them.
     """
 
     acoustics: Acoustics
@@ -33,12 +34,13 @@ class JoinedAcoustics:
     findings: tuple[Finding, ...]
 
     def recorded_in(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Returns the values of a file plus the declared settings, so that a resume notices a changed declaration."""
+        """Returns the values of a file plus the declared settings, so that a resume notices changed declarations."""
         return {**values, "acoustics": {**values.get("acoustics", {}), **self.declared}}
 
 
 def class_of(target: Any) -> Any:
-    """Returns the class that a component builds: the target itself, or the annotated return type of a function.
+    """Returns the class of the object that a component builds: a class itself, or the annotated return type of a
+    function.
 
     A function without a return annotation is returned unchanged.
     """
@@ -68,7 +70,7 @@ class _Joining:
         section = composition.values.get("acoustics")
         self.composition = composition
         self.section: Mapping[str, Any] = section if isinstance(section, dict) else {}
-        # An invalid value is not in `read`. It was reported when the section was read.
+        # An invalid value is not in `read`, and was reported when the section was read.
         self.given = {name: value for name, value in self.section.items() if getattr(read, name, None) == value}
         self.declared: dict[str, tuple[Any, CheckedComponent]] = {}
         self.findings: list[Finding] = []
@@ -105,7 +107,7 @@ class _Joining:
                 self.declared[name] = value, model
 
     def disagreements(self, acoustics: Acoustics) -> Iterator[Finding]:
-        """Yields findings about settings that contradict each other: lengths, and a window with its parameters."""
+        """Yields findings about settings that contradict each other: frame lengths, or a window and its parameters."""
         yield from self._at_most(acoustics, "win_length", "n_fft")
         yield from self._at_most(acoustics, "hop_length", "win_length")
         if self._is_usable("window", "window_args") and (
@@ -127,7 +129,9 @@ class _Joining:
         yield self._placed(Diagnostic(config_codes.NUMBERS_DISAGREE, message, label=label), name, other)
 
     def _placed(self, finding: Diagnostic, *names: str) -> Finding:
-        """Places a finding at the first of the named settings that the section sets, or else at the declaring model."""
+        """Places a finding at the first named setting that the section contains, or else at the model that declares
+        it.
+        """
         for name in names:
             if name in self.section:
                 return finding, ("acoustics", name)

@@ -20,7 +20,7 @@ from audiozen_core.kinds import Mode
 def check_data(
     components: Mapping[KeyPath, CheckedComponent], datasets: Mapping[Mode, Sequence[DatasetComponent]]
 ) -> Iterator[Finding]:
-    """Yields the errors that the data loaders would raise, as far as the classes of the data sets reveal them.
+    """Yields the errors that data loaders would raise, if the classes of the data sets are enough to know that.
 
     A data set that a function returns is not checked, because its class is unknown.
 

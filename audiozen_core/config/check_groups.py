@@ -1,4 +1,4 @@
-"""Checks the groups of parameters of optimisers, without building anything."""
+"""Checks the parameter groups of optimisers, without building anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def group_findings(
         optimizers: the sections of optimisers by suffix.
     """
     for section in optimizers.values():
-        assert isinstance(section, OptimizerComponent)  # the class that the schema has for these sections
+        assert isinstance(section, OptimizerComponent)  # the schema reads these sections into this class
         for group in section.groups:
             if not group.patterns:
                 message = f"{group.header} has no pattern in `match`"
@@ -47,7 +47,7 @@ def _argument_findings(optimizer: CheckedComponent, group: ParameterGroup) -> It
     for problem in check_arguments(optimizer.signature, args, injected=injected, name=name):
         argument = problem.place[1] if len(problem.place) > 1 else ""
         if argument not in group.args:
-            continue  # the check of the optimiser itself reports it
+            continue  # the check of the optimiser itself reports the error
         group_key = nearest(str(argument), keys_of(ParameterGroup))
         if problem.code == config_codes.UNKNOWN_ARGUMENT and group_key:
             label = did_you_mean(group_key)

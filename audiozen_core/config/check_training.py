@@ -16,12 +16,12 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.kinds import KINDS, section_name
 
-# Maps `model` to `models` and so on. In a trainer, `self.model` is the model without a suffix, and `self.models` holds
-# all models by suffix.
+# The attributes of a trainer. `self.model` is the model without a suffix, and `self.models` contains all models by
+# suffix.
 _ATTRIBUTES = {"model": "models", "loss_function": "loss_functions", "optimizer": "optimizers"}
 _ATTRIBUTES |= {"lr_scheduler": "lr_schedulers"}
 
-# The methods that each mode calls. `train` and `finetune` also validate, if there is a validation set.
+# The methods of a trainer that each mode calls. If there is a validation set, `train` and `finetune` also validate.
 _STEPS: Mapping[str, Sequence[str]] = {
     "train": ("training_step",),
     "finetune": ("training_step",),
@@ -44,7 +44,7 @@ def check_training(
     modes: Sequence[str],
     validates: bool,
 ) -> Iterator[Finding]:
-    """Yields findings about components that are valid on their own, but do not work together or in these modes.
+    """Yields findings about components that are valid individually, but do not work together, or not in these modes.
 
     Args:
         components: the checked components by key path.
@@ -79,11 +79,11 @@ def check_training(
 
 
 def missing_steps(trainer: type, base: type, modes: Sequence[str], *, validates: bool) -> list[str]:
-    """Returns the methods that the modes call, but that a trainer does not define.
+    """Returns the methods that the modes call and that a trainer does not define.
 
     Args:
         trainer: the class of the trainer.
-        base: the base class, whose methods are only placeholders.
+        base: the base class of trainers, whose methods are only placeholders.
         modes: the modes to run, in order.
         validates: whether training also validates.
     """
@@ -93,7 +93,7 @@ def missing_steps(trainer: type, base: type, modes: Sequence[str], *, validates:
 
 
 def lacks_step(trainer: type, method: str) -> str:
-    """Returns the message for a trainer that does not define a method that it needs."""
+    """Returns the message for a trainer that lacks a method that it needs."""
     return f"{trainer.__name__} does not define `{method}`, which this mode needs"
 
 
@@ -103,7 +103,7 @@ def several_intervals(names: Sequence[str]) -> str:
 
 
 def needs_closure(optimizer: Any) -> str | None:
-    """Returns an error message if an optimiser or its class needs a closure for the loss, as LBFGS does; else None."""
+    """Returns an error message if an optimiser object or class needs a closure for the loss, like LBFGS; else None."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is None or closure.default is not closure.empty:
         return None
@@ -128,7 +128,7 @@ def wrong_plateau_mode(mode: str, *, by_default: bool = False) -> str:
 def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
     """Yields a warning if a trainer uses a component without a suffix, but the file has only components with suffixes.
 
-    It is not an error, because the method that uses the component may never be called.
+    This is not an error, because the method that uses the component may never be called.
     """
     if not isinstance(trainer.target, type):
         return
@@ -158,7 +158,7 @@ def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
 def _unused_losses(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
     """Yields a warning for each loss function whose suffix no model has, if the trainer does not use it.
 
-    It is not an error, because code outside the trainer's modules may use the loss function.
+    This is not an error, because code outside the trainer's modules may use the loss function.
     """
     unmatched = sorted(sections["loss_function"].keys() - sections["model"].keys())
     if not unmatched or not isinstance(trainer.target, type):
@@ -216,7 +216,7 @@ def _wrong_plateau(
         yield finding, key
     mode, higher = _argument(plateau, "mode"), trainer and _argument(trainer, "save_max_score")
     if mode not in ("min", "max") or not isinstance(higher, bool):
-        return  # the value is only known once the objects are built; the run checks it then
+        return  # the value is not known until the objects are built; the run checks it then
     wanted = plateau_mode(higher)
     if mode != wanted:
         is_set = "mode" in plateau.component.args
@@ -235,7 +235,7 @@ def _wrong_plateau(
 def _argument(checked: CheckedComponent, name: str) -> Any:
     """Returns the value of an argument in the TOML file, or else its default.
 
-    Returns None if the constructor has no such argument, because the class may then set the value itself.
+    Returns None if the constructor does not have this argument, because the class may set the value itself.
     """
     parameter = checked.signature.get(name) if checked.signature else None
     return checked.component.args.get(name, parameter.default if parameter else None)

@@ -1,4 +1,4 @@
-"""Finds settings of a training that have no effect, because the file has no validation set."""
+"""Finds settings that have no effect because the file has no validation set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Finding
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import TRAINING
 
-# Trainer arguments that only affect validation. A file that sets one of them expects to validate.
+# Trainer arguments that only affect validation. A user who sets one of these arguments expects a validation.
 _VALIDATION_ARGUMENTS = ("patience", "monitor", *VALIDATION_INTERVALS)
 
 

@@ -19,14 +19,14 @@ from audiozen_core.registry.scope import ImportScope
 
 @dataclass(frozen=True, slots=True)
 class CheckedComponent:
-    """A component with the object that its `path` names and the signature, which the builder reuses.
+    """A component with the object that its `path` names and the signature of that object.
 
     Attributes:
         component: the table of the TOML file.
         resolved: the object that its `path` names.
         signature: the signature of the object; None if it can't be read.
         origin: the position of its `path` in the TOML file.
-        called_later: whether it is a function that is called during the run, such as a loss, and not a factory.
+        called_later: whether the object is a function that the run calls later, such as a loss, and not a factory.
         nested: the outermost components in its `args`, by key path.
         field: the dataclass field that holds an inline component (see `InlineComponent`); "" for other components.
     """
@@ -62,9 +62,9 @@ class CheckedConfig:
 
     Attributes:
         config: the configuration.
-        warnings: the warnings, such as those about renamed keys and dropped arguments, sorted by position.
+        warnings: the warnings, for example about renamed keys and dropped arguments, sorted by position.
         composition: the values with their origins.
-        components: the checked components by key path, without the hooks that are switched off.
+        components: the checked components by key path, without disabled hooks.
         scope: the import scope in which the components were imported.
         default_hooks: the default hooks that the run enables.
         sections: the sections of plugins, by name.
@@ -79,9 +79,9 @@ class CheckedConfig:
     sections: PluginSections
 
     def component(self, component: Component) -> CheckedComponent:
-        """Returns the checked form of a component of `config`.
+        """Returns the `CheckedComponent` of a component of `config`.
 
         Raises:
-            KeyError: the component is a hook that is switched off, or belongs to another configuration.
+            KeyError: the component is a disabled hook, or belongs to another configuration.
         """
         return self.components[component.key]

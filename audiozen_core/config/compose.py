@@ -25,13 +25,14 @@ _MAX_FILES = 500
 def compose(
     path: str | os.PathLike[str] | Document, overrides: Overrides = (), environment: Mapping[str, str] | None = None
 ) -> Composition:
-    """Reads a file and the files that it extends, applies the overrides and replaces the references.
+    """Reads a file and the files that it extends, applies the overrides, and replaces the references.
 
     Mistakes in the values do not raise an error. They are added to the findings of the composition.
 
     Args:
         path: the TOML file of an experiment, or its contents.
-        overrides: each `key=value`, or `+key=value` to add a key, or a mapping from keys to values; see `overrides`.
+        overrides: a list of strings, `key=value` to change a key and `+key=value` to add a key; or a mapping from keys
+            to values.
         environment: the variables for `${env:…}` (default: the environment of the process).
 
     Raises:
@@ -47,7 +48,7 @@ def compose(
     for key_path, (advice, values) in OLD_SETTINGS.items():
         if key_path in composition.origins and is_old_value(composition.get(key_path), values):
             dropped = composition.drop_old_setting(key_path, advice)
-            # A setting that is ignored needs only one warning, so drop the warning about its old name.
+            # A setting that is ignored needs only one warning, so remove the warning about the old name of the setting.
             composition.findings = [found for found in composition.findings if found.span != dropped.span]
             composition.findings.append(dropped)
     return composition
@@ -66,10 +67,10 @@ def _not_utf8(composition: Composition) -> Iterator[Diagnostic]:
 
 
 def _merge(composition: Composition, chain: list[Document], number: Iterator[int]) -> list[Diagnostic]:
-    """Merges the files that the last document of the chain extends, and then the document itself on top of them.
+    """Merges the files that the last document of the chain extends, and then the last document itself on top of them.
 
-    In the chain, each document extends the next one. `number` counts the files. Returns the findings about files that
-    can't be read.
+    Each document of the chain extends the next document. `number` counts the files. Returns the findings about files
+    that can't be read.
 
     Raises:
         ConfigError: more than `_MAX_FILES` files are merged. A file counts each time that another file extends it.

@@ -45,7 +45,8 @@ class Composition:
         values: the values, under the current names of their keys.
         origins: the origin of each value, table and array entry: where it was last set.
         replaced: the values that later layers replaced, oldest first, each with its origin.
-        unresolved: the key paths of values whose references can't be resolved. Each has been reported.
+        unresolved: the key paths of values whose references can't be resolved. Errors about these values have been
+            reported.
         findings: the errors and warnings found so far.
     """
 
@@ -73,7 +74,7 @@ class Composition:
         return value
 
     def with_indices(self, key_path: KeyPath) -> KeyPath:
-        """Returns the key path with an integer for each index: users may write `dataset.1` for `dataset[1]`."""
+        """Returns the key path with each index as an integer, because users may write `dataset.1` for `dataset[1]`."""
         found: KeyPath = ()
         value: Any = self.values
         for part in key_path:
@@ -102,13 +103,13 @@ class Composition:
         return self.placed(Diagnostic(code, message, **more), key_path)
 
     def placed(self, finding: Diagnostic, key_path: KeyPath) -> Diagnostic:
-        """Returns the finding with its position in a file. Its `place` is relative to `key_path`."""
+        """Returns the finding with its position in a file. The finding's `place` is relative to `key_path`."""
         return _at(finding, self.origin((*key_path, *finding.place)))
 
     # ------------------------------------------------------------------------------------------ changes
 
     def merge(self, document: Document) -> None:
-        """Adds a file as the top layer. Tables are merged; any other value replaces the value from lower layers."""
+        """Adds a file as the top layer. Tables are merged, but any other value replaces the value from lower layers."""
         values = {key: value for key, value in document.values.items() if key != "extends"}
         self._merge_table(self.values, values, (), Origin(document, ()))
 
@@ -132,7 +133,7 @@ class Composition:
             self._set(container, int(key_path[-1]), value, key_path, origin)
 
     def drop_old_setting(self, key_path: KeyPath, advice: str) -> Diagnostic:
-        """Removes a value that only older versions used. Returns the warning about it."""
+        """Removes a value that only older versions used. Returns a warning about the removed value."""
         origin, value = self.origins[key_path], self.get(key_path[:-1]).pop(key_path[-1])
         self._forget(key_path, value)
         message = f"`{origin.key[-1]} = {toml_text(value)}` is an old setting and is ignored"
@@ -205,7 +206,7 @@ class Composition:
     def _drop_args_of_old_path(
         self, table: dict[str, Any], above: Mapping[str, Any], path: KeyPath, origin: Origin
     ) -> None:
-        """Drops the inherited arguments if the layer changes `path`, because they belong to the old component."""
+        """Drops the arguments of lower layers if this layer changes `path`: they belong to the old component."""
         old, new, args = table.get("path"), above.get("path"), table.get("args")
         if old is None or new is None or old == new or not isinstance(args, dict):
             return
@@ -254,7 +255,7 @@ def _at(finding: Diagnostic, origin: Origin) -> Diagnostic:
 
 
 def _may_hold_a_table(value: Any) -> bool:
-    """Returns whether the value is an array, which may contain tables, or has a reference, which may name a table."""
+    """Returns whether the value may contain a table: it is an array, or has a reference, which may name a table."""
     return isinstance(value, list) or (isinstance(value, str) and "${" in value)
 
 

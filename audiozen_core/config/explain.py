@@ -24,9 +24,9 @@ from audiozen_core.errors import AudioZenError
 
 
 def explain(loaded: LoadedConfig, key: str) -> str:
-    """Describes one key, such as `optimizer.args.lr`: its value, origin, default, type and meaning.
+    """Describes one key, such as `optimizer.args.lr`, with its value, origin, default, type and meaning.
 
-    The key need not be set. Its component is imported to read its documentation.
+    The key need not be set. The component that has the key is imported, because its docstring documents the key.
 
     Raises:
         AudioZenError: the key does not exist. The message suggests a similar key.
@@ -52,7 +52,7 @@ def explain(loaded: LoadedConfig, key: str) -> str:
 
 
 def effective_toml(loaded: LoadedConfig) -> str:
-    """Returns the effective config as TOML, with a comment at each value that a later layer replaced or added."""
+    """Returns the effective config as TOML. Each value that a later layer replaced or added has a comment."""
     composition = loaded.composition
     first = _first_layer(composition)
 
@@ -68,7 +68,7 @@ def effective_toml(loaded: LoadedConfig) -> str:
 
 
 def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
-    """Returns the default, the type and the documentation of a key, as far as known; None if the key is unknown."""
+    """Returns what is known of the default, the type and the documentation of a key; None if the key is unknown."""
     if not place:
         return None
     key = key_at(place)
@@ -82,12 +82,12 @@ def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
 
 
 def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
-    """Returns the component whose table has the key path, even if it is nested in arguments; None if there is none."""
+    """Returns the component whose table is at a key path, such as a nested component; None if there is none."""
     around = [part for part in loaded.sections.components() if part.key == key[: len(part.key)]]
     if not around:
         return None
-    # The table of one component can contain the table of another, such as the collate function of a data set. The
-    # longest key path belongs to the innermost component.
+    # The table of a component can contain the table of another component, as a data set contains its collate function.
+    # The innermost component has the longest key path.
     checked = check_component(loaded.composition, max(around, key=lambda part: len(part.key)))
     return next((inner for inner in checked.walk() if inner.component.key == key), None)
 

@@ -21,20 +21,20 @@ _FIRST_PARTY_PREFIX = f"{FIRST_PARTY}:"
 
 
 def hook_path(hook: HookComponent) -> str:
-    """Returns the path of a hook, without the distribution if it is a hook of AudioZEN itself."""
+    """Returns the path of a hook. The path of AudioZEN's own hooks does not contain the distribution."""
     return hook.path.removeprefix(_FIRST_PARTY_PREFIX)
 
 
 def default_hooks(index: PluginIndex, named: Collection[str] = ()) -> Iterator[Resolved]:
     """Yields the default hooks: the hooks of AudioZEN whose class sets `default = True`.
 
-    A hook of another distribution is used only if the TOML file names it, so that installing a package never changes
-    an experiment. `named` holds the paths of the hooks that the TOML file names. They are skipped, because the file
+    A hook of another distribution is used only if the TOML file names it, so that installing a package never changes an
+    experiment. `named` holds the paths of the hooks that the TOML file names. These hooks are skipped, because the file
     replaces them or switches them off.
     """
     for entry in index.entries("hooks"):
         if entry.distribution == FIRST_PARTY and entry.name not in named:
-            # The full spelling is needed, because another plugin may have a hook of the same name.
+            # The spelling `distribution:name` is needed, because another plugin may have a hook with the same name.
             hook = resolve(entry.spelling, section="hooks", index=index)
             if getattr(hook.target, "default", False):
                 yield hook
@@ -53,9 +53,9 @@ def named_hooks(hooks: Iterable[HookComponent]) -> Iterator[tuple[str, HookCompo
 def named_plugins(
     hooks: Iterable[HookComponent], components: Mapping[KeyPath, CheckedComponent]
 ) -> dict[Plugin, KeyPath | None]:
-    """Returns the hooks of the TOML file, each with the key path of its `path`. The plugins hold classes, not objects.
+    """Returns the hook plugins of the TOML file, each with the key path of its `path`. They hold classes, not objects.
 
-    A hook that a function returns is left out, because its class is unknown. It is checked when it is built.
+    If a function returns the hook, the hook is left out, because its class is unknown. It is checked when it is built.
     """
     plugins: dict[Plugin, KeyPath | None] = {}
     for name, hook in named_hooks(hooks):
@@ -75,7 +75,7 @@ def default_plugins(found: Iterable[Resolved]) -> dict[Plugin, KeyPath | None]:
 
 
 def check_hooks(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diagnostic, KeyPath | None]]:
-    """Yields the errors in the classes of hooks and in their order, each with the key path of a plugin."""
+    """Yields the errors in the classes and the order of hook plugins, each with the key path of a plugin."""
     valid = []
     present = [name for plugin in plugins for name in (plugin.name, plugin.path)]
     for plugin, key in plugins.items():

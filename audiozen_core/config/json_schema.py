@@ -23,7 +23,7 @@ from audiozen_core.registry.paths import resolve
 Schema = dict[str, Any]
 
 _SCALARS: dict[Any, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
-# A reference may resolve to a value of any type.
+# A string with a reference, which is allowed for each key because a reference may resolve to a value of any type.
 _REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 
 
@@ -67,7 +67,7 @@ def _section(kind: Kind, index: PluginIndex) -> Schema:
     schema = _table(table_of(kind), kind, index)
     if not kind.array:
         return schema
-    # With `if` instead of `anyOf`, editors mark the key that is wrong, not the whole section.
+    # With `if` instead of `anyOf`, editors mark only the wrong key, not the whole section.
     return {"type": ["object", "array"], "if": {"type": "array"}, "then": {"items": schema}, "else": schema}
 
 
@@ -91,7 +91,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
 
 
 def _choice(name: str, kind: Kind, index: PluginIndex) -> tuple[Schema, Schema]:
-    """Returns the schemas of a component's name and of its arguments. The latter is empty if they are unknown."""
+    """Returns the schemas of a component's name and of its arguments; the schema of unknown arguments is empty."""
     try:
         target = resolve(name, section=kind.name, index=index).target
     except AudioZenError:
@@ -142,7 +142,7 @@ def _key(key: Key, index: PluginIndex) -> Schema:
 
 
 def _type(annotation: Any) -> Schema:
-    """Returns the schema of the TOML values that fit an annotation. For unknown ones, `{}` allows any value."""
+    """Returns the schema of the TOML values that fit an annotation; `{}`, which allows any value, if it is unknown."""
     annotation = unwrap(annotation)
     if annotation in _SCALARS:
         kind = {"type": _SCALARS[annotation]}

@@ -79,7 +79,8 @@ def load_config(
 
     Args:
         path: the file, or its contents.
-        overrides: each `key=value`, or `+key=value` to add a key; or a mapping from keys to values.
+        overrides: a list of strings, `key=value` to change a key and `+key=value` to add a key; or a mapping from keys
+            to values.
         modes: the modes to run. They determine which sections are required.
         environment: the variables for `${env:…}` (default: the environment of the process).
 

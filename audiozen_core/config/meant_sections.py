@@ -1,6 +1,6 @@
-"""Guesses which section the user meant by an unknown name: a misspelt section, or a section of another toolkit.
+"""Guesses which section the user meant by an unknown name, which may be misspelt or come from another toolkit.
 
-A section is suggested only if adding it would help: the file must not have the section yet, and a suffix must belong to
+A section is suggested only if the file can have it: the file must not have the section yet, and a suffix must belong to
 a model.
 """
 
@@ -17,7 +17,7 @@ from audiozen_core.diagnostics.synonyms import fold, meaning
 from audiozen_core.kinds import SECTIONS, section_name, split_section
 
 _SUFFIXED = [name for name, kind in SECTIONS.items() if kind.suffixed]
-# Sections of other toolkits, with the AudioZEN key for the same setting. `_loader` handles data loaders.
+# Sections of other toolkits, with the AudioZEN key for the same setting. `_loader` covers sections for data loaders.
 _KEYS_MEANT: dict[str, KeyPath] = {
     "metric": ("trainer", "args", "metrics"),
     "metrics": ("trainer", "args", "metrics"),
@@ -34,7 +34,7 @@ class MeantSections:
 
     Args:
         composition: the values of the file.
-        of_plugins: the sections that installed plugins provide.
+        of_plugins: the names of the sections that installed plugins provide.
 
     Attributes:
         guessed: the sections suggested so far.
@@ -46,10 +46,11 @@ class MeantSections:
         self.guessed: set[str] = set()
 
     def in_order(self) -> list[str]:
-        """Returns the sections in reading order: unknown before known, models before optimisers and schedulers.
+        """Returns the sections in the order in which to read them: unknown before known, models before others.
 
-        Unknown sections come first, because the section that the user meant must not be reported as missing. In both
-        groups, models come before the sections with the same suffixes, because they determine which suffixes are valid.
+        Unknown sections come first, because the section that the user meant must not be reported as missing. Among the
+        unknown and among the known sections, models come before optimisers and schedulers, because models determine
+        which suffixes are valid.
         """
 
         def order(name: str) -> tuple[bool, int, bool]:
@@ -61,11 +62,11 @@ class MeantSections:
     # ------------------------------------------------------------------------------------------ keys
 
     def is_part(self, name: str) -> bool:
-        """Returns whether other toolkits have a section of this name for a setting that is a key in AudioZEN."""
+        """Returns whether other toolkits have a section with this name for what is a single key in AudioZEN."""
         return name in _KEYS_MEANT or name.endswith(_LOADER_ENDINGS)
 
     def key(self, name: str) -> KeyPath | None:
-        """Returns the key path for a section of another toolkit; None if the file lacks the section with this key."""
+        """Returns the AudioZEN key for a section of another toolkit; None if the file lacks the section of that key."""
         key = _KEYS_MEANT.get(name) or self._loader(name)
         return key if key and self._is_present(str(key[0])) else None
 
@@ -87,7 +88,7 @@ class MeantSections:
         return found
 
     def taken(self, name: str) -> str | None:
-        """Returns the section that the user probably meant, if the file already has it; otherwise None."""
+        """Returns the section that the user probably meant, if the file already has that section; otherwise None."""
         found = self._swapped(name) or meaning(name, SECTIONS) or next(iter(similar_names(name, SECTIONS, 1)), None)
         found = found and current_name((), found)
         return found if found and self._is_taken(found) else None
@@ -107,7 +108,7 @@ class MeantSections:
         return next((found for found in similar_names(name, [*SECTIONS, *self.of_plugins], 1) if found in free), None)
 
     def _swapped(self, name: str) -> str | None:
-        """Returns the section of a data set for a name in the wrong order, such as `dataset_test` or `dataset_val`."""
+        """Returns the data set section for a name whose parts are in the wrong order, such as `dataset_test`."""
         base, _, word = name.rpartition("_")
         swapped = f"{word}_{base}"
         if base not in SECTIONS or SECTIONS[base].name != "dataset":
@@ -117,7 +118,8 @@ class MeantSections:
     def _with_suffix(self, name: str) -> Iterator[str]:
         """Yields sections with a suffix that the user may have meant: `optimizer_d` for `discriminator_optimizer`.
 
-        The suffix must belong to a model. The suffix of a model must be one letter, or belong to another section.
+        The suffix must belong to a model. If the section is a model itself, its suffix must be one letter or belong to
+        another section.
         """
         known = self._known()
         models = {suffix for kind, suffix in known if kind == "model"}
@@ -138,7 +140,7 @@ class MeantSections:
 
     @functools.cached_property
     def _in_file(self) -> list[tuple[str, str]]:
-        """The name and suffix of each section in the file. Cached, because files can have thousands of sections."""
+        """The name and suffix of each section in the file, cached because files can have thousands of sections."""
         names = filter(self._is_present, self.composition.values)
         return [found for name in names if (found := split_section(name))]
 

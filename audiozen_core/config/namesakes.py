@@ -1,4 +1,4 @@
-"""Warns if a name is ambiguous: AudioZEN's own component is used, but other distributions have the name, too."""
+"""Warns about names of AudioZEN's own components that components of other distributions have, too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiozen_core.registry.index import PluginIndex
 def namesake_warnings(
     composition: Composition, used: Collection[tuple[str, Entry]], index: PluginIndex
 ) -> Iterator[Diagnostic]:
-    """Yields a warning for each name in use that a component of another distribution has, too.
+    """Yields a warning for each name in the file that also belongs to a component of another distribution.
 
     Args:
         composition: the values of the file, which are searched for the names.

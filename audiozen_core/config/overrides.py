@@ -20,7 +20,7 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.errors import ConfigError
 
-# Messages show this as the file name of an override. The line number is the number of the override, from 1.
+# Messages show this path as the file name of an override, and the number of the override, from 1, as the line number.
 COMMAND_LINE = Path("--set")
 
 _FORM = "help: the form is `--set key=value`, such as `--set optimizer.args.lr=3e-4`"
@@ -34,7 +34,7 @@ Overrides = Sequence[str] | Mapping[str, Any]
 class _Override:
     """One `--set key=value`. `adds` is True for `--set +key=value`.
 
-    Ranges are offsets in a text that has one line for each override.
+    The ranges are character offsets in a text with one line for each override.
     """
 
     key: KeyPath
@@ -60,7 +60,7 @@ def written(overrides: Overrides) -> list[str]:
 
 def _written(key: str, value: Any) -> str:
     try:
-        # If the key contained `=` or a line break, part of the key would be read as the value.
+        # If a key contained `=` or a line break, a part of the key would be read as the value.
         complete = "\n" not in key and match_key_path(key, int(key.startswith("+")))[1] == len(key)
     except ValueError:
         complete = False
@@ -95,7 +95,7 @@ def apply_overrides(composition: Composition, overrides: Overrides) -> None:
             finding = source.finding(config_codes.BAD_OVERRIDE, message, source.span(*place), notes=(_FORM,))
             composition.findings.append(finding)
         start += len(text) + 1
-    # A new `path` drops the old arguments, so every `path` is applied before any argument.
+    # A new `path` drops the arguments of the old component, so each `path` is applied before the arguments.
     for override in sorted(read, key=lambda override: override.key[-1] != "path"):
         _apply(composition, document, override)
 
@@ -132,7 +132,7 @@ def _read_value(text: str, place: Range) -> Any:
         if text[0] in "[{\"'":
             raise _BadOverrideError(f"the value can't be read: {error.diagnostics[0].message}", place) from None
         return text
-    # Text with a line break can be valid TOML with several keys. It is then read as a string, too.
+    # Text with a line break may be valid TOML with several keys. Such text is read as a string, too.
     return values["value"] if len(values) == 1 else text
 
 
@@ -155,7 +155,7 @@ def _apply(composition: Composition, document: Document, override: _Override) ->
 
 
 def _existing(composition: Composition, path: KeyPath) -> Any:
-    """Returns the value at a key path, or an empty table if nothing is set there."""
+    """Returns the value at a key path, or an empty table if the key path has no value."""
     try:
         return composition.get(path)
     except LookupError:

@@ -1,4 +1,4 @@
-"""The sections that plugins provide. A plugin publishes a dataclass for its section in the group `audiozen.section`."""
+"""The sections that plugins provide. A plugin publishes a dataclass in the entry-point group `audiozen.section`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
 
 KIND = "section"
-"""The kind of these components."""
+"""The kind of the components that provide sections."""
 
 
 class PluginSections(dict[str, Any]):
     """Maps the names of plugin sections in the TOML file to objects of their dataclasses.
 
-    If the file lacks a section, `sections["acme"]` creates the object from the defaults of its fields. The plugin is
-    imported only then, so that an installed plugin costs nothing in a run that does not use it.
+    If the file lacks a section, `sections["acme"]` creates the object from the defaults of the dataclass. The plugin is
+    not imported before, so that an installed plugin does not slow down a run that does not use it.
 
     Raises:
-        RunError: no plugin has the section; or the file lacks the section, and one of its fields has no default.
+        RunError: no plugin has the section; or the file lacks the section, and a field of the dataclass has no default.
     """
 
     def __missing__(self, name: str) -> Any:
-        """Creates the object of a section that the file lacks from the defaults of its fields."""
+        """Creates the object of a section that the file lacks, from the defaults of the dataclass."""
         names = section_names()
         if name not in names:
             similar = nearest(name, names)
@@ -54,7 +54,7 @@ class PluginSections(dict[str, Any]):
 
 
 def section_names(index: PluginIndex | None = None) -> tuple[str, ...]:
-    """Returns the names of the sections that plugins provide. Names of AudioZEN's own sections are left out."""
+    """Returns the names of the sections that plugins provide, without the names of AudioZEN's own sections."""
     index = installed_index() if index is None else index
     return tuple(name for name in index.names(KIND) if not is_taken(name))
 
@@ -91,7 +91,7 @@ def section_table(name: str) -> type | None:
     try:
         return section_class(resolve(name, section=KIND))
     except AudioZenError:
-        return None  # `check_sections` reports it
+        return None  # `check_sections` reports the error
 
 
 def check_sections(

@@ -23,7 +23,7 @@ from audiozen_core.launcher.settings import Launcher
 from audiozen_core.registry.hints import earlier_use
 from audiozen_core.registry.index import installed_index, off_note
 
-# The kinds whose sections each build one object. Data sets and hooks are arrays and have separate fields in `Sections`.
+# The kinds with one object for each section. Data sets and hooks are arrays and have separate fields in `Sections`.
 _BUILT_KINDS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
 
 
@@ -50,7 +50,7 @@ class Sections:
         return dataset_names(self.datasets)
 
     def components(self) -> list[Component]:
-        """Returns every component, including those in `dataloader`."""
+        """Returns every component, including the components in `dataloader` tables."""
         components = [component for of_kind in self.components_by_kind.values() for component in of_kind.values()]
         for dataset in (dataset for datasets in self.datasets.values() for dataset in datasets):
             table = dataset.dataloader
@@ -60,7 +60,7 @@ class Sections:
 
 
 def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
-    """Reads the sections, and adds errors to the findings of the composition. The modes determine what is required."""
+    """Reads the sections, and adds errors to the findings of the composition. The modes decide what is required."""
     reader = _Reader(composition)
     for name in reader.meant.in_order():
         reader.read(name, composition.values[name])
@@ -103,7 +103,7 @@ class _Reader:
             self.store(kind, suffix, place, table)
 
     def entries(self, kind: str, place: KeyPath, value: Any) -> Iterable[tuple[KeyPath, Mapping[str, Any]]]:
-        """Yields the tables of a section: the section itself, or the entries of an array of tables."""
+        """Yields the tables of a section: the section itself, or, if it is an array of tables, its entries."""
         tables = [(place, value)]
         if isinstance(value, list) and SECTIONS[kind].array:
             tables = [((*place, index), entry) for index, entry in enumerate(value)]
@@ -142,7 +142,7 @@ class _Reader:
             self.report(config_codes.UNKNOWN_SECTION, message, (name,), notes=plugin)
             return
         if self.meant.is_part(name):
-            # Editors replace the name of the section with the suggestion, so a key path can't be the suggestion.
+            # Editors replace the name of the section with the suggestion, so the suggestion can't be a key path.
             key = self.meant.key(name)
             spelling = self.composition.spell(key) if key else None
             has_key = key in self.composition.origins
@@ -197,10 +197,10 @@ class _Reader:
             if not partner or (partner, suffix) in names or wanted in self.guessed:
                 continue
             suffixes = [other for found, other in names if found == partner]
-            # If the file has no section of the partner's kind, it has been reported as a missing section.
+            # If the file has no section of that kind, the missing section has been reported already.
             if not suffixes and not suffix:
                 continue
-            # The user probably means one of the suffixes that have no section of this kind yet.
+            # The user probably means a suffix that no section of this kind has yet.
             free = [section_name(kind, other) for other in suffixes if (kind, other) not in names]
             similar = free[0] if len(free) == 1 else nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
@@ -256,7 +256,7 @@ class _Reader:
         for mode, datasets in self.sections.datasets.items():
             names = self.sections.dataset_names[mode]
             for index, dataset in enumerate(datasets):
-                # Compare the name with all others, because it may also equal the index of a later data set.
+                # Compare the name with the names of all data sets, because it may equal the index of a later data set.
                 equal = [other for at, other in enumerate(datasets) if at != index and names[at] == names[index]]
                 if dataset.name and any(not other.name or other.key < dataset.key for other in equal):
                     self.composition.findings.append(

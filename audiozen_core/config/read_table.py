@@ -33,7 +33,8 @@ class TableReader:
 
     def __init__(self, composition: Composition) -> None:
         self.composition = composition
-        # The key paths of values that can't be used. Later checks skip them, because they have been reported already.
+        # The key paths of values that can't be used. Later checks skip these values, because they have already been
+        # reported.
         self.invalid: set[KeyPath] = set()
 
     def read(self, kind: type, place: KeyPath, table: Mapping[str, Any]) -> Any:
@@ -72,7 +73,7 @@ class TableReader:
         section = self.composition.spell(place)
         near = nearest(name, missing) or nearest(name, keys_of(kind))
         notes: tuple[str, ...] = (f"keys: {', '.join(keys_of(kind))}",)
-        # An unknown key of a component is probably one of its arguments, and not a key of another component.
+        # An unknown key of a component is probably an argument of the component, and not a key of another component.
         owners = sections_with(name, components=not issubclass(kind, Component))
         if owners:
             notes = (f"help: `{name}` belongs in [{owners[0]}]",)
@@ -111,8 +112,8 @@ class TableReader:
             return self._choice(place, value, get_args(literal), [type_in_words(other) for other in others])
         if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_any_table(key)):
             return self._in_range(key, place, value)
-        # `wrong_places` accepts a table with a `path`, because an argument may be a nested component. The keys here
-        # can't be components, so if `wrong_places` finds nothing, the whole value is wrong.
+        # `wrong_places` accepts a table with a `path`, because an argument may be a nested component. The value of this
+        # key can't be a component, so if `wrong_places` finds nothing, the whole value is wrong.
         for inner, wrong, annotation in wrong_places(value, key.type, place) or [(place, value, key.type)]:
             label, suggestion = label_and_suggestion(wrong, annotation)
             if _takes_table(key) and isinstance(wrong, list) and wrong and isinstance(wrong[0], dict):
@@ -124,7 +125,7 @@ class TableReader:
         raise _InvalidError
 
     def _refuse_unwritable(self, place: KeyPath, value: Any) -> None:
-        """Reports strings that can't be in a path or a file. They may come from `--set` or the environment."""
+        """Reports strings that a path or a file can't contain. They may come from `--set` or the environment."""
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str) or ("\0" not in text and can_be_utf8(text)):
                 continue
@@ -132,7 +133,7 @@ class TableReader:
             raise self.report(config_codes.BAD_VALUE, f"`{self.composition.spell(place)}` contains {what}", place)
 
     def _table(self, kind: type, place: KeyPath, value: Any) -> Any:
-        """Reads a table within a table. A component may also be a string, which is its path."""
+        """Reads a table within a table. A component may also be a string, which is the component's path."""
         if isinstance(value, str) and kind is Component:
             return Component(path=value, key=place)
         if not isinstance(value, dict):
@@ -171,7 +172,7 @@ class TableReader:
         return float(value) if key.type is float else value
 
     def _choice(self, place: KeyPath, value: Any, choices: tuple[str, ...], others: Sequence[str] = ()) -> Any:
-        """Returns the value if it is one of the choices. `others` describes other values that the key takes."""
+        """Returns the value if it is one of the choices. `others` describes further values that the key accepts."""
         if not isinstance(value, str):
             raise self.wrong_type(place, "a string", value)
         if value in choices:
@@ -198,7 +199,7 @@ class TableReader:
         return self.report(config_codes.WRONG_TYPE, message, place, **{"label": f"expected {wanted}", **more})
 
     def report(self, code: str, message: str, place: KeyPath, **more: Any) -> Exception:
-        """Adds a finding at a value."""
+        """Adds a finding at the position of a value."""
         self.composition.findings.append(self.composition.finding(code, message, place, **more))
         return _InvalidError()
 

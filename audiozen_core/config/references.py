@@ -27,8 +27,8 @@ def resolve_references(composition: Composition, environment: Mapping[str, str] 
     _Resolver(composition, os.environ if environment is None else environment).run()
 
 
-# The limits for all references of a file together. If each value refers twice to the previous value, the size doubles
-# with each value, and thirty values would exhaust the memory.
+# Limits for all references of a file together. If each value contains two references to the previous value, the size
+# doubles with each value, and thirty values would exhaust the memory.
 _MAX_ENTRIES = 250_000
 _MAX_CHARACTERS = 10_000_000
 
@@ -38,7 +38,7 @@ class _UnresolvedError(Exception):
 
 
 class _TooLargeError(Exception):
-    """The values of the references exceed a size limit. This has been reported already."""
+    """The values of the references exceed a size limit. The error has been reported already."""
 
 
 class _Resolver:
@@ -58,7 +58,7 @@ class _Resolver:
             try:
                 self.resolve(place)
             except RecursionError:
-                # One finding is enough: the other values in the chain have the same problem.
+                # The other values in the chain of references have the same problem, so they are not reported again.
                 self.composition.unresolved.update(self.pending)
                 self.fail(place, "this chain of references is too long", "${")
                 return
@@ -67,7 +67,7 @@ class _Resolver:
                 return
 
     def resolve(self, place: KeyPath) -> None:
-        """Replaces the references in one value, unless this has been done already."""
+        """Replaces the references in one value, unless they have been replaced already."""
         if place not in self.pending or place in self.composition.unresolved:
             return
         text = self.composition.get(place)
@@ -83,7 +83,7 @@ class _Resolver:
         self.composition.get(place[:-1])[place[-1]] = value
 
     def evaluate(self, text: str, place: KeyPath, *, typed: bool) -> Any:
-        """Replaces the references in `text`, which is all or part of the value at `place`.
+        """Replaces the references in `text`, which is the value at `place` or a part of that value.
 
         The result is a string. If `typed` is True and the text is a single reference, the result keeps the type of the
         referenced value instead.
@@ -170,7 +170,9 @@ class _Resolver:
         return copy.deepcopy(value)
 
     def locate(self, reference: Reference, target: KeyPath, place: KeyPath) -> KeyPath | Key:
-        """Returns the key path of the target, with integers for indices; or its `Key`, if it only has a default."""
+        """Returns the key path of the target, with indices as integers; or its `Key`, if the target only has a
+        default.
+        """
         found: KeyPath = ()
         for part in target:
             self.visit(reference, found, place)
@@ -206,7 +208,7 @@ class _Resolver:
             raise _UnresolvedError
 
     def missing_target(self, reference: Reference, found: KeyPath, target: KeyPath, place: KeyPath) -> Exception:
-        """Reports that the target does not exist, and suggests a similar name. `found` is the part that does exist."""
+        """Reports that the target does not exist, and suggests a similar name. `found` is the part that exists."""
         table = self.composition.get(found)
         text = str(reference)
         if not isinstance(table, dict | list):
@@ -214,7 +216,7 @@ class _Resolver:
                 place, f"`{reference}` names a value that does not exist: `{spell(found)}` is not a table", text
             )
         names: Iterable[str] = chain(table, known_keys(found)) if isinstance(table, dict) else ()
-        # The file may lack a known section in which the key is misspelt.
+        # The misspelt key may be in a known section that the file lacks.
         while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
             found = target[: len(found) + 1]
             names = known_keys(found)

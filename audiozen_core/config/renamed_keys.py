@@ -1,4 +1,4 @@
-"""The sections and arguments that were renamed, were removed or have an alias."""
+"""The sections and arguments that have been renamed or removed, or that have an alias."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ RENAMED_ARGUMENTS: dict[KeyPath, str] = {
     ("trainer", "args", "max_patience"): "patience",
     ("meta", "exp_id"): "id",
 }
-# Settings of the first AudioZEN without a counterpart, each with advice for the warning. They are dropped, with a
-# warning. If the tuple lists values, a setting is only dropped if it has one of them, because they have no effect.
+# Settings of the first AudioZEN version that have no counterpart. They are dropped with a warning that contains the
+# advice. If the tuple lists values, a setting is dropped only if it has one of these values, because other values would
+# have an effect.
 OLD_SETTINGS: dict[KeyPath, tuple[str, tuple[Any, ...]]] = {
     ("meta", "description"): ("write it as a comment", ()),
     ("meta", "config_path"): ("leave it out: AudioZEN knows the file", ()),
@@ -25,7 +26,8 @@ OLD_SETTINGS: dict[KeyPath, tuple[str, tuple[Any, ...]]] = {
     ("trainer", "args", "max_steps"): ("leave it out: without it, the number of steps has no limit", (0,)),
     ("trainer", "args", "clip_grad_norm_value"): ("leave it out: without it, gradients are not clipped", (0, -1)),
 }
-# The same for arguments of the old trainer. They are dropped only if the trainer has no argument of this name.
+# Arguments that only the trainer of the first AudioZEN version had, in the form of `OLD_SETTINGS`. An argument is
+# dropped only if the trainer of the experiment does not have it.
 OLD_TRAINER_ARGUMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "debug": ("leave it out: a loss that is not finite is always reported", (False,)),
     "plot_lr": ("leave it out: the hooks record the learning rate", (True, False)),
@@ -40,7 +42,7 @@ _SUFFIXED_LOSS = re.compile(r"loss_(?P<suffix>.+)")
 
 
 def current_name(parent: KeyPath, key: str) -> str:
-    """Returns the current name of a key; `parent` is the key path of its table, in current names.
+    """Returns the current name of a key. `parent` is the key path of the key's table, in current names.
 
     Example:
         >>> current_name((), "loss"), current_name((), "loss_d"), current_name(("trainer", "args"), "max_epoch")
@@ -58,7 +60,7 @@ def current_name(parent: KeyPath, key: str) -> str:
 
 
 def is_old_value(value: object, values: tuple[Any, ...]) -> bool:
-    """Returns whether an old setting has one of these values; always True if `values` is empty. False is not 0 here."""
+    """Returns whether an old setting has one of the values; True if `values` is empty. Here False differs from 0."""
     return not values or any(value == old and isinstance(value, bool) == isinstance(old, bool) for old in values)
 
 

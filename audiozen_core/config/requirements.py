@@ -1,4 +1,4 @@
-"""Checks that the distributions that `[meta] requires` lists are installed."""
+"""Checks that the distributions in `[meta] requires` are installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def requirement_findings(composition: Composition, index: PluginIndex) -> Iterat
 
 
 def _finding(text: str, index: PluginIndex) -> Diagnostic | None:
-    # Imported here, so that only experiments with requirements need the time for this import.
+    # Imported here, because the import takes time that only experiments with requirements should need.
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:

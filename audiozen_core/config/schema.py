@@ -62,7 +62,8 @@ def table_of(kind: Kind) -> type:
 
 
 def table_at(key_path: KeyPath) -> type | None:
-    """Returns the dataclass for the table at a key path; None if the table is unknown or may have any keys, as `args`.
+    """Returns the dataclass for the table at a key path; None if the table is unknown or, like `args`, may have any
+    keys.
 
     If the key path begins with the section of a plugin, the plugin is imported.
     """
@@ -99,7 +100,7 @@ def key_at(key_path: KeyPath) -> Key | None:
 
 
 def sections_with(key: str, *, components: bool = True) -> list[str]:
-    """Returns the sections with a key of this name. For `path` and `args`, which every component has, returns none.
+    """Returns the sections that have a key with this name. The keys `path` and `args` of components are not considered.
 
     Args:
         key: the name.

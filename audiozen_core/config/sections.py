@@ -30,7 +30,7 @@ _INTERNAL = {"internal": True}
 
 
 AUTO: Literal["auto"] = "auto"
-"""The value of `num_threads` with which AudioZEN measures which number of threads is fastest."""
+"""The value of `num_threads` that makes AudioZEN measure which number of threads is fastest."""
 
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 """Matches the valid names of devices."""
@@ -233,7 +233,8 @@ class Dataloader:
 
     batch_size: int = _field("the number of samples in a batch", default=1, minimum=1)
     shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
-    # Each worker is a process. The maximum prevents a typing error from starting so many that the computer hangs.
+    # Each worker is a process. The maximum prevents a typing error from starting so many processes that the computer
+    # hangs.
     num_workers: int = _field(
         "the number of loading processes; 0 loads in the main process", default=0, minimum=0, maximum=1024
     )
@@ -275,12 +276,12 @@ class DatasetComponent(Component):
 
     @property
     def dataloader_header(self) -> str:
-        """The header of its `dataloader` table, for messages: `[dataset.dataloader]`."""
+        """The header of the data set's `dataloader` table, for messages: `[dataset.dataloader]`."""
         return f"[{'.'.join(map(str, (*self.key, 'dataloader')))}]"
 
 
 def dataset_names(datasets: Mapping[Mode, Sequence[DatasetComponent]]) -> dict[Mode, tuple[str, ...]]:
-    """Returns the names of data sets by mode: their `name`, or else their index, from 0."""
+    """Returns the names of data sets by mode. The name of a data set is its key `name`, or else its index, from 0."""
     return {
         mode: tuple(dataset.name or str(index) for index, dataset in enumerate(of_mode))
         for mode, of_mode in datasets.items()
@@ -298,11 +299,11 @@ class ExperimentConfig:
         acoustics: the section `[acoustics]`.
         distributed: the section `[distributed]`.
         launcher: the section `[launcher]`.
-        components: the sections that each build one object, by kind, such as `model`, then by suffix: `""` for
-            `[model]`, `"g"` for `[model_g]`. Each optimiser has a model with the same suffix, and each scheduler an
+        components: the sections with one object each, by kind, such as `model`, and then by suffix, which is `""` for
+            `[model]` and `"g"` for `[model_g]`. Each optimiser has a model with the same suffix, and each scheduler an
             optimiser with the same suffix.
         datasets: the data sets by mode; a mode without a section has an empty list.
-        hooks: the entries of `[[hooks]]`, in order, including disabled ones.
+        hooks: the entries of `[[hooks]]`, in order, including disabled hooks.
         text: the effective config as TOML, without `extends` and references. Loading it gives the same experiment.
     """
 
@@ -319,7 +320,7 @@ class ExperimentConfig:
 
     @property
     def dataset_names(self) -> dict[Mode, tuple[str, ...]]:
-        """The names of the data sets by mode: their `name`, or else their index."""
+        """The names of the data sets by mode. The name of a data set is its key `name`, or else its index."""
         return dataset_names(self.datasets)
 
     @property

@@ -1,6 +1,6 @@
-"""Writes and reads the header `plugins` of the config files in a run folder: the components of plugins that a run used.
+"""Writes and reads the header `plugins` of the config files in a run folder, which lists the used plugin components.
 
-If a plugin is uninstalled later, the header still shows which distribution a name belonged to.
+After a plugin has been uninstalled, the header still shows which distribution a name belonged to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USE = re.compile(r"`([^`]+)` of (\S+) ?([^,\s]*)")
 
 
 def used_text(used: Collection[tuple[str, Entry]]) -> str:
-    """Returns the text of the header `plugins`: the components in use that are not from AudioZEN itself."""
+    """Returns the text of the header `plugins`: the used components that do not belong to AudioZEN itself."""
     plugins = sorted((path, entry) for path, entry in used if entry.distribution != FIRST_PARTY)
     return ", ".join(f"`{path}` of {entry.origin}" for path, entry in plugins)
 

@@ -1,8 +1,8 @@
 """Chooses the number of threads for `num_threads = "auto"`, and caches the choice.
 
-The number that makes a training step fastest is chosen. The number can change the last bit of a result, so it is
-written into the configuration of the run. The run's record and checkpoints contain it, and a resumed run or a replay
-uses it again.
+The chosen number makes a training step fastest. The number of threads can change the last bit of a result, so the
+choice is written into the configuration of the run. The run's record and checkpoints contain the configuration, so a
+resumed run or a replay uses the same number of threads.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 Build = Callable[[], tuple[BaseTrainer, Mapping[Any, list[BatchLoader]]]]
 """Builds a trainer and its data for a measurement. Both are discarded afterwards."""
 
-# Sections that do not affect the duration of a training step.
+# Sections that do not affect the duration of a training step, and are not part of the cache key.
 _OTHER_SECTIONS = ("meta", "hooks", "launcher", "distributed", "validate_dataset", "test_dataset", "predict_dataset")
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadChoice:
-    """A number of threads, and the reason for it as text."""
+    """The chosen number of threads, and the reason for the choice as text."""
 
     count: int
     reason: str
@@ -74,7 +74,7 @@ def with_chosen_threads(
     Args:
         checked: the configuration.
         ranks: the processes of the run.
-        trained: the checkpoint that a training resumes from or an evaluation uses; None for a new training.
+        trained: the checkpoint that training resumes from or that an evaluation uses; None if training starts anew.
         build: builds the trainer and the data for timing a training step; None for an evaluation.
 
     Returns:
@@ -92,7 +92,7 @@ def with_chosen_threads(
 
 
 def _checkpoint_choice(trained: Path | None) -> ThreadChoice | None:
-    """Returns the choice of the training that saved a checkpoint; None for a file of weights, or if it is unknown."""
+    """Returns the choice of the run that saved a checkpoint; None for a file of weights or an unknown choice."""
     if trained is None or not trained.is_dir():
         return None
     extra = CheckpointStore(trained.parent).load(trained, owners=("extra",)).state.get("extra", {})
@@ -118,23 +118,24 @@ def _choose(checked: CheckedConfig, ranks: Ranks, build: Build | None) -> Thread
     try:
         times = _times(build, counts)
     except AudioZenError as error:
-        # Either the training will raise this error too, or the pass depends on what hooks prepare in `on_run_start`.
+        # Either training will raise the same error, or the pass needs something that a hook prepares in `on_run_start`.
         return ThreadChoice(1, f"a pass outside a training run fails: {error.message}")
     if disturbed := disturbed_reason(times):
         return ThreadChoice(1, disturbed)
     count = fastest_count(times)
     reason = _speed_text(times, count)
     content = {"num_threads": count, "reason": reason, "measured": f"{date.today():%Y-%m-%d}", "seconds": times}
-    with suppress(OSError):  # without this file, the next run measures again
+    with suppress(OSError):  # if the file can't be written, the next run measures again
         make_folder(file.parent)
         write_whole(file, json.dumps(content, indent=2) + "\n")
     return ThreadChoice(count, reason)
 
 
 def _times(build: Build, counts: Sequence[int]) -> dict[int, list[float]]:
-    """Times passes of the first batch with networks that are discarded afterwards.
+    """Times forward and backward passes of the first batch, with networks that are discarded afterwards.
 
-    The run then builds its own networks and seeds the generators again, so the measurement does not affect its result.
+    The run later builds its own networks and seeds the generators again, so the measurement does not affect the run's
+    result.
     """
     with silenced():
         trainer, loaders = build()
@@ -146,11 +147,12 @@ def _times(build: Build, counts: Sequence[int]) -> dict[int, list[float]]:
             for loader in chain.from_iterable(loaders.values()):
                 loader.close()
             del trainer, loaders
-            gc.collect()  # their objects form reference cycles
+            gc.collect()  # the objects of the trainer form reference cycles
 
 
 def _speed_text(times: Mapping[int, list[float]], count: int) -> str:
-    """Describes the speed of `count` threads compared with one thread. For one thread, describes the best other number.
+    """Describes how fast `count` threads are compared with one thread; if `count` is 1, describes the best other
+    number.
 
     >>> _speed_text({1: [0.9], 2: [0.5]}, 2), _speed_text({1: [0.9], 2: [0.8], 4: [2.0]}, 1)
     ('2 threads are 1.8 times as fast as 1', '2 threads are only 1.1 times as fast as 1')
@@ -174,7 +176,7 @@ def _cached_choice(file: Path, counts: list[int]) -> ThreadChoice | None:
 def _digest(checked: CheckedConfig) -> str:
     """Returns a hash of everything that affects the duration of a step: machine, versions and experiment."""
     step = {name: value for name, value in checked.composition.values.items() if name not in _OTHER_SECTIONS}
-    # Kernels compiled by numba use one thread, so the best number depends on whether numba is installed.
+    # Kernels compiled by numba use one thread, so the best number of threads depends on whether numba is installed.
     numba = providers(["numba"], installed_path()).get("numba")
     machine = [_processor(), usable_cpus(), __version__, str(torch.__version__), numba, checked.config.meta.use_amp]
     text = json.dumps([machine, emit(step), code_of(checked)])
@@ -182,7 +184,7 @@ def _digest(checked: CheckedConfig) -> str:
 
 
 def _processor() -> str:
-    """Returns the name of the processor; "" if it is unknown.
+    """Returns the name of the processor; "" if the name is unknown.
 
     The nodes of a cluster may share a cache folder, but have different processors.
     """

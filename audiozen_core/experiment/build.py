@@ -50,7 +50,8 @@ from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.frozen_weights import FrozenWeights
 from audiozen_core.trainer.scheduler import Scheduler
 
-# These kinds need each other, so they are built in this order. Other kinds are built without injected arguments.
+# Components of these kinds need components of earlier kinds, so they are built in this order. Components of other kinds
+# are built without injected arguments.
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
 
 
@@ -72,14 +73,14 @@ def build_components(
         lifecycle: the hooks.
         folder: the folder of the run.
         device: the device of the networks and losses.
-        trains: whether one of the modes trains. If not, no loss needs the key `trainable`.
-        optimizes: whether to build optimisers and schedulers. An evaluation needs none, and building the first
+        trains: whether one of the modes trains. If none does, losses do not need the key `trainable`.
+        optimizes: whether to build optimisers and schedulers. An evaluation does not need them, and building the first
             optimiser makes torch import its compiler, which takes 70 MB.
         ranks: the processes of the run.
-        shards: whether to spread the weights over the ranks.
+        shards: whether to distribute the weights over the ranks.
 
     Raises:
-        BuildError: a constructor failed, or its result can't be used; the error names the section.
+        BuildError: a constructor failed, or the object that it returned can't be used; the error names the section.
     """
     config = checked.config
 
@@ -188,9 +189,9 @@ def _rebuilt(checked: CheckedComponent, args: Mapping[str, Any], params: Sequenc
 
 
 def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.device) -> Any:
-    """Checks that a component has no parameters to train, and moves it to the device if it is a module.
+    """Checks that a component has no trainable parameters, and moves it to the device if it is a module.
 
-    No optimiser trains components outside the kinds in `_BUILT_ONE_BY_ONE`.
+    It is called for kinds outside `_BUILT_ONE_BY_ONE`, whose parameters no optimiser trains.
     """
     with _located(checked, section):
         check_untrained(section, part)
@@ -208,7 +209,7 @@ def _check_step(section: Component, optimizer: Optimizer) -> None:
 
 
 def build_lifecycle(checked: CheckedConfig, *, is_main: bool = True) -> Lifecycle:
-    """Builds the TOML file's hooks, and the default hooks that the file does not replace or switch off.
+    """Builds the hooks of the TOML file, and the default hooks that the file does not replace or switch off.
 
     Args:
         checked: the configuration.
@@ -237,16 +238,16 @@ def build_loader(
     share: tuple[int, int] = (0, 1),
     first_batches: int | None = None,
 ) -> BatchLoader:
-    """Builds the data sets of some sections, joins them into one, and builds the loader that makes its batches.
+    """Builds the data sets of some sections, joins them into one data set, and builds its loader.
 
     `check_config` has checked that the sections agree on their `dataloader`. By default a loader for training shuffles,
-    and a loader for a GPU pins memory. Hooks may wrap each data set and the loader. `share` is the rank of this
-    process and the number of ranks. `first_batches` is the number of batches in a trial, see `BatchLoader`.
+    and a loader for a GPU pins memory. Hooks may wrap each data set and the loader. `share` is the rank of this process
+    and the number of ranks. `first_batches` is the number of batches in a trial; see `BatchLoader`.
     """
     config = checked.config
     datasets = []
     for section in sections:
-        # A data set with an argument `sr` gets the value in [acoustics], so that a file states the rate only once.
+        # A data set with an argument `sr` gets the value in [acoustics], so that a TOML file states the rate only once.
         injected = {"sr": config.acoustics.sr} if _takes(checked.component(section), "sr") else {}
         dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section), injected))
         with _located(checked, section):
@@ -310,7 +311,7 @@ def _joined(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> An
 
 
 def _shared_collate_fn(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
-    """Returns the `collate_fn` that all data sets share; None if they have none."""
+    """Returns the `collate_fn` that all data sets share; None if the data sets have no `collate_fn`."""
     functions = {
         section.header: getattr(dataset, "collate_fn", None)
         for section, dataset in zip(sections, datasets, strict=True)
@@ -321,7 +322,7 @@ def _shared_collate_fn(sections: Sequence[DatasetComponent], datasets: Sequence[
 
 
 def _takes(checked: CheckedComponent, name: str) -> bool:
-    """Returns whether a component has an argument that the TOML file does not set."""
+    """Returns whether a component has an argument with this name that the TOML file does not set."""
     signature = checked.signature
     return signature is not None and signature.get(name) is not None and name not in checked.component.args
 
@@ -340,13 +341,13 @@ def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
 def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | None = None) -> Any:
     """Builds the components within `args`, then calls the object that `path` names with `args`.
 
-    A function that the trainer calls later, such as a loss, is not called here; its `args` are bound to it instead.
-    Injected arguments are passed if the object accepts them.
+    A function that the trainer calls later, such as a loss, is not called here. Instead, its `args` are bound with
+    `functools.partial`. Injected arguments are passed if the object accepts them.
 
     Raises:
-        BuildError: the constructor, or the constructor of a component within the arguments, raised an error.
+        BuildError: the constructor of the component, or of a component within its arguments, raised an error.
     """
-    # The same class may be used in several sections, so each line that it logs names the section.
+    # Several sections may use the same class, so each line that the constructor logs contains the section.
     with log_fields(section=checked.component.header):
         return _build(checked, injected or {})
 
@@ -386,7 +387,7 @@ def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: M
     """Copies a value within the arguments of `owner`, and builds each component in it."""
     if inner := owner.nested.get(key):
         # A nested component gets an injected argument only if its signature names that argument. A function with
-        # `**kwargs`, for instance, does not ask for an optimiser.
+        # `**kwargs`, for example, does not get the injected arguments.
         made = build_component(inner, {name: each for name, each in injected.items() if _takes(inner, name)})
         if not inner.field:
             return made

@@ -1,4 +1,4 @@
-"""Compares an effective configuration with the one in a checkpoint, and finds the changes that affect training.
+"""Compares an effective configuration with the configuration in a checkpoint, and finds changes that affect training.
 
 This module does not import torch. A component's class declares which settings may change before a resume:
 
@@ -25,12 +25,12 @@ from audiozen_core.errors import CheckpointError
 from audiozen_core.kinds import split_section
 
 FindComponent = Callable[[str, str], object]
-"""Takes a section and a path, and returns the component, such as a class, or None if it does not exist.
+"""Takes a section and a path, and returns the object that the path names, or None if it does not exist.
 
-A section that a plugin defines has no path, so its path is passed as "".
+A section that a plugin defines has no `path`, so "" is passed as the path.
 """
 
-# The keys of AudioZEN's own tables that may change before a resume. They set output folders, speed, and what happens
+# The keys and sections of AudioZEN that may change before a resume. They affect output folders, speed, and what happens
 # after training.
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset", "launcher")
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
@@ -45,7 +45,7 @@ _SAFE_DISTRIBUTED = (
     "find_unused_parameters",
 )
 PLACES = ("meta.id", "meta.save_dir", "meta.import_from")
-"""Keys that differ between any two runs, and do not affect how a network is trained."""
+"""Keys that usually differ between two runs, and do not affect how a network is trained."""
 
 _ABSENT = "(not set)"
 _HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<number>\d+))?(?:\.|$)')
@@ -53,7 +53,7 @@ _HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One changed value: its key, such as `optimizer.args.lr`, and both values as text."""
+    """One changed value: the key, such as `optimizer.args.lr`, and the old and the new value as text."""
 
     key: str
     before: str
@@ -65,7 +65,7 @@ class Change:
 
 
 def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
-    """Lists the values that differ between two effective configurations. `find` finds the classes of the components.
+    """Lists the values that differ between two effective configurations. `find` returns the classes of components.
 
     Example:
         >>> changes = compare_configs(
@@ -111,7 +111,7 @@ def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> Non
 
 
 def changed_hook(change: Change) -> str:
-    """Returns the name that the changed hook has in the run; "" if the change is not about a hook.
+    """Returns the name of the changed hook in the run; "" if the change is not about a hook.
 
     >>> [changed_hook(Change(key, "1", "2", True)) for key in ("hooks.ema.args.x", 'hooks."a.Ema"#2.path', "meta.seed")]
     ['ema', 'a.Ema_2', '']
@@ -124,13 +124,13 @@ def changed_hook(change: Change) -> str:
 
 
 def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
-    """Yields the keys that may change. A key covers all keys below it."""
+    """Yields the keys that may change. Each key stands for all keys below it, too."""
     yield from _SAFE_SECTIONS
     yield from (f"meta.{name}" for name in _SAFE_META)
     yield from (f"distributed.{name}" for name in _SAFE_DISTRIBUTED)
     for section, key, table in _components(values):
         if (split_section(section) or ("",))[0] == "model":
-            yield f"{key}.gradient_checkpointing"  # the result is the same, to the last bit
+            yield f"{key}.gradient_checkpointing"  # does not change the result, not even the last bit
         if "dataset" in section:
             yield f"{key}.name"
             yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER)
@@ -140,7 +140,7 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
         component = None if path is None else find(section, str(path))
         if getattr(component, "affects_training", True) is False:
             yield key
-        # A subclass inherits the `resume_safe` names of its base classes, even if it defines `resume_safe` itself.
+        # The `resume_safe` names of base classes apply even if the class defines `resume_safe` itself.
         for base in component.__mro__ if isinstance(component, type) else ():
             args = key if of_plugin else f"{key}.args"
             yield from (f"{args}.{name}" for name in vars(base).get("resume_safe", ()))
@@ -164,14 +164,16 @@ def _is_within(key: str, safe: str) -> bool:
 
 
 def _by_hook(values: dict[str, Any]) -> dict[str, Any]:
-    """Keys the entries of `[[hooks]]` by path, because their order does not matter. A second `ema` becomes `ema#2`."""
+    """Turns the array `[[hooks]]` into a table by path, because its order is irrelevant. A second `ema` becomes
+    `ema#2`.
+    """
     hooks = values.get("hooks")
     if not isinstance(hooks, list):
         return values
     named: dict[str, Any] = {}
     for index, hook in enumerate(hooks):
         path = str(hook.get("path", index))
-        path = f'"{path}"' if "." in path else path  # quoted, so that TOML reads it as one key
+        path = f'"{path}"' if "." in path else path  # quoted, so that TOML reads the path as one key
         count = sum(name.partition("#")[0] == path for name in named)
         named[f"{path}#{count + 1}" if count else path] = hook
     return {**values, "hooks": named}

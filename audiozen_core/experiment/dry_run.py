@@ -1,8 +1,8 @@
 """Runs one batch for `audiozen check --build`, to measure the cost of an experiment before it runs for days.
 
-No run starts, so the hook `on_run_start` is not called. While the batch runs, only the hook `autocast` is called,
-because the precision of the forward pass affects the memory. Other hook plugins, which scale losses or step an
-optimiser, may depend on what they prepare in `on_run_start`.
+No run starts, so the hook `on_run_start` is not called. During the two passes, only the hook `autocast` is called,
+because the precision of the forward pass affects the memory. Other hooks, such as hooks that scale losses or step an
+optimiser, are not called, because they may need something that their plugin prepares in `on_run_start`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from audiozen_core.trainer.memory import peak_memory
 def dry_run(experiment: Experiment) -> dict[str, str]:
     """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
 
-    Between the two passes, each optimiser takes a step with gradients of 0, so that the peak memory includes its state.
-    Adam, for example, keeps two values for each weight. If no mode trains, no batch is run.
+    Between the two passes, each optimiser takes a step with gradients of 0, so that the peak memory includes the state
+    of the optimisers. Adam, for example, stores two values for each weight. If no mode trains, no batch is run.
 
     Returns:
         Facts as text, by name: the device, the number of trained weights of each section, and the groups of each
         optimiser. If a mode trains, the facts include the shapes in the batch, the losses, the peak memory, and the
-        time of the second pass (the first one is slower). On a CPU they also include the number of threads, the time
-        of a pass with one thread, and the optimisers that `fused = true` would make faster.
+        time of the second pass. The first pass is slower and not counted. On a CPU they also include the number of
+        threads, the time of a pass with one thread, and the optimisers that `fused = true` would make faster.
 
     Raises:
         AudioZenError: a component can't be built, or an optimiser can't step.
@@ -49,7 +49,7 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
             experiment.settle_threads()
         trainer, loaders = experiment.build()
         for loader in (loader for mode, group in loaders.items() if mode != "train" for loader in group):
-            loader.epoch(0)  # makes no batch, but warns if a sampler leaves items out
+            loader.epoch(0)  # does not make a batch, but warns if a sampler leaves items out
         weights = (f"{section} {count:,}" for section, count in count_trained(trainer.modules).items())
         facts = {"device": str(trainer.device), "weights": ", ".join(weights)}
         for loaded in experiment.initial_weights:
@@ -93,7 +93,7 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader, choice: ThreadChoice 
 
 
 def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: float) -> str:
-    """Describes the number of threads. If torch uses several, another pass is run with one thread to compare."""
+    """Describes the number of threads. If torch uses several threads, times another pass with one thread to compare."""
     count = torch.get_num_threads()
     if count == 1:
         return "1"
@@ -104,8 +104,9 @@ def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: 
 def thread_fact(count: int, seconds: float, seconds_of_one: float) -> str:
     """Describes how much faster a pass is with `count` threads than with one thread.
 
-    Threads wait for each other after each operation. If another program keeps one of them from running, all of them
-    wait, and training can become many times slower. So several threads are recommended only if they are much faster.
+    Threads wait for each other after each operation. If another program prevents one thread from running, all threads
+    wait, and training can become many times slower. Several threads are therefore recommended only if they are much
+    faster than one.
 
     Args:
         count: the number of threads.
@@ -127,10 +128,11 @@ def _make_optimizer_states(trainer: BaseTrainer) -> None:
     weights = [weight for module in trainer.modules.values() for weight in module.parameters()]
     for weight in weights:
         if weight.grad is not None:
-            # A step with the real gradients would change the weights for the second pass.
+            # A step with the real gradients would change the weights that the second pass uses.
             weight.grad.zero_()
     trainer.step_optimizers(ask_hooks=False)
-    # Accumulated gradients stay in memory while the next batch runs. Without accumulation, they are freed first.
+    # With gradient accumulation, the gradients stay in memory while the next batch runs. Otherwise they are freed
+    # first.
     if trainer.gradient_accumulation_steps == 1:
         for weight in weights:
             weight.grad = None

@@ -83,7 +83,7 @@ class Experiment:
         self.ranks = ALONE
         self.initial_weights: list[LoadedWeights] = []
         self.thread_choice: ThreadChoice | None = None
-        self._session: Session | None = None  # of this start, on rank 0
+        self._session: Session | None = None  # the session of the current `run`, on rank 0
 
     @classmethod
     def load(
@@ -98,8 +98,8 @@ class Experiment:
 
         Args:
             path: the file.
-            overrides: assignments such as `optimizer.args.lr=3e-4`, as for `--set`; or a mapping from keys to values,
-                such as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
+            overrides: strings such as `optimizer.args.lr=3e-4`, as for `--set`; or a mapping from keys to values, such
+                as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
             modes: the modes to run, in order.
             trial: a short run with only the first batches; None for a normal run.
 
@@ -118,15 +118,15 @@ class Experiment:
         allow_drift: bool = False,
         weights: str | None = None,
     ) -> RunResult:
-        """Runs the modes in order. Each mode gives the same result as in a process of its own.
+        """Runs the modes in order. The result of a mode is the same as if it ran in a separate process.
 
         Args:
-            resume: continue the run in the folder; a run without a checkpoint starts from the beginning.
-            ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
-                finetuning starts from its weights (with `resume`, only if the run has no checkpoint of its own yet),
-                and the other modes use its weights (`best` by default). Modes after a training always use the best
-                weights of that training.
-            allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
+            resume: whether to continue the run in the run folder. A run without a checkpoint starts from the beginning.
+            ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from this checkpoint, by default
+                from `latest`. Finetuning starts from its weights; with `resume`, only if the run itself has not saved a
+                checkpoint yet. All other modes use its weights; by default, the weights of `best`. If a mode follows
+                training in the same call, it always uses the best weights of that training.
+            allow_drift: whether to resume even if settings that affect training have changed since the last save.
             weights: the weights that a validation, test or prediction uses: `raw`, or a name that a hook offers, such
                 as `ema`. If None, the hooks decide.
 
@@ -148,18 +148,18 @@ class Experiment:
                 options |= {"list of plugins that are switched off": switched_off(), "code": code_of(self.checked)}
                 compare_ranks(self.ranks, self.config.text, options)
             if self.trains and self.ranks.any(has_begun()):
-                # These processes were restarted. The first start followed the options, and may have saved checkpoints.
+                # `torchrun` has restarted the processes. The first start may have saved checkpoints.
                 resume, has_saved = True, self.ranks.from_main(self.store.latest is not None)
                 ckpt_path = ckpt_path if "finetune" in self.modes or not has_saved else None
             if self.trains and self.ranks.is_main:
-                # The lock removes the folder again if building fails before anything is written to it.
+                # If building fails before anything is written to the folder, the lock removes the folder again.
                 stack.enter_context(run_lock(self.folder))
                 if not resume:
                     self.starts.check_no_run(is_trial=self.trial is not None)
             self.ranks.wait()
             for mode in self.modes:
                 if mode != self.modes[0]:
-                    # The objects of the previous mode form reference cycles, and may fill the memory of a GPU.
+                    # The objects of the previous mode form reference cycles, and would stay in the GPU's memory.
                     gc.collect()
                 results[mode] = self._run_mode(
                     mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights
@@ -179,13 +179,13 @@ class Experiment:
     ) -> ModeResult:
         """Builds the components of one mode, restores its checkpoint, and runs it.
 
-        Each mode builds its own networks, losses, hooks and data sets, as if it ran alone. So no mode can change the
-        state that another mode starts with.
+        Each mode builds its own networks, losses, hooks and data sets, as if it ran alone. No mode can therefore change
+        the state in which another mode starts.
         """
         first = mode == self.modes[0]
         self.ranks.wait()  # rank 0 may still be writing the last checkpoint of the previous mode
         start = self.starts.of_mode(mode, ckpt_path, resume=resume)
-        # The first mode builds the data of all modes, so that a mistake there is found before hours of training.
+        # The first mode builds the data of all modes, so that a mistake in a data set is found before training.
         continues = mode in TRAINING and resume and self.ranks.from_main(self.starts.continues(mode, ckpt_path))
         trained = self.starts.continued(mode, ckpt_path) if continues else None if mode in TRAINING else start
         self.settle_threads(mode, trained)
@@ -201,7 +201,7 @@ class Experiment:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path, self.checked)
             trainer.weights.choose(weights)
-            trainer.checkpoint_name += f"_{weights}" if weights else ""  # keeps the results of different weights apart
+            trainer.checkpoint_name += f"_{weights}" if weights else ""  # for the result folder
             if first:
                 stack.enter_context(no_exit())
                 if self.ranks.is_main:
@@ -228,11 +228,11 @@ class Experiment:
 
     @property
     def trains(self) -> bool:
-        """Whether one of the modes trains, and so writes checkpoints into the run folder."""
+        """Whether one of the modes trains and therefore writes checkpoints into the run folder."""
         return any(mode in TRAINING for mode in self.modes)
 
     def settle_threads(self, mode: RunMode = "train", trained: Start | None = None) -> None:
-        """Replaces `num_threads = "auto"` with a number, which is read from the checkpoint `trained` if possible."""
+        """Replaces `num_threads = "auto"` with a number, if possible with the number in the checkpoint `trained`."""
         build = partial(self.build, modes=(mode,)) if mode in TRAINING else None
         self.checked, choice = with_chosen_threads(self.checked, self.ranks, trained and trained.path, build)
         self.config, self.thread_choice = self.checked.config, choice or self.thread_choice
@@ -240,13 +240,13 @@ class Experiment:
     def build(
         self, start: Start | None = None, *, modes: Sequence[RunMode] | None = None, continues: bool = False
     ) -> tuple[BaseTrainer, Loaders]:
-        """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
+        """Builds the trainer and the data of the modes. Writes no files. Call it within the experiment's `scope`.
 
         Args:
-            start: the checkpoint that a finetuning or an evaluation starts from. Its weights are loaded before the
-                hooks' `on_setup`, so that an average of the weights, for example, starts from these weights.
-            modes: the modes whose data to build, by default all. The first of them is run next.
-            continues: whether a training continues from a checkpoint of the run, and so needs no initial weights.
+            start: the checkpoint that finetuning or an evaluation starts from. Its weights are loaded before the hook
+                `on_setup` is called, so that an average of the weights, for example, starts from these weights.
+            modes: the modes whose data to build; by default, all modes. The first of these modes is run next.
+            continues: whether training continues from a checkpoint of the run, so that initial weights are not needed.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -276,7 +276,7 @@ class Experiment:
         loaders: Loaders = {}
         used = self._data_modes(built[:1])
         for mode in self._data_modes(built):
-            # Unreadable data of a later mode is counted in that mode, and not in the checkpoints of this mode.
+            # Unreadable data of a later mode is counted when that mode runs, and not in the checkpoints of this mode.
             with (trainer.unreadable if mode in used else trainer.unreadable.fresh_copy()).allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
         trainer.check_data(loaders)
@@ -293,19 +293,19 @@ class Experiment:
             self.initial_weights = load_initial_weights(trainer, self.checked)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
-        # Seeding a second time makes training independent of the random numbers that were drawn while building. Each
-        # rank gets a different seed, for dropout for instance. The samples depend only on the seed of the run.
+        # Seeding again makes training independent of the random numbers that were drawn while building. Each rank gets
+        # a different seed, for dropout for instance. The training samples depend only on the seed of the run.
         seed_generators(seed_of_rank(self.config.meta.seed, self._share()[0]))
         return trainer, loaders
 
     def load_trainer(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
-        """Builds the trainer without data, and restores a checkpoint of the run. Its networks are in evaluation mode.
+        """Builds the trainer without data, and restores a checkpoint of the run. The networks are in evaluation mode.
 
-        The caller's random generators do not change. The hook plugins are built too, because they may change the
-        networks or restore their own state. Of their hooks, only `on_setup` is called.
+        The caller's random generators do not change. Hook plugins are built too, because they may change the networks
+        or restore their own state. `on_setup` is the only hook that is called.
 
         Args:
-            checkpoint: `best`, `latest`, the name of a checkpoint of this run, or a path with a separator.
+            checkpoint: `best`, `latest`, the name of a checkpoint of this run, or a path that contains a `/`.
 
         Returns:
             The trainer, and the folder of the checkpoint.
@@ -321,7 +321,7 @@ class Experiment:
         return trainer, start.path
 
     def _share(self) -> tuple[int, int]:
-        """Returns the rank whose share of the data is built, and the number of ranks."""
+        """Returns the rank whose share of the data this process builds, and the number of ranks."""
         return self.ranks.rank, self.ranks.size
 
     def lifecycle(self) -> Lifecycle:
@@ -354,7 +354,7 @@ class Experiment:
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
         saved = self.store.list(verify=False)
         if "finetune" in self.modes and which is not None and not self.starts.is_own(which):
-            if not saved:  # `build` has loaded the weights of the other run
+            if not saved:  # finetuning starts, and `build` has loaded the weights of the other run
                 return
             which = None
         if which is None and "finetune" not in self.modes and not saved:
@@ -377,7 +377,7 @@ class Experiment:
     # ------------------------------------------------------------------------------- records
 
     def _record(self, trainer: BaseTrainer, loaders: Loaders) -> AbstractContextManager[Session]:
-        """Saves the effective config in the run folder, and logs it. Returns a context that records the session."""
+        """Saves and logs the effective config. Returns a context manager that records the session."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
         facts = training_facts(loaders.get("train", ()), self.ranks.size, self.trial)

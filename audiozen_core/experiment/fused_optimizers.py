@@ -1,9 +1,9 @@
 """Measures whether an optimiser would step faster on a CPU with `fused = true`, for `audiozen check --build`.
 
 Without `fused`, torch starts about ten operations for each weight tensor. Networks for speech have many small tensors,
-so starting the operations takes several times as long as the arithmetic. But if torch uses several threads on a busy
-machine, a fused step can be many times slower, because the threads wait for each other at each weight tensor. So both
-kinds of step are timed.
+so starting the operations takes several times as long as the arithmetic. However, if torch uses several threads on a
+busy machine, a fused step can be many times slower, because the threads wait for each other at each weight tensor.
+Steps are therefore timed with and without `fused`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from torch.optim import Optimizer
 from audiozen_core.kinds import section_name
 
 _ROUNDS = 3
-# Above this number of weights, memory access takes most of a step, and the copies would need a lot of memory.
+# With more weights, a step would spend most of its time on memory access, and the copies for the measurement would need
+# much memory.
 _MOST_WEIGHTS = 10_000_000
-_WORTHWHILE = 0.77  # a fused step should take at most this share of the time
+_WORTHWHILE = 0.77  # a fused step is recommended if it takes at most this share of the time of a normal step
 
 
 def fused_facts(optimizers: Mapping[str, Optimizer]) -> dict[str, str]:
-    """Returns one line for each optimiser on a CPU that would be faster with `fused = true`, by section.
+    """Returns one line for each optimiser that would be faster on the CPU with `fused = true`, by section.
 
     The steps are taken with copies of the weights. The optimisers and their weights do not change.
     """
@@ -44,7 +45,7 @@ def fused_fact(section: str, seconds: float, fused: float) -> str:
 
     Args:
         section: the section of the optimiser.
-        seconds: the time of a step without `fused`.
+        seconds: the time of a step without `fused`, in seconds.
         fused: the time of a step with `fused`, in seconds.
 
     Example:
@@ -58,12 +59,12 @@ def _step_times(optimizer: Optimizer) -> tuple[float, float] | None:
     """Returns the seconds of a step without and with `fused`.
 
     Returns None if the optimiser has no argument `fused`, if `fused` or `foreach` is already set, or if the weights are
-    not suitable.
+    too many or not floating-point tensors on a CPU.
     """
     make: Any = type(optimizer)
     accepted = inspect.signature(make).parameters
     arguments = {name: value for name, value in optimizer.defaults.items() if name in accepted}
-    # If `fused` or `foreach` is set, the user has already decided.
+    # If `fused` or `foreach` is set, the user has already chosen how to step.
     if not {"params", "fused"} <= set(accepted) or arguments.get("fused") is not None or arguments.get("foreach"):
         return None
     weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
@@ -78,7 +79,7 @@ def _step_times(optimizer: Optimizer) -> tuple[float, float] | None:
         for candidate, found in zip(candidates, seconds, strict=True):
             started = time.perf_counter()
             candidate.step()
-            # The first step is not counted, because it creates the state.
+            # The first step is not counted, because it creates the state of the optimiser.
             if turn:
                 found.append(time.perf_counter() - started)
     return min(seconds[0]), min(seconds[1])

@@ -32,12 +32,12 @@ class LoadedWeights:
 
     Attributes:
         section: the section of the network.
-        source: where the weights come from.
+        source: the file or checkpoint that the weights come from.
         loaded: the names of the weights that were loaded.
-        excluded: the names of weights that were not loaded because `exclude` matches them.
+        excluded: the names of weights that were not loaded because `exclude` matches their names.
         missing: the names of weights that were not loaded because the source does not contain them.
-        shapes: weights that were not loaded because their shapes differ: by name, the shape in the source and the shape
-            in the network.
+        shapes: the weights that were not loaded because their shapes differ. Maps the name to the shape in the source
+            and the shape in the network.
         unused: the names of tensors in the source that the network does not have.
     """
 
@@ -56,7 +56,7 @@ class LoadedWeights:
         return f"{self.source.path}{owner}, sha256 {self.source.sha256}"
 
     def table(self) -> dict[str, str]:
-        """Returns a row of text for each list of names that is not empty. A row has the length and the first names."""
+        """Returns a row of text for each list of names that is not empty: the number of names and the first names."""
         modules = Counter(name.partition(".")[0] for name in self.loaded)
         shapes = [f"{name} {saved} instead of {wanted}" for name, (saved, wanted) in self.shapes.items()]
         rows = {
@@ -73,10 +73,11 @@ def load_initial_weights(trainer: BaseTrainer, checked: CheckedConfig) -> list[L
     """Loads the weights of all networks that have a table `init`. All ranks must call it.
 
     Returns:
-        The result for each of these networks.
+        The result for each network that has a table `init`.
 
     Raises:
-        CheckpointError: the source can't be read, or does not fit. The error gives the position in the TOML file.
+        CheckpointError: the source can't be read, or does not fit the network. The error contains the position of
+            `init` in the TOML file.
         RunError: the ranks read different weights.
     """
     done = []
@@ -97,12 +98,12 @@ def load_initial_weights(trainer: BaseTrainer, checked: CheckedConfig) -> list[L
 
 
 def _same_source(trainer: BaseTrainer, init: InitialWeights, section: str) -> WeightSource:
-    """Reads the source of the weights, and checks that all ranks have read the same one."""
+    """Reads the source of the weights, and checks that all ranks have read the same weights."""
     source, failed = None, None
     try:
         source = read_source(Path(init.path), init.owner, section, map_location=trainer.state_device)
     except AudioZenError as error:
-        failed = error  # raised below, because the other ranks wait in `differing`
+        failed = error  # raised below, because the other ranks wait for this rank in `differing`
     others = trainer.ranks.differing(source and (source.owner, source.sha256))
     if failed is not None:
         raise failed
@@ -157,8 +158,8 @@ def renamed(weights: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -
 
     Args:
         weights: the weights by name.
-        prefix: the module that contains the weights, such as `generator.net`. It is removed from their names. Weights
-            outside the module are left out.
+        prefix: the module that contains the weights, such as `generator.net`. The prefix is removed from the names of
+            the weights. Weights outside the module are left out.
         names: the new names of modules or weights, by old name. `{"enc": "encoder"}` renames `enc.0.weight` to
             `encoder.0.weight`. The name "" stands for the whole network.
 
@@ -171,7 +172,7 @@ def renamed(weights: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -
         {'bias': 2, 'encoder.weight': 1}
     """
     prefix = prefix.rstrip(".")
-    # The tensors in a file have no fixed order. Sorting makes the error message the same each time.
+    # The tensors in a file have no fixed order. Sorting makes the error message reproducible.
     within = {rest: weights[name] for name in sorted(weights) if (rest := _below(name, prefix))}
     if not within:
         raise _no_match(f"`prefix` is `{prefix}`, but no tensor name begins with it", prefix, sorted(weights))

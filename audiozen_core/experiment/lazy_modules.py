@@ -17,11 +17,11 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 def initialise_lazy_modules(trainer: BaseTrainer, loader: BatchLoader) -> None:
     """Runs the forward pass of one training batch if a network or a loss has weights without a shape.
 
-    The pass runs in evaluation mode, so that running means do not change. An optimiser may already hold such weights,
-    because torch initialises them in place.
+    The pass runs in evaluation mode, so that running means do not change. It may run after the optimiser was built,
+    because torch initialises the weights in place.
 
     Raises:
-        BuildError: a weight still has no shape afterwards.
+        BuildError: a weight still has no shape after the pass.
     """
     if not _lazy_weights(trainer):
         return
@@ -36,7 +36,7 @@ def initialise_lazy_modules(trainer: BaseTrainer, loader: BatchLoader) -> None:
 
 
 def first_batch(trainer: BaseTrainer, loader: BatchLoader) -> tuple[Any, int]:
-    """Returns the first training batch that can be read, as a step gets it, and its index.
+    """Returns the first training batch that can be read, as a training step would get it, and the index of the batch.
 
     Raises:
         DataError: a sample can't be read and the trainer does not skip it, or the loader makes no batch.
@@ -57,10 +57,10 @@ def _lazy_weights(trainer: BaseTrainer) -> list[str]:
 
 
 def complete_norms(model: nn.Module) -> None:
-    """Sets `num_features` of lazy norms whose weights come from a checkpoint.
+    """Sets `num_features` of lazy normalisation layers whose weights come from a checkpoint.
 
-    Torch sets `num_features` only when it infers the shapes from a batch. While it is 0, an instance norm refuses every
-    input.
+    Torch sets `num_features` only when it infers the shapes from a batch. While `num_features` is 0, an instance norm
+    rejects every input.
     """
     for part in model.modules():
         if isinstance(part, _NormBase) and part.num_features == 0:

@@ -43,25 +43,26 @@ class LoadedRun:
 
 
 def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrides = ()) -> LoadedRun:
-    """Loads a run from its folder, with the configuration that the checkpoint was saved with. Builds no data sets.
+    """Loads a run from its folder, with the configuration in the checkpoint. Does not build data sets.
 
-    If the checkpoint has no configuration, such as a file of weights, the configuration of the run's last training is
+    If the checkpoint has no configuration, like a file of weights, the configuration with which the run last trained is
     used.
 
-    The caller's random generators do not change. The settings in `[meta]` for the whole process, such as `num_threads`,
-    are applied as in the run. Hook plugins are built, because they may change the networks or restore their own state.
-    Of their hooks, only `on_setup` is called.
+    The caller's random generators do not change. Settings in `[meta]` that affect the whole process, such as
+    `num_threads`, are applied as in the run. Hook plugins are built, because they may change the networks or restore
+    their own state. `on_setup` is the only hook that is called.
 
     Args:
         folder: the run folder, such as `exp/baseline`. It may have been moved.
-        checkpoint: `best`, `latest`, the name of a checkpoint of this run, such as `epoch_0012`, or a path with a
-            separator, such as `./weights.safetensors`.
-        overrides: changes to the configuration, as in `load`, such as `{"meta.device": "cpu"}`.
+        checkpoint: `best`, `latest`, the name of a checkpoint of this run, such as `epoch_0012`, or a path that
+            contains a `/`, such as `./weights.safetensors`.
+        overrides: changes to the configuration, as in `Experiment.load`, such as `{"meta.device": "cpu"}`.
 
     Raises:
         RunError: the folder is not a run folder, or neither the checkpoint nor the run has a configuration.
-        ConfigError: the configuration does not fit the installed packages, or the overrides do not fit it.
-        BuildError: a component can't be built, or the run's device does not exist here.
+        ConfigError: the configuration does not fit the installed packages, or the overrides do not fit the
+            configuration.
+        BuildError: a component can't be built, or this machine does not have the device of the run.
         CheckpointError: the checkpoint does not exist or is damaged, or its weights do not fit the networks.
     """
     folder = Path(folder).expanduser().resolve()
@@ -73,7 +74,7 @@ def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrid
         )
     path = locate_checkpoint(store, checkpoint)
     config, import_from = config_of(path, folder)
-    # The run may have been moved, or started from another working directory.
+    # The run folder may have been moved, or the run may have been started from another working directory.
     place = {"meta.save_dir": folder.parent, "meta.id": folder.name}
     changes = [*written(import_from), *written(overrides), *written(place)]
     experiment = Experiment(check_config(load_config(config, changes, ())), modes=())
@@ -108,7 +109,8 @@ def config_of(path: Path, folder: Path) -> tuple[Document, dict[str, list[str]]]
             f"{path} has no configuration, and {folder} has no record `config__….toml` of a training",
             remedy="name a checkpoint that a training has saved",
         )
-    # The record contains the folders from which the run imported its own modules. A checkpoint does not.
+    # Only the record contains the folders from which the run imported its own modules. A checkpoint does not contain
+    # them.
     return config, {"meta.import_from": recorded.values["meta"]["import_from"]} if recorded else {}
 
 

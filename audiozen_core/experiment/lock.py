@@ -33,7 +33,8 @@ LOCK = "run.lock"
 _NOTE = f"{LOCK}.json"
 _MARKER = f"{LOCK}.marker"
 
-# `lock_holder` takes the lock for less than a millisecond to check whether a run is active.
+# How long to wait for the lock, because `lock_holder` holds it for less than a millisecond when it checks whether a run
+# is active.
 _WAIT_SECONDS = 0.2
 
 _NO_KERNEL_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -43,18 +44,19 @@ _NO_KERNEL_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 def run_lock(folder: Path) -> Iterator[None]:
     """Holds the lock of a run's folder while the block runs.
 
-    The kernel holds the lock on `run.lock` for this process and frees it when the process dies, however it dies.
-    `run.lock.json` only says who the holder is, for the error message of the next process.
+    The kernel releases the lock on `run.lock` when this process ends, even if the process is killed. `run.lock.json`
+    only describes the holder of the lock, for the error message of another process.
 
-    Some file systems have no kernel locks. There a marker file (`run.lock.marker`) that names the holder is the lock.
-    The marker of a dead process on this machine is replaced, if the file system can exchange two names in one step. A
-    process on another machine can't be checked, so its marker counts until somebody deletes it.
+    Some file systems do not support kernel locks. On these, the lock is a marker file, `run.lock.marker`, that names
+    the holder. The marker of a dead process on this machine is replaced, if the file system can swap two files
+    atomically. A process on another machine can't be checked, so its marker is valid until somebody deletes it.
 
     Args:
-        folder: the run's folder. If it does not exist, it is created, and removed again if nothing was written to it.
+        folder: the run folder. A folder that does not exist is created, and is removed again if nothing was written to
+            it.
 
     Raises:
-        RunError: another process (or this one) holds the lock, or `run.lock` exists and is not a regular file.
+        RunError: this or another process holds the lock, or `run.lock` exists and is not a regular file.
     """
     created = [each for each in (folder, *folder.parents) if not each.exists()]
     make_folder(folder)
@@ -63,8 +65,9 @@ def run_lock(folder: Path) -> Iterator[None]:
         _write_note(folder)
         yield
     finally:
-        # The note is removed while the lock is held. Later, it could be the note of the next process. `run.lock` is not
-        # deleted: a process that has just opened it would then lock a file that the next process can't see.
+        # The note (`run.lock.json`) is removed while the lock is still held, because later it could belong to the next
+        # process. `run.lock` is not deleted: a process that had just opened it would lock a deleted file, which the
+        # next process can't see.
         with contextlib.suppress(OSError):
             remove(folder / _NOTE)
             if created and [path.name for path in folder.iterdir()] == [LOCK]:
@@ -77,13 +80,13 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """The process that trains in a run's folder, or that trained there until it was killed.
+    """The process that holds the lock of a run folder, or that held the lock until it was killed.
 
     Attributes:
-        active: whether the process holds the lock; None if that can't be determined.
+        active: whether the process still holds the lock; None if this can't be determined.
         host: the machine of the process; "" if it is unknown.
         pid: the ID of the process; 0 if it is unknown.
-        job: the batch job of the process; "" if there is none.
+        job: the batch job of the process; "" if it does not run in a batch job.
         since: when the process took the lock, in ISO 8601; "" if it is unknown.
     """
 
@@ -95,12 +98,12 @@ class LockHolder:
 
 
 def lock_holder(folder: Path) -> LockHolder | None:
-    """Returns the process that trains in a run's folder. Does not change the folder.
+    """Returns the process that holds the lock of a run folder. Does not change the folder.
 
     Returns:
-        The holder of the lock, or the last holder if it was killed; None if there is neither.
+        The holder of the lock, or the last holder if that process was killed; otherwise None.
     """
-    # Every holder writes a note just after it takes the lock, unless the disk is full.
+    # A process writes the note just after it takes the lock, unless the disk is full.
     try:
         holder = LockHolder(None, **_note(folder))
     except FileNotFoundError:
@@ -109,18 +112,18 @@ def lock_holder(folder: Path) -> LockHolder | None:
         holder = LockHolder(None)
     active = _is_locked(folder / LOCK)
     if active is None and (folder / _MARKER).exists():
-        # A process on another machine can't be checked, so it counts as active, as it does in `run_lock`.
+        # A process on another machine can't be checked, so it counts as active, as in `run_lock`.
         active = holder.host != socket.gethostname() or process_exists(holder.pid)
     return replace(holder, active=active)
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Returns whether a process holds the kernel's lock on a file; None if that can't be determined."""
+    """Returns whether a process holds the kernel's lock on a file; None if this can't be determined."""
     try:
         import fcntl
 
         with open_regular(path) as file:
-            # The lock is shared, so that two processes that check at the same time do not block each other.
+            # A shared lock is taken, so that two processes that check at the same time do not block each other.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             fcntl.flock(file, fcntl.LOCK_UN)
     except BlockingIOError:
@@ -136,7 +139,8 @@ def _acquire(folder: Path) -> BaseFileLock:
     path = folder / LOCK
     with contextlib.suppress(FileNotFoundError):
         status = path.lstat()
-        # Some versions of filelock truncate the file. If it is a link, that would damage a file somewhere else.
+        # Some versions of filelock truncate the lock file. If `run.lock` were a link, another file would lose its
+        # content.
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise RunError(
                 f"{path} is a link or not a regular file, so it can't be the lock of a run", remedy="delete it"
@@ -155,7 +159,8 @@ def _acquire(folder: Path) -> BaseFileLock:
     get_logger().warning("the file system has no locks; a marker file is used", marker=str(path))
     marker = SoftFileLock(path, thread_local=False)
     try:
-        # Without an atomic exchange, the first attempt removes a dead holder's marker, and the next one creates ours.
+        # Without an atomic swap, the first attempt removes the marker of a dead process, and the second attempt creates
+        # our own.
         marker.acquire(timeout=0.1)
     except Timeout:
         raise _in_use(folder, f"wait for it, or end that process; if it is dead, delete {path}") from None
@@ -172,7 +177,7 @@ def _write_note(folder: Path) -> None:
     try:
         write_whole(path, json.dumps(note) + "\n")
     except OSError as error:
-        # The lock works without its note, and `audiozen checkpoints prune` must run even if the disk is full.
+        # The lock works without the note, and `audiozen checkpoints prune` must work even if the disk is full.
         if error.errno not in NO_ROOM:
             raise
 
@@ -182,7 +187,7 @@ def _in_use(folder: Path, remedy: str) -> RunError:
 
 
 def _holder(folder: Path) -> str:
-    """Describes the holder of the lock for an error message, from the note if it can be read."""
+    """Describes the holder of the lock for an error message, using the note if it can be read."""
     try:
         note = _note(folder)
         job = f", job {note['job']}" if note["job"] else ""
@@ -192,7 +197,7 @@ def _holder(folder: Path) -> str:
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    """Reads the note about the holder of the lock. A damaged note may raise an error of almost any type."""
+    """Reads the note about the holder of the lock. If the note is damaged, almost any error may be raised."""
     note = json.loads(read_regular(folder / _NOTE))
     process = {"host": str(note["host"]), "pid": int(note["pid"])}
     return {**process, "job": str(note.get("job", "")), "since": str(note["since"])}

@@ -1,4 +1,4 @@
-"""Loads the weights of trained losses when a finetuning starts from a checkpoint."""
+"""Loads the weights of trained losses when finetuning starts from a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _KIND = "loss_function"
 
 
 def load_losses(trainer: BaseTrainer, path: Path) -> None:
-    """Loads the saved weights of the losses that the run trains, and warns about weights that are not loaded.
+    """Loads the weights of the losses that the run trains, and warns about weights that are not loaded.
 
-    A finetuning may use a different loss than the original run, so weights that do not fit cause only a warning. A
-    frozen loss keeps the weights that it was built with, because its arguments may deliberately name other weights.
+    Finetuning may use a different loss from the original run, so weights that do not fit cause only a warning. A frozen
+    loss keeps the weights that its constructor has loaded, because its arguments may deliberately name weights that
+    differ from the checkpoint.
 
     Args:
         trainer: the trainer.

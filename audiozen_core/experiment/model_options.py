@@ -1,7 +1,6 @@
 """Applies the options `compile` and `gradient_checkpointing` of a model section.
 
-Both options replace the `forward` method of modules, instead of wrapping the modules. So the names of the weights stay
-the same.
+Both options replace the `forward` method of modules. Wrapping the modules would change the names of the weights.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def _recompute(section: ModelComponent, model: nn.Module, patterns: list[str]) -
 
 
 def _checkpointed(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls `forward` without storing activations. The backward pass calls it again to recompute them."""
+    """Calls `forward` without storing activations. The backward pass calls `forward` again to recompute them."""
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     contexts = functools.partial(_contexts, module)
@@ -69,13 +68,14 @@ def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], Abstract
 
 
 class _EarlierBuffers(AbstractContextManager[None]):
-    """Saves the buffers of a module, and puts the saved buffers back while its forward pass is recomputed.
+    """Saves the buffers of a module, and restores the saved buffers while the forward pass is recomputed.
 
-    The block of this context is the recomputation. After the block, the module has its current buffers again.
+    The forward pass is recomputed within the block of this context. After the block, the module has its current buffers
+    again.
 
     A forward pass may change buffers. Without this context, running statistics would count a batch twice. The vectors
-    of spectral normalisation would differ from those of the first forward pass, and the gradients would be wrong. If
-    there are several losses, each backward pass enters the context again.
+    of spectral normalisation would differ from the vectors in the first forward pass, and the gradients would be wrong.
+    If there are several losses, each backward pass enters the context again.
     """
 
     def __init__(self, module: nn.Module) -> None:

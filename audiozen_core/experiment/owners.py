@@ -1,4 +1,4 @@
-"""Adds notes to an error about the component that caused it, so that users know where to report the error."""
+"""Adds notes to an error that name the component that caused it, so that users know where to report the error."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _RAISED_IN = "raised in: "
 
 @contextmanager
 def name_owners(checked: CheckedConfig) -> Iterator[None]:
-    """Adds notes to an `AudioZenError` about the components that it names and the distribution that raised it.
+    """Adds notes to an `AudioZenError`: about the components that the error names, and the distribution that raised it.
 
-    An error names a component by its section, such as `[loss_function]`. It names a nested component by the section of
-    the outer component, and by the name of the nested class or function. Notes are added for components of installed
-    plugins, and for components that are defined in files beside the TOML file.
+    An error names a component by its section, such as `[loss_function]`. An error names a nested component by the
+    section of the outer component, and by the name of the nested class or function. Notes are added for components of
+    installed plugins, and for components that are defined in files next to the TOML file.
 
     Args:
         checked: the configuration of the experiment. Its `scope` must be active.
@@ -50,7 +50,8 @@ class _Component:
 
     Attributes:
         title: the header of the component's section, or its kind and name.
-        headers: the headers of the component's section and of the sections around it, innermost first.
+        headers: the header of the component's section, and the headers of the sections that contain it, innermost
+            first.
         target: the class or function.
         origin: the distribution with its version; "" for a component in the experiment's own files.
     """
@@ -76,7 +77,7 @@ class _Component:
 class _Plugins:
     """The plugins that may have caused an error.
 
-    Several plugins may share a package, so the plugins that the experiment uses come first.
+    Several plugins may share a package, so plugins that the experiment uses are searched first.
 
     Args:
         checked: the configuration of the experiment.
@@ -89,7 +90,7 @@ class _Plugins:
         self._entries = [entry for entry in (*self._used, *installed_index()) if entry.distribution != FIRST_PARTY]
 
     def components(self) -> Iterator[_Component]:
-        """Yields the components that the experiment uses, except those of AudioZEN, torch and other packages."""
+        """Yields the components that the experiment uses, except components of AudioZEN, torch and other packages."""
         for component in self._components:
             key, entry = component.component.key, component.resolved.entry
             first_party = entry is not None and entry.distribution == FIRST_PARTY
@@ -97,7 +98,7 @@ class _Plugins:
             if origin or (entry is None and self._scope.is_local(component.resolved.dotted)):
                 headers = tuple(f"[{'.'.join(map(str, key[:length]))}]" for length in range(len(key), 0, -1))
                 yield _Component(headers[0], headers, component.target, origin)
-        # A metric that is named by a string in the trainer's arguments has no section.
+        # A component that is named by a string in an argument, such as a metric of the trainer, has no section.
         with_section = {component.resolved.entry for component in self._components}
         for entry in self._used:
             module, _, name = entry.value.partition(":")
@@ -106,10 +107,10 @@ class _Plugins:
                 yield _Component(f"the {entry.prose} `{entry.name}`", (entry.title, "[trainer]"), target, entry.origin)
 
     def raised_by(self, error: AudioZenError) -> str:
-        """Returns the distribution whose code raised the cause of an error; "" if that code is not a plugin's."""
-        # The notes name the file even if the error was raised in a worker process of a data loader.
+        """Returns the distribution whose code raised the cause of an error; "" if no plugin raised it."""
+        # The notes contain the file even if the error was raised in a worker process of a data loader.
         files = [note.removeprefix(_RAISED_IN) for note in error.notes if note.startswith(_RAISED_IN)]
-        # If a plugin passes a wrong argument to torch, the last frame is torch's, so all frames are searched.
+        # If a plugin passes a wrong argument to torch, the last frame belongs to torch, so all frames are searched.
         frames = traceback.extract_tb(error.__cause__.__traceback__) if error.__cause__ else []
         files += [f"{frame.filename}:{frame.lineno}" for frame in reversed(frames)]
         return next(filter(None, map(self._owner, files)), "")
@@ -132,7 +133,7 @@ def _file(target: Any) -> str:
 
 
 def _defined_in(target: Any) -> str:
-    """Returns the `file:line` that defines a class or a function; "" for other objects, or if there is no source."""
+    """Returns the `file:line` that defines a class or a function; "" for other objects or without source code."""
     try:
         return f"{_file(target)}:{inspect.getsourcelines(target)[1]}"
     except (OSError, TypeError):

@@ -35,7 +35,8 @@ class Group:
     Attributes:
         table: the entry in the TOML file; None for the default group.
         name: the name in records, unique among the groups.
-        parameters: the names of the parameters. Names in the loss begin with its section, such as `loss_function.`.
+        parameters: the names of the parameters. The name of a parameter of the loss begins with the loss's section,
+            such as `loss_function.`.
     """
 
     table: ParameterGroup | None
@@ -46,18 +47,18 @@ class Group:
 class ParameterGroups:
     """The groups of one optimiser. A parameter belongs to the first group with a pattern that matches its name.
 
-    Groups that are frozen in the first epoch are frozen in the constructor, before networks are sharded. Sharding
-    replaces the parameters, so the groups keep names instead of parameters.
+    The constructor freezes the groups that are frozen in the first epoch, before networks are sharded. Sharding
+    replaces the parameters, so the groups store names instead of parameters.
 
     Args:
         section: the section of the optimiser.
         suffix: the suffix of the optimiser.
         model: the network that the optimiser trains.
-        loss: the loss function with the same suffix; None if there is none.
+        loss: the loss function with the same suffix; None if no loss function has this suffix.
         trained: the parameters of the loss function that the optimiser trains.
 
     Raises:
-        BuildError: a pattern matches nothing, a group is left without parameters, or nothing is left to train.
+        BuildError: a pattern does not match any parameter, a group has no parameters, or all parameters are frozen.
     """
 
     def __init__(
@@ -80,11 +81,12 @@ class ParameterGroups:
     def params(self, rebuild: Rebuild) -> list[dict[str, Any]]:
         """Returns the groups as the `params` of a torch optimiser; empty if the section has no groups.
 
-        An optimiser checks and converts only the arguments that all groups share, and not the arguments of a group. So
-        for each group with its own arguments, an optimiser is built, and the group gets the checked values from it.
+        A torch optimiser checks and converts its constructor arguments, but not the arguments of a group. Therefore, an
+        optimiser is built with the arguments of each group that has its own, and the group gets the checked values from
+        this optimiser.
 
         Raises:
-            BuildError: the optimiser refuses an argument of a group, or has one value of it for all groups.
+            BuildError: the optimiser rejects an argument of a group, or uses one value of the argument for all groups.
         """
         named = self._named()
         made = []
@@ -106,7 +108,7 @@ class ParameterGroups:
     def _freeze(self, named: Mapping[str, nn.Parameter]) -> None:
         for group in self.groups:
             if group.table and (group.table.freeze or group.table.unfreeze_epoch):
-                # A parameter that required no gradient before stays frozen when the group is unfrozen.
+                # A parameter that did not require a gradient before is not unfrozen with the group.
                 frozen = tuple(name for name in group.parameters if named[name].requires_grad)
                 self._frozen.append(Group(group.table, group.name, frozen))
                 for name in frozen:
@@ -121,7 +123,7 @@ class ParameterGroups:
             )
 
     def _named(self) -> dict[str, nn.Parameter]:
-        """Returns the parameters by name, in order. A parameter with several names has several entries."""
+        """Returns the parameters of the network and the loss by name, with an entry for each name of a parameter."""
         of_loss = {name: weight for name, weight in self._loss_parameters().items() if name in self._trained}
         return parameter_names(self._model) | of_loss
 
@@ -139,11 +141,11 @@ def check_rates(section: Component, optimizer: Optimizer, before: Sequence[Any])
         before: the rates of the groups before the scheduler was built.
 
     Raises:
-        BuildError: the rates were different, and now they are equal, as with `OneCycleLR` and a single `max_lr`.
+        BuildError: the rates were different before and are equal now, as with `OneCycleLR` and a single `max_lr`.
     """
     groups = optimizer.param_groups
     after: list[Any] = [group.get("initial_lr", group.get("lr")) for group in groups]
-    # The rates may be tensors, and an optimiser may have none.
+    # The rates may be tensors, and an optimiser may not have a learning rate.
     if len(groups) > 1 and None not in before and len(set(map(float, before))) > 1 and len(set(map(float, after))) == 1:
         names = ", ".join(str(group.get("name", index)) for index, group in enumerate(groups))
         raise BuildError(
@@ -157,7 +159,7 @@ def check_rates(section: Component, optimizer: Optimizer, before: Sequence[Any])
 
 
 def group_facts(section: Component, optimizer: Optimizer) -> dict[str, str]:
-    """Describes each group in one line: its patterns, its size, its values, and when it is trained."""
+    """Describes each group in one line: its patterns, size and arguments, and when it is trained."""
     if not isinstance(section, OptimizerComponent) or not section.groups:
         return {}
     shown = list(dict.fromkeys(["lr", *(name for table in section.groups for name in table.args)]))
@@ -216,7 +218,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 def _options(
     section: OptimizerComponent, table: ParameterGroup, weights: Sequence[nn.Parameter], rebuild: Rebuild
 ) -> dict[str, Any]:
-    """Returns the values of all arguments for one group, as the optimiser converts them."""
+    """Returns the values of all arguments of one group, as converted by the optimiser."""
     try:
         optimizer = rebuild({**section.args, **table.args}, weights)
     except BuildError as error:
@@ -247,7 +249,7 @@ def _no_match(table: ParameterGroup, pattern: str, names: Sequence[str]) -> Buil
 
 
 def near_pattern(pattern: str, names: Sequence[str]) -> str:
-    """Returns the remedy for a pattern that matches none of the names: similar names, or how the names begin."""
+    """Returns the remedy for a pattern that does not match any name: similar names, or the beginnings of all names."""
     modules = dict.fromkeys(name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1))
     bare = pattern.rstrip("*").rstrip(".")
     if bare in modules:

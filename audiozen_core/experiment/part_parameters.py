@@ -1,4 +1,4 @@
-"""Decides which parameters are trained, counts them, and rejects parameters that would stay untrained by mistake."""
+"""Decides which parameters are trained, counts them, and rejects parameters that would be left untrained by mistake."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from audiozen_core.trainer.losses import LossOfModules
 def check_registered(section: Component, part: nn.Module) -> None:
     """Raises an error if a network or a loss holds an unregistered module or parameter, for example in a plain list.
 
-    Modules and parameters that never change are allowed (see `unregistered`).
+    Modules and parameters that never change are allowed; see `unregistered`.
     """
     if name := unregistered(part):
         raise BuildError(
@@ -37,12 +37,12 @@ def check_registered(section: Component, part: nn.Module) -> None:
 def with_held_modules(section: LossComponent, loss: Any) -> Any:
     """Wraps a loss function that holds modules in an `nn.Module`.
 
-    The held modules are then trained, saved, moved to the device, and switched to evaluation mode. A loss function that
-    is itself a module, or that holds no modules, is returned unchanged.
+    Thanks to the wrapper, the modules are trained, saved, moved to the device, and switched to evaluation mode. A loss
+    function that is itself a module, or that holds no modules, is returned unchanged.
 
     Raises:
-        BuildError: the loss is a module that does not register all of its modules; or it is not a module, but holds a
-            parameter or has its own `state_dict`.
+        BuildError: the loss is a module that does not register all of its modules; or the loss is not a module, but
+            holds a parameter or has its own `state_dict`.
     """
     if isinstance(loss, nn.Module):
         check_registered(section, loss)
@@ -75,7 +75,8 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
         optimizers: the suffixes of the optimisers.
 
     Returns:
-        The parameters that the optimiser with the same suffix will train. A loss that is not trainable is frozen.
+        The parameters that the optimiser with the same suffix will train. If the loss is not trainable, its parameters
+        are frozen.
 
     Raises:
         BuildError: `trainable` is missing, or contradicts the loss or the optimisers.
@@ -112,9 +113,9 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
 
 
 def check_untrained(section: Component, part: Any) -> None:
-    """Raises an error if a part that no optimiser trains, such as a data set, has parameters that require gradients.
+    """Raises an error if an object that no optimiser trains, such as a data set, has parameters that require gradients.
 
-    Objects that the part holds are searched too.
+    Objects within the object are searched too.
     """
     weights = _trainable(part) | _held_trainable(held_parameters(part), held_modules(part))
     if weights:
@@ -143,7 +144,7 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
             f"`requires_grad_(False)`; or, {register}",
         )
     for name, module in modules.items():
-        # A frozen module is only used in evaluation mode.
+        # A module whose parameters are frozen is only used in evaluation mode, so its running means do not change.
         if next(module.parameters(), None) is None and (means := unsaved_statistics(module)):
             raise BuildError(
                 f"{section.header} has the running mean `{name}.{means[0]}`, which changes in training, but is in no "
@@ -160,7 +161,7 @@ def count_trained(modules: Mapping[str, nn.Module]) -> dict[str, int]:
         modules: the networks and losses of a trainer, by section.
     """
     counts = {
-        # The shapes of a lazy loss are unknown until its first call, which a validation may make.
+        # The shapes of a lazy loss are unknown until its first call, which may be as late as the first validation.
         section: sum(weight.numel() for weight in _trainable(part).values() if not is_lazy(weight))
         for section, part in modules.items()
     }
@@ -168,7 +169,7 @@ def count_trained(modules: Mapping[str, nn.Module]) -> dict[str, int]:
 
 
 def _trainable(part: Any) -> dict[str, nn.Parameter]:
-    """Returns the parameters of a module that require gradients, by name; empty for anything else."""
+    """Returns the parameters of a module that require gradients, by name; empty if the object is not a module."""
     if not isinstance(part, nn.Module):
         return {}
     return {name: weight for name, weight in part.named_parameters() if weight.requires_grad}

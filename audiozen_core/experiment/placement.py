@@ -42,15 +42,15 @@ def shard_components(
     ranks: Ranks,
     device: torch.device,
 ) -> None:
-    """Spreads the weights of networks and trained losses over the ranks, in place: `strategy = "fully_sharded"`.
+    """Shards the weights of networks and trained losses over the ranks, in place: `strategy = "fully_sharded"`.
 
     All ranks must call it.
 
     Args:
         models: the networks by suffix.
         losses: the loss functions by suffix. Losses that are not trained do not change.
-        trained_losses: the trained weights of each loss function, by suffix. This function replaces them with the
-            sharded weights.
+        trained_losses: the trained weights of each loss function, by suffix. This function replaces these weights with
+            the sharded weights.
         settings: the section `[distributed]`.
         ranks: the processes of the run.
         device: the device of the run.
@@ -70,7 +70,7 @@ def shard_components(
 
 
 def moved(section: Component, part: Any, device: torch.device) -> Any:
-    """Moves a part to the device if it is a module, and returns it.
+    """Returns a component, and moves it to the device if it is a module.
 
     Raises:
         BuildError: the move fails, for example because the memory is full.

@@ -17,13 +17,13 @@ from audiozen_core.errors import BuildError, RunError
 def prepare_process(meta: Meta) -> torch.device:
     """Sets seeds, threads and determinism for the whole process, and returns the device."""
     seed_generators(meta.seed)
-    # Denormal numbers make a CPU many times slower, and no result needs them.
+    # Denormal numbers make a CPU many times slower, and results do not need this precision.
     torch.set_flush_denormal(True)
     if meta.num_threads is not None:
         # With `auto`, torch uses one thread until a number is chosen.
         torch.set_num_threads(1 if meta.num_threads == AUTO else meta.num_threads)
     if meta.use_deterministic_algorithms:
-        # cuBLAS is deterministic only with this setting. cuBLAS reads the setting when CUDA starts.
+        # cuBLAS is deterministic only with this variable, which it reads when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     set_deterministic(meta.use_deterministic_algorithms)
     torch.backends.cudnn.deterministic = meta.use_deterministic_algorithms
@@ -40,29 +40,30 @@ def prepare_process(meta: Meta) -> torch.device:
 
 
 def device_name(meta: Meta) -> str:
-    """Returns the name of the device: with `auto`, the GPU if there is one, else the CPU."""
+    """Returns the name of the device: with `auto`, the GPU if the machine has one, otherwise the CPU."""
     return meta.device if meta.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def set_deterministic(enabled: bool) -> None:
-    """Makes torch use only deterministic algorithms, and raise an error where it has none; or allows all algorithms."""
-    # Torch loads its compiler to set the mode, even if nothing changes. That takes seconds and 70 MB.
+    """Makes torch use only deterministic algorithms, and raise an error if it lacks one; or allows all algorithms."""
+    # To set the mode, torch loads its compiler, even if the mode does not change. Loading takes seconds and 70 MB.
     if torch.get_deterministic_debug_mode() != (2 if enabled else 0):
         torch.use_deterministic_algorithms(enabled)
 
 
 def seed_of_rank(seed: int, rank: int) -> int:
-    """Returns the seed for the random numbers of a rank in training, such as those of dropout.
+    """Returns the seed for the random numbers of a rank in training, for dropout for example.
 
-    The samples depend only on the seed of the run. The seeds of two neighbouring ranks differ by a prime that is larger
-    than the seeds that people choose. So a rank of one run never has the seed of a different rank of another run.
+    The training samples depend only on the seed of the run. The seeds of neighbouring ranks differ by a prime that is
+    larger than the seeds that people choose, so two different ranks of two runs do not get the same seed.
     """
     return seed + rank * 1_000_000_007
 
 
 def seed_generators(seed: int) -> None:
-    """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
-    # rich draws a random number when it is imported. An import after seeding would change the run's random numbers.
+    """Seeds the global random generators of Python, NumPy and torch, including the generators of all GPUs."""
+    # rich draws a random number when it is imported. If it were imported after seeding, the random numbers of the run
+    # would change.
     import rich.style  # noqa: F401
 
     random.seed(seed)
@@ -72,7 +73,7 @@ def seed_generators(seed: int) -> None:
 
 @contextmanager
 def no_exit() -> Iterator[None]:
-    """Turns `sys.exit` in a component into an error. Otherwise the run would end early, but look successful."""
+    """Converts `sys.exit` in a component to an error. Otherwise the run would end early and look successful."""
     try:
         yield
     except SystemExit as stop:

@@ -1,4 +1,4 @@
-"""Writes the record of a run: its effective config, the versions of all packages, the commit, the command line."""
+"""Creates the record of a run: its effective config, the versions of all packages, the commit, and the command line."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def record(
     initial_weights: Sequence[LoadedWeights] = (),
     training: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Returns the text of a TOML file that repeats the run. Comments give versions, commit and command line.
+    """Returns the text of a TOML file that can repeat the run. Comments give versions, commit and command line.
 
-    The comment `plugins` gives the distribution of each component that is not AudioZEN's. `without` names the plugins
-    that were installed but switched off. `model.init` gives the source of the initial weights, with its hash. The
-    argument `training` adds the comments from `training_facts`.
+    The comment `plugins` gives the distribution of each component that does not belong to AudioZEN. `without` names the
+    plugins that were installed but switched off. `model.init` gives the source of the initial weights, with its hash.
+    The argument `training` adds the comments from `training_facts`.
 
-    The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
-    from any folder.
+    The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file can repeat the
+    run from any folder.
     """
     config = checked.config
     values = copy.deepcopy(checked.composition.values)
@@ -65,7 +65,7 @@ def record(
 
 
 TRAINING_SAMPLES, PROCESSES, FIRST_BATCHES = "training samples", "processes", "first batches"
-"""Headers of a record. Together with the config, they determine which samples each training batch contains."""
+"""Comments of a record. Together with the config, they determine which samples each training batch contains."""
 
 
 def training_facts(loaders: Sequence[BatchLoader], processes: int, trial: Trial | None) -> dict[str, str]:
@@ -83,7 +83,7 @@ def training_facts(loaders: Sequence[BatchLoader], processes: int, trial: Trial 
 
 
 def code_of(checked: CheckedConfig) -> str:
-    """Returns the checksums of modules that define components or belong to the experiment, one per line.
+    """Returns the checksums of the modules that define components or belong to the experiment, one per line.
 
     Call it within the experiment's `scope`. The ranks of a run compare these checksums.
     """
@@ -102,8 +102,8 @@ def code_of(checked: CheckedConfig) -> str:
 def imported_versions() -> dict[str, str]:
     """Returns the version of every distribution with an imported module, by name.
 
-    Numba is always included, although it is imported only at the first step, because kernels that use it may round
-    differently. If numba is not installed, its version is "none".
+    Numba is always included, because kernels that use numba may round differently, although numba is imported only at
+    the first step. If numba is not installed, its version is "none".
     """
     imported = {name.partition(".")[0] for name in sys.modules} | {"numba"}
     versions = {"numba": "none"} | providers(imported, installed_path())
@@ -111,7 +111,7 @@ def imported_versions() -> dict[str, str]:
 
 
 def commit_of(folder: Path) -> str:
-    """Returns the git commit that the folder is at, with the number of changed files; "" outside a repository."""
+    """Returns the git commit of a folder, with the number of changed files; "" if the folder is not in a repository."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no").splitlines()

@@ -11,10 +11,10 @@ from audiozen_core.trainer.module_state import parameter_names
 
 
 def regrouped(saved: Mapping[str, Any], fresh: Mapping[str, Any], trainer: BaseTrainer, suffix: str) -> dict[str, Any]:
-    """Returns a saved state with the groups of a new optimiser, and the state of each parameter under its new number.
+    """Returns a saved state with the groups of a new optimiser, and with each parameter's state under its new number.
 
-    An optimiser numbers its parameters in the order of its groups. Groups from the TOML file contain the names of their
-    parameters. Without groups, the parameters are in the order of the network.
+    An optimiser numbers its parameters in the order of its groups. In the state, the groups of the TOML file contain
+    the names of their parameters. Without such groups, the parameters are in the order of the network.
 
     Args:
         saved: the optimiser's state in the checkpoint.

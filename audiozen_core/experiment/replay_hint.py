@@ -1,4 +1,4 @@
-"""Adds a command to the error that stops a training on a NaN. The command repeats the step of that batch."""
+"""Adds an `audiozen replay` command to the error message if a loss or gradient that is not finite stops training."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def naming_the_replay(folder: Path, store: CheckpointStore, trial: Trial | None,
     Args:
         folder: the folder of the run.
         store: the checkpoints of the run.
-        trial: the trial; None if the run is not a trial. A trial with its own `folder` can't be replayed, because that
-            folder is deleted afterwards.
-        ranks: the number of processes. One process can't repeat a step of several processes, only show its batch.
+        trial: the trial; None if the run is not a trial. A trial with its own `folder` can't be replayed, because this
+            folder is deleted after the trial.
+        ranks: the number of processes of the run. The replay has one process, so if there are several ranks, it can't
+            repeat the step, and only shows the batch of one rank.
     """
     try:
         yield
@@ -38,12 +39,12 @@ def naming_the_replay(folder: Path, store: CheckpointStore, trial: Trial | None,
 
 
 def replay_command(folder: Path, store: CheckpointStore, location: BatchLocation, ranks: int) -> list[str]:
-    """Returns the command that repeats the step of a batch. If the step has several batches, it names the last one."""
+    """Returns the command that repeats a step, or, with several ranks, shows a batch of the step."""
     command = ["audiozen", "replay", str(folder), "--epoch", str(location.epoch), "--batch", str(location.batches[-1])]
     if ranks > 1:
         return [*command, "--rank", str(location.rank)]
     command.append("--step")
     starts = [info for info in store.list(verify=False) if info.intact and info.managed and not info.stale]
-    # Without a checkpoint in the epoch or at its start, the replay has to train for longer and needs `--catch-up`.
+    # Without a checkpoint in this epoch or at its start, the replay has to train for longer, and needs `--catch-up`.
     near = any(info.epoch == location.epoch - 1 and (info.step or 0) < location.step for info in starts)
     return command if near else [*command, "--catch-up"]

@@ -16,13 +16,13 @@ class ModeResult:
     """The result of one mode of a run.
 
     Attributes:
-        ending: whether the mode finished or a hook stopped it, and why.
-        scalars: the scalars of the mode's last evaluation by their names in records, such as `validate/score` or
-            `test/si_sdr`; empty without an evaluation.
+        ending: whether the mode finished or was stopped by a hook, and why.
+        scalars: the scalars of the last evaluation in this mode, by their names in records, such as `validate/score` or
+            `test/si_sdr`; empty if the mode did not evaluate.
         epoch: the last epoch; 0 before training.
         step: the last optimiser step.
         best_score: the best score of the training so far; None if no validation had a finite score.
-        best_epoch: the epoch of the best score; 0 if there is none.
+        best_epoch: the epoch of the best score; 0 without a best score.
         folder: the folder with the results of a test or a prediction; None in other modes, or if nothing was written.
     """
 
@@ -56,8 +56,8 @@ class RunResult:
     Attributes:
         folder: the run folder, such as `exp/baseline`.
         modes: the result of each mode, in the order in which they ran.
-        best: the folder of the best checkpoint; None if there is none.
-        latest: the folder of the latest checkpoint; None if there is none.
+        best: the folder of the best checkpoint; None if the run has no best checkpoint.
+        latest: the folder of the latest checkpoint; None if the run has no checkpoint.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""Resumes a run: compares its configuration with the one in the checkpoint, and restores the state."""
+"""Resumes a run: compares its configuration with the configuration in the checkpoint, and restores the state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.scheduler import Scheduler
 
-# These arguments of the trainer do not affect the outputs of the networks. They affect only the training or the score.
+# These arguments of the trainer do not affect the outputs of the networks. They affect only training or the score.
 _NOT_FOR_OUTPUT = tuple(
     f"trainer.args.{name}"
     for name in (
@@ -36,7 +36,8 @@ _NOT_FOR_OUTPUT = tuple(
     )
 )
 
-# The entries in the state of `ReduceLROnPlateau` that depend on earlier scores. All other entries are its arguments.
+# The entries in the state of `ReduceLROnPlateau` that depend on earlier scores. All other entries are constructor
+# arguments.
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
@@ -47,13 +48,13 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
         trainer: a trainer that was built from this run's TOML file.
         loaded: the checkpoint, with the configuration that it was saved with.
         checked: this run's configuration, with its components.
-        allow_drift: resume even if settings that affect training have changed. Optimisers, schedulers and losses then
-            get the arguments in the TOML file. A scheduler is fast-forwarded to the current step. A component
-            whose class has changed starts without state. If groups of an optimiser have changed, each parameter
-            keeps its state.
+        allow_drift: whether to resume even if settings that affect training have changed. Optimisers, schedulers and
+            losses then get the arguments in the TOML file. A scheduler is fast-forwarded to the current step. A
+            component whose class has changed starts without state. If the parameter groups of an optimiser have
+            changed, each parameter keeps its state.
 
     Raises:
-        CheckpointError: settings that affect training have changed, or the state does not fit.
+        CheckpointError: settings that affect training have changed, or the state does not fit the components.
     """
     log = get_logger()
     changes = _changes(loaded.state.get("extra", {}), checked)
@@ -72,7 +73,7 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
 
 
 def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedConfig | None) -> None:
-    """Restores all states except the weights that a validation, test or prediction needs, such as those of hooks.
+    """Restores the states that a validation, test or prediction needs besides the weights, such as hook states.
 
     A warning lists settings that affect the outputs of the networks and have changed since the checkpoint was saved.
 
@@ -82,7 +83,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
         checked: this run's configuration, with its components; None if it was taken from the checkpoint.
 
     Raises:
-        CheckpointError: a registered state is not in the checkpoint, or does not fit.
+        CheckpointError: a registered state is not in the checkpoint, or does not fit the component.
     """
     state: dict[str, Any] = {}
     owners: set[str] = set()
@@ -121,7 +122,7 @@ def result_name(which: str, path: Path, checkpoints: Path) -> str:
     """Returns the name of a checkpoint for records and result folders.
 
     Args:
-        which: the checkpoint as the user named it: `best`, `latest`, a name, or a path.
+        which: what the user wrote: `best`, `latest`, the name of a checkpoint, or a path.
         path: the folder of the checkpoint, or a file of weights.
         checkpoints: the folder of this run's checkpoints.
 
@@ -136,7 +137,7 @@ def result_name(which: str, path: Path, checkpoints: Path) -> str:
     name = real.name if alias == real.name else f"{alias}_{real.name}"
     if real.parent == checkpoints.resolve():
         return name
-    # The results of another run's weights must not look like those of this run.
+    # Results of another run's weights must not look like results of this run.
     run = real.parent.parent if real.parent.name == checkpoints.name else real.parent
     return f"{run.name}_{name.removesuffix('.safetensors')}"
 
@@ -144,11 +145,11 @@ def result_name(which: str, path: Path, checkpoints: Path) -> str:
 def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:
     """Puts the changed arguments of optimisers, schedulers and losses into the state of a checkpoint.
 
-    An added hook keeps its initial state, and the state of a removed hook is dropped. The trainer must be built from
-    this run's TOML file. Its schedulers are stepped.
+    An added hook keeps its initial state, and the state of a removed hook is dropped. The trainer must have been built
+    from this run's TOML file. This function steps its schedulers.
 
     Raises:
-        CheckpointError: a scheduler, with its new arguments, ends before the run's current step.
+        CheckpointError: with its new arguments, a scheduler ends before the current step of the run.
     """
     state = dict(state)
     changed: dict[str, set[str]] = {}
@@ -188,8 +189,8 @@ def _changes(extra: Mapping[str, Any], checked: CheckedConfig) -> list[Change]:
     """Returns the settings that have changed since a checkpoint was saved.
 
     Args:
-        extra: the state `extra` of the checkpoint. In an average of checkpoints it has no configuration, so no changes
-            are found.
+        extra: the state `extra` of the checkpoint. An average of checkpoints has no configuration in `extra`, so no
+            changes are found.
         checked: this run's configuration, with its components.
     """
     now = checked.config.text
@@ -246,7 +247,7 @@ def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suf
     groups = []
     for old, new in zip(state[section]["param_groups"], fresh["param_groups"], strict=False):
         if forwarded or (scheduler_changes and saved is None):
-            # The new group has the right learning rate: fast-forwarding has set it. If the scheduler was removed or
+            # Fast-forwarding has set the right learning rate in the new group. If the scheduler was removed or
             # replaced, the old group still has the rate that the old scheduler set.
             taken = new
         else:
@@ -259,7 +260,7 @@ def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suf
 def _adapt_scheduler(
     entry: Scheduler, saved: Mapping[str, Any] | None, progress: Mapping[str, Any], changes: set[str]
 ) -> dict[str, Any]:
-    """Returns the state of a scheduler with its new arguments at the run's current step.
+    """Returns the state that a scheduler has at the current step of the run with its new arguments.
 
     Stepping a torch scheduler also sets its optimiser's learning rate. `saved` is None if the checkpoint was
     saved without a scheduler, or with a scheduler of another class.

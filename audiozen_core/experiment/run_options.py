@@ -11,7 +11,7 @@ from audiozen_core.kinds import RUN_MODES, TRAINING, RunMode
 
 
 def check_mode_names(modes: Sequence[str]) -> None:
-    """Checks that each of the modes exists.
+    """Checks that each mode exists.
 
     Raises:
         RunError: a mode does not exist, or `modes` is a string instead of a list.
@@ -30,7 +30,7 @@ def check_run_options(
     """Checks that the modes and the options of a run do not contradict each other.
 
     Raises:
-        RunError: they contradict each other.
+        RunError: the modes and the options contradict each other.
     """
     if not modes:
         raise RunError(
@@ -68,9 +68,9 @@ def check_requeue_options(modes: Sequence[str], *, resume: bool, ckpt_path: str 
     """Checks the options of a run whose job is queued again after an interruption.
 
     Raises:
-        RunError: the run would go back to the same checkpoint whenever it starts again.
+        RunError: the run would go back to the same checkpoint whenever the job is queued again.
     """
-    # A finetuning starts from a path only if it has no checkpoint of its own yet.
+    # Finetuning starts from a path only if the run itself has not saved a checkpoint yet.
     goes_back = ckpt_path is not None and ("train" in modes or "/" not in ckpt_path)
     if resume and goes_back and any(mode in TRAINING for mode in modes):
         raise RunError(

@@ -1,4 +1,4 @@
-"""Finds the records of a run, `config__….toml`, and the record of its training. This module does not import torch."""
+"""Finds the records of a run, `config__….toml`, such as its latest training record. Does not import torch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from audiozen_core.kinds import TRAINING
 
 
 def training_records(folder: Path) -> list[Path]:
-    """Returns the records of trainings in a run's folder, the newest first."""
+    """Returns the records in a run folder that were written for training, newest first."""
     records = sorted(folder.glob(RECORDS), reverse=True)
     return [file for file in records if {*TRAINING} & {*header(file, "modes").split()}]
 
 
 def training_record(folder: Path) -> Path | None:
-    """Returns the newest record of a training in a run's folder; None if there is none."""
+    """Returns the newest record in a run folder that was written for training; None if no record was."""
     return next(iter(training_records(folder)), None)
 
 
 def main_record(folder: Path) -> Path | None:
-    """Returns the newest record of a training, or else the newest record of any mode; None if there is no record.
+    """Returns the newest record that was written for training, or else the newest record; None without a record.
 
-    The record of a training is preferred, because a later test may have had other settings, machines and versions.
+    Records of training are preferred, because a later test may have used other settings, machines and versions.
     """
     return training_record(folder) or max(folder.glob(RECORDS), default=None)

@@ -58,19 +58,19 @@ def run_seeds(
 ) -> SeedResults:
     """Runs an experiment with several seeds: the seed in the file, and the seeds that follow it.
 
-    Each run has its own folder, such as `exp/baseline_seed_0`. A run that was stopped is continued, and a run that has
-    finished is not trained again.
+    Each run has its own folder, such as `exp/baseline_seed_0`. A stopped run is continued, and a finished run is not
+    trained again.
 
     Args:
         file: the TOML file.
         count: the number of seeds.
-        overrides: as for `Experiment.load`.
+        overrides: the `overrides` of `Experiment.load`.
         modes: the modes of each run.
-        ckpt_path: the checkpoint that each finetuning starts from, as for `Experiment.run`.
-        allow_drift: as for `Experiment.run`.
+        ckpt_path: the checkpoint that finetuning starts from; see `Experiment.run`.
+        allow_drift: the `allow_drift` of `Experiment.run`.
 
     Raises:
-        AudioZenError: a run failed. The earlier runs are complete.
+        AudioZenError: a run failed. The runs before it are complete.
     """
     config = load_config(file, overrides, modes).config
     seeds = [config.meta.seed + index for index in range(count)]
@@ -114,5 +114,5 @@ def _as_json(results: SeedResults) -> dict[str, object]:
 
 
 def _finite(value: float) -> float | None:
-    """Returns None instead of NaN or infinity, because JSON has neither."""
+    """Returns None instead of NaN or infinity, which JSON can't represent."""
     return value if math.isfinite(value) else None

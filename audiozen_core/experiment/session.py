@@ -24,11 +24,11 @@ from audiozen_core.trainer.memory import peak_memory, peak_process_memory
 
 
 class Session:
-    """One start of a run. It holds no trainer, so that the memory of a trainer is free for the next mode.
+    """One start of a run. It does not store the trainer, so that the memory of the trainer is free for the next mode.
 
     Args:
         path: the file of the session.
-        record: the first content of the file.
+        record: the initial content of the file.
         device: the device whose memory is measured.
     """
 
@@ -39,7 +39,7 @@ class Session:
 
     @contextmanager
     def running(self, mode: RunMode, trainer: BaseTrainer) -> Iterator[None]:
-        """Records how a mode ends. The mode runs in the block."""
+        """Records how a mode ends. The mode must run within the block."""
         began = time.monotonic()
         try:
             yield
@@ -80,7 +80,9 @@ class Session:
         )
 
     def _update(self, record: SessionRecord) -> None:
-        """Rewrites the file. If that fails, logs a warning, so that the run goes on and its errors are not hidden."""
+        """Rewrites the file. If that fails, logs only a warning, so that the run continues and its errors are
+        visible.
+        """
         self._record = record
         try:
             write_session(self._path, record)
@@ -102,12 +104,12 @@ def recorded_session(
         config: the file with the configuration, in the run's folder.
 
     Raises:
-        OSError: the file can't be written when the session starts.
+        OSError: the file can't be written at the start of the session.
     """
     device = trainer.device
     is_gpu = device.type == "cuda"
     if is_gpu:
-        torch.cuda.reset_peak_memory_stats(device)  # an earlier run in this process may have needed more
+        torch.cuda.reset_peak_memory_stats(device)  # an earlier run in this process may have needed more memory
     record = SessionRecord(
         started=now.isoformat(timespec="milliseconds"),
         host=socket.gethostname(),
@@ -128,5 +130,6 @@ def recorded_session(
     except BaseException as error:
         session.end(RunEnding.of_error(error))
         raise
-    # The ending of each mode is recorded separately. The ending of the last mode would hide how a training ended.
+    # The ending of each mode is recorded separately, because the ending of the last mode, such as a test, says nothing
+    # about training.
     session.end(RunEnding())

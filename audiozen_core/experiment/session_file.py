@@ -1,7 +1,7 @@
-"""The file of a session. It says when, where and for how long a run ran, how it ended, and its peak memory.
+"""The file of a session, which says when, where and for how long a run ran, how the run ended, and its peak memory.
 
-Each start of a run writes its own file beside its record: `session__2026_11_27--10_00_00__4711.json`. So a test that
-runs at the same time as a training can't change the training's file. This module does not import torch.
+Each start of a run writes its own file next to its record: `session__2026_11_27--10_00_00__4711.json`. A test that runs
+while training is still running therefore can't change the file about training. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ class ModeRecord:
         reason: the reason for the ending, as text.
         epoch: the last epoch.
         step: the last optimiser step.
-        best_score: the best score of the training so far; None if there is none.
-        best_epoch: the epoch of the best score; 0 if there is none.
-        scalars: the scalars of the last evaluation by their names in records; None for a value that is not finite.
-        folder: the folder of the results within the run's folder, such as `test/best_epoch_0012`; "" without results.
+        best_score: the best score of the training so far; None without a score.
+        best_epoch: the epoch of the best score; 0 without a best score.
+        scalars: the scalars of the last evaluation, by their names in records. A value that is not finite is None.
+        folder: the folder with the results, relative to the run folder, such as `test/best_epoch_0012`; "" without
+            results.
     """
 
     mode: str
@@ -59,22 +60,22 @@ class SessionRecord:
         started: when the session started, in ISO 8601.
         host: the machine of rank 0.
         pid: the process ID of rank 0.
-        job: the batch job; "" without one.
+        job: the batch job of the session; "" without a batch job.
         processes: the number of ranks.
         device: the device of rank 0, such as `cpu` or `cuda:0`.
         device_name: the name of the GPU, such as `NVIDIA H100`; "" on the CPU.
         modes: the requested modes, in order.
         record: the file with the configuration, the command line, the commit and the versions of this start.
-        max_epochs: the number of epochs after which the training ends.
+        max_epochs: the number of epochs after which training ends.
         monitor: the name of the score.
         higher_is_better: whether a higher score is better.
         done: the modes that have ended.
-        ended: when the session ended, in ISO 8601; "" while it runs, and also if it was killed.
+        ended: when the session ended, in ISO 8601; "" while the session runs, or if it was killed.
         seconds: the time from `started` to `ended`; None if the session has not ended.
         ending: how the session ended; None if the session has not ended.
         reason: the reason for the ending, as text.
-        peak_memory: the peak memory of rank 0 in bytes, without its worker processes; None if it is unknown. It is
-            measured from the start of the process, which may have run other experiments before.
+        peak_memory: the peak memory of rank 0 in bytes, without its worker processes; None if it is unknown. The peak
+            is measured from the start of the process, which may have run other experiments before.
         peak_gpu_memory: the peak memory of tensors on the GPU of rank 0, in bytes; None without a GPU.
     """
 
@@ -117,7 +118,7 @@ def session_file(folder: Path, started: datetime, pid: int) -> Path:
     """Returns a free name for the file of a session in a run's folder."""
     stem = f"session__{started:%Y_%m_%d--%H_%M_%S}__{pid}"
     path, number = folder / f"{stem}.json", 2
-    while path.exists():  # the name contains the process ID, so no other process takes it between check and write
+    while path.exists():  # the name contains the process ID, so no other process creates the file meanwhile
         path, number = folder / f"{stem}_{number}.json", number + 1
     return path
 
@@ -138,12 +139,12 @@ def read_session(path: Path) -> SessionRecord | None:
 
 
 def read_sessions(folder: Path) -> list[SessionRecord]:
-    """Returns the sessions of a run that can be read, the oldest first."""
+    """Returns the sessions of a run whose files can be read, oldest first."""
     found = (read_session(path) for path in folder.glob(SESSIONS))
     return sorted((session for session in found if session), key=lambda session: session.start)
 
 
 def _known_fields(cls: type, content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the entries that are fields of a class. A newer version of AudioZEN may have written more entries."""
+    """Returns the entries that are fields of a class. Newer versions of AudioZEN may have written more entries."""
     names = {each.name for each in fields(cls)}
     return {name: value for name, value in content.items() if name in names}

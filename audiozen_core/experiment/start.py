@@ -21,7 +21,7 @@ _OTHER_MODEL = "give the model the arguments that it had when the checkpoint was
 
 
 class Start(NamedTuple):
-    """A checkpoint folder or a file of weights that a mode starts from, and the name that the user gave for it."""
+    """The checkpoint folder or file of weights that a mode starts from, and what the user wrote to choose it."""
 
     asked_for: str
     path: Path
@@ -40,13 +40,13 @@ class Starts:
         self._modes = modes
 
     def check_no_run(self, *, is_trial: bool = False) -> None:
-        """Checks that the folder does not hold a run yet, because a new run would overwrite it.
+        """Checks that the folder does not contain a run yet, because a new run would overwrite the old one.
 
         Args:
             is_trial: whether the run is a trial, which can't be continued.
 
         Raises:
-            RunError: the folder holds a run.
+            RunError: the folder contains a run.
         """
         if found := self._store.list(verify=False):
             epochs = [info.epoch for info in found if info.epoch is not None]
@@ -62,9 +62,9 @@ class Starts:
     def of_mode(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:
         """Returns the checkpoint whose weights a mode starts from, or None.
 
-        The result is None for a training, and for a resumed finetuning that continues from its own checkpoint. An
-        evaluation uses the checkpoint that `which` names. By default, and always after a training, it uses the best
-        checkpoint, or the latest checkpoint if there is no best one.
+        The result is None for training, and for resumed finetuning that continues from a checkpoint of this run. An
+        evaluation uses the checkpoint that `which` names. By default, and always if training has run before in the same
+        call, it uses the best checkpoint, or the latest checkpoint if the run has no best checkpoint.
         """
         if mode == "train" or (mode == "finetune" and which is None):
             return None
@@ -77,27 +77,29 @@ class Starts:
         return self.locate(which)
 
     def continues(self, mode: RunMode, which: str | None) -> bool:
-        """Returns whether a resumed training continues from a checkpoint. For a finetuning, only its own ones count."""
+        """Returns whether a resumed run continues from a checkpoint. Finetuning continues only from its own
+        checkpoints.
+        """
         named = which is not None and (mode == "train" or self.is_own(which))
         return named or bool(self._store.list(verify=False))
 
     def continued(self, mode: RunMode, which: str | None) -> Start:
-        """Finds the checkpoint that a resumed training continues from. Call it only if `continues` returns true."""
+        """Finds the checkpoint that a resumed run continues from. Call it only if `continues` returns True."""
         named = which is not None and (mode == "train" or self.is_own(which))
         return self.locate(which if which is not None and named else "latest")
 
     def is_own(self, which: str) -> bool:
-        """Returns whether the checkpoint that the user asked for belongs to this run."""
+        """Returns whether the checkpoint that the user chose belongs to this run."""
         if which in ("best", "latest"):
             return True
         folder, path = self._store.folder, Path(which)
         return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
 
     def locate(self, which: str) -> Start:
-        """Finds a checkpoint, or a file of weights, that the user has named."""
+        """Finds the checkpoint or the file of weights that the user chose."""
         if which in ("best", "latest"):
             return Start(which, self._store.locate(checkpoint_name(which)))
-        # A checkpoint of this run takes precedence over a file of the same name in the working directory.
+        # A checkpoint of this run takes precedence over a file with the same name in the working directory.
         path = Path(which)
         is_own = path.name == which and ((self._store.folder / which).is_dir() or not path.exists())
         return Start(which, self._store.locate(path) if is_own else follow_link(path))

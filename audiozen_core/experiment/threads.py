@@ -1,8 +1,8 @@
-"""Measures how many threads of torch make a pass fastest.
+"""Measures with how many threads of torch a forward and backward pass is fastest.
 
-Threads wait for each other after each operation. If another program keeps one of them from running, all of them wait,
-and training can become many times slower than with one thread. So several threads are chosen only if they are much
-faster, and only if the machine is idle during the measurement.
+Threads wait for each other after each operation. If another program prevents one thread from running, all threads wait,
+and training can become many times slower than with one thread. Several threads are therefore chosen only if they are
+much faster than one, and only if the machine is idle during the measurement.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import torch
 WORTHWHILE = 1.3
 """Several threads are chosen only if they are at least this many times as fast as one thread."""
 
-# A number of threads is not tried again if a pass takes this many times as long as with the fastest number.
+# A number of threads is not timed again if a pass takes more than this many times as long as with the fastest number.
 _HOPELESS = 3.0
-# A number is not ruled out if its first pass took at most this many seconds, because the first pass also starts threads
-# and allocates memory.
+# A number of threads is not ruled out if the first pass took at most this many seconds, because the first pass also
+# starts threads and allocates memory.
 _QUICK = 0.1
-# Among the numbers within this factor of the fastest, the smallest is chosen, to leave processors to other programs.
+# If several numbers of threads are nearly as fast as the fastest, within this factor, the smallest of them is chosen,
+# to leave processors to other programs.
 _NEARLY_AS_FAST = 1.1
-# The measurement was disturbed if the median pass with one thread took this many times as long as the fastest.
+# The measurement was disturbed if the median pass with one thread took more than this many times as long as the fastest
+# pass with one thread.
 _DISTURBED = 1.5
 # The machine is busy if its load exceeds this share of its processors.
 _BUSY_SHARE = 0.25
@@ -38,19 +40,20 @@ def time_threads(
     seconds: float = 20.0,
     warm_up: bool = True,
 ) -> dict[int, list[float]]:
-    """Times a pass with each number of threads. The numbers take turns, so that a disturbance affects all of them.
+    """Times a pass with each number of threads. The numbers take turns, so that a disturbance affects all numbers.
 
     Afterwards torch has its previous number of threads again.
 
     Args:
         run: runs the pass.
         counts: the numbers of threads.
-        rounds: how often each number is timed.
-        seconds: no further round begins after this time. At least one round is completed.
-        warm_up: whether an extra round comes first, which starts the threads and rules out numbers that are far slower.
+        rounds: how often each number of threads is timed.
+        seconds: the time in seconds after which no further round begins. At least one round is completed.
+        warm_up: whether to run an extra round first, which starts the threads and rules out numbers of threads that are
+            far too slow.
 
     Returns:
-        The seconds of each pass, by number of threads. A number that is far slower than another has fewer passes.
+        The seconds of each pass, by number of threads. Numbers that were ruled out as far too slow have fewer passes.
     """
     before = torch.get_num_threads()
     times: dict[int, list[float]] = {count: [] for count in counts}
@@ -101,11 +104,11 @@ def thread_counts(cores: int) -> list[int]:
 
 
 def busy_reason(load: Callable[[], tuple[float, float, float]] | None = None, processors: int | None = None) -> str:
-    """Returns a message if other programs keep the machine busy; "" if it is idle, or if its load is unknown.
+    """Returns a message if other programs keep the machine busy; "" if the machine is idle, or if its load is unknown.
 
     Args:
         load: returns the load averages; by default the load averages of this machine.
-        processors: the number of processors; by default the number in this machine.
+        processors: the number of processors; by default the number of processors of this machine.
 
     >>> busy_reason(lambda: (0.3, 2.0, 2.0), 2), busy_reason(lambda: (1.4, 0.0, 0.0), 2)
     ('', 'the machine is busy: 1.4 programs ran or waited in the last minute')
@@ -120,7 +123,7 @@ def busy_reason(load: Callable[[], tuple[float, float, float]] | None = None, pr
 
 
 def disturbed_reason(times: Mapping[int, Sequence[float]]) -> str:
-    """Returns a message if equal passes took very different times; "" if not.
+    """Returns a message if passes with one thread took very different times; otherwise "".
 
     >>> disturbed_reason({1: [1.0, 1.1, 1.2], 2: [9.0]}), disturbed_reason({1: [1.0, 1.8, 2.0]})
     ('', 'the machine is busy: equal passes with one thread took 1.000 to 2.000 s')

@@ -1,4 +1,4 @@
-"""Runs and times a forward and a backward pass of one batch outside a training."""
+"""Runs and times a forward and a backward pass of one batch outside a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 def run_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]:
     """Runs a batch forward and backward, waits for the GPU, and returns the losses.
 
-    Only the hook `autocast` is called, because other hooks may need what they prepare when a run starts.
+    Only the hook `autocast` is called, because other hooks may need something that their plugin prepares at the start
+    of a run.
     """
     losses, _ = trainer.forward_batch(batch, batch_idx)
     trainer.backward_losses(losses, ask_hooks=False)
@@ -30,6 +31,6 @@ def timed_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Waits until a GPU has finished all work. Torch itself does not wait, which would make measured times wrong."""
+    """Waits until a GPU has finished all work. Torch itself does not wait, so measured times would be wrong."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

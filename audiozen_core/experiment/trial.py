@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A run in its own folder that uses only the first batches of each data set, the same ones in every epoch.
+    """A run in its own folder that uses only the first batches of each data set, and the same batches in every epoch.
 
     Attributes:
-        batches: the number of batches; None for all of them.
-        folder: the folder of the run; None for `<id>_overfit`, beside the experiment's folder.
+        batches: the number of batches; None for all batches.
+        folder: the folder of the run; None for `<id>_overfit`, next to the run folder of the experiment.
     """
 
     batches: int | None

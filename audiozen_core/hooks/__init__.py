@@ -1,1 +1,1 @@
-"""The hooks of a run: their specs, the checks of their implementations, and the order of the calls."""
+"""The hooks of a run: specs, checks of the implementations, and the order in which hook plugins are called."""

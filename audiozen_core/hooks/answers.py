@@ -31,7 +31,7 @@ def answer_fits(spec: Spec) -> Fits:
 
 
 def wrong_answer(answer: Any, function: Callable[..., Any], plugin: object, spec: Spec) -> HookError:
-    """Returns the error for an implementation that returned a value that is not an answer of the hook."""
+    """Returns the error for an implementation whose return value is not a valid answer to the hook."""
     notes, hook = [*defined_in(function)], spec.__name__
     doc = inspect.getdoc(spec) or ""
     if return_annotation(spec) is not None:
@@ -52,7 +52,7 @@ def defined_in(function: Callable[..., Any]) -> tuple[str, ...]:
     if code is None:
         return ()
     line = code.co_firstlineno
-    # The first line of a decorated function is the line of its first decorator, so search for the `def`.
+    # Python reports the line of the first decorator for a decorated function, so search for the `def`.
     if parsed := syntax_tree(function):
         tree, above = parsed
         line = next((node.lineno + above for node in _functions(tree)), line)
@@ -67,7 +67,7 @@ def _fits(annotation: Any) -> Fits:
     """Returns a function that checks whether a value other than None fits an annotation."""
     annotation = unwrap(annotation)
     origin, args = get_origin(annotation), get_args(annotation)
-    # `isinstance` does not work for a protocol or a `TypedDict`, so any value is accepted.
+    # `isinstance` does not work for some annotations, such as a `TypedDict`. For these, any value is accepted.
     unknown = not isinstance(origin or annotation, type) and origin not in (Union, types.UnionType, Literal)
     if annotation is Any or (
         annotation is not None and (unknown or is_typed_dict(annotation) or getattr(annotation, "_is_protocol", False))
@@ -104,7 +104,7 @@ def is_number(value: Any) -> bool:
 
 
 def _shown(answer: Any) -> str:
-    """Describes an answer. Shows only the type of other objects, because their `repr` may be long or wait for a GPU."""
+    """Describes an answer. For most objects, shows only the type, because a `repr` may be long or wait for a GPU."""
     if isinstance(answer, Mapping):
         wrong = next(((key, value) for key, value in answer.items() if not is_number(value)), None)
         return f"a dict in which `{wrong[0]}` is {_shown(wrong[1])}" if wrong else "a dict"

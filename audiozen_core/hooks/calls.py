@@ -1,4 +1,4 @@
-"""Wraps hook implementations, so that errors name the plugin, answers are checked, and wrappers can't hide errors."""
+"""Wraps hook implementations: errors name the plugin, answers are checked, and wrappers can't swallow errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
     """Wraps an implementation so that its errors name the plugin, and its answers are checked.
 
     An `AudioZenError` that a plugin raises or causes gets a note that names the plugin, unless the plugin belongs to
-    AudioZEN itself. Ctrl-C passes unchanged. If the spec of the hook is AudioZEN's own, the answers `False` and "" mean
-    None, so that the next plugin is called.
+    AudioZEN itself. Ctrl-C passes unchanged. If the hook belongs to AudioZEN, the answers `False` and "" mean None, so
+    that the next plugin is called.
 
     Raises:
-        HookError: (during a call) the implementation raised an error, or returned a value that is not an answer.
+        HookError: (during a call) the implementation raised an error, or returned a value that is not a valid answer.
     """
     accept = _acceptance(function, plugin, spec)
 
@@ -39,8 +39,8 @@ class Implementation(NamedTuple):
     """One implementation of a hook, for `flat_call`.
 
     Attributes:
-        function: the original bound method, or a function around it that notifies an observer of each call.
-        names: the names of its arguments, in order.
+        function: the original bound method, or a wrapper around the method that notifies an observer of each call.
+        names: the names of the function's arguments, in order.
         plugin: the plugin that implements the hook, for messages.
     """
 
@@ -53,7 +53,7 @@ def flat_call(implementations: Sequence[Implementation], spec: Spec) -> Callable
     """Returns a function that calls implementations as pluggy does, but with less overhead.
 
     Some hooks are called in every step. Pluggy looks up the arguments of each implementation in every call, whereas
-    this function looks them up only once. Errors and answers are handled as in `checked_call`.
+    this function looks up the arguments only once. Errors and answers are handled as in `checked_call`.
 
     Args:
         implementations: all implementations of the hook, in the order of the calls. Wrappers are not allowed.
@@ -66,7 +66,7 @@ def flat_call(implementations: Sequence[Implementation], spec: Spec) -> Callable
         for found in implementations
     ]
 
-    # In the usual case, an implementation returns None and raises no error. This case has no further overhead.
+    # The usual case, in which an implementation returns None and does not raise an error, has no further overhead.
     def call(**arguments: Any) -> Any:
         answers = []
         for function, names, plugin, accept in calls:
@@ -94,7 +94,7 @@ def _acceptance(function: Callable[..., Any], plugin: object, spec: Spec) -> Cal
     For AudioZEN's own hooks, the function returns None instead of False or "".
 
     Raises:
-        HookError: (during a call) the value is not an answer of the hook.
+        HookError: (during a call) the value is not a valid answer to the hook.
     """
     fits, is_own_hook = answer_fits(spec), is_own(spec)
 
@@ -107,11 +107,11 @@ def _acceptance(function: Callable[..., Any], plugin: object, spec: Spec) -> Cal
 
 
 def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
-    """Wraps a wrapper like `checked_call`, and checks that the wrapper does not swallow errors of other hooks.
+    """Wraps a hook wrapper like `checked_call`, and checks that it does not swallow errors of other implementations.
 
     Raises:
-        HookError: (during a call) as for `checked_call`; or the wrapper did not yield, yielded twice, or swallowed the
-            error of another hook.
+        HookError: (during a call) the reasons of `checked_call`; or the wrapper did not yield, yielded twice, or
+            swallowed the error of another implementation.
     """
     # If all answers of a hook count, a wrapper gets and returns a list of answers.
     fits = answer_fits(spec) if first_answer_counts(spec) else lambda answer: isinstance(answer, list)
@@ -148,12 +148,12 @@ _YIELD = (
 
 
 def _is_empty(answer: Any) -> bool:
-    """Returns whether an answer to one of AudioZEN's own hooks is False or "", which mean the same as None."""
+    """Returns whether an answer is False or "", which mean the same as None for AudioZEN's own hooks."""
     return (isinstance(answer, str) or is_bool(answer)) and not answer
 
 
 def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plugin: object, hook: str) -> None:
-    """Throws an error into a wrapper, which must raise the error again. Returns if it does.
+    """Throws an error into a wrapper, and checks that the wrapper raises the same error again.
 
     Raises:
         HookError: the wrapper swallowed the error or raised another error.
@@ -192,7 +192,7 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
 
 
 def _note(error: AudioZenError, plugin: object, hook: str) -> None:
-    """Adds a note with the plugin to an error that the plugin raised, or caused by calling the trainer."""
+    """Adds a note that names the plugin to an error that the plugin raised or that it caused by calling the trainer."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _CALL_FILES]
     if frames and frames[0] in foreign_frames(error) and not any(note.startswith(_NOTE) for note in error.notes):
         line = f"{frames[0].filename}:{frames[0].lineno}, in {frames[0].name}"
@@ -201,7 +201,7 @@ def _note(error: AudioZenError, plugin: object, hook: str) -> None:
 
 _NOTE = "raised by: "
 _CALL_FILES = (__file__, watching.__file__)
-"""The files with the frames between the trainer and an implementation."""
+"""The files whose frames lie between the trainer and an implementation in a traceback."""
 
 
 def _failed(error: BaseException, plugin: object, hook: str) -> HookError:

@@ -1,4 +1,4 @@
-"""Finds the hooks that a class implements, and mistakes in the class that pluggy would ignore, before a run starts."""
+"""Finds the hooks that a class implements, and mistakes in the class that pluggy would silently ignore."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from audiozen_core.hooks.plugin import meant_plugin, names
 from audiozen_core.hooks.spec_lookup import OWN, Spec, first_answer_counts, plugin_specs, spec_of
 
 HOOK_NAMES = tuple(OWN)
-"""Every hook of the lifecycle, in the order of `specs`."""
+"""The names of all hooks of AudioZEN, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
-# Hooks whose arguments differ between plugins, so a single wrapper can't surround all calls.
+# The arguments of these hooks differ from plugin to plugin, so one wrapper can't surround the calls of all plugins.
 _UNWRAPPABLE = ("on_component_built", "on_checkpoint_save", "on_checkpoint_load", "epoch_scalars", "evaluation_scalars")
 
 
 def implemented_hooks(cls: type) -> dict[str, str]:
-    """Returns the hooks that a class implements, each with the name of the method.
+    """Returns the hooks that a class implements, each with the name of the method that implements it.
 
     AudioZEN's own hooks come first, in the order of `specs`, then the hooks of plugins.
 
@@ -50,12 +50,12 @@ def implemented_hooks(cls: type) -> dict[str, str]:
 
 
 def hook_findings(cls: type, present: Collection[str] = ()) -> list[Diagnostic]:
-    """Returns the mistakes in a class of hooks that would make a run fail, or silently disable a hook.
+    """Returns the mistakes in the class of a hook plugin that would make a run fail or silently disable a hook.
 
     The mistakes are: an unknown phase, hook or hook argument; a method with the name of a hook but without the marker;
     a method whose code would not run, or would not get all of its arguments; and options of pluggy that would bypass
-    the phases or swallow exceptions. Each finding has the file and the line of the method. If a name in `before` or
-    `after` is probably misspelt, that is a warning, because the name may belong to a plugin that is not installed.
+    the phases or swallow exceptions. Each finding has the file and the line of the method. A name in `before` or
+    `after` that is probably misspelt is only a warning, because it may belong to a plugin that is not installed.
 
     Args:
         cls: the class.
@@ -71,7 +71,7 @@ def hook_findings(cls: type, present: Collection[str] = ()) -> list[Diagnostic]:
             found.append(
                 _finding(f"`@hookimpl` of `{name}` is above `{kind}`", "put `@hookimpl` directly above `def`", function)
             )
-        # A subclass switches an inherited hook off with `on_epoch_end = None`.
+        # With `on_epoch_end = None`, a subclass switches off an inherited hook.
         elif name in HOOK_NAMES and member is not None:
             found.append(_finding(f"`{name}` is not marked as a hook", "put `@hookimpl` directly above it", function))
     return found
@@ -90,7 +90,7 @@ def _repetition_findings(cls: type) -> Iterator[Diagnostic]:
 
 
 def _phase_findings(cls: type) -> Iterator[Diagnostic]:
-    # If `phase` is a property, the value is only known for an object. `Lifecycle` then checks it.
+    # If `phase` is a property, only an object has the value, and `Lifecycle` checks it.
     phase = inspect.getattr_static(cls, "phase", DEFAULT_PHASE)
     if not _is_computed(phase) and phase not in PHASES:
         yield _class_finding(f"`{phase}` is not a phase", _meant(str(phase), PHASES), cls)
@@ -121,7 +121,7 @@ def order_fault(attribute: str, value: object) -> tuple[str, str] | None:
 def has_fixed_order(cls: type) -> bool:
     """Returns whether `phase`, `before` and `after` are the same for all objects of the class.
 
-    They are not if one of them is a property or may be set in the constructor.
+    They may differ if one of them is a property or may be set in the constructor.
     """
     return not any(
         _is_computed(inspect.getattr_static(cls, name, ())) or may_set(cls, name)
@@ -130,7 +130,7 @@ def has_fixed_order(cls: type) -> bool:
 
 
 def _is_computed(value: object) -> bool:
-    """Returns whether a class attribute is a descriptor, such as a property, so that only objects have a value."""
+    """Returns whether a class attribute is a descriptor, such as a property, so that only objects have its value."""
     return hasattr(type(value), "__get__")
 
 
@@ -150,7 +150,7 @@ def _function(member: Any) -> Callable[..., Any] | None:
 
 
 def _is_marked(member: Any) -> bool:
-    # `getattr` would find the marker even on an object that creates attributes on access, such as a mock.
+    # `getattr` would find a marker on an object that creates attributes on access, such as a mock.
     return inspect.getattr_static(member, _MARKER, None) is not None and not isinstance(member, type)
 
 
@@ -172,7 +172,8 @@ def _method_findings(name: str, function: Callable[..., Any], *, static: bool) -
         yield _finding(f"`{name}` is marked as the hook `{hook}`", f"write `@hookimpl.{name}`", function)
     for message, remedy in (*_option_faults(hook, options), *_argument_faults(hook, spec, function, static)):
         yield _finding(message, remedy, function)
-    # Check the decorated function, because a decorator such as `contextmanager` makes a plain function of a generator.
+    # Check the function inside decorators, because a decorator such as `contextmanager` turns a generator function into
+    # a normal function.
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         yield _finding(f"`{hook}` is async, so its code would not run", "write `def`", function)
     elif inspect.isgeneratorfunction(function) and not (options.get("wrapper") or options.get("hookwrapper")):
@@ -223,7 +224,7 @@ def _argument_faults(hook: str, spec: Spec, function: Callable[..., Any], static
 
 
 def _returns_something(function: Callable[..., Any]) -> bool:
-    """Returns whether a generator function has a `return` with a value. Returns True if its source can't be read."""
+    """Returns whether a generator function has a `return` with a value. Returns True if the source can't be read."""
     parsed = syntax_tree(inspect.unwrap(function))
     return parsed is None or any(isinstance(node, ast.Return) and node.value for node in ast.walk(parsed[0]))
 

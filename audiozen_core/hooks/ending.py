@@ -1,4 +1,4 @@
-"""How a mode ended: the object that hooks and the caller of a run get."""
+"""How a mode of a run ended."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ class RunEnding:
     """How a mode ended, and why.
 
     Attributes:
-        kind: `finished` if the mode completed, `stopped` if a hook stopped the training, `interrupted` if a signal such
-            as Ctrl-C ended the mode, or `failed` if an error ended it.
+        kind: `finished` if the mode completed, `stopped` if a hook stopped training, `interrupted` if a signal such as
+            Ctrl-C ended the mode, or `failed` if an error ended the mode.
         reason: the reason as text, such as `max_epochs = 100 is reached`, or the message of the error; "" for a
             finished evaluation.
-        error: the exception that ended the mode, which only hooks get; None if the mode finished or was stopped.
+        error: the exception that ended the mode; None if the mode finished or was stopped. Only hooks get the
+            exception.
     """
 
     kind: EndingKind = "finished"
@@ -31,6 +32,6 @@ class RunEnding:
     def of_error(cls, error: BaseException) -> RunEnding:
         """Returns the ending for an exception."""
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
-        # `str` of an AudioZenError also includes the code, the notes and the remedy, so use only the message.
+        # `str` of an `AudioZenError` includes the code, the notes and the remedy, so use only the message.
         text = error.message if isinstance(error, AudioZenError) else str(error)
         return cls("interrupted" if interrupted else "failed", f"{type(error).__name__}: {text}".rstrip(": "), error)

@@ -1,4 +1,4 @@
-"""The state of a hook in the checkpoints."""
+"""The state of a hook plugin in checkpoints."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 def state_name(plugin: Plugin) -> str:
-    """Returns the name of a hook's state in the checkpoints."""
+    """Returns the name of a hook plugin's state in checkpoints."""
     return f"hook_{plugin.name}"
 
 
 class HookState:
-    """Saves and restores the state of a hook, and passes the trainer to methods that take it.
+    """Saves and restores the state of a hook plugin, and passes the trainer to methods that take it.
 
     Args:
-        hook: an object with `state_dict` and `load_state_dict`. Both methods may have an additional argument `trainer`.
+        hook: an object with `state_dict` and `load_state_dict`. Each method may have an additional argument `trainer`.
         trainer: the trainer of the run.
     """
 

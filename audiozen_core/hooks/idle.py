@@ -1,4 +1,4 @@
-"""Which hooks of a plugin do nothing for now, as the plugin says itself."""
+"""Asks a hook plugin which of its hooks currently do nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 def idle_hooks(plugin: Plugin, trainer: Trainer) -> frozenset[str]:
-    """Returns the names that the method `idle_hooks(trainer)` of a plugin returns; none if it has no such method.
+    """Returns the result of the method `idle_hooks(trainer)` of a plugin; an empty set if it lacks this method.
 
     Raises:
         HookError: the method fails, or returns a name that is not a hook of the plugin.

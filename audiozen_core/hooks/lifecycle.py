@@ -1,4 +1,4 @@
-"""The hooks of a run as callables, which call the plugins in order."""
+"""The hooks of a run as callables. Each callable calls the hook plugins in order."""
 
 from __future__ import annotations
 
@@ -27,29 +27,30 @@ __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
 _Specs = TypeVar("_Specs")
 
-# The last calls of a run. All plugins must be called even if one of them fails, because they may have files to close.
+# The hooks that are called last in a run. All plugins must be called even if one of them fails, because they may have
+# files to close.
 _CALL_ALL_DESPITE_ERRORS = ("on_evaluation_abandoned", "on_exception", "on_teardown")
 
 _WITH_METRICS = ("on_log", "on_epoch_end", "on_evaluation_end")
 
-# These hooks undo what plugins did in an earlier hook. They call the plugins in reverse order, like nested `with`
-# blocks. Otherwise, two plugins that exchange weights would each restore the weights of the other.
+# In these hooks, plugins undo what they did in an earlier hook. The plugins are called in reverse order, like nested
+# `with` blocks. Otherwise, two plugins that exchange weights would each restore the weights of the other.
 _LAST_FIRST = ("on_evaluation_end", "on_evaluation_abandoned", "on_state_collected")
 
 
 class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
-    Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so it
-    does not slow down a training step. Plugins run in the order of `PHASES`. Within a phase, `before` and `after`
-    determine the order, and otherwise the name. The hooks that undo something run in the reverse order. The answer of
-    an implementation is checked against the spec of the hook.
+    Calls take keyword arguments only. A hook without implementations is a function that returns immediately, so it does
+    not slow down a training step. Plugins are called in the order of `PHASES`. Within a phase, they are sorted by
+    `before` and `after`, and then by name. In hooks that undo something, the order is reversed. The answer of an
+    implementation is checked against the spec of the hook.
 
     On ranks other than 0, `on_log` is not called, and plugins with `main_process_only = True` are skipped.
 
     Args:
         plugins: the plugins of the run.
-        is_main: whether this is the main process of the run.
+        is_main: whether this process is the main process of the run.
         watch: an observer that is notified when a hook of a plugin begins and ends.
 
     Raises:
@@ -80,12 +81,12 @@ class Lifecycle(specs.Hooks[Trainer]):
         if self._last_first:
             reverse = _calls(specs.Hooks, self._last_first)
             self._by_pluggy |= {name: reverse[name] for name in _LAST_FIRST}
-        # The hooks that do nothing for now, by the name of their plugin.
+        # The hooks that currently do nothing, by the name of the plugin.
         self._idle: dict[str, frozenset[str]] = {}
         self._make_calls()
 
     def _make_calls(self) -> None:
-        """Makes the attributes by which the hooks are called."""
+        """Creates the attributes with which the hooks are called."""
         calls = self._by_pluggy | self._flat_calls(self._manager)
         if self._last_first:
             reverse = self._flat_calls(self._last_first)
@@ -97,13 +98,14 @@ class Lifecycle(specs.Hooks[Trainer]):
             setattr(self, name, call)
 
     def leave_out_idle(self, trainer: Trainer) -> None:
-        """Asks the plugins which of their hooks do nothing for now, and does not call these until it is asked again.
+        """Asks the plugins which of their hooks currently do nothing, and does not call these hooks until the next
+        request.
 
-        A plugin says so in a method `idle_hooks(trainer)`, which returns the names of these hooks. The trainer asks at
-        the start of a run and of each epoch, after the hooks of that moment.
+        A plugin can have a method `idle_hooks(trainer)`, which returns the names of these hooks. The trainer calls this
+        method after `on_run_start` and after each `on_epoch_start`.
 
         Raises:
-            HookError: the method fails, or returns a name that is not a hook of the plugin.
+            HookError: a method `idle_hooks` fails, or returns a name that is not a hook of the plugin.
         """
         asked = {plugin.name: idle_hooks(plugin, trainer) for plugin in self.plugins}
         idle = {name: hooks for name, hooks in asked.items() if hooks}
@@ -114,8 +116,8 @@ class Lifecycle(specs.Hooks[Trainer]):
     def of(self, hooks: type[_Specs]) -> _Specs:
         """Returns the hooks that a plugin provides, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`.
 
-        Calls take keyword arguments only, like the hooks of AudioZEN. A hook without implementations returns None at
-        once. The returned object is created once for each class.
+        Calls take keyword arguments only, like the hooks of AudioZEN. A hook without implementations returns None
+        immediately. The returned object is created only once for each class.
 
         Raises:
             HookError: the class has a mistake that `audiozen plugins doctor` finds.
@@ -124,7 +126,7 @@ class Lifecycle(specs.Hooks[Trainer]):
             for message, remedy in spec_faults(hooks):
                 raise HookError(f"the hooks `{hooks.__qualname__}` can't be called: {message}", remedy=remedy)
             found = specs_in(hooks)
-            # If a hook has no answer, the call returns None, as the annotation of its spec says.
+            # If the spec says that a hook has no answer, the call returns None.
             calls = {
                 name: call if first_answer_counts(found[name]) else _without_answers(call)
                 for name, call in _calls(hooks, self._manager_of(hooks, self.plugins)).items()
@@ -134,7 +136,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         return callables
 
     def _manager_of(self, hooks: type, plugins: Sequence[Plugin]) -> pluggy.PluginManager:
-        """Returns a pluggy manager for a class of specs. It calls the plugins in order, and checks their answers."""
+        """Returns a pluggy manager for a class of specs, which calls the plugins in order and checks their answers."""
         manager = _PluginManager(specs.PROJECT)
         manager.add_hookspecs(hooks)
         # pluggy calls plugins in reverse order of registration.
@@ -154,7 +156,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         return manager
 
     def _flat_calls(self, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
-        """Returns a callable for each hook of AudioZEN without wrappers. It bypasses pluggy."""
+        """Returns a callable for each hook of AudioZEN that has no wrapper. The callable bypasses pluggy."""
         calls: dict[str, Callable[..., Any]] = {}
         for name, spec in specs_in(specs.Hooks).items():
             implementations = getattr(manager.hook, name).get_hookimpls()
@@ -231,11 +233,11 @@ class Lifecycle(specs.Hooks[Trainer]):
             load(trainer=trainer, extra=extra.get(plugin.name, {}))
 
     def implements(self, hook: str) -> bool:
-        """Returns whether a plugin implements a hook, even if the plugin only runs on another rank."""
+        """Returns whether any plugin implements a hook, even a plugin that is called only on another rank."""
         return any(hook in implemented_hooks(type(plugin.instance)) for plugin in self.plugins)
 
     def asks(self, hook: str, argument: str) -> bool:
-        """Returns whether a plugin takes this argument of a hook. Otherwise the trainer need not compute it."""
+        """Returns whether any plugin takes this argument of a hook. If not, the trainer does not have to compute it."""
         return any(argument in implementation.argnames for implementation in self._implementations(hook))
 
     def asks_for_signals(self, mode: Mode) -> bool:
@@ -246,7 +248,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         )
 
     def _each(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
-        """Yields each plugin that implements a hook, in the order of calls, with a function that takes keywords."""
+        """Yields each plugin that implements a hook, in calling order, with a function that takes keyword arguments."""
 
         def bound(implementation: Any) -> Callable[..., Any]:
             return lambda **arguments: implementation.function(*(arguments[name] for name in implementation.argnames))
@@ -256,7 +258,7 @@ class Lifecycle(specs.Hooks[Trainer]):
 
     @property
     def hook_names(self) -> tuple[str, ...]:
-        """Every hook of AudioZEN, in the order of `specs`, followed by the implemented hooks of plugins."""
+        """The names of all hooks of AudioZEN, in the order of `specs`, followed by the implemented hooks of plugins."""
         implemented = (implemented_hooks(type(plugin.instance)) for plugin in self.plugins)
         return tuple(dict.fromkeys(chain(HOOK_NAMES, *implemented)))
 
@@ -270,7 +272,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         return {found.plugin_name for found in self._implementations(hook) if found.wrapper}
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
-        # For the hooks of plugins, pluggy also knows the implementations, by the name of the hook.
+        # `manager.hook` also has the implementations of hooks that plugins provide, by the name of the hook.
         manager = self._last_first if self._last_first and hook in _LAST_FIRST else self._manager
         caller = getattr(manager.hook, hook, None)
         return caller.get_hookimpls() if caller else []
@@ -283,9 +285,9 @@ class Lifecycle(specs.Hooks[Trainer]):
 
 
 class _PluginManager(pluggy.PluginManager):
-    """A manager that examines only the methods that are marked as hooks.
+    """A plugin manager that examines only the methods that are marked as hooks.
 
-    pluggy examines every attribute of a plugin, which takes milliseconds.
+    The base class examines every attribute of a plugin, which takes milliseconds.
     """
 
     _marked: Collection[str] = ()
@@ -338,7 +340,7 @@ def _without_answers(call: Callable[..., Any]) -> Callable[..., None]:
 
 
 def _nothing(spec: Spec) -> Callable[..., Any]:
-    """Returns what is called in the place of a hook without implementations."""
+    """Returns a function to call in place of a hook without implementations."""
     return _no_answer if first_answer_counts(spec) else _no_answers
 
 
@@ -355,11 +357,12 @@ def _check(plugin: Plugin) -> None:
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
     for finding in hook_findings(type(plugin.instance)):
-        if finding.severity == "warning":  # `check` and `run` have already shown it
+        if finding.severity == "warning":  # `check` and `run` have already shown the warning
             continue
         raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
     for attribute in ("phase", "before", "after"):
-        # These attributes may be properties, so check the values of the object, not only of the class.
+        # The attributes that determine the order may be properties, so check the values of the object, not only of the
+        # class.
         try:
             value = getattr(plugin.instance, attribute, ())
         except Exception as error:

@@ -26,8 +26,8 @@ class HookMarker:
 
         Args:
             function: the function.
-            options: `wrapper=True` for a generator that runs around all other implementations; `optionalhook=True` for
-                a hook that only some versions of AudioZEN have.
+            options: `wrapper=True` for a generator function that runs around all other implementations;
+                `optionalhook=True` for a hook that only some versions of AudioZEN have.
         """
         if isinstance(function, property | classmethod):
             raise TypeError(
@@ -38,6 +38,7 @@ class HookMarker:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        # A misspelt name is accepted here, and `hook_findings` reports it later with its line. An `AttributeError`
-        # would make the import fail, and all other classes of the module would be unavailable, too.
+        # A misspelt name is accepted here, because `hook_findings` reports it later with the line. If this method
+        # raised an `AttributeError`, the import would fail, and all other classes of the module would be unavailable,
+        # too.
         return functools.partial(self, specname=name)

@@ -9,7 +9,7 @@ from audiozen_core.errors import AudioZenError, RunError
 
 NonFinitePolicy = Literal["stop", "skip", "rollback"]
 NonFiniteAnswer = Literal["skip", "rollback"]
-"""The answers of the hook `on_nonfinite`: how a run continues after a NaN."""
+"""The answers to the hook `on_nonfinite`: how a run continues after a NaN."""
 
 _REMEDY = (
     "lower the learning rate, clip the gradients (`clip_grad_norm_value`), or inspect these samples; "
@@ -60,7 +60,7 @@ class NonFiniteError(RunError):
 
 
 class RollbackRequest(AudioZenError):  # noqa: N818 (a request, which may be granted)
-    """Requests that the run restore the last checkpoint and continue from there. Raise it during a training epoch.
+    """Requests that the run restore the last checkpoint and continue from it. Raise it during a training epoch.
 
     The trainer calls the hook `rollback`. If no hook can restore a checkpoint, the run ends with `reason`.
 

@@ -11,7 +11,7 @@ from audiozen_core.hooks.plugin import Plugin
 
 
 class OrderError(HookError):
-    """The plugins can't be sorted, because their attributes contradict each other.
+    """The plugins can't be sorted, because their attributes `phase`, `before` and `after` contradict each other.
 
     Args:
         message: the problem, in one line.
@@ -25,13 +25,13 @@ class OrderError(HookError):
 
 
 def in_order(plugins: Iterable[Plugin]) -> list[Plugin]:
-    """Returns the plugins in the order of their calls. The result does not depend on the order of the arguments.
+    """Returns the plugins in calling order. The result does not depend on the order of `plugins`.
 
     A name in `before` or `after` that does not belong to a plugin of the run is ignored.
 
     Raises:
         HookError: a phase is unknown.
-        OrderError: `before` or `after` contradicts the phases, or plugins wait for each other in a circle.
+        OrderError: `before` or `after` contradicts the phases, or plugins form a cycle.
     """
     plugins = sorted(plugins, key=_phase_and_name)
     followers = _followers(plugins)
@@ -39,7 +39,7 @@ def in_order(plugins: Iterable[Plugin]) -> list[Plugin]:
         for other in others:
             if _phase(plugins[first]) > _phase(plugins[other]):
                 raise _contradiction(plugins[first], plugins[other])
-    # A topological sort. Of the plugins that wait for no other plugin, the next one is the first in `plugins`.
+    # A topological sort. Of all plugins that need not wait for another plugin, the first in `plugins` comes next.
     waits_for = [0] * len(plugins)
     for others in followers.values():
         for other in others:
@@ -59,12 +59,12 @@ def in_order(plugins: Iterable[Plugin]) -> list[Plugin]:
 
 
 def _followers(plugins: Sequence[Plugin]) -> dict[int, list[int]]:
-    """Returns the index of each plugin, with the indices of the plugins that must come after it."""
+    """Returns a dict from the index of each plugin to the indices of the plugins that must come after it."""
     pairs = set()
     for place, plugin in enumerate(plugins):
         for other, candidate in enumerate(plugins):
-            # A plugin such as `acme:clip` may name `clip`, which means another plugin. Skip the plugin itself, unless
-            # it names exactly itself, which is an error.
+            # A plugin such as `acme:clip` may name `clip`, and means another plugin. So a name does not refer to the
+            # plugin itself, unless it is the plugin's full name, which is an error.
             if other == place and plugin.name not in (*plugin.before, *plugin.after):
                 continue
             if any(map(candidate.is_called, plugin.before)):
@@ -94,13 +94,13 @@ def _contradiction(first: Plugin, second: Plugin) -> OrderError:
 
 
 def _circle(plugins: Sequence[Plugin], followers: dict[int, list[int]], waiting: set[int]) -> OrderError:
-    """Finds a cycle among the remaining plugins. Each of these plugins waits for another one in `waiting`."""
+    """Finds a cycle among the plugins in `waiting`, each of which waits for another plugin in `waiting`."""
     seen: list[int] = []
     place = min(waiting)
     while place not in seen:
         seen.append(place)
         place = min(first for first in waiting if place in followers[first])
-    # The loop above went backwards, from each plugin to a plugin that must come before it.
+    # The loop above went backwards, from a plugin to a plugin that must come before it.
     circle = [plugins[place] for place in reversed(seen[seen.index(place) :])]
     text = " before ".join(f"`{plugin.name}`" for plugin in [*circle, circle[0]])
     return OrderError(

@@ -21,7 +21,7 @@ class Plugin:
         instance: the object whose methods implement hooks.
         origin: where the plugin was enabled, for messages, such as `default` or `baseline.toml:31`.
         distribution: the installed distribution that the plugin belongs to; "" for a local plugin.
-        path: the `path` in the TOML file, which several plugins may share (default: the name).
+        path: the `path` in the TOML file, which several plugins may share; by default, the name.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Plugin:
 
     @property
     def affects_training(self) -> bool:
-        """Whether the result of a training may depend on the plugin. The default is True."""
+        """Whether the result of training may depend on the plugin. The default is True."""
         return bool(getattr(self.instance, "affects_training", True))
 
     @property
@@ -53,7 +53,7 @@ class Plugin:
 
     @property
     def owner(self) -> str:
-        """The distribution of the plugin, or its module if it is not from an installed distribution."""
+        """The distribution of the plugin, or its module if it does not belong to an installed distribution."""
         return self.distribution or type(self.instance).__module__
 
     def is_called(self, name: str) -> bool:
@@ -73,7 +73,7 @@ class Plugin:
 
 
 def names(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the names in an attribute `before` or `after`, which may also be a single name."""
+    """Returns the names in an attribute `before` or `after`. The attribute may be a tuple or a single name."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -81,7 +81,7 @@ def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
     """Returns the correct name for a name in `before` or `after` that is probably misspelt.
 
     Returns None if an installed plugin has the name, even if the plugin is switched off. Also returns None if no known
-    name is similar, because the name may then belong to a plugin that is not installed.
+    name is similar, because the name may belong to a plugin that is not installed.
 
     Args:
         name: a name in `before` or `after`.
@@ -93,10 +93,10 @@ def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
     index = installed_index()
     hooks = [entry for entry in (*index, *index.off) if entry.kind == "hooks"]
     known = {*present, *(entry.name for entry in hooks), *(entry.spelling for entry in hooks)}
-    # The second use of a hook in a run is called `ema_2`.
+    # If a run uses a hook plugin twice, the second is called `ema_2`.
     if name in known or re.sub(r"_\d+$", "", name) in known:
         return None
-    # In a name of two parts, such as `acme:ema` or `hooks.Ema`, only one part may be misspelt.
+    # If a name has two parts, such as `acme:ema` or `hooks.Ema`, only one part is assumed to be misspelt.
     prefix, last = _parts(name)
     split = [_parts(other) for other in sorted(known)]
     names = [prefix + other for other_prefix, other in split if other_prefix == prefix and is_slip(last, other)]
@@ -105,6 +105,6 @@ def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Splits a name into its distribution or module, including the separator, and the rest: `acme:` and `ema`."""
+    """Splits a name after its distribution or module, such as `acme:ema` into `acme:` and `ema`."""
     last = re.split("[:.]", name)[-1]
     return name.removesuffix(last), last

@@ -1,4 +1,4 @@
-"""The progress of a run: the counters that the training loop, the hooks and the checkpoints share."""
+"""The progress of a run: counters that the training loop, the hooks and the checkpoints use."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ class Progress:
         best_epoch: the epoch that reached the best score, counted from 1; 0 before the first finite score.
         best_step: the optimiser step that reached the best score.
         best_validation: the number of the validation that reached the best score, counted from 1.
-        validations: the number of validations that were due. A validation that ran only because the training ended does
-            not count.
-        validated_step: the optimiser step of the last validation; -1 before the first one.
+        validations: the number of validations that were due. A validation that ran only because training ended is not
+            counted.
+        validated_step: the optimiser step of the last validation; -1 before the first validation.
         unvalidated_seconds: the time since the last validation, measured only with `validation_interval_minutes`.
         batches: the number of batches in the last completed epoch.
-        num_batches: the number of batches in the current epoch (between epochs: in the last epoch); None if the data
+        num_batches: the number of batches in the current epoch, or, between epochs, in the last epoch; None if the data
             set has no length.
         passes: the number of completed passes.
         pass_batch: the number of completed batches in the current pass.
         pass_batches: the number of batches in the current pass; None if the data set has no length.
-        stream_workers: the number of workers, if the samples of the current pass depend on it; otherwise None.
+        stream_workers: the number of workers of the data loader, if the samples of the current pass depend on this
+            number; otherwise None.
         ranks: the number of processes of the current pass. All batch counters count the batches of one process.
     """
 
@@ -59,8 +60,8 @@ class Progress:
     def resumed_batch(self, ranks: int, window: int) -> int:
         """Returns the batch of the current pass at which a resumed run continues.
 
-        If the number of processes has changed, this is the last batch that begins an optimiser step and skips no data.
-        If the completed batches can't be divided into whole steps, some batches are trained on twice.
+        If the number of processes has changed, the result is the last batch that begins an optimiser step without
+        skipping data. If the completed batches can't be divided into whole steps, the run trains on some batches twice.
 
         Args:
             ranks: the number of processes of the resumed run.
@@ -93,15 +94,16 @@ class Progress:
         Args:
             start: the first batch, from `resumed_batch`.
             num_batches: the number of batches of the whole pass; None if it is unknown.
-            stream_workers: the number of workers, if the samples depend on it; otherwise None.
+            stream_workers: the number of workers of the data loader, if the samples depend on this number; otherwise
+                None.
             ranks: the number of processes.
-            is_epoch: whether each epoch is a pass, for messages.
+            is_epoch: whether each epoch is a pass. Only messages depend on it.
 
         Raises:
-            RunError: the pass continues, but its data have changed since the checkpoint was saved.
+            RunError: an incomplete pass is to be continued, but the data has changed since the checkpoint was saved.
         """
         name = f"epoch {self.passes + 1}" if is_epoch else f"pass {self.passes + 1} over the training data"
-        # With `steps_per_epoch`, checkpoints are rarely at the end of a pass, so another remedy is needed.
+        # With `steps_per_epoch`, a checkpoint is rarely saved at the end of a pass, so another remedy is needed.
         otherwise = f"resume from a checkpoint at the end of an epoch with {CKPT_PATH}"
         if not is_epoch:
             otherwise = f"begin a new training with its weights: `--mode finetune` and {CKPT_PATH}"
@@ -109,7 +111,7 @@ class Progress:
             self.pass_batch
             and num_batches is not None
             and self.pass_batches is not None
-            # The last batch of a pass counts for all processes, even if only some of them have it.
+            # The last batch of a pass counts for all processes, even if only some of the processes have one.
             and abs(num_batches * ranks - self.pass_batches * self.ranks) >= max(ranks, self.ranks)
         ):
             raise RunError(
@@ -146,9 +148,9 @@ class Progress:
         self.epoch, self.batch, self.batches = self.epoch + 1, 0, self.batch
 
     def reopen_epoch(self) -> None:
-        """Undoes `complete_epoch`, so that a resumed run repeats the validation of that epoch.
+        """Undoes `complete_epoch`, so that a resumed run repeats the validation of the last epoch.
 
-        Does nothing within an epoch, because the resumed run repeats such a validation in any case.
+        Does nothing within an epoch, because a resumed run repeats a validation within an epoch in any case.
         """
         if not self.batch:
             self.epoch, self.batch = self.epoch - 1, self.batches
@@ -164,9 +166,9 @@ class Progress:
         self.best_validation = self.validations
 
     def repeats(self, names: Iterable[str], *, step: int, epoch: int) -> bool:
-        """Returns whether a training that continues from this state will write an existing record again.
+        """Returns whether training that continues from this state will write an existing record again.
 
-        A hook that keeps the records of a training should remove such records when the training is resumed
+        A hook that stores records should remove the records that will be repeated when training is resumed
         (`on_run_start`) or rolled back (`on_rollback`). Records of evaluations without training are never repeated.
 
         Args:
@@ -183,14 +185,14 @@ class Progress:
         """
         if step != self.step or epoch <= self.epoch:
             return step > self.step
-        # The record of the current step is complete, and so is the record of a validation within the epoch if the
-        # validation ended. The record of the end of the epoch may have the same step, but will be written again.
+        # The record of the current step is complete. If a validation within the epoch has ended, its record is
+        # complete, too. The record of the end of the epoch may have the same step, but will be written again.
         kinds = {name.partition("/")[0] for name in names}
         return not kinds <= {"step"} and (kinds != {"validate"} or self.validated_step != step)
 
     @property
     def is_best(self) -> bool:
-        """Whether the current weights reached the best score, that is, no step was taken since that validation."""
+        """Whether the current weights have the best score, that is, no step was taken since the best validation."""
         return self.best_epoch > 0 and self.best_step == self.step
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks and converts the scalars that user code returns: training steps, methods at the end of an epoch, and hooks."""
+"""Checks and converts the scalars that user code returns: training steps, methods of the trainer, and hooks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def as_scalar(value: Any) -> Any:
         return None
     if isinstance(value, Real):
         return _as_float(value)
-    # Torch and NumPy are not imported here, so that the command line starts fast.
+    # Torch and NumPy are not imported here, so that the command line starts quickly.
     shape, item = getattr(value, "shape", None), getattr(value, "item", None)
     if not isinstance(shape, tuple) or not callable(item) or math.prod(shape) != 1:
         return None
@@ -62,7 +62,7 @@ def _as_float(value: Any) -> float:
 
 
 def as_scalars(result: object) -> dict[str, Any] | str:
-    """Returns the scalars in the result of a method or a hook, by name. If the result is invalid, returns a message."""
+    """Returns the scalars in the result of a method or a hook, by name; if the result is invalid, an error message."""
     if not isinstance(result, Mapping):
         return f"returned {form_of(result)}, which is not a dict of numbers"
     scalars = {str(name): as_scalar(value) for name, value in result.items()}
@@ -83,7 +83,8 @@ def form_of(value: object) -> str:
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
     of_shape = f" of shape {list(shape)}" if isinstance(shape, tuple) else ""
-    # Without its dtype, a tensor with one boolean or complex element would look like a valid number.
+    # The dtype is shown, because without it, a tensor with one boolean or complex element would look like a valid
+    # number.
     dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
     if of_shape and dtype.startswith(("bool", "complex")):
         of_shape += f" of {dtype}"

@@ -1,7 +1,7 @@
 """Finds the spec of a hook, among AudioZEN's own hooks and the hooks that plugins provide.
 
 A plugin publishes a class whose methods are marked with `hookspec`, in the entry point group `audiozen.hookspecs`. The
-class is imported only if an implementation does not have the name of one of AudioZEN's hooks.
+class is imported only if an implementation does not have the name of one of AudioZEN's own hooks.
 """
 
 from __future__ import annotations
@@ -42,21 +42,23 @@ def is_own(spec: Spec) -> bool:
 
 
 def spec_of(hook: str) -> Spec | None:
-    """Returns the spec of a hook; None if no hook has this name. If several plugins provide it, returns the first."""
+    """Returns the spec of a hook; None if no hook has this name. If several plugins provide the hook, returns the
+    first.
+    """
     return OWN.get(hook) or next((spec for name, spec, _ in plugin_specs() if name == hook), None)
 
 
 def plugin_specs() -> Iterator[tuple[str, Spec, str]]:
-    """Yields the specs that plugins provide: the name of the hook, its spec, and the distribution with its version.
+    """Yields the name and the spec of each hook that a plugin provides, and the distribution with its version.
 
-    A class that can't be imported is skipped; `plugins doctor` reports it. Looking up specs does not count as using a
-    plugin, so an experiment does not record these plugins.
+    A class that can't be imported is skipped, and `plugins doctor` reports it. Looking up specs does not count as using
+    a plugin, so the record of a run does not list these plugins.
     """
     yield from _specs_of_plugins(installed_index())
 
 
-# Without the cache, a failing import would be repeated for each method of each hook. `installed_index` returns the same
-# object until plugins are installed or switched off.
+# Without the cache, a failing import would be repeated for each method of each hook plugin. The cache stays valid,
+# because `installed_index` returns the same object until plugins are installed or switched off.
 @functools.lru_cache(maxsize=1)
 def _specs_of_plugins(index: PluginIndex) -> tuple[tuple[str, Spec, str], ...]:
     found: list[tuple[str, Spec, str]] = []
@@ -91,7 +93,7 @@ def return_annotation(spec: Spec) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
-        # The annotations in `specs` use names that `specs` imports only for type checkers.
+        # The annotations in `specs` use names from `nonfinite` that `specs` imports only for type checkers.
         return eval(annotation, {**vars(nonfinite), **vars(sys.modules[spec.__module__])})
     except Exception:
         return Any

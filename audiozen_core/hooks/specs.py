@@ -1,7 +1,7 @@
 """Every hook of the lifecycle: when it runs, which arguments it gets, and what its answer means.
 
-A hook implementation is a method marked with `hookimpl`, in a class that a TOML file names under `[[hooks]]`. It takes
-the arguments that it needs, by name:
+A hook implementation is a method marked with `hookimpl`, in a class that a TOML file names under `[[hooks]]`. The
+method takes the arguments that it needs, by name:
 
     from audiozen import hookimpl
 
@@ -10,9 +10,10 @@ the arguments that it needs, by name:
         def on_epoch_end(self, trainer, epoch):
             print(f"epoch {epoch} is over")
 
-Hook plugins are called in the order of their phases. The attribute `phase` of a class names its phase (default:
-monitor), and `PHASES` lists the order. Within a phase, `before` and `after` determine the order, otherwise the names.
-If a class has `state_dict` and `load_state_dict`, checkpoints hold its state. Both may take an argument `trainer`.
+Hook plugins are called in the order of their phases. The attribute `phase` of a class names its phase, which is
+`monitor` by default; `PHASES` lists the phases in order. Within a phase, plugins are sorted by `before` and `after`,
+and then by name. Checkpoints contain the state of a class with `state_dict` and `load_state_dict`. Both may take an
+argument `trainer`.
 
 The return annotation of a hook says what an implementation may return (see `answers`). The types of `hookimpl` are
 generated from the annotations (see `marker.pyi`).
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
     from audiozen_core.results.samples import Sample
 
-# A type variable, because `trainer_protocol.Trainer` refers to `Hooks`, so importing it here would be circular.
+# A type variable, because `trainer_protocol` imports `Hooks`, and importing its `Trainer` here would be circular.
 Trainer = TypeVar("Trainer")
 Specs = TypeVar("Specs")
 PROJECT = "audiozen"
@@ -73,11 +74,11 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_setup(self, trainer: Trainer) -> None:
-        """Everything is built, and nothing is written yet. All modes except a training have loaded their weights.
+        """Everything is built, nothing is written yet, and in all modes except `train`, the weights are loaded.
 
         Called once for each mode. Each mode builds its own hooks. Register your own state for the checkpoints here:
-        `trainer.state.register("ema", ema)`. A resume, `validate`, `test` and `predict` restore this state from their
-        checkpoint, or end with an error; a new training and `finetune` start with a new state. Open files in
+        `trainer.state.register("ema", ema)`. A resumed run, `validate`, `test` and `predict` restore this state from
+        the checkpoint, or end with an error. A new run of `train` or `finetune` starts with a new state. Open files in
         `on_run_start`, because `audiozen.load_run` and `check --build` call neither `on_run_start` nor `on_teardown`.
         """
 
@@ -91,7 +92,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
-        """The run is about to end with an error or by Ctrl-C. The trainer raises the error again afterwards."""
+        """The run is about to end because of an error or Ctrl-C. The trainer raises the error again after this hook."""
 
     @hookspec
     def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
@@ -106,8 +107,8 @@ class Hooks(Generic[Trainer]):
     def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
         """Decides whether to skip a training batch; called before the batch is copied to the device.
 
-        A skipped batch counts as completed, but nothing is computed for it, and the weights do not change. Its samples
-        are read in any case, because workers read ahead.
+        A skipped batch counts as completed, but nothing is computed for it, and the weights do not change. The samples
+        of the batch are read in any case, because data loader workers read ahead.
 
         Args:
             trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
@@ -152,7 +153,7 @@ class Hooks(Generic[Trainer]):
         """All gradients of an optimiser step are complete.
 
         Hooks of the phase `precision` unscale the gradients (AMP), and hooks of the phase `gradient` clip them. To
-        change the gradients before the clipping, use the phase `precision`. To change them afterwards, use `step`.
+        change the gradients before they are clipped, use the phase `precision`; to change them afterwards, use `step`.
         """
 
     @hookspec(firstresult=True)
@@ -176,14 +177,14 @@ class Hooks(Generic[Trainer]):
             batch: the batch, on the device; None if the batch was skipped or could not be read.
             batch_idx: the index of the batch in the epoch, from 0.
             outputs: the detached results of `training_step`; empty if the batch was skipped. Read the values rarely,
-                because each read makes the CPU wait for the GPU.
+                because reading a value makes the CPU wait for the GPU.
         """
 
     @hookspec(firstresult=True)
     def stop_within_epoch_reason(self, trainer: Trainer) -> str | None:
         """Decides whether to stop training within an epoch; called after each optimiser step.
 
-        A stop saves a checkpoint and runs no validation. A resume continues with the next batch.
+        Before training stops, a checkpoint is saved, without a validation. A resumed run continues with the next batch.
 
         Returns:
             The reason to stop, as text for messages, or None to continue.
@@ -191,9 +192,9 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
-        """Adds scalars to the record of an epoch; called after its last step, before its validation.
+        """Adds scalars to the record of an epoch; called after the last step of the epoch, before its validation.
 
-        Their names in records begin with `train/`, like the scalars of the training steps. Do not change state here,
+        In records, their names begin with `train/`, like the scalars of the training steps. Do not change state here,
         because a resumed run calls this hook again if the validation was interrupted or `max_steps` ended the epoch
         early. If you count something in an epoch, reset it in `on_epoch_start` if `trainer.progress.batch` is 0.
 
@@ -207,7 +208,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_validation_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A validation of a training has ended and is recorded, and the schedulers have used its score.
+        """A validation during training has ended and is recorded, and the schedulers have used its score.
 
         If `trainer.progress.batch` is not 0, checkpoints are saved here. Otherwise, `on_epoch_end` follows.
         """
@@ -216,7 +217,7 @@ class Hooks(Generic[Trainer]):
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch has ended, including its validation. Checkpoints are saved here, in the phase `persist`.
 
-        If `max_steps` ends the training within an epoch, this hook is not called: a resumed run continues the epoch.
+        If `max_steps` ends training within an epoch, this hook is not called: a resumed run continues the epoch.
 
         Args:
             trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
@@ -253,7 +254,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_rollback(self, trainer: Trainer) -> None:
-        """The run has returned to an earlier state. Drop your records of steps after `trainer.progress.step`."""
+        """The run has returned to an earlier state. Remove your records of steps after `trainer.progress.step`."""
 
     @hookspec(firstresult=True)
     def stop_reason(self, trainer: Trainer) -> str | None:
@@ -289,17 +290,17 @@ class Hooks(Generic[Trainer]):
             dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
             outputs: a copy of the results of the step.
             signals: for each file of the batch, the signals by name that the step passed to `self.show`, each [time] on
-                the CPU. For `enhancement` these are `noisy`, `enhanced` and, except in a prediction, `clean`. They are
-                freed after the call unless a hook keeps them. To get them in validations only, set
+                the CPU. The trainer `enhancement` passes `noisy`, `enhanced` and, except in a prediction, `clean`. The
+                signals are freed after the call unless a hook stores them. To get signals in validations only, set
                 `signal_modes = ("validate",)` in your class.
         """
 
     @hookspec
     def evaluation_scalars(self, trainer: Trainer, mode: Mode) -> Mapping[str, float] | None:
-        """Adds scalars to the record of an evaluation; called after its last batch.
+        """Adds scalars to the record of an evaluation; called after the last batch of the evaluation.
 
-        Their names in records begin with the mode, such as `validate/`. `monitor` in `[trainer.args]` can name a scalar
-        of the validation. This scalar then decides which epoch is the best, and when `patience` stops the training.
+        In records, their names begin with the mode, such as `validate/`. `monitor` in `[trainer.args]` can name a
+        scalar of the validation. This scalar then decides which epoch is the best, and when `patience` stops training.
 
         Args:
             trainer: the trainer.
@@ -327,12 +328,13 @@ class Hooks(Generic[Trainer]):
         """A signal or an error ends an evaluation early. Undo changes that you made in `on_evaluation_start`.
 
         A checkpoint may be saved next. If no plugin fails in `on_evaluation_start`, every evaluation ends with this
-        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins get neither call.
+        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins do not get either
+        call.
         """
 
     @hookspec
     def on_best_found(self, trainer: Trainer, score: float) -> None:
-        """The validation has reached the best score so far. The checkpoint is saved later, after the validation."""
+        """The validation has reached the best score so far. The checkpoint is saved after the validation."""
 
     # ------------------------------------------------------------------------------------------ records
     @hookspec
@@ -341,7 +343,7 @@ class Hooks(Generic[Trainer]):
 
         Args:
             trainer: the trainer.
-            mode: `train`, also for the validations of a training; `validate` or `test` if this mode runs alone.
+            mode: `train` for training, including its validations; `validate` or `test` if this mode runs alone.
             metrics: the scalars by name, such as `step/loss`, `train/loss`, `validate/si_sdr` or `test/pesq`.
             step: the number of optimiser steps taken so far.
             epoch: the epoch, counted from 1; 0 before training.
@@ -353,7 +355,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_state_collect(self, trainer: Trainer) -> None:
-        """The state is about to be read for a checkpoint. Change it if the checkpoint should hold other weights."""
+        """The state is about to be read for a checkpoint. Change it if the checkpoint should contain other weights."""
 
     @hookspec
     def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
@@ -365,7 +367,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def skip_checkpoint_reason(self, trainer: Trainer, epoch: int) -> str | None:
-        """Decides whether to skip a checkpoint; called before it is written.
+        """Decides whether to skip a checkpoint; called before the checkpoint is written.
 
         Returns:
             The reason to skip the checkpoint, as text for messages, or None to write it.
@@ -384,9 +386,9 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_checkpoint_load(self, trainer: Trainer, extra: Mapping[str, Any]) -> None:
-        """A checkpoint has been read for a resume or an evaluation, and is about to be restored.
+        """A checkpoint has been read for a resumed run or an evaluation, and is about to be restored.
 
-        `extra` holds the data that this hook saved in `on_checkpoint_save`; it is empty if the hook saved nothing.
+        `extra` contains the data that this hook plugin saved in `on_checkpoint_save`; it is empty if no data was saved.
         """
 
 

@@ -1,4 +1,4 @@
-"""The attributes and methods of the trainer that hooks may use: the contract with the authors of plugins.
+"""The attributes and methods of the trainer that hooks may use, as a contract with the authors of plugins.
 
     from audiozen import hookimpl
     from audiozen.hooks import Trainer
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Anything that can return its state and restore it."""
+    """An object that can return its state and restore it."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state, as tensors and plain values."""
+        """Returns the state, as tensors, numbers, strings and containers of these."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
@@ -45,7 +45,7 @@ class Stateful(Protocol):
 
 
 class State(Protocol):
-    """The registry of everything that a checkpoint holds."""
+    """The registry of everything that a checkpoint contains."""
 
     def register(self, name: str, entry: Stateful) -> None:
         """Adds an object to the checkpoints, under a unique name."""
@@ -56,8 +56,8 @@ class Scalars(Protocol):
     """The scalars of the training steps of the current epoch.
 
     Attributes:
-        per_batch: the scalars of each batch, oldest first. On a GPU the newest batches are missing, because reading
-            them would stall the GPU.
+        per_batch: the scalars of each batch, oldest first. On a GPU, the scalars of the newest batches are missing,
+            because reading them would stall the GPU.
         rates: the learning rates of the last optimiser step, by name, such as `lr`; empty before the first step.
         read_at_once: set this to True in `on_run_start` if your hook answers `on_nonfinite` with "skip". Each loss is
             then read before the weights are updated, which stalls a GPU.
@@ -84,8 +84,9 @@ class Weights(Protocol):
 
         Args:
             name: the name of the weights for `--weights`.
-            use: a function that permanently loads the weights into the networks, if evaluations use these weights. It
-                is called if a trained network is used outside of a run, for example by `audiozen enhance --weights`.
+            use: a function that permanently loads the weights into the networks, if evaluations use these weights. The
+                function is called if a trained network is used outside a run, for example by `audiozen enhance
+                --weights`.
         """
         ...
 
@@ -112,10 +113,10 @@ class Trainer(Protocol):
         progress: the progress of the run.
         num_batches: the number of batches in an epoch; None if it is unknown.
         batch_size: the number of samples in a batch.
-        loss_is_scaled: set this to True if your hook scales the loss. The trainer then does not check the gradients,
-            because an overflow is normal.
-        grad_norm: the norm of all gradients of the last optimiser step before clipping, a scalar on the device. The
-            clipping hook sets it. None if the norm was not measured.
+        loss_is_scaled: set this to True if your hook scales the loss. The trainer then does not check whether gradients
+            are finite, because an overflow is normal.
+        grad_norm: the norm of all gradients of the last optimiser step before clipping, a scalar on the device; None if
+            the norm was not measured. The hook plugin that clips gradients sets it.
         max_epochs: this attribute and all attributes after it are arguments in `[trainer.args]`; see `BaseTrainer`.
     """
 
@@ -167,22 +168,22 @@ class Trainer(Protocol):
 
     @property
     def data_seconds(self) -> float:
-        """The time that the training has waited for batches since the start of the program."""
+        """The time in seconds that training has waited for batches since the start of the program."""
         ...
 
     @property
     def part_seconds(self) -> Mapping[str, float]:
-        """The time that each part of the training has taken since the start of the program.
+        """The time in seconds that each part of training has taken since the start of the program.
 
         The parts are `data`, `transfer`, `forward`, `backward`, `optimizer`, `rest` (hooks, checks, records) and
-        `outside` (validations, and the time between epochs). These are times of the program. A GPU runs
+        `outside` (validations, and the time between epochs). The times are measured on the CPU. A GPU runs
         asynchronously, so its times differ; see `gpu_part_seconds`.
         """
         ...
 
     @property
     def gpu_part_seconds(self) -> tuple[Mapping[str, float], int]:
-        """The time that a GPU has needed for each part of the measured steps, and the number of measured steps.
+        """The seconds that a GPU has needed for each part of the measured steps, and the number of measured steps.
 
         One step in 16 is measured. Reading this property does not wait for the GPU. Without a GPU, nothing is measured.
         """
@@ -192,8 +193,8 @@ class Trainer(Protocol):
     def sections(self) -> Mapping[str, Any]:
         """The sections that plugins provide, by name: `trainer.sections["acme"]` is an object of its dataclass.
 
-        If the TOML file lacks the section, `[…]` creates the object from the defaults. It raises a `RunError` if a
-        field has no default, or if no plugin provides a section of this name.
+        If the TOML file lacks the section, `sections["acme"]` creates the object from the defaults of the dataclass.
+        This raises a `RunError` if a field has no default, or if no plugin provides a section with this name.
         """
         ...
 
@@ -214,15 +215,15 @@ class Trainer(Protocol):
 
     @property
     def state_device(self) -> torch.device:
-        """The device that checkpoints are loaded to: the CPU if the device holds only a part of the weights."""
+        """The device to which checkpoints are loaded: the CPU if the device has only a part of the weights."""
         ...
 
     def trained_parameters(self, suffix: str) -> list[torch.Tensor]:
-        """Returns the parameters that an optimiser trains: of a network, and of its loss function if it has any."""
+        """Returns the parameters that an optimiser trains: the parameters of a network and of its loss function."""
         ...
 
     def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
-        """Returns the name of a data set: its `name` in the TOML file, or else its index."""
+        """Returns the name of a data set: the key `name` in the TOML file, or else the index of the data set."""
         ...
 
     def measure_gradients(self) -> dict[str, torch.Tensor]:
@@ -249,12 +250,12 @@ class Trainer(Protocol):
 
     @property
     def between_steps(self) -> bool:
-        """Whether no gradients are being accumulated. Only then is the state complete and can be saved."""
+        """Whether no gradients are being accumulated. Only between steps, the state is complete and can be saved."""
         ...
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether a validation follows the last optimiser step."""
+        """Whether a validation will follow the last optimiser step."""
         ...
 
     def abandon_evaluation(self) -> None:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 ANSWERED_FOR_THE_TRAINER = ("autocast", "backward", "optimizer_step")
-"""Hooks that do a part of a step instead of the trainer. Their time counts for that part, so they are not observed."""
+"""Hooks that do a part of a step instead of the trainer. They are not observed: their time belongs to that part."""
 
 
 class HookWatch(Protocol):
     """An observer of hooks. A hook may call other hooks, so the calls of `enter` and `leave` may be nested."""
 
     def enter(self, plugin: str) -> None:
-        """A hook of this plugin begins."""
+        """A hook of the plugin with this name begins."""
         ...
 
     def leave(self) -> None:
-        """The hook that began last ends."""
+        """The hook that has begun most recently ends."""
         ...
 
 
@@ -37,7 +37,7 @@ def watched_call(function: Callable[..., Any], watch: HookWatch, plugin: str) ->
 
 
 def watched_wrapper(function: Callable[..., Any], watch: HookWatch, plugin: str) -> Callable[..., Any]:
-    """Wraps a wrapper so that the observer is notified of its code before and after its `yield`."""
+    """Wraps a hook wrapper so that the observer is notified of the code before and after its `yield`."""
 
     @functools.wraps(function)
     def watched(*args: Any) -> Generator[Any, Any, Any]:

@@ -1,1 +1,1 @@
-"""Submits runs to a Slurm cluster, follows them, and queues them again after an interruption."""
+"""Submits runs to a Slurm cluster, prints their output, and queues them again after an interruption."""

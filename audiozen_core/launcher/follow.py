@@ -17,12 +17,12 @@ _ENDED = {
     *("REVOKED", "TIMEOUT"),
 }
 _SECONDS_BETWEEN_LINES = 0.5
-# Each call of `squeue` is work for the daemon that serves the whole cluster.
+# `squeue` is not called more often, because each call loads the Slurm daemon, which serves the whole cluster.
 _SECONDS_BETWEEN_QUERIES = 5.0
 
 
 def follow(logs: Mapping[str, Path]) -> int:
-    """Prints the output of jobs as they write it. If a job is queued again, its output is still followed.
+    """Prints the output of jobs as they write it. If a job is queued again, its further output is printed too.
 
     Args:
         logs: the output file of each job, by job ID.
@@ -55,7 +55,7 @@ def follow(logs: Mapping[str, Path]) -> int:
 
 
 class _State(NamedTuple):
-    """The state of a job, its wait status (as from `os.wait`), and the reason why it is waiting or has ended."""
+    """A job's state, the wait status of its script (as from `os.wait`), and why the job is waiting or has ended."""
 
     name: str
     status: int
@@ -81,7 +81,7 @@ def _states(jobs: list[str]) -> dict[str, _State]:
             "`squeue` does not know the job, so how it ended is unknown",
             remedy="run `sacct` to see how the job ended, if the cluster records that",
         )
-    rows = (line.split(maxsplit=3) for line in done.stdout.splitlines())  # no lines while Slurm's daemon restarts
+    rows = (line.split(maxsplit=3) for line in done.stdout.splitlines())  # empty while Slurm's daemon restarts
     return {job: _State(name, int(status), reason.strip()) for job, name, status, reason in rows if job in jobs}
 
 
@@ -94,12 +94,12 @@ class _Tail:
         self.position = 0
 
     def print_new(self, *, whole: bool) -> None:
-        """Prints the lines that were added since the last call. If `whole`, prints an incomplete last line, too."""
+        """Prints the lines that were added since the last call. With `whole`, also prints an incomplete last line."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.position)
                 new = file.read()
-        except FileNotFoundError:  # the job is still waiting
+        except FileNotFoundError:  # the job has not started yet
             return
         if not whole:
             new = new[: new.rfind(b"\n") + 1]

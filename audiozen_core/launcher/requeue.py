@@ -1,4 +1,4 @@
-"""Queues the job of this process again, after a signal has stopped the run. This module does not import torch."""
+"""Queues the Slurm job of this process again after a signal has stopped the run. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def times_queued_again() -> int:
     """Returns how many times the job of this process was queued again.
 
     Raises:
-        RunError: this process does not run in a Slurm job.
+        RunError: this process is not part of a Slurm job.
     """
     if "SLURM_JOB_ID" not in os.environ:
         raise RunError(
@@ -44,10 +44,12 @@ def queued_again_when_stopped(rank: int) -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         yield
-        # If Slurm's warning signal comes while the process ends, the complete job must not count as failed.
+        # The run is complete. If Slurm sends its warning signal while the process exits, the job must not count as
+        # failed.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except BaseException as error:
-        # A signal that came before the run may have interrupted code that wraps every exception.
+        # A signal that came before the run started may have interrupted code that wraps every exception in its own
+        # error.
         stop = error if isinstance(error, Interrupted) else next(iter(_early), None)
         failure = _failure(stop)
         if failure or stop is None or stop.number != signal.SIGTERM:
@@ -58,14 +60,15 @@ def queued_again_when_stopped(rank: int) -> Iterator[None]:
         if rank == 0:
             _queue_again()
             raise stop from None
-        # The other ranks end without an error. Otherwise `srun --kill-on-bad-exit` would end rank 0 while it saves.
+        # The ranks other than 0 end without an error. Otherwise `srun --kill-on-bad-exit` would end rank 0 while it
+        # saves.
 
 
 def _failure(stop: Interrupted | None) -> AudioZenError | None:
-    """Returns the error that was already ending the run when the signal came; None if there was no such error.
+    """Returns the error that was already ending the run when the signal came; None if no error was ending it.
 
     If a process fails, `srun --kill-on-bad-exit` sends SIGTERM to the other processes, which may already be ending with
-    an error about the failure. If such a job were queued again, the failure would repeat forever.
+    an error about the failed process. If such a job were queued again, the failure would repeat forever.
     """
     error: BaseException | None = stop
     while isinstance(error, Interrupted):
@@ -85,7 +88,8 @@ def _queue_again() -> None:
     Slurm then queues again itself), and to end a job that somebody has cancelled. The state of the job is RUNNING only
     in the first case.
     """
-    # Slurm and `srun` may both send the signal, and Slurm sends it again when the job is queued again.
+    # From here on, SIGTERM is ignored: Slurm and `srun` may both send it, and Slurm sends it once more when the job is
+    # queued again.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     job = os.environ["SLURM_JOB_ID"]
     state = _ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")

@@ -52,12 +52,13 @@ class Launcher:
         return self.tasks_per_node or self.gpus_per_node or 1
 
 
-# AudioZEN sets these options of `sbatch`, because it needs them to follow, stop and queue jobs again.
+# AudioZEN sets these options of `sbatch` itself, because it needs them to print the output of jobs, to stop jobs and to
+# queue jobs again.
 _OURS = ("array", "error", "no-requeue", "open-mode", "output", "requeue", "signal")
 
 
 def check_launcher(settings: Launcher) -> None:
-    """Checks the conditions that the types of the settings can't express.
+    """Checks conditions that the types of the settings can't express.
 
     Raises:
         RunError: the time limit is not longer than `stop_before_limit`, a value in `sbatch` is not a string, a number
@@ -92,7 +93,7 @@ def _seconds(time: str) -> int:
     """
     days, dash, rest = time.rpartition("-")
     numbers = [int(number) for number in rest.split(":")]
-    if dash or len(numbers) == 3:  # the first number is hours
+    if dash or len(numbers) == 3:  # the first number is the number of hours
         hours, minutes, seconds = (*numbers, 0, 0)[:3]
     else:
         hours, (minutes, seconds) = 0, (*numbers, 0)[:2]

@@ -19,7 +19,8 @@ from audiozen_core.storage.atomic import make_folder
 if TYPE_CHECKING:
     from submitit import Job
 
-# Environment variables of a job or a process group. A submission from within a job must not pass them to the new job.
+# Prefixes of environment variables that describe a job or a process group. A submission from within a job must not pass
+# these variables to the new job.
 _OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_")
 _OF_A_RANK = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _OF_THE_CLUSTER = "SLURM_CONF"
@@ -37,10 +38,11 @@ def submit(
         name: the name of the job.
         folder: the folder for the output of the jobs. All machines of the cluster must have access to it.
         settings: the resources that the jobs request.
-        cluster: `slurm`, or `local` to start the runs on this machine without Slurm.
+        cluster: `slurm`, or `local` to start the jobs on this machine without Slurm.
 
     Returns:
-        The jobs, in order. Each has the attributes `job_id` and `paths.stdout`, which is the file with its output.
+        The jobs, in the order of `runs`. A job has the attributes `job_id` and `paths.stdout`, the file with the output
+        of the job.
 
     Raises:
         MissingExtraError: `submitit` is not installed.
@@ -62,7 +64,8 @@ def submit(
         executor.update_parameters(stderr_to_stdout=True)
         if cluster == "slurm":
             executor.update_parameters(**_parameters(name, settings))
-        # submitit also prints the errors of sbatch, which the `RunError` below contains.
+        # Standard error is discarded, because submitit prints the errors of sbatch there, which the `RunError` below
+        # contains too.
         with _environment_without_job(), redirect_stderr(StringIO()):
             jobs: list[Job[None]] = executor.map_array(start_run, runs)
     except FailedJobError as error:
@@ -81,7 +84,7 @@ def submit(
 
 
 def _check_slurm() -> None:
-    """Checks that Slurm is installed and answers. Without an answer, `sbatch` would wait for minutes."""
+    """Checks that Slurm is installed and answers. If Slurm did not answer, `sbatch` would wait for minutes."""
     remedy = "submit from a login node of the cluster, or leave `--launcher` out"
     if missing := [tool for tool in ("sbatch", "srun", "scontrol") if shutil.which(tool) is None]:
         tools = " and ".join(f"`{tool}`" for tool in missing)
@@ -100,7 +103,7 @@ def _parameters(name: str, settings: Launcher) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         "job_name": name,
         "partition": settings.partition,
-        # This key is set even if it is None, because submitit's default is five minutes.
+        # This key is set even if its value is None, because submitit's default is five minutes.
         "time": settings.time,
         "nodes": settings.nodes,
         "ntasks_per_node": settings.processes_per_node,

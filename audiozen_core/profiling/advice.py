@@ -1,4 +1,4 @@
-"""Recommends the one change that would speed up training most. Every claim in the advice is measured."""
+"""Recommends the one change that would speed up training most. All numbers in the advice are measured."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from audiozen_core.profiling.profile import StepProfile
 from audiozen_core.profiling.timeline import HOOK
 
 Trial = Callable[[int], StepProfile | None]
-"""Profiles the training with the given number of workers; returns None if it can't train with that many."""
+"""Profiles training with the given number of data loader workers; returns None if training fails with this number."""
 
-# A part that takes a smaller share of a step is not worth a change.
+# The smallest share of a step that makes a part worth improving.
 _NOTABLE = 0.1
 # A different number of workers is recommended only if a step gets faster by at least this factor.
 _GAIN = 1.1
 
-# In seconds. AudioZEN's own work takes less than a millisecond per step, so it only matters in steps this short.
+# In seconds. AudioZEN's own work takes less than a millisecond per step, so it only matters in steps shorter than this.
 _SHORT_STEP = 0.005
 
 
 def advice(profile: StepProfile, trial: Trial) -> str:
     """Returns the advice as one sentence.
 
-    The advice is about the most expensive part of a step other than the forward and backward pass, if the part takes a
-    notable share of the step. Before the advice recommends more workers, it tries them, and says so if they don't help.
+    The advice is about the most expensive part of a step other than the forward and backward pass, if that part takes a
+    notable share of the step. More workers are tried before they are recommended. If they don't help, the advice says
+    so.
 
     Args:
-        profile: the profile of the training.
-        trial: profiles the training with more workers; called at most once.
+        profile: the profile of training with the current settings.
+        trial: profiles training with more workers; called at most once.
     """
     costs = {name: profile.share(name) for name in profile.parts if name not in ("forward", "backward")}
     threads = _better_threads(profile)
     if threads is not None:
-        # The cost is the share of the two passes that the better number of threads would save.
+        # The cost of the current number of threads is the share of a step that the better number would save.
         passes = profile.share("forward") + profile.share("backward")
         costs["threads"] = passes * (1 - profile.thread_seconds[threads] / profile.thread_seconds[profile.threads])
     name = max(costs, key=lambda name: costs[name], default="")
@@ -50,13 +51,14 @@ def advice(profile: StepProfile, trial: Trial) -> str:
 
 
 def _better_threads(profile: StepProfile) -> int | None:
-    """Returns a number of threads that is faster than the current one; None if no number gains enough."""
+    """Returns a number of threads that is faster than the current number; None if no number is faster by enough."""
     times = {count: [seconds] for count, seconds in profile.thread_seconds.items()}
     if profile.threads not in times:
         return None
     best = fastest_count(times)
     now, then = profile.thread_seconds[profile.threads], profile.thread_seconds[best]
-    # `fastest_count` prefers fewer threads at about the same speed, but a change that saves no time is not advised.
+    # At about the same speed, `fastest_count` prefers fewer threads, but the advice should not recommend a change that
+    # saves no time.
     return best if best != profile.threads and now > then * (WORTHWHILE if best > profile.threads else 1.0) else None
 
 
@@ -96,11 +98,11 @@ def _of_data(profile: StepProfile, trial: Trial) -> str:
 
 
 def wanted_workers(profile: StepProfile) -> int:
-    """Returns how many workers it takes to load a batch while the rest of a step runs.
+    """Returns how many workers are needed to load a batch in the time that the rest of a step takes.
 
-    The estimate assumes that workers which can't keep up are busy for the whole step. Without workers, loading a batch
-    takes as long as the training waits for it. The result is at most the number of processors, but never less than the
-    current number of workers.
+    The estimate assumes that workers are busy during the whole step if training has to wait for them. Without workers,
+    the time to load a batch is the time that training waits for the batch. The result is at most the number of
+    processors, but never less than the current number of workers.
     """
     data, rest = profile.parts["data"], profile.seconds - profile.parts["data"]
     making = data if profile.num_workers == 0 else profile.num_workers * profile.seconds
@@ -139,7 +141,7 @@ def _cores(profile: StepProfile) -> str:
 
 
 def left_out_note(profile: StepProfile) -> str:
-    """Returns a note that names the hooks that were not measured; "" if all were."""
+    """Returns a note that names the hooks that were not measured; "" if all hooks were measured."""
     if not profile.left_out:
         return ""
     return f"not measured, because a profile saves nothing and does not validate: {listed(profile.left_out)}"

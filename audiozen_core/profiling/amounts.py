@@ -9,9 +9,9 @@ from torch import Tensor
 
 from audiozen_core.data.waveforms import may_be_waves
 
-# Only these are counted as waveforms. Other tensors can be features, whose last axis doesn't count audio samples.
+# The keys of a batch that are counted as waveforms. Other tensors may be features, whose last axis is not the time in
+# audio samples.
 _WAVEFORMS = ("noisy", "mixture", "clean")
-# A three-dimensional tensor with a longer second axis is taken for features, not for channels of a waveform.
 
 
 class Amounts:
@@ -31,8 +31,8 @@ class Amounts:
     def add(self, batch: Any, samples: int) -> None:
         """Adds a batch.
 
-        Its audio is the first of `noisy`, `mixture` and `clean` in the batch, with the shape [sample, time] or
-        [sample, channel, time]. If the batch has `length`, padding is not counted.
+        The audio of a batch is the first tensor that the batch has of `noisy`, `mixture` and `clean`, with the shape
+        [sample, time] or [sample, channel, time]. If the batch has the key `length`, padding is not counted.
         """
         self.samples += samples
         wave = _waveform(batch)
@@ -54,7 +54,7 @@ class Amounts:
 
 
 def _waveform(batch: Any) -> Tensor | None:
-    """Returns the waveform in a batch; None if it has none."""
+    """Returns the waveform in a batch; None if the batch has no waveform."""
     for name in _WAVEFORMS if isinstance(batch, Mapping) else ():
         wave = batch.get(name)
         if may_be_waves(wave):

@@ -1,4 +1,4 @@
-"""Profiles a training: measures where the time of a step goes, and records a trace."""
+"""Profiles the training of an experiment: measures where the time of a step goes, and records a trace."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from audiozen_core.tuning.short_training import MEASURE, check_single_process, s
 
 _TRACED_STEPS = 3
 _LONG_STEP = 2.0  # seconds; if steps take longer on average, only one step is traced
-_LONGEST_WARM_UP = 20.0  # seconds, after which the measurement starts even if the warm-up is not complete
+_LONGEST_WARM_UP = 20.0  # seconds; after this time the measurement starts even if the warm-up is not complete
 _FEWEST_STEPS = 3
 _WARM_UP = 3
 _PREFETCHED = 2  # the default of `prefetch_factor`: batches that torch's loader prepares ahead per worker
@@ -45,16 +45,16 @@ class StepProfile:
         seconds: the mean time of a step.
         fastest: the time of the fastest step.
         slowest: the time of the slowest step.
-        parts: the mean time of each part of a step, by the names in `Part`. A hook is a part of its own, named
-            `hook clip_grad_norm` for example.
+        parts: the mean time of each part of a step. The parts have the names in `Part`. Each hook is a part of its own,
+            such as `hook clip_grad_norm`.
         samples_per_second: the number of training samples processed per second.
         real_time_factor: the seconds of training audio processed per second; None if the batches have no audio.
         num_workers: the number of processes that load items.
         cores: the number of processors that this process can use.
-        threads: the number of threads that torch uses.
+        threads: the number of CPU threads that torch uses.
         thread_seconds: the time of a forward and a backward pass, by the number of threads; empty if different numbers
             of threads were not compared.
-        busy: why the machine is too busy to compare numbers of threads; "" if it is not.
+        busy: why the machine is too busy to compare numbers of threads; "" if it is idle enough.
         left_out: the names of the experiment's hooks that were not measured.
     """
 
@@ -88,7 +88,7 @@ def profile_training(
     most_seconds: float = 60.0,
     on_step: Callable[[], object] | None = None,
 ) -> tuple[StepProfile, Path | None]:
-    """Trains an experiment for a few steps and measures where their time goes. Nothing is saved except the trace.
+    """Trains an experiment for a few steps and measures where the time of a step goes. Saves nothing except the trace.
 
     The first steps are not measured, because memory is allocated in them and because they use batches that the workers
     prepared before training started.
@@ -97,16 +97,17 @@ def profile_training(
         experiment: the experiment. Its run folder is not used.
         steps: the number of optimiser steps to measure.
         num_workers: the number of processes that load items; None for the experiment's own number.
-        compares_threads: whether to compare the speed of different numbers of threads, on a CPU.
+        compares_threads: whether to compare the speed of different numbers of threads. Has no effect on a GPU.
         trace_folder: the folder to write a trace to, which covers up to three further steps; None for no trace.
-        most_seconds: the time in seconds after which no further step is measured, once three have been measured.
+        most_seconds: the time in seconds after which no further step is measured. The limit applies only after three
+            steps.
         on_step: called after each step.
 
     Returns:
-        The profile, and the path of the trace; None without a trace.
+        The profile, and the path of the trace, which is None if no trace is written.
 
     Raises:
-        RunError: this is one of several processes, or the training ended too early to measure it.
+        RunError: this process is one of several processes of a run, or training ended too early for a measurement.
         AudioZenError: the experiment can't be built or trained.
         OSError: the trace can't be written.
     """
@@ -114,7 +115,7 @@ def profile_training(
     table = experiment.config.datasets["train"][0].dataloader
     workers = table.num_workers if num_workers is None else num_workers
     ahead = workers * (table.prefetch_factor or _PREFETCHED) + 1 if workers else 0
-    busy = busy_reason()  # checked first, because the training itself makes the machine busy
+    busy = busy_reason()  # checked first, because training itself makes the machine busy
     timeline, measuring = Timeline(), _Measuring(steps, max(ahead, _WARM_UP), most_seconds, on_step)
     with short_training(experiment, measuring, num_workers=num_workers, watch=timeline) as (trainer, loader):
         trainer.clock, timeline.device = timeline, trainer.device
@@ -131,7 +132,7 @@ def profile_training(
 
 
 def _with_threads(profile: StepProfile, trainer: BaseTrainer, loader: BatchLoader, busy: str) -> StepProfile:
-    """Adds the times with different numbers of threads. On a busy machine, only the current number and 1 are timed."""
+    """Adds the times with different numbers of threads; on a busy machine, only with the current number and with 1."""
     counts = sorted({1, profile.threads} if busy else {*thread_counts(usable_cpus()), profile.threads})
     if len(counts) == 1:
         return dataclasses.replace(profile, busy=busy)
@@ -155,7 +156,7 @@ class _Measuring:
         self._newest = -1
 
     def attach(self, trainer: BaseTrainer, loader: BatchLoader, timeline: Timeline, *, traces: bool) -> None:
-        """Connects to the training to measure. Must be called before its first step."""
+        """Sets the objects of the training to measure. Must be called before the first step."""
         loader.count_samples()
         timeline.before_batch, timeline.hidden = self._before_batch, MEASURE
         self._trainer, self._loader, self._timeline = trainer, loader, timeline
@@ -165,12 +166,13 @@ class _Measuring:
 
     def _before_batch(self) -> None:
         step, now = self._trainer.progress.step, perf_counter()
-        # At the end of an epoch, the trainer requests one more batch than there are, so a step can come twice.
+        # At the end of an epoch, the trainer requests one more batch than the loader has, so this method may be called
+        # twice for a step.
         if not self._trainer.between_steps or step == self._newest:
             return
         self._newest = step
         self._began = now if self._began is None else self._began
-        # With workers, the warm-up lasts until all batches that they prepared ahead are used.
+        # With data loader workers, the warm-up lasts until all batches that the workers prepared in advance are used.
         is_warm = step and self._warm_up == _WARM_UP and now - self._began > _LONGEST_WARM_UP
         if self._first is None and (step >= self._warm_up or is_warm):
             self._first, self._began = step, now
@@ -195,13 +197,13 @@ class _Measuring:
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self) -> None:
-        """Calls the `on_step` of the caller."""
+        """Calls the function `on_step` of `profile_training`."""
         if self._on_step:
             self._on_step()
 
     @hookimpl.stop_within_epoch_reason
     def stop_within_epoch_reason(self, trainer: Trainer) -> str | None:
-        """Stops the training after the last measured or traced step."""
+        """Stops training after the last measured or traced step."""
         if self._ends_at is None or trainer.progress.step < self._ends_at:
             return None
         if self.trace:
@@ -213,7 +215,7 @@ class _Measuring:
         """Returns the profile of the measured steps.
 
         Raises:
-            RunError: the training ended before all steps were measured, or no step was trained on a sample.
+            RunError: training ended before all steps were measured, or no step was trained on a sample.
         """
         if self._ends_at is None or self._trainer.progress.step < self._ends_at:
             raise RunError(
@@ -223,7 +225,7 @@ class _Measuring:
             )
         measured = self._timeline.measured()
         count = len(measured.steps)
-        # The time of this hook is not part of a normal step.
+        # A normal step does not include the time of this hook.
         parts = {name: total / count for name, total in measured.parts.items() if name != HOOK + MEASURE}
         seconds = sum(parts.values())
         if not self._amounts.samples or not seconds:

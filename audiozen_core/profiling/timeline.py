@@ -23,10 +23,10 @@ class Measured:
     """The times of the recorded steps.
 
     Attributes:
-        steps: the seconds of each optimiser step, from the request for its first batch to the request for the first
-            batch of the next step.
-        parts: the seconds that each part took in all steps together, by the name of the part. Each hook is a part of
-            its own. Its time is not included in the part that called it.
+        steps: the duration of each optimiser step in seconds, from the request for its first batch to the request for
+            the first batch of the next step.
+        parts: the total time of each part over all steps in seconds, by the name of the part. Each hook is a part of
+            its own. The time of a hook is not included in the part that called the hook.
     """
 
     steps: Sequence[float]
@@ -34,18 +34,19 @@ class Measured:
 
 
 class Timeline(StepClock):
-    """Stores a timestamp at the start of each part or hook while it records, instead of only adding up times.
+    """Records a timestamp at the start of each part of a step and of each hook, between `start` and `stop`.
 
     On a GPU, a timestamp is a CUDA event in the current stream, and the events are read after the last step. The time
-    of a part is then the time that the GPU works on it, plus the time that the GPU is idle in it. The measurement never
-    makes the training wait. While the GPU is behind the program, waiting for data costs nothing, and `data` is 0.
+    of a part then consists of the time in which the GPU computes the part, and the time in which the GPU is idle during
+    the part. The measurement never makes training wait. If the GPU is still busy with earlier work while the program
+    waits for data, the waiting costs no time, and the part `data` takes 0 s.
 
     Attributes:
         device: the device of the networks; the CPU until it is set.
-        before_batch: called before each request for a batch. The time of the call belongs to the part before. The call
-            can start and stop the recording and the tracing.
+        before_batch: called before each request for a batch. The time of the call belongs to the previous part. The
+            called function can start and stop the recording and the tracing.
         traces: whether the parts also appear as ranges in the trace of torch's profiler.
-        hidden: the name of a hook plugin without ranges in the trace: the one that does the measuring.
+        hidden: the name of the hook plugin that makes the measurement. Its hooks do not appear in the trace.
     """
 
     def __init__(self) -> None:
@@ -61,11 +62,11 @@ class Timeline(StepClock):
         self._step_starts: list[int] = []
 
     def start(self) -> None:
-        """Starts the recording. The first step starts with the next request for a batch."""
+        """Starts the recording."""
         self._records, self._borders, self._step_starts = True, [], []
 
     def begin_step(self) -> None:
-        """Marks the batch that is requested next as the first one of a step."""
+        """Marks the batch that is requested next as the first batch of a step."""
         self._step_starts.append(len(self._borders))
 
     def stop(self) -> None:
@@ -74,12 +75,12 @@ class Timeline(StepClock):
         self._records = False
 
     def begin(self, part: Part) -> None:
-        """Ends the current part, and begins another one."""
+        """Ends the current part, and begins the part `part`."""
         super().begin(part)
         if part == "data":
             self.before_batch()
         self._stack[0] = part
-        if len(self._stack) > 1:  # a hook has called the trainer, and the time still counts as the hook's
+        if len(self._stack) > 1:  # a hook has called the trainer, so the time still belongs to the hook
             return
         self._note(part)
         if self.traces or self._ranges:
@@ -88,7 +89,7 @@ class Timeline(StepClock):
                 self._begin_range(part)
 
     def enter(self, plugin: str) -> None:
-        """Begins the time of a hook of this plugin."""
+        """Begins the time of a hook of the hook plugin `plugin`."""
         self._stack.append(HOOK + plugin)
         self._note(self._stack[-1])
         if self.traces and plugin != self.hidden:
@@ -98,7 +99,7 @@ class Timeline(StepClock):
         """Ends the time of the hook that began last."""
         self._stack.pop()
         self._note(self._stack[-1])
-        # If tracing started within this hook, the hook has no range to close.
+        # If tracing started during this hook, the hook has no range to close.
         if self.traces and len(self._ranges) > len(self._stack):
             self._ranges.pop().__exit__(None, None, None)
 

@@ -24,7 +24,7 @@ class Trace:
     """
 
     def __init__(self, device: torch.device) -> None:
-        # Without this, the profiler prints messages when it starts and stops.
+        # Without this variable, the profiler prints messages when it starts and stops.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
         activities = [ProfilerActivity.CPU]
         if device.type == "cuda":

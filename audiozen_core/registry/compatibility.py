@@ -1,7 +1,7 @@
 """Finds the versions of AudioZEN that a distribution requires, from its metadata (`Requires-Dist`).
 
-A simple requirement, such as `audiozen>=0.1,<0.2`, is parsed here. Only other requirements are parsed with `packaging`,
-because importing it takes about as long as `audiozen --help`.
+A simple requirement, such as `audiozen>=0.1,<0.2`, is parsed here. Only more complicated requirements are parsed with
+`packaging`, because importing `packaging` takes about as long as `audiozen --help`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _CLAUSE = re.compile(r"(>=|<=|>|<)([0-9.]+)")
 
 
 def wanted_versions(requirements: Iterable[str]) -> str:
-    """Returns the versions that several requirements on one distribution allow, such as `<0.2,>=0.1`; "" for any.
+    """Returns the versions that several requirements on a distribution allow, such as `<0.2,>=0.1`; "" for any version.
 
-    A requirement is ignored if its marker is false on this machine, if it belongs to an extra, or if it can't be
-    parsed, because a plugin with unusual metadata must still work.
+    A requirement is ignored if its marker is false on this machine, or if it belongs to an extra. A requirement that
+    can't be parsed is ignored too, because a plugin with unusual metadata must still work.
 
     >>> wanted_versions(["audiozen[metrics]>=0.1,<0.2", "audiozen<9; extra == 'old'"])
     '<0.2,>=0.1'

@@ -9,7 +9,7 @@ from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.compatibility import wanted_versions
 
 FIRST_PARTY = "audiozen"
-"""The distribution of AudioZEN's own components. They take precedence if a name is written without a distribution."""
+"""The distribution of AudioZEN's own components, which take precedence if a name is written without a distribution."""
 
 PREFIX = "audiozen."
 """The prefix of the names of all entry point groups."""
@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def requires(self) -> str:
-        """The versions of AudioZEN that the distribution requires, such as `<0.2,>=0.1`; "" for any."""
+        """The versions of AudioZEN that the distribution requires, such as `<0.2,>=0.1`; "" for any version."""
         return wanted_versions(self.requirements)
 
     @property
@@ -45,19 +45,19 @@ class Entry:
 
     @property
     def prose(self) -> str:
-        """The noun for the kind, for messages. If AudioZEN does not know the group, this is the name of the kind."""
+        """The noun for the kind in messages, or the name of the kind if AudioZEN does not know the kind."""
         return GROUPS[self.kind].prose if self.kind in GROUPS else self.kind
 
     @property
     def reachable(self) -> bool:
-        """Whether a `path` or a command line can name the component."""
+        """Whether the name of the component can be written as a `path`, as a section or on the command line."""
         # The name of a section must be a TOML key without quotes.
         pattern = r"[\w-]+" if self.kind == "section" else NAME
         return re.fullmatch(pattern, self.name, re.ASCII) is not None
 
     @property
     def spelling(self) -> str:
-        """The unambiguous spelling `distribution:name`."""
+        """The unambiguous name of the component, `distribution:name`."""
         return f"{self.distribution}:{self.name}"
 
     @property
@@ -72,5 +72,5 @@ class Entry:
 
     @property
     def origin(self) -> str:
-        """The distribution with its version, for messages."""
+        """The distribution and its version, for messages."""
         return f"{self.distribution} {self.version}".rstrip()

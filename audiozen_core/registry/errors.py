@@ -1,4 +1,4 @@
-"""The error for a `path` that can't be resolved. Its finding has no position, which the config check adds."""
+"""The error for a `path` that can't be resolved. `audiozen check` adds the position in the TOML file to its finding."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from audiozen_core.errors import RegistryError
 
 
 class PathError(RegistryError):
-    """A `path` can't be resolved to an object. If the import of a module failed, its exception is the `__cause__`.
+    """A `path` can't be resolved to an object. If the import of a module raised an exception, this is the `__cause__`.
 
     Args:
         code: the code of the error, from `diagnostics.codes`.
         message: the problem, in one line.
         suggestion: the path that the user probably meant.
-        label: the text at the caret; by default "did you mean …?" with the suggestion, if any.
+        label: the text at the caret; by default "did you mean …?" if there is a suggestion.
         remedy: what the user can do.
         notes: additional lines, each in the form "kind: text".
     """

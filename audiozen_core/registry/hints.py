@@ -1,4 +1,4 @@
-"""Creates the errors for dotted paths that do not exist, with suggestions of similar and existing names."""
+"""Creates the errors for dotted paths that do not exist, and suggests similar names that exist."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class MissingNameError(Exception):
     """A name in a dotted path does not exist.
 
     Attributes:
-        found: the part of the path before the name; "" if the name is the first.
+        found: the part of the path before the name; "" if the name is the first part.
         name: the name that does not exist.
         owner: the object that `found` names; None if the name should be a module.
-        rest: the names after the missing one.
+        rest: the names in the path after the missing name.
     """
 
     found: str
@@ -63,7 +63,7 @@ def missing_name_error(missing: MissingNameError, path: str, section: str | None
         existing = (other for other in possible if _exists(owner, other))
         suggestion = _name_in_torch(path.rpartition(".")[2], section)
         suggestion = suggestion or next((".".join(filter(None, [found, *other])) for other in existing), None)
-    # Do not suggest an installed top-level module, because the user rarely means it.
+    # Do not suggest an installed top-level module, because users rarely mean one.
     likely = [near for near in names if found or (scope and near in scope.local_modules())]
     label = did_you_mean(likely[0]) if likely and not suggestion else ""
     code, remedy = codes.NO_MODULE, ""
@@ -99,7 +99,7 @@ def module_error(path: str, module: ModuleType) -> PathError:
 
 
 def earlier_use(name: str, requirement: str, record: str) -> tuple[str, str]:
-    """Returns a note and a remedy for a name that does not exist, but that an earlier run used.
+    """Returns a note and a remedy for a component or section that does not exist now, but that an earlier run used.
 
     Args:
         name: the name of the component or section.
@@ -113,7 +113,8 @@ def earlier_use(name: str, requirement: str, record: str) -> tuple[str, str]:
 def unknown_name_hints(error: PathError, path: str, section: str | None) -> PathError:
     """Returns the error for an unknown name, with the dotted path that the user may have meant.
 
-    If an earlier run of the experiment used a component with this name, the error names its distribution instead.
+    If an earlier run of the experiment used a component with this name, the error names the component's distribution
+    instead.
     """
     scope = ImportScope.current()
     unknown = error.code in (codes.UNKNOWN_NAME, codes.UNKNOWN_DISTRIBUTION)
@@ -131,7 +132,7 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
 
 
 def _name_in_torch(name: str, section: str | None) -> str | None:
-    """Returns the dotted path of the torch class with this name, ignoring case, if the section can use such classes."""
+    """Returns the dotted path of the torch class with this name, ignoring case, if the section can use the class."""
     kind = kind_of(section or "")
     if kind is None or not kind.torch_home:
         return None
@@ -146,7 +147,7 @@ def _name_in_torch(name: str, section: str | None) -> str | None:
 
 
 def _is_alike(name: str, near: str) -> bool:
-    """Returns whether both names look like classes, or both look like functions, or they differ only in case."""
+    """Returns whether both names look like classes, both look like functions, or both differ only in case."""
     return name[0].isupper() == near[0].isupper() or fold(name) == fold(near)
 
 
@@ -157,7 +158,7 @@ def _exists(owner: Any, names: Sequence[str]) -> bool:
     """
     for place, name in enumerate(names):
         if name in _lazy_names(owner):
-            return place == len(names) - 1  # names below it are unknown until it is imported
+            return place == len(names) - 1  # names below a lazily imported name are unknown
         following = sys.modules.get(name) if owner is None else inspect.getattr_static(owner, name, None)
         if following is None:
             module = name if owner is None else f"{owner.__name__}.{name}" if name in _submodules(owner) else ""
@@ -178,7 +179,7 @@ def _has_in_source(spec: ModuleSpec, names: Sequence[str]) -> bool:
 def _top_level_of(file: Path) -> set[str]:
     """Returns the names that a source file defines or imports at its top level.
 
-    Includes the names in the stub file (`.pyi`) of the module, which lists lazily imported names.
+    The result includes the names in the module's stub file (`.pyi`), which contains lazily imported names.
     """
     names: set[str] = set()
     for node in [*_statements(file), *_statements(file.with_suffix(".pyi"))]:
@@ -192,7 +193,7 @@ def _top_level_of(file: Path) -> set[str]:
 
 
 def _statements(file: Path) -> list[ast.stmt]:
-    """Returns the statements at the top level of a source file; none if it can't be parsed."""
+    """Returns the statements at the top level of a source file; an empty list if the file can't be parsed."""
     try:
         return ast.parse(file.read_bytes()).body
     except (OSError, SyntaxError, ValueError):

@@ -40,7 +40,7 @@ def import_module(name: str) -> ModuleType | None:
 
 
 def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
-    """Works like `getattr`, but reports errors of modules that import their parts on first access.
+    """Works like `getattr`, but also reports errors in modules that import their parts on first access.
 
     Raises:
         AttributeError: the attribute does not exist.
@@ -52,7 +52,7 @@ def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
 
 @contextlib.contextmanager
 def _reporting(name: str, *passed: type[Exception]) -> Iterator[None]:
-    """Converts exceptions to a `PathError`, except for Ctrl-C, `AudioZenError` and the types in `passed`."""
+    """Converts exceptions in the block to a `PathError`, except Ctrl-C, `AudioZenError` and the types in `passed`."""
     try:
         yield
     except BaseException as error:
@@ -128,8 +128,8 @@ def _short(file: str) -> str:
 class _CapturedOutput:
     """Replaces the standard output during an import and stores the output.
 
-    A module may keep a reference to this object, for example in a log handler. After the import, the object is
-    released: it then forwards everything to the real output.
+    A module may keep a reference to this object, for example in a log handler. After the import, the object therefore
+    forwards everything to the real output.
     """
 
     def __init__(self, output: TextIO) -> None:

@@ -31,7 +31,7 @@ class PluginIndex:
     Args:
         entries: the components.
         problems: the metadata that could not be read.
-        off: the components that are installed but switched off.
+        off: the installed components that are switched off.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PluginIndex:
     def scan(cls, search_path: Iterable[str]) -> PluginIndex:
         """Reads the metadata of every distribution on a search path.
 
-        If a distribution is found twice, the first one is used, as Python does for an import.
+        If a distribution is found twice, only the first is used, as in an import.
         """
         entries: dict[tuple[str, str, str], Entry] = {}
         problems: list[MetadataProblem] = []
@@ -113,8 +113,8 @@ class PluginIndex:
     def clashes(self) -> tuple[tuple[Entry, ...], ...]:
         """Returns groups of components with the same kind and name, from different distributions.
 
-        If a group contains a component of AudioZEN, it comes first, because the name alone means this component. The
-        names of `hookspecs` may be equal, because no file refers to them.
+        If a group contains a component of AudioZEN, this component comes first, because a name without a distribution
+        means it. Components of the kind `hookspecs` are ignored, because no TOML file uses their names.
         """
         by_name: dict[tuple[str, str], list[Entry]] = {}
         for entry in sorted(self._entries, key=lambda entry: entry.distribution != FIRST_PARTY):
@@ -193,19 +193,19 @@ class PluginIndex:
 
 
 def installed_index() -> PluginIndex:
-    """Returns the index of the components that are installed in this process and not switched off.
+    """Returns the index of the components that are available in this process and not switched off.
 
-    The folders of an experiment are not searched. Each state of `sys.path` is scanned only once.
+    The folders of an experiment are not searched. The index is cached for each value of `sys.path`.
 
     Raises:
-        PathError: a distribution to switch off is not installed.
+        PathError: a distribution that `AUDIOZEN_WITHOUT` names is not installed.
     """
     path, off = tuple(installed_path()), switched_off()
     return _without_once(path, off) if off else _scan_once(path)
 
 
 def forget_installed() -> None:
-    """Makes the next `installed_index` read the metadata again. Call it after a distribution was installed."""
+    """Makes the next call of `installed_index` read the metadata again. Call it after installing a distribution."""
     _scan_once.cache_clear()
     _without_once.cache_clear()
 
@@ -227,7 +227,7 @@ def _clash(name: str, entries: Sequence[Entry]) -> PathError:
     of_one_kind = len({entry.kind for entry in entries}) == 1
     owners = [entry.origin if of_one_kind else f"{entry.origin} ({entry.kind})" for entry in entries]
     spellings = list(dict.fromkeys(f"`{entry.spelling}`" for entry in entries))
-    if len(spellings) == 1:  # one distribution has components of several kinds with that name
+    if len(spellings) == 1:  # one distribution has several components with that name, of different kinds
         spellings = [f"`--kind {entry.kind}`" for entry in entries]
     return PathError(
         codes.CLASH,
@@ -248,8 +248,8 @@ def read_headers(text: str) -> tuple[str, str, tuple[str, ...]]:
     name = headers.get("name", [""])[0]
     if not name:
         raise ValueError("it has no name")
-    # The requirements are parsed later, only when they are needed, because parsing is slow. The extras of AudioZEN
-    # require AudioZEN itself, so they are always met and ignored here.
+    # The requirements are parsed only when they are needed, because parsing is slow. AudioZEN's extras require AudioZEN
+    # itself. These requirements are always met, so they are ignored here.
     on_audiozen = (text for text in headers.get("requires-dist", ()) if _is_on_audiozen(text) and name != FIRST_PARTY)
     return normalised(name), headers.get("version", [""])[0], tuple(on_audiozen)
 

@@ -1,7 +1,7 @@
 """Finds and reads the metadata of installed distributions.
 
-`importlib.metadata` could do this, but it is slow: importing it takes longer than the rest of `audiozen --help`, and it
-parses every file that it reads.
+`importlib.metadata` is not used, because it is slow: importing it takes longer than the rest of `audiozen --help`, and
+it parses every file that it reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SUFFIXES = (".dist-info", ".egg-info")
 def metadata_folders(search_path: Iterable[str]) -> Iterator[str]:
     """Yields the metadata folder of every distribution on a `sys.path`.
 
-    If a distribution is found more than once, the first one is used, as Python does for an import.
+    If a distribution is found more than once, only the first is used, as in an import.
     """
     seen: set[str] = set()
     for entry in dict.fromkeys(search_path):
@@ -51,7 +51,7 @@ def read_metadata(folder: str, name: str) -> str:
 
 
 def installed_version(distribution: str, search_path: Iterable[str]) -> str | None:
-    """Returns the version of the distribution with a normalised name; None if it is not installed.
+    """Returns the version of the distribution with a normalised name; None if the distribution is not installed.
 
     Raises:
         OSError: the metadata of the distribution can't be read.
@@ -64,7 +64,7 @@ def installed_version(distribution: str, search_path: Iterable[str]) -> str | No
 
 
 def normalised(distribution: str) -> str:
-    """Returns the normalised name of a distribution. Equal normalised names mean the same distribution.
+    """Returns the normalised name of a distribution. Names with the same normalised form mean the same distribution.
 
     >>> normalised("Acme_Losses")
     'acme-losses'

@@ -72,16 +72,16 @@ class Resolved:
 
 
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
-    """Imports the object that a path names. To find modules next to the TOML file, open an `ImportScope` first.
+    """Imports the object that a path names. To find modules next to the TOML file, enter an `ImportScope` first.
 
     Args:
         path: the value of `path` in the TOML file. It may have any type.
-        section: the section of the TOML file (`model_g`, `train_dataset`, …). A plain name is looked up in the
-            section's group, or in all groups if the section is None or has no group.
+        section: the section of the TOML file (`model_g`, `train_dataset`, …). A name without a dot is looked up in the
+            entry-point group of the section, or in all groups if the section is None or has no group.
         index: the installed components (default: the components installed in this process).
 
     Raises:
-        PathError: the path is malformed, its object does not exist, the import of its module fails, or its distribution
+        PathError: the path is malformed, the object does not exist, the import of its module fails, or its distribution
             is made for another version of AudioZEN.
         AudioZenError: the module raised an `AudioZenError` itself, such as `MissingExtraError`.
 
@@ -119,10 +119,11 @@ def version_error(entry: Entry) -> PathError | None:
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
-    """Imports an installed component. `path` is its spelling in the TOML file, for messages.
+    """Imports an installed component. `path` is the path in the TOML file, for messages.
 
     Raises:
-        PathError: the import of its module fails, or the module lacks the object. The message names the distribution.
+        PathError: the import of the component's module fails, or the module lacks the object. The message names the
+            distribution.
         AudioZenError: the module raised an `AudioZenError` itself, such as `MissingExtraError`.
     """
     spelled = entry.spelling if path is None else path
@@ -138,8 +139,8 @@ def load(entry: Entry, *, path: str | None = None) -> Resolved:
 def _import_object(module: str, names: list[str], path: str = "", section: str | None = None) -> Resolved:
     """Imports a module, and looks up the names one after another, starting in the module.
 
-    `path` is the path that the user wrote in `section`, if any. The error for a missing name then suggests a similar
-    path.
+    `path` is the path that the user wrote in `section`; "" if the user did not write a path. With a `path`, the error
+    for a missing name suggests a similar path.
     """
     before = read_state() if _may_import(module, names) else None
     changed: tuple[str, ...] = ()
@@ -159,10 +160,10 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
 
 
 def _may_import(module: str, names: list[str]) -> bool:
-    """Returns whether a lookup may import the module, a sub-module, or a lazily imported part of a module."""
+    """Returns whether looking up the names may import the module, a sub-module, or a lazily imported part."""
     found: Any = sys.modules.get(module)
     for name in names:
-        found = inspect.getattr_static(found, name, None)  # `getattr` could trigger a lazy import
+        found = inspect.getattr_static(found, name, None)  # unlike `getattr`, does not trigger a lazy import
     return found is None
 
 

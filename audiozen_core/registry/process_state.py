@@ -1,7 +1,7 @@
 """Saves and restores the process state that a run depends on, such as the working directory and random generators.
 
-If the import of an installed component changes the state, the change is undone, so that a run does not depend on the
-plugins that it imports, or on the order of the imports.
+If the import of an installed component changes the state, the change is undone. A run then does not depend on which
+plugins are imported, or in which order.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-# Environment variables that Python, torch or AudioZEN reads. Libraries may add other variables for their own settings.
+# Environment variables that Python, torch or AudioZEN reads. A library may set any other variable for its own use.
 _READ_BY_A_RUN = re.compile(r"(AUDIOZEN|CUBLAS|CUDA|CUDNN|LC|MKL|NCCL|OMP|OPENBLAS|PYTHON|PYTORCH|TORCH)_|LANG$|TZ$")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Importing rich, as many libraries do, draws one of Python's random numbers. This is undone, but not reported.
+# Importing rich, as many libraries do, draws a random number from Python's generator. This change is undone, but not
+# reported.
 _RANDOM, _DRAWS = "Python's random numbers", "rich.style"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the state.
+    """One part of the process state.
 
     Attributes:
         name: a description of the part, for messages.
         read: a function that returns the value.
         write: a function that restores a value that `read` returned.
-        module: the module that holds the state. Before its import, the state does not exist.
-        initial: a function that returns the value right after the import of the module, or None if it is unknown.
+        module: the module that holds this part of the state. The part does not exist until the module is imported.
+        initial: a function that returns the value right after the import of the module, or None if the value is
+            unknown.
         same: a function that compares two values.
     """
 
@@ -96,13 +98,14 @@ def _same_filters(now: list[Any], before: list[Any]) -> bool:
 
 
 def _is_for_all_modules(entry: Any) -> bool:
-    """Returns whether a filter applies to all modules. Libraries add filters for their own warnings."""
+    """Returns whether a warning filter applies to all modules. A library may add filters for its own warnings only."""
     _, message, category, module, _ = entry
     return message is None and module is None and category.__module__ == "builtins"
 
 
 def _write_search_path(before: list[str]) -> None:
-    # New entries move to the end. A plugin can still import its own modules later, but they can't hide other modules.
+    # New entries move to the end of the path, where a plugin can still import its own modules, but can't hide other
+    # modules.
     sys.path[:] = [*before, *(entry for entry in sys.path if entry not in before)]
 
 
@@ -149,7 +152,8 @@ def _torch() -> Any:
 
 
 def _write_device(before: Any) -> None:
-    # None removes torch's device mode, which would slow down every call. The default device is then the CPU.
+    # With None, the default device is the CPU. "cpu" would be the same device, but would install a device mode that
+    # slows down every call.
     _torch().set_default_device(None if before.type == "cpu" else before)
 
 
@@ -174,7 +178,7 @@ def _write_autocast(before: list[tuple[str, bool, Any]]) -> None:
 
 
 def _torch_setting(name: str, getter: str, setter: str, initial: Callable[[], Any] = lambda: None) -> Part:
-    """Returns a part that one function of torch reads and another one writes."""
+    """Returns a part that one function of torch reads and another function writes."""
 
     def read() -> Any:
         return getattr(_torch(), getter)()
@@ -237,4 +241,5 @@ PARTS = (
     Part("torch's mixed precision", _read_autocast, _write_autocast, "torch", _initial_autocast),
     Part("whether cuDNN tries algorithms", lambda: _torch().backends.cudnn.benchmark, _write_benchmark, "torch"),
 )
-"""All parts of the state. A run seeds the random generators, but a notebook may not, so they are included."""
+"""All parts of the process state. Random generators are included, because a notebook may not seed them as a run
+does."""

@@ -19,7 +19,7 @@ class Provided(NamedTuple):
 def providers(modules: Iterable[str], search_path: Iterable[str]) -> dict[str, str]:
     """Returns the name and version of each distribution on a `sys.path` that provides one of the top-level modules.
 
-    If a distribution is found more than once, the first one is used, as Python does for an import.
+    If a distribution is found more than once, only the first is used, as in an import.
     """
     wanted = frozenset(modules)
     versions: dict[str, str] = {}
@@ -34,8 +34,8 @@ def providers(modules: Iterable[str], search_path: Iterable[str]) -> dict[str, s
 def _distributions_in(folder: str) -> Mapping[str, Provided]:
     """Returns each distribution in a folder, by name.
 
-    The result is cached, because this reads thousands of file names. A distribution with unreadable metadata is left
-    out, because it must not stop a run or an evaluation.
+    The result is cached, because this function reads thousands of file names. A distribution with unreadable metadata
+    is left out, because it must not stop a run or an evaluation.
     """
     found: dict[str, Provided] = {}
     for distribution in metadata.distributions(path=[folder]):

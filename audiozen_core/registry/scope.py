@@ -18,26 +18,27 @@ _FOUNDATIONS = (
     "setuptools pkg_resources cffi pygments markdown_it mdurl"
 )
 RESERVED = frozenset({*sys.stdlib_module_names, *_FOUNDATIONS.split()})
-"""Top-level names that a file next to the TOML file can't replace: Python's modules, AudioZEN, and its dependencies."""
+"""Top-level modules that no file next to the TOML file can replace: Python's modules, AudioZEN, its dependencies."""
 
 
 class ImportScope:
-    """A context in which the folders of one experiment come first on the import path, in their order.
+    """A context in which the folders of one experiment come first on the import path, in the given order.
 
     Inside the scope, `trainer` is the experiment's own `trainer.py`, even if a package of that name is installed or
-    already imported. At the exit, `sys.path` and `sys.modules` are restored. Only newly imported installed modules are
-    kept, because torch can't be imported twice. Entering the scope again restores the experiment's own modules. Scopes
-    may be nested, and only the innermost scope is active.
+    already imported. At the exit, `sys.path` and `sys.modules` are restored. Installed modules that were imported
+    inside the scope stay imported, because torch, for example, can't be imported twice. Entering the scope again
+    restores the experiment's own modules. Scopes may be nested, and only the innermost scope is active.
 
     Files whose names are in `RESERVED` are ignored, so that a `logging.py` or a `torch.py` in the folder does no harm.
-    `hidden` finds such files. A module that was already imported from the same file is shared, not imported twice.
+    `hidden` finds such files. A module that was already imported from the same file is used again, not imported a
+    second time.
 
     `used` holds the installed components that were resolved inside the scope, each with its path. `recorded` is a
-    function that looks up the distribution that had a component when the experiment was last run. It returns the
-    requirement for the distribution, such as `acme==1.0`, and the file with the record.
+    function that looks up which distribution provided a component when the experiment was last run. The function
+    returns the requirement for the distribution, such as `acme==1.0`, and the file with the record.
 
-    The import path belongs to the process, so two threads can't have different scopes at the same time. A process that
-    is forked inside a scope is in the same scope.
+    The import path belongs to the process, so two threads can't have different scopes at the same time. A forked
+    process stays in the scope of its parent process.
     """
 
     _open: ClassVar[list[ImportScope]] = []
@@ -81,7 +82,7 @@ class ImportScope:
             self._open[-1]._activate()
 
     def imported_files(self) -> list[Path]:
-        """Returns the files of the experiment's own modules that have been imported. Call it outside of the scope."""
+        """Returns the files of the experiment's own modules that have been imported. Call it outside the scope."""
         files = [Path(file) for module in self._modules.values() if (file := getattr(module, "__file__", None))]
         return sorted({file for file in files if file.suffix == ".py"})
 
@@ -104,7 +105,7 @@ class ImportScope:
         return top not in RESERVED and (self._is_in_folders(top) if top in sys.modules else top in self.local_modules())
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Finds reserved modules outside the folders. Python calls this method of the finders in `sys.meta_path`."""
+        """Finds reserved modules outside the folders. Python calls this method of each object in `sys.meta_path`."""
         return PathFinder.find_spec(fullname, installed_path()) if path is None and fullname in RESERVED else None
 
     def _activate(self) -> None:
@@ -113,10 +114,11 @@ class ImportScope:
         for folder in self.dirs:
             finder = sys.path_importer_cache.get(folder)
             if finder is not None and hasattr(finder, "invalidate_caches"):
-                finder.invalidate_caches()  # otherwise a file that was just written might not be found
+                finder.invalidate_caches()  # otherwise Python might not find a file that was just written
         saved = {name.partition(".")[0] for name in self._modules}
         local = {name for name in self.local_modules() if name not in RESERVED}
-        # A module that was imported from these folders outside the scope is shared, unless the scope has its own copy.
+        # A module that was imported from these folders outside the scope is used again, unless the scope has its own
+        # copy.
         taken = saved | {name for name in local if name in sys.modules and not self._is_in_folders(name)}
         for name in list(sys.modules):
             if name.partition(".")[0] in taken:

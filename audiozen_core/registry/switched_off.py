@@ -1,6 +1,6 @@
 """The distributions that the user has switched off for this process: `--without NAME` and `AUDIOZEN_WITHOUT`.
 
-The option sets the environment variable, so that child processes use the same plugins.
+The option `--without` sets the environment variable, so that child processes use the same plugins.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def switched_off() -> tuple[str, ...]:
 
 
 def switch_off(distributions: Sequence[str]) -> Callable[[], None]:
-    """Switches additional distributions off. Returns a function that undoes the change."""
+    """Switches off additional distributions. Returns a function that undoes the change."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join([*switched_off(), *distributions])
 

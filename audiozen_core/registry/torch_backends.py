@@ -1,7 +1,7 @@
-"""Prevents a failure of the import of torch if the metadata of a distribution can't be read.
+"""Lets torch be imported even if the metadata of a distribution can't be read.
 
-Torch looks for backends for other accelerators in the entry points of all distributions. If it can't read the entry
-points of one distribution, its import fails.
+Torch looks for backends for other accelerators in the entry points of all distributions. If torch can't read the entry
+points of a distribution, `import torch` fails.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ VARIABLE = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 
 
 def protect_torch(index: PluginIndex) -> None:
-    """Prevents torch from looking for backends if that would fail. Call it before the first import of torch."""
+    """Prevents torch from looking for backends if the search would fail. Call it before the first import of torch."""
     if index.problems:
         os.environ.setdefault(VARIABLE, "0")

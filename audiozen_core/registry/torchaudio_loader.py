@@ -3,7 +3,7 @@
 The torchaudio wheel on the package index is linked against CUDA. With a CPU-only build of torch, its compiled extension
 can't be loaded, and `import torchaudio` raises `OSError`. The Python part of torchaudio (models, transforms, most of
 `functional`) does not need the extension. After `install`, an extension that can't be loaded does not raise an error.
-Instead, the module `torchaudio._extension` reports all of its parts as unavailable.
+Instead, the module `torchaudio._extension` reports all parts of the extension as unavailable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def install() -> None:
 
 
 class _Finder:
-    """Finds `torchaudio._extension` as Python does, and replaces its loader by a loader with the fallback."""
+    """Finds `torchaudio._extension` as Python does, and replaces the module's loader by a loader with the fallback."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path) if fullname == EXTENSION else None
@@ -39,7 +39,8 @@ class _Loader(SourceFileLoader):
         try:
             super().exec_module(module)
         except OSError as error:
-            # Remove the names that the module defined before the error, because they may mark parts as available.
+            # Remove the names that the module defined before the error, because these names may mark parts as
+            # available.
             vars(module).clear()
             vars(module).update(names, __getattr__=_unavailable)
             _warn(error)

@@ -11,7 +11,7 @@ _BLOCK = 1 << 16
 
 
 def blocks(signal: Tensor) -> tuple[Tensor, ...]:
-    """Splits a signal [..., time] into blocks of a few seconds. The blocks are views of the signal."""
+    """Splits a signal [..., time] into blocks of a few seconds. Each block is a view of the signal."""
     return torch.split(signal, _BLOCK, dim=-1)
 
 

@@ -30,21 +30,21 @@ MetricCheck = Callable[[Metric], AudioZenError | None]
 """Returns the error if a metric can't be used; otherwise None."""
 
 _ATTRIBUTES = ("name", "label", "unit", "higher_is_better")
-# The scalars of a validation that do not come from a metric.
+# The scalars that a validation records without a metric. A metric must not have one of these names.
 _TAKEN = {"loss", "score"}
 
 
 def build_metric(spec: MetricSpec) -> Metric:
     """Builds a metric from its name or table, or checks an existing metric.
 
-    Nested tables in a TOML file have been built already, so they arrive here as metrics.
+    AudioZEN has already built the metrics in nested tables of a TOML file, so this function gets them as objects.
 
     Args:
         spec: the name, the table, or the metric itself.
 
     Raises:
         AudioZenError: the metric does not exist, its package is missing, its name belongs to another scalar, or its
-            `sample_rates` or `needs` have the wrong type.
+            attribute `sample_rates` or `needs` has the wrong type.
     """
     if isinstance(spec, str):
         spec = {"path": spec}
@@ -59,7 +59,8 @@ def build_metric(spec: MetricSpec) -> Metric:
             remedy="choose one of the metrics that `audiozen plugins` lists",
         )
     for module in (*held_modules(metric).values(), *[metric] * isinstance(metric, nn.Module)):
-        # In training mode, dropout would make the score random, and each file would change the running means.
+        # In training mode, dropout would make the score random, and each file would change the running means of batch
+        # normalisation.
         module.eval().requires_grad_(False)
     checked: Metric = metric
     if taken := sorted(_TAKEN & set(scalar_names(checked.name))):
@@ -83,7 +84,7 @@ def build_metric(spec: MetricSpec) -> Metric:
 
 
 def _are_rates(rates: Any) -> bool:
-    """Returns whether the `sample_rates` of a metric are None or a collection of numbers."""
+    """Returns whether a value is valid for `sample_rates` of a metric: None or a collection of numbers."""
     return rates is None or (
         isinstance(rates, Collection)
         and not isinstance(rates, str | bytes | Mapping)
@@ -131,11 +132,11 @@ def needs_error(metric: Metric, available: Collection[str]) -> RunError | None:
 
 
 def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
-    """Returns the error if the direction of a score contradicts `save_max_score`; otherwise None.
+    """Returns the error if `higher_is_better` of a metric contradicts `save_max_score`; otherwise None.
 
     Args:
         metric: the metric whose mean is the score.
-        save_max_score: the argument of the trainer: whether a higher score is better.
+        save_max_score: the trainer's argument that says whether a higher score is better.
     """
     if metric.higher_is_better == save_max_score:
         return None
@@ -151,7 +152,7 @@ def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
 def repetition_error(
     metric: Metric, earlier: Sequence[Metric], states: Sequence[str] | Mapping[str, str] = STATES
 ) -> RunError | None:
-    """Returns the error if a metric would record a scalar of an earlier metric; otherwise None."""
+    """Returns the error if a metric would record a scalar with the same name as an earlier metric; otherwise None."""
     for other in earlier:
         if metric.name == other.name:
             return RunError(
@@ -189,10 +190,10 @@ def build_metrics(
 
     Returns:
         The metrics that the trainer uses, and an error for each metric that is left out. A metric is left out if its
-        package is missing, it does not accept the sample rate, or it needs something that the files lack.
+        package is missing, if it does not accept the sample rate, or if it needs something that the files lack.
 
     Raises:
-        AudioZenError: a metric does not exist or can't be used, or two metrics record a scalar with the same name.
+        AudioZenError: a metric does not exist or can't be used, or two metrics record scalars with the same name.
     """
     metrics: list[Metric] = []
     left_out: list[AudioZenError] = []
@@ -260,8 +261,8 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
         check: returns what is wrong with the metric in this experiment.
 
     Returns:
-        The finding, or None. The metric's package is missing, it is not a metric, or `check` returned an error. An
-        unknown name is skipped here, because it is reported when the name is resolved.
+        A finding if the metric's package is missing, if the object is not a metric, or if `check` returned an error;
+        otherwise None. An unknown name is skipped here, because it is reported when the name is resolved.
     """
     if not isinstance(spec, str | Mapping):
         return None
@@ -275,7 +276,8 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
     except AudioZenError as unusable:
         error, code, severity = unusable, config_codes.BAD_VALUE, "error"
     except Exception:
-        # The constructor of a third-party metric has failed. The run will show its error with the traceback.
+        # The constructor of a third-party metric has failed. The run will show the error of the constructor with a
+        # traceback.
         return None
     return as_finding(error, code, place, severity=severity) if error else None
 

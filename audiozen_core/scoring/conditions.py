@@ -10,7 +10,7 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
 from audiozen_core.results.id_table import IdTable
 
-# The names of other columns and keys in score files.
+# Names that score files use for other columns and keys, so a condition can't have them.
 _TAKEN = ("id", "note", "files", "means")
 _LEVEL = re.compile(r"folder([1-9]\d*)")
 _NUMBER = re.compile(r"\+?(-?(?:0|[1-9]\d*))(?:\.(\d*?)0*)?")
@@ -46,9 +46,9 @@ def conditions_of(
     For each condition, the first source that applies is used for all files:
 
     1. the column with the name of the condition, if the table has this column;
-    2. for `folder1`, `folder2`, …, the name of the folder at this level, counted from the outermost folder;
-    3. `NAME_VALUE` or `NAME=VALUE` in the path of a file: `snr_5`, `snr_-2.5`, `noise_babble`. Before a number, the
-       separator can be left out: `snr5`.
+    2. for `folder1`, `folder2`, …, the name of the folder at level 1, 2, …, counted from the outermost folder;
+    3. `NAME_VALUE` or `NAME=VALUE` in the path of a file: `snr_5`, `snr_-2.5`, `noise_babble`. The separator before a
+       number can be left out: `snr5`.
 
     Args:
         names: the names of the conditions.

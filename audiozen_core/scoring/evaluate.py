@@ -47,8 +47,8 @@ def evaluate(
     """Scores the files of a folder in several processes. Scores are cached, so that they are computed only once.
 
     Files are paired by their relative paths without extensions. The `findings` of the result describe differences in
-    length, rate, channels, delay and sign. If a file can't be read or rated, it has no values, and the other files are
-    still scored.
+    length, sample rate, channels, delay and polarity. If a file can't be read or rated, it has no values, and the other
+    files are still scored.
 
     Args:
         enhanced: the folder of the files to rate; or a run, or the result folder of a test, which also contains the
@@ -56,17 +56,18 @@ def evaluate(
         clean: the folder of the clean files; without it, only reference-free metrics can be computed.
         noisy: the folder of the noisy files, for metrics that need them, such as the improvement of the SI-SDR.
         far_end: the folder of the loudspeaker signals, for metrics of echo cancellation.
-        text: a file with the transcripts: CSV or TSV with the columns `id` and `text`, or lines of an ID and the words.
+        text: a file with the transcripts: CSV or TSV with the columns `id` and `text`, or lines with an ID followed by
+            the words.
         metrics: the metrics, as names, tables or objects, or one name; None for all installed metrics that can be
             computed from the other arguments.
-        by: the names of the conditions by which the means are grouped, such as `snr`; or one name.
+        by: the names of the conditions for which separate means are computed, such as `snr`; or one name.
         conditions: a CSV, TSV or JSONL file with the conditions of each file.
         num_workers: the number of worker processes; None for one per CPU, 0 to compute everything in this process. The
             number does not change the scores.
-        align: whether to shift files by their delay.
+        align: whether to remove the delay between a file and its clean file before the files are compared.
         resample: whether to compare files with different sample rates at the lower rate, and to resample for metrics
             that are not defined for the rate of the files.
-        allow_missing: whether to leave out files without a partner.
+        allow_missing: whether to leave out files that lack their clean, noisy or far-end file.
         cache: the folder of the cache, by default `audiozen` in `$XDG_CACHE_HOME` or in `~/.cache`; False for none.
         progress: whether to show a bar on standard error.
 
@@ -74,9 +75,9 @@ def evaluate(
         The scores. They provide means with confidence intervals and tables, and can be written to a folder.
 
     Raises:
-        DataError: a folder or file is missing or can't be used, or a file has no partner.
-        RunError: `num_workers` is not an integer of at least 0; a metric can't be used; or a condition has no value for
-            any file, or has the name of a metric.
+        DataError: a folder or file is missing or can't be used, or a file lacks its clean, noisy or far-end file.
+        RunError: `num_workers` is not an integer of at least 0; a metric can't be used; a condition has no value for
+            any file; or a condition has the name of a metric.
     """
     if num_workers is not None and (wrong := out_of_range(evaluate, {"num_workers": num_workers})):
         raise RunError(wrong, remedy="give the number of processes, or None for one per CPU")
@@ -103,7 +104,7 @@ def evaluate(
         run.rate_all()
     finally:
         score_cache.close()
-    # A metric that rates no file needs no column, unless no file can be rated at all.
+    # A metric that rates no file gets no column, unless no metric can rate any file.
     unused = run.unused()
     used = [index for index in range(len(chosen)) if index not in unused]
     left_out |= {chosen[index].metric.name: why_no_rate(chosen[index]) for index in unused}
@@ -136,7 +137,7 @@ def _texts_of(
 
 
 def _condition_table(enhanced: str | Path, file: str | Path | None, by: Sequence[str]) -> IdTable | None:
-    """Returns the table of the conditions: the file that the user has named, or the scores of the evaluated test."""
+    """Returns the table of the conditions: the file named by the user, or the scores of the evaluated test."""
     if file is not None:
         table = read_id_table(file)
         if not by:

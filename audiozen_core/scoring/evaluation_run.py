@@ -26,8 +26,8 @@ class EvaluationRun:
     """The state of one evaluation.
 
     Args:
-        rating: reads and rates files.
-        workers: the number of processes; 0 for this process.
+        rating: the object that reads and rates files.
+        workers: the number of worker processes; 0 to compute everything in this process.
         cache: the cache of scores.
         require_all: whether each metric must rate at least one file, because the user has named the metrics.
         progress: whether to show a progress bar.
@@ -62,7 +62,7 @@ class EvaluationRun:
             RunError: with `require_all`, a metric is not defined for the sample rate of any file.
         """
         first_pass, *later_passes = _passes(self._rating.metrics)
-        # This process reads the first file, to see whether any score must be computed.
+        # This process reads the first file itself, to find out whether any score must be computed.
         for step, content in run_jobs(self._rating, [[(0, None)]], workers=0):
             first = self._keep(step, content, first_pass)
         if first and self._workers and workers_are_copies():
@@ -84,7 +84,7 @@ class EvaluationRun:
         return [metric_index for metric_index, rates in enumerate(self.rates) if not rates and any(self.rates)]
 
     def _run(self, jobs: Sequence[Sequence[Step]], metric_indices: Sequence[int]) -> None:
-        """Runs jobs, and rates the files that the jobs read with some of the metrics."""
+        """Runs jobs that read files, and rates these files with the metrics at `metric_indices`."""
         results = run_jobs(
             self._rating,
             jobs,
@@ -97,12 +97,12 @@ class EvaluationRun:
             pass
 
     def _missing(self, index: int, metric_indices: Sequence[int]) -> list[Step]:
-        """Returns the steps that compute the missing scores of a file."""
+        """Returns the steps that compute the scores of a file that are still missing."""
         steps: list[Step] = [(index, metric_index) for metric_index in metric_indices]
         return [step for step in steps if step in self._keys and step not in self._scores]
 
     def _keep(self, step: Step, result: FileContent | Score | Failed, metric_indices: Sequence[int]) -> list[Step]:
-        """Stores a result. If a file was read, returns the steps that rate it with these metrics."""
+        """Stores the result of a step. If the step read a file, returns the steps that rate this file."""
         index, metric_index = step
         if isinstance(result, FileContent):
             self._note_content(index, result)
@@ -176,7 +176,7 @@ class EvaluationRun:
 
 
 def _passes(metrics: Sequence[RatedMetric]) -> list[list[int]]:
-    """Returns the metrics of each pass over the files: first all metrics without a network, then each other metric."""
+    """Returns the metrics of each pass over the files: all metrics without a network, then each other one alone."""
     small = [metric_index for metric_index, metric in enumerate(metrics) if not metric.has_network]
     return [
         *([small] if small else []),
@@ -187,7 +187,7 @@ def _passes(metrics: Sequence[RatedMetric]) -> list[list[int]]:
 def _import_modules(metrics: Iterable[RatedMetric]) -> None:
     """Imports the modules of metrics before the workers are forked, so that each module is imported only once."""
     for name in dict.fromkeys(name for rated in metrics for name in getattr(rated.metric, "modules", ())):
-        with contextlib.suppress(Exception):  # the metric will raise the error
+        with contextlib.suppress(Exception):  # the metric raises the error again when it is called
             importlib.import_module(name)
 
 

@@ -1,4 +1,4 @@
-"""Reads and compares the signals of a file, or rates them with a metric. Worker processes do this for each file."""
+"""Reads and compares the signals of a file, and rates the file with metrics. This code runs in worker processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from audiozen_core.scoring.rating import KnownFaults, Rater
 from audiozen_core.scoring.score_cache import Score
 
 Step = tuple[int, int | None]
-"""The index of a file and the index of a metric, to rate the file with the metric.
+"""The index of a file and the index of a metric: the step rates the file with the metric.
 
 If the second index is None, the step reads the file and compares its signals."""
 
@@ -32,10 +32,10 @@ class FileContent:
     """What is known about a file after reading it.
 
     Attributes:
-        facts: the properties of its signals.
+        facts: the properties of the file's signals.
         rates: for each metric, the sample rate at which the metric rates the file, in hertz; None if it can't rate the
             file.
-        keys: for each metric, the key of its score in the cache; "" if the score can't be cached.
+        keys: for each metric, the key of the file's score in the cache; "" if the score can't be cached.
     """
 
     facts: SignalFacts
@@ -49,10 +49,10 @@ class _OpenFile:
 
     Attributes:
         index: the index of the file.
-        signals: the signals by kind, at the rate at which they are compared.
+        signals: the signals by role (`enhanced`, `clean`, `noisy`, `far_end`), at the sample rate `facts.sr`.
         facts: the properties of the signals.
-        rate: the sample rate of `waves`, in hertz: the rate of the last metric.
-        waves: the signals that metrics have needed at `rate`, by kind.
+        rate: the sample rate of `waves`, in hertz: the rate at which the last metric rated the file.
+        waves: the signals that have been resampled to `rate` for metrics, by role.
         known: a cache of the faults of `waves`.
     """
 
@@ -71,8 +71,8 @@ class FileRating:
         files: the files.
         texts: the transcript of each file, or None.
         metrics: the metrics.
-        options: the processing that is allowed for the signals.
-        keeps_scores: whether the scores are cached, so that they need keys.
+        options: how signals are processed before they are compared.
+        keeps_scores: whether the scores are cached, so that each score needs a key.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class FileRating:
             self._last = _OpenFile(index, signals, facts)
         if metric_index is None:
             return self._content(self._last)
-        # A metric may draw random numbers. Its scores must not depend on which process rates the file.
+        # A metric may draw random numbers, but a score must not depend on which process rates the file.
         with keep_generators():
             seed_from(zlib.crc32(self.files[index].id.encode("utf-8", "surrogateescape")))
             return self._rate(self._last, self.metrics[metric_index])
@@ -137,7 +137,7 @@ class FileRating:
         assert rate is not None
         if file.rate != rate:
             file.rate, file.waves, file.known = rate, {}, KnownFaults()
-        # The rated signal is the last state.
+        # `Rater` expects the rated signal last.
         kinds = [kind for kind in (*metric.needs, RATED) if kind in file.signals]
         for kind in kinds:
             if kind not in file.waves:

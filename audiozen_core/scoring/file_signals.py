@@ -1,4 +1,4 @@
-"""Reads the signals of a file and its partners, and compares their rates, lengths, channels and alignment."""
+"""Reads a rated file and its clean, noisy and far-end files, and compares their rates, lengths, channels and delays."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ REFERENCE = "clean"
 
 @dataclass(frozen=True, slots=True)
 class SignalFacts:
-    """The properties of the signals of a file and its partners.
+    """The properties of the signals of a rated file and its clean, noisy and far-end files.
 
     Attributes:
-        rates: the sample rate of each file in hertz, by kind.
-        lengths: the number of samples of each file, by kind.
-        channels: the number of channels of each file, by kind.
-        misalignment: the delay and the sign of the enhanced file relative to the clean file.
+        rates: the sample rate of each file in hertz, by role (`enhanced`, `clean`, `noisy`, `far_end`).
+        lengths: the number of samples of each file, by role.
+        channels: the number of channels of each file, by role.
+        misalignment: the delay and the polarity of the enhanced file relative to the clean file.
         refusal: why the file can't be rated; "" if it can be rated.
     """
 
@@ -41,11 +41,11 @@ class SignalFacts:
 
 @dataclass(frozen=True, slots=True)
 class SignalOptions:
-    """The processing that is allowed before signals are compared.
+    """How signals are processed before they are compared.
 
     Attributes:
-        align: whether to shift the enhanced file by its delay.
-        resample: whether to resample files with different sample rates.
+        align: whether to remove the delay between the enhanced file and the clean file.
+        resample: whether to resample files with different sample rates to the lowest rate.
     """
 
     align: bool = False
@@ -55,18 +55,18 @@ class SignalOptions:
 def read_signals(
     file: PairedFile, options: SignalOptions, *, compare: bool = True
 ) -> tuple[dict[str, Tensor], SignalFacts]:
-    """Reads the signals of a file and its partners, and cuts them to the same length.
+    """Reads the signals of a rated file and its clean, noisy and far-end files, and cuts them to the same length.
 
-    Signals are resampled and aligned if `options` allow it. Channels are averaged. Signals of different lengths are cut
-    at the end, to the shortest length.
+    Signals are resampled and aligned if `options` say so. The channels of a file are averaged. Signals of different
+    lengths are cut at the end to the shortest length.
 
     Args:
-        file: the file and its partners.
-        options: the processing that is allowed for the signals.
-        compare: whether to measure the delay and the sign even if `options.align` is False.
+        file: the paths of the rated file and its clean, noisy and far-end files.
+        options: how signals are processed before they are compared.
+        compare: whether to measure the delay and the polarity even if `options.align` is False.
 
     Returns:
-        The signals by kind, float32 [time], at the sample rate `facts.sr`; and the facts. If the file can't be rated,
+        The signals by role, float32 [time], at the sample rate `facts.sr`; and the facts. If the file can't be rated,
         the dict of signals is empty.
 
     Raises:
@@ -92,7 +92,7 @@ def read_signals(
 
 
 def _cut(signals: Mapping[str, Tensor], *, delay: int) -> dict[str, Tensor]:
-    """Shifts the rated signal by its delay, and cuts all signals to the time that they share."""
+    """Removes the delay of the rated signal, and cuts all signals to the time that they have in common."""
     late, early = max(delay, 0), max(-delay, 0)
     shifted = {kind: signal[late if kind == RATED else early :] for kind, signal in signals.items()}
     shortest = min(map(len, shifted.values()))

@@ -1,4 +1,4 @@
-"""The identity of a metric: everything that determines its values, such as its code, packages, weights and settings."""
+"""The identity of a metric: everything that determines its values, such as code, packages, weights and settings."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
     A metric can describe its identity in optional attributes:
 
     - `packages`: other distributions whose code affects the values, such as `("pesq",)`.
-    - `weights`: the paths of its weight files.
-    - `settings`: a dict of the arguments of its constructor. By default, the settings are all attributes that have the
-      name of an argument and a plain value: a text, number, boolean or None.
-    - `same_as`, an attribute of the class: another class that computes the same values. It is meant for a class that
-      only gives a name to certain arguments of the other class.
+    - `weights`: the paths of the metric's weight files.
+    - `settings`: a dict of the arguments of the metric's constructor. By default, the settings are all attributes that
+      have the name of an argument and a string, a number, a boolean or None as their value.
+    - `same_as`, an attribute of the class: another class that computes the same values. It is meant for a class that is
+      only a shortcut for certain arguments of the other class.
     - `computed_at`: the sample rate in hertz to which the metric resamples its input.
 
     Args:
@@ -143,12 +143,12 @@ def _shown(value: Any) -> str:
 @functools.cache
 def _distributions(module: str) -> tuple[str, ...]:
     """Returns the distributions that contain a top-level module."""
-    # For plugins, the entry points name the distribution, even for an editable installation.
+    # The entry points of a plugin name its distribution, even for an editable installation.
     entries = installed_index().entries()
     names = {entry.distribution for entry in entries if entry.value.partition(":")[0].partition(".")[0] == module}
     if names:
         return tuple(sorted(names))
-    # This reads thousands of file names, so it is the last resort.
+    # `providers` reads thousands of file names, so it is called only as the last resort.
     return tuple(providers([module], installed_path()))
 
 

@@ -22,8 +22,8 @@ class Metric(Protocol):
         unit: `dB`, or "" if the metric has no unit.
         higher_is_better: whether a higher number is better.
 
-    A metric `x` records the scalars `x`, `x_noisy`, `x_gain` and `x_missing`. If the trainer's report has other states,
-    their names replace `noisy`. No two metrics may record a scalar with the same name.
+    A metric `x` records the scalars `x`, `x_noisy`, `x_gain` and `x_missing`. If the trainer's report has states other
+    than `noisy` and `enhanced`, their names replace `noisy`. No two metrics may record a scalar with the same name.
 
     The optional attribute `sample_rates` is a tuple of the sample rates, in hertz, for which the metric is defined.
     Without it, the metric accepts any rate. `audiozen check` builds the metrics of a trainer, and reports each metric
@@ -33,13 +33,14 @@ class Metric(Protocol):
     The optional attribute `needs` is a tuple of what the metric needs besides the estimate: `clean`, `noisy`,
     `far_end`, `text` and `network`. The default is `("clean",)`. The signals and the text are passed by keyword, except
     `clean`: `metric(estimate, reference, sr=sr, noisy=noisy, text=text)`. A metric without `clean` in its needs is
-    reference-free: its reference is None. It also has a value for a file whose clean signal is missing or silent.
+    reference-free: it gets None as the reference, and also has a value for a file whose clean signal is missing or
+    silent.
 
     A metric may modify its input signals, because they are copies. A metric with the attribute `keeps_signals = True`
     promises not to modify them, and gets the original signals. This saves 230 MB for each one-hour signal at 16 kHz.
 
     The optional attributes `packages`, `weights`, `settings` and `computed_at` are part of the metric's identity, which
-    is recorded with its values; see `audiozen.metric.identity_of`.
+    is recorded together with the metric's values; see `audiozen.metric.identity_of`.
 
     The optional attribute `modules` is a tuple of the names of the modules that the metric imports when it is first
     called. `audiozen evaluate` imports these modules once, before it starts its worker processes.
@@ -48,7 +49,7 @@ class Metric(Protocol):
     inside this context, and calls the metric after the model has enhanced each file. Only a test provides the network.
 
     Networks that a metric holds after its construction are switched to evaluation mode and frozen. A metric that loads
-    a network later must do this itself.
+    a network later must switch and freeze the network itself.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Metric(Protocol):
             sr: the sample rate, in hertz.
 
         Returns:
-            The value; NaN if it is undefined, such as PESQ for a file without an utterance.
+            The value; NaN if the value is undefined, as PESQ is for a file without an utterance.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Finds the delay of a signal relative to its reference, and whether its sign is inverted."""
+"""Finds the delay of a signal relative to its reference, and whether the polarity of the signal is inverted."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ODD_FACTORS = (1, 3, 5, 9, 15, 25, 27, 45, 75, 81, 125)
 
 @dataclass(frozen=True, slots=True)
 class Misalignment:
-    """The delay and the sign of a signal relative to its reference.
+    """The delay and the polarity of a signal relative to its reference.
 
     Attributes:
-        delay: the number of samples by which the signal is late; negative if it is early.
-        inverted: whether its sign is inverted.
+        delay: the number of samples by which the signal is late; negative if the signal is early.
+        inverted: whether the polarity of the signal is inverted.
     """
 
     delay: int = 0
@@ -32,14 +32,14 @@ class Misalignment:
 
 
 def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignment:
-    """Compares a signal with its reference by the cross-correlation of at most their first minute.
+    """Compares a signal with its reference by their cross-correlation. Only the first minute is compared.
 
-    A shift by at most a second counts as a delay if it would raise the SI-SDR by 1 dB or more. Signals whose
-    correlation is below 0.3 at every lag count as aligned, because their delay can't be determined.
+    A shift by at most a second counts as a delay if removing the shift would raise the SI-SDR by 1 dB or more. Signals
+    whose correlation is below 0.3 at every lag count as aligned, because their delay can't be determined.
 
     Args:
         estimate: the signal, [time].
-        reference: its reference, [time]. If the lengths differ, the end of the longer signal is ignored.
+        reference: the reference, [time]. If the lengths differ, the end of the longer signal is ignored.
         sr: the sample rate, in hertz.
 
     Example:
@@ -54,7 +54,8 @@ def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignm
     if count < 2 or not 0 < energy < math.inf:
         return Misalignment()
     most = min(int(LONGEST_SECONDS * sr), count // 2)
-    # Search one more lag on each side. If the maximum is there, the true peak lies beyond the longest delay.
+    # Search one more lag on each side. If the maximum is at one of these two lags, the true peak lies beyond the
+    # longest delay.
     size = _fast_size(count + most + 2)
     product = np.fft.rfft(first, size) * np.fft.rfft(second, size).conj()
     lags = np.fft.irfft(product, size) / energy
@@ -69,7 +70,7 @@ def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignm
 
 
 def _decibels(correlation: float) -> float:
-    """Returns the SI-SDR of signals with this correlation, in dB."""
+    """Returns the SI-SDR, in dB, of two signals with this correlation coefficient."""
     kept = min(correlation**2, 1 - 1e-9)
     return 10 * math.log10(max(kept, 1e-12) / (1 - kept))
 
@@ -82,6 +83,6 @@ def _centred(signal: Tensor) -> np.ndarray:
 def _fast_size(least: int) -> int:
     """Returns a length of at least `least` for which an FFT is fast: a power of two times a small odd number.
 
-    The next power of two may be nearly twice as long, and its strides cause conflicts in the CPU cache.
+    The next power of two may be nearly twice as long as needed, and its strides cause conflicts in the CPU cache.
     """
     return min(odd << (-(-least // odd) - 1).bit_length() for odd in _ODD_FACTORS)

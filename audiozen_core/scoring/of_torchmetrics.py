@@ -1,4 +1,4 @@
-"""Adapts metrics of torchmetrics, so that tests and validations can use them."""
+"""Adapts metrics of torchmetrics to the interface `Metric`, so that tests and validations can use them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OfTorchmetrics:
         """Computes the value for one file. Both signals are [time]."""
         with torch.no_grad():
             value = self.metric(estimate[None], reference[None])
-        self.metric.reset()  # otherwise the metric would accumulate the files
+        self.metric.reset()  # otherwise the metric would average over all files
         return float(value)
 
 

@@ -11,7 +11,7 @@ from audiozen_core.scoring.metric import Metric, keeps_signals, needs_of
 
 
 class MeanOverSpeakers:
-    """The mean of a metric over the speakers of a file. It has the same attributes as the metric.
+    """The mean of a metric over the speakers of a file. This object has the same attributes as the metric.
 
     Args:
         metric: the metric for one signal.
@@ -34,8 +34,8 @@ class MeanOverSpeakers:
     ) -> float:
         """Computes the mean for estimates, references and inputs [speakers, time] in the same order.
 
-        The metric's other inputs belong to the whole file, and are passed on unchanged. If the metric has no value for
-        a speaker, the mean is NaN.
+        All other inputs, such as the far-end signal, belong to the whole file and are passed on unchanged. If the
+        metric has no value for a speaker, the mean is NaN.
         """
         call: Callable[..., float] = self.metric
         values = []

@@ -13,16 +13,16 @@ from audiozen_core.errors import DataError
 from audiozen_core.results.result_folders import find_audio
 
 RATED = "enhanced"
-"""The kind of the files to rate. Their partner files have the kinds `clean`, `noisy` and `far_end`."""
+"""The role of the files to rate. The other roles are `clean`, `noisy` and `far_end`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedFile:
-    """A file to rate, and its partner files.
+    """A file to rate, and the clean, noisy and far-end files that belong to it.
 
     Attributes:
         id: the path of the file within its folder, without the extension.
-        paths: the files by kind: `enhanced`, `clean`, `noisy`, `far_end`.
+        paths: the files by role: `enhanced`, `clean`, `noisy`, `far_end`.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Pairing:
 
     Attributes:
         files: the files, sorted by ID.
-        folders: the folder of each kind.
+        folders: the folder of each role.
         findings: messages about the folders, such as which files are left out.
     """
 
@@ -49,19 +49,20 @@ def pair_files(
 ) -> Pairing:
     """Pairs the files of several folders by their relative paths without extensions.
 
-    If no file has a partner at the same relative path, the files are paired by name alone. A test writes its files into
-    one folder: `a_enhanced.wav` belongs to `a_clean.wav` and `a_noisy.wav`. Files in other folders may also have names
-    that end in `_enhanced`, `_clean` and so on.
+    If two folders have no relative path in common, their files are paired by name alone. A test writes all its files
+    into one folder: `a_enhanced.wav` belongs to `a_clean.wav` and `a_noisy.wav`. Files in other folders may also have
+    names that end in `_enhanced`, `_clean` and so on.
 
     Args:
         enhanced: the folder of the files to rate; or a run, or the result folder of a test, which also contains the
             clean and the noisy files.
-        partners: the folder of the partner files of each kind (`clean`, `noisy`, `far_end`), or None.
-        allow_missing: whether to leave out files without a partner instead of raising an error.
+        partners: the folder of each other role (`clean`, `noisy`, `far_end`), or None.
+        allow_missing: whether to leave out a file that lacks its clean, noisy or far-end file, instead of raising an
+            error.
 
     Raises:
-        DataError: a folder is missing or has no audio; two files differ only in their extensions; a file has no
-            partner.
+        DataError: a folder is missing or has no audio; two files differ only in their extensions; a file lacks its
+            clean, noisy or far-end file.
         RunError: the run has no finished test with audio.
     """
     rated_folder, folders = _folders(Path(enhanced), partners)
@@ -72,7 +73,7 @@ def pair_files(
     complete = set(rated)
     for kind, folder in folders.items():
         files = _list(folder, kind, {})
-        if folder == rated_folder:  # either the results of a test, or noisy files that are rated themselves
+        if folder == rated_folder:  # the folder has the results of a test, or the noisy files are the files to rate
             files = {key: path for key, path in files.items() if key.endswith(f"_{kind}")} or files
         matched = {key: name for key in rated if (name := _partner(key, kind, files)) is not None}
         if not matched:
@@ -107,7 +108,7 @@ def pair_files(
 
 
 def _folders(enhanced: Path, partners: Mapping[str, str | Path | None]) -> tuple[Path, dict[str, Path]]:
-    """Returns the folder of the files to rate, and the folder of each kind of partner."""
+    """Returns the folder of the files to rate, and the folder of each other role."""
     folders = {kind: find_audio(Path(folder)) or Path(folder) for kind, folder in partners.items() if folder}
     audio = find_audio(enhanced)
     if audio is None:
@@ -159,7 +160,7 @@ def _without(kind: str, key: str) -> str:
 
 
 def _partner(key: str, kind: str, files: Mapping[str, Path]) -> str | None:
-    """Returns the key of a file's partner: the same path, or the path followed by `_` and the kind."""
+    """Returns the key of the file that belongs to a rated file: the same path, or the path with `_` and the role."""
     return next((name for name in (key, f"{key}_{kind}") if name in files), None)
 
 
@@ -167,7 +168,7 @@ def _by_name(rated: Mapping[str, Path], files: Mapping[str, Path], kind: str, fo
     """Pairs files by their names alone.
 
     Raises:
-        DataError: a name that would be paired exists in several subfolders.
+        DataError: a name that both folders have exists in several subfolders of one folder.
     """
     names: dict[str, list[str]] = {}
     for key in files:

@@ -1,4 +1,4 @@
-"""Chooses the metrics that can rate the available signals, and explains why other metrics are left out."""
+"""Chooses the metrics whose inputs are available, and explains why other metrics are left out."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class RatedMetric:
     Attributes:
         metric: the metric.
         needs: what the metric needs besides the estimate.
-        key: identifies the metric and its arguments in cache keys. "" if the scores can't be cached, because the metric
-            holds an object with unknown content, or its code is not in a file.
+        key: identifies the metric and its arguments in cache keys; "" if scores can't be cached, because the metric
+            holds an object with unknown content or because the code of the metric is not in a file.
     """
 
     metric: Metric
@@ -84,14 +84,15 @@ def choose_metrics(
 
     Args:
         specs: the metrics; None for all installed metrics that need nothing except what is available.
-        available: what is available besides the files to rate: `clean`, `noisy`, `far_end`, `text`.
+        available: the inputs that are available besides the files to rate: some of `clean`, `noisy`, `far_end` and
+            `text`.
 
     Returns:
         The metrics, and the reason for each metric that is left out. If `specs` is None, metrics with a network come
         last.
 
     Raises:
-        AudioZenError: a metric in `specs` does not exist, needs a missing package or signal, or is listed twice; or no
+        AudioZenError: a metric in `specs` does not exist, needs a missing package or input, or is listed twice; or no
             metric remains.
     """
     chosen: dict[str, RatedMetric] = {}
@@ -133,7 +134,7 @@ def choose_metrics(
 
 
 def _lacks(metric: Metric, available: Collection[str]) -> str:
-    """Returns a phrase about the missing needs of a metric; "" if nothing is missing."""
+    """Returns a phrase about the missing inputs of a metric; "" if no input is missing."""
     lacking = [need for need in needs_of(metric) if need not in available]
     if "network" in lacking:
         return "watches the network while it enhances, which only a test can do"
@@ -142,7 +143,7 @@ def _lacks(metric: Metric, available: Collection[str]) -> str:
 
 
 def _cache_key(metric: Metric) -> str:
-    """Returns a text that depends on the identity, the code and the arguments of a metric; see `RatedMetric.key`."""
+    """Returns a string that depends on the identity, the code and the arguments of a metric; see `RatedMetric.key`."""
     attributes = {name: _content(value) for name, value in vars(metric).items()}
     # An attribute with unknown content is accepted only if the metric names its weight files.
     if None in attributes.values() and not getattr(metric, "weights", None):
@@ -152,10 +153,10 @@ def _cache_key(metric: Metric) -> str:
 
 
 def _code(component: type) -> str:
-    """Returns a hash of the code that a value depends on; "" if a class is not in a file, as at the Python prompt.
+    """Returns a hash of the code that values depend on; "" if a class is not in a file, as at the Python prompt.
 
     The hash covers all modules in the folders of the class and of its base classes, because a metric may call functions
-    of other modules. It also covers the code that rates files: all modules in the folder of this module.
+    of other modules. The hash also covers the code that rates files: all modules in the folder of this module.
     """
     folders = {Path(__file__).parent}
     for base in component.__mro__:

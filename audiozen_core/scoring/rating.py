@@ -1,4 +1,4 @@
-"""Rates files with several metrics, before and after enhancement. Each noisy file is rated only once per run."""
+"""Rates files with several metrics, before and after enhancement. In a run, each noisy file is rated only once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from audiozen_core.scoring.si_sdr import si_sdr
 _STRETCH = 4096  # the number of samples that `_differ_in_the_middle` compares
 
 Inputs = Mapping[Need, Tensor | str | None]
-"""The inputs of metrics besides the estimate, such as the reference. Inputs that the file lacks are None."""
+"""The inputs of metrics besides the estimate, such as the reference; None for an input that the file lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Row:
         id: the ID of the file.
         values: for each state (such as `noisy` and `enhanced`), the value of each metric by its name. Means leave out
             values that are not finite.
-        faults: the faulty inputs by name (a state, the reference, `far_end` or `text`), each with the reason:
+        faults: why an input is faulty, by the name of the input, which is a state, the reference, `far_end` or `text`:
             `{"noisy": "noisy equals clean"}`. Metrics that need a faulty input have no value.
         group: the number by which a report groups the files, such as the nominal signal-to-noise ratio in dB; None if
             the number is unknown.
@@ -55,7 +55,7 @@ class FileToRate:
         group: the `group` of the row.
         far_end: the loudspeaker signal.
         text: the transcript.
-        keys: for each state except the last, the key under which the rater stores the values of the state.
+        keys: for each state except the last, the key under which the rater stores the state's values.
     """
 
     name: str
@@ -72,22 +72,22 @@ Rated = Mapping[str, tuple[dict[str, float], dict[str, str]]]
 
 
 class Rater:
-    """Rates files with several metrics, in each of their states: before and after enhancement, for example.
+    """Rates files with several metrics, in each state of a file: before and after enhancement, for example.
 
     No metric has a value for a degenerate pair of signals, so that the means of all metrics leave out the same files. A
     pair is degenerate if one signal is constant or has a NaN or infinite sample, or if the two signals are equal up to
     a gain. A reference-free metric has no value if the signal itself is constant, NaN or infinite.
 
     The last state is the network's output. The rater stores the values of all other states, so that the next validation
-    does not compute them again. Their key is a hash of the samples, so a different file with the same ID never gets the
-    stored values.
+    does not compute these values again. The key of the values is a hash of the samples, so a different file with the
+    same ID never gets the stored values.
 
     Args:
         metrics: the metrics.
         sr: the sample rate of all files, in hertz.
         reference: the name of the signal with which the states are compared.
         noisy: the name of the state that is the network's input, for metrics that need the input.
-        known: a cache of faults, which several raters of the same signals can share.
+        known: a cache of faults, which raters that rate the same signals can share.
     """
 
     def __init__(
@@ -123,12 +123,12 @@ class Rater:
             name: the ID of the file.
             signals: the reference and the states, with the network's output last. All signals are on the CPU and have
                 the same shape: [time], or [..., time] if the metrics accept it. They are not modified. The reference is
-                None if the file has none, and can be left out if no metric needs it.
+                None if the file has no reference, and can be left out if no metric needs a reference.
             group: the `group` of the row.
             far_end: the loudspeaker signal, [time], if the file has one.
             text: the transcript, if the file has one.
-            only: the only state to rate; by default, all states are rated. The other signals are then inputs of
-                metrics.
+            only: the only state to rate; by default, all states are rated. The other states are then used only as
+                inputs of metrics.
 
         Raises:
             DataError: the reference or the network's input is missing, or the shapes of the signals differ.
@@ -157,14 +157,14 @@ class Rater:
         return file
 
     def compute(self, file: FileToRate, metrics: Sequence[Metric] | None = None) -> Rated:
-        """Computes the values of the states that have not been rated yet. This method does not modify the rater.
+        """Computes the values of the states that have not been rated yet. The rater is not modified.
 
         Args:
             file: the file.
             metrics: the metrics to compute; by default, all metrics of the rater.
         """
         with contextlib.ExitStack() as stack:
-            # The trainer may use mixed precision, which must not reduce the precision of a metric.
+            # The trainer may have enabled mixed precision, which would reduce the precision of a metric.
             with_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
             for device in ("cpu", *["cuda"] * with_gpu):
                 stack.enter_context(torch.autocast(device, enabled=False))
@@ -178,7 +178,7 @@ class Rater:
         return [state for state in file.states if file.keys.get(state) not in self._kept]
 
     def finish(self, file: FileToRate, *parts: Rated) -> Row:
-        """Builds the row of a file from results of `compute`. Each result has the values of some or all metrics."""
+        """Builds the row of a file from the results of one or more calls of `compute`, each for some or all metrics."""
         rated: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
         for state in file.states:
             key = file.keys.get(state)
@@ -196,7 +196,7 @@ class Rater:
     def _check(
         self, name: str, signals: Collection[str], present: Mapping[str, Tensor], far_end: Tensor | None
     ) -> None:
-        """Checks that the file has all signals that the metrics need, and that the shapes of its signals are equal."""
+        """Checks that the file has all signals that the metrics need, and that its signals have the same shape."""
         shapes = {kind: list(signal.shape) for kind, signal in present.items()}
         if far_end is not None:
             shapes["far_end"] = list(far_end.shape)
@@ -233,7 +233,7 @@ class Rater:
         return key.digest()
 
     def _rate(self, file: FileToRate, state: str, metrics: Sequence[Metric]) -> tuple[dict[str, float], dict[str, str]]:
-        """Returns the values of one state, and the faults of the inputs of the metrics."""
+        """Returns the value of each metric for one state, and the faults of the metrics' inputs."""
         signal, inputs = file.signals[state], self._inputs(file)
         found = {needs: self._faults(state, signal, needs, inputs) for needs in map(needs_of, metrics)}
         values = {
@@ -264,7 +264,7 @@ class Rater:
 
     def _value(self, metric: Metric, name: str, signal: Tensor, inputs: Inputs) -> float:
         which = f"metric: `{type(metric).__name__}`"
-        # A metric may work in place, so it gets its own copies unless it promises not to modify the signals.
+        # A metric may modify its inputs in place, so it gets copies unless it promises not to modify them.
         passed: dict[str, Any] = {"estimate": signal} | {
             need: inputs[need] for need in needs_of(metric) if need in inputs
         }
@@ -297,7 +297,7 @@ class Rater:
 
 
 def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
-    """Returns the reason why a signal or a pair is degenerate; an empty dict if every metric can rate it.
+    """Returns why a signal or a pair of signals is degenerate; an empty dict if it is not degenerate.
 
     A constant signal counts as silent. Signals that differ only in their gain count as equal.
 
@@ -331,11 +331,13 @@ def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
 def _differ_in_the_middle(signal: Tensor, reference: Tensor) -> bool:
     """Returns whether a short stretch proves that two signals [time] differ by more than gain, offset and rounding.
 
-    This is a shortcut: comparing whole signals takes as long as their SI-SDR, and nearly all pairs differ clearly.
+    The function saves time: comparing whole signals takes as long as computing their SI-SDR, and nearly all pairs
+    differ clearly.
 
-    The function fits the stretch to its reference with the best gain and offset. If the remaining error exceeds the
-    limit that `si_sdr` applies to the whole signal, the whole signal exceeds it too, because its error is at least as
-    large. The limit here is four times higher, because the computation itself rounds.
+    The function scales and shifts the stretch of the reference to fit the stretch of the signal as well as possible.
+    The error of the whole signal is at least as large as the remaining error of the stretch. If the remaining error
+    exceeds the limit that `si_sdr` applies to the whole signal, the signals are therefore different. The limit here is
+    four times as high as in `si_sdr`, because this computation also has rounding errors.
     """
     if signal.ndim != 1 or {signal.dtype, reference.dtype} != {torch.float32} or len(signal) != len(reference):
         return False
@@ -349,14 +351,14 @@ def _differ_in_the_middle(signal: Tensor, reference: Tensor) -> bool:
 class KnownFaults:
     """Caches the results of `faults_of`, because several metrics check the same signals of a file.
 
-    The object keeps the signals in memory, so discard it after the file.
+    A `KnownFaults` keeps the signals in memory, so use a new `KnownFaults` for each file.
     """
 
     def __init__(self) -> None:
         self._found: list[tuple[Mapping[str, Tensor], dict[str, str]]] = []
 
     def __call__(self, pair: Mapping[str, Tensor]) -> dict[str, str]:
-        """Returns the faults of a signal or a pair. Signals are compared by identity, not by their samples."""
+        """Returns the faults of a signal or a pair. The cache identifies signals by `id`, not by their samples."""
         for earlier, faults in self._found:
             if earlier.keys() == pair.keys() and all(earlier[name] is pair[name] for name in pair):
                 return faults

@@ -32,18 +32,18 @@ from audiozen_core.scoring.worker_pool import (
 from audiozen_core.trainer.held_modules import held_modules
 
 _WORTH_SENDING = 0.01
-"""Files whose metrics take at least this many CPU seconds are sent to workers. Sending takes about a millisecond."""
+"""A file is sent to a worker if its metrics take at least this many CPU seconds. Sending takes about a millisecond."""
 
 _LONGEST = 4_000_000
-"""Files whose signals have more samples than this in total are not sent, because all files that are being rated must
-fit into memory."""
+"""A file whose signals have more samples than this in total is not sent to a worker, because all files that are being
+rated at the same time must fit into memory."""
 
 
 def default_workers(device: torch.device, processes: int) -> int:
-    """Returns the default number of workers: one for each CPU that the network leaves free, plus one.
+    """Returns the default number of workers: one for each CPU that the network does not use, plus one.
 
-    The additional worker makes up for idle time: a worker that has finished a file waits until the main process has
-    finished its current step. If the network leaves no CPU free, the result is 0, because workers would delay the
+    The additional worker makes up for idle time, because a worker that has finished a file waits until the main process
+    has finished its current step. If the network uses all CPUs, the result is 0, because workers would slow down the
     network's threads.
 
     Args:
@@ -55,7 +55,7 @@ def default_workers(device: torch.device, processes: int) -> int:
 
 
 class PendingRow(Row):
-    """A row whose values may not be computed yet. Reading an attribute waits for them. A copy is an ordinary `Row`."""
+    """A row whose values may not exist yet. Reading an attribute waits for the values. A copy is an ordinary `Row`."""
 
     __slots__ = ("_wait",)
     _wait: Callable[[], Row]
@@ -97,17 +97,17 @@ class _Task:
 class RatingPool:
     """Rates files in worker processes, which are forked from the main process and exist for one evaluation.
 
-    A value does not depend on the process or the time of its computation: torch always uses one thread, and random
-    numbers depend only on the name of the file.
+    A value does not depend on where or when it is computed: torch always uses one thread, and random numbers depend
+    only on the name of the file.
 
     The main process rates the first file of a rater, so that the modules of metrics are imported only once. It also
-    rates files while all workers are busy, so that at most twice as many files as workers are in memory. Metrics that
-    hold a network always run in the main process, immediately. Where processes can't be forked, as on Windows, the main
-    process rates all files.
+    rates files while all workers are busy, so that the number of files in memory is at most twice the number of
+    workers. Metrics that hold a network always run immediately, in the main process. Where processes can't be forked,
+    as on Windows, the main process rates all files.
 
     Args:
-        workers: the number of workers; 0 for none. With None, `running` sets the number, and the main process rates the
-            files as long as each file takes less than 10 ms of CPU time.
+        workers: the number of workers; 0 for none. With None, `running` sets the number, and the main process rates all
+            files until a file takes at least 10 ms of CPU time.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -119,15 +119,15 @@ class RatingPool:
         self._waiting: deque[_Task] = deque()
         self._failed: list[_Task] = []
         self._metrics: dict[Rater, tuple[tuple[Metric, ...], tuple[Metric, ...]]] = {}
-        # For each rater: the CPU seconds of its slowest file, not counting the first file.
+        # The CPU seconds that the slowest file of each rater took, not counting the rater's first file.
         self._slowest: dict[Rater, float] = {}
 
     @contextlib.contextmanager
     def running(self, default: int) -> Iterator[None]:
-        """Lets `rate` use workers inside the block. The end of the block waits for all files, and stops the workers.
+        """Lets `rate` use workers inside the `with` block. At its end, waits for all files, and stops the workers.
 
         Args:
-            default: the number of workers if the constructor got None.
+            default: the number of workers to use if `workers` in the constructor was None.
         """
         self._count = (default if self._wanted is None else self._wanted) if workers_are_copies() else 0
         try:
@@ -141,7 +141,7 @@ class RatingPool:
         """Rates a file like `Rater.rate`, either immediately or in a worker.
 
         Raises:
-            AudioZenError: as for `Rater.rate`, if the file is rated immediately.
+            AudioZenError: the file is rated immediately, and `Rater.rate` raises an error.
         """
         file = rater.prepare(name, signals, **options)
         networks, others = self._divided(rater)
@@ -187,7 +187,7 @@ class RatingPool:
         return self._wanted is not None or self._slowest[rater] >= _WORTH_SENDING
 
     def _divided(self, rater: Rater) -> tuple[tuple[Metric, ...], tuple[Metric, ...]]:
-        """Returns the metrics that hold or watch a network, and the others."""
+        """Returns two groups of metrics: those that hold or watch a network, and those that do not."""
         if rater not in self._metrics:
             networks = tuple(metric for metric in rater.metrics if _has_network(metric))
             self._metrics[rater] = networks, tuple(metric for metric in rater.metrics if metric not in networks)
@@ -229,7 +229,7 @@ class RatingPool:
             )
             return
         if isinstance(result, Failed):
-            # Raises the same error with its cause, which can't be sent between processes.
+            # Rating the file again raises the worker's error with its cause, which can't be sent between processes.
             self._rate_here(task)
         else:
             task.finish(result)
@@ -268,7 +268,7 @@ class RatingPool:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The data that a worker needs to rate a file. The signals are arrays: torch would send tensors as open files."""
+    """The data that a worker needs to rate a file. Signals are NumPy arrays: torch would send tensors as open files."""
 
     name: str
     signals: dict[str, np.ndarray]
@@ -285,10 +285,10 @@ class _Sent:
 
 
 def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated:
-    """Computes the values of a file. The result is the same in every process and at any time.
+    """Computes the values of a file. The result does not depend on when or in which process it is computed.
 
-    The name of the file seeds the random numbers of metrics. The state of the run's generators is restored, because the
-    load decides which files the main process rates.
+    The name of the file seeds the random numbers of metrics. Afterwards, the state of the run's generators is restored,
+    because which files the main process rates depends on how busy the machine is.
     """
     with keep_generators(), one_thread():
         seed_from(zlib.crc32(file.name.encode("utf-8", "surrogateescape")))

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# The widest table, in characters.
+# The maximum width of a table, in characters.
 _WIDEST = 100_000
-# What is at fault if a file has no value: its pair of signals, or the network's output.
+# What is at fault if a file has no value: the pair of signals, or the network's output.
 _PAIR, _OUTPUT = 0, 1
-# Names that the summary, the CSV and the JSON use for other things.
+# Names that a state can't have, because the summary, the CSV and the JSON use them for something else.
 _TAKEN_STATES = ("gain", "missing")
 _TAKEN_GROUPS = ("files", "means", "id", "note")
 
@@ -34,26 +34,26 @@ STATES = {"noisy": "noisy", "enhanced": "enh."}
 
 
 class Report:
-    """The values of all files of a data set, with their means, tables and files.
+    """The values of all files of a data set. Computes means, and creates tables, CSV files and JSON files.
 
     A file has values in one or more states, such as `noisy` and `enhanced`. The last state is the network's output. If
-    there are several states, the gain is the improvement from the mean of the first state to the mean of the last
-    state. A positive gain is always an improvement, even if lower values of the metric are better.
+    there are several states, the gain is the improvement of the mean from the first state to the last state. A positive
+    gain is always an improvement, even if lower values of the metric are better.
 
-    The means of a metric include the files whose values are finite in all states but the last. The other files have a
-    faulty pair of signals; the report counts and lists these files. If only the last value of a file is not finite, the
-    network's output is at fault. The mean of the last state and the gain are then NaN, because a mean over the
-    remaining files would hide the network's failure.
+    The means of a metric include the files whose values are finite in all states except the last one. All other files
+    have a faulty pair of signals, and the report counts and lists them. If only the value of the last state is not
+    finite, the network's output is at fault. The mean of the last state and the gain are then NaN, because a mean over
+    the remaining files would hide the network's failure.
 
     Args:
         metrics: the metrics, in the order of the columns. Their names must differ.
         rows: the values of all files.
         states: the states of each row, from the input to the output. The dict maps the name in files to the heading in
             tables, such as `{"mixture": "mixture", "separated": "sep."}`. No state may be called `gain` or `missing`.
-        group: the name of the CSV column and the JSON key for the `group` of the rows. With "", the rows are not
+        group: the name of the CSV column and the JSON key for the `group` of the rows. If it is "", the rows are not
             grouped. The names `files`, `means`, `id` and `note` are reserved.
         group_heading: the heading of the group in the table, in up to two lines.
-        sr: the sample rate of the files, in hertz. It is part of the identity of each metric.
+        sr: the sample rate of the files, in hertz. The identity of each metric includes the sample rate.
 
     Raises:
         RunError: `states` is empty, or the name of a state or of the group is reserved.
@@ -111,7 +111,7 @@ class Report:
     def summary(self) -> dict[str, float]:
         """Returns the means over all files: `si_sdr` (of the output), `si_sdr_noisy`, `si_sdr_gain`, …
 
-        `si_sdr_missing` is the number of files without a value. It is left out if all files have a value.
+        `si_sdr_missing` is the number of files without a value. This key is left out if all files have a value.
         """
         result: dict[str, float] = {}
         for metric in self.metrics:
@@ -124,7 +124,7 @@ class Report:
         return result
 
     def without_value(self, metric: Metric) -> tuple[list[Row], list[Row]]:
-        """Returns two lists of files without a value: files with a faulty pair, and files with a faulty output."""
+        """Returns two lists of rows without a value: with a faulty pair of signals, and with a faulty output."""
         return self._without_value(metric, self.rows)
 
     def faulty_pairs(self) -> list[str]:
@@ -150,7 +150,8 @@ class Report:
         ]
 
     def _faulty(self, fault: int) -> Iterator[tuple[str, int, str]]:
-        """Yields, for each set of faulty files: the labels of its metrics, the number of files, and the first IDs.
+        """Yields the labels of the metrics that leave out the same files, and the number and the first IDs of these
+        files.
 
         The CSV and JSON files contain all IDs.
         """
@@ -172,7 +173,7 @@ class Report:
         from rich.markup import escape
         from rich.table import Table
 
-        # With these widths, three metrics in two states fit into a terminal of 80 columns.
+        # Without padding, three metrics in two states fit into a terminal of 80 columns.
         table = Table(title=escape(title) or None, box=SIMPLE_HEAD, padding=0)
         groups = self._by_group()
         if groups:
@@ -203,14 +204,14 @@ class Report:
     def show(self, title: str, console: Console) -> None:
         """Prints the title, the table, the files that the means leave out, and the identity of each metric.
 
-        A table that is wider than the console is printed in full. rich assumes that a pipe has 80 columns, and would
-        otherwise replace numbers by dots.
+        A table that is wider than the console is printed in full. Otherwise rich, which assumes that a pipe has 80
+        columns, would replace numbers by dots.
         """
         table = self.table()
         console.width = max(
             console.width, console.measure(table, options=console.options.update(width=_WIDEST)).maximum
         )
-        # The title is printed separately, because rich would wrap it to the width of a narrow table.
+        # The title is not part of the table, because rich would wrap the title to the width of a narrow table.
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         console.print(table)
         identities = [identity_of(metric, self.sr).line() for metric in self.metrics]
@@ -227,9 +228,9 @@ class Report:
             - `metrics`: by the name of the metric, the attributes of its `MetricIdentity`.
             - `all`: by the name of the metric, the mean of each state, `gain`, and `missing`, the number of files
               without a value.
-            - `by_<group>`, if `group` is not "": a list with a dict for each group, sorted by the group's number. A
-              dict has the keys `<group>` (the number), `files` (the number of files) and `means` (in the form of
-              `all`). The files whose number is NaN or infinite come last, with None as the number.
+            - `by_<group>`, if `group` is not "": a list with a dict for each group, sorted by the group's number. Each
+              dict has the keys `<group>` (the group's number), `files` (the number of files) and `means` (with the same
+              structure as `all`). Files whose number is NaN or infinite come last, in a group with None as its number.
             - `left_out`: by the name of the metric, the files without a value, if there are any. `pair` and `network`
               are dicts from the ID of a file to the reason, or to "" if the reason is unknown.
         """
@@ -284,13 +285,13 @@ class Report:
 
     @property
     def _columns(self) -> list[tuple[str, str]]:
-        """The name of the metric and the state, for each value in a row."""
+        """The metric's name and the state for each value in a row."""
         return [(metric.name, state) for metric in self.metrics for state in self.states]
 
     def _by_group(self) -> dict[float | None, list[Row]]:
         """Groups the rows by their `group`, sorted from the lowest number to the highest.
 
-        Rows whose number is not finite come last, under None. The result is empty if the report has no group, if a row
+        Rows whose number is not finite come last, under None. The result is empty if the rows are not grouped, if a row
         has no number, or if there are more than half as many groups as files.
         """
         if not self.group:
@@ -305,7 +306,7 @@ class Report:
         return dict(sorted(groups.items(), key=lambda group: math.inf if group[0] is None else group[0]))
 
     def _means(self, metric: Metric, rows: Iterable[Row]) -> list[float]:
-        """Returns the mean in each state; NaN if all files are left out, or if a remaining file has no value."""
+        """Returns the mean in each state; NaN if all rows are left out, or if one of the other rows has no value."""
         counted = [row for row in rows if self._fault(metric, row) != _PAIR]
         return [_mean([row.values[state][metric.name] for row in counted]) for state in self.states]
 
@@ -316,13 +317,13 @@ class Report:
     def _fault(self, metric: Metric, row: Row) -> int | None:
         """Returns what is at fault for a missing value, `_PAIR` or `_OUTPUT`; None if the file has a value."""
         *inputs, output = (math.isfinite(row.values[state][metric.name]) for state in self.states)
-        # A faulty state has no finite value, so only the faults of other signals need a check.
+        # A faulty state has no finite value, which `inputs` shows. Faults of other signals are checked separately.
         if self._faults(metric, row).keys() - self.states.keys() or not all(inputs):
             return _PAIR
         return None if output else _OUTPUT
 
     def _faults(self, metric: Metric, row: Row) -> dict[str, str]:
-        """Returns the faults of a row that affect a metric: those of states and of inputs that the metric needs."""
+        """Returns the faults of a row that affect a metric: faults of states and of inputs that the metric needs."""
         needs = needs_of(metric)
         return {
             kind: reason
@@ -331,7 +332,7 @@ class Report:
         }
 
     def _reason(self, metric: Metric, row: Row, fault: int) -> str:
-        """Returns why a metric has no value for a row: the faults of the pair, or the fault of the output."""
+        """Returns why a metric has no value for a row: the faults of the pair of signals, or of the output."""
         faults = self._faults(metric, row)
         return "; ".join(reason for kind, reason in faults.items() if (kind == self._output) == (fault == _OUTPUT))
 
@@ -361,9 +362,9 @@ class Report:
 
 
 def scalar_names(metric: str, states: Sequence[str] | Mapping[str, str] = STATES) -> tuple[str, ...]:
-    """Returns the names of a metric's scalars: the means of all states, the gain, and the number of missing values.
+    """Returns the names of a metric's scalars: the mean of each state, the gain, and the number of missing values.
 
-    The number of missing values is recorded only if it is not 0. A single state has no gain.
+    The number of missing values is recorded only if it is not 0. With a single state, the gain is left out.
 
     Example:
         >>> scalar_names("stoi", ["mixture", "separated"]), scalar_names("stoi", ["decoded"])

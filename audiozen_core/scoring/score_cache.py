@@ -20,20 +20,20 @@ _MOST_KEYS = 500  # the most keys in one query
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The value of a metric for one file. If the value is NaN, `reason` says why, or is "" if that is unknown."""
+    """The value of a metric for one file. If the value is NaN, `reason` says why; it is "" if the reason is unknown."""
 
     value: float
     reason: str = ""
 
 
 class ScoreCache:
-    """Stores scores by key in an SQLite file. Several processes can use the file at the same time.
+    """Stores scores in an SQLite file, by key. Several processes can use the file at the same time.
 
     SQLite writes each batch of scores completely or not at all. If the file can't be read or written, for example
     because the disk is full, the cache logs one warning and stores nothing from then on.
 
     Args:
-        folder: the folder of the file; None disables the cache. It is always safe to delete the folder.
+        folder: the folder of the SQLite file; None disables the cache. The folder can be deleted at any time.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -72,8 +72,8 @@ class ScoreCache:
     def keep(self, key: str, score: Score) -> None:
         """Stores a score. Scores are written to disk about once a second, and by `close`.
 
-        A NaN without a reason is not stored, because the cause may be temporary: a program that the metric calls may
-        have been killed.
+        A NaN without a reason is not stored, because its cause may be temporary. For example, a program that the metric
+        calls may have been killed.
         """
         if self._connection is not None and (score.reason or not math.isnan(score.value)):
             self._pending[key] = score
@@ -81,7 +81,7 @@ class ScoreCache:
                 self.write()
 
     def write(self) -> None:
-        """Writes the pending scores to disk. Other processes have to wait only during this write."""
+        """Writes the pending scores to disk. Other processes wait only while this method writes."""
         self._written = time.monotonic()
         rows = [(key, score.value, score.reason) for key, score in self._pending.items()]
         self._pending = {}

@@ -11,27 +11,27 @@ from torch import Tensor
 from audiozen_core.scoring.blocks import blocks
 
 _SILENCE = 1e-24
-"""Subtracting the mean of a constant signal leaves less than this fraction of its energy, because of rounding."""
+"""After the mean of a constant signal is subtracted, rounding errors leave less than this fraction of its energy."""
 
 _MOST_KEPT = 1 << 20
-"""Signals with up to this many samples are converted to float64 once. Longer signals are converted block by block at
-each pass, because a whole copy would take too much memory."""
+"""Signals with up to this many samples are converted to float64 once. Longer signals are converted block by block
+whenever they are read, because a copy of the whole signal would take too much memory."""
 
 
 def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Tensor:
-    """Computes the scale-invariant signal-to-distortion ratio, in float64. Long signals are not copied as a whole.
+    """Computes the scale-invariant signal-to-distortion ratio in float64, and processes long signals block by block.
 
     Le Roux et al., "SDR – half-baked or well done?", ICASSP 2019.
 
     Args:
         estimate: waveforms [..., time].
         reference: clean waveforms of the same shape.
-        zero_mean: whether to subtract the mean of both signals first. The paper does not, but most toolkits do.
+        zero_mean: whether to subtract the mean from each signal first. Most toolkits do, but the paper does not.
 
     Returns:
-        The ratios in dB, [...], float64. NaN if the reference or the estimate is silent (or constant, with
-        `zero_mean`). Infinite if the estimate equals the reference up to a gain, an offset (with `zero_mean`), and the
-        rounding of its dtype (in float32, a ratio above 138 dB).
+        The ratios in dB, [...], float64. A ratio is NaN if the reference or the estimate is silent, or, with
+        `zero_mean`, constant. A ratio is infinite if the estimate equals the reference up to a gain and rounding errors
+        and, with `zero_mean`, an offset. For float32 signals, each ratio above 138 dB counts as infinite.
 
     Raises:
         ValueError: the shapes differ.
@@ -55,9 +55,9 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     energies = [_dot(signal, signal) for signal in signals]
     scale = _dot(*signals) / energies[1]
     kept, error = scale.square() * energies[1], _distance(signals, scale)
-    # If the estimate is a scaled or shifted copy of the reference, the error consists of rounding only. The ratio would
-    # be a large, meaningless number that dominates every mean, so the error is set to 0. The samples were rounded
-    # before the mean was subtracted, so the limit depends on the energy before the subtraction.
+    # If the estimate equals the reference up to a gain and an offset, the error consists only of rounding errors. The
+    # ratio would be a large, meaningless number that dominates every mean, so the error is set to 0. The samples were
+    # rounded before the mean was subtracted, so the limit depends on the energy before the subtraction.
     error = error.masked_fill(error <= rounding**2 * torch.maximum(kept, totals[0]), 0)
     decibels: Tensor = 10 * torch.log10(kept / error)
     silent = (energies[0] <= floors[0]) | (energies[1] <= floors[1])
@@ -65,7 +65,7 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
 
 
 class _Doubles:
-    """The blocks of a signal [..., time] in float64, kept in memory or computed again at each iteration.
+    """The blocks of a signal [..., time] in float64, which are kept in memory or computed again for each iteration.
 
     Args:
         make: returns an iterator over the blocks.
@@ -78,14 +78,14 @@ class _Doubles:
 
     @classmethod
     def of(cls, signal: Tensor) -> _Doubles:
-        """Returns the blocks of a signal, which are kept in memory if the signal is short."""
+        """Returns the blocks of a signal. They are kept in memory if the signal is short."""
         return cls(lambda: (part.double() for part in blocks(signal)), keeps=signal.numel() <= _MOST_KEPT)
 
     def __iter__(self) -> Iterator[Tensor]:
         return self._make() if self._kept is None else iter(self._kept)
 
     def less(self, mean: Tensor) -> _Doubles:
-        """Returns the signal minus its mean [...]."""
+        """Returns the blocks of the signal minus `mean` [...]."""
         mean = mean.unsqueeze(-1)
         return _Doubles(lambda: (part - mean for part in self), keeps=self._kept is not None)
 
@@ -96,7 +96,7 @@ def _dot(first: _Doubles, second: _Doubles) -> Tensor:
 
 
 def _distance(pair: Sequence[_Doubles], scale: Tensor) -> Tensor:
-    """Returns the energy of `estimate - scale * reference`. The pair is (estimate, reference), and `scale` is [...]."""
+    """Returns the energy of `estimate - scale * reference` for the pair (estimate, reference). `scale` is [...]."""
     total = torch.zeros_like(scale)
     for estimate, reference in zip(*pair, strict=True):
         total = total + (estimate - scale.unsqueeze(-1) * reference).square().sum(-1)
@@ -104,5 +104,6 @@ def _distance(pair: Sequence[_Doubles], scale: Tensor) -> Tensor:
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:
-    # Add the terms one by one. If they were kept in a list, they would fragment the memory between the freed blocks.
+    # Add each term as soon as it is computed. A list of terms would lie in memory between the freed blocks and fragment
+    # it.
     return functools.reduce(torch.add, terms)

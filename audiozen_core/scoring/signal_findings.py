@@ -1,4 +1,4 @@
-"""Describes unusual properties of the signals of many files, in one message per property, with counts and examples."""
+"""Describes unusual properties of files: one message for each property, with the number of files and some examples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _EXAMPLES = 3
 
 
 def signal_findings(facts: Mapping[str, SignalFacts], options: SignalOptions) -> list[str]:
-    """Returns messages about unusual sample rates, lengths, channels, delays and signs.
+    """Returns messages about unusual sample rates, lengths, channels, delays and polarities.
 
     Args:
         facts: the properties of the signals, by the ID of each file that could be read.
-        options: the processing that was allowed for the signals.
+        options: how the signals were processed before they were compared.
     """
     return [*_rates(facts, options), *_lengths(facts), *_channels(facts), *_alignment(facts, options)]
 
@@ -74,7 +74,7 @@ def _alignment(facts: Mapping[str, SignalFacts], options: SignalOptions) -> Iter
     inverted = [name for name, file in facts.items() if file.misalignment.inverted]
     if inverted:
         yield (
-            f"{len(inverted)} of {len(facts)} files have the opposite sign to their {REFERENCE} files: "
+            f"{len(inverted)} of {len(facts)} files have the opposite polarity to their {REFERENCE} files: "
             f"{listed(inverted, most=_EXAMPLES)}"
         )
 

@@ -7,7 +7,8 @@ import contextlib
 import ctypes
 import multiprocessing
 
-# Imported before our exit handler is registered: handlers run in reverse order, and multiprocessing's must run last.
+# Imported before our exit handler is registered, because exit handlers run in reverse order and the handler of
+# multiprocessing must run last.
 import multiprocessing.util
 import signal
 import sys
@@ -28,7 +29,7 @@ _START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 """A forked process starts immediately and inherits all data, but Windows can't fork, and macOS can't fork safely."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
-_KEPT_BYTES = 1 << 25  # larger arrays, of long files, are returned to the system; glibc accepts no larger value
+_KEPT_BYTES = 1 << 25  # larger arrays are returned to the system; glibc does not accept a larger value
 
 Step = TypeVar("Step")
 Result = TypeVar("Result")
@@ -39,7 +40,7 @@ _started: weakref.WeakSet[Any] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """Stops workers that are still running before multiprocessing waits for them, because they ignore SIGTERM."""
+    """Stops running workers, because they ignore SIGTERM and multiprocessing would wait for them forever."""
     for worker in list(_started):
         worker.stop()
 
@@ -52,7 +53,7 @@ class Failed:
 
 
 def workers_are_copies() -> bool:
-    """Returns whether workers are forked from this process, and so inherit the modules that it has imported."""
+    """Returns whether workers are forked from this process and therefore inherit its imported modules."""
     return _START_METHOD == "fork"
 
 
@@ -70,9 +71,9 @@ def run_jobs(
 ) -> Iterator[tuple[Step, Result | Failed]]:
     """Runs the steps of many jobs, and yields each result as soon as it is ready, in any order.
 
-    Each worker is a process with one thread, which is forked from this process where the system supports it. The steps
-    of a job run one after another in the same worker. If a worker dies, a new worker replaces it. An interruption ends
-    all workers.
+    Each worker is a process with one thread, which is forked from this process on systems that support forking. The
+    steps of a job run one after another in the same worker. If a worker dies, a new worker takes its place. An
+    interruption ends all workers.
 
     Args:
         work: computes a step.
@@ -118,14 +119,14 @@ def run_jobs(
 
 
 class DeadWorkerError(Exception):
-    """A worker has died; the message says how, such as `signal SIGKILL`."""
+    """A worker has died. The message says how it died, such as `signal SIGKILL`."""
 
 
 class Worker(Generic[Step, Result]):
-    """A process with one thread that computes one step at a time. It ignores the signals that the main process handles.
+    """A process with one thread that computes one step at a time. It ignores SIGTERM and the other signals of a run.
 
     Args:
-        work: computes a step. It need not be picklable where processes are forked.
+        work: computes a step. Where processes are forked, it need not be picklable.
     """
 
     def __init__(self, work: Callable[[Step], Result]) -> None:
@@ -182,10 +183,10 @@ def _serve(work: Callable[[Any], Any], pipe: Connection, other_end: Connection) 
 
 
 def _keep_freed_memory() -> None:
-    """Makes the C library keep freed memory, because the next file needs about the same amount.
+    """Makes the C library keep freed memory, because the next file needs about the same amount of memory.
 
-    Otherwise, the library returns each large array to the system, and the system must clear the pages again for the
-    next array. This takes 4 % of the time of PESQ and STOI.
+    Otherwise, the library returns each large array to the system, which must clear the memory pages before it provides
+    them for the next array. Clearing the pages takes 4 % of the time of PESQ and STOI.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         allocator = ctypes.CDLL(None)
@@ -210,7 +211,7 @@ def _in_this_process(
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Limits torch to one thread in the block, like a worker. With more threads, the last bits of sums could differ."""
+    """Limits torch to one thread in the block, as in a worker. More threads could change the last bits of sums."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

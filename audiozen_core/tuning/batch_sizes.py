@@ -1,4 +1,4 @@
-"""Searches for the batch size: doubles it, and halves the interval once a size does not fit. Does not import torch."""
+"""Finds the largest batch size that fits into memory, and the fastest batch size. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from dataclasses import dataclass
 
 from audiozen_core.errors import RunError
 
-# A larger batch must be faster by at least this factor, because it also means fewer steps per epoch.
+# A larger batch size is recommended only if training is faster by at least this factor, because it also means fewer
+# steps per epoch.
 GAIN = 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The result of a short training with one batch size.
+    """The result of training for a few steps with one batch size.
 
     Attributes:
         batch_size: the number of samples in a batch.
-        fits: whether the training had enough memory and ended without an error.
+        fits: whether training had enough memory and ended without an error.
         samples_per_second: the number of training samples processed per second; 0 if the batch size does not fit.
-        peak_memory: the peak memory in bytes: of the tensors on a GPU, otherwise of the whole process; None if unknown.
+        peak_memory: the peak memory in bytes; None if unknown. On a GPU, the memory of all tensors; otherwise, the
+            memory of the process.
         device: the type of the device, such as `cuda`.
-        data_size: the number of samples in the data set; None for a stream that has more samples than one batch.
+        data_size: the number of samples in the data set; None for a stream with more samples than one batch.
         reason: why the batch size does not fit.
     """
 
@@ -37,20 +39,21 @@ class Measured:
 def search_sizes(measure: Callable[[int], Measured], *, first: int = 1, most: int | None = None) -> list[Measured]:
     """Measures growing batch sizes, up to the size of the data set.
 
-    The search doubles the size until a size does not fit. It then halves the interval until it knows the largest size
-    that fits to within an eighth. On a CPU, where memory is seldom the limit, the search also ends after two sizes in a
-    row that are not faster than the best size before them.
+    The search doubles the size until a size does not fit. It then bisects the interval between the largest size that
+    fits and the smallest size that does not fit, until the interval is at most an eighth of the size that fits. On a
+    CPU, where memory is seldom the limit, the search also ends if two sizes in a row are not faster than the best size
+    before them.
 
     Args:
         measure: measures one size.
-        first: the first size.
+        first: the size to start with.
         most: the largest size to measure; None if only the size of the data set limits it.
 
     Returns:
         The measurements in the order in which they were made. At least one size fits.
 
     Raises:
-        RunError: not even the smallest size fits, or `first` is too large for `most` or for the data set.
+        RunError: no measured size fits, `first` is less than 1, or `first` exceeds `most` or the size of the data set.
     """
     if first < 1 or (most is not None and most < first):
         raise RunError(
@@ -95,7 +98,7 @@ def largest(measured: Sequence[Measured]) -> Measured:
 def recommended(measured: Sequence[Measured]) -> Measured:
     """Returns the smallest size that is nearly as fast as the fastest size.
 
-    A larger size would save hardly any time, but take fewer steps per epoch.
+    A larger size would save hardly any time, but would mean fewer steps per epoch.
     """
     fitting = [result for result in measured if result.fits]
     fastest = max(result.samples_per_second for result in fitting)
@@ -104,6 +107,6 @@ def recommended(measured: Sequence[Measured]) -> Measured:
 
 
 def _gains_nothing(measured: Sequence[Measured]) -> bool:
-    """Returns whether the last two sizes are both not faster than the best size before them."""
+    """Returns whether neither of the last two sizes is faster than the best size before them."""
     speeds = [result.samples_per_second for result in measured]
     return len(speeds) > 2 and max(speeds[-2:]) < GAIN * max(speeds[:-2])

@@ -1,7 +1,8 @@
 """Trains a few steps with one batch size, and measures speed and memory.
 
 `child` runs this module as a program, which reads a request from its standard input and writes the result to a file. A
-separate process starts with empty GPU memory, has its own peak memory, and can be killed when it uses too much.
+separate process is needed for each batch size: it starts with empty GPU memory, its peak memory can be measured, and it
+can be killed when it uses too much memory.
 """
 
 from __future__ import annotations
@@ -28,19 +29,20 @@ from audiozen_core.trainer.memory import peak_memory
 from audiozen_core.tuning.batch_sizes import Measured
 from audiozen_core.tuning.short_training import short_training
 
-# Torch and CUDA also raise a plain RuntimeError when memory runs out. These texts identify it.
+# When memory runs out, torch and CUDA sometimes raise only a RuntimeError. Its message then contains one of these
+# texts.
 _FULL = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, seconds: float = 20.0) -> Measured:
     """Measures the speed and the memory of training with one batch size.
 
-    The first step is not timed, because the optimiser creates its state in it.
+    The first step is not timed, because the optimiser creates its state during that step.
 
     Args:
         experiment: the experiment. Its run folder is not used.
         batch_size: the number of samples in a batch.
-        steps: the number of optimiser steps to time.
+        steps: the number of optimiser steps to time, after the first step.
         seconds: the time in seconds after which no further step starts. At least one step is timed.
 
     Raises:
@@ -78,7 +80,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 class _Clock:
-    """A hook plugin that measures the time of the steps after the first one.
+    """A hook plugin that measures the time of all steps except the first.
 
     Attributes:
         largest: the number of samples in the largest batch.
@@ -90,11 +92,11 @@ class _Clock:
         self._steps = steps
         self._seconds = seconds
         self._samples = 0
-        # For the end of each step: the number of samples so far, and the time.
+        # The number of samples so far and the time, at the end of each step.
         self._ends: list[tuple[int, float]] = []
 
     def observe(self, loader: BatchLoader) -> None:
-        """Sets the loader of the training. Must be called before its first batch."""
+        """Sets the loader of the training data. Must be called before training starts."""
         loader.count_samples()
         self._loader = loader
 
@@ -113,14 +115,14 @@ class _Clock:
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
-        """Stores the time at which the step has ended, on a GPU after waiting for the GPU."""
+        """Stores the time at which the step ended. On a GPU, first waits until the GPU has finished the step."""
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
         self._ends.append((self._samples, time.perf_counter()))
 
     @hookimpl.stop_within_epoch_reason
     def stop_within_epoch_reason(self) -> str | None:
-        """Stops the training after the last step, or when the time is up."""
+        """Stops training after the last step, or when the time is up."""
         timed, passed = len(self._ends) - 1, self._ends[-1][1] - self._ends[0][1]
         return "the batch size is measured" if timed >= self._steps or (timed and passed > self._seconds) else None
 

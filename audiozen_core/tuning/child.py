@@ -1,4 +1,4 @@
-"""Measures a batch size in a child process, and kills the child before the memory of the machine is full."""
+"""Measures a batch size in a child process, and kills the child process before the memory of the machine is full."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from audiozen_core.errors import RunError
 from audiozen_core.tuning.batch_sizes import Measured
 from audiozen_core.tuning.free_memory import free_memory
 
-# The interval is so short that a process can't fill the reserve between two checks.
+# The time between two checks of the free memory. It is so short that a process can't fill the reserve in between.
 _EVERY_SECONDS = 0.02
 
 
 class MemoryLimit:
-    """The amount of memory that must stay free.
+    """The reserve: the amount of memory that must stay free.
 
     Args:
         share: the share of the currently free memory that can be used, between 0 and 1.
-        free: returns the number of free bytes; None if it is unknown.
+        free: returns the number of free bytes, or None if the number is unknown.
 
     Raises:
         RunError: `share` is not between 0 and 1.
@@ -40,7 +40,7 @@ class MemoryLimit:
 
     @property
     def is_reached(self) -> bool:
-        """Whether less memory than the reserve is free."""
+        """Whether the free memory is less than the reserve."""
         now = self._free()
         return now is not None and now < self.reserve
 
@@ -50,10 +50,11 @@ def measure_in_child(
 ) -> Measured:
     """Runs `measure_size` in a child process.
 
-    If the child is killed, because it reached the limit or by the system, the batch size does not fit.
+    The batch size does not fit if the child process is killed, either by this function at the memory limit or by the
+    system.
 
     Raises:
-        RunError: the training failed for a reason other than memory.
+        RunError: training failed for a reason other than memory.
     """
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
         answer, output = Path(folder) / "answer.json", Path(folder) / "output.txt"
@@ -92,7 +93,7 @@ def run_within(command: Sequence[str], request: str, output: int, limit: MemoryL
         limit: the memory limit.
 
     Returns:
-        The exit code, and whether the program was killed because it reached the limit.
+        The exit code, and whether the program was killed at the memory limit.
     """
     # With PYTHONSAFEPATH, a file in the working directory can't shadow a module of the standard library.
     package = str(Path(__file__).resolve().parents[2])

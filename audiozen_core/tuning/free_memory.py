@@ -1,4 +1,4 @@
-"""Reads how much memory this process can still allocate, from the machine and its control groups (Linux)."""
+"""Reads how much memory this process can still allocate, given the machine and the control groups of Linux."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _ROOT = Path("/")
 def free_memory(root: Path = _ROOT) -> int | None:
     """Returns how much memory this process can still allocate, in bytes.
 
-    That is the free memory of the machine or of the control groups around this process, whichever is smallest. A
-    container or a Slurm job has its own control group. Memory that only caches files counts as free, because the
-    system reclaims it when needed.
+    The result is the smallest of these numbers: the free memory of the machine, and of each control group that contains
+    this process. A container or a Slurm job has its own control group. Memory that only caches files counts as free,
+    because the system reclaims it when needed.
 
     Args:
-        root: the folder that contains `proc` and `sys`; only tests pass another one.
+        root: the folder that contains `proc` and `sys`; only tests pass another folder.
 
     Returns:
-        The number of bytes; None if the system does not report it.
+        The number of bytes; None if the system does not report free memory.
     """
     amounts = [free for free in (_free_on_machine(root), *_free_in_groups(root)) if free is not None]
     return max(0, min(amounts)) if amounts else None
@@ -33,7 +33,7 @@ def _free_on_machine(root: Path) -> int | None:
 
 
 def _free_in_groups(root: Path) -> list[int | None]:
-    """Returns the free bytes of the control group of this process, and of each group that contains it."""
+    """Returns the free bytes of each control group that contains this process."""
     free: list[int | None] = []
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -45,7 +45,7 @@ def _free_in_groups(root: Path) -> list[int | None]:
         else:
             continue
         parts = [part for part in path.split("/") if part]
-        # In a container, the path can be the one on the host. Only `base` exists then.
+        # In a container, the path may be the path on the host. Then only `base` exists in the container.
         folders = [base.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
         free += [_free_in_group(folder, *names) for folder in folders]
     return free
@@ -54,7 +54,7 @@ def _free_in_groups(root: Path) -> list[int | None]:
 def _free_in_group(folder: Path, limit: str, usage: str, cache: str) -> int | None:
     most, used = _number(folder / limit), _number(folder / usage)
     if most is None or used is None:
-        return None  # without a limit, `memory.max` is "max"
+        return None  # if the control group has no limit, `memory.max` is "max"
     cached = [line.split()[1] for line in _lines(folder / "memory.stat") if line.startswith(f"{cache} ")]
     return most - used + (int(cached[0]) if cached else 0)
 

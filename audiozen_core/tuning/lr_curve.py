@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Fewer points don't show the shape of the curve.
+# The shape of a curve with fewer points is not clear enough.
 FEWEST_POINTS = 10
 # The suggested rate is the rate with the lowest loss, divided by this factor.
 BELOW_LOWEST = 10.0
@@ -20,8 +20,8 @@ class Suggestion:
     """The suggested learning rate, or the reason why no rate can be suggested.
 
     Attributes:
-        rate: the learning rate; None if none can be suggested.
-        lowest: the index of the point with the lowest smoothed loss; None if the loss does not fall.
+        rate: the learning rate; None if no rate can be suggested.
+        lowest: the index of the point of the curve with the lowest smoothed loss; None if the loss does not fall.
         problem: why no rate can be suggested; "" if `rate` is not None.
         remedy: what to do about the problem.
     """
@@ -38,8 +38,8 @@ class Curve:
     Args:
         rates: the learning rate of each step, which rises by the same factor from step to step.
         start: the loss before the first step.
-        losses: the loss after each completed step, measured on the batches of the next step; shorter than `rates` if
-            the test ended early.
+        losses: the loss after each completed step, measured on the batches of the next step. The sequence is shorter
+            than `rates` if the test ended early.
     """
 
     def __init__(self, rates: Sequence[float], start: float, losses: Sequence[float]) -> None:
@@ -49,7 +49,7 @@ class Curve:
 
     @property
     def span(self) -> int:
-        """The number of steps over which losses are averaged: few enough for the curve to keep its shape."""
+        """The number of steps over which losses are averaged. It is small enough for the curve to keep its shape."""
         return max(2, len(self.rates) // 20)
 
     @property
@@ -57,8 +57,8 @@ class Curve:
         """The smoothed loss of each point, without most of the noise between batches.
 
         An exponential mean over past losses lags behind the curve, and would show the lowest loss at too high a rate.
-        The mean here weights points on both sides equally. Losses above the ceiling are clipped to the ceiling, so
-        that a single loss of 1e10 does not dominate the points around it.
+        Here, the mean gives equal weight to the points on both sides. Losses above the ceiling are clipped, so that a
+        single loss of 1e10 does not dominate the points around it.
         """
         ceiling = self.ceiling
         capped = [min(loss, ceiling) for loss in self.losses]
@@ -74,7 +74,7 @@ class Curve:
 
     @property
     def reference(self) -> float:
-        """The loss of the untrained network: the mean over the start and the first tenth of the range."""
+        """The loss of the untrained network: the mean of the start and the first tenth of all steps."""
         return statistics.fmean(self._first)
 
     @property
@@ -85,19 +85,20 @@ class Curve:
     def noise(self) -> float:
         """The standard deviation of the loss between batches, estimated from the median change between two steps.
 
-        Unlike a mean, the median is not affected by the few large changes where the loss diverges.
+        Unlike the mean, the median is not affected by the few large changes at the end, where the loss diverges.
         """
         changes = [abs(after - before) for before, after in itertools.pairwise([self.start, *self.losses])]
-        # Half of the values of a normal distribution lie within 0.6745 standard deviations. The difference of two
-        # losses has twice the variance of one loss.
+        # Half of the values of a normal distribution lie within 0.6745 standard deviations of the mean. The difference
+        # between two losses has twice the variance of a single loss.
         return statistics.median(changes) / 0.6745 / math.sqrt(2) if changes else 0.0
 
     @property
     def ceiling(self) -> float:
-        """The loss above which the training counts as diverged.
+        """The loss above which training counts as diverged.
 
-        It lies as far above the reference as the loss has fallen below it, plus three times the noise. A ratio, such as
-        four times the lowest loss, would not work for losses that can be negative, such as SI-SNR.
+        The ceiling lies as far above the reference as the loss has fallen below the reference, plus three times the
+        noise. A ratio, such as four times the lowest loss, would not work for losses that can be negative, such as
+        SI-SNR.
         """
         lowest = min(exponential_means(self.losses, self.span), default=self.reference)
         fall = max(self.reference - lowest, 0.0)
@@ -124,8 +125,9 @@ class Curve:
             )
         means = self.smoothed
         lowest = min(range(count), key=means.__getitem__)
-        # The variance of the difference of the two means, relative to the variance of a loss. The threshold of four
-        # standard deviations is high because the lowest of many means is often two or three below by chance.
+        # The variance of the difference between the two means, relative to the variance of a single loss. The threshold
+        # is as high as four standard deviations, because the lowest of many means is often two or three standard
+        # deviations too low by chance.
         variance = 1 / len(self._first) + math.fsum(weight**2 for weight in self._weights(lowest))
         rounding = 1e-6 * abs(self.reference)
         if self.reference - means[lowest] <= 4 * self.noise * math.sqrt(variance) + rounding:
@@ -151,11 +153,11 @@ class Curve:
 
 
 def exponential_means(values: Sequence[float], span: int) -> list[float]:
-    """Returns the exponential moving average at each value, with bias correction: the first mean is the first value.
+    """Returns the exponential moving average at each value. It is bias-corrected: the first mean is the first value.
 
     Args:
         values: the values to average.
-        span: the number of latest values that carry most of the weight.
+        span: the number of recent values that have most of the weight.
 
     Example:
         >>> exponential_means([4.0, 4.0, 4.0], 2)

@@ -21,7 +21,7 @@ def can_draw() -> bool:
 
 
 def check_picture(path: Path) -> None:
-    """Checks that the picture can be drawn, before a range test that can take minutes.
+    """Checks that the picture can be drawn. Call it before the range test, which can take minutes.
 
     Raises:
         RunError: the extension of the path is not one of `FORMATS`, or the path is a folder.
@@ -48,11 +48,12 @@ def write_points(curve: Curve, path: Path) -> None:
 
 
 def draw_curve(curve: Curve, suggestion: Suggestion, path: Path, title: str) -> None:
-    """Plots the loss against the learning rate, marks the suggestion, and writes the picture atomically."""
+    """Plots the loss against the learning rate, marks the suggested rate, and writes the picture atomically."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    # With this salt and without a date, the same curve always gives the same SVG file.
+    # Matplotlib derives the IDs in an SVG file from a salt. With a fixed salt, the same curve always gives the same
+    # file.
     with mpl.rc_context({"svg.hashsalt": "audiozen", "font.size": 10, "axes.spines.top": False}):
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot()
@@ -84,7 +85,7 @@ def draw_curve(curve: Curve, suggestion: Suggestion, path: Path, title: str) -> 
 
 
 def _limits(curve: Curve) -> tuple[float, float]:
-    """Returns the range of the loss axis. Losses above the ceiling are cut off, so that the rest stays visible."""
+    """Returns the range of the loss axis. Losses above the ceiling are cut off, to keep lower losses visible."""
     shown = [loss for loss in (*curve.losses, *curve.smoothed) if loss <= curve.ceiling] or [curve.start]
     low, high = min(shown), max((*shown, *curve.smoothed))
     margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1e-12)

@@ -28,11 +28,11 @@ class RangeTest:
 
     Attributes:
         section: the section of the optimiser, such as `optimizer`.
-        curve: the losses over the learning rate.
-        suggestion: the learning rate to use, or the reason why none can be suggested.
+        curve: the loss at each learning rate.
+        suggestion: the learning rate to use, or the reason why no rate can be suggested.
         ended_early: why the test ended before its last rate; "" if it completed.
-        groups: the learning rate of each group that has its own, divided by the rate of the optimiser. The keys are the
-            names under which the rates are recorded, such as `lr_encoder`.
+        groups: for each parameter group with its own learning rate, this rate divided by the rate of the optimiser. The
+            keys are the names under which the learning rates are recorded, such as `lr_encoder`.
     """
 
     section: str
@@ -50,9 +50,9 @@ def run_range_test(
     steps: int = 100,
     on_step: Callable[[float, float], object] | None = None,
 ) -> RangeTest:
-    """Trains with a learning rate that rises with each step, and records the loss.
+    """Trains with a learning rate that rises at each step, and records the loss.
 
-    The loss for a rate is measured after the step with that rate, on the batches of the next step.
+    The loss that belongs to a rate is measured after the step with this rate, on the batches of the next step.
 
     Args:
         experiment: the experiment. Its run folder is not used.
@@ -78,7 +78,7 @@ def run_range_test(
             trainer.train(loader)
         except NonFiniteError:
             if not sweep.done:
-                raise  # the loss was not finite before the first step, so the learning rate is not the cause
+                raise  # the loss was not finite even before the first step, so the learning rate is not the cause
             sweep.ended_early = f"a loss or a gradient was not finite after a step with {sweep.rate:.2g}"
         except AudioZenError as error:
             error.notes = (*error.notes, f"learning rate: {sweep.rate:.2g}, in step {sweep.done + 1} of {steps}")
@@ -139,7 +139,7 @@ class _Sweep:
         self._rates = rates
         self._suffix = suffix
         self._on_step = on_step
-        # The losses of the batches of each step. They show the effect of the step before.
+        # The losses of the batches of each step. They show the effect of the previous step.
         self._losses: list[list[float]] = [[]]
 
     @property
@@ -149,7 +149,7 @@ class _Sweep:
 
     @property
     def curve(self) -> Curve:
-        """The losses of all completed steps. A step without a loss repeats the loss of the step before it."""
+        """The losses of all completed steps. A step without a loss gets the loss of the step before it."""
         means: list[float] = []
         for losses in self._losses[:-1][: len(self._rates) + 1]:
             if losses:
@@ -160,7 +160,7 @@ class _Sweep:
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
-        """Makes the trainer read each loss at once, so that the test ends as soon as the loss diverges."""
+        """Makes the trainer read each loss immediately, so that the test ends as soon as the loss diverges."""
         trainer.scalars.read_at_once = True
 
     @hookimpl.on_gradients_ready
@@ -175,7 +175,7 @@ class _Sweep:
 
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer, outputs: Mapping[str, Any]) -> None:
-        """Collects the loss of a batch. After the last batch of a step, this also ends the step."""
+        """Collects the loss of a batch. After the last batch of a step, also ends the step."""
         name = "loss" if "loss" in outputs else f"loss_{self._suffix}"
         if name in outputs:
             self._losses[-1].append(float(outputs[name]))
@@ -184,7 +184,7 @@ class _Sweep:
 
     @hookimpl.on_epoch_start
     def on_epoch_start(self, trainer: Trainer) -> None:
-        """Ends the last step of the previous epoch, if it had fewer batches than other steps."""
+        """Ends the last step of the previous epoch, in case this step had fewer batches than other steps."""
         if trainer.progress.step > self.done:
             self._end_step(trainer)
 
@@ -196,7 +196,7 @@ class _Sweep:
 
     @hookimpl.stop_within_epoch_reason
     def stop_within_epoch_reason(self) -> str | None:
-        """Stops the training after the loss that follows the last step, or when the loss diverges."""
+        """Stops training after the loss of the last step has been measured, or when the loss diverges."""
         if self.done > len(self._rates):
             return "the range test is complete"
         if self.curve.diverges:

@@ -22,17 +22,17 @@ from audiozen_core.hooks.watching import HookWatch
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 MEASURE = "audiozen tune"
-"""The name of the hook plugin that measures."""
+"""The name of the hook plugin that makes the measurements."""
 
 
 def check_single_process(command: str = "tune") -> None:
-    """Checks that this process is not one of several.
+    """Checks that this process is not one of several processes of a run.
 
     Args:
         command: the `audiozen` command to name in the error.
 
     Raises:
-        RunError: this is one of several processes, started by `torchrun` or `srun`.
+        RunError: this process is one of several that `torchrun` or `srun` has started.
     """
     size = find_place().size
     if size > 1:
@@ -46,7 +46,7 @@ def check_batch_size_is_used(experiment: Experiment) -> None:
     """Checks that `batch_size` decides the size of the training batches.
 
     Raises:
-        RunError: a `batch_sampler` decides it.
+        RunError: a `batch_sampler` decides the size of the batches.
     """
     for section in experiment.config.datasets["train"]:
         if section.dataloader.batch_sampler:
@@ -66,26 +66,27 @@ def short_training(
     num_workers: int | None = None,
     watch: HookWatch | None = None,
 ) -> Iterator[tuple[BaseTrainer, BatchLoader]]:
-    """Builds an experiment for a training that lasts until the hook plugin `measure` stops it.
+    """Builds an experiment whose training lasts until the hook plugin `measure` stops it.
 
-    The training uses the data, networks, losses, optimisers and trainer of the experiment. It has no schedulers and no
-    validation, and leaves out hook plugins that declare that they do not affect training, such as plugins that save
-    checkpoints or write records. Its run folder is a temporary folder, in case a hook writes files. If `watch` is
-    given, hook plugins that declare `stays_in_folder = True`, because they write only into this folder, take part too.
+    Training uses the data, networks, losses, optimisers and trainer of the experiment, but no schedulers and no
+    validation. Hook plugins that declare that they do not affect training are left out, such as plugins that save
+    checkpoints or write records. The run folder is a temporary folder, in case a hook writes files. If `watch` is
+    given, hook plugins that declare `stays_in_folder = True`, because they write only into the run folder, are not left
+    out.
 
     Args:
         experiment: the experiment.
         measure: a hook plugin, which must implement `stop_within_epoch_reason`.
         batch_size: the number of samples in a batch; None for the experiment's own batch size.
         num_workers: the number of processes that load items; None for the experiment's own number.
-        watch: gets a call when a hook begins and when it ends; None if hooks are not watched.
+        watch: the object to call when a hook begins and when a hook ends; None if hooks are not watched.
 
     Yields:
         The trainer, and the loader to call `train` with.
     """
     if batch_size is None:
-        # This replaces `num_threads = "auto"`, as in a run. A comparison of batch sizes keeps the default, one thread,
-        # because timing different numbers of threads would need memory, and the comparison measures the memory.
+        # This value replaces `num_threads = "auto"`, as in a run. A comparison of batch sizes keeps the default of one
+        # thread, because timing different numbers of threads would need memory, and the comparison measures the memory.
         with experiment.scope, name_owners(experiment.checked):
             experiment.settle_threads()
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
@@ -96,7 +97,7 @@ def short_training(
             trainer, loaders = short.build()
             (loader,) = loaders["train"]
             trainer.max_epochs, trainer.max_steps = sys.maxsize, None
-            # With any other setting, a step could be skipped, and the measurement would have a gap.
+            # With any other value, the trainer could skip a step, and the measurement would have a gap.
             trainer.on_nonfinite = "stop"
             try:
                 yield trainer, loader
@@ -128,7 +129,7 @@ class _ShortTraining(Experiment):
         self._watch = watch
 
     def lifecycle(self) -> Lifecycle:
-        """Returns the hook plugins that take part, and the one that measures."""
+        """Returns the hook plugins that take part in training, and the hook plugin `measure`."""
         plugins = super().lifecycle().plugins
         if self._watch is None:
             kept = [plugin for plugin in plugins if plugin.affects_training]

@@ -1,1 +1,1 @@
-"""Reading TOML with the positions of its values, and writing values as TOML."""
+"""Reads TOML together with the positions of keys and values, and writes values as TOML."""

@@ -25,7 +25,7 @@ class Document:
     """A TOML document and the positions of its keys and values.
 
     Attributes:
-        source: the text, and the file as the user named it.
+        source: the text, and the path of the file as the user wrote it.
         values: the values, as tomli reads them.
         positions: the offsets of keys and values in the text.
         folder: the folder that relative paths in the document and `${here}` refer to.
@@ -78,15 +78,15 @@ class Document:
 
     @property
     def file(self) -> Path:
-        """The file as the user named it."""
+        """The path of the file as the user wrote it."""
         return self.source.file
 
     def key_span(self, key_path: KeyPath) -> Span:
-        """Returns the position of a key or an array entry, or else the position of the nearest table above."""
+        """Returns the position of a key or an array entry, or, if it has none, of the nearest table above it."""
         return self._span(self.positions.keys, key_path)
 
     def value_span(self, key_path: KeyPath) -> Span:
-        """Returns the position of a value or a table's header, or else the position of the nearest table above."""
+        """Returns the position of a value or a table's header, or, if it has none, of the nearest table above it."""
         return self._span(self.positions.values, key_path)
 
     def value_range(self, key_path: KeyPath) -> Range:

@@ -14,7 +14,7 @@ Comment = Callable[[KeyPath], str]
 
 
 def emit(values: Mapping[str, Any], comment: Comment | None = None) -> str:
-    """Returns the values as a TOML document, in their order.
+    """Returns the values as a TOML document, in the order of `values`.
 
     `${` in a string becomes `$${`, so that reading the document does not treat it as a reference.
 
@@ -44,7 +44,7 @@ class _Emitter:
         self.comment = comment
 
     def table(self, path: KeyPath, name: str, table: Mapping[str, Any]) -> Iterator[str]:
-        """Yields the lines of a table below its header. `name` is the table's name in headers."""
+        """Yields the lines of a table after its header. `name` is the table's name in headers."""
         below = {key: value for key, value in table.items() if _has_header(value)}
         for key, value in table.items():
             if key not in below:
@@ -73,7 +73,7 @@ def _has_header(value: Any) -> bool:
 
 
 def _laid_out(value: Any, indent: str = "") -> str:
-    """Returns one value as TOML. A long array gets one line for each entry."""
+    """Returns one value as TOML. The entries of a long array are written on separate lines."""
     line = toml_text(value)
     if len(line) <= _WIDTH or not isinstance(value, list | tuple):
         return line

@@ -37,7 +37,7 @@ _PLAIN_PAIR = re.compile(rf"({_BARE_KEY.pattern})[ \t]*=[ \t]*(?![\[{{])({_SCALA
 
 
 class TooDeepError(Exception):
-    """Tables and arrays are nested deeper than `MAX_DEPTH`. The argument is the offset where the depth is exceeded."""
+    """Tables and arrays are nested deeper than `MAX_DEPTH`. The argument is the offset of the first level too many."""
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.positions = Positions()
-        # Tables with a header and keys with a value, which must not be defined again.
+        # Tables that have a header and keys that have a value. They must not be defined again.
         self.fixed: set[KeyPath] = set()
         # The number of entries of each array of tables so far.
         self.lengths: dict[KeyPath, int] = {}
@@ -126,7 +126,7 @@ class _Reader:
         elif path in self.fixed or path in self.lengths:
             self.positions.twice.append((path, self.positions.keys[path], place))
         self.fixed.add(path)
-        # An earlier header such as `[a.b]` may have set the position of `a`. The header `[a]` is a better position.
+        # An earlier header such as `[a.b]` may have set the position of `a`, but the header `[a]` is a better position.
         self.positions.keys[path] = place
         self.positions.values[path] = (start, end)
         self._check_depth(path, place[0])
@@ -196,7 +196,7 @@ class _Reader:
     # ------------------------------------------------------------------------------------------ values
 
     def _value(self, path: KeyPath, start: int) -> int:
-        """Reads the value at `start`, records the positions in it below `path`, and returns the end of the value."""
+        """Reads the value at `start`, records the positions of keys and values in it, and returns where it ends."""
         self._check_depth(path, start)
         first = self.text[start : start + 1]
         if first == "[":

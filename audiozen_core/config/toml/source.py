@@ -37,5 +37,5 @@ class Source:
         return Span(self.file, line, column, end_line, end_column)
 
     def finding(self, code: str, message: str, span: Span, **more: Any) -> Diagnostic:
-        """Creates a finding about a span. The printed finding shows the first line of the span."""
+        """Creates a finding about a span. When the finding is printed, it shows the first line of the span."""
         return Diagnostic(code, message, span=span, source=self.line(span.line), **more)

@@ -12,7 +12,8 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 
-# Words of Python and YAML that users write by mistake, with the TOML equivalent; None if TOML has no such value.
+# Words of Python and YAML that users write by mistake, each with its TOML equivalent, or None if TOML has no
+# equivalent.
 _WORDS = {"True": "true", "False": "false", "yes": "true", "no": "false", "None": None, "null": None}
 # Matches tomli's messages about a key that is defined twice.
 _TWICE = re.compile("overwrite|twice|immutable|[Dd]uplicate")
@@ -22,7 +23,7 @@ def explain_syntax_error(error: ValueError, source: Source, positions: Positions
     """Returns the findings for a text that tomli can't parse. `error` is the exception that tomli raised."""
     twice = [_explain_duplicate(source, *twice) for twice in positions.twice]
     reason, offset = str(error), 0
-    # If an integer has more digits than Python converts, tomli raises a plain `ValueError` without a position.
+    # If an integer has more digits than Python can convert, tomli raises a `ValueError` without a position instead.
     if isinstance(error, tomli.TOMLDecodeError):
         at_end = error.pos >= len(source.text)
         reason, offset = error.msg, len(source.text.rstrip()) if at_end else error.pos

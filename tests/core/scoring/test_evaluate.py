@@ -297,7 +297,7 @@ def test_lengths_channels_delays_and_signs_are_told_in_one_line_each(folders, sc
         "a (enhanced 3900, clean 4000)",
         "1 of 3 files or their partners have several channels; their mean is rated: b (enhanced 2, clean 1)",
         "1 of 3 files are not aligned with their clean files; `--align` shifts them: c (48 samples or 3.0 ms late)",
-        "1 of 3 files have the opposite sign to their clean files: b",
+        "1 of 3 files have the opposite polarity to their clean files: b",
     )
     assert by_id(found)["a"] > 5
     assert by_id(found)["b"] > 5

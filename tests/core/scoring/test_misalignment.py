@@ -1,4 +1,4 @@
-"""Delays and inverted signs are found by cross-correlation, and nothing is found where nothing is wrong."""
+"""Delays and inverted polarity are found by cross-correlation, and nothing is found where nothing is wrong."""
 
 import pytest
 import soundfile
