@@ -227,30 +227,32 @@ _cache: WeakKeyDictionary[types.FunctionType, tuple[types.CodeType, tuple[Parame
 def _parameters(function: Any) -> tuple[Parameter, ...] | None:
     """Returns the parameters with resolved annotations. An annotation that can't be resolved is dropped."""
     if not isinstance(function, types.FunctionType):
-        return _read_parameters(function)  # other callables may not be hashable, and their parameters may change
+        return _read_parameters(function)[0]  # other callables may not be hashable, and their parameters may change
     code, parameters = _cache.get(function, (None, None))
     if code is function.__code__:  # `%autoreload` replaces the code and the defaults of a function in place
         return parameters
-    parameters = _read_parameters(function)
+    parameters, complete = _read_parameters(function)
     # Parameters with unresolved annotations are not cached, because a missing name may be defined later, for example in
     # the same module.
-    if parameters is not None and _annotated(parameters) == _annotated(inspect.signature(function).parameters.values()):
+    if parameters is not None and complete:
         _cache[function] = function.__code__, parameters
     return parameters
 
 
-def _read_parameters(function: Any) -> tuple[Parameter, ...] | None:
+def _read_parameters(function: Any) -> tuple[tuple[Parameter, ...] | None, bool]:
+    """Returns the parameters, and whether all annotations could be resolved."""
     try:
-        signature = inspect.signature(function)
+        written = inspect.signature(function).parameters.values()
     except (ValueError, TypeError, NameError, AttributeError):
-        return None
+        return None, True
     scope = _globals(function)
-    return tuple(
+    parameters = tuple(
         parameter.replace(annotation=_resolved(parameter.annotation, scope))
         if parameter.annotation is not parameter.empty
         else parameter
-        for parameter in signature.parameters.values()
+        for parameter in written
     )
+    return parameters, _annotated(parameters) == _annotated(written)
 
 
 def _annotated(parameters: Iterable[Parameter]) -> list[str]:

@@ -120,7 +120,7 @@ def check_untrained(section: Component, part: Any) -> None:
     weights = _trainable(part) | _held_trainable(held_parameters(part), held_modules(part))
     if weights:
         raise BuildError(
-            f"{section.header} has {_counted(weights)}, but no optimiser trains them",
+            f"{section.header} has {_counted(weights)}, but no optimiser trains {_them(weights)}",
             code=config_codes.UNFIT,
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
         )
@@ -138,7 +138,8 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
     register = f"if {_class(trainer)} changes it itself, register it in `__init__` with `self.state.register`"
     if weights:
         raise BuildError(
-            f"{section.header} has {_counted(weights)}, but no optimiser trains them, and no checkpoint has them",
+            f"{section.header} has {_counted(weights)}, but no optimiser trains {_them(weights)}, and no checkpoint "
+            f"has {_them(weights)}",
             code=config_codes.UNFIT,
             remedy="move it to a separate section, such as [model_x], and add an optimiser for it; or freeze it with "
             f"`requires_grad_(False)`; or, {register}",
@@ -186,6 +187,10 @@ def _counted(weights: Mapping[str, nn.Parameter]) -> str:
     first, *others = weights
     more = f" and {len(others)} more parameters that require gradients" if others else ", which requires a gradient"
     return f"the parameter `{first}`{more}"
+
+
+def _them(weights: Mapping[str, nn.Parameter]) -> str:
+    return "them" if len(weights) > 1 else "it"
 
 
 def _class(part: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -197,9 +198,14 @@ def _option_faults(hook: str, options: dict[str, Any]) -> Iterator[tuple[str, st
         yield f"`{hook}` can't be wrapped", "implement it without `wrapper=True`"
 
 
+@functools.cache
+def _spec_arguments(spec: Spec) -> list[str]:
+    return list(inspect.signature(spec).parameters)[1:]
+
+
 def _argument_faults(hook: str, spec: Spec, function: Callable[..., Any], static: bool) -> Iterator[tuple[str, str]]:
     """Yields the errors in the arguments of a hook method. Pluggy passes only arguments without a default, by name."""
-    known = list(inspect.signature(spec).parameters)[1:]
+    known = _spec_arguments(spec)
     arguments = list(inspect.signature(function).parameters.values())
     if not static:
         first = arguments[0] if arguments else None

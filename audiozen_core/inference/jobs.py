@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from audiozen_core.audio.chunks import joined
 from audiozen_core.audio.files import AudioInfo, audio_info, open_audio
+from audiozen_core.data.seeding import keep_generators, seed_from
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.inference.enhancer import Enhancer, Written, check_attenuation_limit, enhance_file_by, write_result
@@ -152,6 +154,11 @@ def enhance_jobs(
         records.add(job, written.paths, sources.pop(job), {"frames": written.frames, "sr": written.sr})
         return written
 
+    if waiting:
+        try:
+            records.begin(waiting)
+        except AudioZenError as error:
+            raise _explained(error) from error
     enhancing = _Enhancing(model, options, lambda job, part: on_part(part * sizes[job]))
     try:
         unwritten = _in_workers(enhancing, batches(), workers) if workers else enhancing.all(batches())
@@ -162,6 +169,8 @@ def enhance_jobs(
                 outcome.failed[job.source] = result
             else:
                 outcome.written[job.source] = result
+        if waiting:
+            records.end(waiting)
     finally:
         records.close()
     outcome.wall = time.monotonic() - start
@@ -223,7 +232,10 @@ class _Enhancing:
 
     def __call__(self, batch: _Batch) -> list[_Unwritten]:
         """Returns the signal of each file of a batch, or its error. The signals of long files are already written."""
-        return self._together(batch) if len(batch) > 1 else [(batch[0], self._alone(batch[0]))]
+        # A network may draw random numbers. Workers begin with the same generators, and take the files in any order.
+        with keep_generators():
+            seed_from(*(zlib.crc32(job.name.encode("utf-8", "surrogateescape")) for job in batch))
+            return self._together(batch) if len(batch) > 1 else [(batch[0], self._alone(batch[0]))]
 
     def _alone(self, job: Job) -> _Enhanced | Written | AudioZenError:
         def keep(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Enhanced | Written:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from audiozen_core.audio.listing import RECORD
 from audiozen_core.errors import RunError
 from audiozen_core.inference.inputs import Job
 from audiozen_core.storage.append import LineFile
+from audiozen_core.storage.atomic import make_folder, write_whole
+
+_BEGUN = ".enhanced_begun.json"  # hidden, so that it is not taken for a result
 
 
 class Records:
@@ -29,6 +33,7 @@ class Records:
         self._made_with = dict(made_with)
         self._lines: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
+        self._begun = _read_begun(folder / _BEGUN) if keeps else set()
 
     def state(self, job: Job) -> str:
         """Returns the state of a result: "" if it must be made, `done`, or a text that says how it differs."""
@@ -37,7 +42,9 @@ class Records:
             # If a network returns several signals, their files are numbered.
             first = job.target.with_stem(f"{job.target.stem}_1")
             unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
-            return unknown if job.target.exists() or first.exists() else ""
+            # An interrupted command may have left a result that it had not recorded yet.
+            is_left_over = self._key(job) in self._begun
+            return unknown if not is_left_over and (job.target.exists() or first.exists()) else ""
         states = [_is_unchanged(self.folder / name, facts) for name, facts in record["files"].items()]
         if None in states:
             return ""
@@ -50,6 +57,37 @@ class Records:
                 return f"it was made with another {key}"
         return "done"
 
+    def begin(self, jobs: Iterable[Job]) -> None:
+        """Notes in a hidden file which results are going to be made.
+
+        If the command is interrupted after a result was written and before it was recorded, the next command knows from
+        this file that it may replace the result.
+
+        Raises:
+            RunError: the file can't be written.
+        """
+        self._set_begun(self._begun | set(map(self._key, jobs)))
+
+    def end(self, jobs: Iterable[Job]) -> None:
+        """Notes that the results of `begin` are made and recorded, or have failed.
+
+        Raises:
+            RunError: the file can't be written.
+        """
+        self._set_begun(self._begun - set(map(self._key, jobs)))
+
+    def _set_begun(self, begun: set[str]) -> None:
+        self._begun = begun
+        if not self._keeps:
+            return
+        path = self.folder / _BEGUN
+        with _explained_errors(path):
+            if begun:
+                make_folder(self.folder)
+                write_whole(path, json.dumps(sorted(begun)))
+            else:
+                path.unlink(missing_ok=True)
+
     def add(self, job: Job, paths: Sequence[Path], source: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Records a result.
 
@@ -60,12 +98,10 @@ class Records:
             facts: additional values to record.
 
         Raises:
-            OSError: the record can't be written.
+            RunError: the record can't be written.
         """
-        if not self._keeps:
+        if not self._keeps:  # the facts of the files need not be computed
             return
-        if self._lines is None:
-            self._lines = LineFile(self.folder / RECORD)
         record = {
             "result": self._key(job),
             "files": {path.relative_to(self.folder).as_posix(): _file_facts(path) for path in paths},
@@ -73,9 +109,12 @@ class Records:
             "made_with": self._made_with,
             **facts,
         }
-        # JSON escapes bytes of names that are not UTF-8, and restores them when it is read.
-        if error := self._lines.write(json.dumps(record)):
-            raise error
+        with _explained_errors(self.folder / RECORD):
+            if self._lines is None:
+                self._lines = LineFile(self.folder / RECORD)
+            # JSON escapes bytes of names that are not UTF-8, and restores them when it is read.
+            if error := self._lines.write(json.dumps(record)):
+                raise error
 
     def close(self) -> None:
         """Closes the record file."""
@@ -98,6 +137,15 @@ def check_results(states: Mapping[Path, str]) -> None:
         )
 
 
+@contextmanager
+def _explained_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "check the permissions of the folder and the file"
+        raise RunError(f"`{path}` can't be written: {error.strerror}", remedy=remedy) from error
+
+
 def _read(path: Path) -> dict[str, Any]:
     """Returns the most recent record of each result. Skips lines that can't be read."""
     records: dict[str, Any] = {}
@@ -110,6 +158,13 @@ def _read(path: Path) -> dict[str, Any]:
             except (ValueError, KeyError, TypeError):
                 continue
     return records
+
+
+def _read_begun(path: Path) -> set[str]:
+    """Returns the results that an interrupted command had begun."""
+    with suppress(OSError, ValueError, TypeError):
+        return set(map(str, json.loads(path.read_bytes())))
+    return set()
 
 
 def source_facts(job: Job) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -163,13 +164,14 @@ def _read_headers(recordings: Recordings, sr: int) -> tuple[Recordings, Headers]
         headers.remarks.count(recordings.path(index), info)
         headers.frames.append(info.frames)
 
-    kept = keep_readable(range(len(recordings)), measure)
+    with contextlib.closing(found):  # after an error, too: it holds a pool of threads
+        kept = keep_readable(range(len(recordings)), measure)
     if len(kept) < len(recordings):
         recordings = _some(recordings, kept)
     return recordings.with_headers(headers), headers
 
 
-def _infos(recordings: Recordings, sr: int) -> Iterator[AudioInfo | DataError]:
+def _infos(recordings: Recordings, sr: int) -> Generator[AudioInfo | DataError, None, None]:
     """Reads the headers in the order of the recordings, several at a time. Says from time to time how far it is."""
     parts = [range(start, min(start + _PART, len(recordings))) for start in range(0, len(recordings), _PART)]
     if len(parts) == 1:

@@ -21,6 +21,7 @@ from audiozen_core.inference import jobs
 from audiozen_core.inference.enhancer import Enhancer
 from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.load import load
+from audiozen_core.inference.records import Records
 
 SR = 16000
 ARGS = {"num_freqs": 65, "num_low": 8, "num_bands": 8, "hidden_size": 8}
@@ -246,7 +247,7 @@ def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypa
         told = enhance("in", "-o", "out", "--num-workers", workers, code=2).err
     assert "the disk is full" in told
     assert "skips what is done" in told
-    assert sorted(path.suffix for path in Path("out").iterdir()) == [".jsonl", ".wav"]
+    assert sorted(path.suffix for path in Path("out").iterdir() if not path.name.startswith(".")) == [".jsonl", ".wav"]
     outcome = enhance("in", "-o", "out", "--num-workers", workers).out
     assert "enhanced 2 files" in outcome
     assert "skipped 1" in outcome
@@ -319,6 +320,58 @@ def test_workers_write_what_one_process_writes(enhance, place):
     assert "skipped 4" in enhance("in", "-o", "workers", "--num-workers", 2, code=1).out
 
 
+class Dithered(CRN):
+    """A network that draws random numbers."""
+
+    def forward(self, noisy):
+        return super().forward(noisy) + 0.1 * torch.randn_like(noisy)
+
+
+def test_random_numbers_of_a_network_do_not_depend_on_the_workers(model, place):
+    network = load(model, device="cpu")
+    network.trainer.models[""].__class__ = Dithered
+    for number in range(5):
+        write(f"in/{number}.wav", np.zeros((4000, 1), np.float32) + noise(seed=0))
+    found = {}
+    for workers in (0, 2):
+        out = Path(f"out{workers}")
+        jobs.enhance_jobs(network, list_jobs(["in"], out), out, jobs.Options(), num_workers=workers)
+        found[workers] = [read(out / f"{number}.wav") for number in range(5)]
+    for first, second in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(first, second)
+    # The inputs are equal, so only the random numbers differ.
+    assert not any(np.array_equal(found[2][0], other) for other in found[2][1:])
+
+
+def test_result_that_an_interruption_left_without_a_record_is_made_again(enhance, place, monkeypatch):
+    for name in "ab":
+        write(f"in/{name}.wav")
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Records, "add", interrupted)
+        enhance("in", "-o", "out", "--num-workers", 0, code=130)
+    assert list(Path("out").glob("*.wav"))
+    assert "enhanced 2 files" in enhance("in", "-o", "out").out
+    assert "skipped 2" in enhance("in", "-o", "out").out
+    assert [path.name for path in Path("out").iterdir() if path.name.startswith(".")] == []
+    # A file of the user is still safe.
+    write("in/c.wav"), write("out/c.wav")
+    assert "`out/c.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
+
+
+def test_record_that_can_not_be_written_is_named(enhance, place, monkeypatch):
+    write("in/a.wav")
+    Path("out").mkdir()
+    Path("out/enhanced.jsonl").symlink_to("/dev/full")
+    told = enhance("in", "-o", "out", code=2).err
+    assert "the disk is full: `out/enhanced.jsonl` can't be written: No space left on device" in told
+    Path("out/enhanced.jsonl").unlink()
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
 def test_worker_that_dies_loses_its_file_only(enhance, place, monkeypatch):
     for name in ("good", "killed", "other"):
         write(f"in/{name}.wav")
@@ -353,7 +406,7 @@ def test_error_of_a_batch_is_reported_for_each_of_its_files(enhance, place):
 
 def test_damaged_record_is_read_as_far_as_it_can_be(enhance, place):
     write("in/a.wav"), write("in/b.wav")
-    enhance("in", "-o", "out")
+    enhance("in", "-o", "out", "--num-workers", 0)
     record = Path("out/enhanced.jsonl")
     first, second = record.read_bytes().splitlines()
     record.write_bytes(b"\xff\x00\n" + first + b'\n{"result": "b.wav"}\n[1]\n' + second[:50])

@@ -334,7 +334,7 @@ def test_hook_restores_the_buffers_of_the_loss_after_a_skipped_batch():
 
 def test_data_set_with_parameters_is_an_error(tiny):
     changed = ('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.Augmented"')
-    with pytest.raises(BuildError, match=r"\[dataset\] has the parameter `gain`, .* no optimiser trains them"):
+    with pytest.raises(BuildError, match=r"\[dataset\] has the parameter `gain`, .* no optimiser trains it"):
         tiny.build(changed)
 
 
