@@ -80,7 +80,7 @@ def test_only_the_first_compilation_is_told(monkeypatch, tmp_path):
     for function in both:
         function.__module__ = "audiozen_plugins.kernels.of_a_test"
         function.__qualname__ += "_of_ours"
-    assert told(*both) == ["the kernels for the CPU are compiled; this happens once on this machine"]
+    assert told(*both) == ["compiling the kernels for the CPU; this happens once on this machine"]
     assert told(*both) == []  # numba has kept the code
     monkeypatch.delitem(sys.modules, "kernel_of_a_test")
 
