@@ -67,8 +67,8 @@ def test_many_groups_are_cut_off_and_the_rest_is_counted():
 @pytest.mark.parametrize(
     ("prefix", "said"),
     [
-        ("encoder.", "begin with `encoder.`, those of the network do not"),
-        ("generator.net.", "begin with `generator.net.`, those of the network do not"),
+        ("encoder.", "begin with `encoder.`, but the names in the network do not"),
+        ("generator.net.", "begin with `generator.net.`, but the names in the network do not"),
     ],
 )
 def test_prefix_of_all_weights_is_the_cause(prefix, said):
