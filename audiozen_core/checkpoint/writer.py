@@ -101,6 +101,11 @@ class CheckpointWriter:
             self._thread.join()
             self._thread = None
 
+    @property
+    def has_results(self) -> bool:
+        """Whether a save has finished since the last call of `take_results`."""
+        return bool(self._results)
+
     def take_results(self) -> list[SaveResult]:
         """Returns the results of the saves that have finished since the last call, in order."""
         results, self._results = self._results, []

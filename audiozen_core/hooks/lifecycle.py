@@ -14,10 +14,11 @@ from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.calls import Implementation, checked_call, checked_wrapper, flat_call
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
+from audiozen_core.hooks.idle import idle_hooks
 from audiozen_core.hooks.order import in_order
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.scalars import ReadOnlyScalars, as_scalar
-from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
+from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.hooks.watching import ANSWERED_FOR_THE_TRAINER, HookWatch, watched_call, watched_wrapper
 from audiozen_core.kinds import Mode, kind_of
@@ -72,17 +73,43 @@ class Lifecycle(specs.Hooks[Trainer]):
             self._by_name[plugin.name] = plugin
         self._manager = self._manager_of(specs.Hooks, self.plugins)
         self._of: dict[type, Any] = {}
-        calls = self._flat_calls(self._manager)
         self._last_first: pluggy.PluginManager | None = None
         if any(len(self._implementations(name)) > 1 for name in _LAST_FIRST):
             self._last_first = self._manager_of(specs.Hooks, self.plugins[::-1])
+        self._by_pluggy = _calls(specs.Hooks, self._manager)
+        if self._last_first:
+            reverse = _calls(specs.Hooks, self._last_first)
+            self._by_pluggy |= {name: reverse[name] for name in _LAST_FIRST}
+        # The hooks that do nothing for now, by the name of their plugin.
+        self._idle: dict[str, frozenset[str]] = {}
+        self._make_calls()
+
+    def _make_calls(self) -> None:
+        """Makes the attributes by which the hooks are called."""
+        calls = self._by_pluggy | self._flat_calls(self._manager)
+        if self._last_first:
             reverse = self._flat_calls(self._last_first)
-            calls |= {name: reverse[name] for name in _LAST_FIRST}
+            calls |= {name: reverse[name] for name in _LAST_FIRST if name in reverse}
         calls |= {name: _with_read_only(calls[name]) for name in _WITH_METRICS if self._implementations(name)}
-        if not is_main:
+        if not self._is_main:
             calls["on_log"] = _no_answers
         for name, call in calls.items():
             setattr(self, name, call)
+
+    def leave_out_idle(self, trainer: Trainer) -> None:
+        """Asks the plugins which of their hooks do nothing for now, and does not call these until it is asked again.
+
+        A plugin says so in a method `idle_hooks(trainer)`, which returns the names of these hooks. The trainer asks at
+        the start of a run and of each epoch, after the hooks of that moment.
+
+        Raises:
+            HookError: the method fails, or returns a name that is not a hook of the plugin.
+        """
+        asked = {plugin.name: idle_hooks(plugin, trainer) for plugin in self.plugins}
+        idle = {name: hooks for name, hooks in asked.items() if hooks}
+        if idle != self._idle:
+            self._idle = idle
+            self._make_calls()
 
     def of(self, hooks: type[_Specs]) -> _Specs:
         """Returns the hooks that a plugin provides, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`.
@@ -127,8 +154,8 @@ class Lifecycle(specs.Hooks[Trainer]):
         return manager
 
     def _flat_calls(self, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
-        """Returns a callable for each hook of AudioZEN. It bypasses pluggy if the hook has no wrappers."""
-        calls = _calls(specs.Hooks, manager)
+        """Returns a callable for each hook of AudioZEN without wrappers. It bypasses pluggy."""
+        calls: dict[str, Callable[..., Any]] = {}
         for name, spec in specs_in(specs.Hooks).items():
             implementations = getattr(manager.hook, name).get_hookimpls()
             if not implementations or name in _CALL_ALL_DESPITE_ERRORS or any(each.wrapper for each in implementations):
@@ -137,8 +164,9 @@ class Lifecycle(specs.Hooks[Trainer]):
             steps = [
                 Implementation(each.function.__wrapped__, each.argnames, self._by_name[each.plugin_name])
                 for each in reversed(implementations)
+                if name not in self._idle.get(each.plugin_name, ())
             ]
-            calls[name] = flat_call(steps, spec)
+            calls[name] = flat_call(steps, spec) if steps else _nothing(spec)
         return calls
 
     def wrap_component(self, section: str, component: Any) -> Any:
@@ -276,7 +304,7 @@ def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[...
     for name, spec in specs_in(hooks).items():
         caller = getattr(manager.hook, name)
         if not caller.get_hookimpls():
-            calls[name] = _no_answer if first_answer_counts(spec) else _no_answers
+            calls[name] = _nothing(spec)
         else:
             calls[name] = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
     return calls
@@ -307,6 +335,11 @@ def _without_answers(call: Callable[..., Any]) -> Callable[..., None]:
         call(**arguments)
 
     return called
+
+
+def _nothing(spec: Spec) -> Callable[..., Any]:
+    """Returns what is called in the place of a hook without implementations."""
+    return _no_answer if first_answer_counts(spec) else _no_answers
 
 
 def _no_answer(**_: Any) -> None:

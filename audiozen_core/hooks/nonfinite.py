@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from audiozen_core.errors import AudioZenError, RunError
 
@@ -19,8 +18,7 @@ _REMEDY = (
 _MAX_SAMPLES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class BatchLocation:
+class BatchLocation(NamedTuple):
     """The batches that caused an error.
 
     Attributes:

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from audiozen_core.data.waveforms import may_be_waves
+
 # Only these are counted as waveforms. Other tensors can be features, whose last axis doesn't count audio samples.
 _WAVEFORMS = ("noisy", "mixture", "clean")
 # A three-dimensional tensor with a longer second axis is taken for features, not for channels of a waveform.
-_MOST_CHANNELS = 16
 
 
 class Amounts:
@@ -56,6 +57,6 @@ def _waveform(batch: Any) -> Tensor | None:
     """Returns the waveform in a batch; None if it has none."""
     for name in _WAVEFORMS if isinstance(batch, Mapping) else ():
         wave = batch.get(name)
-        if isinstance(wave, Tensor) and wave.is_floating_point() and wave.dim() in (2, 3):
-            return wave if wave.dim() == 2 or wave.shape[1] <= _MOST_CHANNELS else None
+        if may_be_waves(wave):
+            return wave
     return None

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from audiozen_core.data.each_file import each_file
+from audiozen_core.data.waveforms import may_be_waves
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 
 _SHORTEST_SECONDS = 0.02
-_MOST_CHANNELS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def samples_of(batch: Any, sr: int) -> list[Sample]:
         sr: the sample rate in Hz.
     """
     entries = _entries(batch)
-    signals = {name: value for name, value in entries.items() if _may_be_wave(value)}
+    signals = {name: value for name, value in entries.items() if may_be_waves(value)}
     if not signals:
         count = next((len(value) for value in entries.values() if _has_samples(value)), 0)
         return [Sample(_id(entries, index), {}, _values(entries, index, count)) for index in range(count)]
@@ -149,16 +149,6 @@ def _is_array(value: Any) -> bool:
 
 def _has_samples(value: Any) -> bool:
     return (isinstance(value, Tensor) and value.ndim > 0) or isinstance(value, list | tuple)
-
-
-def _may_be_wave(value: Any) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.is_floating_point()
-        and (value.ndim == 2 or (value.ndim == 3 and value.shape[1] <= _MOST_CHANNELS))
-        and value.shape[-1] > 1
-        and len(value) > 0
-    )
 
 
 def _files(waves: Mapping[str, Tensor], entries: Mapping[str, Any], count: int) -> list[dict[str, Any]]:

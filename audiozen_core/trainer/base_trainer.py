@@ -234,7 +234,7 @@ class BaseTrainer(Passes):
     def _agreed(self, hook: str) -> str | None:
         """Returns the answer of a hook. With several ranks, the lowest rank that has an answer decides."""
         reason: str | None = getattr(self.hooks, hook)(trainer=self)
-        return self.ranks.first(reason) if self.ranks.several and self.hooks.implements(hook) else reason
+        return self.ranks.first(reason) if self._turns and self.hooks.implements(hook) else reason
 
     @property
     def _out_of_steps(self) -> RunEnding | None:
@@ -256,6 +256,7 @@ class BaseTrainer(Passes):
             self._gradients.check_no_new_weights()
         in_training = [section for section, module in self.modules.items() if module.training]
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
+        self.hooks.leave_out_idle(self)
         self._gradients.find_weights()
         if self._turns:
             self._turns.share_weights(self.modules)

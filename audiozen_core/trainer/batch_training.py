@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -103,23 +104,23 @@ class BatchTraining(CheckpointedTrainer):
             batch_idx: the index of the batch in the epoch, from 0.
             samples: the number of samples in the batch; used only with several ranks.
         """
-        done = batch_idx + 1
+        trainer, clock, done = self._as_trainer, self.clock, batch_idx + 1
         self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
         batch: Any = None
         losses: dict[str, Tensor] = {}
         outputs: dict[str, Any] = {}
-        is_own = item is not None and not self.hooks.skip_batch(trainer=self._as_trainer, batch_idx=batch_idx)
+        is_own = item is not None and not self.hooks.skip_batch(trainer=trainer, batch_idx=batch_idx)
         item = item if is_own else None
         if self._turns:
             item = self._turns.with_stand_in(item)
         if item is not None:
-            self.clock.begin("transfer")
+            clock.begin("transfer")
             batch = self.load_batch(item, "train", batch_idx)
-            self.clock.begin("rest")
-            self.hooks.on_training_step_start(trainer=self._as_trainer, batch=batch, batch_idx=batch_idx)
-            self.clock.begin("forward")
+            clock.begin("rest")
+            self.hooks.on_training_step_start(trainer=trainer, batch=batch, batch_idx=batch_idx)
+            clock.begin("forward")
             losses, outputs = self.forward_batch(batch, batch_idx)
-            self.clock.begin("rest")
+            clock.begin("rest")
             if not is_own:
                 batch, outputs, samples = None, {}, 0
             elif not self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch, samples=samples):
@@ -130,37 +131,42 @@ class BatchTraining(CheckpointedTrainer):
                 self.scalars.leave_out(batch_idx)
             losses = agreed or {}
         self._has_batch = bool(losses)
-        self.clock.begin("backward")
+        clock.begin("backward")
         try:
-            # While it waits for the gradients of other ranks, one of them may end.
-            with self.ranks.explained() if self._turns else NO_CONTEXT:
+            if self._turns:  # while it waits for the gradients of other ranks, one of them may end
+                with self.ranks.explained():
+                    self.backward_losses(losses)
+            else:
                 self.backward_losses(losses)
         except AudioZenError as error:
             add_samples(error, batch)
             raise
-        self.clock.begin("rest")
+        clock.begin("rest")
         if not self._window_open:
             self._optimizer_step()
         self.progress.complete_batch()
-        self.hooks.on_training_step_end(trainer=self._as_trainer, batch=batch, batch_idx=batch_idx, outputs=outputs)
+        self.hooks.on_training_step_end(trainer=trainer, batch=batch, batch_idx=batch_idx, outputs=outputs)
 
     def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Runs the forward pass. Returns the losses by name, and all outputs of the step, detached."""
         if not self._first_step_done:
             self._gradients.find_weights()  # hooks may have replaced or frozen weights since the trainer was built
         self.participants.begin_step()
-        with self._autocast():
-            try:
-                with self._sharded.explained() if self._sharded else NO_CONTEXT:
+        autocast: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self._as_trainer)
+        try:
+            if autocast is None and self._sharded is None:  # an empty `with` takes as long as a hook
+                result = self.training_step(batch, batch_idx)
+            else:
+                with autocast or NO_CONTEXT, self._sharded.explained() if self._sharded else NO_CONTEXT:
                     result = self.training_step(batch, batch_idx)
-                    losses = self._losses.choose(result, self._gradients.trained_suffixes)
-            except Exception as error:
-                explain_step_error(error, self.training_step, batch, batch_idx)
-                raise
+            losses = self._losses.choose(result, self._gradients.trained_suffixes)
+        except Exception as error:
+            explain_step_error(error, self.training_step, batch, batch_idx)
+            raise
         if not self._first_step_done:
             self._gradients.check_no_new_weights()
             self._first_step_done = True
-        outputs: dict[str, Any] = dict(result if isinstance(result, Mapping) else losses)
+        outputs: dict[str, Any] = dict(result if type(result) is dict or isinstance(result, Mapping) else losses)
         for scalar, value in self.take_loss_scalars().items():
             outputs.setdefault(scalar, value)
         return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in outputs.items()}
@@ -216,19 +222,20 @@ class BatchTraining(CheckpointedTrainer):
 
         If all batches of the window were skipped, the step is still counted, so that schedules don't shift.
         """
-        self.clock.end_step()
+        trainer, clock = self._as_trainer, self.clock
+        clock.end_step()
         if self._turns:
             self._turns.average()
         self._gradients.average()
         self._gradients.note_reached()
         if self.scalars.add_gradients(self._look_through_gradients()) and self._gradients.present:
-            self.hooks.on_gradients_ready(trainer=self._as_trainer)
+            self.hooks.on_gradients_ready(trainer=trainer)
             # With several ranks, only ranks that have the last batch of the window record the norm.
             if self.plot_norm and self.grad_norm is not None and (self._has_batch or not self._turns):
                 self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
-            self.clock.begin("optimizer")
+            clock.begin("optimizer")
             self.step_optimizers()
-            self.clock.begin("rest")
+            clock.begin("rest")
         elif self._turns:
             self._turns.settle()
         if self._turns:
@@ -238,7 +245,7 @@ class BatchTraining(CheckpointedTrainer):
         self.progress.step += 1
         self.scalars.close_step(self.progress.step, self._learning_rates.now())
         self._step_schedulers("step")
-        self.hooks.on_optimizer_step_end(trainer=self._as_trainer, step=self.progress.step)
+        self.hooks.on_optimizer_step_end(trainer=trainer, step=self.progress.step)
         if not self._turns:
             self._log_steps()
         elif self.log_interval and self.progress.step % self.log_interval == 0:

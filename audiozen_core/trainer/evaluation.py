@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -335,13 +335,14 @@ class Evaluation(Steps, Parts):
     @property
     def _as_trainer(self) -> Trainer:
         """This object, typed as the protocol that hooks use. Its subclass `BaseTrainer` implements the protocol."""
-        return cast(Trainer, self)
+        return self  # type: ignore[return-value]
 
     @contextmanager
     def _running(self, mode: Mode) -> Iterator[None]:
         self.ending = RunEnding()
         try:
             self.hooks.on_run_start(trainer=self._as_trainer, mode=mode)
+            self.hooks.leave_out_idle(self._as_trainer)
             with translate_memory_errors(self):
                 yield
             self.hooks.on_run_end(trainer=self._as_trainer, mode=mode, ending=self.ending)

@@ -39,7 +39,7 @@ class LossChoice:
         Raises:
             RunError: the step returned no loss, or a loss can't be back-propagated.
         """
-        if not isinstance(result, Mapping):
+        if type(result) is not dict and not isinstance(result, Mapping):
             result = {"loss": result}
         if len(suffixes) == 1 and "loss" in result:  # a fast path for most trainings
             _check("loss", result["loss"])

@@ -43,7 +43,7 @@ class GradientNorms:
     def __init__(self, weights: Mapping[str, Sequence[Weight]], ranks: Ranks = ALONE) -> None:
         self._weights = weights
         self._ranks = ranks
-        tensors = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
+        self._tensors = tensors = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
         self._mixed = len({(tensor.device, tensor.dtype) for tensor in tensors}) > 1
         self._on_cpu = all(tensor.device.type == "cpu" and tensor.dtype in _REAL for tensor in tensors)
         self._found, self._one = torch.zeros(()), torch.ones(())
@@ -56,13 +56,14 @@ class GradientNorms:
         with the scale 1, so that the gradients don't change.
         """
         if self._on_cpu:
-            gradients = [weight.tensor.grad for weights in self._weights.values() for weight in weights]
-            present = [gradient for gradient in gradients if gradient is not None]
-            if all(type(one) is Tensor and one.layout is torch.strided and not one.requires_grad for one in present):
-                torch._amp_foreach_non_finite_check_and_unscale_(present, self._found, self._one)
-                if not self._found.item():
-                    return {}
-                self._found.zero_()
+            present = [gradient for tensor in self._tensors if (gradient := tensor.grad) is not None]
+            for one in present:
+                if type(one) is not Tensor or one.layout is not torch.strided or one.requires_grad:
+                    return self.measure()
+            torch._amp_foreach_non_finite_check_and_unscale_(present, self._found, self._one)
+            if not self._found.item():
+                return {}
+            self._found.zero_()
         return self.measure()
 
     def measure(self) -> dict[str, MeasuredGradients]:
@@ -178,7 +179,7 @@ def check_weights(modules: Mapping[str, nn.Module], last_step: BatchLocation | N
             raise NonFiniteError(
                 what,
                 last_step,
-                remedy="lower the learning rate or clip the gradients; the checkpoints are untouched",
+                remedy="lower the learning rate or clip the gradients; the checkpoints are not affected",
                 notes=["note: this was found when a checkpoint was due; an earlier step may have caused it"],
             )
 

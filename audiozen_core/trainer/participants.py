@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from audiozen_core.data.description import describe
 from audiozen_core.trainer.input_copies import CopiesInputs
@@ -49,7 +50,7 @@ class Participants:
 
     def _note_module(self, section: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         # During compilation, this would become part of the graph.
-        if not torch.compiler.is_compiling():
+        if not is_compiling():
             self._note(section, output)
 
     def _note(self, section: str, output: Any) -> None:

@@ -220,12 +220,14 @@ class Parts:
     @property
     def model(self) -> nn.Module:
         """The network of an experiment with one network. Raises RunError if there are several."""
-        return _only(self.models, "model", "models")
+        models = self.models
+        return models[""] if "" in models else _only(models, "model", "models")
 
     @property
     def loss_function(self) -> Callable[..., Any]:
         """The loss function of an experiment with one loss function. Raises RunError if there are several, or none."""
-        return _only(self.loss_functions, "loss_function", "loss_functions")
+        losses = self.loss_functions
+        return losses[""] if "" in losses else _only(losses, "loss_function", "loss_functions")
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:

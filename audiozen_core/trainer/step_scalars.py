@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from audiozen_core.hooks.scalars import as_scalar, form_of, is_truth_value
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.host_copy import HostCopy
 from audiozen_core.trainer.nonfinite import MeasuredGradients, blame
+from audiozen_core.trainer.step_records import Row, StepRecord
 
 # On a GPU, a loss is read this many steps late. By then it is computed and copied, so reading it does not wait.
 GPU_LAG = 8
@@ -57,45 +58,6 @@ class _Batch:
     samples: int = 1
     norms: list[_Norm] = field(default_factory=list)
     grad_norm: _GradNorm | None = None
-
-
-class Row(NamedTuple):
-    """The scalars of a batch or a step.
-
-    Attributes:
-        number: the index of the batch in its epoch, or the number of the step.
-        samples: the number of samples that the scalars are the mean of.
-        scalars: the scalars by name.
-    """
-
-    number: int
-    samples: int
-    scalars: Mapping[str, float]
-
-
-class StepRecord(NamedTuple):
-    """The scalars of one optimiser step: the scalars of its last batch, and the learning rates of the step.
-
-    Attributes:
-        step: the number of the step, from 1.
-        epoch: the epoch of the step, from 1.
-        scalars: the scalars that the training step returned for the last batch of the step.
-        rates: the learning rates.
-        samples: the number of samples that the scalars are the mean of; counted only with several ranks.
-        batch_idx: the index of the last batch in the epoch.
-    """
-
-    step: int
-    epoch: int
-    scalars: Mapping[str, float]
-    rates: Mapping[str, float | Tensor]
-    samples: int = 1
-    batch_idx: int = 0
-
-    @property
-    def metrics(self) -> dict[str, float | Tensor]:
-        """The rates and the scalars. If a scalar has the same name as a rate, the scalar is used."""
-        return {**self.rates, **self.scalars}
 
 
 class StepScalars:
@@ -141,7 +103,7 @@ class StepScalars:
         self._window: list[BatchLocation] = []
         # The completed steps with unread batches, and their learning rates.
         self._taken: deque[tuple[int, Mapping[str, float | Tensor]]] = deque()
-        self._read_of_step: tuple[_Batch, dict[str, float]] | None = None
+        self._read_of_step: tuple[BatchLocation, dict[str, float], int] | None = None
         self._records: list[StepRecord] = []
         # The names of outputs that are not scalars. Each is reported once.
         self._left_out: set[str] = set()
@@ -158,7 +120,7 @@ class StepScalars:
         self._forget_unread()
 
     def add(
-        self, outputs: Mapping[str, Any], *, losses: Iterable[str], batch_idx: int, batch: Any, samples: int = 1
+        self, outputs: Mapping[str, Any], *, losses: Collection[str], batch_idx: int, batch: Any, samples: int = 1
     ) -> bool:
         """Adds the scalars among the outputs of a step: numbers, and tensors and arrays of one element.
 
@@ -173,8 +135,11 @@ class StepScalars:
         """
         location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), _ids_of(batch))
         self._window.append(location)
-        self._pending.append(_Batch(location, HostCopy(self._recordable(outputs)), frozenset(losses), samples))
-        good, lag = True, self.lag
+        scalars, lag, good = self._recordable(outputs), self.lag, True
+        if not lag and not self._pending:
+            values = {name: float(value) for name, value in scalars.items()}
+            return self._take(location, values, losses, samples)
+        self._pending.append(_Batch(location, HostCopy(scalars), frozenset(losses), samples))
         while len(self._pending) > lag:
             good = self._read()
         return good
@@ -214,7 +179,7 @@ class StepScalars:
         location = window[0]
         if len(window) > 1:
             batches = tuple(index for one in window for index in one.batches)
-            location = replace(location, batches=batches, ids=tuple(name for one in window for name in one.ids))
+            location = location._replace(batches=batches, ids=tuple(name for one in window for name in one.ids))
         self.last_step = location
         norms = [_Norm(gradients, location) for gradients in measured.values()]
         if self._pending:
@@ -333,28 +298,38 @@ class StepScalars:
         batch = self._pending.popleft()
         values = batch.scalars.read()
         values = batch.grad_norm.read() | values if batch.grad_norm else values
+        return self._take(batch.location, values, batch.losses, batch.samples, batch.norms)
+
+    def _take(
+        self,
+        location: BatchLocation,
+        values: dict[str, float],
+        losses: Collection[str],
+        samples: int,
+        norms: Sequence[_Norm] = (),
+    ) -> bool:
+        """Checks what has been read, and keeps it. Returns whether to learn from the batch."""
         for name, value in values.items():
-            if name in batch.losses and not math.isfinite(value):
+            if not math.isfinite(value) and name in losses:
                 # If the loss was read late, it has already made the weights NaN, so a check would blame the weights.
                 notes = [] if self.lag else [blame(self._modules)]
-                self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=notes))
+                self._judge(NonFiniteError(f"`{name}` is {value}", location, notes=notes))
                 return False
         self.per_batch.append(values)
-        self._origins.append((batch.location.batches[0], batch.samples))
-        self._read_of_step = batch, values
-        good = self._check(batch.norms)
-        self._complete_records()
+        self._origins.append((location.batches[0], samples))
+        self._read_of_step = location, values, samples
+        good = self._check(norms)
+        if self._taken:
+            self._complete_records()
         return good
 
     def _complete_records(self) -> None:
         """Creates the records of the steps whose batches were all read."""
         while self._taken and not (self._pending and self._pending[0].location.step <= self._taken[0][0]):
             step, rates = self._taken.popleft()
-            if self._read_of_step and self._read_of_step[0].location.step == step:
-                batch, values = self._read_of_step
-                self.last_record = StepRecord(
-                    step, batch.location.epoch, values, rates, batch.samples, batch.location.batches[0]
-                )
+            if self._read_of_step and self._read_of_step[0].step == step:
+                location, values, samples = self._read_of_step
+                self.last_record = StepRecord(step, location.epoch, values, rates, samples, location.batches[0])
                 self._records.append(self.last_record)
 
     def _forget_unread(self) -> None:
@@ -364,7 +339,7 @@ class StepScalars:
         self._records.clear()
         self._read_of_step = None
 
-    def _check(self, norms: list[_Norm]) -> bool:
+    def _check(self, norms: Sequence[_Norm]) -> bool:
         for norm in norms:
             if complaint := norm.complaint():
                 self._judge(NonFiniteError(complaint, norm.location))
@@ -375,6 +350,8 @@ class StepScalars:
 def _ids_of(batch: Any) -> tuple[str, ...]:
     """Returns the IDs of the samples in a batch; an empty tuple if the batch has no IDs."""
     ids = batch.get("id") if type(batch) is dict or isinstance(batch, Mapping) else None
+    if ids is None:
+        return ()
     return tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
 
 

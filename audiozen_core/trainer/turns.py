@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.trainer.gradient_sync import GradientSync
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.sharded_gradients import ShardedGradients
-from audiozen_core.trainer.step_scalars import Row
+from audiozen_core.trainer.step_records import Row
 
 _END: Any = object()
 
@@ -73,7 +72,7 @@ class Turns:
         own = None
         if error is not None:
             notes = (*error.notes, f"rank: {self._ranks.rank} of {self._ranks.size}")
-            own = error.what, replace(error.location, rank=self._ranks.rank), notes
+            own = error.what, error.location._replace(rank=self._ranks.rank), notes
         found = self._ranks.first(own)
         if found is None:
             return False

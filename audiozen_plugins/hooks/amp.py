@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -78,6 +79,13 @@ class Amp:
         self._scaler_used = False
         self._scaler: torch.amp.GradScaler | None = None
         self._restored: dict[str, Any] = {}
+
+    def idle_hooks(self, trainer: Trainer) -> Collection[str]:
+        """The hooks that do nothing: all of a step without AMP, and those of the scaler without one."""
+        if self._scaler_for(trainer):
+            return ()
+        scaling = ("backward", "on_gradients_ready", "optimizer_step", "on_optimizer_step_end")
+        return scaling if trainer.use_amp else ("autocast", *scaling)
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:

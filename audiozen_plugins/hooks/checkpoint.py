@@ -63,9 +63,10 @@ class Checkpoint:
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer) -> None:
         """Saves during an epoch if a save is due. Reports the outcome of the previous save."""
-        self._report(trainer)
+        if self._writer.has_results:
+            self._report(trainer)
         minutes = trainer.save_ckpt_minutes
-        if not trainer.between_steps or (trainer.save_ckpt_interval_steps is None and minutes is None):
+        if (trainer.save_ckpt_interval_steps is None and minutes is None) or not trainer.between_steps:
             return
         due = _is_due(trainer)
         if minutes is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,6 +33,12 @@ class NonFinite:
         self._before_step: _Buffers | None = None
         self._before_batch: _Buffers | None = None
         self._start_is_saved = False
+
+    def idle_hooks(self, trainer: Trainer) -> Collection[str]:
+        """The hooks that do nothing: a rollback needs the first one, and skipping a batch the other one."""
+        leaves_out = trainer.on_nonfinite == "rollback" or self.left_out
+        skips = trainer.on_nonfinite == "skip"
+        return ["skip_batch"] * (not leaves_out) + ["on_training_step_start"] * (not skips)
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
@@ -70,7 +77,7 @@ class NonFinite:
         if self.count > trainer.max_nonfinite:
             remedy = (
                 f"this has happened {self.count} times, more than `max_nonfinite = {trainer.max_nonfinite}`: lower the "
-                "learning rate, clip the gradients, or inspect these samples; the checkpoints are untouched"
+                "learning rate, clip the gradients, or inspect these samples; the checkpoints are not affected"
             )
             raise NonFiniteError(error.what, error.location, remedy=remedy, notes=error.notes)
         if trainer.on_nonfinite == "rollback":

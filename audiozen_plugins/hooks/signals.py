@@ -55,14 +55,14 @@ class Signals:
         self._interrupts = 0
         self._save = False
         self._training = False
-        self._speaks = True
+        self._speaks, self._several = True, False
         self._random: dict[str, Any] = {}
         self._before: dict[int, Any] = {}
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Sets the handlers."""
-        self._speaks = trainer.ranks.is_main
+        self._speaks, self._several = trainer.ranks.is_main, trainer.ranks.several
         self._stop, self._interrupts, self._save, self._training = None, 0, False, mode == "train"
         if threading.current_thread() is not threading.main_thread():
             return
@@ -75,7 +75,7 @@ class Signals:
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived, unless gradients are being accumulated."""
-        if trainer.between_steps:
+        if (self._stop or self._save or self._several) and trainer.between_steps:
             self._act_if_due(trainer)
 
     @hookimpl.on_evaluation_start

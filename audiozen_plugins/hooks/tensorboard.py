@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -71,6 +71,10 @@ class TensorBoard:
         else:
             self._make = SummaryWriter
 
+    def idle_hooks(self, trainer: Trainer) -> Collection[str]:
+        """The hook for histograms, in a run without any."""
+        return () if self.histogram_epochs else ("on_gradients_ready",)
+
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the log. A resumed run hides the points of the steps that it will repeat."""
@@ -131,9 +135,8 @@ class TensorBoard:
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int) -> None:
         """Adds the scalars."""
         with self._tolerate_full_disk(trainer):
-            for name, value in metrics.items():
-                if self._writer is not None:
-                    self._writer.add_scalar(name, value, step)
+            if self._writer is not None:
+                self._add_scalars(metrics, step)
             if self._writer is not None and trainer.checkpoint_name:
                 self._writer.add_text("checkpoint", f"{trainer.checkpoint_name}: {', '.join(metrics)}", step)
 
@@ -148,6 +151,14 @@ class TensorBoard:
     def _open(self, purge_step: int | None) -> None:
         if self._make is not None:
             self._writer = self._make(str(self._folder), purge_step=purge_step)
+
+    def _add_scalars(self, metrics: Mapping[str, float], step: int) -> None:
+        """Adds all scalars of a record as one event. `add_scalar` would write an event for each of them."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
+        assert self._writer is not None
+        self._writer._get_file_writer().add_summary(Summary(value=values), step)  # type: ignore[no-untyped-call]
 
     def _add_picture(self, tag: str, png: bytes, step: int) -> None:
         """Adds the bytes of a PNG file. `add_image` would encode the picture again, at three times the size."""

@@ -82,4 +82,8 @@ print(json.dumps([without, with_torch, needed, needed_for_hint, output, foreign(
     assert "torch.optim.RAdam" in without[2]
     assert "no mistakes found" in output
     # Neither rich nor structlog, PIL, SciPy, torchaudio or matplotlib. Names with "_" are compiled parts of the others.
-    assert [name for name in foreign if "_" not in name.replace("audiozen_", "")] == ["audiozen_plugins", "soundfile"]
+    assert [name for name in foreign if "_" not in name.replace("audiozen_", "")] == [
+        "audiozen_plugins",
+        "soundfile",
+        "xxhash",
+    ]

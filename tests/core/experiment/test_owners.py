@@ -124,7 +124,7 @@ CASES = {
     "sampler negative": (sampler("[-1]"), [of_loader("sampler")], "[dataset.dataloader.sampler]", "the index -1"),
     "sampler far": (sampler("[99]"), [of_loader("sampler")], "[dataset.dataloader.sampler]", "sample 99 of [dataset]"),
     "batch sampler": (
-        sampler("[7]"), [of_loader("batch_sampler")], "[dataset.dataloader.batch_sampler]", "of [dataset] gives 7",
+        sampler("[7]"), [of_loader("batch_sampler")], "[dataset.dataloader.batch_sampler]", "of [dataset] yields 7",
     ),
     "optimizer": (
         optimizer("step", "self.param_groups[0]['params'][0].add_(torch.ones(7))"), [OPTIMIZER], "[optimizer]",

@@ -370,7 +370,7 @@ def test_lazy_loss_that_has_no_shapes_yet_is_not_counted():
 def test_explain_and_schema_know_the_key(tiny):
     text = explain(load_config(tiny.write(uses("Uncertain", True))), "loss_function.trainable")
     assert "= true" in text
-    assert "optimiser of the same suffix" in text
+    assert "optimiser with the same suffix" in text
     assert "trainable" in experiment_schema()["definitions"]["loss_function"]["properties"]
 
 

@@ -180,7 +180,9 @@ def test_runs_that_can_not_share_an_array_are_refused(tmp_path, monkeypatch, aud
     assert "the same folder" in audiozen_run("tiny.toml", "same.toml", "--launcher", "slurm")
     assert "need --launcher" in audiozen_run("tiny.toml", "other.toml")
     assert "need --launcher" in audiozen_run("tiny.toml", "--follow")
-    assert "how many processes" in audiozen_run("tiny.toml", "--launcher", "slurm", "--nproc-per-node", "2")
+    assert "set the number of processes and machines" in audiozen_run(
+        "tiny.toml", "--launcher", "slurm", "--nproc-per-node", "2"
+    )
     for option in (["--seeds", "2"], ["--requeue"]):
         assert "a TOML file for each seed" in audiozen_run("tiny.toml", "--launcher", "slurm", *option)
     tiny.run("train")

@@ -101,7 +101,7 @@ def test_losses_gradients_and_weights_have_errors_that_name_the_same(tmp_path, c
     assert error.value.notes[-2].startswith("step: ")
     assert error.value.notes[-2].endswith("training_step of [trainer]")
     assert error.value.notes[-1] == "data: the batch is from [dataset]"
-    assert "checkpoints are untouched" in error.value.remedy
+    assert "checkpoints are not affected" in error.value.remedy
 
 
 def test_error_about_a_delayed_loss_has_no_note_about_the_weights(monkeypatch):

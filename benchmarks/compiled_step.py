@@ -1,0 +1,57 @@
+"""Measures a training step of a network on a CPU, with and without `torch.compile`.
+
+`python -m benchmarks.compiled_step crn` takes seconds. `gtcrn` is compiled for 20 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from audiozen_plugins.model.crn import CRN
+from audiozen_plugins.model.gtcrn import GTCRN
+from benchmarks.measuring import cpu_seconds
+
+FRAMES = 94
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "crn": (CRN, (8, 2, 257, FRAMES)),
+    "gtcrn": (GTCRN, (8, 257, FRAMES, 2)),
+}
+STEPS = 8
+
+
+def step_seconds(network: nn.Module, batch: Tensor) -> list[float]:
+    """Returns the CPU time of each of some steps; a compiled network is compiled in the first ones."""
+    optimizer = torch.optim.Adam(network.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        network(batch).abs().square().mean().backward()
+        optimizer.step()
+
+    return [cpu_seconds(step) for _ in range(STEPS)]
+
+
+def main() -> None:
+    """Prints the CPU time of the fastest step, and of the first one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", choices=sorted(NETWORKS))
+    parser.add_argument(
+        "--any-size", action="store_true", help="compile with torch's own default for sizes that change"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    make, shape = NETWORKS[options.network]
+    batch = torch.randn(shape)
+    plain = step_seconds(make(), batch)
+    compiled_network: nn.Module = torch.compile(make(), dynamic=None if options.any_size else False)  # type: ignore[assignment]
+    compiled = step_seconds(compiled_network, batch)
+    print(f"plain: {min(plain):.4f} s; compiled: {min(compiled):.4f} s, and {compiled[0]:.1f} s for the first step")
+
+
+if __name__ == "__main__":
+    main()
