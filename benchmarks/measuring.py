@@ -1,7 +1,8 @@
 """Measures the rows of the table.
 
-A row compares AudioZEN ("ours") with one peer: another library, or another way to do the same work. In each round, all
-of them do the work once, one after the other. The ratio and the difference of their costs are computed for each round.
+A row compares AudioZEN ("ours") with one peer: another library, or another way to do the same work. In each round,
+AudioZEN and all peers do the work once, one after the other. The ratio and the difference of the costs are computed for
+each round.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Side = Callable[[], float]
-"""Does the work once, as AudioZEN or as a peer, and returns the cost. All sides of a comparison use the same unit."""
+"""Does the work once, with AudioZEN or with a peer, and returns the cost. The unit is the same for both."""
 
 
 @dataclass(frozen=True)

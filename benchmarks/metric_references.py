@@ -1,4 +1,4 @@
-"""Computes metrics with other implementations. tests/plugins/metric/test_references.py compares ours with the values.
+"""Computes metrics with other implementations. tests/plugins/metric/test_references.py compares AudioZEN with them.
 
     python benchmarks/metric_references.py CMGAN PYSEPM CLIPS tests/plugins/metric/references.json
 

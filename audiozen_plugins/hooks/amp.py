@@ -81,7 +81,7 @@ class Amp:
         self._restored: dict[str, Any] = {}
 
     def idle_hooks(self, trainer: Trainer) -> Collection[str]:
-        """The hooks that do nothing: all of a step without AMP, and those of the scaler without one."""
+        """Returns the hooks that do nothing in this run, because it uses no AMP, or AMP without a scaler."""
         if self._scaler_for(trainer):
             return ()
         scaling = ("backward", "on_gradients_ready", "optimizer_step", "on_optimizer_step_end")

@@ -178,7 +178,7 @@ class Checkpoint:
         if not isinstance(error, CheckpointWriteError) or last or self._failures >= self.max_failures:
             raise error or AssertionError("a save failed without an error")
         trainer.log.warning(
-            "a checkpoint could not be saved; training continues, and the next save is at the next interval",
+            "a checkpoint could not be saved; training continues, and AudioZEN tries again at the next interval",
             epoch=result.epoch,
             step=result.step,
             reason=error.message,

@@ -35,7 +35,7 @@ class NonFinite:
         self._start_is_saved = False
 
     def idle_hooks(self, trainer: Trainer) -> Collection[str]:
-        """The hooks that do nothing: a rollback needs the first one, and skipping a batch the other one."""
+        """Returns the hooks that do nothing: `skip_batch` without rollbacks, the start of a step without skipping."""
         leaves_out = trainer.on_nonfinite == "rollback" or self.left_out
         skips = trainer.on_nonfinite == "skip"
         return ["skip_batch"] * (not leaves_out) + ["on_training_step_start"] * (not skips)

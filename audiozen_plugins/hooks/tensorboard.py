@@ -72,7 +72,7 @@ class TensorBoard:
             self._make = SummaryWriter
 
     def idle_hooks(self, trainer: Trainer) -> Collection[str]:
-        """The hook for histograms, in a run without any."""
+        """Returns the hook that writes histograms, if this run writes no histograms."""
         return () if self.histogram_epochs else ("on_gradients_ready",)
 
     @hookimpl.on_run_start

@@ -76,7 +76,7 @@ def test_prefix_of_all_weights_is_the_cause(prefix, said):
     assert error_for(network(), weights).remedy == f"the names in the checkpoint {said}; change the model"
     wrapped = nn.Module()
     wrapped.net = network()
-    assert "names of the network begin with `net.`" in error_for(wrapped, network().state_dict()).remedy
+    assert "names in the network begin with `net.`" in error_for(wrapped, network().state_dict()).remedy
 
 
 def test_prefix_of_a_part_of_the_weights_is_the_cause_only_if_the_network_needs_nothing_else():
