@@ -1,10 +1,11 @@
-"""Measures AudioZEN against its peers, and prints one table.
+"""Compares AudioZEN with other libraries (its peers), and prints a table.
 
     python -m benchmarks [ROW ...] [--rounds N] [--json FILE] [--markdown FILE]
 
-Each row is a module of `benchmarks/rows`, whose docstring says what it compares. Each is measured in a process of its
-own, on one thread, which may take five minutes. The sides take turns; the ratio is computed in each round, and the
-table shows medians and, in brackets, quartiles. The peers come with the extra `bench`.
+ROW is the name of a module in `benchmarks/rows`. Its docstring says what it compares, and it may measure several rows
+of the table. Each module runs in its own process, on one thread, for at most five minutes. In each round, AudioZEN and
+its peers are measured in turn. The ratio of both costs is computed for each round. The table shows medians over the
+rounds and, in brackets, the quartiles. The extra `bench` installs the peers.
 """
 
 from __future__ import annotations
@@ -28,23 +29,26 @@ from audiozen_core.storage.atomic import write_whole
 from benchmarks import rows, table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ROW_SECONDS = 300  # a module that hangs must not hold up the table
+ROW_SECONDS = 300  # a module that hangs is stopped after this time
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
 
 def measure(name: str, rounds: int | None) -> list[dict[str, Any]]:
-    """Measures the rows of one module in this process. `rounds` is None for the number that the module chooses."""
+    """Measures the rows of one module in this process. If `rounds` is None, the module chooses the number of rounds."""
     module = importlib.import_module(f"benchmarks.rows.{name}")
     return [row.as_json() for row in (module.rows() if rounds is None else module.rows(rounds))]
 
 
 def measure_apart(name: str, rounds: int | None, limit: float = ROW_SECONDS) -> list[dict[str, Any]]:
-    """Measures the rows of one module in a process of its own. One that fails, or takes more seconds, says so."""
+    """Measures the rows of one module in its own process.
+
+    If the module fails or takes longer than `limit` seconds, the result is one row with the reason.
+    """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "rows.json"
         command = [sys.executable, "-m", "benchmarks", name, "--into", str(result)]
         command += [] if rounds is None else ["--rounds", str(rounds)]
-        # A session of its own, so that the processes that the row has started end with it.
+        # In its own session, so that `killpg` also ends the processes that the module has started.
         process = subprocess.Popen(
             command,
             cwd=REPOSITORY,
@@ -72,7 +76,7 @@ def measure_apart(name: str, rounds: int | None, limit: float = ROW_SECONDS) -> 
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Returns what the results depend on: the processor, its cores, their load, and the version of Python."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "processor": names[0].partition(":")[2].strip() if names else platform.processor(),
@@ -89,7 +93,7 @@ def _positive(text: str) -> int:
 
 
 def _new_file(text: str) -> Path:
-    """Finds a wrong path before minutes of measuring, and not after them."""
+    """Checks that a file can be written, so that a wrong path is found before minutes of measuring."""
     path = Path(text)
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"the file {text} can't be written")
@@ -97,15 +101,15 @@ def _new_file(text: str) -> Path:
 
 
 def main() -> None:
-    """Measures the asked rows and prints them."""
+    """Measures the rows that the command line names, and prints the table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = sorted(module.name for module in pkgutil.iter_modules(rows.__path__))
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"some of: {', '.join(names)} (default: all)")
-    parser.add_argument("--rounds", type=_positive, help="how often each side takes its turn (default: each row's own)")
-    parser.add_argument("--json", type=_new_file, help="write all figures to this file too")
-    parser.add_argument("--markdown", type=_new_file, help="write the table to this file too")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one or more of: {', '.join(names)} (default: all)")
+    parser.add_argument("--rounds", type=_positive, help="the number of rounds (default: each module chooses it)")
+    parser.add_argument("--json", type=_new_file, help="also write all results to this file")
+    parser.add_argument("--markdown", type=_new_file, help="also write the table to this file")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := sorted(set(options.rows) - set(names)):

@@ -1,4 +1,4 @@
-"""What a command costs in a process of its own."""
+"""Runs commands in processes of their own, and measures their CPU time."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ _AUDIOZEN = "import sys; from audiozen_core.cli.main import main; sys.argv[0] = 
 
 
 def audiozen(*arguments: str) -> list[str]:
-    """A command line that does what `audiozen ARGUMENTS` does, with the Python and the code of this process."""
+    """Returns a command line that does what `audiozen ARGUMENTS` does, with the Python and the code of this process."""
     return [sys.executable, "-c", _AUDIOZEN, *arguments]
 
 
 def python(code: str) -> list[str]:
-    """A command line that runs some code, with the Python of this process."""
+    """Returns a command line that runs Python code with the interpreter of this process."""
     return [sys.executable, "-c", code]
 
 
 def child_seconds(command: Sequence[str], folder: Path, *, sites: Sequence[Path] = (), code: int = 0) -> float:
-    """Runs a command, and returns its time on the CPU, user and system together.
+    """Runs a command, and returns its CPU time in seconds (user and system time together).
 
     Args:
         command: the command line.
-        folder: where it runs.
+        folder: the working directory of the command.
         sites: further folders with installed packages.
         code: the expected exit code.
 
     Raises:
-        RuntimeError: the command has ended with another code. The error has what it printed.
+        RuntimeError: the command has ended with another exit code. The message contains what the command printed.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, *sites)))}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles AudioZEN anew at each start
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as for users, Python may cache the bytecode of AudioZEN
     output = folder / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != code:
-        raise RuntimeError(f"{command} ended with {process.returncode}: {output.read_text()}")
+        raise RuntimeError(f"{command} ended with the exit code {process.returncode}: {output.read_text()}")
     return usage.ru_utime + usage.ru_stime

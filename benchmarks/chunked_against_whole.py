@@ -1,12 +1,12 @@
-"""Measures how much a long signal differs in pieces from the whole one, for each network.
+"""Measures how much the output of a network changes if a long signal is enhanced in chunks instead of as a whole.
 
-The signal is ten noisy clips of VoiceBank-DEMAND one after the other, repeated to the given length. The difference is
-that of the two outputs, relative to the output for the whole signal, in dB.
+The signal consists of noisy clips of VoiceBank-DEMAND, one after the other, repeated to the length in the table. The
+table shows the energy of the difference between both outputs, relative to the output for the whole signal, in dB.
 
-    python benchmarks/chunked_against_whole.py REFERENCE [--networks gtcrn,sdnn]
+    python benchmarks/chunked_against_whole.py REFERENCE [--networks "gtcrn;sdnn"]
 
 REFERENCE is a folder with `vbdmd/noisy/*.wav`, `gtcrn/dns3.safetensors`, `sdnn/intel_ndns_baseline.safetensors` and
-`spiking_fullsubnet/s.safetensors`. All other networks have random weights of the seed 0.
+`spiking_fullsubnet/s.safetensors`. All other networks have random weights, drawn with the seed 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ CUMULATIVE = {"norm_type": "cumulative_laplace_norm"}
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its weights, how its signals are transformed, and how long they are."""
+    """A network, its `[acoustics]`, its trainer, the file with its weights ("" for random ones), and the length of the
+    signal.
+    """
 
     make: Callable[[], nn.Module]
     acoustics: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +86,7 @@ CASES = {
 
 
 def output(case: Case, network: nn.Module, noisy: Tensor, **args: Any) -> Tensor:
-    """Returns what a trainer with these arguments makes of the signal."""
+    """Enhances the noisy signal with a trainer that gets the further arguments, and returns the output."""
     acoustics = Acoustics(**{"sr": 16000, **case.acoustics})
     trainer = case.trainer(Components({"": network}, acoustics=acoustics), metrics=[], **args)
     trainer.set_mode(training=False)
@@ -93,21 +95,21 @@ def output(case: Case, network: nn.Module, noisy: Tensor, **args: Any) -> Tensor
 
 
 def difference(signal: Tensor, other: Tensor) -> str:
-    """Returns the difference of a signal from another one, relative to that one, in dB."""
+    """Returns the energy of the difference of two signals, relative to the energy of `other`, in dB."""
     if torch.equal(signal, other):
         return "equal"
     return f"{10 * torch.log10((signal - other).square().sum() / other.square().sum()).item():.0f} dB"
 
 
 def main() -> None:
-    """Prints a row for each network."""
+    """Prints a table with a row for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reference", type=Path)
-    parser.add_argument("--networks", default=";".join(CASES), help="names, separated by semicolons")
+    parser.add_argument("--networks", default=";".join(CASES), help="names of networks, separated by semicolons")
     arguments = parser.parse_args()
     clips = sorted((arguments.reference / "vbdmd" / "noisy").glob("*.wav"))
     speech = torch.cat([torch.from_numpy(soundfile.read(clip, dtype="float32")[0]) for clip in clips])
-    print("| network | weights | length | by default | in chunks of 60 s | of 10 s |")
+    print("| network | weights | length | by default | in chunks of 60 s | in chunks of 10 s |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in arguments.networks.split(";"):
         case = CASES[name]

@@ -1,6 +1,6 @@
 """Measures a training step of a network on a CPU, with and without `torch.compile`.
 
-`python -m benchmarks.compiled_step crn` takes seconds. `gtcrn` is compiled for 20 minutes.
+`python -m benchmarks.compiled_step crn` takes seconds. With `gtcrn` instead of `crn`, compiling takes 20 minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STEPS = 8
 
 
 def step_seconds(network: nn.Module, batch: Tensor) -> list[float]:
-    """Returns the CPU time of each of some steps; a compiled network is compiled in the first ones."""
+    """Returns the CPU times of `STEPS` steps in seconds. The first steps of a compiled network include compiling it."""
     optimizer = torch.optim.Adam(network.parameters())
 
     def step() -> None:
@@ -36,7 +36,7 @@ def step_seconds(network: nn.Module, batch: Tensor) -> list[float]:
 
 
 def main() -> None:
-    """Prints the CPU time of the fastest step, and of the first one."""
+    """Prints the CPU time of the fastest step with and without compiling, and of the first step with compiling."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=sorted(NETWORKS))
     parser.add_argument(

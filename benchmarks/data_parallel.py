@@ -1,10 +1,13 @@
-"""Compares the speed of several processes with that of one, at one thread each, on the small denoiser.
+"""Compares training with several processes and training with one process. Each process has one thread.
 
     python benchmarks/data_parallel.py --processes 2 --rounds 5
 
-The time of a step is that between two records, every tenth step being recorded, so starting does not count.
-One and several processes take turns; the ratio is computed in each round, and the median is printed. It is the number
-of samples per second, divided by that of one process times the number of processes: 1 is perfect.
+The recipe `mini_denoise/sdnn` is trained for some steps, and every tenth step is recorded. The time of a step is
+computed from the times of these records, so the start of the run does not count.
+
+Each round measures both runs. Its ratio is the speed with several processes (in samples per second), divided by the
+speed with one process times the number of processes. A ratio of 1 is perfect scaling. The script also prints the median
+ratio.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ RECIPE = REPOSITORY / "recipes/mini_denoise/sdnn/baseline.toml"
 
 
 def seconds_per_step(processes: int, steps: int, folder: Path) -> float:
-    """Trains for some steps, and returns the seconds of one.
+    """Trains for some steps, and returns the time of one step in seconds.
 
     Raises:
         RuntimeError: the run has failed.
@@ -52,11 +55,11 @@ def seconds_per_step(processes: int, steps: int, folder: Path) -> float:
 
 
 def main() -> None:
-    """Prints a line for each round, and the median."""
+    """Prints a line for each round, and the median of the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2, help="the number of processes (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=30, help="the number of steps of a run (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often both are timed (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="the number of rounds (default: %(default)s)")
     options = parser.parse_args()
     ratios = []
     for number in range(1, options.rounds + 1):

@@ -1,9 +1,9 @@
-"""Times training steps whose network gets copies of its inputs against steps whose network gets the inputs themselves.
+"""Measures how much longer a training step takes if the network gets copies of its inputs.
 
     python benchmarks/input_copies.py --rounds 40
 
-Both take turns in one process, on one thread; the ratio of processor times is computed in each round, and the median is
-printed.
+AudioZEN copies the inputs, so that a network can't change the batch. Steps with and without copies are measured in
+turn, in one process, on one thread. The ratio of their CPU times is computed for each round, and the median is printed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RATE = 16000
 
 
 class Small(nn.Module):
-    """One filter of 33 taps on the waveform, about the smallest network that is worth training."""
+    """A filter of 33 taps for waveforms. It is about the smallest network that is worth training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Small(nn.Module):
 
 
 def step(network: nn.Module, batch: torch.Tensor) -> Callable[[], None]:
-    """Returns one training step: forward, backward, Adam."""
+    """Returns a function that makes one training step: forward pass, backward pass, and a step of Adam."""
     optimizer = torch.optim.Adam(network.parameters())
 
     def train() -> None:
@@ -49,14 +49,14 @@ def step(network: nn.Module, batch: torch.Tensor) -> Callable[[], None]:
 
 
 def networks(seconds: float, batch: int) -> dict[str, tuple[Callable[[], nn.Module], torch.Tensor]]:
-    """Returns the networks by name, each with a batch of inputs."""
+    """Returns the networks by name: for each, a function that makes it, and a batch of inputs."""
     wave = torch.randn(batch, round(seconds * RATE))
     magnitude = torch.stft(wave, 512, 128, window=torch.hann_window(512), return_complex=True).abs()
     return {"SDNN": (SDNN, magnitude), "one filter": (Small, wave)}
 
 
 def timed(function: Callable[[], None]) -> float:
-    """Returns the processor time of one call in seconds, which other processes hardly disturb."""
+    """Returns the CPU time of one call in seconds. Other processes hardly affect it."""
     started = time.process_time()
     function()
     return time.process_time() - started
@@ -80,7 +80,7 @@ def main() -> None:
             warm_up()
         pairs = []
         for count in range(options.rounds):
-            # Each goes first in every other round.
+            # The order changes from round to round.
             first, second = (timed(each) for each in (steps if count % 2 == 0 else steps[::-1]))
             pairs.append((first, second) if count % 2 == 0 else (second, first))
         ratio = statistics.median(with_copies / without for without, with_copies in pairs)

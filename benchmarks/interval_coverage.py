@@ -1,11 +1,11 @@
-"""How often the 95 % intervals of `audiozen compare` contain the true difference, by simulation.
+"""Simulates how often the 95 % intervals of `audiozen compare` contain the true difference between two systems.
 
     python benchmarks/interval_coverage.py [TRIALS]
 
-Each trial draws two systems: files with skewed differences (an exponential distribution), a normal deviation of each
-seed, and a normal deviation of each file and seed. The true difference is zero, of which the interval of the simulated
-difference should contain 95 %. The percentile interval of a plain bootstrap of files and seeds, and one of the files
-alone, stand beside it.
+Each trial draws the scores of two systems, with several seeds each. The difference of a file is drawn from a skewed
+(exponential) distribution. Each seed adds a normal deviation, and so does each file of each seed. The true mean
+difference is zero, so 95 % of the intervals should contain zero. For comparison, two plain bootstrap intervals are
+computed for the same scores: one resamples files and seeds, and the other resamples only the files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def draw(generator: np.random.Generator, seeds: tuple[int, int], deviation: floa
 
 
 def intervals(generator: np.random.Generator, baseline: Array, system: Array) -> dict[str, tuple[float, float]]:
-    """Returns the interval of `audiozen compare`, and two plain ones."""
+    """Returns the interval of `audiozen compare`, and the two plain bootstrap intervals."""
     differences = system.mean(axis=0) - baseline.mean(axis=0)
     files = differences[generator.integers(0, FILES, (2000, FILES))].mean(axis=1)
     drawn = files.copy()
@@ -59,7 +59,7 @@ def intervals(generator: np.random.Generator, baseline: Array, system: Array) ->
 
 
 def coverage(trials: int, seeds: tuple[int, int], deviation: float) -> dict[str, tuple[float, float]]:
-    """Returns, for each interval, the part of the trials in which it contains the true difference, and its width."""
+    """Returns, for each kind of interval, the fraction of the trials in which it contains zero, and its mean width."""
     generator = np.random.default_rng(1)
     hits: dict[str, int] = {}
     widths: dict[str, float] = {}
@@ -71,7 +71,10 @@ def coverage(trials: int, seeds: tuple[int, int], deviation: float) -> dict[str,
 
 
 def coverage_of_single_runs(trials: int, files: int) -> tuple[float, float]:
-    """Returns how often the interval of single runs has the true mean of normal and of exponential differences."""
+    """Returns the fraction of the trials in which the interval for one run of each system contains the true mean.
+
+    The first value is for normally distributed differences of files, and the second for exponential ones.
+    """
     generator = np.random.default_rng(1)
     hits = [0, 0]
     for _ in range(trials):
@@ -82,14 +85,15 @@ def coverage_of_single_runs(trials: int, files: int) -> tuple[float, float]:
 
 
 def coverage_of_ratings(trials: int, listeners: int, files: int) -> tuple[float, ...]:
-    """Simulates listening tests of two equally good systems, about which listeners and files differ.
+    """Simulates listening tests of two systems that are equally good on average.
 
-    The differences of the ratings have a standard deviation of 5 over the listeners, 5 over the files, and 10 of each
-    single one.
+    Each listener and each file shifts the difference of the ratings by a random amount, with a standard deviation of 5
+    each. Each single rating adds a deviation of 10.
 
     Returns:
-        How often the interval of `compare --ratings` has the true difference, and how often its verdict is wrong; then
-        the same over the files alone, and over the listeners alone.
+        Six fractions of the trials. The first two are for the interval of `compare --ratings`: how often it contains
+        zero, and how often its verdict is wrong. The next two are the same for an interval over the files alone, and
+        the last two for an interval over the listeners alone.
     """
     generator = np.random.default_rng(1)
     counts = np.zeros(6)
@@ -106,7 +110,7 @@ def coverage_of_ratings(trials: int, listeners: int, files: int) -> tuple[float,
 
 
 def main() -> None:
-    """Prints a table."""
+    """Prints the results of all three simulations."""
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     print(f"{trials} trials of {FILES} files; nominal 95 %\nseeds   seed sd  coverage in % (mean width)")
     for seeds in CASES:

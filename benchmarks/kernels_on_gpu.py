@@ -1,4 +1,4 @@
-"""The kernels of spiking networks on a GPU, beside their plain form: the time of a training step, as a ratio.
+"""Measures training steps of spiking networks on a GPU, with their kernels and with plain PyTorch instead.
 
 Run it as `python -m benchmarks.kernels_on_gpu`. It needs a GPU and Triton.
 """
@@ -19,7 +19,7 @@ ROUNDS = 7
 
 
 def milliseconds(step: Callable[[], object]) -> float:
-    """The time of one step, between two events of the GPU."""
+    """Returns the time of one step in milliseconds, measured with events on the GPU."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     start.record()
@@ -30,7 +30,7 @@ def milliseconds(step: Callable[[], object]) -> float:
 
 
 def measure(name: str, network: nn.Module, given: torch.Tensor) -> None:
-    """Prints the median of both sides, which take turns, and of their ratio."""
+    """Prints the median time of a step with kernels and without kernels, and the median of their ratio."""
 
     def step() -> None:
         network.zero_grad()
@@ -50,7 +50,7 @@ def measure(name: str, network: nn.Module, given: torch.Tensor) -> None:
 
 
 def main() -> None:
-    """Measures the training step of both networks."""
+    """Measures training steps of the SDNN and of Spiking-FullSubNet."""
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     generator = torch.Generator().manual_seed(0)
     for batch in (4, 32):

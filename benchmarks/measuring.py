@@ -1,4 +1,9 @@
-"""How the rows of the table are measured: both sides take turns, and each round has a ratio of its own."""
+"""Measures the rows of the table.
+
+A row compares AudioZEN ("ours") with one peer: another library, or another way to do the same work. In each round,
+AudioZEN and all peers do the work once, one after the other. The ratio and the difference of the costs are computed for
+each round.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 Side = Callable[[], float]
-"""One side of a comparison: does its work once, and returns what it cost, in any unit that both sides share."""
+"""Does the work once, with AudioZEN or with a peer, and returns the cost. The unit is the same for both."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some rounds, and the quartiles around it."""
+    """The median of the values of all rounds, and their lower and upper quartile."""
 
     median: float
     low: float
@@ -24,7 +29,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> Spread:
-        """The spread of at least one value."""
+        """Computes the spread of one or more values."""
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -33,7 +38,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a row must reach: `figure` is at most, or at least, `limit`."""
+    """The goal of a row: the median of `figure` must be at most `limit`, or at least `limit`."""
 
     direction: Literal["at most", "at least"]
     limit: float
@@ -47,7 +52,19 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table. `ratio` and `difference` compare ours with the peer within each round."""
+    """One row of the table.
+
+    Attributes:
+        what: what is compared, as the table shows it.
+        unit: the unit of the costs.
+        ours: the costs of AudioZEN.
+        peer: the costs of the peer.
+        peer_name: the name of the peer.
+        ratio: the cost of AudioZEN divided by the cost of the peer, for each round.
+        difference: the cost of AudioZEN minus the cost of the peer, for each round.
+        rounds: the number of rounds.
+        goal: the goal; None for a row that is only for information.
+    """
 
     what: str
     unit: str
@@ -61,27 +78,27 @@ class Row:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the row reaches its goal; None if it has none."""
+        """Whether the row reaches its goal; None if it has no goal."""
         return None if self.goal is None else self.goal.met_by(self)
 
     def as_json(self) -> dict[str, Any]:
-        """All figures, with the verdict."""
+        """Returns all values, and whether the goal is reached."""
         return {**asdict(self), "met": self.is_met}
 
 
 def alternate(
     ours: Side, peers: Mapping[str, Side], *, rounds: int, warm_up: int = 1
 ) -> tuple[list[float], dict[str, list[float]]]:
-    """Lets all sides take turns. Every other round has the reverse order, so that no side always comes first.
+    """Measures AudioZEN and its peers in turn. Every other round has the reverse order, so that nobody is always first.
 
     Args:
-        ours: our side.
-        peers: the other sides, by name.
-        rounds: how many rounds count.
-        warm_up: how many rounds come before and do not count.
+        ours: the work, done by AudioZEN.
+        peers: the same work, done by each peer, by the name of the peer.
+        rounds: the number of rounds that count.
+        warm_up: the number of rounds before them, which do not count.
 
     Returns:
-        What each round has cost: ours, and each peer by name.
+        The costs of AudioZEN in each round, and the costs of each peer in each round.
     """
     sides = {"": ours, **peers}
     costs: dict[str, list[float]] = {name: [] for name in sides}
@@ -105,18 +122,18 @@ def compare(
     warm_up: int = 1,
     best: Literal["lowest", "highest"] = "lowest",
 ) -> Row:
-    """Measures one row against the best of its peers.
+    """Measures a row that compares AudioZEN with the best of several peers.
 
     Args:
-        what: what is compared, as the table says it.
-        ours: our side.
-        peers: the other sides, by name.
-        unit: the unit of the printed figures.
-        goal: what the row must reach; None for a row that only informs.
-        rounds: how many rounds count.
-        scale: what a cost is multiplied with to be in `unit`.
-        warm_up: how many rounds come before and do not count.
-        best: which peer counts, the one with the lowest or the highest median.
+        what: what is compared, as the table shows it.
+        ours: the work, done by AudioZEN.
+        peers: the same work, done by each peer, by the name of the peer.
+        unit: the unit of the printed costs.
+        goal: the goal of the row; None for a row that is only for information.
+        rounds: the number of rounds that count.
+        scale: the factor that converts a cost to `unit`.
+        warm_up: the number of rounds before them, which do not count.
+        best: whether the best peer has the lowest or the highest median cost.
     """
     own, others = alternate(ours, peers, rounds=rounds, warm_up=warm_up)
     choose = min if best == "lowest" else max
@@ -127,7 +144,7 @@ def compare(
 def row_of(
     what: str, ours: list[float], peer_name: str, peer: list[float], *, unit: str, goal: Goal | None, scale: float = 1.0
 ) -> Row:
-    """Makes a row from what each round has cost, ours and that of one peer; see `compare`."""
+    """Makes a row from the costs of AudioZEN and of one peer in each round. The other arguments are as in `compare`."""
     pairs = [(scale * mine, scale * theirs) for mine, theirs in zip(ours, peer, strict=True)]
     return Row(
         what=what,
@@ -143,7 +160,7 @@ def row_of(
 
 
 def seconds(call: Callable[[], object], *, number: int = 1) -> float:
-    """The seconds of one call, as the mean of some calls in a row."""
+    """Returns the wall-clock time of one call in seconds, as the mean over `number` calls."""
     start = time.perf_counter()
     for _ in range(number):
         call()
@@ -151,7 +168,10 @@ def seconds(call: Callable[[], object], *, number: int = 1) -> float:
 
 
 def cpu_seconds(call: Callable[[], object], *, number: int = 1) -> float:
-    """The seconds of the processor that one call takes in this process. Other processes hardly disturb them."""
+    """Returns the CPU time of one call in this process in seconds, as the mean over `number` calls.
+
+    Other processes hardly affect the CPU time.
+    """
     start = time.process_time()
     for _ in range(number):
         call()
@@ -159,22 +179,23 @@ def cpu_seconds(call: Callable[[], object], *, number: int = 1) -> float:
 
 
 def reset_peak() -> int:
-    """Lets the peak of the resident memory of this process begin anew, and returns what is resident now, in bytes."""
+    """Resets the peak of this process's resident memory, and returns the memory that is resident now, in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_memory()
 
 
 def peak_memory() -> int:
-    """The peak of the resident memory of this process since it began or `reset_peak`, in bytes, without children.
+    """Returns the peak of this process's resident memory since its start or since `reset_peak`, in bytes.
 
-    `ru_maxrss` of `resource` would be wrong: it begins with the memory of the process that has started this one.
+    Child processes don't count. `resource.getrusage` would give a wrong `ru_maxrss`, because its value starts with the
+    memory of the parent process.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def printed_bytes(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
-    """Runs a command that measures its own memory, and returns the number that its last `memory:` line has."""
+    """Runs a command that prints a line `memory:<bytes>`, and returns the number in the last such line."""
     ended = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment
     )

@@ -1,10 +1,11 @@
-"""Writes the values of other implementations of metrics, which tests/plugins/metric/test_references.py compares with.
+"""Computes metrics with other implementations. tests/plugins/metric/test_references.py compares AudioZEN with them.
 
     python benchmarks/metric_references.py CMGAN PYSEPM CLIPS tests/plugins/metric/references.json
 
-CMGAN and PYSEPM are checkouts of github.com/ruizhecao96/CMGAN and github.com/schmiph2/pysepm (of the latter the file
-qualityMeasures.py runs here with numba, and with `np.nan` for `np.NaN`), CLIPS a folder with `noisy` and `clean`.
-speechmos needs librosa and requests beside it. No code of these packages is part of AudioZEN.
+CMGAN and PYSEPM are checkouts of github.com/ruizhecao96/CMGAN and github.com/schmiph2/pysepm. CLIPS is a folder with
+the folders `noisy` and `clean`. Only the file qualityMeasures.py of pysepm is used. It needs numba, and this script
+defines `np.NaN` for it. The script also needs speechmos, which needs librosa and requests. No code of these packages is
+part of AudioZEN.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import soundfile
 
 
 def main(cmgan: Path, pysepm: Path, clips: Path, target: Path) -> None:
-    """Computes the values for the noisy files, with the clean ones as references."""
+    """Computes the metrics of all noisy files, with the clean files as references, and writes them to `target`."""
     warnings.simplefilter("ignore")
     sys.path.insert(0, str(cmgan / "src/tools"))
     composite = importlib.import_module("compute_metrics").compute_metrics
@@ -44,7 +45,7 @@ def main(cmgan: Path, pysepm: Path, clips: Path, target: Path) -> None:
 
 
 def measures_of(pysepm: Path) -> types.ModuleType:
-    """Imports the measures of quality alone, because the package imports another one that is not on the index."""
+    """Imports only the module `qualityMeasures`, because the whole package needs another package that PyPI lacks."""
     package = types.ModuleType("pysepm")
     package.__path__ = [str(pysepm / "pysepm")]
     sys.modules["pysepm"] = package
@@ -53,7 +54,7 @@ def measures_of(pysepm: Path) -> types.ModuleType:
 
 
 def of_networks(noisy: Path, clean: Path) -> dict[str, float]:
-    """Returns the values of speechmos; for AECMOS, the clean file of before, reversed, is the far end."""
+    """Returns the values of speechmos. AECMOS also needs a far-end signal: the clean file, reversed in time."""
     from speechmos import aecmos, dnsmos, plcmos
 
     wave, sr = soundfile.read(noisy, dtype="float32")
@@ -76,7 +77,7 @@ def of_networks(noisy: Path, clean: Path) -> dict[str, float]:
 
 
 def commit(checkout: Path) -> str:
-    """Returns the commit of a checkout."""
+    """Returns the commit hash of a git checkout."""
     command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -1,4 +1,4 @@
-"""Folders of real noisy speech, mixed from the corpus of the recipes."""
+"""Writes folders of noisy speech, mixed from the corpus of the recipe `mini_denoise`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CORPUS = Path(__file__).resolve().parent.parent / "recipes" / "mini_denoise" / "
 
 
 def write_pairs(folder: Path, count: int) -> float:
-    """Writes `clean/NAME.wav` and `noisy/NAME.wav`, of 2 to 8 s at 16 kHz, in 16 bits.
+    """Writes pairs of `clean/NAME.wav` and `noisy/NAME.wav`. Each file lasts 2 to 8 s, at 16 kHz and with 16 bits.
 
     Args:
-        folder: the folder, which exists.
-        count: the number of pairs; the corpus has 212 utterances.
+        folder: an existing folder.
+        count: the number of pairs. If it is above 212, utterances of the corpus are used more than once.
 
     Returns:
-        The duration of all clean files, in seconds.
+        The total duration of the clean files, in seconds.
     """
     speech = sorted((CORPUS / "speech").rglob("*.flac"))
     noises = sorted((CORPUS / "noise").rglob("*.flac"))

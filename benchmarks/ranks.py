@@ -1,9 +1,10 @@
-"""Measures what it costs that the ranks of a run agree, for several numbers of processes on this machine.
+"""Measures how long the communication between ranks takes, for several numbers of processes on this machine.
 
     python benchmarks/ranks.py --processes 2 4 8 16
 
-For each number it prints the seconds until all processes are connected, and the medians, on the slowest rank, of an
-`exchange` (one in each turn), a `gather` of 1 kB (a few in each epoch), and an all-reduce of the gradients by gloo.
+For each number of processes, the script prints how long it takes to connect all processes, and the time of three
+operations: an `exchange` (one in each step), a `gather` of 1 kB (a few in each epoch), and an all-reduce of the
+gradients with gloo. The time of an operation is the median on the slowest rank.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 
 
 def median_ms(repeats: int, call: Callable[[], object]) -> float:
-    """Returns the median of the milliseconds that a call takes."""
+    """Returns the median time of a call in milliseconds."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -30,7 +31,7 @@ def median_ms(repeats: int, call: Callable[[], object]) -> float:
 
 
 def run_rank(started: float, megabytes: int) -> None:
-    """Measures on one rank; rank 0 prints the results of the slowest as JSON."""
+    """Measures on one rank. Rank 0 prints, as JSON, the longest time of each operation over all ranks."""
     import torch
     import torch.distributed as dist
 
@@ -51,7 +52,7 @@ def run_rank(started: float, megabytes: int) -> None:
 
 
 def measure(processes: int, megabytes: int) -> list[float]:
-    """Starts the ranks, and returns what rank 0 prints.
+    """Starts the ranks, and returns the times that rank 0 prints.
 
     Raises:
         RuntimeError: a rank has failed.
@@ -76,7 +77,7 @@ def measure(processes: int, megabytes: int) -> list[float]:
 def main() -> None:
     """Prints a line for each number of processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, nargs="+", default=[2, 4], help="their numbers (default: 2 4)")
+    parser.add_argument("--processes", type=int, nargs="+", default=[2, 4], help="process counts (default: 2 4)")
     parser.add_argument("--megabytes", type=int, default=40, help="the size of the gradients (default: %(default)s)")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,10 +1,14 @@
-"""Times training on a GPU with three ways of reading the loss of each step.
+"""Measures training on a GPU with three ways of reading the loss of each step.
 
     python benchmarks/reading_on_gpu.py
 
-`late copy` is what the trainer does: the loss is copied behind the step and read eight steps later. `late item` reads
-the tensor itself eight steps later. `at once` reads it in the step. All take turns in one process; the median ratio to
-`late copy` is printed.
+- `late copy` is what the trainer does: at the end of the step, it queues a copy of the loss to the CPU, and reads this
+  copy eight steps later.
+- `late item` reads the tensor on the GPU eight steps later.
+- `at once` reads the tensor in the step itself.
+
+The three ways are measured in turn in one process. For the last two, the script prints the median of the ratio to the
+time of `late copy`.
 """
 
 from __future__ import annotations
@@ -28,18 +32,18 @@ from audiozen_core.trainer.host_copy import HostCopy
 
 
 class ReadsTensors:
-    """Keeps the tensors on the GPU and reads them there."""
+    """Keeps the tensors on the GPU until they are read."""
 
     def __init__(self, scalars: Mapping[str, Any]) -> None:
         self.scalars = dict(scalars)
 
     def read(self) -> dict[str, float]:
-        """Reads the tensors; this waits for all that is queued on the GPU."""
+        """Reads the tensors. The CPU waits until the GPU has done all work that is queued."""
         return {name: float(value) for name, value in self.scalars.items()}
 
 
 class Waves(torch.utils.data.Dataset[Tensor]):
-    """One wave of a second, as often as wanted."""
+    """A data set with `size` items, all of which are the same waveform of one second."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -53,22 +57,22 @@ class Waves(torch.utils.data.Dataset[Tensor]):
 
 
 class Trainer(BaseTrainer):
-    """Minimises the power of the output."""
+    """Trains the network to minimise the power of its output."""
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Returns the power [] of the output for waves [batch, 1, time]."""
+        """Returns the power [] of the output for waveforms [batch, 1, time]."""
         power: Tensor = self.model(batch).square().mean()
         return power
 
 
 def network(channels: int, layers: int) -> nn.Module:
-    """Returns a stack of convolutions."""
+    """Returns a stack of 1-D convolutions."""
     hidden = [nn.Sequential(nn.Conv1d(channels, channels, 3, padding=1), nn.PReLU()) for _ in range(layers)]
     return nn.Sequential(nn.Conv1d(1, channels, 16, 8), *hidden, nn.Conv1d(channels, 1, 1))
 
 
 def seconds(model: nn.Module, batches: int, batch: int, way: str) -> float:
-    """Returns how long an epoch takes."""
+    """Returns the duration of an epoch in seconds, with one of the three ways of reading."""
     step_scalars.HostCopy = ReadsTensors if way == "late item" else HostCopy
     optimizer = torch.optim.Adam(model.parameters())
     components = Components(

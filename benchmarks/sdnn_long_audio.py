@@ -1,6 +1,7 @@
-"""Measures how the published sigma-delta network does on long audio, as a whole and in chunks.
+"""Measures the published sigma-delta network on long audio, enhanced as a whole and in chunks.
 
-One clip is repeated, and each repetition gets an SI-SDR. A network that does not drift has the same score each time.
+The audio is one clip, repeated many times. The SI-SDR of each repetition is computed. A network whose levels don't
+drift has the same SI-SDR each time.
 
     python benchmarks/sdnn_long_audio.py REFERENCE --svg docs/long_audio.svg
 
@@ -43,7 +44,7 @@ def scores(network: SDNN, noisy: Tensor, clean: Tensor, repetitions: int, chunk_
 
 @contextmanager
 def without_floor() -> Iterator[None]:
-    """Replaces the delta unit by one that does not round spikes down. Everything else is the same."""
+    """Replaces the delta units with units that do not round spikes down, within the block."""
 
     def delta_levels(
         activation: Tensor, threshold: Tensor, rectify: bool, previous: Tensor, residual: Tensor, level: Tensor
@@ -68,7 +69,7 @@ def without_floor() -> Iterator[None]:
 
 
 def draw(curves: dict[str, list[float]], noisy: float, seconds: float) -> str:
-    """Returns the curves as an SVG: SI-SDR over time."""
+    """Draws the SI-SDR over time as an SVG, with one curve for each entry of `curves`."""
     width, height, left, bottom = 720, 360, 60, 50
     longest = max(map(len, curves.values())) * seconds / 60
     low, high = -10.0, 14.0
@@ -103,7 +104,7 @@ def draw(curves: dict[str, list[float]], noisy: float, seconds: float) -> str:
 
 
 def main() -> None:
-    """Prints the scores, and writes the figure if a path for it is given."""
+    """Prints the scores, and draws them if `--svg` is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reference", type=Path)
     parser.add_argument("--clip", default="p232_014")

@@ -1,9 +1,9 @@
-"""Measures a step of Soft-DTW on a GPU: the kernel, the plain form, and pysdtw where its length limit allows it.
+"""Measures the forward and backward pass of Soft-DTW on a GPU: with the kernel, in plain PyTorch, and with pysdtw.
 
     python -m benchmarks.soft_dtw_on_gpu
 
-It prints milliseconds and the peak memory beyond the inputs, as the median of some rounds. pysdtw needs `numba` with
-CUDA, and takes 1024 frames at most.
+The script prints the time in milliseconds, and the peak memory in addition to the inputs. Both are medians over some
+rounds. pysdtw needs `numba` with CUDA, and supports at most 1024 frames.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from audiozen_plugins.loss.soft_dtw import SoftDTWLoss, plain_cost
 
 SIZES = ((8, 300, 80), (8, 1000, 80), (8, 3000, 80))
-BAND = 10  # a tenth of the frames to each side
+BAND = 10  # the radius of the band is the number of frames divided by this
 ROUNDS = 5
 
 
 def step(loss: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Tensor) -> tuple[float, float]:
-    """Goes forward and backward once. Returns the milliseconds, and the MiB of the peak."""
+    """Computes a loss and its gradient once. Returns the time in milliseconds, and the peak memory in MiB."""
     estimate.grad = None
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -36,7 +36,7 @@ def step(loss: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Ten
 
 
 def losses(frames: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """What is compared at this length."""
+    """Returns the losses to compare for sequences of this length, by name."""
     sides: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "kernel": SoftDTWLoss(),
         "kernel with a band": SoftDTWLoss(band=frames // BAND),
@@ -50,7 +50,7 @@ def losses(frames: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 
 def main() -> None:
-    """Prints one line for each size and side."""
+    """Prints one line for each size and each loss."""
     print(torch.cuda.get_device_name())
     for batch, frames, features in SIZES:
         torch.manual_seed(0)
@@ -60,7 +60,7 @@ def main() -> None:
             try:
                 step(loss, estimate, target)
                 taken = [step(loss, estimate, target) for _ in range(ROUNDS)]
-            except Exception as error:  # a peer that can't run here says why
+            except Exception as error:  # such as pysdtw without CUDA: print the reason, and go on
                 print(f"B{batch} T{frames} F{features} {name}: {type(error).__name__}: {error}")
                 continue
             time, memory = (statistics.median(values) for values in zip(*taken, strict=True))

@@ -1,4 +1,4 @@
-"""The measured rows as a table, for a terminal and for docs/performance.md."""
+"""Formats the measured rows as a table, for a terminal and for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ HEADINGS = ("what", "ours", "peer", "ratio", "goal", "met")
 
 
 def for_terminal(measured: Sequence[Mapping[str, Any]]) -> rich.table.Table:
-    """The rows, measured or failed, as a table of rich."""
-    table = rich.table.Table(*HEADINGS, title="AudioZEN beside its peers")
+    """Returns a table of rich with all rows, including those that failed."""
+    table = rich.table.Table(*HEADINGS, title="AudioZEN compared with its peers")
     for row in measured:
         table.add_row(*cells(row))
     return table
 
 
 def for_page(measured: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> str:
-    """The rows as Markdown, with the machine and the command below them."""
+    """Returns a table in Markdown. Below it, a note names the command, the machine and the version of Python."""
     note = f"Measured by `make bench` on {machine['cores']} cores ({machine['processor']}), Python {machine['python']}."
     return Table(HEADINGS, [[cells(row) for row in measured]], [note]).render("markdown")
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One row. A failed one has its reason in the place of the peer."""
+    """Returns the cells of one row. If the measurement failed, the column of the peer has the reason."""
     if "failed" in row:
         return (row["what"], "not measured", row["failed"], "", "", "")
     goal, verdict = "", ""
@@ -46,13 +46,13 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def figure(value: Mapping[str, float]) -> str:
-    """A median, with its quartiles if there was more than one round."""
+    """Formats a median, followed by the quartiles if they differ."""
     median, low, high = (digits(value[name]) for name in ("median", "low", "high"))
     return median if low == high else f"{median} [{low}, {high}]"
 
 
 def digits(value: float) -> str:
-    """Three digits that matter, and no exponent."""
+    """Formats a number with three significant digits; from 100 on, as a whole number."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

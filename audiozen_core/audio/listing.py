@@ -207,6 +207,8 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
             for entry in entries:
                 try:
                     is_folder = entry.is_dir()
+                    if not is_folder and entry.is_symlink():
+                        entry.stat()  # raises an error if the link has no target, such as a drive that is not mounted
                 except OSError as error:
                     is_folder = False
                     if error.errno != errno.ELOOP:  # a link to itself

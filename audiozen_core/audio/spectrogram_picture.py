@@ -1,4 +1,4 @@
-"""Draws spectrograms. Signals that are compared share one colour scale, so a darker picture means a quieter signal."""
+"""Draws spectrograms. Signals in one picture share a colour scale, so a darker spectrogram means a quieter signal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 RANGE_DB = 80.0
-"""The range of levels that a picture shows, in decibels below the loudest level."""
+"""The range of the colour scale in decibels. Levels further below the loudest level get the darkest colour."""
 
-# Colours from dark to bright. Their lightness rises evenly, so equal steps in decibels look equal, also in greyscale.
+# Colours from dark to bright. Their lightness rises evenly, so equal steps in decibels look equal, even in greyscale.
 _ANCHORS = ((8, 6, 22), (52, 18, 92), (122, 30, 108), (189, 48, 84), (235, 90, 50), (251, 155, 40), (252, 246, 190))
-_NOT_FINITE = (0, 214, 170)  # a colour that no level has
+_NOT_FINITE = (0, 214, 170)  # turquoise, which is not in the colour scale
 _SHADES = 255
 
 _PANEL, _LEFT, _RIGHT, _TOP, _BOTTOM, _TITLE = (1000, 200), 64, 76, 4, 40, 32
@@ -38,7 +38,7 @@ def top_level(levels: Sequence[NDArray[np.float32]]) -> float:
 
 
 def draw_spectrogram(levels: NDArray[np.float32], *, top: float, range_db: float = RANGE_DB) -> Image.Image:
-    """Draws a spectrogram: one pixel for each level, the lowest frequency at the bottom.
+    """Draws a spectrogram, with one pixel for each level, and the lowest frequency at the bottom.
 
     Args:
         levels: what `decibel_spectrogram` returned.
@@ -65,7 +65,7 @@ def draw_sheet(signals: Mapping[str, Any], sr: int) -> Image.Image:
         sr: the sample rate of the waveforms in Hz.
 
     Raises:
-        ValueError: a waveform has no samples, or more dimensions than time.
+        ValueError: a waveform has no samples, or is not one-dimensional.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -99,7 +99,7 @@ def draw_sheet(signals: Mapping[str, Any], sr: int) -> Image.Image:
 
 
 def png(picture: Image.Image, *, fast: bool = False) -> bytes:
-    """Returns the content of a PNG file.
+    """Encodes a picture as PNG, and returns the bytes of the file.
 
     Args:
         picture: what `draw_spectrogram` or `draw_sheet` returned.
@@ -111,7 +111,7 @@ def png(picture: Image.Image, *, fast: bool = False) -> bytes:
 
 
 def ticks(end: float, count: int) -> list[float]:
-    """Returns round numbers from 0 to the end of an axis, with about `count` steps or fewer."""
+    """Returns round numbers from 0 to the end of an axis, at most about `count` of them after the 0."""
     rough = end / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((power * digit for digit in _STEPS if power * digit >= rough * 0.999), power * 10)

@@ -13,24 +13,28 @@ from torch import Tensor
 from audiozen_core.audio.acoustics import Acoustics, window_error
 from audiozen_core.errors import RunError
 
-# The smallest weight of the windows at the end of a wave, relative to the largest weight. At this limit, the inverse
+# The inverse divides each sample by its weight: the sum of the squared windows of all frames that contain the sample.
+# Both limits are relative to the largest weight.
+#
+# If the weight at the end of a wave is below `_WEAK`, one more frame is added there. At this limit, the inverse
 # amplifies a network's changes to the spectrogram by 1 / sqrt(_WEAK).
 _WEAK = 0.1
-# The smallest weight that any sample may have, relative to the largest weight. Above this limit, the round trip of a
-# wave between -1 and 1 is exact to 1e-6. Below it, the inverse also amplifies a network's changes to the spectrogram.
+# If the weights of all samples are above `_LEAST`, the STFT counts as invertible: the round trip of a wave between -1
+# and 1 is exact to 1e-6. With smaller weights, it would be less exact.
 _LEAST = 0.08
 
 
 class Stft:
     """Transforms waveforms to complex spectrograms and back, always in float32 or float64.
 
-    Torch has no complex STFT in half precision, so half-precision input is converted to float32, also under autocast.
-    If the STFT is `invertible`, the inverse restores each sample of a wave between -1 and 1 with an error below 1e-6.
+    Torch has no complex STFT in half precision. Half-precision input is therefore converted to float32, also under
+    autocast. If the STFT is `invertible`, the inverse restores each sample of a wave between -1 and 1 with an error
+    below 1e-6.
 
-    With `center`, the first frame is centred on the first sample, and `pad_mode` says whether the ends of the wave are
-    padded with mirror images or with zeros. Without `center`, both ends are padded with zeros, so that each sample is
-    in as many frames as a sample in the middle. The frames are then those of `torch.stft(center=False)`, preceded by
-    `leading_frames` further frames.
+    If `center` is True, the first frame is centred on the first sample, and `pad_mode` says whether the ends of the
+    wave are padded with mirror images or with zeros. If `center` is False, both ends are padded with zeros, so that the
+    first and the last sample are in as many frames as a sample in the middle. The result is then `leading_frames`
+    frames, followed by the frames of `torch.stft(center=False)` for the padded wave.
 
     Args:
         acoustics: the settings.
@@ -58,10 +62,11 @@ class Stft:
     def transform(self, wave: Tensor) -> Tensor:
         """Transforms waveforms to spectrograms.
 
-        With `center`, there are `1 + time // hop_length` frames. If the last frame covers the end of the wave only with
-        the edge of its window, one more frame follows. Without this frame, the inverse would lose the last samples, or
-        would greatly amplify a network's changes to the spectrogram there. Without `center`, there are `leading_frames`
-        frames that begin before the first sample, followed by as many frames as the last sample needs.
+        If `center` is True, there are `1 + time // hop_length` frames. One more frame follows if the last of these
+        frames covers the end of the wave only with the edge of its window. Otherwise the inverse would lose the last
+        samples, or would greatly amplify a network's changes to the spectrogram there. If `center` is False, the first
+        `leading_frames` frames begin before the first sample. They are followed by as many frames as the last sample
+        needs.
 
         Args:
             wave: waveforms [..., time].
@@ -70,7 +75,8 @@ class Stft:
             Complex spectrograms [..., n_fft // 2 + 1, frames].
 
         Raises:
-            RunError: the waveforms have no samples, or too few samples for a mirror image: at most `n_fft // 2`.
+            RunError: the waveforms have no samples, or too few samples for a mirror image, which needs more than
+                `n_fft // 2` samples.
         """
         wave = _full_precision(wave)
         numbers = self.acoustics
@@ -137,7 +143,7 @@ class Stft:
 
     @property
     def leading_frames(self) -> int:
-        """The number of frames that begin before the first sample. It is 0 with `center`."""
+        """The number of frames that begin before the first sample; 0 if `center` is True."""
         numbers = self.acoustics
         if numbers.center:
             return 0
@@ -151,16 +157,17 @@ class Stft:
 
     @property
     def invertible(self) -> bool:
-        """Whether `inverse` restores every sample: each sample needs a frame whose window is not almost zero there."""
+        """Whether `inverse` restores every sample. For this, the weight of each sample must be above `_LEAST`."""
         total = self._total_weights()
         least = total[: self.acoustics.hop_length].min()
         return bool(torch.minimum(least, self._least_at_ends()) > _LEAST * total.max())
 
     def _least_at_ends(self) -> Tensor:
-        """Returns the smallest weight of a sample near the ends of a wave, over all lengths of waves.
+        """Returns the smallest weight of a sample near the ends of a wave, for waves of any length.
 
-        With `center`, the first frame is centred on the first sample. The first samples then have enough weight if the
-        window is largest in its middle, but not with some `general_cosine` windows.
+        If `center` is False, it returns infinity, because the ends then have as much weight as the middle. If `center`
+        is True, the first frame is centred on the first sample. The first samples have enough weight if the window is
+        largest in its middle, but too little weight with some `general_cosine` windows.
         """
         numbers = self.acoustics
         weights = self._window(torch.device("cpu"), torch.float64).square()
@@ -182,7 +189,7 @@ class Stft:
         return least
 
     def _total_weights(self) -> Tensor:
-        """Returns, for each position in a frame, the total weight of the windows of this and all earlier frames."""
+        """Returns, for each position in a frame, the sum of the squared windows of this and all earlier frames."""
         numbers = self.acoustics
         weights = self._window(torch.device("cpu"), torch.float64).square()
         shifts = range(0, numbers.win_length, numbers.hop_length)
@@ -190,9 +197,10 @@ class Stft:
 
     @cached_property
     def _paddings(self) -> list[int]:
-        """The number of zeros to append to a wave. The index is the number of samples after the last frame's centre.
+        """The number of zeros to append to a wave if `center` is True.
 
-        With an odd `n_fft`, the frames hold one sample less.
+        The index into the list is the number of samples after the centre of the last frame. If `n_fft` is odd, the wave
+        counts as one sample shorter.
         """
         numbers = self.acoustics
         total = self._total_weights()
@@ -240,15 +248,15 @@ def stfts(
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """Adds up frames [..., frames, time] that begin `hop` samples apart. Returns waves [..., time].
 
-    `torch.istft` does this too, but also checks whether the windows have a weight of zero. On a GPU, the CPU must wait
-    for this check in each step. `invertible` makes the check without a spectrogram.
+    `torch.istft` does this too, but also checks whether a sample has a weight of zero. If the tensors are on a GPU, the
+    CPU must wait for the result of this check in each step. The property `invertible` checks the weights only once.
     """
     count, size = frames.shape[-2:]
     parts = -(-size // hop)
     padded = torch.nn.functional.pad(frames, (0, parts * hop - size))
     pieces = padded.reshape(*padded.shape[:-1], parts, hop).unbind(-2)
-    # The pieces with the same index in their frames form one continuous signal. Each signal begins one hop after the
-    # signal of the previous index.
+    # Each frame is cut into parts of one hop. The first parts of all frames form one continuous signal, and so do the
+    # second parts, and so on. Each of these signals begins one hop after the previous one.
     shifted = [
         torch.nn.functional.pad(piece.flatten(-2), (part * hop, (parts - 1 - part) * hop))
         for part, piece in enumerate(pieces)

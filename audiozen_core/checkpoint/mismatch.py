@@ -1,4 +1,4 @@
-"""Explains in a few lines why weights do not fit a network, even if there are many of them."""
+"""Explains in a few lines why the weights of a checkpoint do not fit a network, even if many weights differ."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ class WeightMismatch:
     Attributes:
         missing: the names that only the network has.
         unexpected: the names that only the checkpoint has.
-        shapes: the names with different shapes; the values are the shape in the checkpoint and the shape in the
-            network.
-        dtypes: the names with incompatible dtypes; the values are the dtype in the checkpoint and the dtype in the
-            network.
-        repeated: the two names of each weight that the checkpoint has with and without the prefix of a wrapper.
+        shapes: maps the names of weights with different shapes to their shape in the checkpoint and in the network.
+        dtypes: maps the names of weights with incompatible dtypes to their dtype in the checkpoint and in the network.
+        repeated: the weights that the checkpoint has twice, under a name with the prefix of a wrapper (such as
+            `module.`) and under the name without it; both names of each.
     """
 
     missing: Sequence[str]
@@ -42,7 +41,7 @@ class WeightMismatch:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """One note for each kind of difference: the number of weights, and the first names, grouped by prefix."""
+        """One note for each kind of difference, with the number of weights and the first few names."""
         notes = []
         if self.missing:
             notes.append(f"note: only the network has {_counted(self.missing)}: {_groups(self.missing)}")
@@ -62,13 +61,13 @@ class WeightMismatch:
 
     @property
     def cause(self) -> str:
-        """The likely cause: a prefix, another size, quantised weights, …; "" if the cause is unknown."""
+        """The likely cause of the mismatch, or how to mend it; "" if it is unknown. It is put before the remedy."""
         if self.repeated:
-            return "remove one of the two from the checkpoint, because nothing says which one is meant"
+            return "remove one of the two names from the checkpoint, because it is unclear which weights are meant"
         if (prefix := _prefix(self.unexpected, self.missing)) is not None:
-            return f"the names in the checkpoint begin with `{prefix}`, those of the network do not"
+            return f"the names in the checkpoint begin with `{prefix}`, but the names in the network do not"
         if (prefix := _prefix(self.missing, self.unexpected)) is not None:
-            return f"the names of the network begin with `{prefix}`, those in the checkpoint do not"
+            return f"the names in the network begin with `{prefix}`, but the names in the checkpoint do not"
         if self.shapes and not self.missing and not self.unexpected:
             sizes = Counter(pair for saved, wanted in self.shapes.values() for pair in _changed_sizes(saved, wanted))
             ((pair, _),) = sizes.most_common(1) or [((0, 0), 0)]
@@ -82,13 +81,13 @@ class WeightMismatch:
 
 
 def mismatch_error(message: str, error: Exception, mismatch: WeightMismatch, *, remedy: str) -> CheckpointError:
-    """Returns the error for weights that a network refuses.
+    """Returns the error for weights that could not be loaded into a network.
 
     Args:
         message: which weights do not fit which network.
         error: the error of torch. It is shown only if the names and shapes are not the reason.
         mismatch: the differences between the network and the weights.
-        remedy: what to do. The likely cause is put before the remedy.
+        remedy: what to do. In the error, the likely cause comes first, then the remedy.
     """
     remedy = "; ".join(filter(None, (mismatch.cause, remedy)))
     return CheckpointError(message, notes=mismatch.notes or (f"torch says: {error}",), remedy=remedy)
@@ -97,12 +96,12 @@ def mismatch_error(message: str, error: Exception, mismatch: WeightMismatch, *, 
 def compare_weights(
     wanted: Mapping[str, Any], weights: Mapping[str, Any], repeated: Sequence[tuple[str, str]] = ()
 ) -> WeightMismatch:
-    """Returns the differences between the state of a network and the weights to load, both by name.
+    """Compares the state of a network with the weights to load.
 
     Args:
-        wanted: the state of the network.
-        weights: the weights, under the names of the network.
-        repeated: the two names of each weight that occurs twice.
+        wanted: the state of the network: its tensors by name.
+        weights: the weights to load, also by name.
+        repeated: the two names of each weight that the checkpoint has twice.
     """
     from torch.nn.parameter import is_lazy
 
@@ -128,11 +127,12 @@ def compare_weights(
 
 
 def _casts(saved: Any, wanted: Any) -> bool:
-    """Returns whether torch may convert the dtype of a saved tensor to the dtype of the network's tensor.
+    """Returns whether loading may convert a saved tensor to the dtype of the network's tensor.
 
-    Torch itself converts anything. Floats may change their precision, and integers may change their size if the new
-    size holds all values. But an integer that becomes a float is probably a quantised weight without its scale, and a
-    float that becomes an integer is truncated.
+    Torch itself would convert any dtype to any other. Here, floats may change their precision, and integers may change
+    their size if the new dtype holds all values of the old one. Integers are not converted to floats, because they are
+    probably quantised weights without their scale. Floats are not converted to integers, because they would be
+    truncated.
     """
     import torch
 
@@ -151,7 +151,7 @@ def _holds(outer: torch.iinfo, inner: torch.iinfo) -> bool:
 
 
 def _shape(weight: Any) -> tuple[int, ...]:
-    # A `state_dict` may also hold a module's extra state. The extra state need not be a tensor.
+    # A `state_dict` may also contain a module's extra state, which need not be a tensor.
     return tuple(getattr(weight, "shape", ()))
 
 
@@ -183,7 +183,7 @@ def _group(prefix: str, names: Sequence[str]) -> str:
 
 
 def _prefix(longer: Sequence[str], shorter: Sequence[str]) -> str | None:
-    """Returns the prefix that makes each of the shorter names one of the longer names; None if there is none."""
+    """Returns a prefix that turns each of the shorter names into one of the longer names; None if there is none."""
     if not shorter or not longer:
         return None
     for name in longer:

@@ -1,4 +1,8 @@
-"""Post-screening of listeners after ITU-R BS.1534-3: excludes listeners who do not recognise the hidden reference."""
+"""Post-screening of listeners according to ITU-R BS.1534-3.
+
+In a MUSHRA test, one of the signals to rate is the reference itself, without a label: the *hidden reference*. Listeners
+who often rate it low are excluded from the results.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from audiozen_core.listening.key import Key
 from audiozen_core.listening.ratings import Ratings
 
 LOWEST = 90
-"""A listener who rates the hidden reference below this has not recognised it."""
+"""A listener who rates the hidden reference below this value has missed it."""
 
 MOST = 0.15
-"""The fraction of the trials in which a listener is allowed to miss the hidden reference."""
+"""The largest fraction of the trials in which a listener may miss the hidden reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,12 @@ class Missed:
 
     @property
     def too_often(self) -> bool:
-        """Whether BS.1534-3 excludes the listener, who has missed the reference in more than 15 % of the trials."""
+        """Whether the listener has missed the hidden reference in more than 15 % of the trials."""
         return self.below > MOST * self.trials
 
 
 def missed_references(ratings: Ratings, key: Key) -> Missed:
-    """Counts the hidden references that a listener has rated below 90 in a MUSHRA test."""
+    """Counts the trials of a MUSHRA test in which a listener has rated the hidden reference below 90."""
     (scale,) = key.method.scales
     hidden = [
         values[scale.name]
@@ -46,10 +50,14 @@ def missed_references(ratings: Ratings, key: Key) -> Missed:
 
 
 def screened(by_listener: Mapping[str, Ratings], key: Key) -> tuple[dict[str, Ratings], dict[str, Missed]]:
-    """Separates the listeners who recognise the hidden reference from the others.
+    """Excludes the listeners who have missed the hidden reference too often.
+
+    Args:
+        by_listener: the ratings of each listener, by name.
+        key: the key of the test.
 
     Returns:
-        The ratings of the listeners who recognise it, and for each other listener, how often they miss it.
+        The ratings of the remaining listeners, and the counts of the excluded listeners; both by name.
     """
     missed = {name: missed_references(ratings, key) for name, ratings in by_listener.items()}
     excluded = {name: counts for name, counts in missed.items() if counts.too_often}

@@ -4,9 +4,9 @@ The meaning of a path depends only on its form, not on the installed packages:
 
 | form | meaning |
 | --- | --- |
-| `name` (no dot, no colon) | the installed component of that name in the section's group |
+| `name` (no dot, no colon) | the installed component of that name and of the section's kind (such as `model`) |
 | `distribution:name` | the component of that name in that distribution |
-| `module.attr`, `pkg.module.Class.method` | a dotted import, from the experiment's own folders first |
+| `module.attr`, `pkg.module.Class.method` | a dotted import; the experiment's own folders are searched first |
 
 So `sdnn` is an installed component even if `sdnn.py` is next to the TOML file, and `sdnn.Model` is a class in
 `sdnn.py` even if a component `sdnn` is installed. A component whose name contains a dot must be written as
@@ -52,10 +52,10 @@ class Resolved:
         target: the object.
         dotted: the import path of the object: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
         entry: the installed component, if the path names an installed component.
-        printed: the text that the import wrote to the standard output.
-        changed: the parts of the process state, such as "the working directory", that importing installed modules
-            changed. The changes have been undone. Changes by modules next to the TOML file are kept and not listed,
-            because these modules are part of the experiment.
+        printed: the text that the import wrote to standard output.
+        changed: the parts of the process state that the import of installed modules has changed, such as "the working
+            directory". These changes have been undone. If a module next to the TOML file changes the process state, the
+            change is kept and not listed, because the module is part of the experiment.
     """
 
     path: str
@@ -67,7 +67,7 @@ class Resolved:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The notes for a finding about the object: the distribution, if the object is an installed component."""
+        """The notes for a finding about the object. They name the distribution of an installed component."""
         return (self.entry.note,) if self.entry else ()
 
 
@@ -75,14 +75,15 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
     """Imports the object that a path names. To find modules next to the TOML file, enter an `ImportScope` first.
 
     Args:
-        path: the value of `path` in the TOML file. It may have any type.
-        section: the section of the TOML file (`model_g`, `train_dataset`, …). A name without a dot is looked up in the
-            entry-point group of the section, or in all groups if the section is None or has no group.
+        path: the value of `path` in the TOML file. Values that are not a string raise an error.
+        section: the section of the TOML file (`model_g`, `train_dataset`, …). A name without a dot or a colon is looked
+            up among the components of the section's kind. It is looked up among all components if `section` is None, or
+            if plugins can't publish components of this kind.
         index: the installed components (default: the components installed in this process).
 
     Raises:
-        PathError: the path is malformed, the object does not exist, the import of its module fails, or its distribution
-            is made for another version of AudioZEN.
+        PathError: the path is malformed, its object does not exist, the import of its module fails, or its distribution
+            requires another version of AudioZEN.
         AudioZenError: the module raised an `AudioZenError` itself, such as `MissingExtraError`.
 
     >>> resolve("fractions.Fraction.from_float").target(0.5)
@@ -119,7 +120,11 @@ def version_error(entry: Entry) -> PathError | None:
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
-    """Imports an installed component. `path` is the path in the TOML file, for messages.
+    """Imports an installed component.
+
+    Args:
+        entry: the component.
+        path: its `path` as written in the TOML file, for messages.
 
     Raises:
         PathError: the import of the component's module fails, or the module lacks the object. The message names the
@@ -137,10 +142,9 @@ def load(entry: Entry, *, path: str | None = None) -> Resolved:
 
 
 def _import_object(module: str, names: list[str], path: str = "", section: str | None = None) -> Resolved:
-    """Imports a module, and looks up the names one after another, starting in the module.
+    """Imports a module, and looks up the names in it: the first in the module, each further name in the last object.
 
-    `path` is the path that the user wrote in `section`; "" if the user did not write a path. With a `path`, the error
-    for a missing name suggests a similar path.
+    If the user wrote `path` in `section`, the error for a missing name suggests a similar path.
     """
     before = read_state() if _may_import(module, names) else None
     changed: tuple[str, ...] = ()
@@ -160,7 +164,9 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
 
 
 def _may_import(module: str, names: list[str]) -> bool:
-    """Returns whether looking up the names may import the module, a sub-module, or a lazily imported part."""
+    """Returns whether looking up the names may import anything: the module, a sub-module, or an attribute that a module
+    imports lazily.
+    """
     found: Any = sys.modules.get(module)
     for name in names:
         found = inspect.getattr_static(found, name, None)  # unlike `getattr`, does not trigger a lazy import
@@ -212,7 +218,7 @@ def _import(module: str, names: list[str]) -> ModuleType:
     """Imports the module.
 
     Raises:
-        MissingNameError: the module does not exist. `names` are the names after the module in the path.
+        MissingNameError: the module does not exist. The error contains `names`, which follow the module in the path.
     """
     imported = import_module(module)
     if imported is None:
@@ -222,9 +228,9 @@ def _import(module: str, names: list[str]) -> ModuleType:
 
 
 def _follow(owner: Any, names: list[str], found: str) -> Any:
-    """Looks up the names one after another, starting in `owner`.
+    """Looks up the first name in `owner`, and each further name in the object that was found last.
 
-    Attributes take precedence over sub-modules of the same name.
+    An attribute takes precedence over a sub-module of the same name.
     """
     if not names:
         return owner

@@ -33,8 +33,8 @@ _Part = TypeVar("_Part")
 class Parts:
     """Makes the components available as attributes.
 
-    Each kind has a mapping by suffix, such as `models`. If an experiment has one component of the kind, it is also
-    available under a short name, such as `model`.
+    For each kind of component, an attribute such as `models` maps suffixes to components. If an experiment has only one
+    component of a kind, this component is also available under a short name, such as `model`.
 
     Attributes:
         models: the networks by suffix. If an experiment has only one network, the suffix is "".
@@ -57,7 +57,8 @@ class Parts:
         istft: transforms spectrograms to waveforms; see `Stft.inverse`.
         log: a structlog logger.
         progress: the progress of the run.
-        weights: the weights that hooks offer for evaluations, such as an average, and the choice of the user.
+        weights: the choice between the trained weights and the weights that hooks offer for evaluations, such as their
+            moving average.
         batch_size: the number of samples in a batch; None if a `batch_sampler` decides it.
         start_is_unsaved: whether the run started from a state that its own checkpoints don't contain, as in finetuning.
         checkpoint_name: in validation, test and prediction, the checkpoint whose weights are used, such as
@@ -126,16 +127,16 @@ class Parts:
         return torch.device("cpu") if self.is_sharded else self.device
 
     def modules_of(self, suffix: str) -> dict[str, nn.Module]:
-        """Returns the network with a suffix and, if it is a module, its loss function, by section."""
+        """Returns, by section, the network with a suffix, and the loss function with this suffix if it is a module."""
         sections = section_name("model", suffix), section_name("loss_function", suffix)
         return {section: module for section, module in self.modules.items() if section in sections}
 
     def set_mode(self, *, training: bool) -> None:
         """Switches all networks and losses, and all modules that the trainer holds, to training or evaluation mode.
 
-        A held module stays in evaluation mode if the user has switched it to evaluation mode, or if all of its
-        parameters are frozen. With `training=True`, this also unfreezes the weights that an optimiser group froze until
-        the current epoch.
+        A module that the trainer holds stays in evaluation mode if the user has switched it to evaluation mode, or if
+        all of its parameters are frozen. With `training=True`, this method also unfreezes weights that were frozen only
+        until the current epoch.
 
         Raises:
             RunError: a network or a loss can't be switched.
@@ -261,10 +262,11 @@ class BySuffix(dict[str, _Part]):
 
 
 def _reader_of(part: Callable[..., Any], name: str) -> Callable[[], Any]:
-    """Returns a function that reads an attribute of a loss; the function returns None if the loss lacks it.
+    """Returns a function that reads an attribute of a loss, or returns None if the loss does not have the attribute.
 
-    For a missing attribute, `nn.Module` searches its weights and raises an error, which is slow in every step. For a
-    plain module, reading the `__dict__` avoids this.
+    If an attribute is missing, `nn.Module.__getattr__` searches the parameters, buffers and submodules, and raises an
+    error. This is too slow for every step. Reading the `__dict__` avoids it, unless the class of the loss defines the
+    attribute or a `__getattr__` of its own.
     """
     owner = unwrapped(part) if isinstance(part, nn.Module) else part
     finds_others = type(owner).__getattr__ is not nn.Module.__getattr__ if isinstance(owner, nn.Module) else True
@@ -292,7 +294,7 @@ def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:
 def _check_acoustics(model: nn.Module, acoustics: Acoustics) -> None:
     """Checks that the settings of `[acoustics]` match the settings that a network declares.
 
-    `audiozen check` compares only the declarations of the class. The object can declare different ones.
+    `audiozen check` reads the declarations of the class only. An object can declare other settings than its class.
 
     Raises:
         RunError: a setting differs.

@@ -1,4 +1,4 @@
-"""Chooses the weights for an evaluation: the trained weights, or weights that a hook offers (`--weights`)."""
+"""Chooses the weights for an evaluation (`--weights`): the trained weights, or weights that a hook offers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ RAW = "raw"
 
 
 class WeightChoice:
-    """The weights that hooks offer for evaluations, such as an average, and the choice of the user.
+    """Holds the names of the weights that hooks offer for evaluations, and the user's choice.
+
+    A hook may offer, for example, a moving average of the weights.
 
     Attributes:
         chosen: the name of the weights to evaluate; None if the hooks decide.
@@ -24,19 +26,20 @@ class WeightChoice:
         self.chosen: str | None = None
 
     def offer(self, name: str, use: Callable[[], None] | None = None) -> None:
-        """Registers weights that a hook offers for evaluations. Hooks call it in `on_setup`.
+        """Registers weights that a hook offers for evaluations. Hooks call this method in `on_setup`.
 
         Args:
             name: the name of the weights for `--weights`.
-            use: puts the weights into the networks permanently, if evaluations use these weights. It is called when a
-                trained network is loaded for use outside of a run, after the state of the hook was restored.
+            use: a function of the hook. If evaluations use these weights, it copies them into the networks permanently.
+                It is called when a trained network is loaded for use outside of a run, after the state of the hook was
+                restored.
         """
         self._offered.append(name)
         if use is not None:
             self._uses.append(use)
 
     def use(self) -> None:
-        """Puts the chosen weights into the networks; the weights that the hooks choose if `chosen` is None."""
+        """Puts the chosen weights into the networks. If `chosen` is None, the hooks decide which weights to use."""
         for use in self._uses:
             use()
 

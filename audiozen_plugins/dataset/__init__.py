@@ -1,1 +1,1 @@
-"""AudioZEN's data sets, and their shared collate function."""
+"""AudioZEN's data sets, and the collate function that they share."""

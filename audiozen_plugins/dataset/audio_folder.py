@@ -21,13 +21,13 @@ class AudioFolder(Dataset[dict[str, Any]]):
     """The audio files of a folder and its subfolders, or the files of a list.
 
     The header of each file is read when the data set is built. So a file that can't be read or has another sample rate
-    is found before any result is written. It is an error, or is skipped if `trainer.args.on_bad_data` is `skip`. For a
-    folder with 10,000 files or more, this is done once, and remembered until a file is added or removed.
+    is found before any result is written. Such a file is an error, or is skipped if `trainer.args.on_bad_data` is
+    `skip`. If a folder has 10,000 files or more, the result is cached until a file is added or removed.
 
     An item has the keys `id`, `noisy` (float32 [time]; the average of the channels) and `sr` (hertz). The ID is the
     path relative to the folder, without the ending: `a/one` for `a/one.wav`. If two files differ only in the ending,
-    their IDs keep it. If IDs would differ only in case, the later ones get a number. Bytes that are not UTF-8 are
-    escaped. For a list, the path is relative to the deepest folder that contains all files.
+    their IDs keep the ending. If IDs would differ only in case, the later IDs get a number. Bytes that are not UTF-8
+    are escaped. If `files` is given, the path is relative to the deepest folder that contains all files.
 
     Args:
         folder: the folder. Give either `folder` or `files`.
@@ -72,13 +72,13 @@ def _listed(files: Sequence[str | Path]) -> AlignedList:
     if len(set(relative)) < len(relative):
         twice = Counter(relative).most_common(1)[0][0]
         raise DataError(f"`files` contains `{twice}` twice", remedy="list each file once")
-    # The paths stay as the user wrote them, so that messages name them in the same way.
+    # The paths are kept as the user wrote them, so that messages show them in the same way.
     return AlignedList.of({"noisy": Path()}, ids_of_files(relative), {"noisy": list(map(str, paths))})
 
 
 def _absolute(path: Path) -> Path:
-    """Makes a path absolute, and removes each `..` from it.
+    """Makes a path absolute, and resolves each `..` in it.
 
-    Result files are named after the IDs. With `..` in an ID, a result file would be outside the results folder.
+    Result files are named after the IDs. With `..` in an ID, a result file would be outside of the result folder.
     """
     return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace symbolic links by their targets

@@ -14,30 +14,30 @@ from audiozen_core.data.description import describe
 from audiozen_core.errors import DataError
 
 _WAVES = ("noisy", "clean")
-_ALIGNMENT = 64  # of new tensors on the CPU, in bytes
+_ALIGNMENT = 64  # the alignment of new tensors on the CPU, in bytes
 
 
 def pad_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Makes a batch from samples of an enhancement data set. Shorter waves are padded with zeros at the end.
 
-    The waves `noisy` and `clean` may be tensors or NumPy arrays of any floating-point type, and become float32. Waves
-    of integers are refused, because their full scale is unknown.
+    The waves `noisy` and `clean` may be tensors or NumPy arrays of any floating-point type, and become float32. Integer
+    waves raise an error, because their full scale is unknown.
 
     Args:
-        samples: dicts with `id` (str), `noisy` (float [time]), `sr` (hertz) and, in all samples or in none, `clean`
-            (float [time], as long as `noisy`) and `snr` (dB). All are optional. Values of other keys are joined, too:
-            tensors and arrays with one axis are padded, others stacked, numbers become a tensor, and everything else a
-            list.
+        samples: dicts with `id` (str), `noisy` (float [time]), `clean` (float [time], as long as `noisy`), `snr` (dB)
+            and `sr` (hertz). All keys are optional, but all samples must have the same keys. Values of other keys are
+            joined, too: tensors and arrays with one axis are padded, other tensors and arrays are stacked, numbers
+            become a tensor, and everything else becomes a list.
 
     Returns:
-        A dict with `id` (list of str), `noisy` and `clean` (float32 [batch, time]), `length` (int64 [batch], in
-        samples: that of `noisy`, or otherwise of the first key that is padded), `snr` (float32 [batch], dB) and `sr`
-        (int). Each further key that is padded, such as `enrolment`, has its own lengths in `enrolment_length`, so that
-        `each_file` can remove the padding.
+        A dict with `id` (list of str), `noisy` and `clean` (float32 [batch, time]), `length` (int64 [batch]), `snr`
+        (float32 [batch], dB) and `sr` (int). `length` is the number of samples of `noisy` without padding; if there is
+        no `noisy`, it is the length of the first key that is padded. Each further key that is padded, such as
+        `enrolment`, has its own lengths in `enrolment_length`, so that `each_file` can remove the padding.
 
     Raises:
-        DataError: a sample is not a dict, or has a wave of another form; the samples differ in their keys, their sample
-            rates, or in the dtypes or shapes of a key; or the waves of a sample differ in length.
+        DataError: a sample is not a dict, or has a wave of the wrong type or shape; the samples differ in their keys,
+            their sample rates, or in the dtypes or shapes of a key; or the waves of a sample differ in length.
 
     Example:
         >>> a = {"id": "a", "noisy": torch.ones(3), "sr": 16000}
@@ -50,15 +50,15 @@ def pad_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def collate_read(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Makes a batch as `pad_collate` does, of samples that a data set has just read from files and does not keep.
+    """Makes a batch like `pad_collate`, but from samples that the data set does not keep.
 
-    The waves of a single sample become the batch themselves, without a copy, because they may be hours.
+    A batch of a single sample uses the waves of this sample without copying them, because they may be hours long.
     """
     return _collated(samples, keep=False)
 
 
 def _collated(samples: Sequence[Mapping[str, Any]], *, keep: bool) -> dict[str, Any]:
-    """Makes a batch; `keep` says whether the samples must not become a part of it."""
+    """Makes a batch. If `keep` is True, the batch must not share memory with the samples."""
     names = [_name(sample, position) for position, sample in enumerate(samples)]
     converted = [_convert(sample, name) for sample, name in zip(samples, names, strict=True)]
     first = converted[0]
@@ -73,7 +73,7 @@ def _collated(samples: Sequence[Mapping[str, Any]], *, keep: bool) -> dict[str, 
         lengths = torch.tensor([len(sample[key]) for sample in converted])
         if name in batch and not _equal(batch[name], lengths):
             raise DataError(
-                f"the samples have a `{name}` of their own, which differs from the length of their `{key}`",
+                f"the samples contain `{name}`, which differs from the length of their `{key}`",
                 remedy=f"leave `{name}` out, or give it another name",
             )
         batch[name] = lengths
@@ -83,17 +83,17 @@ def _collated(samples: Sequence[Mapping[str, Any]], *, keep: bool) -> dict[str, 
 
 
 def _name(sample: Any, position: int) -> str:
-    """Returns the name of a sample in messages: its ID, or else its position in the batch, from 1."""
+    """Returns the name of a sample for messages: its ID, or else its position in the batch, counted from 1."""
     if isinstance(sample, Mapping) and "id" in sample:
         return f"`{sample['id']}`"
     return f"the sample at position {position + 1} of the batch"
 
 
 def _convert(sample: Any, name: str) -> dict[str, Any]:
-    """Copies a sample, with arrays as tensors, waves as float32, and numbers of NumPy as numbers."""
+    """Returns a copy of a sample: arrays become tensors, waves become float32, and numbers of NumPy become numbers."""
     if not isinstance(sample, Mapping):
         raise DataError(
-            f"{name} is {describe(sample)}, but `pad_collate` joins dicts",
+            f"{name} is {describe(sample)}, but `pad_collate` needs dicts",
             remedy='return a dict such as `{"id": …, "noisy": …, "clean": …, "sr": …}`, or name a `collate_fn` '
             "of your own in the table `dataloader`",
         )
@@ -116,7 +116,7 @@ def _wave(value: Any, key: str, name: str) -> Tensor:
     if not isinstance(wave, Tensor):
         remedy = "give a tensor or a NumPy array"
     elif not wave.is_floating_point():
-        remedy = "scale it to -1 … 1 yourself, as its full scale is not known here: divide int16 by 32768, for example"
+        remedy = "scale it to -1 … 1 in the data set, where its full scale is known: divide int16 by 32768, for example"
         if wave.is_complex():
             remedy = "give the waveform, not a spectrogram"
     elif wave.ndim != 1:
@@ -129,9 +129,10 @@ def _wave(value: Any, key: str, name: str) -> Tensor:
 
 
 def _value(value: Any) -> Any:
-    """Returns an array of numbers as a tensor, and a number of NumPy or a tensor without axes as a number."""
+    """Converts an array of numbers to a tensor, and a number of NumPy or a tensor without axes to a number."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        # A copy in the machine's byte order. Torch takes no other order, no negative strides and no read-only array.
+        # This copies the array in the machine's byte order. Torch can't use another byte order, negative strides or
+        # read-only arrays.
         value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
     if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
         return value.item()
@@ -152,7 +153,7 @@ def _check(sample: dict[str, Any], name: str, first: dict[str, Any], other: str)
         )
     if "noisy" in sample and "clean" in sample and len(sample["clean"]) != len(sample["noisy"]):
         raise DataError(
-            f"{name}: the noisy wave has {len(sample['noisy'])} samples, but the clean one has {len(sample['clean'])}",
+            f"{name}: the noisy wave has {len(sample['noisy'])} samples, but the clean wave has {len(sample['clean'])}",
             remedy="cut both to the same segment",
         )
 
@@ -170,14 +171,15 @@ def _join(key: str, values: list[Any], names: list[str], *, keep: bool) -> Any:
     if not isinstance(first, Tensor | int | float):
         return values
     for value, name in zip(values, names, strict=True):
-        # Padding would otherwise cast all tensors to the dtype of the first.
+        # Without this check, padding would convert all tensors to the dtype of the first one.
         if not _fits(value, first):
             raise DataError(
                 f"`{key}` of {name} is {describe(value)}, but {describe(first)} of {names[0]}",
                 remedy="return the same type, dtype and shape for each sample; only tensors with one axis are padded",
             )
     if isinstance(first, Tensor):
-        # The batch has the alignment of a new tensor in any case, because some kernels round differently with another.
+        # If its memory is not aligned like a new tensor, the wave is copied, because some kernels round differently
+        # with another alignment.
         if not keep and len(values) == 1 and first.is_contiguous() and first.data_ptr() % _ALIGNMENT == 0:
             return first.unsqueeze(0)
         return pad_sequence(values, batch_first=True) if first.ndim == 1 else torch.stack(values)
@@ -187,7 +189,7 @@ def _join(key: str, values: list[Any], names: list[str], *, keep: bool) -> Any:
 
 
 def _fits(value: Any, first: Any) -> bool:
-    """Returns whether two values can be in one tensor without a change: numbers, or tensors of one dtype and shape."""
+    """Returns whether two values fit into one tensor unchanged: both are numbers, or have the same dtype and shape."""
     if isinstance(first, Tensor):
         alike = isinstance(value, Tensor) and value.dtype == first.dtype and value.ndim == first.ndim
         return alike and (first.ndim == 1 or value.shape == first.shape)

@@ -1,4 +1,4 @@
-"""Ready-made mixtures, in the layout that the synthesisers of the DNS and the Intel N-DNS Challenge write."""
+"""Ready-made mixtures in the folder layout of the DNS Challenge and the Intel N-DNS Challenge."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.pairs import AlignedList, ClipSeconds, clip_length
 from audiozen_plugins.dataset.remarks import Remarks
 
-# The synthesiser adds these words at the end of a name. The name of the source recording may contain the same words, so
-# the greedy `.*` makes the pattern find the last ones.
+# The challenge's script for mixing adds these words at the end of a name. The name of the source recording may contain
+# the same words, so the greedy `.*` makes the pattern find the last occurrence.
 _FILE_ID = re.compile(r".*fileid_(\d+)", re.DOTALL)
 _SNR = re.compile(r".*_snr(-?\d+(?:\.\d+)?)", re.DOTALL)
 
@@ -31,15 +31,16 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         noisy/<speech>_<noise>_snr<dB>_tl<dBFS>_fileid_<n>.wav
         clean/clean_fileid_<n>.wav
 
-    Items are in the order of that number. An item has the keys `id` (the name of the noisy file without its ending),
-    `noisy` and `clean` (float32 [time]; 30 s in the published data), `snr` (dB; only if each name has one) and `sr`
-    (hertz).
+    Items are in the order of this number. An item has the keys `id` (the name of the noisy file without its ending),
+    `noisy` and `clean` (float32 [time]; 30 s in the published data), `snr` (dB; only if the name of each file contains
+    it) and `sr` (hertz).
 
-    The training data of the Intel N-DNS Challenge: Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023.
+    Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023, describe the training data of the Intel N-DNS
+    Challenge.
 
     Args:
         root: the folder with `noisy` and `clean`.
-        limit: the number of clips; by default all.
+        limit: the number of clips to use; by default all.
         offset: the index of the first clip, from 0.
         sr: the sample rate that all files must have, in hertz.
         clip_seconds: the length of the random segment that is cut from a clip each time it is read, for training; by
@@ -103,7 +104,7 @@ class DnsChallenge(Dataset[dict[str, Any]]):
 
 
 def _by_file_id(folder: Path) -> dict[int, str]:
-    """Finds the audio files of a folder, and the number in the name of each."""
+    """Returns the audio files of a folder by the number in their names."""
     found: dict[int, str] = {}
     for name in scan_audio(folder, subfolders=False).names:
         match = _FILE_ID.match(Path(name).stem)

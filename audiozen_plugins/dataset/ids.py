@@ -16,7 +16,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def ids_of_files(paths: Sequence[PurePath]) -> list[str]:
     """Returns an ID for each file: its path without the ending.
 
-    If several files differ only in the ending, their IDs keep it.
+    If several files differ only in the ending, their IDs keep the ending.
 
     Args:
         paths: different relative paths.
@@ -33,11 +33,11 @@ def ids_of_files(paths: Sequence[PurePath]) -> list[str]:
 
 
 def unique_ids(names: Sequence[str]) -> list[str]:
-    r"""Makes names unique, by a number after each one that occurred before, printable, and short enough for files.
+    r"""Makes names unique, printable, and short enough for the names of files.
 
-    Names that differ only in case or in the form of their accents count as the same, because some file systems don't
-    distinguish them. A `/` stays, so results of such a sample are in sub-folders. Line breaks and other control
-    characters become escapes.
+    A name that has occurred before gets a number at the end. Names that differ only in case, or only in the Unicode
+    form of their accents, count as the same, because some file systems don't distinguish them. A `/` is kept, so the
+    results of such a sample are in sub-folders. Line breaks and other control characters are replaced with escapes.
 
     Args:
         names: the names of the samples of a data set, in order.
@@ -51,7 +51,7 @@ def unique_ids(names: Sequence[str]) -> list[str]:
     names = [fit_for_file(_CONTROL.sub(_escape, printable(name))) for name in names]
     given = set(map(_fold, names))
     used: set[str] = set()
-    numbers: dict[str, int] = {}  # the last one of each name that occurred before
+    numbers: dict[str, int] = {}  # the last number of each name that has occurred before
     unique = []
     for name in names:
         folded = _fold(name)

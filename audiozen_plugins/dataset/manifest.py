@@ -50,8 +50,8 @@ def _rows(manifest: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, str
         column = label_column(row["role"])
         if "/" in row[column]:
             raise DataError(
-                f"line {reader.line_num} of `{manifest}`: the {column} `{row[column]}` contains `/`, but files are "
-                "named after it",
+                f"line {reader.line_num} of `{manifest}`: the {column} `{row[column]}` contains `/`, but it becomes a "
+                "part of file names",
                 remedy="use another character, such as `-`",
             )
         yield row

@@ -1,4 +1,4 @@
-"""Adds speech and noise, or several speakers, at given levels. Functions on NumPy waves."""
+"""Functions that add speech and noise, or several speakers, at given levels. Waves are NumPy arrays."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from audiozen_core.errors import DataError
 Wave = NDArray[np.float32]
 
 PEAK = 0.99
-"""The largest magnitude of a sample in a mixture. A louder mixture is scaled down to this peak, and never clipped."""
+"""The largest magnitude of a sample in a mixture. A mixture with a higher peak is scaled down, and never clipped."""
 
 
 def decibel_range(name: str, value: Sequence[float]) -> tuple[float, float]:
-    """Returns the lowest and the highest value of an argument that has a range in dB.
+    """Returns the lowest and the highest value of an argument that is a range in dB.
 
     Raises:
-        DataError: the argument has another form.
+        DataError: the argument is not a range of two finite numbers.
     """
     if len(value) != 2 or not all(map(math.isfinite, value)) or value[0] > value[1]:
         raise DataError(f"`{name}` is {list(value)}", remedy="give the lowest and the highest in dB, such as [-5, 15]")
@@ -42,15 +42,15 @@ def spoken_rms(wave: Wave) -> float:
 def mix(
     speech: Wave, noise: Wave, *, snr: float, level: float, loudness: tuple[float, float] | None = None
 ) -> tuple[Wave, Wave]:
-    """Adds noise to speech, in the memory of both arrays: each new one of this size would cost as much as the sum.
+    """Adds noise to speech. Both arrays are overwritten, because allocating a new array takes as long as adding.
 
     Args:
-        speech: [time], not silent. It becomes the speech in the mixture.
-        noise: [time], not silent. It becomes the mixture.
-        snr: the ratio of the mean power of the speech, pauses included, to that of the noise, in dB. The SI-SDR of the
-            mixture is about equal to it.
+        speech: the speech [time], not silent. It is overwritten with the speech in the mixture.
+        noise: the noise [time], not silent. It is overwritten with the mixture.
+        snr: the mean power of the speech, including pauses, divided by the mean power of the noise, in dB. The SI-SDR
+            of the mixture is about the same.
         level: the RMS of the mixture, in dBFS. The mixture is quieter if its peak would be above 0.99.
-        loudness: the RMS of speech and noise, if they are known.
+        loudness: the RMS of the speech and the RMS of the noise, if they are known.
 
     Returns:
         The mixture and the speech in it, each float32 [time].
@@ -72,11 +72,13 @@ def mix(
 
 
 def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float) -> tuple[Wave, list[Wave]]:
-    """Adds speakers, whose levels are made equal first. Silence after the end of a speaker is not part of the level.
+    """Makes the levels of speakers equal, applies a gain to each speaker, and adds the speakers.
+
+    Silence after the end of a speaker does not count for the level of this speaker.
 
     Args:
-        waves: a wave [time] of each speaker, all of the same length, and none silent.
-        gains: the gain of each speaker after that, in dB. The difference between two of them is that of the levels.
+        waves: a wave [time] for each speaker. All have the same length, and none is silent.
+        gains: the gain of each speaker in dB. The levels of two speakers differ by the difference of their gains.
         level: the RMS of the mixture, in dBFS. The mixture is quieter if a peak would be above 0.99.
 
     Returns:
@@ -97,14 +99,15 @@ def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float)
 
 
 def _peak(wave: Wave) -> float:
-    """Returns the largest magnitude, without an array of magnitudes."""
+    """Returns the largest magnitude, without allocating an array of magnitudes."""
     return max(float(wave.max()), -float(wave.min()))
 
 
 def change_speed(waves: Wave, length: int) -> Wave:
-    """Plays waves [count, time] faster or slower, so that they have another length: pitch and tempo change alike.
+    """Plays waves [count, time] faster or slower, so that they have the given length. Pitch and tempo change alike.
 
-    The spectrum is cut off, or continued by zeros. Frequencies that would be too high for the sample rate are lost.
+    The spectrum is cut off at the end, or extended with zeros. Frequencies that would be too high for the sample rate
+    are lost.
 
     Example:
         >>> tone = np.sin(2 * np.pi * 100 * np.arange(1000, dtype=np.float32) / 1000)
@@ -112,17 +115,17 @@ def change_speed(waves: Wave, length: int) -> Wave:
         >>> float(np.abs(faster - np.sin(2 * np.pi * 125 * np.arange(800) / 1000)).max().round(3))
         0.0
     """
-    # Torch transforms float32, and is several times as fast as NumPy, which computes in float64.
+    # The FFT of torch computes in float32, and is several times as fast as that of NumPy, which computes in float64.
     spectrum = torch.fft.rfft(torch.from_numpy(waves))
     resampled: Wave = torch.fft.irfft(spectrum, length).numpy() * np.float32(length / waves.shape[1])
     return resampled
 
 
 def loop(noise: Wave, length: int, *, start: int, fade: int) -> Wave:
-    """Repeats a short noise without clicks, by an equal-power crossfade from its end to its beginning.
+    """Repeats a short noise without clicks, with an equal-power crossfade from its end to its beginning.
 
     Args:
-        noise: [time].
+        noise: the noise [time].
         length: the number of samples to return.
         start: the first sample of the loop.
         fade: the length of the crossfade in samples; at most half of the noise.

@@ -1,4 +1,4 @@
-"""Ready-made mixtures and their sources, in folders as WSJ0-2mix and LibriMix have them."""
+"""Ready-made mixtures and their sources, in the folder layout of WSJ0-2mix and LibriMix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from audiozen_plugins.dataset.speaker_mix import NumSpeakers
 
 
 class MixtureFolders(Dataset[dict[str, Any]]):
-    """Mixtures of speakers from the folders `mix`, `s1`, `s2`, …, matched by their names without the endings.
+    """Mixtures and sources from the folders `mix`, `s1`, `s2`, …, matched by the names of the files without endings.
 
     This is the layout of WSJ0-2mix (Hershey et al., "Deep Clustering", ICASSP 2016) and LibriMix (Cosentino et al.,
     2020). Each name must be in all folders, and files of the same name must have the same length.
@@ -25,18 +25,18 @@ class MixtureFolders(Dataset[dict[str, Any]]):
     `source_2`, … (float32 [time]; the average of the channels) and `sr` (hertz).
 
     Args:
-        folder: the folder with the others in it, such as `wav8k/min/tr`.
-        mixture: the folder with the mixtures, such as `mix_both` for the noisy mixtures of LibriMix.
-        num_speakers: the number of speakers in a mixture: their folders are `s1`, `s2`, ….
+        folder: the folder that contains the folders of the mixtures and the sources, such as `wav8k/min/tr`.
+        mixture: the name of the folder with the mixtures, such as `mix_both` for the noisy mixtures of LibriMix.
+        num_speakers: the number of speakers in a mixture. Their folders are `s1`, `s2`, ….
         sr: the sample rate that all files must have, in hertz.
         clip_seconds: the length of the random segment that is cut from a mixture each time it is read, for training. A
-            shorter mixture is read whole. By default, every mixture is.
+            shorter mixture is read as a whole. By default, every mixture is read as a whole.
         check: whether to read the header of each file at the start; see `NoisyCleanFolders`.
 
     Raises:
-        DataError: a folder is missing, as that of a speaker if there are fewer speakers than asked, or has no audio
-            file; a name is in some of the folders only; a file can't be read or has another sample rate; files of the
-            same name differ in length.
+        DataError: a folder is missing (such as the folder of a speaker, if `num_speakers` is too large) or has no audio
+            file; a name is not in all folders; a file can't be read or has another sample rate; files of the same name
+            differ in length.
     """
 
     collate_fn = staticmethod(collate_read)

@@ -14,7 +14,7 @@ from audiozen_plugins.dataset.remarks import Remarks
 
 
 class NoisyCleanFolders(Dataset[dict[str, Any]]):
-    """Pairs of files from two folders and their subfolders, matched by their names without the endings.
+    """Pairs of files from two folders and their subfolders, matched by the names of the files without endings.
 
     For instance, `noisy/a/one.wav` and `clean/a/one.flac` are a pair. Each name must be in both folders, and the files
     of a pair must have the same length.
@@ -27,9 +27,9 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         clean_dir: the folder with the clean files.
         sr: the sample rate that all files must have, in hertz.
         clip_seconds: the length of the random segment that is cut from a pair each time it is read, for training. A
-            shorter pair is read whole. By default, every pair is.
-        check: whether to read the header of each file at the start, so that unsuitable files are found before the
-            training. With 10,000 files or more, this is done once, and remembered until a file is added or removed.
+            shorter pair is read as a whole. By default, every pair is read as a whole.
+        check: whether to read the header of each file at the start, so that unsuitable files are found before training
+            starts. If there are 10,000 files or more, the result is cached until a file is added or removed.
 
     Raises:
         DataError: a folder is missing or has no audio file; a name is in only one folder, or twice in one; a file can't
@@ -50,9 +50,9 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         self.sr = sr
         self.clip = clip_length(clip_seconds, sr)
         if noisy_dir.resolve() == clean_dir.resolve():
-            # Not an error: a network may be trained to give back its input.
+            # This is not an error, because a network may be trained to return its input.
             get_logger().warning(
-                "the noisy and the clean folder are the same: there is nothing to remove, and no pair can be rated",
+                "the noisy and the clean folder are the same, so there is no noise to remove, and no pair can be rated",
                 folder=str(noisy_dir),
             )
         self.pairs = match_by_name({"noisy": noisy_dir, "clean": clean_dir})

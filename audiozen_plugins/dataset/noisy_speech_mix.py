@@ -25,7 +25,7 @@ from audiozen_plugins.dataset.utterances import PAUSE, Segment, Utterances, spre
 
 Speed = Annotated[float, Range(least=0.5, most=2)]
 _FADE_SECONDS = 0.02  # the crossfade between repetitions of a short noise
-_MAX_DRAWS = 100  # this many silent segments in a row are an error
+_MAX_DRAWS = 100  # if so many segments in a row are silent, this is an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Draw:
     Attributes:
         speech: the segments of speech, one after another.
         length: the length of the item in samples.
-        noise: the index of the noise.
-        noise_start: the first sample of the noise.
+        noise: the index of the noise recording.
+        noise_start: the first sample of the noise recording that is used.
         snr: the signal-to-noise ratio in dB.
         level: the RMS of the mixture in dBFS.
-        source_length: the number of samples to read, from which `change_speed` makes `length` samples.
+        source_length: the number of samples to read. `change_speed` converts them to `length` samples.
     """
 
     speech: tuple[Segment, ...]
@@ -52,45 +52,51 @@ class Draw:
 
 
 class NoisySpeechMix(Dataset[dict[str, Any]]):
-    """Mixes noisy speech: each item is a random segment of speech and of noise, with a random SNR and level.
+    """Mixes noisy speech: each item is a random segment of speech plus a random segment of noise.
+
+    The SNR and the level of the mixture are random, too.
 
     The recordings come from a manifest or from two folders. There are two uses:
 
     - Training, with `clip_seconds` and `snr_range`. Each item is drawn from the global generator `random`, which the
-      loader seeds for each item. If an utterance is shorter than the clip, others of the same voice follow it.
+      loader seeds for each item. If an utterance is shorter than the clip, other utterances of the same voice follow.
     - Validation and test, with `snrs` (a grid) or with `fixed = true`. An item is the same in each epoch, and in each
       run with the same `seed`. With a grid, an utterance is mixed with the same noise at each SNR, so that scores at
-      different SNRs can be compared. The noises take turns. Without `clip_seconds`, an item is a whole utterance.
+      different SNRs can be compared. All noises are used equally often. Without `clip_seconds`, an item is a whole
+      utterance.
 
     The SNR is the ratio of the mean power of speech and noise over the whole item, pauses included. No sample is
     clipped. A noise that is shorter than the item is repeated with a crossfade.
 
-    With `speed_range`, speech and noise are played faster or slower, as on a tape, so that few voices sound like more.
-    Ko et al., "Audio Augmentation for Speech Recognition", Interspeech 2015.
+    With `speed_range`, speech and noise are played faster or slower, like a tape, so that a few voices sound like more
+    voices (Ko et al., "Audio Augmentation for Speech Recognition", Interspeech 2015).
 
-    An item has the keys `id`, `noisy` and `clean` (float32 [time]), `snr` (dB) and `sr` (hertz). The ID has voice and
-    utterance, kind and noise, and SNR, joined by `__`. No two items have the same: if a fixed set has several items of
-    an utterance (and SNR), all but the first one get a number at the end, and items that are not fixed get their index.
+    An item has the keys `id`, `noisy` and `clean` (float32 [time]), `snr` (dB) and `sr` (hertz). The ID consists of the
+    voice and the utterance, the kind of noise and the noise, and the SNR, joined by `__`. IDs are unique: if a fixed
+    set has several items with the same utterance (and SNR), all but the first item get a number at the end. Items that
+    are not fixed get their index at the end.
 
     Args:
         manifest: a CSV file with the columns `file` (relative to the manifest), `role` (`speech` or `noise`), `voice`,
             `kind` (of noise) and `split`.
-        split: the split of the manifest to use, such as `train`; by default all.
-        speech_dir: a folder with speech, instead of a manifest. A subfolder is a voice.
-        noise_dir: a folder with noise, together with `speech_dir`. A subfolder is a kind of noise.
+        split: the split of the manifest to use, such as `train`; by default all splits.
+        speech_dir: a folder with speech, instead of a manifest. Each subfolder has the files of one voice.
+        noise_dir: a folder with noise, together with `speech_dir`. Each subfolder has the files of one kind of noise.
         sr: the sample rate that all files must have, in hertz.
         clip_seconds: the length of an item; by default a whole utterance.
-        snr_range: the lowest and the highest SNR, in dB; drawn uniformly. [-5, 20] if `snrs` is not given either.
-        snrs: a grid of SNRs in dB, instead of a range. In a fixed set, each is given once.
-        level_range: the lowest and the highest RMS level of the mixture, in dBFS; drawn uniformly.
-        speed_range: the lowest and the highest speed, such as [0.9, 1.1]; drawn uniformly, in steps of 0.01. By default
-            the recordings keep their speed.
+        snr_range: the lowest and the highest SNR in dB; SNRs are drawn uniformly. The default is [-5, 20], if `snrs` is
+            not given.
+        snrs: a grid of SNRs in dB, instead of a range. Each SNR may occur only once.
+        level_range: the lowest and the highest RMS level of the mixture, in dBFS; levels are drawn uniformly.
+        speed_range: the lowest and the highest speed, such as [0.9, 1.1]; speeds are drawn uniformly, in steps of 0.01.
+            By default, the speed is not changed.
         items_per_epoch: the number of items; by default one for each utterance (and each SNR of the grid). If a fixed
             set has fewer items, they are spread evenly over the utterances.
         fixed: whether an item is always the same; by default true with a grid and false with a range.
         seed: the seed of fixed items.
-        cache_mb: the largest size of the cache, in megabytes, for speech and for noise each. A sample takes two bytes
-            in mono files of 16 bits, and four in others. If the recordings need more, each item is read from its files.
+        cache_mb: the maximum size of the cache in megabytes. Speech and noise each have their own cache of this size. A
+            sample takes two bytes if the file is mono and has 16 bits, and four bytes otherwise. If the recordings need
+            more, they are not cached, and each item is read from its files.
 
     Raises:
         DataError: a folder, the manifest or a file is missing or can't be read; arguments contradict each other.
@@ -140,7 +146,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         self.noise = Pool(noise, sr=sr, cache_mb=cache_mb)
         self._utterances = Utterances(self.speech)
         turns = random.Random(seed).sample(range(len(self.noise)), len(self.noise)) if fixed else []
-        self._noise_turns = np.array(turns, np.int64)  # an array, which all workers share
+        self._noise_turns = np.array(turns, np.int64)  # worker processes share an array, but would copy a list
         self._num_grid = len(self.snrs or [0.0])
         self._num_items = items_per_epoch or len(self.speech) * self._num_grid
 
@@ -178,11 +184,11 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         }
 
     def draw(self, index: int, attempt: int = 0) -> Draw:
-        """Makes the random choices for an item: from the seed if items are fixed, otherwise from `random`.
+        """Makes the random choices for an item, from the seed if items are fixed, and otherwise from `random`.
 
         Args:
             index: the index of the item.
-            attempt: the number of earlier draws for this item, which were silent.
+            attempt: the number of earlier draws for this item that were silent.
         """
         utterance, grid_index = divmod(index, self._num_grid)
         if not self.fixed:
@@ -217,7 +223,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
 
     def _id(self, index: int, draw: Draw) -> str:
         names = self.speech.recordings.name(draw.speech[0].utterance), self.noise.recordings.name(draw.noise)
-        # The SNRs of a grid must differ in the text, too.
+        # The SNRs of a grid must also differ as text, because the ID contains them.
         snr = f"{draw.snr:+.4g}" if self.snrs is None else f"{draw.snr:+}".removesuffix(".0")
         turn = index // self._num_grid // len(self.speech) if self.fixed else index
         return fit_for_file("__".join((*names, f"snr{snr}", *([str(turn + 1)] if turn or not self.fixed else []))))

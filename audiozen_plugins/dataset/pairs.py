@@ -1,4 +1,4 @@
-"""Files that belong together, such as a noisy and a clean one, used by the data sets of ready-made mixtures."""
+"""Files that belong together, such as a noisy and a clean file. The data sets of ready-made mixtures use them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AlignedFiles:
 
     Attributes:
         id: the name of the item in results and files.
-        files: the files, by the keys that their waves have in a sample. The first one is what a network is given.
+        files: the files, by the keys that their waves have in a sample. The first file is the input of a network.
         snr: the nominal SNR in dB, or None if it is not known.
     """
 
@@ -59,17 +59,17 @@ class AlignedFiles:
         Args:
             sr: the sample rate that all files must have, in hertz.
             clip: the length of the segment in samples; its start is drawn from the global generator `random`. If the
-                files are shorter or `clip` is None, they are read whole.
+                files are shorter or `clip` is None, they are read as a whole.
             remarks: warns if a file has several channels, or if its end may be missing.
 
         Returns:
-            A sample with `id`, the waves under the keys of `files` (float32 [time]), `sr` (hertz) and, if it is known,
-            `snr` (dB).
+            A sample with `id`, the waves under the keys of `files` (float32 [time]), `sr` (hertz) and, if the SNR is
+            known, `snr` (dB).
 
         Raises:
             DataError: as for `check`, or the samples of a file can't be read.
         """
-        # Each file is opened once: on a network drive, opening takes longer than reading.
+        # Each file is opened only once, because opening takes longer than reading on a network drive.
         with self._open(sr) as opened:
             for key, file in opened.items():
                 remarks.say_first(self.files[key], file.info)
@@ -95,13 +95,15 @@ class AlignedFiles:
 
 
 class AlignedList(Sequence[AlignedFiles]):
-    """Many items, in a few arrays. An object for one of them is made when it is used.
+    """A list of items that is stored in a few arrays, so that millions of items need little memory.
+
+    The object for an item is made each time the item is used.
 
     Args:
         folders: the folders of the files, by the keys that their waves have in a sample.
-        table: the columns `id` and, for each key, `file.KEY`, relative to the folder; `snr` if it is known; and the
-            facts `sr` and `remarks` if the headers have been checked.
-        keep: remembers the table for the next start; None if that is not worth it.
+        table: the columns of the list: `id`, a column `file.KEY` with paths relative to the folder for each key, and
+            `snr` if it is known. If the headers have been checked, the table also has the facts `sr` and `remarks`.
+        keep: stores the table on disk for the next start; None if the list is too short for this to be useful.
     """
 
     def __init__(self, folders: Mapping[str, Path], table: Table, keep: Callable[[Table], Table] | None = None) -> None:
@@ -139,7 +141,7 @@ class AlignedList(Sequence[AlignedFiles]):
     @overload
     def __getitem__(self, index: slice) -> list[AlignedFiles]: ...
     def __getitem__(self, index: int | slice) -> AlignedFiles | list[AlignedFiles]:
-        """Returns an item, or a list of some."""
+        """Returns an item, or a list of items for a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         files = {key: self.folders[key] / column[index] for key, column in self._files.items()}
@@ -147,7 +149,7 @@ class AlignedList(Sequence[AlignedFiles]):
         return AlignedFiles(self._ids[index], files, None if snrs is None else float(snrs[index]))
 
     def checked(self, sr: int, remarks: Remarks) -> AlignedList:
-        """Reads the headers of all files, unless an earlier start has done it; see `AlignedFiles.check`.
+        """Checks the headers of all files, unless the stored table says that an earlier start has checked them.
 
         Returns:
             The items that can be read.
@@ -159,7 +161,7 @@ class AlignedList(Sequence[AlignedFiles]):
             remarks.count_again(self.table.facts["remarks"])
             return self
         kept = keep_readable(range(len(self)), lambda index: self[index].check(sr, remarks))
-        if len(kept) < len(self):  # not remembered: the next start must find the others again, and say so
+        if len(kept) < len(self):  # not stored, so that the next start finds the skipped files and warns again
             some = [self[index] for index in kept]
             files = {key: [self._files[key][index] for index in kept] for key in self.folders}
             snrs = self.table.arrays.get("snr")
@@ -171,7 +173,7 @@ class AlignedList(Sequence[AlignedFiles]):
 def match_by_name(folders: Mapping[str, Path]) -> AlignedList:
     """Finds the files of several folders and their subfolders that have the same names without the endings.
 
-    If they are many, they are remembered until the time of a change of a folder is another one.
+    If there are many files, the result is cached until the modification time of a folder changes.
 
     Args:
         folders: the folders, by the keys that the waves of their files have in a sample.
@@ -180,7 +182,7 @@ def match_by_name(folders: Mapping[str, Path]) -> AlignedList:
         The files in the order of their names.
 
     Raises:
-        DataError: a folder is missing or has no audio file; a name is in some of the folders only, or twice in one.
+        DataError: a folder is missing or has no audio file; a name is not in all folders, or is twice in one folder.
     """
     return _from_folders(folders, "aligned files", _match)
 
@@ -188,7 +190,7 @@ def match_by_name(folders: Mapping[str, Path]) -> AlignedList:
 def list_folder(folder: Path, key: str) -> AlignedList:
     """Finds all audio files of a folder and its subfolders. Each item is one file.
 
-    If they are many, they are remembered until the time of a change of a folder is another one.
+    If there are many files, the result is cached until the modification time of a folder changes.
 
     Args:
         folder: the folder.
@@ -209,12 +211,12 @@ def _from_folders(
     kind: str,
     items: Callable[[Mapping[str, Path], Mapping[str, Sequence[str]]], AlignedList],
 ) -> AlignedList:
-    """Lists folders, and returns the items that an earlier start remembered, or those that `items` makes."""
+    """Lists folders, and returns the items that an earlier start has stored. If there are none, `items` makes them."""
     listings = {key: scan_audio(folder) for key, folder in folders.items()}
     tokens = [listing.table.token for listing in listings.values()]
     what = f"{kind} of { {key: str(folder.absolute()) for key, folder in folders.items()} }"
     known = recall(what) if all(tokens) else None
-    # The listings are remembered with the times of their folders; this depends on nothing else.
+    # The listings are stored with the modification times of their folders. The items depend on nothing else.
     keep = partial(remember, what, sources=Sources()) if all(tokens) else None
     if known is not None and known.facts.get("listings") == tokens:
         return AlignedList(folders, known, keep)

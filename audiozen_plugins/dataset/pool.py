@@ -1,4 +1,4 @@
-"""The waves of recordings: read from their files, or cached in memory."""
+"""Reads the waves of recordings from their files, or caches them in memory."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ from audiozen_plugins.dataset.mixing import Wave
 from audiozen_plugins.dataset.recordings import Headers, Recording, Recordings
 from audiozen_plugins.dataset.remarks import Remarks
 
-_THREADS = 8  # on a network drive each waits for an answer most of the time
-_PART = 200  # headers that a thread reads in turn
-_AT_ONCE = 4 * _THREADS  # parts
+_THREADS = 8  # the number of threads that read headers; on a network drive, most of them wait for an answer
+_PART = 200  # the number of headers that a thread reads at once
+_AT_ONCE = 4 * _THREADS  # the number of such parts that are queued
 _SECONDS_BETWEEN_REPORTS = 10.0
 
 
 class Pool:
-    """The waves of recordings. They are cached in memory if they fit, without loss: as 16-bit or as float32 samples.
+    """The waves of recordings. If they fit into the cache, they are in memory, as 16-bit or as float32 samples.
+
+    The cache loses no precision: 16-bit samples are used only for files that have 16 bits.
 
     Args:
-        recordings: at least one.
+        recordings: at least one recording.
         sr: the sample rate that all files must have, in hertz.
-        cache_mb: the largest size of the cache in megabytes. If the recordings need more, nothing is cached, and each
+        cache_mb: the maximum size of the cache in megabytes. If the recordings need more, nothing is cached, and each
             read opens the file.
 
     Attributes:
-        recordings: those that can be read.
+        recordings: the recordings that can be read.
 
     Raises:
-        DataError: a file can't be read or has another sample rate; a file is silent. Without the cache, only the
-            headers are read here, because reading all samples would take as long as an epoch. A silent file is then
-            found when an item is drawn from it.
+        DataError: a file can't be read or has another sample rate; a file is silent. If the recordings don't fit into
+            the cache, only their headers are read here, because reading all samples would take as long as an epoch. A
+            silent file is then found when an item is drawn from it.
     """
 
     def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
@@ -52,17 +54,16 @@ class Pool:
             found, headers = _read_headers(found, sr)
         headers.remarks.say()
         self.recordings = found
-        # All samples are in one array, which forked workers share. With one object per recording, each use of an object
-        # would change its reference count, and copy-on-write would soon give each worker its own copy of the pages
-        # around the objects.
+        # All samples are in one array, which forked worker processes share. If each recording was an object, each use
+        # would change its reference count, so the worker would soon have copies of all memory pages with such objects.
         self._bytes: np.ndarray | None = None
         self._starts = self._is_float = self._cached_lengths = np.empty(0, np.int64)
         if int(self._lengths.sum()) * 2 <= cache_mb * 1e6:
             self._load_cache(int(cache_mb * 1e6))
 
     def _load_cache(self, largest: int) -> None:
-        """Reads all samples, unless they need more than the largest number of bytes. Drops what can't be read."""
-        # The pages of an empty array take no memory until something is written to them.
+        """Reads all samples, unless they need more than `largest` bytes. Drops recordings that can't be read."""
+        # The pages of a new array take no memory until something is written to them.
         content = np.empty(min(largest, int(self._lengths.sum()) * 4), np.uint8)
         lengths: list[int] = []
         starts: list[int] = []
@@ -103,7 +104,7 @@ class Pool:
 
     @property
     def _lengths(self) -> np.ndarray:
-        # Not a reference to the column: a worker that does not share memory would get a copy of it.
+        # The column is not stored in this object, because a worker that does not share memory would get a copy.
         return self.recordings.frames if self._bytes is None else self._cached_lengths
 
     @property
@@ -147,13 +148,13 @@ class Pool:
                     "read",
                     remedy="start again, so that all headers are read again"
                     if file is None
-                    else f"delete `{file}`, which remembers the headers, and start again",
+                    else f"delete `{file}`, in which the headers are cached, and start again",
                 )
             return audio.read(start, length).numpy()
 
 
 def _read_headers(recordings: Recordings, sr: int) -> tuple[Recordings, Headers]:
-    """Reads the header of each file, and drops those that can't be read."""
+    """Reads the header of each file, and drops the recordings that can't be read."""
     headers = Headers(array("q"), sr, Remarks())
     found = _infos(recordings, sr)
 
@@ -172,7 +173,7 @@ def _read_headers(recordings: Recordings, sr: int) -> tuple[Recordings, Headers]
 
 
 def _infos(recordings: Recordings, sr: int) -> Generator[AudioInfo | DataError, None, None]:
-    """Reads the headers in the order of the recordings, several at a time. Says from time to time how far it is."""
+    """Reads the headers of the recordings with several threads, and yields them in order. Logs the progress."""
     parts = [range(start, min(start + _PART, len(recordings))) for start in range(0, len(recordings), _PART)]
     if len(parts) == 1:
         yield from _infos_of(parts[0], recordings, sr)
@@ -200,7 +201,7 @@ def _info(path: Path, sr: int) -> AudioInfo | DataError:
 
 
 def _some(recordings: Recordings, kept: Sequence[int]) -> Recordings:
-    """Returns some of the recordings. They aren't remembered: the next start must find the others again, and say so."""
+    """Returns the recordings with these indices. They are not stored, so the next start warns of the others again."""
     some = Recordings.of(recordings[index] for index in kept)
     if "sr" in recordings.table.facts:
         some.table.facts.update({key: recordings.table.facts[key] for key in ("sr", "remarks")})
@@ -216,7 +217,7 @@ def _read(path: Path, sr: int) -> np.ndarray:
 
 
 def _compact(wave: np.ndarray) -> np.ndarray:
-    """Returns the wave as 16-bit samples if they hold it exactly, as those of a mono 16-bit file do."""
+    """Converts a wave to 16-bit samples, if this loses no precision. This is the case for mono files with 16 bits."""
     scaled = wave * np.float32(32768)
     fits = scaled.min() >= -32768 and scaled.max() <= 32767 and np.array_equal(scaled, np.rint(scaled))
     return scaled.astype(np.int16) if fits else wave

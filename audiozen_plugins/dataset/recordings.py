@@ -1,4 +1,4 @@
-"""The recordings that a data set mixes: a manifest or a folder lists them."""
+"""The recordings that a data set mixes, from a manifest or from a folder."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Recording:
 
     Attributes:
         path: the file.
-        name: the recording's part of the ID of a sample, unique among those of its role. Files are named after the ID,
-            so the name has no `/`.
+        name: the name of the recording in the ID of a sample. It is unique among the recordings of the same role
+            (speech or noise). Files are named after the ID, so the name has no `/`.
         voice: the speaker. Recordings with the same voice may be joined.
         kind: the kind of noise, or the language of speech.
     """
@@ -42,7 +42,7 @@ class Recording:
 
 
 class Headers(NamedTuple):
-    """What the headers of all recordings say: the number of samples of each, and what a user should know."""
+    """The content of the headers of all recordings: the number of samples of each, and remarks for the user."""
 
     frames: array[int]
     sr: int
@@ -50,13 +50,16 @@ class Headers(NamedTuple):
 
 
 class Recordings(Sequence[Recording]):
-    """Many recordings, in a few arrays. An object for one of them is made when it is used.
+    """A list of recordings that is stored in a few arrays, so that millions of recordings need little memory.
+
+    The object for a recording is made each time the recording is used.
 
     Args:
         root: the folder to which the files are relative.
-        table: the columns `file`, `name`, the numbers `voice` and `kind`, which count in `voices` and `kinds`, and the
-            recordings `by_voice`; and `frames` if the headers have been read, with the facts `sr` and `remarks`.
-        keep: remembers the table for the next start; None if that is not worth it.
+        table: the columns of the list: `file`, `name`, `voice` and `kind` (indices into the columns `voices` and
+            `kinds`), and `by_voice` (the indices of the recordings, sorted by voice). If the headers have been read,
+            the table also has the column `frames` and the facts `sr` and `remarks`.
+        keep: stores the table on disk for the next start; None if the list is too short for this to be useful.
     """
 
     def __init__(self, root: Path, table: Table, keep: Callable[[Table], Table] | None = None) -> None:
@@ -74,7 +77,7 @@ class Recordings(Sequence[Recording]):
         root: Path | None = None,
         keep: Callable[[Table], Table] | None = None,
     ) -> Recordings:
-        """Makes the columns. The files must be relative to the root, if there is one."""
+        """Makes a list of recordings. If there is a root, the files must be relative to it."""
         files, names, voices, kinds = [], [], [], []
         for recording in recordings:
             files.append(str(recording.path))
@@ -93,7 +96,7 @@ class Recordings(Sequence[Recording]):
         kinds: Sequence[str],
         keep: Callable[[Table], Table] | None = None,
     ) -> Recordings:
-        """Makes the columns from lists of the same length."""
+        """Makes a list of recordings from columns of the same length."""
         table = Table({})
         table.add_text("file", files)
         table.add_text("name", names)
@@ -116,7 +119,7 @@ class Recordings(Sequence[Recording]):
     @overload
     def __getitem__(self, index: slice) -> list[Recording]: ...
     def __getitem__(self, index: int | slice) -> Recording | list[Recording]:
-        """Returns a recording, or a list of some."""
+        """Returns a recording, or a list of recordings for a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         voice, kind = (int(self.table.arrays[column][index]) for column in ("voice", "kind"))
@@ -137,16 +140,16 @@ class Recordings(Sequence[Recording]):
 
     @property
     def voice_numbers(self) -> np.ndarray:
-        """The voice of each recording, as its place in `voices`: int32 [recordings]."""
+        """The voice of each recording, as an index into `voices`: int32 [recordings]."""
         return self.table.arrays["voice"]
 
     @property
     def by_voice(self) -> np.ndarray:
-        """The recordings of the first voice, those of the second one, and so on: int64 [recordings]."""
+        """The indices of the recordings of the first voice, then of the second voice, and so on: int64 [recordings]."""
         return self.table.arrays["by_voice"]
 
     def headers(self, sr: int) -> Headers | None:
-        """Returns what the headers said when they were read at an earlier start; None if they must be read."""
+        """Returns the content of the headers, if an earlier start has read them; None if they must be read."""
         if self.table.facts.get("sr") != sr:
             return None
         remarks = Remarks()
@@ -159,7 +162,7 @@ class Recordings(Sequence[Recording]):
         return self.table.arrays["frames"]
 
     def with_headers(self, headers: Headers) -> Recordings:
-        """Returns the recordings with what their headers say. If they are many, it is remembered for the next start."""
+        """Returns the recordings with the content of their headers. A long list is stored for the next start."""
         facts = {**self.table.facts, "sr": headers.sr, "remarks": headers.remarks.counted}
         table = Table(facts, {**self.table.arrays, "frames": np.array(headers.frames, np.int64)})
         return Recordings(self.root, table if self._keep is None else self._keep(table))
@@ -168,7 +171,7 @@ class Recordings(Sequence[Recording]):
 def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Recordings:
     """Reads the recordings of one role and one split from a manifest.
 
-    If the manifest is long, they are remembered until its time of change is another one.
+    If the manifest is long, they are cached until its modification time changes.
 
     Args:
         manifest: a CSV file with the columns `file` (relative to the manifest), `role` (`speech` or `noise`), `voice`,
@@ -183,7 +186,7 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Reco
     manifest = Path(manifest).expanduser()
     what = f"recordings of {os.path.abspath(manifest)}, {role=}, {split=}"  # noqa: PTH100 - a link is another manifest
     sources = Sources()
-    with contextlib.suppress(OSError):  # the error of reading it says more
+    with contextlib.suppress(OSError):  # reading the manifest raises a better error
         sources.add(manifest, look_at(manifest))
     keep = partial(remember, what, sources=sources) if sources.paths else None
     if (known := recall(what)) is not None:
@@ -216,7 +219,7 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Reco
 def from_folder(folder: str | Path) -> Recordings:
     """Finds all audio files of a folder. The voice and the kind of a recording are the name of its subfolder.
 
-    If they are many, they are remembered until the time of a change of a folder is another one.
+    If there are many files, the result is cached until the modification time of a folder changes.
 
     Raises:
         DataError: the folder is missing or has no audio file.
@@ -225,7 +228,7 @@ def from_folder(folder: str | Path) -> Recordings:
     listing = scan_audio(folder)
     what = f"recordings in {os.path.abspath(folder)}"  # noqa: PTH100 - a link is another folder
     token = listing.table.token
-    # The listing is remembered with the times of its folders; this depends on nothing else.
+    # The listing is stored with the modification times of its folders. The recordings depend on nothing else.
     keep = partial(remember, what, sources=Sources()) if token else None
     known = recall(what) if token else None
     if known is not None and known.facts.get("listing") == token:
@@ -233,7 +236,7 @@ def from_folder(folder: str | Path) -> Recordings:
     files = list(listing.names)
     relative = [Path(name) for name in files]
     names = _unique(["-".join(path.with_suffix("").parts) for path in relative])
-    # A name joined by another character could be that of another folder, whose voices must not be joined.
+    # With another separator, the joined name could equal the name of another folder, and both voices would be mixed up.
     parents = ["/".join(path.parent.parts) for path in relative]
     found = Recordings.of_columns(folder, files, names, parents, parents, keep=keep)
     found.table.facts["listing"] = token
@@ -241,5 +244,5 @@ def from_folder(folder: str | Path) -> Recordings:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Makes names unique, and free of what separates the parts of an ID, so that IDs are unique, too."""
+    """Makes names unique, and removes the separator of the parts of an ID from them, so that IDs are unique, too."""
     return unique_ids([re.sub("_{2,}", "_", name).strip("_") for name in names])

@@ -1,4 +1,4 @@
-"""Says once what a user should know about the files of a data set: several channels, an end that may be missing."""
+"""Warns once if files of a data set have several channels, or if their end may be missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _END = "a size in the header, or the mark at the end of an Ogg stream, so that a
 
 
 class Remarks:
-    """The files of a data set with several channels, which are averaged, and those that may be cut off."""
+    """Counts the files of a data set that have several channels, which are averaged, or that may be cut off."""
 
     def __init__(self) -> None:
         self._checked = 0
@@ -23,7 +23,7 @@ class Remarks:
         self._said: set[str] = set()
 
     def count(self, path: Path, info: AudioInfo) -> None:
-        """Counts a file whose header is read while the data set is built. `say` follows."""
+        """Counts a file whose header is read while the data set is built. Call `say` after the last file."""
         self._checked += 1
         if info.channels > 1:
             self._add(_SEVERAL, f"{path} ({info.channels})")
@@ -32,11 +32,11 @@ class Remarks:
 
     @property
     def counted(self) -> dict[str, Any]:
-        """What has been counted, as JSON has it."""
+        """The counts as values for JSON."""
         return {"checked": self._checked, "found": self._found, "examples": self._examples}
 
     def count_again(self, counted: dict[str, Any]) -> None:
-        """Takes over what was counted at an earlier start."""
+        """Restores counts from an earlier start."""
         self._checked, self._found, self._examples = (counted[key] for key in ("checked", "found", "examples"))
 
     def say(self) -> None:
@@ -47,7 +47,7 @@ class Remarks:
                 self._warn(kind, f"{count} of {self._checked} files {what}", examples=self._examples[kind])
 
     def say_first(self, path: Path, info: AudioInfo) -> None:
-        """Warns of the first such file, in a data set that did not read all headers before."""
+        """Warns of the first such file, in a data set that has not read all headers at the start."""
         if info.channels > 1:
             self._warn(
                 _SEVERAL,

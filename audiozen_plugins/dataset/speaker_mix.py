@@ -1,4 +1,4 @@
-"""Mixes speakers on the fly, to train and to test separation."""
+"""Mixes speakers on the fly, for training and testing of separation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from audiozen_plugins.dataset.pool import Pool
 from audiozen_plugins.dataset.recordings import from_folder, from_manifest
 from audiozen_plugins.dataset.utterances import PAUSE, Segment, Utterances, spread
 
-_MAX_DRAWS = 100  # this many silent segments in a row are an error
+_MAX_DRAWS = 100  # if so many mixtures in a row have a silent speaker, this is an error
 
 NumSpeakers = Annotated[int, Range(least=2)]
 """The number of speakers in a mixture."""
@@ -53,38 +53,39 @@ class SpeakerMix(Dataset[dict[str, Any]]):
     - Training, usually with `clip_seconds`. Each item is drawn from the global generator `random`, which the loader
       seeds for each item.
     - Validation and test, with `fixed = true`. An item is the same in each epoch, and in each run with the same `seed`.
-      Each utterance is that of the first speaker in turn; the others are drawn from the seed.
+      The utterances of the first speaker go through the whole set in order. The seed determines the other speakers.
 
-    All speakers of a mixture are different. Their levels, measured as the RMS of their segments without the silence
-    that follows a short one, are made equal, and then changed by random gains. No sample is clipped.
+    All speakers of a mixture are different. Their levels are made equal, and then changed by random gains. The level of
+    a speaker is the RMS of the speech, without the silence that follows a short segment. No sample is clipped.
 
     An item has the keys `id`, `noisy` (the mixture), `source_1`, `source_2`, … (float32 [time]; they add up to the
-    mixture) and `sr` (hertz). The ID has the voices and utterances, joined by `__`, and a number where it is
-    needed. No two items have the same.
+    mixture) and `sr` (hertz). The ID consists of the voices and the utterances, joined by `__`, and of a number if it
+    is needed to make the ID unique.
 
     Args:
         manifest: a CSV file with the columns `file` (relative to the manifest), `role` (`speech` or `noise`), `voice`,
             `kind` and `split`. Only speech is used.
-        split: the split of the manifest to use, such as `train`; by default all.
-        speech_dir: a folder with speech, instead of a manifest. A subfolder is a speaker.
+        split: the split of the manifest to use, such as `train`; by default all splits.
+        speech_dir: a folder with speech, instead of a manifest. Each subfolder has the files of one speaker.
         num_speakers: the number of speakers in a mixture.
         sr: the sample rate that all files must have, in hertz.
-        clip_seconds: the length of an item; by default that of whole utterances.
-        length: what happens to utterances of different lengths. With `min`, all speakers speak to the end: longer
-            utterances are cut at random to the shortest one, or others of the same voice follow until `clip_seconds`.
-            With `max`, an item is as long as the longest utterance, and silence follows the shorter ones.
-        gain_range: the lowest and the highest gain of a speaker, in dB; drawn uniformly. Two levels differ by at most
-            the width of the range: by 5 dB by default, as in WSJ0-2mix.
-        level_range: the lowest and the highest RMS level of the mixture, in dBFS; drawn uniformly.
+        clip_seconds: the length of an item; by default, whole utterances are used.
+        length: how utterances of different lengths are mixed. With `min`, all speakers speak until the end of the item:
+            if `clip_seconds` is set, further utterances of the same voice follow a short utterance; otherwise, all
+            utterances are cut at random to the length of the shortest one. With `max`, an item is as long as the
+            longest utterance (or `clip_seconds`), and silence follows the shorter utterances.
+        gain_range: the lowest and the highest gain of a speaker in dB; gains are drawn uniformly. The levels of two
+            speakers differ by at most the width of the range. The default width is 5 dB, as in WSJ0-2mix.
+        level_range: the lowest and the highest RMS level of the mixture, in dBFS; levels are drawn uniformly.
         items_per_epoch: the number of items; by default one for each utterance. If a fixed set has fewer items, they
             are spread evenly over the utterances.
         fixed: whether an item is always the same.
         seed: the seed of fixed items.
-        cache_mb: the largest size of the cache, in megabytes; see `NoisySpeechMix`.
+        cache_mb: the maximum size of the cache in megabytes; see `NoisySpeechMix`.
 
     Raises:
-        DataError: the speech has fewer speakers than a mixture; a folder, the manifest or a file is missing or can't be
-            read; arguments contradict each other.
+        DataError: there are fewer speakers than a mixture needs; a folder, the manifest or a file is missing or can't
+            be read; arguments contradict each other.
     """
 
     collate_fn = staticmethod(pad_collate)
@@ -165,7 +166,7 @@ class SpeakerMix(Dataset[dict[str, Any]]):
         }
 
     def draw(self, index: int, attempt: int = 0) -> SpeakerDraw:
-        """Makes the random choices for an item: from the seed if items are fixed, otherwise from `random`.
+        """Makes the random choices for an item, from the seed if items are fixed, and otherwise from `random`.
 
         Args:
             index: the index of the item.
@@ -193,6 +194,6 @@ class SpeakerMix(Dataset[dict[str, Any]]):
     def _id(self, index: int, draw: SpeakerDraw, attempt: int) -> str:
         names = [self.speech.recordings.name(segments[0].utterance) for segments in draw.speakers]
         turn = index // len(self.speech) if self.fixed else index
-        # Another draw may have the utterances of another item.
+        # After several draws, the item may have the same utterances as another item.
         numbers = [str(turn + 1)] if turn or not self.fixed else []
         return fit_for_file("__".join([*names, *numbers, *([f"draw{attempt + 1}_of_{index}"] if attempt else [])]))

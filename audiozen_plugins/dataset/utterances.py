@@ -1,4 +1,7 @@
-"""Segments of speech for the data sets that mix on the fly: a part of an utterance, or several of one voice."""
+"""Chooses segments of speech for data sets that mix on the fly.
+
+A segment is a part of an utterance. If an utterance is too short, further utterances of the same voice follow.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from audiozen_plugins.dataset.mixing import Wave
 from audiozen_plugins.dataset.pool import Pool
 
 PAUSE = 1e-3
-"""Speech below this RMS (-60 dBFS) is a pause. With a level relative to a pause, the rest would be inaudible."""
+"""Speech below this RMS (-60 dBFS) counts as a pause. Levels can't be set relative to a pause."""
 
-_GAP_SECONDS = (0.05, 0.4)  # the silence between joined utterances: shortest and longest
+_GAP_SECONDS = (0.05, 0.4)  # the shortest and the longest silence between joined utterances
 
 
 class Segment(NamedTuple):
-    """A part of an utterance: its index, the first sample, and the silence after it in samples."""
+    """A part of an utterance: the index of the utterance, the first sample, and the length of the silence after it."""
 
     utterance: int
     start: int
@@ -54,7 +57,7 @@ class Utterances:
         """Chooses segments that fill a length: a random part of an utterance, or several if it is shorter.
 
         Args:
-            first: the first utterance. Others of the same voice follow it.
+            first: the index of the first utterance. Other utterances of the same voice follow it if it is too short.
             length: the length in samples; None for the whole utterance.
             rng: the generator.
 
@@ -76,12 +79,12 @@ class Utterances:
         return tuple(segments), length
 
     def part(self, utterance: int, length: int, rng: random.Random) -> tuple[Segment, ...]:
-        """Chooses a random part of an utterance. An utterance that is shorter is used whole."""
+        """Chooses a random part of an utterance. If the utterance is shorter, the whole utterance is used."""
         room = max(0, self.pool.lengths[utterance] - length)
         return (Segment(utterance, rng.randrange(room + 1), 0),)
 
     def read(self, segments: Sequence[Segment], length: int) -> Wave:
-        """Reads segments, one after another, as float32 [length], with silence after them if they are shorter."""
+        """Reads segments one after another, as float32 [length]. If they are too short, silence follows."""
         first = segments[0]
         if self.pool.lengths[first.utterance] - first.start >= length:
             return self.pool.read(first.utterance, first.start, length)
@@ -97,5 +100,9 @@ class Utterances:
 
 
 def spread(item: int, num_items: int, num_utterances: int) -> int:
-    """Returns the utterance of a fixed item: all in turn, or some at even distances if there are fewer items."""
+    """Returns the utterance of a fixed item.
+
+    Items go through all utterances in order. If there are fewer items than utterances, the chosen utterances are spread
+    evenly.
+    """
     return item % num_utterances if num_items >= num_utterances else item * num_utterances // num_items

@@ -17,17 +17,18 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.host_copy import HostCopy
 
-# After this many further steps, a GPU has computed whether a step has overflowed. Reading the result then does not
-# wait.
+# Whether a step has overflowed is read from a GPU this many steps later. By then the GPU has computed it, so the CPU
+# does not wait.
 _GPU_LAG = 8
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-# The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
+# The limits for the scale. The scaler stores it in float32, where a number beyond these limits would become 0 or
+# infinity.
 _SCALES = Range(least=torch.finfo(torch.float32).tiny, most=torch.finfo(torch.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step of one optimiser. `overflow` has a number for each device; it is not 0 if a gradient overflowed."""
+    """A step of one optimiser. `overflow` has a number for each device, which is not 0 if a gradient has overflowed."""
 
     suffix: str
     number: int
@@ -40,15 +41,16 @@ class Amp:
     On CUDA this is float16 with a gradient scaler. On the CPU it is bfloat16 without a scaler. The trainer's STFT stays
     in float32. Checkpoints hold the state of the scaler.
 
-    A gradient that overflows float16 is normal: the optimiser's step is left out and the scale is halved. The number of
-    steps that were left out is `train/overflows`, or `train/overflows_g` for the optimiser with the suffix `g`; an
-    epoch without any has no such scalar. Many overflows in a row are an error.
+    It is normal that a gradient overflows float16 now and then: the optimiser skips the step, and the scale is halved.
+    The number of skipped steps in an epoch is recorded as `train/overflows`, or as `train/overflows_g` for the
+    optimiser with the suffix `g`. If no step was skipped, there is no such scalar. Many overflows in a row are an
+    error.
 
     Args:
-        dtype: `float16`, which has a scaler, or `bfloat16`; by default the type for the device.
-        init_scale: the scale that float16 starts with.
-        max_overflows: the number of overflows in a row that are tolerated, for each optimiser. One more ends the run,
-            on a GPU up to eight steps later, so that the CPU need not wait for the GPU.
+        dtype: `float16`, which uses a scaler, or `bfloat16`; by default the type for the device.
+        init_scale: the scale at the start of training with float16.
+        max_overflows: the number of overflows in a row that are tolerated, for each optimiser. One more ends the run.
+            On a GPU, the run may end up to eight steps later, because the CPU does not wait for the GPU.
 
     Raises:
         RunError: an argument is out of range.
@@ -70,7 +72,7 @@ class Amp:
         self.dtype = dtype
         self.init_scale = init_scale
         self.max_overflows = max_overflows
-        # Overflows by the suffix of the optimiser.
+        # The numbers of overflows, by the suffix of the optimiser.
         self._in_epoch = Counter[str]()
         self._in_a_row = Counter[str]()
         self._unread = deque[_Step]()
@@ -79,7 +81,7 @@ class Amp:
         self._restored: dict[str, Any] = {}
 
     def idle_hooks(self, trainer: Trainer) -> Collection[str]:
-        """The hooks that do nothing: all of a step without AMP, and those of the scaler without one."""
+        """Returns the hooks that do nothing in this run, because it uses no AMP, or AMP without a scaler."""
         if self._scaler_for(trainer):
             return ()
         scaling = ("backward", "on_gradients_ready", "optimizer_step", "on_optimizer_step_end")
@@ -92,7 +94,7 @@ class Amp:
 
     @hookimpl.on_epoch_start
     def on_epoch_start(self, trainer: Trainer) -> None:
-        """Starts to count the overflows of an epoch, unless a resumed run continues the epoch."""
+        """Resets the numbers of overflows, unless a resumed run continues the epoch."""
         if trainer.progress.batch == 0:
             self._in_epoch.clear()
 
@@ -122,16 +124,17 @@ class Amp:
 
     @hookimpl.optimizer_step
     def optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
-        """Leaves the step out if a gradient has overflowed."""
+        """Skips the step if a gradient has overflowed."""
         scaler = self._scaler_for(trainer)
-        # If networks are trained in turns, the waiting networks have no gradients. The scaler would raise an error.
+        # If networks are trained in turns, some optimisers have no gradients in this step. The scaler would raise an
+        # error for them.
         if scaler is None or not _has_gradients(optimizer):
             return None
         scaler.step(optimizer)
         self._scaler_used = True
         suffix = {other: suffix for suffix, other in trainer.optimizers.items()}[optimizer]
-        # A fused optimiser is always called, and leaves the step out itself, so this reads the overflows that the
-        # scaler found.
+        # A fused optimiser is always called, and skips the step itself. So whether the step was skipped is not visible
+        # here, and the overflows are read from the scaler.
         found = scaler._found_inf_per_device(optimizer)
         overflow = HostCopy({str(device): tensor for device, tensor in found.items()})
         self._unread.append(_Step(suffix, trainer.progress.step + 1, overflow))
@@ -139,7 +142,7 @@ class Amp:
         return True
 
     def _read_steps(self, lag: int = 0) -> None:
-        """Counts the overflows of all steps but the newest `lag`, which the GPU may not have computed."""
+        """Counts the overflows of all steps except the newest `lag` steps, which the GPU may not have computed yet."""
         while len(self._unread) > lag:
             step = self._unread.popleft()
             if not any(step.overflow.read().values()):
@@ -157,7 +160,7 @@ class Amp:
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
-        """Raises the scale after steps without overflow, and lowers it after an overflow."""
+        """Updates the scale: an overflow lowers it, and many steps without overflow raise it."""
         if (scaler := self._scaler_for(trainer)) and self._scaler_used:
             scaler.update()
         self._scaler_used = False
@@ -176,7 +179,7 @@ class Amp:
         return {"scaler": scaler, "in_epoch": dict(self._in_epoch), "in_a_row": dict(self._in_a_row)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Restores a state that `state_dict` returned. The scaler gets its part when it is created."""
+        """Restores a state that `state_dict` returned. The scaler gets its state when it is created."""
         self._unread.clear()
         self._in_epoch, self._in_a_row = Counter(state_dict["in_epoch"]), Counter(state_dict["in_a_row"])
         self._restored = dict(state_dict["scaler"])
@@ -198,7 +201,7 @@ class Amp:
 
 
 def _lag(device: torch.device) -> int:
-    """Returns after how many further steps the overflow of a step can be read without waiting."""
+    """Returns how many steps later the overflow of a step can be read without waiting."""
     return _GPU_LAG if device.type == "cuda" else 0
 
 

@@ -17,20 +17,20 @@ SCORE = "validate/score"
 
 
 class Checkpoint:
-    """Saves the complete state into `checkpoints/epoch_0001`, … in the folder of the run.
+    """Saves the complete state to `checkpoints/epoch_0001`, … in the run folder.
 
-    It saves every `save_ckpt_interval` epochs, after an epoch that is the best so far, and after the last epoch. During
-    an epoch it saves after each validation, as `epoch_0003_step_0001200`, and with `save_ckpt_interval_steps` or
-    `save_ckpt_minutes` also after other steps. The hook keeps the newest `max_num_checkpoints`, and always keeps `best`
-    and `latest`.
+    The hook saves every `save_ckpt_interval` epochs, after an epoch that is the best so far, and after the last epoch.
+    During an epoch, it saves after each validation, as `epoch_0003_step_0001200`. If `save_ckpt_interval_steps` or
+    `save_ckpt_minutes` is set, it also saves after other steps. The hook keeps the newest `max_num_checkpoints`
+    checkpoints, and always keeps `best` and `latest`.
 
     If saving fails (because the disk is full, for example), training continues, the existing checkpoints are kept,
     and the hook saves again at the next interval. The run ends if several saves in a row fail, or if the last save
     fails.
 
     Args:
-        max_failures: how many failures in a row end the run.
-        clock: returns the time in seconds.
+        max_failures: the number of failed saves in a row that ends the run.
+        clock: a function that returns the time in seconds.
     """
 
     default = True
@@ -48,7 +48,7 @@ class Checkpoint:
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Cleans up after a run that was killed while saving. Saves at once if the state comes from another run."""
+        """Removes what is left of a save that was killed. Saves at once if the state comes from another run."""
         store = CheckpointStore(trainer.folder / "checkpoints")
         self._writer = CheckpointWriter(store, background=trainer.save_ckpt_async)
         self._saved_epoch, self._requested, self._requested_at = trainer.progress.epoch, (), self.clock()
@@ -70,9 +70,9 @@ class Checkpoint:
             return
         due = _is_due(trainer)
         if minutes is not None:
-            # The clocks of the ranks differ, and all of them must take part in a save.
+            # The clocks of the ranks differ, but all ranks must save at the same step.
             due = trainer.ranks.any(due or self.clock() - self._requested_at >= 60 * minutes)
-        # The state is saved after the validation, with its score.
+        # If a validation follows this step, the state is saved after the validation, together with the score.
         if due and not trainer.validation_is_due and trainer.ranks.from_main(_position(trainer) != self._requested):
             self._save(trainer)
 
@@ -93,7 +93,7 @@ class Checkpoint:
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
         """Saves at once, and waits until the checkpoint is on the disk."""
         trainer.log.info("saving a checkpoint on request", reason=reason)
-        # A save that has failed is forgotten on rank 0 only.
+        # Rank 0 decides whether this state is saved already, because only rank 0 knows whether a save has failed.
         if trainer.ranks.from_main(_position(trainer) != self._requested):
             self._save(trainer)
         self._writer.wait()
@@ -125,7 +125,7 @@ class Checkpoint:
             return
         self._writer.wait()
         self._report(trainer)
-        # A hook may have stopped the training within an epoch, and the save that it requested may have failed.
+        # A hook may have stopped training within an epoch, and the save that it requested may have failed.
         unsaved = trainer.progress.batch > 0 and _position(trainer) != self._requested
         if trainer.ranks.from_main(trainer.progress.epoch > self._saved_epoch or unsaved):
             self._save(trainer, last=True)
@@ -163,7 +163,7 @@ class Checkpoint:
             self._report(trainer, last=last)
 
     def _report(self, trainer: Trainer, *, last: bool = False) -> None:
-        """Passes the outcomes of saves on to the other hooks and the log."""
+        """Reports the results of finished saves to the other hooks and to the log."""
         for result in self._writer.take_results():
             if result.folder is not None:
                 self._failures, self._saved_epoch = 0, result.epoch
@@ -173,12 +173,12 @@ class Checkpoint:
 
     def _handle_failure(self, trainer: Trainer, result: SaveResult, *, last: bool) -> None:
         self._failures += 1
-        self._requested = ()  # Otherwise a new request at the same step would be ignored as a repetition.
+        self._requested = ()  # otherwise a new request at the same step would be ignored as a repetition
         error = result.error
         if not isinstance(error, CheckpointWriteError) or last or self._failures >= self.max_failures:
             raise error or AssertionError("a save failed without an error")
         trainer.log.warning(
-            "a checkpoint could not be saved; the training continues and tries again at the next interval",
+            "a checkpoint could not be saved; training continues, and AudioZEN tries again at the next interval",
             epoch=result.epoch,
             step=result.step,
             reason=error.message,

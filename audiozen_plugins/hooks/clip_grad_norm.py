@@ -9,11 +9,11 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class ClipGradNorm:
-    """Scales the gradients of each network down to a norm of at most `clip_grad_norm_value`.
+    """Scales the gradients of each network down, so that their norm is at most `clip_grad_norm_value`.
 
     The hook sets `trainer.grad_norm` to the norm before clipping. The norm is a tensor on the device, so the CPU does
-    not wait for the GPU. If `plot_norm` is set, the norm is computed even without clipping. If another hook changes the
-    gradients first, this hook measures and limits the changed norm.
+    not wait for the GPU. If `plot_norm` is set, the norm is computed even without clipping. If other hooks change the
+    gradients before this hook runs, the norm of the changed gradients is used.
     """
 
     default = True
@@ -25,7 +25,8 @@ class ClipGradNorm:
         limit = trainer.clip_grad_norm_value
         if limit is None and not trainer.plot_norm:
             return
-        # The norm is measured again only if AMP or another hook may have changed the gradients.
+        # The trainer has already computed the norm. It is computed again only if AMP or another hook may have changed
+        # the gradients.
         measured = trainer.measure_gradients()
         if limit is not None:
             for suffix, norm in measured.items():

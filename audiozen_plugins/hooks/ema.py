@@ -1,4 +1,4 @@
-"""An average of the weights: `[[hooks]] path = "ema"`."""
+"""A moving average of the weights: `[[hooks]] path = "ema"`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Weights = dict[str, Tensor]
 
 
 class Ema:
-    """Keeps an exponential moving average of the weights of all networks, and evaluates the average instead of the
-    weights.
+    """Keeps an exponential moving average of the weights of all networks, and uses the average in evaluations.
 
-    After each optimiser step, `average = decay * average + (1 - decay) * weights`. The training itself does not
-    change. Validation, test and prediction use the average, so the average decides which epoch is the best. Checkpoints
-    hold both. Buffers, such as the statistics of batch normalisation, are not averaged.
+    After each optimiser step, `average = decay * average + (1 - decay) * weights`. Training itself does not change.
+    Validation, test and prediction use the average, so the average decides which epoch is the best. Checkpoints contain
+    the trained weights and the average. Buffers, such as the statistics of batch normalisation, are not averaged.
 
     The average was proposed by Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (SIAM J.
     Control Optim. 30, 1992). The warm-up is the same as in TensorFlow's `ExponentialMovingAverage`.
 
     Args:
-        decay: the share of the old average that remains after a step, from 0 to below 1.
-        warmup: whether a young average forgets faster: after n steps, the decay is at most `(1 + n) / (10 + n)`.
-        start: the number of optimiser steps before the averaging begins; until then the average is a copy.
+        decay: the weight of the old average in a step, from 0 to below 1.
+        warmup: whether to use a lower decay in the first steps: after n steps, it is at most `(1 + n) / (10 + n)`.
+        start: the number of optimiser steps before the averaging begins. Until then, the average is a copy of the
+            weights.
         evaluate: whether validation, test and prediction use the average.
-        save_average: whether `model.safetensors` in the checkpoints holds the average. A finetuning starts from
-            the weights in that file, and other programs read it.
+        save_average: whether `model.safetensors` in the checkpoints contains the average. Finetuning starts from the
+            weights in this file, and other programs read it.
 
     Raises:
         RunError: an argument is out of range.
@@ -43,9 +43,9 @@ class Ema:
 
     name: ClassVar[str] = "ema"
     """What `--weights` calls the average."""
-    # The weights must be the average before the hooks of the default phase, `monitor`, see an evaluation begin.
+    # The networks must have the average before the hooks of the default phase, `monitor`, are called for an evaluation.
     phase = "step"
-    # A checkpoint says which weights are in `model.safetensors`, so this may change before a resume.
+    # A checkpoint says which weights are in `model.safetensors`, so a resumed run may have another `save_average`.
     resume_safe: ClassVar = ("save_average",)
 
     def __init__(
@@ -78,7 +78,7 @@ class Ema:
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
-        """Starts an average from the present weights, unless a checkpoint has restored one."""
+        """Starts an average from the present weights, unless a checkpoint has restored an average."""
         self._weights = _named_weights(trainer.models)
         if not self._average:
             self._average = _copy(self._weights)
@@ -86,12 +86,12 @@ class Ema:
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, step: int) -> None:
-        """Moves the average towards the weights. On a GPU this waits for nothing."""
+        """Moves the average towards the weights. The CPU does not wait for the GPU."""
         with torch.no_grad():
             torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - self.decay_at(step))
 
     def decay_at(self, step: int) -> float:
-        """Returns the share of the old average that remains after an optimiser step, which counts from 1."""
+        """Returns the decay in an optimiser step, counted from 1."""
         averaged = step - self.start - 1
         if averaged < 0:
             return 0.0
@@ -101,7 +101,7 @@ class Ema:
 
     @hookimpl.on_evaluation_start
     def on_evaluation_start(self) -> None:
-        """Puts the average into the networks if `evaluate` asks for it."""
+        """Puts the average into the networks if evaluations use it."""
         self._evaluating = True
         self._hold(average=self._is_wanted)
 
@@ -120,7 +120,7 @@ class Ema:
 
     @hookimpl.on_state_collect
     def on_state_collect(self) -> None:
-        """Puts the weights into the networks that `model.safetensors` is to hold."""
+        """Puts the weights that are saved in `model.safetensors` into the networks."""
         self._hold(average=self.save_average)
 
     @hookimpl.on_state_collected
@@ -138,7 +138,7 @@ class Ema:
         return {"average": dict(self._average), "raw": dict(self._raw)}
 
     def load_state_dict(self, state: Mapping[str, Any], trainer: Trainer) -> None:
-        """Restores what `state_dict` returned. `on_run_start` puts the trained weights into the networks."""
+        """Restores a state that `state_dict` returned. `on_run_start` puts the trained weights into the networks."""
         self._weights = _named_weights(trainer.models)
         self._average = _like(self._weights, state["average"])
         self._raw = _like(self._weights, state["raw"]) if state["raw"] else {}
@@ -150,7 +150,7 @@ class Ema:
         return self.evaluate if chosen is None else chosen == self.name
 
     def _hold(self, *, average: bool) -> None:
-        """Lets the networks hold the average, or the trained weights."""
+        """Puts the average, or the trained weights, into the networks."""
         if average == bool(self._raw):
             return
         if average:
@@ -174,6 +174,6 @@ def _copy(weights: Weights) -> Weights:
 
 
 def _like(weights: Weights, saved: Weights) -> Weights:
-    # With `strategy = "fully_sharded"` each process keeps a share of the weights, and a checkpoint has all of them.
+    # With `strategy = "fully_sharded"`, each process has only a share of the weights, but a checkpoint has all of them.
     copies = {name: saved[name].to(device=weight.device, copy=True) for name, weight in weights.items()}
     return {name: shard_like(copies[name], weight) for name, weight in weights.items()}

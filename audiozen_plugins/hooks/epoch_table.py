@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # These endings mark the scores of the network's input.
 _BASELINES = ("_noisy", "_mixture")
-# At these widths, few values need more room. A wider column needs a new header.
+# The initial widths of columns. Few values need a wider column, which needs a new header.
 _LEAST_WIDTHS = {"epoch": 5, "best": 4, "lr": 8, "time": 5, "left": 5}
 _LEAST_WIDTH = 7
 _LONGEST_HEADING = 18
@@ -22,12 +22,12 @@ class EpochRow:
     """The content of a row.
 
     Attributes:
-        epoch: the epoch or step of the row, such as `3/100`.
+        epoch: the epoch or step of the row as text, such as `3/100`.
         metrics: the scalars by their names in records, such as `train/loss`, without the learning rates.
         rate: the learning rates as one text; "" without a learning rate.
         is_best: whether the validation is the best so far.
-        seconds: how long the epoch took; None if it has not ended.
-        left: the time to the end of the training in seconds; None if it is not known.
+        seconds: the duration of the epoch; None if the epoch has not ended.
+        left: the remaining time of the training run in seconds; None if it is not known.
     """
 
     epoch: str
@@ -49,12 +49,12 @@ class EpochTable:
     """Makes the lines of a table that grows row by row.
 
     The header comes before the first row, and again when the columns change: when a row has a new scalar, when a value
-    needs more room, or when the terminal has another width. If not all scalars fit, the most important ones are shown.
-    The scalars of the network's input are a row below the header.
+    needs a wider column, or when the width of the terminal has changed. If not all scalars fit, only the most important
+    scalars are shown. The scalars of the network's input are in a row below the header.
 
     Args:
-        colours: whether lines may have escape sequences for colours.
-        unicode: whether lines may have characters that are not ASCII.
+        colours: whether lines may contain escape sequences for colours.
+        unicode: whether lines may contain characters that are not ASCII.
         longest_name: the expected length of the longest name of an epoch or step.
     """
 
@@ -95,7 +95,7 @@ class EpochTable:
         return lines
 
     def _note(self, row: EpochRow) -> None:
-        """Remembers the scalars. The score metric is the metric whose value equals the score."""
+        """Remembers the scalars of a row. The metric whose value equals the score is the metric of the score."""
         self._names |= dict.fromkeys(row.metrics)
         self._has_rate |= bool(row.rate)
         score = row.metrics.get("validate/score", 0.0)

@@ -21,13 +21,13 @@ from audiozen_core.storage.atomic import write_whole
 class MetricsJsonl:
     """Appends one line for each record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
 
-    If a validation, test or prediction runs alone, its record has the epoch and step of the weights that it uses, and
-    the name of their checkpoint as `checkpoint`. A number that is not finite is written as null, because JSON can't
-    express it.
+    If a validation, test or prediction runs without training, its record has the epoch and the step of the weights that
+    it uses, and the name of their checkpoint as `checkpoint`. A number that is not finite is written as null, because
+    JSON has no such numbers.
 
-    A resumed run first removes the records of the steps that it will repeat. It keeps the records of evaluations, which
-    it does not repeat. The records so far are synchronised to the disk with each checkpoint. If the disk is full, the
-    run continues, and the records are kept in memory until there is space.
+    A resumed run first removes the records of the steps that it will repeat. It keeps the records of evaluations that
+    ran without training, because it does not repeat them. With each checkpoint, the records so far are synchronised to
+    the disk. If the disk is full, the run continues, and the records are kept in memory until there is space.
     """
 
     default = True
@@ -45,7 +45,7 @@ class MetricsJsonl:
         """Opens the file."""
         path = trainer.folder / "metrics.jsonl"
         self._failing = False
-        # Opening a named pipe would wait forever.
+        # Opening a named pipe would block forever.
         if path.exists() and not path.is_file():
             raise RunError(f"`{path}` is not a regular file, so metrics can't be written to it", remedy="move it away")
         if mode == "train" and path.exists():
@@ -54,7 +54,7 @@ class MetricsJsonl:
 
     @hookimpl.on_rollback
     def on_rollback(self, trainer: Trainer) -> None:
-        """Removes the records of steps that will be repeated. On a full disk they stay, and appear twice in the end."""
+        """Removes the records of steps that will be repeated. If the disk is full, they stay in the file."""
         if self._file is None:
             return
         failure = self._file.sync()
@@ -80,7 +80,7 @@ class MetricsJsonl:
 
     @hookimpl.on_checkpoint_save
     def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
-        """Synchronises the file, so that its records survive a power cut, like the checkpoint."""
+        """Synchronises the file to the disk, so that the records survive a power failure, like the checkpoint."""
         if self._file is not None:
             self._report(trainer, self._file.sync())
 
@@ -115,7 +115,7 @@ def _remove_repeated(path: Path, progress: Progress) -> None:
 
 
 def _stays(line: str, progress: Progress) -> bool:
-    """Returns whether the run will not write the record again; False for a line that a kill cut off."""
+    """Returns whether to keep a record. A record that the run will write again, or that is incomplete, is removed."""
     try:
         record = json.loads(line)
         if "checkpoint" in record:  # a validation or a test of a checkpoint

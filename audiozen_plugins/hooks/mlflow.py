@@ -22,22 +22,23 @@ _SQLITE = "sqlite:///"
 _STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 # The characters that MLflow refuses in the name of a metric or a parameter.
 _NOT_IN_NAMES = re.compile(r"[^\w\-./ :]")
-# The most parameters in one call, and the longest value.
+# The largest number of parameters in one call, and the largest length of a value.
 _AT_ONCE, _LONGEST = 100, 6000
 
 
 class MLflow(Tracker):
     """Records the config, scalars, samples and checkpoints of a run with MLflow; see docs/watch_a_training.md.
 
-    By default, the folder `save_dir` has the records of all its runs in the SQLite file `mlflow.db`, and audio and
-    pictures in `mlflow_artifacts`. To see the records, run `mlflow ui --backend-store-uri sqlite:///exp/mlflow.db`.
+    By default, the records of all runs are in the SQLite file `mlflow.db` in the folder `save_dir`, and audio and
+    pictures are in `mlflow_artifacts` next to it. To see the records, run
+    `mlflow ui --backend-store-uri sqlite:///exp/mlflow.db`.
 
-    If a resumed run records a step twice, MLflow keeps both values, and its curves show both. Without changes to the
-    experiment, both values are equal, because runs are exact.
+    If a resumed run records a step twice, MLflow keeps both values, and its curves show both. If the experiment has not
+    changed, both values are equal, because AudioZEN repeats steps exactly.
 
     Args:
-        tracking_uri: where the records are, such as `http://localhost:5000`; by default the environment variable
-            `MLFLOW_TRACKING_URI`, or else the SQLite file.
+        tracking_uri: the address of the records, such as `http://localhost:5000`; by default the value of the
+            environment variable `MLFLOW_TRACKING_URI`, or else the SQLite file.
         experiment: the name of the MLflow experiment.
         tags: further tags of the record.
 
@@ -97,15 +98,15 @@ class MLflow(Tracker):
         self._opened_client.log_batch(self._run, metrics=metrics)
 
     def log_text(self, file: str, text: str) -> None:
-        """Keeps a text file as an artifact."""
+        """Stores a text file as an artifact."""
         self._opened_client.log_text(self._run, text, file)
 
     def log_note(self, name: str, value: str) -> None:
-        """Keeps a short text as a tag."""
+        """Stores a short text as a tag."""
         self._opened_client.set_tag(self._run, name, value)
 
     def log_sample(self, sample: Sample, audio: Mapping[str, Path], sheet: Path) -> None:
-        """Keeps the files as artifacts, in the folders that they have in `samples/`."""
+        """Stores the files as artifacts, in the same folders as in `samples/`."""
         for path, place in [(sheet, sample.sheet), *((audio[name], sample.signals[name].path) for name in audio)]:
             self._opened_client.log_artifact(self._run, str(path), f"samples/{place.rpartition('/')[0]}")
 

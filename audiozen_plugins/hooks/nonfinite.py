@@ -13,13 +13,14 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class NonFinite:
-    """On a NaN or infinity, skips the batch, or restores the last checkpoint and leaves the batch out from then on.
+    """Decides what happens if a loss or a gradient is NaN or infinite.
 
-    With `on_nonfinite = "skip"` the batch changes neither weights nor buffers: the buffers of networks and losses, such
-    as running means, are restored. With `"rollback"` a checkpoint is saved before the first step, so that there is
-    always a checkpoint to restore. With `"stop"` the run ends with the error.
+    With `on_nonfinite = "skip"`, the batch is skipped. It changes neither weights nor buffers: the buffers of networks
+    and losses, such as running means, are restored. With `"rollback"`, the last checkpoint is restored, and training
+    continues without the batch. A checkpoint is saved before the first step, so that there is always a checkpoint to
+    restore. With `"stop"`, the run ends with the error.
 
-    Checkpoints hold the number of batches with a NaN or infinity, and the list of batches to leave out.
+    Checkpoints contain the number of batches with a NaN or infinity, and the list of batches to leave out.
     """
 
     default = True
@@ -34,14 +35,14 @@ class NonFinite:
         self._start_is_saved = False
 
     def idle_hooks(self, trainer: Trainer) -> Collection[str]:
-        """The hooks that do nothing: a rollback needs the first one, and skipping a batch the other one."""
+        """Returns the hooks that do nothing: `skip_batch` without rollbacks, the start of a step without skipping."""
         leaves_out = trainer.on_nonfinite == "rollback" or self.left_out
         skips = trainer.on_nonfinite == "skip"
         return ["skip_batch"] * (not leaves_out) + ["on_training_step_start"] * (not skips)
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
-        """Reads each loss at once, because a batch can be skipped only before its gradients are used."""
+        """Makes the trainer read each loss at once. A batch can be skipped only before its gradients are used."""
         if trainer.on_nonfinite == "skip":
             trainer.scalars.read_at_once = True
 
@@ -82,7 +83,7 @@ class NonFinite:
         if trainer.on_nonfinite == "rollback":
             self.left_out.update((error.location.epoch, batch_idx) for batch_idx in error.location.batches)
             return "rollback"
-        # A loss comes from one batch, but a gradient from all batches since the last optimiser step.
+        # A loss belongs to one batch, but a gradient belongs to all batches since the last optimiser step.
         before = self._before_batch if len(error.location.batches) == 1 else self._before_step
         if before is not None:
             before.restore()
@@ -94,7 +95,7 @@ class NonFinite:
         return {"count": self.count, "left_out": [list(batch) for batch in sorted(self.left_out)]}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Restores a state, and keeps the batches found since it was saved: a rollback must not forget them."""
+        """Restores a state, but also keeps the batches found since it was saved, which a rollback must not forget."""
         self.count = max(self.count, state_dict["count"])
         self.left_out |= {(epoch, batch_idx) for epoch, batch_idx in state_dict["left_out"]}
 
@@ -113,6 +114,6 @@ class _Buffers:
         ]
 
     def restore(self) -> None:
-        """Puts the same tensors back, with the values that they had."""
+        """Puts the same tensors back into the modules, and restores their values."""
         for module, name, buffer, before in self._kept:
             module._buffers[name] = buffer.copy_(before)

@@ -10,10 +10,10 @@ class Patience:
     """Ends training after `patience` validations without a better score.
 
     A score that is not finite is never better. If no validation has had a finite score yet, all validations after the
-    first one count. A validation that ran only because the training ended does not count. But if it has the best score,
-    later validations are compared with this score.
+    first one count. A validation that ran only because training ended does not count. But if it has the best score,
+    later validations (of a resumed run) are compared with this score.
 
-    The hook needs no state of its own, because `trainer.progress` knows the best validation, also after a resume.
+    The hook needs no state of its own, because `trainer.progress` contains the best validation, even after a resume.
     """
 
     default = True
@@ -29,5 +29,5 @@ class Patience:
         best = "no score was finite"
         if progress.best_score is not None:
             where = f"step {progress.best_step}, epoch {progress.best_epoch}"
-            best = f"the best one, {progress.best_score:.4f}, is that of {where}"
+            best = f"the best score is {progress.best_score:.4f}, from {where}"
         return f"no better score in {waited} validations (patience = {trainer.patience}); {best}"

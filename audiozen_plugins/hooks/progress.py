@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-# The least time between two redraws of a bar. Redrawing after every step would slow down training.
+# The shortest time between two redraws of a bar. Redrawing after every step would slow down training.
 REFRESH_SECONDS = 0.2
 
 _NOUNS = {"validate": "validation", "predict": "prediction"}
@@ -29,8 +29,8 @@ class ProgressBar:
     """Shows epoch, step, loss, gradient norm, learning rate and the time left.
 
     On a terminal, this hook draws a table and a bar below it. The table has a row for each epoch, and for each
-    validation within an epoch. Elsewhere, the hook logs a line for each epoch, and in long epochs also a line every
-    half minute. The log file always has these lines.
+    validation within an epoch. If there is no terminal, the hook logs a line for each epoch, and in long epochs also a
+    line every half minute. The log file always has these lines.
 
     Args:
         bars: whether to draw the table and the bar. By default, they are drawn if standard error is a terminal.
@@ -59,7 +59,7 @@ class ProgressBar:
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Starts the clock, and the table and the bar."""
+        """Starts the clock, the table and the bar."""
         self._began = self._epoch_began = self._shown = time.monotonic()
         self._done_before = trainer.progress.epoch
         self._training = mode == "train"
@@ -117,7 +117,7 @@ class ProgressBar:
 
     @hookimpl.on_evaluation_step_end
     def on_evaluation_step_end(self, trainer: Trainer, mode: Mode) -> None:
-        """Moves the bar by one."""
+        """Moves the bar by one batch."""
         self._seen += 1
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task)
@@ -128,13 +128,13 @@ class ProgressBar:
 
     @hookimpl.on_evaluation_end
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
-        """Logs the result of a validation or a test that runs alone."""
+        """Logs the result of a validation or a test that runs without training."""
         if metrics and not self._training:
             trainer.log.info(_DONE.get(mode, mode), **_rounded(metrics))
 
     @hookimpl.on_validation_end
     def on_validation_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs the result of a validation within an epoch. `on_epoch_end` logs a validation at the end."""
+        """Logs the result of a validation within an epoch. `on_epoch_end` logs a validation at the end of an epoch."""
         if not trainer.progress.batch:
             return
         self._new_task(f"epoch {epoch}/{trainer.max_epochs}", trainer.num_batches, trainer.progress.batch)
@@ -167,7 +167,7 @@ class ProgressBar:
         self._bar = self._task = self._table = None
 
     def _new_task(self, name: str, total: int | None, completed: int) -> None:
-        """Shows another task in the same bar. A new bar would flicker."""
+        """Shows another task in the same bar, because a new bar would flicker."""
         if self._bar is None:
             return
         if self._task is None:
@@ -192,7 +192,7 @@ class ProgressBar:
         return shown_as("\n".join(self._table.lines(row, self.console.width)))
 
     def _room(self, trainer: Trainer) -> int:
-        """Returns how many characters are left beside the bar, its counters and its times."""
+        """Returns how many characters fit on the line next to the bar, its counters and its times."""
         return (
             self.console.width
             - 48
@@ -213,7 +213,7 @@ class ProgressBar:
 
 
 def _is_detail(name: str) -> bool:
-    """Returns whether a scalar is a detailed time of a step. Records contain these times, but a line is too short."""
+    """Returns whether a scalar is the time of a part of a step. The line has no space for these times."""
     scalar = name.removeprefix("train/")
     return scalar.startswith(("seconds_", "gpu_seconds_")) and scalar not in ("seconds_data", "seconds_compute")
 

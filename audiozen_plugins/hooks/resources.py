@@ -16,25 +16,26 @@ _GIB = 2**30
 class Resources:
     """Adds the time of a step and the peak memory to the records.
 
-    The record of an epoch has `train/seconds_data`, the time that an optimiser step waits for its batches, and
-    `train/seconds_compute`, the rest of its time. Both are means over the steps of the epoch, without validations. With
-    several processes, both times come from the process that waited longest, because all other processes wait for it. A
-    GPU runs behind the program that feeds it, so the time of one step says little. The mean is right, because the epoch
-    ends when the GPU is done. Every `log_interval` steps, a record has the means since the last such record, as
-    `step/seconds_data` and `step/seconds_compute`. With several processes, these means come from the main process.
+    The record of an epoch has two times of an optimiser step: `train/seconds_data` is the time that the step waits for
+    its batches, and `train/seconds_compute` is the rest of the step. Both are means over the steps of the epoch,
+    without validations. With several processes, both times come from the process that waited longest, because all other
+    processes wait for it. The CPU queues work for a GPU without waiting for it, so the time of a single step means
+    little. The mean is correct, because an epoch ends only when the GPU is done. Every `log_interval` steps, a record
+    has the means since the last such record, as `step/seconds_data` and `step/seconds_compute`. With several processes,
+    these means come from the main process.
 
-    On the CPU, `seconds_compute` is also split, into `seconds_transfer`, `seconds_forward`, `seconds_backward`,
-    `seconds_optimizer` and `seconds_rest`, which is hooks, checks and records. On a GPU, one step of 16 is measured on
+    On the CPU, `seconds_compute` is also split into `seconds_transfer`, `seconds_forward`, `seconds_backward`,
+    `seconds_optimizer` and `seconds_rest` (hooks, checks and records). On a GPU, one in every 16 steps is measured on
     the GPU itself: `train/gpu_seconds_forward` is the time of the forward pass, and so on. `train/gpu_seconds_data` is
-        the time in which the GPU waits for a batch.
+    the time that the GPU waits for a batch.
 
-    `train/memory_gib` is the peak memory of the process, without the workers of the data loader; on a GPU,
+    `train/memory_gib` is the peak memory of the process, without the workers of the data loader. On a GPU,
     `train/gpu_gib` is the peak memory of the tensors, and `train/gpu_reserved_gib` is the peak memory of the whole
-    allocator. Each is the peak since the start of the program, in GiB. With several processes, the largest value is
-    recorded.
+    allocator. Each value is the peak since the start of the program, in GiB. With several processes, the largest value
+    is recorded.
 
     After a resume within an epoch, the means are over the steps since the resume. The hook is on by default. It never
-    waits for the GPU.
+    makes the CPU wait for the GPU.
     """
 
     default = True
@@ -76,7 +77,7 @@ class Resources:
 
 
 class _Span:
-    """The time since some step."""
+    """Measures the mean times of the steps since this object was made."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._before = trainer.part_seconds
@@ -87,7 +88,7 @@ class _Span:
         return trainer.progress.step > self._step
 
     def per_step(self, trainer: Trainer) -> dict[str, float]:
-        """Returns the seconds of a step by the names of the scalars."""
+        """Returns the mean times of a step in seconds, by the names of the scalars."""
         steps, now = trainer.progress.step - self._step, trainer.part_seconds
         parts = {name: (now[name] - self._before[name]) / steps for name in now if name != "outside"}
         data = parts.pop("data")

@@ -1,4 +1,4 @@
-"""Keeps the network's output for a few validation files, as audio and spectrograms."""
+"""Writes the network's output for a few validation files, as audio and spectrograms."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ _Key = tuple[str, str]
 
 
 class Samples:
-    """Writes the signals of a few validation files to `samples/` in the run's folder, and a picture of each file.
+    """Writes the signals of a few validation files, and a picture of each file, to `samples/` in the run folder.
 
-    The files are the same in every validation, in every run with this validation set, and with any number of processes
-    and any batch size: the files whose IDs have the smallest hashes, or the files that `files` names. The hook writes
-        the signals that the trainer shows as FLAC files; the trainer `enhancement` shows `noisy`, `enhanced` and
-        `clean`. Signals of the data set are written once. The picture has the spectrograms of all signals on one scale.
+    The hook chooses the files whose IDs have the smallest hashes, or the files that `files` names. So the files are the
+    same in every validation, in every run with this validation set, and for any number of processes and any batch size.
+    The signals are written as FLAC files. The trainer decides which signals there are; the trainer `enhancement` has
+    `noisy`, `enhanced` and `clean`. Signals that come from the data set are written only once. The picture shows the
+    spectrograms of all signals with the same colour scale.
 
-    The kept validations are spread over the whole training. When there are more than `keep`, the hook deletes every
-    second validation, and from then on writes only every second validation. The best validation is always kept.
+    The hook keeps the samples of several validations, spread over the whole training run. If there are more than
+    `keep`, it deletes the samples of every second validation, and from then on writes samples only for every second
+    validation. The samples of the best validation are always kept.
 
-    The hook is on by default. It draws no random numbers. If its files can't be written, the training goes on, with a
-    warning. `on_samples` gives the files to other hooks, such as `tensorboard`, except those that are written only
-    because the validation is the best.
+    The hook is on by default. It draws no random numbers. If its files can't be written, training continues with a
+    warning. `on_samples` passes the files to other hooks, such as `tensorboard`, except if they were written only
+    because the validation is the best so far.
 
     Args:
-        count: the number of files of each validation set.
+        count: the number of files from each validation set.
         files: the IDs of the files to choose, such as `["p232_001", "p257_430"]`.
         every: write samples at most in every N-th validation.
-        keep: the largest number of validations that are kept, besides the best one.
+        keep: the largest number of validations whose samples are kept, in addition to the best validation.
         max_seconds: the length to which longer files are cut. The middle of the file is kept.
 
     Raises:
@@ -80,7 +82,7 @@ class Samples:
         try:
             samples = read_samples(trainer.folder)
         except RunError as error:
-            trainer.log.warning(f"the samples so far are left out: {error.message}")
+            trainer.log.warning(f"the earlier samples are ignored: {error.message}")
             samples = []
         self._written = WrittenSamples(trainer.folder, samples)
         self._remove_repeated(trainer)
@@ -105,7 +107,7 @@ class Samples:
         dataloader_idx: int,
         signals: Sequence[Mapping[str, Tensor]],
     ) -> None:
-        """Takes copies of the signals of the chosen files."""
+        """Copies the signals of the chosen files."""
         if not self._training or not signals:
             return
         dataset = trainer.dataset_name("validate", dataloader_idx)
@@ -120,7 +122,7 @@ class Samples:
 
     @hookimpl.on_evaluation_end
     def on_evaluation_end(self, trainer: Trainer, mode: Mode) -> None:
-        """Writes the samples if this validation is kept, and gives them to the other hooks."""
+        """Writes the samples of this validation if they are kept, and passes them to the other hooks."""
         taken, self._taken = self._taken, {}
         if not self._training or mode != "validate":
             return
@@ -139,12 +141,12 @@ class Samples:
             samples = self._written.write(list(chosen.values()), trainer.progress, trainer.sr, stride)
         except (OSError, DataError) as error:
             self._warn(trainer, "samples can't be written, so some of them will be missing", str(error))
-        if samples and is_due:  # otherwise a log that can't be thinned out would grow with each best validation
+        if samples and is_due:  # with every best validation, a tracker would get too many samples
             trainer.hooks.on_samples(trainer=trainer, samples=samples, step=progress.step, epoch=progress.current_epoch)
 
     @hookimpl.on_evaluation_abandoned
     def on_evaluation_abandoned(self) -> None:
-        """Forgets the signals."""
+        """Discards the signals."""
         self._taken = {}
 
     def _stride(self, validation: int) -> int:
@@ -165,10 +167,10 @@ class Samples:
             del self._taken[key]
 
     def _waves(self, trainer: Trainer, shown: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the signals [time] among those of a file, if they have samples."""
+        """Returns the signals of a file that are waveforms [time] with at least one sample."""
         waves = {name: wave for name, wave in shown.items() if wave.ndim == 1 and not wave.is_complex()}
         if others := shown.keys() - waves.keys():
-            self._warn(trainer, f"{', '.join(sorted(others))}: only signals [time] become samples", "")
+            self._warn(trainer, f"{', '.join(sorted(others))}: only signals [time] are written as samples", "")
         return waves if all(map(len, waves.values())) else {}
 
     def _copied(self, trainer: Trainer, key: _Key, waves: Mapping[str, Tensor], given: frozenset[str]) -> TakenSample:
@@ -219,9 +221,10 @@ def _ids(batch: Any, batch_idx: int, count: int) -> list[str]:
 
 
 def _given(batch: Any, index: int, waves: Mapping[str, Tensor]) -> frozenset[str]:
-    """Returns the names of the signals that are in the batch itself: the network has not made them.
+    """Returns the names of the signals that come from the data set, because the batch contains them.
 
-    Each tensor of the batch counts once, so that an output which equals the input is not mistaken for the input.
+    Each tensor of the batch is matched only once, so that an output that equals the input is not mistaken for the
+    input.
     """
     rows = {
         key: value[index]

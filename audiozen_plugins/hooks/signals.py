@@ -18,27 +18,27 @@ from audiozen_core.kinds import Mode
 from audiozen_core.trainer.state import RandomState
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
-# A year, in seconds. Without this limit, a number that is too large for the system's timer would cause an error only
-# when a signal arrives.
+# A year, in seconds. Without this limit, a number that is too large for the timer of the operating system would cause
+# an error only when a signal arrives.
 _LONGEST_GRACE = 31_536_000
 _DONE = "the mode was complete, and everything is saved"
 _RESUME = "`--resume` (in Python `resume=True`) continues from the latest checkpoint, if there is one"
 
 
 class Signals:
-    """Handles signals at the end of a step, where the state is complete.
+    """Handles signals of the operating system at the end of a step, when the state is complete.
 
-    On SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal was closed) the run finishes the optimiser step, saves a
-    checkpoint, and exits with 143, 130 or 129; `--resume` continues from there. A validation is interrupted, and
-    repeated on resume. On SIGUSR1 the run saves a checkpoint after the step or the validation, and continues. A second
-    SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch. If the signal
-    arrives at the end of a mode, the run ends before the next mode.
+    On SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal was closed), the run finishes the optimiser step, saves a
+    checkpoint, and exits with the code 143, 130 or 129. `--resume` continues from this checkpoint. A validation is
+    interrupted, and repeated after the resume. On SIGUSR1, the run saves a checkpoint after the step or the validation,
+    and continues. A second SIGINT stops the run at once, without saving. Modes other than training have nothing to
+    save, and stop after the batch. If the signal arrives at the end of a mode, the run ends before the next mode.
 
     Python can set handlers only in its main thread. In another thread, this hook does nothing.
 
     Args:
-        grace_seconds: how many seconds the run may take after the signal before it ends without saving; None for no
-            limit. On a cluster, set a little less than the time between SIGTERM and SIGKILL.
+        grace_seconds: the time in seconds in which the run must end after a signal. After this time, it ends without
+            saving. None for no limit. On a cluster, set a little less than the time between SIGTERM and SIGKILL.
 
     Raises:
         RunError: `grace_seconds` is out of range.
@@ -68,13 +68,13 @@ class Signals:
             return
         for name in _NAMES:
             number = getattr(signal, name, None)
-            # Under nohup SIGHUP is ignored, because the run must outlive its terminal.
+            # Under nohup, SIGHUP is ignored, because the run must continue after its terminal is closed.
             if number is not None and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 self._before[number] = signal.signal(number, self._receive)
 
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer) -> None:
-        """Acts on a signal that has arrived, once no gradients are being accumulated."""
+        """Acts on a signal that has arrived, unless gradients are being accumulated."""
         if (self._stop or self._save or self._several) and trainer.between_steps:
             self._act_if_due(trainer)
 
@@ -112,7 +112,7 @@ class Signals:
 
     @hookimpl.on_exception
     def on_exception(self) -> None:
-        """Clears the signal only here, because an exception raised in a handler can get lost on its way up."""
+        """Clears the signal. This is not done earlier, because an exception that a handler raises can get lost."""
         self._stop = None
 
     @hookimpl.on_teardown
@@ -158,7 +158,7 @@ class Signals:
         raise Interrupted(self._stop or signal.SIGTERM, note)
 
     def _received(self, trainer: Trainer) -> tuple[int, bool]:
-        """Returns the signal to stop that any rank has received, or 0, and whether one asks for a checkpoint."""
+        """Returns the signal to stop that any rank has received (or 0), and whether any rank needs a checkpoint."""
         received = trainer.ranks.exchange("signals", self._stop or 0, int(self._save))
         return next((stop for stop, _ in received if stop), 0), any(save for _, save in received)
 
@@ -180,6 +180,6 @@ class Signals:
 
 
 def _say(line: str) -> None:
-    """Writes a line directly to the descriptor of standard error: the signal may have interrupted its stream."""
+    """Writes a line to the descriptor of standard error. The signal may have interrupted a write to `sys.stderr`."""
     with contextlib.suppress(OSError):
         os.write(2, f"\n{line}\n".encode())

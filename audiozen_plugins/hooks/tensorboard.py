@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes every recorded scalar, the samples and the effective config for `tensorboard --logdir`.
 
-    The samples come from the hook `samples`. Each signal is audio, and each file has a picture of its spectrograms.
-    Signals of the data set are written once.
+    The samples come from the hook `samples`. TensorBoard shows the audio of each signal, and a picture with the
+    spectrograms of each file. Signals that come from the data set are written only once.
 
-    The scalars of a separate validation, test or prediction are in a folder of their own, `evaluation`, which
-    TensorBoard shows as another run. So they stay visible when a resume hides the points of the steps that it will
-    repeat.
+    The scalars of a validation, test or prediction that runs without training are in the folder `evaluation`, which
+    TensorBoard shows as another run. So these scalars stay visible when a resumed run hides the points of the steps
+    that it will repeat.
 
-    The hook is on by default if TensorBoard is installed. A TOML file that names the hook requires TensorBoard. If
-    the disk is full, the run continues without writing points here (`metrics.jsonl` still has them), and the next epoch
+    The hook is on by default if TensorBoard is installed. A TOML file that names the hook requires TensorBoard. If the
+    disk is full, the run continues without writing points here (`metrics.jsonl` still has them), and the next epoch
     opens the log again.
 
     Args:
         required: whether it is an error if TensorBoard is not installed.
         histogram_epochs: write histograms of all weights and of their gradients every N epochs, at the first step of
-            the epoch; 0 for never. The gradients are taken after clipping. A GPU waits for the histograms. With
-            `fully_sharded`, weights that several processes share get no histogram.
+            the epoch; 0 for never. The gradients are taken after clipping. The run waits for the histograms. With
+            `fully_sharded`, weights that are split among processes get no histogram.
 
     Raises:
         MissingExtraError: TensorBoard is required and not installed.
@@ -72,14 +72,14 @@ class TensorBoard:
             self._make = SummaryWriter
 
     def idle_hooks(self, trainer: Trainer) -> Collection[str]:
-        """The hook for histograms, in a run without any."""
+        """Returns the hook that writes histograms, if this run writes no histograms."""
         return () if self.histogram_epochs else ("on_gradients_ready",)
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the log. A resumed run hides the points of the steps that it will repeat."""
         training = mode == "train"
-        self._heard = set()  # signals of a hidden step must be written again
+        self._heard = set()  # signals that were written in a hidden step must be written again
         self._folder = trainer.folder / "tb_log" if training else trainer.folder / "tb_log" / "evaluation"
         with self._tolerate_full_disk(trainer):
             self._open(trainer.progress.step + 1 if training and trainer.progress.step else None)
@@ -161,7 +161,7 @@ class TensorBoard:
         self._writer._get_file_writer().add_summary(Summary(value=values), step)  # type: ignore[no-untyped-call]
 
     def _add_picture(self, tag: str, png: bytes, step: int) -> None:
-        """Adds a picture as it is. `add_image` would encode it again, three times as large."""
+        """Adds the bytes of a PNG file. `add_image` would encode the picture again, at three times the size."""
         from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -177,7 +177,7 @@ class TensorBoard:
         try:
             yield
         except OSError as error:
-            # The error ended the thread of the writer, so this writer can't be used any more.
+            # The error has ended the thread of the writer, so the writer is useless now.
             self._writer, self._failed = None, True
             trainer.log.warning(
                 "TensorBoard's log can't be written, so some of its points will be missing", reason=str(error)
@@ -185,7 +185,7 @@ class TensorBoard:
 
 
 def _can_be_counted(values: torch.Tensor | None) -> bool:
-    """Returns whether TensorBoard can make a histogram: all numbers must be finite, and in this process."""
+    """Returns whether TensorBoard can make a histogram: this process must have all values, and all must be finite."""
     if values is None or type(values.detach()).__name__ == "DTensor" or not values.numel():
         return False
     return bool(torch.isfinite(values).all())

@@ -20,21 +20,21 @@ from audiozen_core.storage.atomic import make_folder, write_whole
 from audiozen_core.trainer.state import kept_generators
 
 RECORDS = "trackers"
-"""The folder in the run's folder that says which records the trackers have of the run."""
+"""The folder in the run folder with the IDs of the records that the trackers have of the run."""
 
 
 class Tracker:
-    """Gives a tracker the config, all scalars, the samples, the names of the checkpoints, and the ending of a run.
+    """Sends the config, all scalars, the samples, the names of the checkpoints and the ending of a run to a tracker.
 
-    `trackers/<name>.json` in the run's folder has the ID of the tracker's record. A resumed run, and a test or a
+    `trackers/<name>.json` in the run folder has the ID of the tracker's record. A resumed run, and a test or a
     validation of its checkpoints, continue this record. The steps that a resumed run repeats are recorded again.
 
-    A tracker that can't be opened is an error at the start. If a tracker fails later, the hook logs a warning, and the
-    training goes on. The tracker then lacks the records until the next epoch, but `metrics.jsonl` has them. A tracker
+    If a tracker can't be opened at the start, this is an error. If a tracker fails later, the hook logs a warning, and
+    training continues. The tracker then lacks the records until the next epoch, but `metrics.jsonl` has them. The hook
     changes no random generator. It works in the main process only.
 
     Attributes:
-        name: the name of the hook, and of its file in the run's folder.
+        name: the name of the hook, and of its file in the run folder.
         title: the name of the tracker in messages.
     """
 
@@ -56,7 +56,7 @@ class Tracker:
         Args:
             trainer: the trainer.
             record: the ID of the run's record; None to make a new one.
-            config: the effective config by dotted keys.
+            config: the values of the effective config, by dotted keys.
 
         Returns:
             The ID of the record.
@@ -68,15 +68,15 @@ class Tracker:
         raise NotImplementedError
 
     def log_text(self, file: str, text: str) -> None:
-        """Keeps a text file with the record."""
+        """Stores a text file in the record."""
         raise NotImplementedError
 
     def log_note(self, name: str, value: str) -> None:
-        """Keeps a short text, such as the name of a checkpoint. A later text of the same name replaces it."""
+        """Stores a short text, such as the name of a checkpoint. A later text with the same name replaces it."""
         raise NotImplementedError
 
     def log_sample(self, sample: Sample, audio: Mapping[str, Path], sheet: Path) -> None:
-        """Records the audio of a validation file, by the names of its signals, and the picture."""
+        """Records the audio of a validation file, by the names of the signals, and the picture of spectrograms."""
         raise NotImplementedError
 
     def close(self, ending: RunEnding) -> None:
@@ -110,7 +110,7 @@ class Tracker:
         make_folder(path.parent)
         write_whole(path, json.dumps({"id": opened}) + "\n")
         with self._going_on(trainer):
-            # A resumed run may have another config than before.
+            # The config of a resumed run may have changed.
             step = trainer.progress.step
             file = f"config_step_{step:07d}.toml" if record and mode == "train" and step else "config.toml"
             self.log_text(file, trainer.config_text)
@@ -131,7 +131,7 @@ class Tracker:
 
     @hookimpl.on_samples
     def on_samples(self, trainer: Trainer, samples: Sequence[Sample]) -> None:
-        """Records the samples; signals of the data set once."""
+        """Records the samples. Signals that come from the data set are recorded only once."""
         with self._going_on(trainer) as works:
             for sample in samples if works else ():
                 new = {name: one.path for name, one in sample.signals.items() if one.path not in self._sent}
@@ -149,7 +149,7 @@ class Tracker:
 
     @hookimpl.on_teardown
     def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
-        """Closes the record, and writes into it how the run ended."""
+        """Records how the run ended, and closes the record."""
         opened, self._opened, self._muted = self._opened, False, False
         if opened:
             self._opened = True
@@ -162,7 +162,7 @@ class Tracker:
 
     @contextmanager
     def _going_on(self, trainer: Trainer) -> Iterator[bool]:
-        """Yields whether the tracker works, and turns its errors into a warning."""
+        """Yields whether the tracker works, and converts its errors to a warning."""
         try:
             with kept_generators():
                 yield self._opened and not self._muted

@@ -81,7 +81,7 @@ class Trackio(Tracker):
         self._run.log({name: value}, step=self._step)
 
     def log_sample(self, sample: Sample, audio: Mapping[str, Path], sheet: Path) -> None:
-        """Records audio and picture."""
+        """Records the audio and the picture."""
         import trackio
 
         tag = f"samples/{sample.title}"

@@ -17,16 +17,16 @@ from audiozen_plugins.hooks.tracker import Tracker
 class WeightsAndBiases(Tracker):
     """Records the config, scalars, samples and checkpoints of a run with Weights & Biases.
 
-    By default nothing leaves the machine: the records are in `wandb/` in the run's folder, and `wandb sync` sends them
-    later. The x axis is the scalar `step`, the optimiser step. If a resumed run repeats a step, the record has two
-    points for this step. After a resume, an offline run has several folders. All of them have the same ID, so Weights &
-    Biases shows one run.
+    By default, nothing leaves the machine: the records are in `wandb/` in the run folder, and `wandb sync` sends them
+    later. The x axis is the scalar `step`, the number of the optimiser step. If a resumed run repeats a step, the
+    record has two points for this step. After a resume, an offline run has several folders. All of them have the same
+    ID, so Weights & Biases shows them as one run.
 
     Args:
         project: the name of the project.
         mode: `offline`, or `online` to send the records at once; by default the environment variable `WANDB_MODE`, or
             else `offline`.
-        entity: the user or team; by default the account's own.
+        entity: the user or the team; by default, the default entity of the account.
         tags: tags of the record.
         group: the group of the record.
 
@@ -72,10 +72,11 @@ class WeightsAndBiases(Tracker):
             dir=os.environ.get("WANDB_DIR") or str(trainer.folder),
             mode=self.mode or os.environ.get("WANDB_MODE") or "offline",
             config=dict(config),
-            # Otherwise wandb would take over standard output, where the progress is drawn.
+            # Without this setting, wandb would redirect standard output, on which the progress is drawn.
             settings=wandb.Settings(console="off", silent=True),
         )
-        # wandb's own step must never decrease, but begins at 0 in each part of an offline run.
+        # The step of wandb can't be used, because it must never decrease, but starts at 0 after each resume of an
+        # offline run.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         identity: str = self._run.id
@@ -86,15 +87,15 @@ class WeightsAndBiases(Tracker):
         self._run.log({**scalars, "epoch": epoch, "step": step})
 
     def log_text(self, file: str, text: str) -> None:
-        """Keeps a text file among the files of the run."""
+        """Stores a text file among the files of the run."""
         (Path(self._run.dir) / file).write_text(text, encoding="utf-8")
 
     def log_note(self, name: str, value: str) -> None:
-        """Keeps a short text in the summary."""
+        """Stores a short text in the summary."""
         self._run.summary[name] = value
 
     def log_sample(self, sample: Sample, audio: Mapping[str, Path], sheet: Path) -> None:
-        """Records audio and picture."""
+        """Records the audio and the picture."""
         import wandb
 
         tag = f"samples/{sample.title}"

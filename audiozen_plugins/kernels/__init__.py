@@ -1,24 +1,24 @@
-"""Kernels: a computation that is fused into one loop, beside a plain form in PyTorch.
+"""Kernels: computations that are fused into one loop. Each kernel also has a plain form, written with PyTorch.
 
-How a kernel becomes an operation of PyTorch:
+A kernel becomes an operation of PyTorch in one of two ways:
 
-- As an `autograd.Function` that `fused` calls, if the plain form is as good where somebody looks at the operations:
-  `torch.compile`, an export, autocast and a counter of operations then see those of PyTorch (`fits_cpu_kernel`), and so
-  does whoever differentiates a gradient again (`gradients_of_plain`). These kernels are for the CPU and float32.
-- As an `operator`, if the plain form is a loop over frames or cells in Python, which nobody can compile. The operator
-  is one node of a graph, chooses the kernel by device, and takes float32 and float64.
+- `fused` calls it as an `autograd.Function`. `torch.compile`, an export, autocast and a counter of operations must see
+  PyTorch's own operations, so they get the plain form (`fits_cpu_kernel`). Second derivatives are computed with the
+  plain form, too (`gradients_of_plain`). These kernels are for the CPU and float32.
+- `operator` registers it, if the plain form is a Python loop over frames or cells, which can't be compiled. The
+  operator is a single node of a graph. It chooses the kernel for the device, and accepts float32 and float64.
 
-How far a kernel on the CPU is from its plain form; the tests hold them to it:
+The tests check the accuracy of the kernels on the CPU:
 
 - `conv_over_three`, `double_bands`, `depthwise_conv`, `band_energies`, `scale_bands`, `norm_prelu`: values and
-  gradients are within 5e-6 of the largest one (at least 1) of what PyTorch computes in float64. Sums are added in
-  another order.
-- `run_grus`: likewise. Its tanh is a rational function, with an error below 3e-7.
-- `delta_levels`, `delay_levels`, `gated_spikes`: values are the same bit for bit; gradients of weights and delays are
-  sums in another order, with a relative difference up to 1e-5 in float32.
-- `soft_alignment`: 1e-9, all in float64.
+  gradients are compared with PyTorch in float64. The error is at most 5e-6 times the largest value, or 5e-6 if all
+  values are below 1. It arises because sums are added in another order.
+- `run_grus`: the limits are the same. The kernel computes tanh as a rational function, with an error below 3e-7.
+- `delta_levels`, `delay_levels`, `gated_spikes`: values equal those of the plain form bit for bit. Gradients of weights
+  and delays are sums in another order. In float32, they differ by up to 1e-5, relative to the plain form.
+- `soft_alignment`: values and gradients differ from the plain form by at most 1e-9. Everything is float64.
 
-Kernels for the CPU compute in one thread, whatever `torch.set_num_threads` says; plain PyTorch uses several. They are
-measured against PyTorch on one thread. With many threads and large batches, plain PyTorch may be faster:
-`plain_forms.without_kernels` compares.
+Kernels for the CPU compute in one thread, whatever `torch.set_num_threads` says. Plain PyTorch uses several threads,
+but was limited to one thread when the kernels were compared with it. With many threads and large batches, plain PyTorch
+may be faster. To find out, run your network in `plain_forms.without_kernels`.
 """

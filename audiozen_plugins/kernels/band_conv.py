@@ -1,4 +1,4 @@
-"""Convolutions over three neighbouring bands, and transposed ones that double the number of bands."""
+"""Convolutions over three neighbouring bands, and transposed convolutions that double the number of bands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _F = np.float32
 
 
 def conv_over_three(x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
-    """Convolves each frame over its bands, with zeros below the first band and above the last one.
+    """Convolves each frame over its bands, with a zero below the first band and a zero above the last band.
 
     Args:
         x: a signal [batch, channels, frames, bands].
@@ -48,21 +48,22 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> bool:
         and weight.shape[1:] == (x.shape[1] // groups, 1, 3)
         and x.shape[1] % groups == 0
         and bias.shape == weight.shape[:1]
-        # The kernel computes two channels at once, and also two for the gradient of the input.
+        # The kernel computes two output channels at once, and two input channels at once for the input's gradient.
         and weight.shape[0] % (2 * groups) == 0
         and weight.shape[1] % 2 == 0
     )
 
 
 def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
-    """Computes `conv(x)` for a transposed convolution over single frames and five bands with stride 2 and padding 2.
+    """Computes `conv(x)` for a transposed convolution over one frame and five bands, with stride 2 and padding 2.
 
-    An even band of the output depends on three bands of the input, and an odd band on two. So a single convolution over
-    three bands computes both, in a third of the time.
+    An even band of the output depends on three bands of the input, and an odd band depends on two. So a single
+    convolution over three bands computes both, in a third of the time.
 
     Args:
         x: a signal [batch, channels, frames, bands].
-        conv: its kernel is (1, 5), its stride (1, 2), its padding (0, 2), and it has a bias.
+        conv: a transposed convolution with kernel size (1, 5), stride (1, 2), padding (0, 2), and a bias. Any other
+            module is called as usual.
 
     Returns:
         [batch, outputs, frames, 2 * bands - 1].
@@ -87,7 +88,7 @@ def _doubles(x: Tensor, conv: nn.ConvTranspose2d) -> bool:
 
 
 def _transposed(weight: Tensor, groups: int) -> Tensor:
-    """Exchanges inputs and outputs of each group of kernels [outputs, inputs of a group, 1, taps]."""
+    """Swaps the input and the output channels of weights [outputs, inputs of a channel group, 1, taps]."""
     return weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
 
 
@@ -125,7 +126,10 @@ class _Fused(torch.autograd.Function):
 
 @fast_sums
 def _forward(x: Any, weight: Any, bias: Any, groups: Any, output: Any) -> None:
-    """Puts a zero on each side of a frame. All frames of a channel are then one long row, and a tap shifts this row."""
+    """Writes `output`, with the frames of a channel in one long row, in which each frame has a zero at both ends.
+
+    Each tap of a kernel is then a shift of the whole row.
+    """
     batch, channels, frames, bands = x.shape
     outputs, inputs, _, _ = weight.shape
     row = bands + 2
@@ -156,7 +160,7 @@ def _forward(x: Any, weight: Any, bias: Any, groups: Any, output: Any) -> None:
 
 @fast_sums
 def _backward(x: Any, grad: Any, groups: Any, grad_weight: Any, grad_bias: Any) -> None:
-    """Adds to the gradients of the weights and of the biases."""
+    """Adds to the gradients of the weights and the biases."""
     batch, channels, frames, bands = x.shape
     outputs, inputs, _, _ = grad_weight.shape
     row = bands + 2

@@ -1,4 +1,4 @@
-"""Convolutions that keep the channels apart."""
+"""Depthwise convolutions: each channel is convolved with a kernel of its own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _F = np.float32
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1, missing: int = 0) -> Tensor:
-    """Convolves each channel with its own kernel over frames and bands, with zeros beyond the first and last band.
+    """Convolves each channel with its own kernel over frames and bands, with zeros beyond the first and the last band.
 
     Args:
         x: a signal [batch, channels, frames, bands].
         weight: the kernels [channels, 1, taps, width]; the width is odd.
         bias: a number that is added to each channel [channels].
-        dilation: the distance of two taps in frames.
+        dilation: the distance between two taps of the kernel in frames.
         missing: how many frames of zeros to put before x. The first output frame needs `(taps - 1) * dilation` earlier
             frames.
 
@@ -78,9 +78,10 @@ class _Fused(torch.autograd.Function):
 
 @fast_sums
 def _forward(x: Any, weight: Any, bias: Any, dilation: Any, missing: Any, output: Any) -> None:
-    """Computes one channel at a time, with zeros around its bands. A tap is then a shift of the whole channel.
+    """Computes one channel at a time, with zeros around its bands, so that each tap is a shift of the whole channel.
 
-    Three bands are added at once, because reading and writing the sums takes longer than adding to them.
+    A kernel that is three bands wide adds all three products at once, because reading and writing the sums takes longer
+    than adding.
     """
     batch, channels, frames, bands = x.shape
     taps, width = weight.shape[2:]

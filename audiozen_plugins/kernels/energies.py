@@ -1,4 +1,4 @@
-"""Energies of frames, and gates that scale frames: sums and products along the bands."""
+"""The energy of a frame (a mean over its bands), and gates that scale all bands of a frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _F = np.float32
 
 
 def band_energies(x: Tensor) -> Tensor:
-    """Returns the mean square [...] of the bands of x [..., bands].
+    """Returns the mean square of x [..., bands] over its bands [...].
 
     Example:
         >>> band_energies(torch.tensor([[1.0, 3.0]]))
@@ -25,7 +25,7 @@ def band_energies(x: Tensor) -> Tensor:
 
 
 def scale_bands(x: Tensor, gate: Tensor) -> Tensor:
-    """Multiplies all bands of x [..., bands] by the same factor [..., 1].
+    """Multiplies all bands of a frame in x [..., bands] by the factor of this frame in `gate` [..., 1].
 
     Example:
         >>> scale_bands(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0]]))
@@ -46,7 +46,7 @@ def _plain_energies(x: Tensor) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Returns x [..., bands] as a matrix [rows, bands]; of one in one piece, the same memory."""
+    """Returns x [..., bands] as a matrix [rows, bands], which shares its memory with x if x is contiguous."""
     return x.flatten(0, -2)
 
 

@@ -1,4 +1,4 @@
-"""Kernels of a gated spiking layer: all frames in one operator, forwards and backwards."""
+"""The operators of a gated spiking layer: one computes all frames forwards, and the other all frames backwards."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace, empty_trace
 
 
 def has_kernel(x: Tensor) -> bool:
-    """Whether `gated_spikes` can be used for tensors like x. Without it, autograd follows a layer frame by frame.
+    """Whether `gated_spikes` can be used for tensors like x. Otherwise the layer loops over its frames in Python.
 
-    A counter of operations must see the matrix products of the frames.
+    A counter of operations also gets the Python loop, because it must see the matrix product of each frame.
     """
     counted = not torch.compiler.is_compiling() and is_in_torch_dispatch_mode()
     on_device = x.dtype in (torch.float32, torch.float64) and on_gpu.is_available(x.device)
@@ -47,22 +47,23 @@ def gated_spikes(
 ) -> Trace:
     """Runs a gated spiking layer over all frames.
 
-    On a CPU, PyTorch computes the products, the sigmoid and the norm. So all numbers are rounded as in the plain form,
-    and the spikes are exactly the same. One additional or missing spike would change the rest of a clip.
+    On a CPU, PyTorch computes the products, the sigmoid and the batch norm. So all numbers are rounded as in the plain
+    form, and the spikes are exactly the same. One additional or missing spike would change the rest of a clip.
 
     Args:
-        products: the inputs times their weights [frames, batch, rows]. There is one row for each neuron. If the gates
-            have their own weights, the rows of the gates come first, and there are twice as many rows.
+        products: the inputs times their weights [frames, batch, rows]. There is one row for each neuron; if the gates
+            have their own weights, there are twice as many rows, and the rows of the gates come first.
         weight: the recurrent weights [rows, neurons].
         gate_bias: the bias of the gates [neurons].
         bias: the bias of the potentials [neurons].
-        norm: weight, bias, running mean and running variance of the batch norm, each [neurons]; empty without one.
+        norm: weight, bias, running mean and running variance of the batch norm, each [neurons]; empty without a batch
+            norm.
         training: whether the batch norm uses the mean and variance of each frame.
         eps: the number that the batch norm adds to the variance.
         potential: the potentials [batch, neurons] before the first frame.
         spike: the spikes [batch, neurons] before the first frame.
-        remember: whether to keep what the backward pass needs. Without it, the trace has the spikes of all frames, but
-            everything else only of the last frame.
+        remember: whether to keep what the backward pass needs. If it is False, the trace has the spikes of all frames,
+            but all other values only for the last frame.
 
     Returns:
         A `Trace`, as a plain tuple.
@@ -98,7 +99,7 @@ def _forward(
     arrays = *to_write(trace.inputs, trace.gates, trace.potentials), *to_read(bias), *to_write(mixed)
     inputs, gates, potentials = trace.inputs.unbind(), trace.gates.unbind(), trace.potentials.unbind()
     to_gates = trace.inputs[..., :neurons].unbind()
-    # PyTorch wants an output for the statistics of a frame also where it does not measure them.
+    # `native_batch_norm` needs output tensors for the statistics of a frame even if it uses the running statistics.
     unused = (products.new_empty(0), products.new_empty(0))
     measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True))
     for frame, (now, sent) in enumerate(zip(products.unbind(), trace.spikes.unbind(), strict=True)):
@@ -124,7 +125,7 @@ def _forward(
 
 @cpu_kernel()
 def _mix(inputs: Any, gates: Any, potentials: Any, bias: Any, mixed: Any, slot: int, target: int) -> None:
-    """Mixes the last potentials with the new inputs, rounded after each operation as PyTorch does."""
+    """Mixes the last potentials with the new inputs. Like PyTorch, it rounds after each operation."""
     _, batch, neurons = gates.shape
     first = inputs.shape[2] - neurons
     one = np.ones(1, gates.dtype)[0]
@@ -166,18 +167,19 @@ def gated_spikes_backward(
         potentials: see `Trace`.
         inputs: see `Trace`.
         gates: see `Trace`.
-        means: see `Trace`. If the norm uses its running mean, this is the running mean [1, neurons].
-        scales: see `Trace`. If the norm uses its running variance, this is the factor of all frames [1, neurons].
+        means: see `Trace`. If the batch norm uses its running mean, this is the running mean [1, neurons].
+        scales: see `Trace`. If the batch norm uses its running variance, this is the factor for all frames
+            [1, neurons].
         weight: see `gated_spikes`.
         bias: see `gated_spikes`.
-        norm: the weight of the batch norm; empty without one.
+        norm: the weight of the batch norm; empty without a batch norm.
         training: see `gated_spikes`.
         spike: see `gated_spikes`.
 
     Returns:
         Three gradients. The first is for the inputs, and also for the products. The second is for the recurrent
         weights. The third stacks the gradients for the bias of the gates, the bias of the potentials, and the weight
-        and the bias of the norm.
+        and the bias of the batch norm.
     """
     grad_inputs = torch.empty_like(inputs, memory_format=torch.contiguous_format)
     saved = (potentials, inputs, gates, means, scales, bias, norm, training)
@@ -235,10 +237,10 @@ def _frame_backward(  # noqa: PLR0912 - many short loops
     has_norm: bool,
     training: bool,
 ) -> None:
-    """Goes back through one frame: changes `grad_spike` and `carry`, the gradient of the potentials before it.
+    """Goes back through one frame. `carry` becomes the gradient of the potentials before this frame.
 
-    Each loop writes to one array only. With several, the compiler can't rule out that they overlap, and doesn't
-    vectorise.
+    Each loop writes to one array only. If a loop wrote to several arrays, the compiler could not rule out that they
+    overlap, and would not vectorise the loop.
     """
     _, batch, neurons = gates.shape
     first = inputs.shape[2] - neurons
@@ -317,7 +319,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-    if grads[0] is None:  # the operation after it has no gradient
+    if grads[0] is None:  # nothing that depends on the spikes has a gradient
         return *[None] * 4, [None] * ctx.norms, *[None] * 5
     if torch.is_grad_enabled():
         raise RuntimeError(

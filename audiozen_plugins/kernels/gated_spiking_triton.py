@@ -1,6 +1,6 @@
-"""Triton kernels of a gated spiking layer: see `gated_spiking`. Importing this module needs Triton.
+"""Triton kernels of a gated spiking layer: see `gated_spiking`. Importing this module requires Triton.
 
-PyTorch computes the recurrent products. One kernel computes the rest of a frame.
+For each frame, PyTorch computes the matrix product with the recurrent weights, and one kernel computes the rest.
 """
 
 # Triton compiles these functions, and its types are not Python's.
@@ -50,7 +50,7 @@ def _forward_frame(
     BATCH: tl.constexpr,
     NEURONS: tl.constexpr,
 ):
-    """Each program computes one frame of some neurons for the whole batch, in rows of the batch."""
+    """Each program computes one frame of `NEURONS` neurons for the whole batch, `BATCH` clips at a time."""
     neuron = tl.program_id(0) * NEURONS + tl.arange(0, NEURONS)
     exists = neuron < neurons
     at_gate = tl.load(gate_bias + neuron, exists)
@@ -114,12 +114,12 @@ def forward(
     eps: float,
     spike: Tensor,
 ) -> None:
-    """Fills a trace as `gated_spiking.gated_spikes` says."""
+    """Fills the trace that `gated_spiking.gated_spikes` returns."""
     remember = len(trace.potentials) > len(trace.gates)
     (batch, neurons), rows = spike.shape, len(weight)
     recurrent = weight.t()
     inputs, gates, potentials = trace.inputs.unbind(), trace.gates.unbind(), trace.potentials.unbind()
-    unused = (trace.means, trace.scales)  # both are empty then
+    unused = (trace.means, trace.scales)  # used only if both are empty
     measured = list(zip(trace.means.unbind(), trace.scales.unbind(), strict=True))
     norm = [each.contiguous() for each in norm] or [bias, bias]
     # Triton would round a Python number to float32. A tensor keeps its precision.
@@ -160,7 +160,7 @@ def _backward_frame(
     BATCH: tl.constexpr,
     NEURONS: tl.constexpr,
 ):
-    """Each program goes back through one frame of some neurons for the whole batch, in rows of the batch."""
+    """Each program goes back through one frame of `NEURONS` neurons for the whole batch, `BATCH` clips at a time."""
     neuron = tl.program_id(0) * NEURONS + tl.arange(0, NEURONS)
     exists = neuron < neurons
     at_potential = tl.load(bias + neuron, exists)
@@ -252,7 +252,7 @@ def backward(
     for frame in reversed(range(frames)):
         if frame + 1 < frames:
             grad_spike = torch.addmm(grads[frame], later[frame + 1], weight, out=given)
-        measured = frame if len(mean_rows) > 1 else 0  # the running statistics are one row for all frames
+        measured = frame if len(mean_rows) > 1 else 0  # running statistics have only one row, for all frames
         _backward_frame[grid](
             grad_spike, states[frame], states[frame + 1], rows[frame], gate_rows[frame], mean_rows[measured],
             scale_rows[measured], bias, norm_weight, carry, later[frame], sums, batch, neurons,

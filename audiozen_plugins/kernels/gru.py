@@ -1,4 +1,4 @@
-"""Runs several small GRUs together, each over its own part of the channels."""
+"""Runs several small GRUs at once, each over its own part of the channels."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _MAX_UNITS = 64
 
 
 def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axis: int = 0) -> tuple[Tensor, Tensor]:
-    """Runs single-layer GRUs side by side, each over its own part of the channels.
+    """Runs GRUs of one layer side by side, each over its own part of the channels.
 
-    All GRUs must have biases, and the same sizes and directions. Their `batch_first` is ignored.
+    All GRUs must have biases, the same sizes and the same number of directions. Their `batch_first` is ignored.
 
     Args:
         grus: the GRUs.
@@ -38,8 +38,8 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
         axis: the axis of the steps. Along all other axes except the last, each index is a sequence of its own.
 
     Returns:
-        The outputs [..., steps, ..., channels], for each GRU those of the direction forwards, then backwards; and the
-        last states, in the form of `state`.
+        The outputs [..., steps, ..., channels] and the last states, with the same shape as `state`. If the GRUs have
+        two directions, the outputs of each GRU are first the forward outputs, then the backward outputs.
 
     Raises:
         ValueError: a GRU has more than one layer, no biases or a projection, or the GRUs have different sizes.
@@ -63,7 +63,7 @@ def run_grus(grus: Sequence[nn.GRU], x: Tensor, state: Tensor | None = None, axi
 
 
 def _called(grus: Sequence[nn.GRU], x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Calls one GRU after the other over its part of x [before, steps, after, channels]."""
+    """Calls the GRUs one after the other, each with its part of the channels of x [before, steps, after, channels]."""
     before, steps, after, _ = x.shape
     x = x.transpose(0, 1).flatten(1, 2)
     outputs, states = [], []
@@ -76,7 +76,7 @@ def _called(grus: Sequence[nn.GRU], x: Tensor, state: Tensor) -> tuple[Tensor, T
 
 
 def _check(grus: Sequence[nn.GRU]) -> None:
-    """Both forms read the weights of one layer only, and would leave the others out without a word."""
+    """Rejects GRUs with several layers or a projection: the kernel and the plain form would silently ignore them."""
     for gru in grus:
         if gru.num_layers != 1 or not gru.bias or gru.proj_size:
             raise ValueError(f"needs a GRU of one layer, with biases and without a projection, got {gru}")
@@ -86,7 +86,10 @@ def _check(grus: Sequence[nn.GRU]) -> None:
 
 
 def _fits(x: Tensor, state: Tensor, weights: Sequence[Tensor], count: int) -> bool:
-    """Whether the kernel, which checks no bounds, can take tensors of these shapes [before, steps, after, channels]."""
+    """Whether the kernel, which checks no bounds, can take tensors of these shapes.
+
+    x is [before, steps, after, channels]. `count` is the number of GRUs.
+    """
     cells, units = len(weights) // 4, state.shape[-1]
     inputs, sums = x.shape[3] // count, 3 * units
     shapes = [(sums, inputs), (sums, units), (sums,), (sums,)] * cells
@@ -100,9 +103,10 @@ def _fits(x: Tensor, state: Tensor, weights: Sequence[Tensor], count: int) -> bo
 
 
 def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Runs over x [before, steps, after, channels] with PyTorch; `weights` has four arrays for each cell.
+    """Runs GRUs over x [before, steps, after, channels] with PyTorch.
 
-    All cells are computed as a single GRU with block-diagonal weights, which has fewer steps to start.
+    A cell is one direction of one GRU, and `weights` has four tensors for each cell. All cells are computed as a single
+    GRU with block-diagonal weights, which starts fewer operations than one GRU after the other.
     """
     before, steps, after, _ = x.shape
     batch, (cells, _, units) = before * after, state.shape
@@ -111,7 +115,7 @@ def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple
         parts = x.reshape(steps, batch, cells // 2, 1, -1)
         x = torch.cat([parts, parts.flip(0)], dim=-2).flatten(2)
     joined = [_joined(weights[place::4]) for place in range(4)]
-    # cuDNN reads the weights from one piece of memory.
+    # cuDNN expects all weights in one contiguous piece of memory.
     pieces = torch.split(torch.cat([weight.flatten() for weight in joined]), [weight.numel() for weight in joined])
     joined = [piece.view_as(weight) for piece, weight in zip(pieces, joined, strict=True)]
     joined_state = state.transpose(0, 1).reshape(1, batch, cells * units)
@@ -123,7 +127,7 @@ def _plain(x: Tensor, state: Tensor, directions: int, *weights: Tensor) -> tuple
 
 
 def _joined(weights: Sequence[Tensor]) -> Tensor:
-    """Joins one weight [3 * units, …] of each cell. For each gate, the cells are blocks on a diagonal."""
+    """Joins the weights [3 * units, …] of all cells. For each gate, each cell is a block on the diagonal."""
     if len(weights) == 1:
         return weights[0]
     stacked = torch.stack(list(weights))

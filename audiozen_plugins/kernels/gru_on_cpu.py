@@ -1,13 +1,12 @@
 """GRUs with few units, forward and backward, in one loop over the steps on the CPU.
 
 PyTorch starts ten operations for each step of a GRU, and thirty for its gradients. With 4 to 16 units, starting an
-operation takes longer than computing it. Here a tile of `LANES` sequences goes through all steps at once. The sequences
-are innermost in all buffers, so an inner loop computes 8 or 16 of them with one instruction.
+operation takes longer than computing it. Here one loop over the steps computes a tile of `LANES` sequences. The
+sequences are the last axis of all buffers, so an inner loop computes 8 or 16 of them with one instruction.
 
 A unit has four sums: new, reset, update, hidden. The sum "hidden" is the part of the new value that comes from the
-    hidden units; the reset gate scales it. The inputs are added to the first three sums, and the hidden units to the
-    last three. An inner loop reads and writes few arrays, because LLVM does not vectorise loops over more than a
-    handful.
+hidden units; the reset gate scales it. The weighted inputs are added to the first three sums, and the weighted hidden
+units to the last three. Each inner loop uses few arrays, because LLVM does not vectorise loops over many arrays.
 """
 
 from __future__ import annotations
@@ -20,16 +19,15 @@ import numpy as np
 from audiozen_plugins.kernels.on_cpu import cpu_kernel, fast_sums
 
 LANES = 32
-_GATES = [1, 2, 0]  # where PyTorch's gates are: reset, update, new
+_GATES = [1, 2, 0]  # the indices of the sums reset, update, new, which is PyTorch's order
 _F = np.float32
 
-# Multiplications and additions may become one instruction. With "numpy", the code does not check for a division by 0.
+# "contract" allows fused multiply-add instructions. With "numpy", the code does not check for a division by 0.
 _fast = cpu_kernel(fastmath={"contract", "nsz"}, error_model="numpy")
-# With "reassoc", the lanes may also be added in another order.
 
 
 def padded(weights: list[Any]) -> tuple[Any, Any, Any]:
-    """Returns the weights of GRUs in the form of `forward`, from the four arrays of each cell in PyTorch's form."""
+    """Converts the four arrays of each cell from PyTorch's layout to the padded layout that `forward` takes."""
     cells, units, inputs = len(weights) // 4, len(weights[1][0]), len(weights[0][0])
     more_units, more_inputs = units + -units % 4, inputs + -inputs % 4
     w_x = np.zeros((cells, 3, more_units, more_inputs), np.float32)
@@ -45,7 +43,7 @@ def padded(weights: list[Any]) -> tuple[Any, Any, Any]:
 
 
 def unpadded(w_x: Any, w_h: Any, biases: Any, *, inputs: int, units: int) -> Iterator[Any]:
-    """The reverse of `padded`, for gradients."""
+    """Converts gradients from the layout of `forward` back to PyTorch's layout."""
     for of_x, of_h, bias in zip(w_x, w_h, biases, strict=True):
         for gates, size in ((of_x.reshape(3, -1, of_x.shape[1])[_GATES], inputs), (of_h, units)):
             yield np.ascontiguousarray(gates.reshape(3, -1, gates.shape[-1])[:, :units, :size]).reshape(3 * units, size)
@@ -56,7 +54,7 @@ def unpadded(w_x: Any, w_h: Any, biases: Any, *, inputs: int, units: int) -> Ite
 
 @_fast
 def tanh(x: Any) -> Any:
-    """The hyperbolic tangent, by the rational function of Eigen. Its error is below 3e-7, and NaN stays NaN."""
+    """Computes the hyperbolic tangent with the rational function of Eigen. The error is below 3e-7; NaN stays NaN."""
     x = _F(7.9053111) if x > _F(7.9053111) else x
     x = _F(-7.9053111) if x < _F(-7.9053111) else x
     y = x * x
@@ -74,7 +72,10 @@ def tanh(x: Any) -> Any:
 
 @_fast
 def add_product(weights: Any, values: Any, sums: Any) -> None:
-    """Adds `weights` [rows, inner] times `values` [inner, LANES] to `sums` [rows, LANES]; 4 divides both numbers."""
+    """Adds `weights` [rows, inner] times `values` [inner, LANES] to `sums` [rows, LANES].
+
+    `rows` and `inner` must be multiples of 4.
+    """
     for row in range(0, weights.shape[0], 4):
         for k in range(0, weights.shape[1], 4):
             a0, a1 = weights[row, k], weights[row, k + 1]
@@ -97,7 +98,7 @@ def add_product(weights: Any, values: Any, sums: Any) -> None:
 def add_outer(left: Any, right: Any, sums: Any) -> None:
     """Adds `left` [rows, LANES] times the transposed `right` [columns, LANES] to `sums` [rows, columns].
 
-    Both numbers must be even.
+    `rows` and `columns` must be even.
     """
     for row in range(0, left.shape[0], 2):
         for column in range(0, right.shape[0], 2):
@@ -117,9 +118,9 @@ def add_outer(left: Any, right: Any, sums: Any) -> None:
 
 @_fast
 def place_lanes(shape: Any, start: int, count: int, offsets: Any) -> None:
-    """Writes where the sequences of a tile begin in a flat array of the shape [before, steps, after, channels].
+    """Fills `offsets` with the starts of a tile's sequences in a flattened array [before, steps, after, channels].
 
-    Offsets are unsigned, because numba would check a signed index at each access.
+    The offsets are unsigned, because numba would check at each access whether a signed index is negative.
     """
     for lane in range(count):
         before, after = (start + lane) // shape[2], (start + lane) % shape[2]
@@ -128,7 +129,7 @@ def place_lanes(shape: Any, start: int, count: int, offsets: Any) -> None:
 
 @_fast
 def read_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, lanes: Any) -> None:
-    """Copies `rows` values of each sequence, starting at its index `first`, to `lanes` [rows, LANES]."""
+    """Copies `rows` values of each sequence to `lanes` [rows, LANES], from the index `first` of the sequence on."""
     for row in range(rows):
         place = np.uint64(first + row)
         for lane in range(count):
@@ -137,7 +138,7 @@ def read_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, lan
 
 @_fast
 def write_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, lanes: Any) -> None:
-    """The reverse of `read_lanes`."""
+    """Copies `lanes` [rows, LANES] back to the places that `read_lanes` reads."""
     for row in range(rows):
         place = np.uint64(first + row)
         for lane in range(count):
@@ -146,7 +147,7 @@ def write_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, la
 
 @_fast
 def add_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, lanes: Any) -> None:
-    """Adds the values, where `write_lanes` overwrites."""
+    """Adds `lanes` [rows, LANES] to the values at the places that `read_lanes` reads."""
     for row in range(rows):
         place = np.uint64(first + row)
         for lane in range(count):
@@ -155,7 +156,7 @@ def add_lanes(values: Any, offsets: Any, first: int, count: int, rows: int, lane
 
 @_fast
 def parts(values: Any) -> Any:
-    """Returns the values [4 * units, LANES] of each of the four sums as a flat array, because a long loop is faster."""
+    """Splits values [4 * units, LANES] into four flat arrays, one for each sum. A loop over a flat array is faster."""
     flat = values.reshape(-1)
     size = flat.size // 4
     return flat[:size], flat[size : 2 * size], flat[2 * size : 3 * size], flat[3 * size :]
@@ -163,7 +164,7 @@ def parts(values: Any) -> Any:
 
 @_fast
 def add_up(w_x: Any, w_h: Any, biases: Any, xs: Any, hs: Any, now: Any) -> None:
-    """Writes the new value, both gates, and the hidden part of one step to `now` [4 * units*, LANES]."""
+    """Computes one step: fills `now` [4 * units*, LANES] with the new values, both gates, and the hidden sums."""
     padded, half = hs.shape[0], _F(0.5)
     for row in range(4 * padded):
         bias = biases[row]
@@ -182,18 +183,19 @@ def add_up(w_x: Any, w_h: Any, biases: Any, xs: Any, hs: Any, now: Any) -> None:
 
 @_fast
 def forward(x: Any, w_x: Any, w_h: Any, biases: Any, inputs: int, directions: int, output: Any, state: Any) -> None:
-    """Writes `output`, and the last state into `state`. Sizes with a star are padded to a multiple of 4.
+    """Runs all cells over all steps. A cell is one direction of one GRU.
+
+    Sizes with a star are padded to a multiple of 4.
 
     Args:
         x: the inputs [before, steps, after, channels].
-        w_x: the weights of the inputs for new, reset, update [cells, 3 * units*, inputs*]. A cell is one direction of
-            one GRU.
-        w_h: the weights of the hidden units for reset, update, hidden [cells, 3 * units*, units*].
+        w_x: the weights of the inputs for the sums new, reset, update [cells, 3 * units*, inputs*].
+        w_h: the weights of the hidden units for the sums reset, update, hidden [cells, 3 * units*, units*].
         biases: the biases of all four sums [cells, 4 * units*].
         inputs: the number of inputs of a cell.
-        directions: 1 or 2.
-        output: the outputs [before, steps, after, cells * units].
-        state: the first state [cells, before * after, units].
+        directions: the number of directions, 1 or 2.
+        output: receives the outputs [before, steps, after, cells * units].
+        state: the first state [cells, before * after, units]; it is overwritten with the last state.
     """
     steps, after = x.shape[1], x.shape[2]
     cells, batch, units = state.shape
@@ -248,9 +250,9 @@ def backward(  # noqa: PLR0912, PLR0915 - numba compiles one loop
     grad_w_h: Any,
     grad_biases: Any,
 ) -> None:
-    """Adds to the gradients of `x`, the weights and the biases, which have the same form as in `forward`.
+    """Adds to the gradients of `x`, the weights and the biases, which have the same shapes as in `forward`.
 
-    The gates are computed again. Keeping them would take more than ten times the memory of the output.
+    The backward pass computes the gates again. Keeping them would take more than ten times the memory of the output.
 
     Args:
         x: as in `forward`.

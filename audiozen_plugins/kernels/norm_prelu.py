@@ -1,4 +1,4 @@
-"""Batch normalisation and a PReLU in one pass over the signal instead of two, and in two passes backwards."""
+"""Batch normalisation followed by a PReLU, in one pass over the signal forwards and in two passes backwards."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
     Args:
         x: a signal [batch, channels, height, width].
-        norm: a batch normalisation. For any other module, `norm` and `prelu` are called one after the other.
-        prelu: a PReLU.
+        norm: an `nn.BatchNorm2d`. If it is another module, `norm` and `prelu` are called one after the other.
+        prelu: an `nn.PReLU`; the same applies to other modules.
     """
     if not _fits(x, norm, prelu):
         output: Tensor = prelu(norm(x))
@@ -47,7 +47,7 @@ def norm_prelu(x: Tensor, norm: Any, prelu: Any) -> Tensor:
 
 
 def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
-    """Whether the kernel computes the same, and nobody must see that the modules are called."""
+    """Whether the kernel computes the same as the modules, and no hook must see that the modules are called."""
     if type(norm) is not nn.BatchNorm2d or type(prelu) is not nn.PReLU:
         return False
     tensors: tuple[Any, ...] = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
@@ -57,7 +57,7 @@ def _fits(x: Tensor, norm: Any, prelu: Any) -> bool:
         and x.numel() > x.shape[1]
         and prelu.weight.shape in ((1,), x.shape[1:2])
         and not is_watched(norm, prelu)
-        # A norm without weights or running statistics has None there.
+        # Without weights or running statistics, some of the tensors are None, which the kernel does not fit.
         and fits_cpu_kernel(x, *tensors, prelu.weight)
         and all(tensor.shape == x.shape[1:2] for tensor in tensors)
     )
@@ -165,7 +165,7 @@ def _backward(
 ) -> None:
     """Writes `grad_x`, `grad_weight` and `grad_bias`, and adds to `grad_slope`, which channels may share.
 
-    A mean and a variance of the batch depend on the signal themselves.
+    In training, the gradient also flows through the mean and the variance, because both are computed from the signal.
     """
     batch, channels, size = x.shape
     for channel in range(channels):

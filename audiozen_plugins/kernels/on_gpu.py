@@ -1,4 +1,4 @@
-"""Kernels for the GPU, which Triton compiles at their first call. Triton comes with PyTorch for CUDA and ROCm."""
+"""Kernels for the GPU, which Triton compiles when they are first called. PyTorch for CUDA or ROCm includes Triton."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiozen_plugins.kernels.plain_forms import kernels_are_wanted
 
 
 def is_available(device: torch.device) -> bool:
-    """Whether Triton can run kernels on tensors of a device. Without it, callers use their plain form.
+    """Whether Triton can run kernels on tensors of a device. If not, callers must use the plain form of the kernel.
 
     With `TRITON_INTERPRET=1`, Triton also runs kernels on the CPU, slowly. So they can be tested without a GPU.
     """

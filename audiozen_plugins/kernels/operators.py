@@ -1,4 +1,4 @@
-"""Operators of PyTorch that a kernel computes, so that gradients and `torch.compile` know them."""
+"""Registers kernels as operators of PyTorch, so that autograd and `torch.compile` can handle them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-# `torch.library.custom_op` would be shorter, but its first call imports the compiler: two seconds and 70 MB.
+# `torch.library.custom_op` would be shorter, but its first call imports the compiler. That takes two seconds and 70 MB.
 _library = torch.library.Library("audiozen", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
@@ -16,11 +16,12 @@ def operator(schema: str, *, shapes: Callable[..., Any]) -> Callable[[Callable[.
 
     Args:
         schema: the name and the types of the operator, such as `"double(Tensor x) -> Tensor"`.
-        shapes: takes the arguments of the function and returns empty tensors of the shapes of its results.
+        shapes: takes the arguments of the function, and returns empty tensors with the shapes of its results.
             `torch.compile` calls it.
 
     Returns:
-        A decorator. It returns the operator, which is called like the function. `differentiable` gives it a gradient.
+        A decorator that returns the operator. The operator is called like the function. Give it a gradient with
+        `differentiable`.
     """
     name = schema.partition("(")[0]
 

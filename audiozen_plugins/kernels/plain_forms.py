@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# A plain variable, because `torch.compile` can't trace a `ContextVar`, and the backward pass may run in other threads.
+# It is a module variable, because `torch.compile` can't trace a `ContextVar`, and because the backward pass may run in
+# other threads.
 _wanted = True
 
 
@@ -16,11 +17,12 @@ def kernels_are_wanted() -> bool:
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Uses no kernel in the block, neither on the CPU nor on a GPU, in any thread.
+    """Disables all kernels in the block, on the CPU and on GPUs, in all threads.
 
-    A backward pass must be in the block too: the kernel of a forward pass brings its own.
+    The block must contain the forward and the backward pass. A forward pass that used a kernel also uses a kernel in
+    its backward pass.
     """
-    global _wanted  # noqa: PLW0603 - see there
+    global _wanted  # noqa: PLW0603 - see its definition
     before, _wanted = _wanted, False
     try:
         yield

@@ -1,7 +1,10 @@
-"""Kernels of the sigma-delta network: delta units, and delays of whole frames.
+"""Operators of the sigma-delta network: delta units, and delays by whole frames.
 
-Each operator has three forms: numba on the CPU, Triton on the GPU, and PyTorch for all else. Levels are the same in all
-forms, bit for bit. Gradients of delays are sums, which are added in another order: they differ by rounding.
+A delta unit sends spikes, and the *level* of a unit is the running sum of its spikes.
+
+Each operator has three forms: numba on the CPU, Triton on the GPU, and PyTorch for all other cases. All forms compute
+the same levels, bit for bit. The gradient of a delay is a sum. Each form adds it in another order, so the results
+differ by rounding errors.
 """
 
 from __future__ import annotations
@@ -37,12 +40,13 @@ def delta_levels(
 ) -> tuple[Tensor, Tensor]:
     """Computes the levels of delta units. A level is the running sum of the spikes of a unit.
 
-    The gradient passes straight through the threshold and the rounding. A rectifier passes it where the activation is
-    positive.
+    The backward pass ignores the threshold and the rounding (a straight-through estimator). With `rectify`, the
+    gradient is 0 where the activation is not positive.
 
     Args:
-        activation: activations [channels, frames, batch], in the unit of a level.
-        threshold: the smallest change that is sent [1]. As a Python number, it would make the CPU wait for the GPU.
+        activation: activations [channels, frames, batch], in the same unit as the levels.
+        threshold: the smallest change that is sent [1]. It is a tensor, because the CPU would have to wait for the GPU
+            to get a Python number.
         rectify: whether to replace negative activations with zero first.
         previous: the activation [channels, batch] before the first frame, rectified.
         residual: the change [channels, batch] that was not sent before the first frame.
@@ -81,12 +85,12 @@ def _plain_delta_levels(
     for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
         torch.sub(now, previous, out=change).add_(residual)
         # The residual is the change if its magnitude is below the threshold, and 0 otherwise. `hardtanh_backward`
-        # computes exactly this in one operation. `abs`, `<` and `where` would be three operations.
+        # computes exactly this in one operation instead of three (`abs`, `<` and `where`).
         torch.ops.aten.hardtanh_backward.grad_input(change, change, -threshold, threshold, grad_input=residual)
         torch.sub(change, residual, out=spike)
         previous = now
-    # One call for all frames. For a single frame, torch would start several threads. That takes longer than the
-    # rounding itself.
+    # All frames are rounded in one call. A call for each frame would start several threads each time, which takes
+    # longer than the rounding itself.
     spikes.floor_()
     # The running sum is computed in place: each spike becomes the level of its frame.
     levels = spikes
@@ -102,11 +106,11 @@ _CHANNELS = 16
 def _delta_levels(
     activation: Any, thresholds: Any, rectify: Any, previous: Any, residual: Any, level: Any, levels: Any
 ) -> None:
-    """Writes `levels`, and the last residual into `residual`.
+    """Writes `levels`, and overwrites `residual` with the residual after the last frame.
 
-    A neuron needs its previous frame before it can compute the next one. So the kernel copies 16 channels in such a way
-    that all their neurons lie side by side. The innermost loop then goes over neurons, and the compiler can vectorise
-    it.
+    A neuron (one channel of one clip) needs its previous frame before it can compute the next frame, so a loop over
+    frames can't be vectorised. The kernel copies 16 channels, so that the neurons of each frame are next to each other
+    in memory. The innermost loop then goes over these neurons, and the compiler can vectorise it.
     """
     channels, frames, batch = activation.shape
     threshold, zero = thresholds[0], np.zeros(1, activation.dtype)[0]
@@ -152,8 +156,8 @@ def _keep_activation(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Te
 
 
 def _delta_gradient(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    # In the backward pass, the sigma unit gives each spike the sum of the gradients of its own frame and all later
-    # frames. The delta unit subtracts the sum of the next frame. So the gradient of the frame itself remains.
+    # In the backward pass, the running sum gives each spike the sum of the gradients of its own and all later frames.
+    # The delta unit subtracts this sum for the next frame. What remains is the gradient of the frame itself.
     grad = grads[0]
     if saved := ctx.saved_tensors:
         grad = torch.ops.aten.threshold_backward(grad, saved[0], 0)
@@ -168,11 +172,12 @@ differentiable("delta_levels", keep=_keep_activation, backward=_delta_gradient)
     shapes=lambda levels, delay, whole_delay: torch.empty_like(levels, memory_format=torch.contiguous_format),
 )
 def delay_levels(levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
-    """Delays each channel by its own number of frames; zeros come in front.
+    """Delays each channel by its own number of frames, and fills its first frames with zeros.
 
     Args:
         levels: levels [channels, frames, batch].
-        delay: the learned delays [channels], which get a gradient as if a level were differentiable in time.
+        delay: the learned delays [channels] in frames. They affect only the backward pass, which computes their
+            gradient as if levels were differentiable in time.
         whole_delay: the delays [channels] in whole frames, at least 0.
 
     Returns:
@@ -190,7 +195,7 @@ def delay_levels(levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
 
 
 def _shift_rows(x: Tensor, delay: Tensor) -> Tensor:
-    """Returns x[c, t - delay[c], b], and zero where `t - delay[c]` is outside of x; delays are whole frames."""
+    """Returns x[c, t - delay[c], b], or zero if `t - delay[c]` is not a frame of x. Delays are whole numbers."""
     channels, length, batch = x.shape
     source = torch.arange(length, device=x.device) - delay[:, None]
     outside = (source < 0) | (source >= length)
@@ -219,7 +224,7 @@ def _delay_levels(levels: Any, whole_delay: Any, delayed: Any) -> None:
     ),
 )
 def delay_levels_backward(grad: Tensor, delayed: Tensor, whole_delay: Tensor) -> tuple[Tensor, Tensor]:
-    """Computes the gradients of `delay_levels` for the levels and the learned delays."""
+    """Computes the gradients of `delay_levels` with respect to the levels and the learned delays."""
     if _fits_gpu(grad):
         from audiozen_plugins.kernels import sigma_delta_triton  # imports Triton
 
@@ -233,7 +238,8 @@ def delay_levels_backward(grad: Tensor, delayed: Tensor, whole_delay: Tensor) ->
 
 
 def _plain_delay_gradient(grad: Tensor, delayed: Tensor, whole_delay: Tensor) -> tuple[Tensor, Tensor]:
-    # A longer delay lowers a rising level: d level / d delay is minus the rise of the level since the last frame.
+    # If a level rises, a longer delay lowers it: d level / d delay is minus the change of the level since the last
+    # frame.
     rise = torch.sub(delayed[:, 1:], delayed[:, :-1]).mul_(grad[:, 1:]).sum(dim=(1, 2))
     rise += torch.sum(delayed[:, 0] * grad[:, 0], dim=1)
     return _shift_rows(grad, -whole_delay), -rise
@@ -246,8 +252,8 @@ _PART = 64
 def _delay_levels_backward(grad: Any, delayed: Any, whole_delay: Any, grad_levels: Any, grad_delay: Any) -> None:
     """Writes `grad_levels` and `grad_delay`.
 
-    `reassoc` lets the compiler add up short parts in vectors, in another order than written. The sums of these parts
-    are then added in float64.
+    With `reassoc`, the compiler may change the order of additions, so it can use vectors for the sums of short parts.
+    The sums of the parts are then added in float64.
     """
     channels, frames, batch = grad.shape
     zero = np.zeros(1, grad.dtype)[0]
@@ -255,7 +261,7 @@ def _delay_levels_backward(grad: Any, delayed: Any, whole_delay: Any, grad_level
         size = frames * batch
         late = (whole_delay[c] if 0 <= whole_delay[c] < frames else frames) * batch
         grads, levels, target = grad[c].reshape(-1), delayed[c].reshape(-1), grad_levels[c].reshape(-1)
-        # The delayed level is zero before `late`, and so is its rise.
+        # The delayed level is zero before the frame `late`, so it does not change there.
         rise = np.float64(0)
         for i in range(late, min(late + batch, size)):
             rise += levels[i] * grads[i]
@@ -276,7 +282,7 @@ def _keep_delayed(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
 
 
 def _delay_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    # The operator of the backward pass has no gradient of its own.
+    # `delay_levels_backward` has no gradient, so a second derivative needs the plain form.
     backward = _plain_delay_gradient if torch.is_grad_enabled() else delay_levels_backward
     return (*backward(grad, *ctx.saved_tensors), None)
 

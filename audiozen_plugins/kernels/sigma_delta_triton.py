@@ -1,4 +1,4 @@
-"""Triton kernels of the sigma-delta network: see `sigma_delta`. Importing this module needs Triton."""
+"""Triton kernels of the sigma-delta network: see `sigma_delta`. Importing this module requires Triton."""
 
 # Triton compiles these functions, and its types are not Python's.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -30,10 +30,10 @@ def _delta_levels(
     RECTIFY: tl.constexpr,
     NEURONS: tl.constexpr,
 ):
-    """Each program runs some neurons of some clips through all frames."""
+    """Each program runs some neurons through all frames. A neuron is one channel of one clip."""
     neuron = tl.program_id(0) * NEURONS + tl.arange(0, NEURONS)
     exists = neuron < count
-    place = (neuron // batch).to(tl.int64) * frames * batch + neuron % batch  # of the first frame
+    place = (neuron // batch).to(tl.int64) * frames * batch + neuron % batch  # the index of the first frame
     last = tl.load(previous + neuron, exists)
     rest = tl.load(residual + neuron, exists)
     total = tl.load(level + neuron, exists)

@@ -1,4 +1,7 @@
-"""Soft-DTW on a GPU: matrix products give the distances, and a Triton kernel sweeps over them, in float64."""
+"""Soft-DTW on a GPU, in float64. Matrix products give the scores (scaled distances), which a Triton kernel sweeps over.
+
+`soft_alignment_sweeps` defines the terms *score*, *visit* and *probability*.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,25 @@ from torch import Tensor
 from audiozen_plugins.kernels.band import Band
 from audiozen_plugins.kernels.plain_forms import kernels_are_wanted
 
-BLOCK = 256  # how many cells of an anti-diagonal a program computes at once
-ROWS = 64  # the rows of a matrix product with a band; with more rows, more cells outside the band are computed
+BLOCK = 256  # the number of cells of an anti-diagonal that a program computes at once
+ROWS = 64  # the rows of one matrix product if there is a band; more rows would compute more cells outside the band
 
 
 def is_available() -> bool:
-    """Whether the kernel can be used."""
+    """Whether the kernel can be used on a GPU."""
     return kernels_are_wanted() and importlib.util.find_spec("triton") is not None
 
 
 def saved_shape(batch: int, frames: int, frames2: int, radius: int | None) -> tuple[int, ...]:
-    """The shape of the probabilities that a path to a cell comes from above and from the left, for `backward`."""
+    """Returns the shape of the tensor that `forward` saves for `backward`.
+
+    For each cell, it contains the probability that a path comes to the cell from above, and from the left.
+    """
     return batch, 2, frames, _Layout(Band(frames, frames2, radius)).width
 
 
 class _Layout:
-    """Says where the cells of a band are in memory. All rows of a block have the same first column."""
+    """Maps the cells of a band to places in memory. All rows of a block start at the same column of the matrix."""
 
     def __init__(self, band: Band) -> None:
         self.band = band
@@ -41,18 +47,18 @@ class _Layout:
         self.width = max(part.stop - part.start for part in self.columns)
 
     def blocks(self) -> Iterator[tuple[slice, slice, slice]]:
-        """Yields the rows of each block, their columns in the matrix, and their columns in memory."""
+        """Yields, for each block, its rows, its columns in the matrix, and its columns in memory."""
         for rows, columns in zip(self.rows, self.columns, strict=True):
             yield rows, columns, slice(0, columns.stop - columns.start)
 
     def bases(self, device: torch.device) -> Tensor:
-        """The first column of the matrix that is in memory, for each row [rows]."""
+        """Returns, for each row, the first column of the matrix that is in memory [rows]."""
         counts = [rows.stop - rows.start for rows in self.rows]
         bases = np.repeat([columns.start for columns in self.columns], counts).astype(np.int32)
         return torch.from_numpy(bases).to(device, non_blocking=True)
 
     def limits(self, device: torch.device) -> Tensor:
-        """The first and the last row of each anti-diagonal [anti-diagonals, 2]."""
+        """Returns the first and the last row of each anti-diagonal [anti-diagonals, 2]."""
         rows = np.arange(self.band.frames)
         diagonals = np.arange(self.band.frames + self.band.frames2 - 1)
         first = np.searchsorted(rows + self.band.high, diagonals, side="left")
@@ -61,9 +67,9 @@ class _Layout:
 
 
 def _completed(x: Tensor, y: Tensor, gamma: float) -> tuple[Tensor, Tensor, float]:
-    """Prepares the sequences, so that one matrix product gives the scores. Also returns the scale of the scores."""
+    """Prepares both sequences, so that one matrix product gives the scores. Also returns the scale of the scores."""
     scale = -1 / (gamma * math.log(2))
-    centre = y.mean(dim=1, keepdim=True, dtype=torch.float64)  # with a large offset, the squares would lose digits
+    centre = y.mean(dim=1, keepdim=True, dtype=torch.float64)  # a large offset would make the squares less precise
     x, y = x - centre, y - centre
     ones, squares = torch.ones_like(y[..., :1]), y.square().sum(dim=2, keepdim=True)
     scales, squares_x = torch.full_like(x[..., :1], scale), x.square().sum(dim=2, keepdim=True) * scale
@@ -86,7 +92,7 @@ def forward(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Ten
         radius: the radius of the band, see `Band`.
 
     Returns:
-        The costs [batch], float64, and what `backward` needs.
+        The costs [batch], float64, and the probabilities that `backward` needs.
     """
     batch, frames, _ = x.shape
     layout = _Layout(Band(frames, y.shape[1], radius))
@@ -140,7 +146,8 @@ def backward(
             weighted_x[:, rows] = part @ completed_y[:, columns]
         if needs[1]:
             weighted_y[:, columns] += part.mT @ completed_x[:, rows]
-    # `completed_x` is -2 * scale * x, with the scale; `completed_y` is y, with ones.
+    # `completed_x` begins with -2 * scale * x, and has a column with the scale. `completed_y` begins with y, and has a
+    # column of ones.
     grad_x = completed_x[..., :-2] * weighted_x[..., -1:] / -scale - weighted_x[..., :-2] * 2
     grad_y = (completed_y[..., :-2] * weighted_y[..., -2:-1] * 2 + weighted_y[..., :-2]) / scale
     return grad_x.to(x.dtype) if needs[0] else None, grad_y.to(y.dtype) if needs[1] else None

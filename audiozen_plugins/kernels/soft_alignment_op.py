@@ -1,6 +1,7 @@
-"""Soft-DTW as operators of torch: `torch.compile` treats them as black boxes, and each device has its own kernel.
+"""Soft-DTW as operators of PyTorch, which choose the kernel for the device. `torch.compile` does not look into them.
 
-The loss gives them their gradient, because it has the plain form, which computes second derivatives.
+The operators have no gradient themselves. The loss (`loss/soft_alignment.py`) defines the gradient, because the plain
+form, which computes second derivatives, is part of the loss.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def _shapes(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Ten
 
 @operator("soft_alignment(Tensor x, Tensor y, float gamma, int? radius) -> (Tensor, Tensor)", shapes=_shapes)
 def soft_alignment(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Tensor, Tensor]:
-    """Computes the costs of the soft alignments of two sequences, with the squared distances of their frames.
+    """Computes the cost of the soft alignment of two sequences, for each item of a batch.
+
+    The distance between two frames is the squared Euclidean distance.
 
     Args:
         x: features [batch, frames, features].
@@ -37,7 +40,7 @@ def soft_alignment(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tu
         radius: the radius of the band, see `Band`; None for no band.
 
     Returns:
-        The costs [batch], float64, and what `soft_alignment_backward` needs.
+        The costs [batch], float64, and a tensor that `soft_alignment_backward` needs.
     """
     cost, saved = _kernel(x).forward(x, y, gamma, radius)
     return cost, saved

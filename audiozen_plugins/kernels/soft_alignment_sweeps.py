@@ -1,20 +1,27 @@
-"""The two sweeps of soft-DTW over a strip of rows, for the CPU.
+"""Soft-DTW over a strip of rows of the matrix of distances, on the CPU.
 
-The recursion of soft-DTW is a sum in the domain of probabilities: `p[i, j] = 2^score[i, j] * (p[i-1, j-1] + p[i-1, j] +
-p[i, j-1])`, with `score = -distance / (gamma * ln 2)`. No float type has the range of these numbers. So each is kept as
-a mantissa between 1 and 2 and an exponent, a whole number in a float64. A sum then needs no logarithm, but only one
-power of two with a fractional exponent, which a polynomial gives. The code has no branches, so the compiler vectorises
-the loop over the cells of an anti-diagonal, and the rounding error of a cost does not grow with the cost.
+`sweep_probabilities` goes forward through the anti-diagonals of a strip, and `sweep_visits` goes back through them.
 
-A strip has the cells (j, l): column j counts from the first column of the strip's first row, and l is the row in the
-strip. Row l has the columns from `low[l]` to `high[l]`, which never decrease with l. The cells of anti-diagonal
-t = j + l are the rows from `first` to `last`. The sweep computes all `ROWS` rows, so that the compiler knows their
-number. A cell outside the band has the score `FAR`, so no path leads through it.
+Soft-DTW sums over all paths through the matrix. For each cell, `p[i, j]` is the sum over all paths that end in this
+cell, an unnormalised probability: `p[i, j] = 2^score[i, j] * (p[i-1, j-1] + p[i-1, j] + p[i, j-1])`, with
+`score = -distance / (gamma * ln 2)`. The *visits* of a cell are the gradient with respect to its distance: the
+probability that a path visits the cell, times the gradient with respect to the cost.
 
-The last anti-diagonals are records in one flat array, at distances that the compiler knows. Otherwise the compiler
-can't tell that they don't overlap, and does not vectorise. Each record is stored in front of the previous record,
-because the compiler does not vectorise a loop that may soon read what it just wrote. When the start of the array is
-reached, the last two records are copied to its end.
+No float type has the range of `p`. So each `p` is stored as a mantissa between 1 and 2 and an exponent, which is a
+whole number in a float64. A sum then needs no logarithm, only one power of two with a fractional exponent, which a
+polynomial computes. The code has no branches, so the compiler can vectorise the loop over the cells of an
+anti-diagonal. A further advantage of this form is that the rounding error of a cost does not grow with the cost.
+
+Within a strip, a cell has the indices (j, l). The column j is counted from the first column of the strip's first row,
+and l is the row within the strip. Row l has the columns from `low[l]` to `high[l]`; neither limit decreases with l. The
+anti-diagonal t = j + l has a cell in each row from `first` to `last`. The inner loops compute all `ROWS` rows
+nevertheless, so that the compiler knows their length. Cells outside the band get the score `FAR`, so no path leads
+through them.
+
+Records of the last few anti-diagonals are kept in one flat array, at distances that the compiler knows. Without these
+distances, the compiler could not tell that the records don't overlap, and would not vectorise the loop. Each record is
+stored in front of the previous record, because the compiler does not vectorise a loop that may soon read what it just
+wrote. When the start of the array is reached, the last two records are copied to its end.
 """
 
 from __future__ import annotations
@@ -30,14 +37,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FAR = -1e300  # the score of a cell that no path may visit; also the exponent of a cell that no path reaches
-TINY = 1e-200  # fewer visits count as 0, because smaller numbers would become denormal, and denormal numbers are slow
+TINY = 1e-200  # visits below this are set to 0, because they would lead to denormal numbers, which are slow
 SHIFT = 2.0**52  # adding it to a whole number moves the number into the lowest bits
 SHIFT_BITS = 0x4330_0000_0000_0000
 BIAS = 1023.0
 MANTISSA = 0x000F_FFFF_FFFF_FFFF
 ONE = 0x3FF0_0000_0000_0000
-ROWS = 48  # the most rows of a strip: a multiple of a vector register, and few enough for the cache
-FIELD = 56  # the length of a field of a record: the rows and their neighbours
+ROWS = 48  # the maximum number of rows of a strip: a multiple of the vector size, and small enough for the cache
+FIELD = 56  # the length of one field of a record, with space for the rows and their neighbours
 RECORD = 3 * FIELD
 RECORDS = 32
 C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12 = (math.log(2) ** n / math.factorial(n) for n in range(1, 13))
@@ -50,15 +57,15 @@ _OPTIONS = {"error_model": "numpy", "fastmath": {"nnan", "ninf", "nsz", "contrac
 def complete_square(
     columns: Floats, centre: Floats, scale: float, weight: float, square_column: int, weight_column: int
 ) -> None:
-    """Centres and scales frames, and fills two columns with their weighted squares and with the weight.
+    """Centres and scales frames, and fills two more columns: the weighted squared norms of the frames, and the weight.
 
     Args:
-        columns: the frames [frames, features + 2], which are changed in place.
+        columns: the frames and the two columns [frames, features + 2], which are changed in place.
         centre: the vector that is subtracted from each frame [features].
         scale: the factor of the centred features.
         weight: the factor of the squared norms.
-        square_column: the column of the squared norms.
-        weight_column: the column of the weight.
+        square_column: the index of the column for the squared norms.
+        weight_column: the index of the column for the weight.
     """
     for frame in range(columns.shape[0]):
         square = 0.0
@@ -83,33 +90,33 @@ def sweep_probabilities(  # noqa: PLR0915 (a call would keep the compiler from v
     memory: Floats,
     line: Floats,
 ) -> float:
-    """Sweeps a strip from its first anti-diagonal to its last.
+    """Computes `p` for the cells of a strip, from its first anti-diagonal to its last.
 
     Args:
         scores: the scores of the cells [columns * rows].
         low: the first column of each row [rows]; `low[0]` is 0.
         high: the last column of each row [rows].
-        above: mantissas and exponents of the row above the strip [2, count], from column -1 on.
-        below: receives mantissas and exponents of the last row [2, count], from column `offset` on. Earlier columns are
-            not changed.
+        above: the mantissas and exponents of the row above the strip [2, count]. It starts at column -1.
+        below: receives the mantissas and exponents of the last row of the strip [2, count]. It starts at column
+            `offset`.
         offset: the column of the first cell of `below`.
-        weights: receives the probabilities that a path to a cell comes from above and from the left
-            [anti-diagonals * 2 * ROWS].
+        weights: receives, for each cell, the probability that a path comes to the cell from above, and the probability
+            that it comes from the left [anti-diagonals * 2 * ROWS].
         keep: whether to write `weights`.
         memory: working memory [RECORDS * RECORD].
         line: working memory [ROWS].
 
     Returns:
-        The natural logarithm of the probability of the last cell.
+        The natural logarithm of `p` for the last cell.
     """
     rows = low.size
-    # A record has the mantissas and the exponents of the rows, from the row above the strip on.
+    # A record has the mantissas and the exponents of all rows. The first row is the row above the strip.
     mantissa, exponent = 0, FIELD
     memory[:] = 1.0
     for start in range(0, RECORDS * RECORD, RECORD):
         memory[start + exponent : start + exponent + FIELD] = FAR
     line[:] = FAR
-    here, left, before = 0, RECORD, 2 * RECORD  # the distances of the records of this anti-diagonal and the last two
+    here, left, before = 0, RECORD, 2 * RECORD  # the offsets of the records of this and the last two anti-diagonals
     start = (RECORDS - 2) * RECORD
     memory[start + mantissa], memory[start + exponent] = above[0, 1], above[1, 1]
     memory[start + RECORD + mantissa], memory[start + RECORD + exponent] = above[0, 0], above[1, 0]
@@ -180,22 +187,23 @@ def sweep_visits(
     memory: Floats,
     line: Floats,
 ) -> None:
-    """Sweeps a strip from its last anti-diagonal to its first, and computes how often a path visits each cell.
+    """Computes the visits of the cells of a strip, from its last anti-diagonal to its first.
 
     Args:
-        visits: receives the visits of the cells [columns * rows]. Cells outside the rows are not changed.
+        visits: receives the visits of the cells [columns * rows]. Cells outside the band are not changed.
         low: the first column of each row [rows]; `low[0]` is 0.
         high: the last column of each row [rows].
-        weights: the probabilities that a path to a cell comes from above and from the left
-            [anti-diagonals * 2 * ROWS].
-        below: the visits that the last row receives from the row below [count], from column 0 on.
-        above: the visits that the row above receives [count], from column `offset` on. The sweep adds to them.
+        weights: the probabilities that `sweep_probabilities` wrote [anti-diagonals * 2 * ROWS].
+        below: the visits that the last row receives from the row below the strip [count]. It starts at column 0.
+        above: the visits that the row above the strip receives [count]. It starts at column `offset`. The sweep adds to
+            it.
         offset: the column of the first cell of `above`.
         memory: working memory [RECORDS * RECORD].
         line: working memory [ROWS].
     """
     rows = low.size
-    # A record has the visits that the cells of an anti-diagonal pass on: upwards, to the left, and to the cell before.
+    # A record has the visits that the cells of an anti-diagonal pass on: upwards, to the left, and to the cell before
+    # them on the diagonal.
     up, left, before = 0, FIELD, 2 * FIELD
     memory[:] = 0.0
     first, last = rows - 1, rows - 1

@@ -1,11 +1,14 @@
-"""The two sweeps of soft-DTW over whole matrices, for a GPU. Importing this module needs Triton.
+"""Triton kernels of soft-DTW, for a GPU: the forward and the backward pass over the whole matrix of distances.
 
-One program computes one item of the batch, one anti-diagonal after the other. It computes the cells of an anti-diagonal
-in blocks, so an anti-diagonal may have any number of cells. As in `soft_alignment_sweeps`, numbers are mantissas and
-exponents in float64.
+Importing this module requires Triton. The module `soft_alignment_sweeps` has the same two functions for the CPU, and
+explains the algorithm. It also defines the terms that are used here: the score, the unnormalised probability `p`
+(stored as a mantissa and an exponent in float64), and the visits of a cell.
 
-The cell (i, j) is in column j - base[i] of its row in memory, so the cells outside a band need no memory. `limits` has
-the first and the last row of each anti-diagonal.
+Each program computes one item of the batch, one anti-diagonal of its matrix after the other. It computes an
+anti-diagonal in blocks of cells, so an anti-diagonal may have any number of cells.
+
+If there is a band, only its cells are stored: the cell (i, j) of the matrix is in column j - base[i] of row i in
+memory.
 """
 
 # Triton compiles these functions, and its types are not Python's.
@@ -31,7 +34,7 @@ C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12 = (
 
 @triton.jit
 def _power_of(whole):
-    """2^whole for whole numbers of 0 or less, as float64; 0 for numbers below -1022."""
+    """Returns 2^whole as float64. `whole` is an integer of at most 0; below -1022, the result is 0."""
     bits = (tl.maximum(whole, -1023.0) + SHIFT).to(tl.int64, bitcast=True)
     return (bits << 52).to(tl.float64, bitcast=True)
 
@@ -40,10 +43,21 @@ def _power_of(whole):
 def sweep_probabilities(
     scores, weights, base, limits, mantissas, exponents, result, rows, width, diagonals, BLOCK: tl.constexpr
 ):
-    """Computes the logarithm to base 2 of the probability of the last cell of each item.
+    """Computes `p` for all cells of each item, from the first anti-diagonal to the last.
 
-    `scores` is [batch, rows, width], `weights` is [batch, 2, rows, width], `mantissas` and `exponents` are working
-    memory [batch, 3, rows], and `result` is [batch, 2], a mantissa and an exponent.
+    Args:
+        scores: the scores of the cells [batch, rows, width].
+        weights: receives, for each cell, the probability that a path comes to the cell from above, and the probability
+            that it comes from the left [batch, 2, rows, width].
+        base: the column of the matrix that is the first one in memory, for each row [rows].
+        limits: the first and the last row of each anti-diagonal [diagonals, 2].
+        mantissas: working memory [batch, 3, rows].
+        exponents: working memory [batch, 3, rows].
+        result: receives the mantissa and the exponent of `p` for the last cell of each item [batch, 2].
+        rows: the number of rows of the matrix.
+        width: the number of columns in memory.
+        diagonals: the number of anti-diagonals.
+        BLOCK: the number of cells that are computed at once.
     """
     item = tl.program_id(0).to(tl.int64)
     scores += item * rows * width
@@ -64,7 +78,7 @@ def sweep_probabilities(
             e_above = tl.load(exponents + behind + row - 1, mask=is_above, other=FAR)
             e_left = tl.load(exponents + behind + row, mask=is_left, other=FAR)
             e_before = tl.load(exponents + before + row - 1, mask=is_before, other=FAR)
-            e_before = tl.where((t == 0) & (row == 0), 0.0, e_before)  # all paths start here
+            e_before = tl.where((t == 0) & (row == 0), 0.0, e_before)  # all paths start in the first cell
             m_above = tl.load(mantissas + behind + row - 1, mask=is_above, other=1.0)
             m_left = tl.load(mantissas + behind + row, mask=is_left, other=1.0)
             m_before = tl.load(mantissas + before + row - 1, mask=is_before, other=1.0)
@@ -94,10 +108,19 @@ def sweep_probabilities(
 
 @triton.jit
 def sweep_visits(visits, weights, base, limits, passed, seeds, rows, width, diagonals, BLOCK: tl.constexpr):
-    """Computes how often a path visits each cell.
+    """Computes the visits of all cells of each item, from the last anti-diagonal to the first.
 
-    `visits` is [batch, rows, width], `weights` is [batch, 2, rows, width], `passed` is working memory
-    [batch, 9, rows], and `seeds` [batch] is how often a path visits the last cell.
+    Args:
+        visits: receives the visits: the gradient with respect to the distance of each cell [batch, rows, width].
+        weights: the probabilities that `sweep_probabilities` wrote [batch, 2, rows, width].
+        base: as in `sweep_probabilities`.
+        limits: as in `sweep_probabilities`.
+        passed: working memory [batch, 9, rows].
+        seeds: the gradients with respect to the costs [batch]. They are the visits of the last cells.
+        rows: as in `sweep_probabilities`.
+        width: as in `sweep_probabilities`.
+        diagonals: as in `sweep_probabilities`.
+        BLOCK: as in `sweep_probabilities`.
     """
     item = tl.program_id(0).to(tl.int64)
     visits += item * rows * width
@@ -121,7 +144,7 @@ def sweep_visits(visits, weights, base, limits, passed, seeds, rows, width, diag
             visit = tl.load(up + after + row + 1, mask=is_below, other=0.0)
             visit += tl.load(left + after + row, mask=is_right, other=0.0)
             visit += tl.load(before + second + row + 1, mask=is_second, other=0.0)
-            visit = tl.where(step == 0, seed, visit)  # all paths end here
+            visit = tl.where(step == 0, seed, visit)  # all paths end in the last cell
             cell = row.to(tl.int64) * width + t - row - tl.load(base + row, mask=valid, other=0)
             upwards = visit * tl.load(weights + cell, mask=valid, other=0.0)
             leftwards = visit * tl.load(weights + rows * width + cell, mask=valid, other=0.0)

@@ -1,4 +1,4 @@
-"""The trace of a gated spiking layer: the values of each frame that the backward pass needs."""
+"""The trace of a gated spiking layer: its results, and the values of each frame that the backward pass needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-MOMENTUM = 0.1  # of the running statistics of the norm
+MOMENTUM = 0.1  # the momentum of the batch norm's running statistics
 
 
 class Trace(NamedTuple):
@@ -14,13 +14,14 @@ class Trace(NamedTuple):
 
     Attributes:
         spikes: the spikes [frames, batch, neurons].
-        potentials: the potentials before the first frame and after each one [1 + frames, batch, neurons].
-        inputs: the weighted inputs of the gates and the potentials, without their biases [frames, batch, rows].
+        potentials: the potentials before the first frame and after each frame [1 + frames, batch, neurons].
+        inputs: the weighted inputs of the gates and the potentials, without their biases [frames, batch, rows]. `rows`
+            is explained in `gated_spikes`.
         gates: the gates [frames, batch, neurons].
-        means: the means that the batch norm subtracted from each frame [frames, neurons]. Empty without a batch norm,
-            and if the batch norm uses its running mean.
-        scales: the factors by which the batch norm multiplied each frame before its weight [frames, neurons]. Empty in
-            the same cases.
+        means: the means that the batch norm subtracted from each frame [frames, neurons]. It is empty if there is no
+            batch norm, or if the batch norm uses its running mean.
+        scales: the factors by which the batch norm multiplied each frame before it applied its weight
+            [frames, neurons]. It is empty in the same cases.
         running_mean: the running mean after the last frame [neurons]; empty without a batch norm.
         running_var: the running variance after the last frame [neurons]; empty without a batch norm.
     """

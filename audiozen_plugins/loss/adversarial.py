@@ -16,14 +16,14 @@ from audiozen_core.binding.ranges import Range, check_ranges
 Judge = Callable[..., list[list[Tensor]]]
 """Calls a discriminator with waveforms [batch, time].
 
-Each entry of the result is one judgement, of one resolution for instance: its features, and at the end its scores, all
-with the batch as their first axis and in full precision.
+The result has one entry for each part of the discriminator, such as one resolution. An entry lists the features of the
+part, and at the end its scores. All are in full precision, with the batch as their first axis.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedSignals:
-    """The waveforms [batch, time] of a batch. A discriminator judges some of them.
+    """The waveforms of a batch, each [batch, time], which a discriminator may judge.
 
     Attributes:
         enhanced: the output of the generator. For the loss of a discriminator, it is detached.
@@ -45,7 +45,7 @@ class AdversarialLoss(nn.Module, ABC):
         weight: the factor of this discriminator in the loss of the generator.
 
     Attributes:
-        recorded_scalars: scalars to record in the present step, by name, until a trainer takes them.
+        recorded_scalars: the scalars to record for the present step, by name. The trainer reads and clears them.
     """
 
     def __init__(self, weight: Annotated[float, Range(least=0)] = 1.0) -> None:
@@ -60,15 +60,16 @@ class AdversarialLoss(nn.Module, ABC):
 
     @abstractmethod
     def generator_loss(self, judge: Judge, signals: JudgedSignals) -> Tensor:
-        """Returns what the generator is to minimise, a scalar, without `weight`."""
+        """Returns the adversarial loss of the generator, a scalar, without the factor `weight`."""
 
 
 class GanLoss(AdversarialLoss):
-    """A discriminator that tells clean speech from enhanced speech. A subclass says how its scores become a loss.
+    """The loss of a discriminator that learns to distinguish clean from enhanced speech.
 
-    The loss is the mean over the judgements of the discriminator. With `feature_weight`, the generator's loss also
-    includes the feature matching of Kumar et al., "MelGAN", NeurIPS 2019. This is the mean absolute difference between
-    the features of enhanced and of clean speech, averaged over all features.
+    A subclass defines how scores become a loss. The loss is the mean over the parts of the discriminator. If
+    `feature_weight` is above 0, the generator's loss also includes the feature matching of Kumar et al., "MelGAN",
+    NeurIPS 2019. This is the mean absolute difference between the features of enhanced speech and the features of clean
+    speech, averaged over all features.
 
     Args:
         weight: the factor of this discriminator in the loss of the generator.
@@ -97,14 +98,14 @@ class GanLoss(AdversarialLoss):
         """Returns the generator's loss for the scores of its output, a scalar."""
 
     def discriminator_loss(self, judge: Judge, signals: JudgedSignals) -> Tensor:
-        """Returns what the discriminator is to minimise, a scalar."""
+        """Returns the loss of the discriminator, a scalar."""
         clean, enhanced = judge(signals.clean), judge(signals.enhanced)
         return _mean([self.of_clean(scores) for *_, scores in clean]) + _mean(
             [self.of_enhanced(scores) for *_, scores in enhanced]
         )
 
     def generator_loss(self, judge: Judge, signals: JudgedSignals) -> Tensor:
-        """Returns what the generator is to minimise, a scalar, without `weight`."""
+        """Returns the adversarial loss of the generator, a scalar, without the factor `weight`."""
         enhanced = judge(signals.enhanced)
         loss = _mean([self.of_generator(scores) for *_, scores in enhanced])
         if not self.feature_weight:
@@ -115,7 +116,7 @@ class GanLoss(AdversarialLoss):
             pair for one, other in zip(enhanced, clean, strict=True) for pair in zip(one[:-1], other[:-1], strict=True)
         ]
         if not pairs:
-            raise ValueError("`feature_weight` needs a discriminator that returns features, and this one has none")
+            raise ValueError("`feature_weight` needs a discriminator that returns features, but it returns none")
         features = _mean([F.l1_loss(one, other) for one, other in pairs])
         self.recorded_scalars["features"] = features.detach()
         return loss + self.feature_weight * features
@@ -146,7 +147,7 @@ class LeastSquaresGanLoss(GanLoss):
 
 
 class HingeGanLoss(GanLoss):
-    """The hinge loss: scores above 1 for clean speech, and below -1 for enhanced speech, are good enough.
+    """The hinge loss: scores should be at least 1 for clean speech, and at most -1 for enhanced speech.
 
     Lim and Ye, "Geometric GAN", 2017. With the scores `D`, the discriminator minimises `mean(max(0, 1 - D(clean))) +
     mean(max(0, 1 + D(enhanced)))`, and the generator `-mean(D(enhanced))`.

@@ -1,7 +1,7 @@
 """Calls a loss from any package: finds its inputs, and makes its result a scalar to minimise.
 
-Our losses declare their inputs in the attribute `domain`. The losses of auraloss and torchmetrics have no such
-attribute, and would mistake a magnitude for a signal. So this module lists the domains of these packages.
+AudioZEN's losses declare in the attribute `domain` which inputs they need. The losses of auraloss and torchmetrics have
+no such attribute, and would treat a magnitude as a waveform. So this module lists the domains for these packages.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _OF_PACKAGES: dict[str, LossDomain] = {
     "auraloss": "waveform_with_channel",
     "torchmetrics.audio": "waveform",
 }
-# The classes of torchmetrics have `higher_is_better`, but the functions of these modules do not.
+# Unlike the classes of torchmetrics, the functions in these modules have no attribute `higher_is_better`.
 _WITHOUT_DIRECTION = "torchmetrics.functional.audio."
 
 
 def domains_of(loss: Any, chosen: LossDomain | None = None) -> tuple[str | None, ...]:
     """Returns the domains that a loss compares, in order. None stands for the domain of the model.
 
-    `both` means two domains: the waveforms, then the magnitudes. `chosen` is the domain in the TOML file; it has
-        priority.
+    `both` means two domains: the waveforms, then the magnitudes. `chosen` is the domain in the TOML file, which has
+    priority.
 
     Raises:
-        RunError: the loss is a function of `torchmetrics.functional.audio`: training would make the signal worse.
+        RunError: the loss is a function of `torchmetrics.functional.audio`. To minimise it would make the signal worse.
 
     >>> from audiozen_plugins.loss.si_snr import SiSnrMagnitudeLoss
     >>> from torch import nn
@@ -46,7 +46,7 @@ def domains_of(loss: Any, chosen: LossDomain | None = None) -> tuple[str | None,
     if f"{_module_of(loss)}.".startswith(_WITHOUT_DIRECTION):
         name = getattr(_innermost(loss), "__name__", "loss")
         raise RunError(
-            f"the function `{name}` of torchmetrics does not say that a higher value is better, so a training would "
+            f"the function `{name}` of torchmetrics does not declare that a higher value is better, so training would "
             "make the value as low as possible",
             remedy="name the class, such as `torchmetrics.audio.SignalNoiseRatio`: it becomes a loss with the opposite "
             "sign",
@@ -65,11 +65,11 @@ def expanded(domain: Any) -> tuple[str | None, ...]:
 
 
 def loss_value(loss: Callable[..., Any], *inputs: Tensor) -> Tensor:
-    """Calls a loss. Returns a scalar that is to be minimised.
+    """Calls a loss, and returns a scalar to minimise.
 
-    If a loss returns one value for each clip, the result is their mean. If a loss declares `higher_is_better`, as the
-    metrics of torchmetrics do, its sign is reversed. A metric of torchmetrics is reset, because it would collect all
-    batches.
+    If the loss returns one value for each clip, the result is the mean of these values. If the loss declares
+    `higher_is_better`, as the metrics of torchmetrics do, the sign of the value is reversed. Metrics of torchmetrics
+    are reset, because otherwise they would collect all batches.
     """
     value: Tensor = loss(*inputs)
     if isinstance(value, Tensor) and not value.is_complex():

@@ -1,4 +1,4 @@
-"""Losses of compressed magnitudes and spectra, which give quiet bins more weight."""
+"""Losses that compare compressed magnitudes or spectra. The compression gives quiet bins more weight."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _SHAPE = "[batch, frequencies, frames]"
 class CompressedMagnitudeLoss(nn.Module):
     """The mean squared error of compressed magnitudes: `mean((|S|^power - |T|^power)²)`.
 
-    Ephrat et al., "Looking to Listen at the Cocktail Party", SIGGRAPH 2018. `|S|^power` is computed as
-    `(|S|² + eps)^(power / 2)`, so that its gradient is finite for silence, too.
+    `S` is the estimate, and `T` is the target. Ephrat et al., "Looking to Listen at the Cocktail Party", SIGGRAPH 2018.
+    `|S|^power` is computed as `(|S|² + eps)^(power / 2)`, so its gradient is finite even for silence.
 
     Args:
         power: the exponent of the magnitudes.
-        eps: what is added to `|S|²` and `|T|²` of each bin.
+        eps: a small number that is added to `|S|²` and `|T|²` in each bin.
     """
 
     domain = "magnitude"
@@ -45,10 +45,11 @@ class CompressedMagnitudeLoss(nn.Module):
 
 
 class CompressedSpectrumLoss(nn.Module):
-    """The mean squared error of compressed spectra, with and without their phase.
+    """A weighted sum of two mean squared errors: of the compressed magnitudes, and of the compressed complex spectra.
 
     Braun & Tashev, "A consolidated view of loss functions for supervised deep learning-based speech enhancement", TSP
-    2021, with means instead of sums. For spectra `S` and `T`, compressed to `S' = |S|^power · S / |S|`, the loss is
+    2021, with means instead of sums. `S` is the estimate, `T` is the target, and `S' = |S|^power · S / |S|` is the
+    compressed spectrum. The loss is
 
         (1 - complex_weight) * mean((|S'| - |T'|)²) + complex_weight * mean(|S' - T'|²)
 
@@ -57,8 +58,8 @@ class CompressedSpectrumLoss(nn.Module):
 
     Args:
         power: the exponent of the magnitudes.
-        complex_weight: the share of the error of the complex spectra, from 0 to 1.
-        eps: what is added to `|S|²` and `|T|²` of each bin.
+        complex_weight: the weight of the error of the complex spectra, from 0 to 1.
+        eps: a small number that is added to `|S|²` and `|T|²` in each bin.
     """
 
     domain = "spectrum"

@@ -27,40 +27,41 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 
 class MetricGanLoss(AdversarialLoss):
-    """A discriminator that predicts a metric of an estimate from the waveforms of estimate and clean speech.
+    """The loss of a discriminator that predicts a metric from an estimate and the clean speech.
 
     Fu et al., "MetricGAN: Generative Adversarial Networks based Black-box Metric Scores Optimization for Speech
-    Enhancement", ICML 2019, and "MetricGAN+", Interspeech 2021. With the scores `D`, and `Q` from 0 to 1, the
-    discriminator minimises
+    Enhancement", ICML 2019, and "MetricGAN+", Interspeech 2021. `D` is a score of the discriminator, and `Q` is the
+    metric, scaled to the range from 0 to 1. The discriminator minimises
 
         mean((D(enhanced, clean) - Q(enhanced))² + (D(clean, clean) - 1)² + (D(noisy, clean) - Q(noisy))²)
 
-    and the generator `mean((D(enhanced, clean) - 1)²)`. The term of the noisy speech comes from MetricGAN+. A pair
-    without a metric value, such as silence, has no term.
+    and the generator minimises `mean((D(enhanced, clean) - 1)²)`. The term with the noisy speech comes from MetricGAN+.
+    If the metric has no value for a signal, such as silence, the term of this signal is left out.
 
-    Each step that trains the discriminator computes the metric on the CPU, so the CPU waits for the GPU. The mean of
-    the metric's finite values, each clipped to the range from `worst` to `best`, is recorded as
+    In each step that trains the discriminator, the metric is computed on the CPU, so the CPU must wait for the GPU. The
+    mean of the metric's finite values, each clipped to the range from `worst` to `best`, is recorded as
     `train/loss_<suffix>/<metric>`.
 
-    With `replay`, the discriminator also learns from earlier outputs of the generator, as in both papers. A buffer
-    keeps the newest clips, and each batch is extended by as many random clips of the buffer as the batch has. The
-    buffer is saved with the weights, so a resumed run continues exactly. The buffer holds the first `replay_samples` of
-    a clip, so set this argument to the length of the training clips. With several processes, the
-    buffer has the clips of the first process.
+    If `replay` is above 0, the discriminator also learns from earlier outputs of the generator, as in both papers. A
+    buffer keeps the newest clips. To each batch of N clips, N random clips of the buffer are added. The buffer is saved
+    with the weights, so a resumed run continues exactly. The buffer keeps only the first `replay_samples` samples of a
+    clip, so set this argument to the length of the training clips. With several processes, only the clips of the first
+    process are in the buffer.
 
     Args:
         metric: the metric, by its name or as a table with `path` and `args`.
-        worst: the value of the metric that becomes 0. The defaults are -0.5 for PESQ, 0 for STOI, and -10 dB for
+        worst: the value of the metric that is scaled to 0. The defaults are -0.5 for PESQ, 0 for STOI, and -10 dB for
             SI-SDR.
-        best: the value of the metric that becomes 1. The defaults are 4.5 for PESQ, 1 for STOI, and 30 dB for SI-SDR.
-            Values beyond `worst` and `best` are clipped.
+        best: the value of the metric that is scaled to 1. The defaults are 4.5 for PESQ, 1 for STOI, and 30 dB for
+            SI-SDR. Values beyond `worst` and `best` are clipped.
         noisy: whether the discriminator also learns from the noisy speech.
-        replay: the number of clips that are kept.
-        replay_samples: the length of a clip that is kept, in samples.
+        replay: the number of clips in the buffer; 0 for no buffer.
+        replay_samples: the number of samples of each clip that the buffer keeps.
         weight: the factor of this discriminator in the loss of the generator.
 
     Raises:
-        RunError: the metric has no default for `worst` or `best`, and the argument is missing, or both are equal.
+        RunError: the metric has no default for `worst` or `best` and the argument is missing; or `worst` and `best`
+            are equal, or in the wrong order.
         MissingExtraError: the package of the metric is not installed.
     """
 
@@ -107,7 +108,7 @@ class MetricGanLoss(AdversarialLoss):
             yield found
 
     def discriminator_loss(self, judge: Judge, signals: JudgedSignals) -> Tensor:
-        """Returns what the discriminator is to minimise, a scalar.
+        """Returns the loss of the discriminator, a scalar.
 
         Raises:
             RunError: the metric fails, or the discriminator does not return one score for each clip.
@@ -130,11 +131,11 @@ class MetricGanLoss(AdversarialLoss):
         return error.mean()
 
     def generator_loss(self, judge: Judge, signals: JudgedSignals) -> Tensor:
-        """Returns what the generator is to minimise, a scalar, without `weight`."""
+        """Returns the adversarial loss of the generator, a scalar, without the factor `weight`."""
         return _error(judge(signals.enhanced, signals.clean), torch.ones_like(signals.clean[:, 0])).mean()
 
     def scores(self, estimate: Tensor, clean: Tensor, sr: int) -> Tensor:
-        """Returns the metric of waveforms [batch, time], from 0 to 1, as [batch]; NaN where it is not defined."""
+        """Returns the metric of waveforms [batch, time], scaled to 0 … 1, as [batch]; NaN where it has no value."""
         rater = Rater([self.metric], sr)
         pairs = zip(estimate.detach().float().cpu(), clean.float().cpu(), strict=True)
         rows = [
@@ -157,7 +158,7 @@ class MetricGanLoss(AdversarialLoss):
 
     @torch.no_grad()
     def _keep(self, signals: JudgedSignals, scores: Tensor) -> None:
-        """Puts the clips whose metric is defined into the buffer, in place of the oldest."""
+        """Puts the clips for which the metric has a value into the buffer. They replace the oldest clips."""
         length = self.kept.shape[-1]
         for estimate, clean, score in zip(signals.enhanced, signals.clean, scores, strict=True):
             if bool(score.isfinite()):
@@ -180,7 +181,7 @@ def _range_error(metric: Metric, worst: float | None, best: float | None) -> Run
     known = RANGES.get(metric.name)
     if known is None and (worst is None or best is None):
         return RunError(
-            f"the loss must know the worst and the best value of {metric.label}, to make scores from 0 to 1 of it",
+            f"the loss needs the worst and the best value of {metric.label}, to scale it to the range from 0 to 1",
             remedy="set `worst` and `best` in the `args` of the loss",
         )
     low, high = known or (0.0, 1.0)
@@ -191,6 +192,6 @@ def _range_error(metric: Metric, worst: float | None, best: float | None) -> Run
         better = "higher" if metric.higher_is_better else "lower"
         return RunError(
             f"{metric.label} is better when {better}, but `worst` is {low} and `best` is {high}",
-            remedy="exchange the two numbers",
+            remedy="swap the two numbers",
         )
     return None

@@ -14,22 +14,22 @@ from audiozen_plugins.loss.precision import in_full_precision
 class MultiResolutionStftLoss(nn.Module):
     """Compares the magnitudes of several STFTs by spectral convergence and log distance, averaged over the STFTs.
 
-    Yamamoto, Song & Kim, "Parallel WaveGAN", ICASSP 2020. With `S` and `T` the magnitudes of estimate and target, the
-    loss of one resolution is
+    Yamamoto, Song & Kim, "Parallel WaveGAN", ICASSP 2020. `S` are the magnitudes of the estimate, and `T` are the
+    magnitudes of the target. The loss of one resolution is
 
         convergence_weight * mean_batch(‖T - S‖ / ‖T‖) + log_weight * mean(|log T - log S|)
 
-    with the Frobenius norm over the frequencies and frames of each clip. Magnitudes are `sqrt(max(power, eps))`, so
-    that loss and gradient are finite for silence, too. The defaults follow the paper.
+    with the Frobenius norm over the frequencies and frames of each clip. Magnitudes are `sqrt(max(power, eps))`, so the
+    loss and its gradient are finite even for silence. The defaults follow the paper.
 
     Args:
-        fft_sizes: the FFT size of each resolution, in samples. A clip must be longer than half of the largest.
-        hop_lengths: the samples between two frames, for each resolution.
-        win_lengths: the length of the window, for each resolution.
+        fft_sizes: the FFT size of each resolution, in samples. A clip must be longer than half of the largest size.
+        hop_lengths: the number of samples between successive frames, for each resolution.
+        win_lengths: the length of the window in samples, for each resolution.
         window: the name of a window without parameters, as in `[acoustics]`.
         convergence_weight: the weight of the spectral convergence.
-        log_weight: the weight of the distance of the logarithms.
-        eps: the smallest power.
+        log_weight: the weight of the distance between the logarithms.
+        eps: the lowest power. Lower powers are raised to it.
 
     Raises:
         ValueError: the arrays differ in length, or are empty.
@@ -80,6 +80,6 @@ class MultiResolutionStftLoss(nn.Module):
         return total
 
     def _magnitude(self, stft: Stft, wave: Tensor) -> Tensor:
-        # `abs` would compute a square root before the limit, and its gradient near 0 is inaccurate.
+        # `abs` would compute the square root before the power is limited, and its gradient is inaccurate near 0.
         power: Tensor = torch.view_as_real(stft.transform(wave)).square().sum(-1)
         return power.clamp_min(self.eps).sqrt()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MAX_SPEAKERS = 8
-"""The largest number of speakers. All assignments are compared, and nine speakers would have 362,880."""
+"""The largest number of speakers. All assignments are compared, and nine speakers have 362,880 assignments."""
 
 
 def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,11 +18,11 @@ def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
     All assignments are compared at once, on the device of the scores.
 
     Args:
-        scores: the score of each estimate for each source, [..., estimates, sources]; both axes have the same length.
+        scores: the score of each estimate for each source, [..., estimates, sources]. Both axes have the same length.
 
     Returns:
-        The mean scores of the best assignments [...], through which gradients pass, and the assignments [..., sources]:
-        the index of the estimate that belongs to each source.
+        The mean scores of the best assignments [...], which can be differentiated, and the assignments [..., sources].
+        An assignment is the index of the estimate that belongs to each source.
 
     Raises:
         ValueError: the scores have another shape, or there are more than 8 sources.
@@ -35,7 +35,7 @@ def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
     """
     count = scores.shape[-1]
     if scores.ndim < 2 or scores.shape[-2] != count:
-        raise ValueError(f"as many estimates as sources are needed, but the scores have the shape {list(scores.shape)}")
+        raise ValueError(f"there must be as many estimates as sources, but the scores have the shape {[*scores.shape]}")
     if count > MAX_SPEAKERS:
         raise ValueError(f"there are {count} sources, but all assignments can be compared for at most {MAX_SPEAKERS}")
     permutations = _permutations(count, scores.device)
@@ -59,6 +59,6 @@ def reordered(estimates: Tensor, assignments: Tensor) -> Tensor:
     return estimates.gather(-2, assignments.unsqueeze(-1).expand(*assignments.shape, estimates.shape[-1]))
 
 
-@functools.cache  # otherwise each step would copy them to the GPU and wait
+@functools.cache  # otherwise each step would copy the permutations to the GPU, and wait for the copy
 def _permutations(count: int, device: torch.device) -> Tensor:
     return torch.tensor(list(itertools.permutations(range(count))), device=device)

@@ -15,7 +15,7 @@ def pairwise_si_snr(estimates: Tensor, sources: Tensor, *, zero_mean: bool = Tru
         estimates: waveforms [batch, sources, time].
         sources: waveforms of the same shape.
         zero_mean: whether to subtract the mean of each waveform first.
-        eps: the energy that keeps the ratios finite.
+        eps: an energy that keeps the ratios finite; see `si_snr`.
 
     Returns:
         The ratios in dB, [batch, estimates, sources].
@@ -25,8 +25,8 @@ def pairwise_si_snr(estimates: Tensor, sources: Tensor, *, zero_mean: bool = Tru
     """
     if estimates.shape != sources.shape or estimates.ndim != 3:
         raise ValueError(
-            "PIT needs two batches of the same shape [batch, sources, time]: "
-            f"estimates {list(estimates.shape)}, sources {list(sources.shape)}"
+            "PIT needs estimates and sources of the same shape [batch, sources, time], but got "
+            f"estimates {list(estimates.shape)} and sources {list(sources.shape)}"
         )
     batch, count, time = sources.shape
     pairs = (
@@ -64,14 +64,14 @@ class PitSiSnrLoss(nn.Module):
         self.eps = eps
 
     def forward(self, estimates: Tensor, sources: Tensor) -> Tensor:
-        """Computes the mean over the batch.
+        """Computes the loss.
 
         Args:
             estimates: waveforms [batch, sources, time].
             sources: waveforms of the same shape, in any order.
 
         Returns:
-            The loss, a scalar.
+            The mean loss over the batch, a scalar.
 
         Raises:
             ValueError: the shapes differ, or there are too many sources.

@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def in_full_precision(estimate: Tensor, target: Tensor, shape: str) -> tuple[Tensor, Tensor]:
-    """Returns two signals of the same shape in float32 or float64, or complex with as many bits.
+    """Returns two signals of the same shape in float32 or float64, or in complex64 or complex128.
 
     Args:
         estimate: the estimate.
         target: the target.
-        shape: the expected shape of both signals, in words, such as `[batch, time]`.
+        shape: the expected shape of both signals, for error messages, such as `[batch, time]`.
 
     Raises:
         ValueError: the signals differ in shape, are empty, have the wrong number of axes, or only one is complex.

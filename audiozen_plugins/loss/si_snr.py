@@ -1,4 +1,4 @@
-"""The scale-invariant signal-to-noise ratio (SI-SNR), as a function and in two losses."""
+"""The scale-invariant signal-to-noise ratio (SI-SNR): a function, and two losses that use it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def si_snr(estimate: Tensor, target: Tensor, *, zero_mean: bool = True, eps: flo
     The projection of the estimate onto the target is the signal, and the rest of the estimate is noise. Le Roux et al.,
     "SDR - half-baked or well done?", ICASSP 2019.
 
-    The ratio and its gradient are finite for silence, too. If the target is silent, the ratio is far below 0 dB, and
+    The ratio and its gradient are finite even for silence. If the target is silent, the ratio is far below 0 dB, and
     falls as the estimate gets louder.
 
     Args:
         estimate: waveforms [batch, time]. Half precision is converted to float32.
         target: waveforms [batch, time].
-        zero_mean: whether to subtract the mean of each waveform first. Otherwise a constant offset is noise.
-        eps: the energy that is added to the signal and to the noise. It keeps the ratio finite.
+        zero_mean: whether to subtract the mean of each waveform first. If not, a constant offset counts as noise.
+        eps: an energy that is added to the signal and to the noise, to keep the ratio finite.
 
     Returns:
         The ratios in dB, [batch].
@@ -35,8 +35,8 @@ def si_snr(estimate: Tensor, target: Tensor, *, zero_mean: bool = True, eps: flo
     """
     if estimate.shape != target.shape or estimate.ndim != 2 or estimate.shape[1] == 0:
         raise ValueError(
-            "SI-SNR needs two waveforms of the same shape [batch, time] with at least one sample: "
-            f"estimate {list(estimate.shape)}, target {list(target.shape)}"
+            "SI-SNR needs two tensors of the same shape [batch, time] with at least one sample, but got "
+            f"estimate {list(estimate.shape)} and target {list(target.shape)}"
         )
     dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
     estimate, target = estimate.to(dtype), target.to(dtype)

@@ -1,12 +1,13 @@
 """Computes the cost of the soft alignment of two sequences from the distances between their frames.
 
-The recursion is `cost[i, j] = distance[i, j] + softmin(cost[i-1, j-1], cost[i-1, j], cost[i, j-1])`. The cells of an
-anti-diagonal do not depend on each other, so one operation computes a whole anti-diagonal. For this, tensors are
+The cost of a cell is `cost[i, j] = distance[i, j] + softmin(cost[i-1, j-1], cost[i-1, j], cost[i, j-1])`. The cells of
+an anti-diagonal do not depend on each other, so one operation computes a whole anti-diagonal. For this, tensors are
 *skewed*: the cell (i, j) is stored at [i + j, i, batch]. An anti-diagonal is then one row of memory, and the three
 predecessors of its cells are slices of the two previous rows.
 
-Costs are stored as log-potentials, `-cost / gamma`, because softmin is then `logaddexp`. Costs are always float64: a
-cost of 1e6 is common, and float32 resolves 1e6 only to 0.06, which may be more than gamma.
+Costs are stored as *potentials*, `-cost / gamma`, because softmin is then `logaddexp`. Distances are stored in the same
+way, as *scores*. Both are always float64. A cost of 1e6 is common, and float32 resolves 1e6 only to 0.06, which may be
+more than gamma.
 
 The gradient of the cost is the alignment, the probability that the soft path visits a cell (Cuturi & Blondel,
 "Soft-DTW: a Differentiable Loss Function for Time-Series", ICML 2017). The gradient of the alignment is a product with
@@ -24,13 +25,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 FAR = -1e300  # the potential of a cell that no path reaches; finite, because the difference of two infinities is NaN
-BLOCK = 32  # the number of anti-diagonals in a block; one operation slices a block, and one computes its weights
+BLOCK = 32  # the number of anti-diagonals in a block; one operation slices a block, and another computes its weights
 
 
 def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
     """Computes the cost of the soft alignment.
 
-    The cost can be differentiated twice with respect to `distance`. A third derivative is an error.
+    The cost can be differentiated twice with respect to `distance`. A third derivative raises an error.
 
     Args:
         distance: the distances [batch, frames, frames2], float64; infinity for a cell that no path may visit.
@@ -39,7 +40,7 @@ def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
     Returns:
         The costs [batch], float64.
     """
-    if distance.shape[1] > distance.shape[2]:  # a transposed matrix has the same cost, and shorter rows in memory
+    if distance.shape[1] > distance.shape[2]:  # the transposed matrix has the same cost, and shorter rows in memory
         distance = distance.transpose(1, 2)
     cost: Tensor = _Cost.apply(distance, gamma)  # type: ignore[no-untyped-call]
     return cost
@@ -93,20 +94,20 @@ def _unskewed(potentials: Tensor, width: int) -> Tensor:
 
 
 def _bordered(rows: Tensor, value: float) -> Tensor:
-    """Allocates potentials with a border that no path reaches: two diagonals in front, and one row above."""
+    """Allocates potentials with a border that no path reaches: two anti-diagonals in front, and one row above."""
     diagonals, height, batch = rows.shape
     return rows.new_full((diagonals + 2, height + 1, batch), value)
 
 
 def _blocks(diagonals: int, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yields ranges of diagonals, each with the range of rows that contains all its cells."""
+    """Yields blocks of anti-diagonals as (start, stop, low, high); the rows from `low` to `high` contain all cells."""
     for start in range(0, diagonals, BLOCK):
         stop = min(start + BLOCK, diagonals)
         yield start, stop, max(0, start - width + 1), min(height, stop)
 
 
 def _neighbours(rows: Tensor, start: int, stop: int, low: int, high: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Slices a tensor in the layout of the potentials: the cells of a block, and their three predecessors."""
+    """Returns slices of a tensor with the layout of the potentials: the cells of a block and their 3 predecessors."""
     here = rows[start + 2 : stop + 2, low + 1 : high + 1]
     above = rows[start + 1 : stop + 1, low:high]
     left = rows[start + 1 : stop + 1, low + 1 : high + 1]
@@ -116,7 +117,7 @@ def _neighbours(rows: Tensor, start: int, stop: int, low: int, high: int) -> tup
 
 def _sweep_potentials(scores: Tensor, width: int) -> Tensor:
     potentials = _bordered(scores, FAR)
-    potentials[0, 0] = 0  # all paths start here
+    potentials[0, 0] = 0  # all paths start from this cell
     diagonals, height, _ = scores.shape
     for block in _blocks(diagonals, height, width):
         start, stop, low, high = block
@@ -128,7 +129,7 @@ def _sweep_potentials(scores: Tensor, width: int) -> Tensor:
 
 
 def _weights(potentials: Tensor, scores: Tensor, block: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Computes the probabilities that a path to a cell of this block comes from each of the three predecessors."""
+    """Computes, for each cell of a block, the probabilities that a path comes from each of its three predecessors."""
     start, stop, low, high = block
     here, *sources = _neighbours(potentials, *block)
     score = scores[start:stop, low:high]
@@ -136,7 +137,7 @@ def _weights(potentials: Tensor, scores: Tensor, block: tuple[int, int, int, int
     weights = total.new_empty(3, *total.shape)
     for weight, source in zip(weights, sources, strict=True):
         torch.sub(source, total, out=weight)
-    # Tiny weights would become denormal numbers, which slow down the CPU. Clamping them to e^-100 is accurate enough.
+    # Tiny weights would lead to denormal numbers, which slow down the CPU. Raising them to e^-100 is accurate enough.
     weights.clamp_(-100, 0).exp_()
     above, left, before = weights
     return above, left, before
@@ -144,7 +145,7 @@ def _weights(potentials: Tensor, scores: Tensor, block: tuple[int, int, int, int
 
 def _sweep_alignment(potentials: Tensor, scores: Tensor, width: int) -> Tensor:
     alignment = _bordered(scores, 0)
-    alignment[-1, -1] = 1  # all paths end here
+    alignment[-1, -1] = 1  # all paths end in the last cell
     diagonals, height, _ = scores.shape
     for block in reversed(list(_blocks(diagonals, height, width))):
         rows = (*_neighbours(alignment, *block), *_weights(potentials, scores, block))
@@ -156,7 +157,7 @@ def _sweep_alignment(potentials: Tensor, scores: Tensor, width: int) -> Tensor:
 
 
 def _sweep_hessian(potentials: Tensor, scores: Tensor, alignment: Tensor, direction: Tensor, width: int) -> Tensor:
-    """Returns how the alignment changes if the scores move along `direction`.
+    """Returns the derivative of the alignment if the scores change along `direction`.
 
     The result has the layout of the potentials.
     """
@@ -165,7 +166,7 @@ def _sweep_hessian(potentials: Tensor, scores: Tensor, alignment: Tensor, direct
     moved = _bordered(scores, 0)  # the change of the potentials
     for block in blocks:
         start, stop, low, high = block
-        inside = scores[start:stop, low:high] != FAR  # the change of a cell that no path reaches could overflow
+        inside = scores[start:stop, low:high] != FAR  # in cells that no path reaches, the change could overflow
         reached = [weight * inside for weight in _weights(potentials, scores, block)]
         rows = (*_neighbours(moved, *block), *reached, direction[start:stop, low:high])
         for here, above, left, before, *weight, step in zip(*(row.unbind(0) for row in rows), strict=True):

@@ -16,25 +16,25 @@ from audiozen_plugins.loss.soft_alignment import soft_alignment_cost
 
 
 class SoftDTWLoss(nn.Module):
-    """Soft dynamic time warping: compares two sequences of different speeds, and averages over the batch.
+    """Soft dynamic time warping: compares two sequences that may progress at different speeds.
 
-    A path aligns the frames of both sequences from start to end, and its cost is the sum of the squared Euclidean
-    distances along it. The loss is the soft minimum of this cost over all paths. It is not a distance: it can be
-    negative, and it is not minimal where both sequences are equal. Cuturi & Blondel, "Soft-DTW: a Differentiable Loss
-    Function for Time-Series", ICML 2017.
+    A path aligns the frames of both sequences from start to end. The cost of a path is the sum of the squared Euclidean
+    distances between the aligned frames. The loss is the soft minimum of this cost over all paths, averaged over the
+    batch. It is not a distance: it can be negative, and it is not minimal if both sequences are equal. Cuturi &
+    Blondel, "Soft-DTW: a Differentiable Loss Function for Time-Series", ICML 2017.
 
-    The time grows with frames times frames2, or with the number of cells in the band. Sequences can have any length.
-    With numba (the extra `fast`) on a CPU, and with Triton on a GPU, fused kernels compute the loss and its gradient;
-    on a CPU, their memory is a fraction of one float32 matrix of frames times frames2. Without a kernel, and for second
-    derivatives, plain PyTorch computes both.
+    Sequences can have any length. The computing time is proportional to `frames * frames2` (see `forward`), or to the
+    number of cells in the band. Fused kernels compute the loss and its gradient with numba (the extra `fast`) on a CPU,
+    and with Triton on a GPU. On a CPU, they need a fraction of the memory of one float32 matrix [frames, frames2].
+    Without a kernel, and for second derivatives, plain PyTorch computes both.
 
     Args:
         gamma: the softness of the minimum, in the unit of the squared distance; above 0. With a small `gamma`, only the
             best path counts, as in DTW. With a large `gamma`, all paths count. A good value is about the squared
             distance between two frames that match.
-        band: the radius of a Sakoe-Chiba band, in frames. A path may be up to `band` frames beside two diagonals: the
-            diagonal from the first pair of frames, and the diagonal to the last pair. Both are the same if both
-            sequences have the same length. The time grows with the cells in the band. Default: no band.
+        band: the radius of a Sakoe-Chiba band in frames. A path may leave the diagonal by at most `band` frames. If the
+            sequences have different lengths, there are two diagonals, one through the first pair of frames and one
+            through the last pair, and the path may also be between them. By default, there is no band.
 
     Raises:
         ValueError: `gamma` is not above 0, or not finite, or `band` is below 0.
@@ -58,7 +58,7 @@ class SoftDTWLoss(nn.Module):
         self.band = band
 
     def extra_repr(self) -> str:
-        """Returns the arguments that `print` shows."""
+        """Returns the arguments as text, for `print`."""
         return f"gamma={self.gamma}" if self.band is None else f"gamma={self.gamma}, band={self.band}"
 
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class SoftDTWLoss(nn.Module):
         """
         _check(estimate, target)
         dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
-        # A band wider than both sequences leaves nothing out, however large the number is.
+        # A band that is wider than both sequences excludes nothing, so the number can be limited.
         band = self.band if self.band is None else min(self.band, estimate.shape[1] + target.shape[1])
         if has_kernel(estimate.device):
             cost: Tensor = soft_alignment(estimate, target, self.gamma, band)[0]
@@ -86,7 +86,7 @@ class SoftDTWLoss(nn.Module):
 
 
 def plain_cost(estimate: Tensor, target: Tensor, gamma: float, band: int | None) -> Tensor:
-    """Computes the cost of each item with plain operators. It can be differentiated twice.
+    """Computes the cost of each item in plain PyTorch. It can be differentiated twice.
 
     Args:
         estimate: features [batch, frames, features].
@@ -97,7 +97,8 @@ def plain_cost(estimate: Tensor, target: Tensor, gamma: float, band: int | None)
     Returns:
         The costs [batch], float64.
     """
-    # The expanded square loses precision to cancellation if both sequences have a large common offset.
+    # The square of the difference is computed as a sum of three products. Without centring, a large common offset of
+    # both sequences would make this sum imprecise.
     centre = target.detach().mean(dim=1, keepdim=True, dtype=torch.float64)
     distance: Tensor = _SquaredDistance.apply(estimate - centre, target - centre)  # type: ignore[no-untyped-call]
     if band is not None:
@@ -109,17 +110,17 @@ def plain_cost(estimate: Tensor, target: Tensor, gamma: float, band: int | None)
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, y, ctx.gamma, ctx.band = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # otherwise autograd makes zeros as the gradient of what is kept
+    ctx.set_materialize_grads(False)  # otherwise autograd would make zeros as the gradient of the saved tensor
     ctx.save_for_backward(x, y, output[1])
 
 
 def _gradient(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, Tensor | None, None, None]:
-    if grad is None:  # the operation after it has no gradient
+    if grad is None:  # nothing that depends on the cost has a gradient
         return None, None, None, None
     x, y, saved = ctx.saved_tensors
     need_x, need_y = ctx.needs_input_grad[:2]
     if torch.is_grad_enabled():  # the gradient will be differentiated
-        # Two separate views, because the gradient of one side must not flow into the other side.
+        # Two separate views, because the gradient of one sequence must not flow into the other sequence.
         sides = x.view_as(x), y.view_as(y)
         cost = plain_cost(*sides, ctx.gamma, ctx.band)
         wanted = [side for side, need in zip(sides, (need_x, need_y), strict=True) if need]
@@ -155,13 +156,13 @@ def _check(estimate: Tensor, target: Tensor) -> None:
     if estimate.ndim != 3 or target.ndim != 3:
         raise ValueError(f"soft-DTW needs two tensors [batch, frames, features]: {shapes}")
     if estimate.shape[0] != target.shape[0] or estimate.shape[2] != target.shape[2]:
-        raise ValueError(f"soft-DTW needs the same batch size and the same number of features in both: {shapes}")
+        raise ValueError(f"soft-DTW needs sequences with the same batch size and number of features: {shapes}")
     if estimate.numel() == 0 or target.numel() == 0:
         raise ValueError(f"soft-DTW needs at least one clip, one frame and one feature: {shapes}")
     for name, features in (("estimate", estimate), ("target", target)):
         if not features.is_floating_point():
             raise ValueError(f"soft-DTW needs real numbers, but the {name} is {features.dtype}")
-        # A sum needs no memory, and is finite only if all its terms are finite. If the sum overflows, the terms are
-        # checked.
+        # If all numbers are finite, their sum is mostly finite, and the sum needs no memory. Only if the sum is not
+        # finite, the numbers themselves are checked, because the sum may have overflowed.
         if not math.isfinite(features.detach().sum()) and not bool(features.isfinite().all()):
-            raise ValueError(f"the {name} has a number that is NaN or infinite")
+            raise ValueError(f"the {name} contains NaN or infinity")

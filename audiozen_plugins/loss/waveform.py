@@ -11,12 +11,12 @@ from audiozen_plugins.loss.precision import in_full_precision
 def snr(estimate: Tensor, target: Tensor, *, eps: float = 1e-8) -> Tensor:
     """Computes the signal-to-noise ratio of each clip: `10 log10(sum target² / sum (target - estimate)²)`.
 
-    Unlike SI-SNR, the SNR depends on the level of the estimate. The ratio and its gradient are finite for silence, too.
+    Unlike SI-SNR, the SNR depends on the level of the estimate. The ratio and its gradient are finite even for silence.
 
     Args:
         estimate: waveforms [batch, time]. Half precision is converted to float32.
         target: waveforms [batch, time].
-        eps: the energy that is added to the signal and to the noise. It keeps the ratio finite.
+        eps: an energy that is added to the signal and to the noise, to keep the ratio finite.
 
     Returns:
         The ratios in dB, [batch].
@@ -37,7 +37,7 @@ def snr(estimate: Tensor, target: Tensor, *, eps: float = 1e-8) -> Tensor:
 class SnrLoss(nn.Module):
     """The negative mean SNR of a batch, in dB.
 
-    Kavalerov et al., "Universal Sound Separation", WASPAA 2019. Unlike SI-SNR, this loss also trains the level.
+    Kavalerov et al., "Universal Sound Separation", WASPAA 2019. Unlike with SI-SNR, the network also learns the level.
 
     Args:
         eps: the energy that keeps the ratio finite; see `snr`.

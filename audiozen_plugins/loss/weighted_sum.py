@@ -22,9 +22,9 @@ class WeightedLoss:
     Attributes:
         loss: the loss; in a TOML file, `path` and `args` define it.
         weight: the factor of the loss in the sum. With a weight of 0, the loss is only recorded.
-        name: the name in records, `train/loss/<name>`. The default comes from the name of the class: `si_snr` for
-            `SiSnrLoss`.
-        domain: what the loss compares, in the form of `loss_domain` of the trainer `enhancement`. The default is the
+        name: the name in records: the value is recorded as `train/loss/<name>`. The default is derived from the name of
+            the class: `si_snr` for `SiSnrLoss`.
+        domain: what the loss compares: a value of `loss_domain` of the trainer `enhancement`. The default is the
             attribute `domain` of the loss, or else the domain of the model.
     """
 
@@ -35,22 +35,22 @@ class WeightedLoss:
 
 
 class WeightedSumLoss(nn.Module):
-    """The sum of several losses, each times its weight. The value of each, without its weight, is recorded.
+    """The sum of several losses, each times its weight. The value of each loss, without its weight, is recorded.
 
-    The parts may compare different things, such as waveforms and magnitudes. If a part returns one value for each clip,
-    its mean counts. If a part declares `higher_is_better`, as the metrics of torchmetrics do, its sign is reversed. All
-    parts are computed in full precision.
+    The losses may compare different things, such as waveforms and magnitudes. If a loss returns one value for each
+    clip, the mean of these values is used. If a loss declares `higher_is_better`, as the metrics of torchmetrics do,
+    its sign is reversed. All losses are computed in full precision.
 
     Args:
-        losses: the parts. In a TOML file, this is an array of tables with `path` and `args`, and optionally `weight`,
+        losses: the losses. In a TOML file, this is an array of tables with `path` and `args`, and optionally `weight`,
             `name` and `domain`.
 
     Raises:
-        ValueError: `losses` is empty, two parts have the same name, a weight is not finite, or all are 0.
+        ValueError: `losses` is empty, two losses have the same name, a weight is not finite, or all weights are 0.
 
     Attributes:
-        domain: the domains of all parts, each once. None is the domain of the model.
-        recorded_scalars: the values of the parts in the last call, by name, until a trainer takes them.
+        domain: the domains of all losses, without repetitions. None stands for the domain of the model.
+        recorded_scalars: the values of the losses in the last call, by name. The trainer reads and clears them.
 
     Example:
         >>> loss = WeightedSumLoss([WeightedLoss(nn.L1Loss(), 2.0), WeightedLoss(nn.MSELoss(), name="square")])
@@ -89,13 +89,14 @@ class WeightedSumLoss(nn.Module):
         """Computes the sum.
 
         Args:
-            inputs: an estimate and a target for each of `domain`, in order; or a single pair that all parts compare.
+            inputs: an estimate and a target for each domain in `domain`, in order; or a single estimate and target for
+                all losses.
 
         Returns:
             The sum, a scalar.
 
         Raises:
-            ValueError: the number of inputs is wrong, or a part returns no tensor.
+            ValueError: the number of inputs is wrong, or a loss does not return a tensor.
         """
         pairs = dict(zip(self.domain, zip(inputs[::2], inputs[1::2], strict=False), strict=False))
         if len(inputs) == 2 and all(len(own) == 1 for own in self.domains.values()):
@@ -109,7 +110,7 @@ class WeightedSumLoss(nn.Module):
         for name, weight in self.weights.items():
             loss = self.functions[name] if name in self.functions else self.modules_of_parts[name]
             given = [_full(signal) for domain in self.domains[name] for signal in pairs[domain]]
-            # A part with a weight of 0 is only recorded, even if it is NaN.
+            # A loss with a weight of 0 is only recorded, and does not change the sum even if it is NaN.
             trained = torch.is_grad_enabled() and weight != 0
             with torch.autocast(given[0].device.type, enabled=False), torch.set_grad_enabled(trained):
                 value = loss_value(loss, *given)
@@ -119,7 +120,7 @@ class WeightedSumLoss(nn.Module):
                     if isinstance(value, Tensor)
                     else f"but a {type(value).__name__}"
                 )
-                raise ValueError(f"the loss `{name}` returns no scalar tensor, {got}")
+                raise ValueError(f"the loss `{name}` does not return a scalar tensor, {got}")
             self.recorded_scalars[name] = _as_reported(loss, value.detach())
             if weight:
                 terms.append(weight * value)
@@ -131,7 +132,7 @@ def _full(signal: Tensor) -> Tensor:
 
 
 def _as_reported(loss: Any, value: Tensor) -> Tensor:
-    """Returns the value with the sign that the loss itself gives it."""
+    """Reverses the sign again if `loss_value` has reversed it, so that records show the loss's own value."""
     return -value if getattr(loss, "higher_is_better", None) is True else value
 
 

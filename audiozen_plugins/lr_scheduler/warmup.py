@@ -1,7 +1,7 @@
 """Learning-rate schedulers that begin with a warm-up.
 
-All schedulers count optimiser steps from 1. In step `s` of a warm-up of `w` steps, the rate is `s / w` of the highest
-rate. So the first step already trains, and step `w` is the first step with the highest rate.
+All schedulers count optimiser steps from 1. If the warm-up has `w` steps, the learning rate in its step `s` is `s / w`
+times the highest rate. So the first step already trains, and step `w` is the first step with the highest rate.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Ratio = Annotated[float, Range(least=0, most=1)]
 
 
 class _Scheduler(LRScheduler):
-    """Multiplies the rates of the optimiser by a factor that depends on the step."""
+    """Multiplies the learning rates of the optimiser by a factor that depends on the step."""
 
     interval: ClassVar[str] = "step"
 
     def factor(self, step: int) -> float:
-        """Returns the factor of a step, which counts from 1."""
+        """Returns the factor of a step, counted from 1."""
         raise NotImplementedError
 
     def get_lr(self) -> list[float | Tensor]:
-        """Returns the rate of each group for the next optimiser step."""
+        """Returns the learning rate of each parameter group for the next optimiser step."""
         return [rate * self.factor(self.last_epoch + 1) for rate in self.base_lrs]
 
 
 class _Decay(_Scheduler):
-    """A warm-up, then a decay to the end of the training."""
+    """A warm-up, followed by a decay until the end of training."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class _Decay(_Scheduler):
         super().__init__(optimizer)
 
     def set_training_length(self, steps: int) -> None:
-        """Sets the number of steps of the training. The decay ends there, unless `total_steps` is given.
+        """Sets the number of steps of the whole training, at which the decay ends unless `total_steps` is given.
 
-        If a checkpoint had another number, the next step already uses the rate of the new decay. Otherwise the first
-        step after a longer training was requested would still use the last rate of the shorter training, which is
-        mostly 0.
+        If the checkpoint of a resumed run had another number, the next step already uses the rate of the new decay.
+        Otherwise, if a finished run is resumed with more steps, the first step would still use the last rate of the old
+        decay, which is mostly 0.
         """
         if not self._follows_training or steps == self.total_steps:
             return
@@ -68,19 +68,19 @@ class _Decay(_Scheduler):
                     group["lr"] = rate
 
     def factor(self, step: int) -> float:
-        """Returns the factor of a step, which counts from 1. After the end it is `final_ratio`."""
+        """Returns the factor of a step, counted from 1. After the end of the decay, it is `final_ratio`."""
         if step <= self.warmup_steps:
             return step / self.warmup_steps
-        if self.total_steps is None:  # not known before the training
+        if self.total_steps is None:  # the length is not known before training starts
             return 1.0
         done = (step - max(self.warmup_steps, 1)) / max(self.total_steps - max(self.warmup_steps, 1), 1)
         return self.final_ratio + (1 - self.final_ratio) * self.decay(min(done, 1.0))
 
     def decay(self, done: float) -> float:
-        """Returns the factor after a share of the decay, without `final_ratio`.
+        """Returns the shape of the decay, which does not include `final_ratio`.
 
         Args:
-            done: the share, from 0 to 1.
+            done: the fraction of the decay that has passed, from 0 to 1.
 
         Returns:
             1 at the start of the decay, and 0 at its end.
@@ -89,7 +89,7 @@ class _Decay(_Scheduler):
 
 
 class WarmupCosine(_Decay):
-    """A linear warm-up, then half a cosine from the highest rate to the end of the training.
+    """A linear warm-up, then a decay from the highest to the lowest rate along half a cosine.
 
     The shape comes from Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017),
     without restarts.
@@ -97,9 +97,9 @@ class WarmupCosine(_Decay):
     Args:
         optimizer: the optimiser; its `lr` is the highest rate.
         warmup_steps: the number of steps of the warm-up.
-        total_steps: the step with the lowest rate; by default the last one of the training. If the data set has no
-            length, give it here, or `max_steps` or `steps_per_epoch` to the trainer.
-        final_ratio: the lowest rate, as a part of the highest one.
+        total_steps: the step with the lowest rate; by default the last step of training. If the data set has no
+            length, set this argument, or `max_steps` or `steps_per_epoch` of the trainer.
+        final_ratio: the lowest rate, as a fraction of the highest rate.
 
     Example:
         >>> import torch
@@ -109,19 +109,19 @@ class WarmupCosine(_Decay):
     """
 
     def decay(self, done: float) -> float:
-        """Returns half a cosine."""
+        """Returns the value of half a cosine, which falls from 1 to 0."""
         return (1 + math.cos(math.pi * done)) / 2
 
 
 class WarmupLinear(_Decay):
-    """A linear warm-up, then a straight line from the highest rate to the end of the training.
+    """A linear warm-up, then a linear decay from the highest to the lowest rate.
 
     Args:
         optimizer: the optimiser; its `lr` is the highest rate.
         warmup_steps: the number of steps of the warm-up.
-        total_steps: the step with the lowest rate; by default the last one of the training. If the data set has no
-            length, give it here, or `max_steps` or `steps_per_epoch` to the trainer.
-        final_ratio: the lowest rate, as a part of the highest one.
+        total_steps: the step with the lowest rate; by default the last step of training. If the data set has no
+            length, set this argument, or `max_steps` or `steps_per_epoch` of the trainer.
+        final_ratio: the lowest rate, as a fraction of the highest rate.
 
     Example:
         >>> import torch
@@ -131,12 +131,14 @@ class WarmupLinear(_Decay):
     """
 
     def decay(self, done: float) -> float:
-        """Returns a straight line."""
+        """Returns the value of a straight line, which falls from 1 to 0."""
         return 1 - done
 
 
 class InverseSqrt(_Scheduler):
-    """A linear warm-up, then a rate that falls with the square root of the step. It needs no end of the training.
+    """A linear warm-up, then a rate that falls with the square root of the step.
+
+    It does not depend on the length of training.
 
     Args:
         optimizer: the optimiser; its `lr` is the highest rate.
@@ -155,12 +157,14 @@ class InverseSqrt(_Scheduler):
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
-        """Returns the factor of a step, which counts from 1."""
+        """Returns the factor of a step, counted from 1."""
         return min(step / self.warmup_steps, math.sqrt(self.warmup_steps / step))
 
 
 class Noam(InverseSqrt):
-    """The schedule of the transformer: `d_model ** -0.5 * min(s ** -0.5, s * warmup_steps ** -1.5)` in step `s`.
+    """The schedule of the Transformer: the factor in step `s` is `d_model ** -0.5 * min(s ** -0.5, s * w ** -1.5)`.
+
+    `w` is `warmup_steps`.
 
     Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), section 5.3.
 
@@ -181,5 +185,5 @@ class Noam(InverseSqrt):
         super().__init__(optimizer, warmup_steps)
 
     def factor(self, step: int) -> float:
-        """Returns the factor of a step, which counts from 1."""
+        """Returns the factor of a step, counted from 1."""
         return super().factor(step) / math.sqrt(self.d_model * self.warmup_steps)

@@ -1,4 +1,4 @@
-"""AECMOS: networks that predict how people would rate speech after the cancellation of an echo."""
+"""AECMOS: networks that predict how people would rate speech after acoustic echo cancellation."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ _MODELS = {
     (16_000, True): ("Run_1663915512_Stage_0.onnx", 512, 64),
     (48_000, True): ("Run_1668423760_Stage_0.onnx", 1536, 96),
 }
-"""For each rate, with and without the scenario: the file, the size of the transform, and that of the hidden layer."""
+"""The networks, by sample rate and by whether they are told who talks: the file, the FFT size, and the hidden size."""
 _TALKING: dict[Talk, tuple[int, int]] = {"near": (1, 0), "far": (0, 1), "double": (1, 1)}
-"""Whether somebody talks at the near end, and at the far end."""
+"""For each value of `talk`: whether somebody talks at the near end, and whether somebody talks at the far end."""
 _RATINGS: SharedResult[tuple[float, float]] = SharedResult()
 
 
 class Aecmos:
-    """AECMOS, from 1 to 5, computed by the networks in the package `speechmos`: echo, or other degradation.
+    """AECMOS, from 1 to 5: a rating of the echo or of other degradation. The package `speechmos` contains the networks.
 
     AECMOS needs the signal of the loudspeaker as `far_end`, and the signal of the microphone as the noisy signal. All
-    signals must have the same alignment as in the input of the enhancement network. Only the first 20 s are rated. NaN
-    if the estimate or the microphone is empty, silent or not finite; the loudspeaker may be silent. The values equal
-    those of speechmos 0.0.1.1 up to the rounding of its mel spectrograms. Purin et al., "AECMOS: A Speech Quality
-    Assessment Metric for Echo Impairment", ICASSP 2022.
+    signals must be aligned as in the input of the enhancement network. Only the first 20 s are rated. The value is NaN
+    if the estimate or the microphone signal is empty, silent or not finite. The loudspeaker signal may be silent. The
+    values equal the values of speechmos 0.0.1.1 up to the rounding of its mel spectrograms. Purin et al., "AECMOS: A
+    Speech Quality Assessment Metric for Echo Impairment", ICASSP 2022.
 
     Args:
-        aspect: the rated aspect: how audible the `echo` is (`aecmos_echo`), or how much else is wrong with the speech
-            (`aecmos_degradation`).
-        talk: who talks: the `near` end, the `far` end or both (`double`). All files of a test have the same scenario.
-            Without `talk`, a network for any scenario is used, and its values differ.
-        sr: the rate of the network, in hertz: 16000, or 48000 with `talk`.
+        aspect: the rated aspect. `echo` rates how audible the echo is (`aecmos_echo`), and `degradation` rates other
+            degradation of the speech (`aecmos_degradation`). A high value is good.
+        talk: who talks: the `near` end, the `far` end or both (`double`). It must be the same for all files of a test.
+            If `talk` is not given, another network is used, which is not told who talks. Its values differ.
+        sr: the sample rate of the network, in hertz: 16000, or 48000 if `talk` is given.
 
     Raises:
         MissingExtraError: speechmos or onnxruntime is not installed.
@@ -65,7 +65,7 @@ class Aecmos:
     ) -> None:
         if (sr, talk is not None) not in _MODELS:
             raise RunError(
-                f"AECMOS has no network for {sr} Hz without a scenario",
+                f"AECMOS has no network for {sr} Hz that is not told who talks",
                 remedy='add `talk = "near"`, "far" or "double" to its `args`, or rate at 16000 Hz',
             )
         file, self._size, self._hidden = _MODELS[sr, talk is not None]
@@ -77,7 +77,7 @@ class Aecmos:
 
     @property
     def weights(self) -> tuple[Path, ...]:
-        """The file of the network."""
+        """The file with the weights of the network."""
         return (self._network.path,)
 
     def __call__(
@@ -89,7 +89,7 @@ class Aecmos:
         noisy: Tensor | None = None,
         far_end: Tensor | None = None,
     ) -> float:
-        """Computes the rating of the estimate [time], for the microphone and the loudspeaker [time].
+        """Computes the rating of the estimate [time], given the signals of microphone and loudspeaker [time].
 
         Raises:
             DataError: the network does not take the sample rate.
@@ -111,7 +111,7 @@ class Aecmos:
         features = [self._features(signal[: _SECONDS * self.sr].float().numpy()) for signal in signals]
         if self.talk is not None:
             near, far = _TALKING[self.talk]
-            # A bar of ones or zeros after each spectrogram tells the network whether the signal has speech.
+            # After each spectrogram, frames of ones or zeros tell the network whether the signal contains speech.
             shape = 20, features[0].shape[1]
             features = [
                 np.concatenate([one, np.full(shape, mark), np.zeros(shape)])

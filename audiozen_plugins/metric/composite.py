@@ -17,15 +17,15 @@ from audiozen_plugins.metric.snr import segmental_snr
 
 _RATE = 16_000
 _KEPT = 0.95
-"""The part of the segments, from the lowest distance, that is in the mean of a distance."""
+"""The fraction of the segments over which a distance is averaged: the segments with the lowest distances."""
 _ORDER = 16
 """The order of linear prediction."""
 _FULL_SCALE = 32768
-"""The spectral slopes are those of samples divided by this; see `weighted_slope`."""
+"""Samples are divided by this before their spectral slopes are computed; see `weighted_slope`."""
 
 
 class Parts(NamedTuple):
-    """The parts of the composite measures: PESQ, the two distances, and the segmental SNR in dB."""
+    """The terms of the composite measures: PESQ, the distances LLR and WSS, and the segmental SNR in dB."""
 
     pesq: float
     llr: float
@@ -34,20 +34,21 @@ class Parts(NamedTuple):
 
 
 class Composite:
-    """A composite measure, from 1 to 5: a linear combination of PESQ, LLR, WSS and segmental SNR.
+    """A composite measure, from 1 to 5: a linear combination of PESQ, segmental SNR and two distances.
 
-    Hu and Loizou, "Evaluation of Objective Quality Measures for Speech Enhancement", TASLP 2008. This is the variant of
-    the tables for VoiceBank+DEMAND. It uses wide-band PESQ, although the weights were fitted to narrow-band PESQ. LLR
-    and WSS use the best 95 % of the segments. For WSS, samples within -1 … 1 are divided by 32768. The MATLAB program
-    of Loizou's book and `compute_metrics.py` of CMGAN do the same, and the values equal those of CMGAN. pysepm does not
-    divide for WSS and has lower values; see docs/metrics.md.
+    The distances are the log-likelihood ratio (LLR) and the weighted spectral slope (WSS). Hu and Loizou, "Evaluation
+    of Objective Quality Measures for Speech Enhancement", TASLP 2008. This is the variant that papers report for
+    VoiceBank+DEMAND. It uses wide-band PESQ, although the coefficients were fitted to narrow-band PESQ. LLR and WSS
+    are averaged over the 95 % of the segments with the lowest distances. For WSS, samples within -1 … 1 are divided by
+    32768. The MATLAB program of Loizou's book and `compute_metrics.py` of CMGAN do the same, and the values equal the
+    values of CMGAN. pysepm does not divide the samples for WSS, and has lower values; see docs/metrics.md.
 
-    NaN if PESQ is NaN, or a signal is silent or shorter than a segment. Segments in which a signal is digitally silent
-    have no LLR, and are left out of its mean.
+    The value is NaN if PESQ is NaN, or if a signal is silent or shorter than a segment. Segments in which a signal is
+    digitally silent have no LLR, and are left out of its mean.
 
     Args:
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric then
-            has another name, such as `covl_16k`.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
+            metric then has another name, such as `covl_16k`.
 
     Raises:
         MissingExtraError: pesq is not installed.
@@ -86,16 +87,16 @@ class Composite:
         return min(5.0, max(1.0, value)) if math.isfinite(value) else math.nan
 
     def combined(self, parts: Parts) -> float:
-        """Returns the linear combination, before it is limited to 1 … 5."""
+        """Returns the linear combination, which is not yet limited to 1 … 5."""
         raise NotImplementedError
 
 
 class Csig(Composite):
-    """CSIG, from 1 to 5: how natural the speech signal is. `Composite` names the equal implementations.
+    """CSIG, from 1 to 5: how natural the speech signal is. See `Composite` for equal implementations.
 
     Args:
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
-            called `csig_16k`.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
+            metric is then called `csig_16k`.
 
     Raises:
         MissingExtraError: pesq is not installed.
@@ -107,11 +108,11 @@ class Csig(Composite):
 
 
 class Cbak(Composite):
-    """CBAK, from 1 to 5: how little the background intrudes. `Composite` names the equal implementations.
+    """CBAK, from 1 to 5: how little the background noise disturbs. See `Composite` for equal implementations.
 
     Args:
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
-            called `cbak_16k`.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
+            metric is then called `cbak_16k`.
 
     Raises:
         MissingExtraError: pesq is not installed.
@@ -123,11 +124,11 @@ class Cbak(Composite):
 
 
 class Covl(Composite):
-    """COVL, from 1 to 5: the overall quality. `Composite` names the equal implementations.
+    """COVL, from 1 to 5: the overall quality. See `Composite` for equal implementations.
 
     Args:
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
-            called `covl_16k`.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
+            metric is then called `covl_16k`.
 
     Raises:
         MissingExtraError: pesq is not installed.
@@ -151,7 +152,7 @@ def _parts(pesq: Pesq, estimate: Tensor, reference: Tensor) -> Parts:
 
 
 def log_likelihood_ratio(estimate: Tensor, reference: Tensor, sr: int) -> float:
-    """Computes the mean log-likelihood ratio of the linear predictors of segments; NaN without segments."""
+    """Computes the mean log-likelihood ratio between the linear predictors of all segments; NaN without segments."""
     of_clean, of_estimate = (_autocorrelation(frames(signal, sr)) for signal in (reference, estimate))
     sounding = (of_clean[:, 0] > 0) & (of_estimate[:, 0] > 0)
     of_clean, of_estimate = of_clean[sounding], of_estimate[sounding]
@@ -172,7 +173,7 @@ def _autocorrelation(segments: Tensor) -> Tensor:
 
 
 def _predictor(correlation: Tensor) -> Tensor:
-    """Returns the error filter of linear prediction [segments, order + 1], by the recursion of Levinson and Durbin."""
+    """Computes the error filter of linear prediction [segments, order + 1] with the Levinson-Durbin recursion."""
     filters = torch.zeros_like(correlation)
     filters[:, 0] = 1
     error = correlation[:, 0].clone()
@@ -185,10 +186,10 @@ def _predictor(correlation: Tensor) -> Tensor:
 
 
 def weighted_slope(estimate: Tensor, reference: Tensor, sr: int) -> float:
-    """Computes the mean weighted distance of the slopes of spectra (WSS, Klatt 1982); NaN without segments.
+    """Computes the mean weighted distance between spectral slopes (WSS, Klatt 1982); NaN without segments.
 
-    The samples within -1 … 1 are divided by 32768, as in the book's program. Energies below -100 dB count as -100 dB,
-    so the division hides quiet parts.
+    The samples within -1 … 1 are divided by 32768, as in the program of Loizou's book. Energies below -100 dB count as
+    -100 dB, so quiet parts have no influence after the division.
     """
     filters = critical_band_filters(sr)
     slopes, weights = [], []
@@ -208,8 +209,8 @@ def weighted_slope(estimate: Tensor, reference: Tensor, sr: int) -> float:
 def _nearest_peaks(slope: Tensor) -> Tensor:
     """Returns the index of the peak that each slope belongs to, [segments, slopes].
 
-    A rising slope belongs to the last rising band to its right, as in the book's program. A falling slope belongs to
-    the peak on its left.
+    A rising slope belongs to the last rising band to its right, as in the program of Loizou's book. A falling slope
+    belongs to the peak on its left.
     """
     bands = slope.shape[-1]
     peaks = torch.zeros(slope.shape, dtype=torch.int64)

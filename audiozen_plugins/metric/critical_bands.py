@@ -1,6 +1,6 @@
-"""Segments and critical bands, as several measures of Loizou's book use them.
+"""Segments and critical bands for several measures of Loizou, "Speech Enhancement: Theory and Practice".
 
-Loizou, "Speech Enhancement: Theory and Practice", 2nd edition, CRC Press 2013.
+The code follows the second edition of the book, CRC Press 2013.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ _WIDTHS = (
     168.154, 183.457, 199.776, 217.153, 235.631, 255.255, 276.072, 298.126, 321.465, 346.136,
 )  # fmt: skip
 _SEGMENT = 0.03
-"""The length of a segment, in seconds. Segments begin every quarter of it."""
+"""The length of a segment in seconds. A new segment begins every quarter of this length."""
 
 
 def frames(signal: Tensor, sr: int) -> Tensor:
-    """Returns the windowed segments [segments, samples] of a signal [time], in float64; no segment if the signal is too
-    short.
+    """Returns the windowed segments [segments, samples] of a signal [time], in float64.
 
-    The last segment that fits is left out, as in the book.
+    As in the book, the last segment that fits is left out. If the signal is too short, there is no segment.
     """
     length = round(_SEGMENT * sr)
     hop = length // 4
@@ -60,5 +59,5 @@ def critical_band_filters(sr: int) -> Tensor:
 
 
 def _size(sr: int) -> int:
-    """Returns the size of the transform: the power of two from twice the length of a segment."""
+    """Returns the FFT size: the lowest power of two that is at least twice the length of a segment."""
     return int(2 ** math.ceil(math.log2(2 * round(_SEGMENT * sr))))

@@ -31,14 +31,14 @@ _RAW: SharedResult[np.ndarray] = SharedResult()
 
 
 class _OfWindows:
-    """A rating of 16 kHz audio by a network, as the mean over windows of 9.01 s.
+    """A rating of 16 kHz audio by a network: the mean over excerpts of 9.01 s.
 
     Args:
-        file: the file of the network in speechmos.
-        name: the name of the metric.
-        label: its label.
+        file: the file of the network in the package `speechmos`.
+        name: the name of the metric in results.
+        label: the label of the metric in tables.
         path: the name of the metric in a TOML file.
-        resample: whether to take audio of any rate.
+        resample: whether to accept audio of any sample rate.
     """
 
     unit = ""
@@ -57,11 +57,11 @@ class _OfWindows:
 
     @property
     def weights(self) -> tuple[Path, ...]:
-        """The file of the network."""
+        """The file with the weights of the network."""
         return (self._network.path,)
 
     def _windows(self, estimate: Tensor, sr: int) -> list[np.ndarray]:
-        """Returns the windows of the estimate [time]; none if it can't be rated."""
+        """Returns the excerpts of the estimate [time]; an empty list if the estimate can't be rated."""
         if not self.resample:
             check_rate(self.label, self._path, sr, (_SR,), resamples=True)
         return windows(resampled(estimate, sr, _SR).float().numpy()) if rateable(estimate) else []
@@ -70,17 +70,17 @@ class _OfWindows:
 class Dnsmos(_OfWindows):
     """DNSMOS P.835, from 1 to 5, computed by the network in the package `speechmos`.
 
-    The value is the mean over windows of 9.01 s, one second apart. A shorter file is repeated. The reference is not
-    used. The value is NaN if the estimate is empty, silent or not finite. Reddy, Gopal and Cutler, "DNSMOS P.835: A
-    Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise Suppressors", ICASSP 2022.
+    The value is the mean over excerpts of 9.01 s that begin one second apart. A shorter file is repeated. The reference
+    is not used. The value is NaN if the estimate is empty, silent or not finite. Reddy, Gopal and Cutler, "DNSMOS
+    P.835: A Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise Suppressors", ICASSP 2022.
 
-    The value equals the value of speechmos 0.0.1.1 without personalisation. speechmos refuses samples beyond full
-    scale; this metric rates them as they are. See docs/metrics.md for other versions of DNSMOS.
+    The value equals the value of speechmos 0.0.1.1 without personalisation. speechmos raises an error for samples
+    beyond full scale; this metric rates them unchanged. See docs/metrics.md for other versions of DNSMOS.
 
     Args:
         aspect: the rated aspect: the `overall` quality, the speech `signal`, or the `background` noise.
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric then
-            has another name, such as `dnsmos_16k`.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
+            metric then has another name, such as `dnsmos_16k`.
 
     Raises:
         MissingExtraError: speechmos or onnxruntime is not installed.
@@ -109,16 +109,16 @@ class Dnsmos(_OfWindows):
 
 
 class DnsmosP808(_OfWindows):
-    """DNSMOS P.808, from 1 to 5: the overall quality in the older test of ITU-T P.808, by the network in `speechmos`.
+    """DNSMOS P.808, from 1 to 5: the overall quality according to ITU-T P.808, an older kind of listening test.
 
-    The windows are the same as for `Dnsmos`. The scales of `dnsmos` and `dnsmos_p808` differ, so never compare a value
-    of one with a value of the other. Reddy, Gopal and Cutler, "DNSMOS: A Non-Intrusive Perceptual Objective Speech
-    Quality Metric to Evaluate Noise Suppressors", ICASSP 2021. The value equals that of speechmos 0.0.1.1 up to the
-    rounding of its mel spectrogram.
+    The network in the package `speechmos` computes it. The excerpts are the same as for `Dnsmos`. The scales of
+    `dnsmos` and `dnsmos_p808` differ, so never compare values of both metrics with each other. Reddy, Gopal and Cutler,
+    "DNSMOS: A Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise Suppressors", ICASSP 2021. The
+    value equals the value of speechmos 0.0.1.1 up to the rounding of its mel spectrogram.
 
     Args:
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
-            called `dnsmos_p808_16k`.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
+            metric is then called `dnsmos_p808_16k`.
 
     Raises:
         MissingExtraError: speechmos or onnxruntime is not installed.

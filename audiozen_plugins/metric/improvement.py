@@ -1,4 +1,4 @@
-"""Metrics of how much the network improves a ratio over its input."""
+"""Metrics of the improvement: the ratio of the network's output minus the ratio of its input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SiSdrImprovement(SiSdr):
     score, or in tables without a column for the input. See `si_sdr`.
 
     Args:
-        zero_mean: whether to subtract the mean of all signals first. If not, the metric is called
+        zero_mean: whether to subtract the mean of each signal first. If not, the metric is called
             `si_sdr_with_mean_improvement`.
     """
 

@@ -13,19 +13,19 @@ from audiozen_plugins.metric.comparable import comparable
 
 
 class Lsd:
-    """Log-spectral distance: 0 for equal signals, about 1 for the best bandwidth extensions, without an upper limit.
+    """Log-spectral distance: 0 for equal signals, and about 1 for good bandwidth extension. It has no upper limit.
 
     Gray and Markel, "Distance Measures for Speech Processing", TASSP 1976. The distance of a frame is the root mean
     square, over the frequencies, of the difference of log10 powers. The value is the mean over the frames, as in papers
-    on bandwidth extension. Papers on speech coding use dB, which is ten times this value. A difference in level is a
-    distance. NaN if a signal is silent, or shorter than a frame.
+    on bandwidth extension. Papers on speech coding use dB, which is ten times this value. A difference in level
+    increases the distance. The value is NaN if a signal is silent, or shorter than a frame.
 
     Args:
         n_fft: the length of a frame and its Hann window, in samples. Papers use 2048, at 44.1 or 48 kHz, and also at
             16 kHz. The result depends on this length.
-        hop_length: the distance of two frames in samples.
-        floor: the lowest power; lower powers are raised to it, so that digital silence has a finite distance. It is an
-            absolute power of the transform of a signal within -1 … 1.
+        hop_length: the number of samples between successive frames.
+        floor: the lowest power. Lower powers are raised to it, so that digital silence has a finite distance. It is the
+            squared magnitude of an STFT bin, for a signal within -1 … 1.
     """
 
     unit = ""

@@ -1,4 +1,4 @@
-"""Mel spectrograms like those of librosa. Several networks were trained with them."""
+"""Mel spectrograms like the ones of librosa, with which the networks of several metrics were trained."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import torch
 
 _LINEAR_MEL = 15.0
-"""Below this mel (1000 Hz), mels are linear in hertz; above it, logarithmic."""
+"""The mel value of 1000 Hz. The mel scale is linear in hertz below it, and logarithmic above it."""
 
 
 def mel_power(signal: np.ndarray, sr: int, *, n_fft: int, hop_length: int, n_mels: int) -> np.ndarray:
     """Returns the mel spectrogram of powers [mels, frames] of a signal [time], in float32.
 
     Frames are centred, padded with zeros, and have a periodic Hann window. The filters come from Slaney's Auditory
-    Toolbox, and all have the same area. The result equals `librosa.feature.melspectrogram` up to rounding. This is also
-    true for an odd `n_fft`, where torchaudio's filters end at another frequency.
+    Toolbox, and all have the same area. The result equals `librosa.feature.melspectrogram` up to rounding. Unlike with
+    the filters of torchaudio, this is true even for an odd `n_fft`.
     """
     padded = torch.nn.functional.pad(torch.from_numpy(signal).double(), (n_fft // 2, n_fft // 2))
     window = torch.hann_window(n_fft, dtype=torch.float64)

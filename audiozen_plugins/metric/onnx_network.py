@@ -17,16 +17,16 @@ class OnnxNetwork:
     thread.
 
     Args:
-        file: the path in the package.
-        needed_by: what needs the network, in words.
+        file: the path of the file in the package.
+        needed_by: what needs the network, for error messages.
 
     Raises:
         MissingExtraError: speechmos or onnxruntime is not installed.
     """
 
     def __init__(self, file: str, *, needed_by: str) -> None:
-        # The packages are located but not imported. A training that does not use the metric would wait for the import.
-        # Besides, speechmos imports librosa, but does not install it.
+        # The packages are located but not imported, so that training does not wait for the import. Besides, speechmos
+        # imports librosa, but does not install it.
         for package in ("speechmos", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
                 raise MissingExtraError(package, extra="metrics", needed_by=needed_by)

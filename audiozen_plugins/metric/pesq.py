@@ -19,7 +19,7 @@ from audiozen_plugins.metric.comparable import comparable
 from audiozen_plugins.metric.rates import check_rate, resampled
 
 SAFE_SECONDS = 20.0
-"""A file up to this length can't have more utterances than the package has room for."""
+"""A file up to this length, in seconds, can't have more utterances than the package has room for."""
 
 _RESAMPLED = 16_000
 """The rate of resampled copies, in hertz."""
@@ -38,20 +38,21 @@ sys.stdout.write(repr(float(pesq.pesq(sr, reference, estimate, mode, on_error=pe
 class Pesq:
     """PESQ, from 1.0 to 4.6 (ITU-T P.862, wide band P.862.2), computed by the package `pesq`.
 
-    PESQ takes audio of 16 kHz (narrow band: also 8 kHz). Audio of another rate, such as 48 kHz, is rated only with
-    `resample`, under the name `pesq_16k`.
+    PESQ is defined for audio at 16 kHz (narrow band: also 8 kHz). To rate audio at another sample rate, such as 48 kHz,
+    set `resample`. The metric is then called `pesq_16k`.
 
     The value is NaN if the file has no utterance, or is too short, silent or not finite.
 
-    The package has room for 50 utterances. With more utterances it writes past its memory, and the process may crash.
-    In P.862, an utterance and a pause each last at least 0.2 s, so only files of more than 20 s can have so many. Such
-    files are computed in another process. If that process crashes, the value is NaN, and a warning is logged.
+    The package has room for 50 utterances. With more utterances, it writes beyond its memory, and the process may
+    crash. In P.862, an utterance and a pause each last at least 0.2 s, so only files of more than 20 s can have more
+    than 50 utterances. PESQ of such files is computed in another process. If this process crashes, the value is NaN,
+    and a warning is logged.
 
     Args:
         mode: `wb` for wide band (16 kHz), `nb` for narrow band (8 or 16 kHz).
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz, by
-            `torchaudio.functional.resample` with a Kaiser window. Frequencies above 7 kHz are then not rated. In tables
-            and records the metric is called `pesq_16k` (or `pesq_nb_16k`), because it is not the PESQ of the files.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz with
+            `torchaudio.functional.resample` and a Kaiser window. Frequencies above 7 kHz are then not rated. In tables
+            and records, the metric is called `pesq_16k` (or `pesq_nb_16k`), because it is not the PESQ of the files.
 
     Raises:
         MissingExtraError: pesq is not installed.
@@ -64,7 +65,7 @@ class Pesq:
     modules = ("pesq",)
 
     def __init__(self, mode: Literal["wb", "nb"] = "wb", resample: bool = False) -> None:
-        # The package is located but not imported: a training that does not use the metric would wait for the import.
+        # The package is located but not imported, so that training does not wait for the import.
         if importlib.util.find_spec("pesq") is None:
             raise MissingExtraError("pesq", extra="metrics", needed_by="the metric PESQ")
         self.mode = mode
@@ -100,7 +101,7 @@ class Pesq:
 
         try:
             return float(pesq(sr, *signals, self.mode, on_error=PesqError.RETURN_VALUES))
-        except ValueError:  # pesq raises it for a signal that is almost silent
+        except ValueError:  # pesq raises this error for a signal that is almost silent
             return math.nan
 
     def _outside(self, signals: Sequence[np.ndarray], sr: int) -> float:
@@ -110,7 +111,7 @@ class Pesq:
         ) as done:
             assert done.stdin is not None
             assert done.stdout is not None
-            # Straight from the tensors: a copy of an hour takes 230 MB.
+            # The tensors are written directly, because a copy of an hour of audio would take 230 MB.
             with contextlib.suppress(BrokenPipeError), done.stdin as pipe:
                 for signal in signals:
                     pipe.write(signal.data)
@@ -127,9 +128,9 @@ class Pesq:
 
 
 class PesqNb(Pesq):
-    """PESQ of the narrow band, up to 3.4 kHz: `pesq` with `mode = "nb"`, under its own name.
+    """Narrow-band PESQ, up to 3.4 kHz: `pesq` with `mode = "nb"`, under its own name.
 
-    It takes audio of 8 and 16 kHz. Never compare its values with wide-band PESQ, whose values are lower.
+    It is defined for audio at 8 and 16 kHz. Never compare its values with wide-band PESQ, whose values are lower.
 
     Args:
         resample: as in `pesq`.

@@ -20,16 +20,16 @@ _RATERS = 15
 class Plcmos:
     """PLCMOS v2, from about 1 to 5, computed by the network in the package `speechmos`, without a clean reference.
 
-    PLCMOS rates the concealment of lost packets, not noise suppression. A random vector tells the network the taste of
-    a rater, and the value is the mean over 15 raters. The package draws other raters in each call. Here the raters
-    always come from NumPy's generator with the seed 0, so that a file always has the same value. The package gives the
-    same value if the global generator of NumPy has the seed 0. NaN if the estimate is empty, silent or not finite.
+    PLCMOS rates the concealment of lost packets, not noise suppression. A random input vector represents a listener,
+    and the value is the mean over 15 listeners. The package draws other listeners in each call. Here they always come
+    from NumPy's generator with the seed 0, so that a file always has the same value. The package returns the same value
+    if the global generator of NumPy has the seed 0. The value is NaN if the estimate is empty, silent or not finite.
     Diener et al., "PLCMOS – A Data-Driven Non-Intrusive Metric for the Evaluation of Packet Loss Concealment
     Algorithms", Interspeech 2023.
 
     Args:
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
-            called `plcmos_16k`.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
+            metric is then called `plcmos_16k`.
 
     Raises:
         MissingExtraError: speechmos or onnxruntime is not installed.
@@ -52,7 +52,7 @@ class Plcmos:
 
     @property
     def weights(self) -> tuple[Path, ...]:
-        """The file of the network."""
+        """The file with the weights of the network."""
         return (self._network.path,)
 
     def __call__(self, estimate: Tensor, reference: Tensor | None = None, *, sr: int) -> float:
@@ -74,7 +74,7 @@ class Plcmos:
 
 
 def _features(signal: np.ndarray) -> np.ndarray:
-    """Returns the logarithms of the spectrum [frames, frequencies], in the form that the network was trained with."""
+    """Returns the logarithmic spectrum [frames, frequencies] that is the input of the network."""
     count = math.ceil((len(signal) + _FRAME - _HOP) / _HOP)
     padded = np.zeros((count - 1) * _HOP + _FRAME, signal.dtype)
     padded[_FRAME - _HOP :][: len(signal)] = signal

@@ -11,17 +11,17 @@ __all__ = ["check_rate", "resampled"]
 
 
 def check_rate(label: str, name: str, sr: int, rates: Collection[int], *, resamples: bool) -> None:
-    """Checks the sample rate of a file that a metric is to rate.
+    """Checks that a metric supports the sample rate of a file.
 
     Args:
         label: the label of the metric.
         name: the name of the metric in a TOML file.
-        sr: the rate of the file, in hertz.
-        rates: the rates that the metric takes, in hertz.
-        resamples: whether the metric has an argument `resample`. The error then names this argument.
+        sr: the sample rate of the file, in hertz.
+        rates: the sample rates that the metric supports, in hertz.
+        resamples: whether the metric has an argument `resample`. The remedy in the error then suggests this argument.
 
     Raises:
-        DataError: the metric does not take the rate.
+        DataError: the metric does not support the sample rate.
     """
     if sr in rates:
         return

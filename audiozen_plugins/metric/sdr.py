@@ -13,17 +13,18 @@ from audiozen_plugins.metric.comparable import comparable
 
 
 def bss_eval_sdr(estimate: Tensor, reference: Tensor, *, filter_length: int = 512) -> Tensor:
-    """Computes the signal-to-distortion ratio of BSS Eval: the reference may be filtered.
+    """Computes the signal-to-distortion ratio of BSS Eval, which allows the estimate to be a filtered reference.
 
-    Vincent, Gribonval and Févotte, "Performance Measurement in Blind Audio Source Separation", TASLP 2006. A filter
-    brings the reference as close as possible to the estimate, and the filtered reference is the target. So neither a
-    gain nor a channel response within the length of the filter is a distortion. The filter is computed from the
-    autocorrelation of the reference (Scheibler, "SDR - Medium Rare with Fast Computations", ICASSP 2022), in float64.
+    Vincent, Gribonval and Févotte, "Performance Measurement in Blind Audio Source Separation", TASLP 2006. The
+    reference is filtered so that it is as close as possible to the estimate, and the filtered reference is the target.
+    So a gain, or a channel response that is not longer than the filter, does not count as distortion. The filter is
+    computed from the autocorrelation of the reference (Scheibler, "SDR - Medium Rare with Fast Computations", ICASSP
+    2022), in float64.
 
     Args:
         estimate: waveforms [..., time].
         reference: waveforms of the same shape.
-        filter_length: the length of the filter in samples; the papers on separation use 512.
+        filter_length: the length of the filter in samples. Papers on separation use 512.
 
     Returns:
         The ratios in dB, [...], float64. NaN if a signal is silent.
@@ -46,7 +47,7 @@ def bss_eval_sdr(estimate: Tensor, reference: Tensor, *, filter_length: int = 51
     own = torch.fft.irfft(spectrum.abs().square(), size)[..., :filter_length]
     cross = torch.fft.irfft(spectrum.conj() * other, size)[..., :filter_length]
     lags = torch.arange(own.shape[-1], device=own.device)
-    # The diagonal is 1. The small addition keeps the equations solvable for a reference without high frequencies.
+    # The diagonal is 1. Adding a small number keeps the equations solvable if the reference has no high frequencies.
     matrix = own[..., (lags - lags[:, None]).abs()] + 1e-10 * torch.eye(len(lags), dtype=own.dtype, device=own.device)
     kept = (cross * torch.linalg.solve(matrix, cross)).sum(-1)
     return 10 * torch.log10(kept / (1 - kept))
@@ -58,7 +59,7 @@ def _unit(signal: Tensor) -> Tensor:
 
 
 class Sdr:
-    """`bss_eval_sdr` as a metric, over the whole file. NaN if a signal is silent, or not longer than the filter.
+    """`bss_eval_sdr` as a metric, over the whole file. It is NaN if a signal is silent, or not longer than the filter.
 
     Args:
         filter_length: the length of the filter in samples. If it is not 512, the name of the metric contains the

@@ -1,4 +1,4 @@
-"""A result that several metrics of a file share."""
+"""Lets several metrics of the same file share an intermediate result."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Result = TypeVar("Result")
 
 
 class SharedResult(Generic[Result]):
-    """Keeps the result for the last signals, because the metrics of a file are computed one after the other.
+    """Keeps the result for the last signals. All metrics of a file are computed before those of the next file.
 
-    The three composite measures, for instance, have PESQ and two distances in common.
+    For instance, the three composite measures all need PESQ and two distances.
     """
 
     def __init__(self) -> None:
         self._last: tuple[bytes, Result] | None = None
 
     def of(self, signals: tuple[Tensor, ...], settings: object, compute: Callable[[], Result]) -> Result:
-        """Returns the result for signals and settings. It is computed only if they differ from the last call."""
+        """Returns the result for signals and settings. Calls `compute` only if they differ from the last call."""
         key = hashlib.blake2b(repr(settings).encode(), digest_size=16)
         for signal in signals:
             key.update(f"{signal.dtype} {list(signal.shape)}".encode() + signal.contiguous().numpy().tobytes())

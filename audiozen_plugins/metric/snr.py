@@ -1,4 +1,4 @@
-"""Signal-to-noise ratios of waveforms: of the whole file, in segments, and weighted in critical bands."""
+"""Signal-to-noise ratios: over the whole file, as a mean over segments, and weighted in critical bands."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from audiozen_plugins.metric.comparable import comparable
 from audiozen_plugins.metric.critical_bands import critical_band_filters, frames, spectra
 
 _LOWEST, _HIGHEST = -10.0, 35.0
-"""The limits of the ratio of a segment, in dB."""
+"""The limits for the SNR of a segment, in dB."""
 _EPSILON = torch.finfo(torch.float64).eps
 
 
 class SignalToNoiseRatio:
     """SNR over the whole file in dB: the energy of the clean signal divided by the energy of the estimate's error.
 
-    Any difference is noise, also a difference in level, polarity or delay. NaN if a signal is silent. The value equals
-    `SignalNoiseRatio` of torchmetrics with `zero_mean=False`.
+    Any difference counts as noise, even a difference in level, polarity or delay. The value is NaN if a signal is
+    silent. It equals `SignalNoiseRatio` of torchmetrics with `zero_mean=False`.
     """
 
     name = "snr"
@@ -40,12 +40,13 @@ class SignalToNoiseRatio:
 
 
 class SegmentalSnr:
-    """Segmental SNR: the mean SNR of segments, each limited to -10 … 35 dB.
+    """Segmental SNR: the mean over segments of the SNR, limited to -10 … 35 dB in each segment.
 
-    Hansen and Pellom, "An Effective Quality Evaluation Protocol for Speech Enhancement Algorithms", ICSLP 1998, as in
-    Loizou, "Speech Enhancement: Theory and Practice", 2nd edition 2013: segments of 30 ms, every 7.5 ms, with a Hann
-    window. This is the SSNR of the tables for VoiceBank+DEMAND, and equals the values of CMGAN and pysepm. Pauses
-    count, with a ratio of about -10 dB. NaN if a signal is silent, or too short for two segments.
+    Hansen and Pellom, "An Effective Quality Evaluation Protocol for Speech Enhancement Algorithms", ICSLP 1998. As in
+    Loizou, "Speech Enhancement: Theory and Practice", 2nd edition 2013, a segment has a Hann window of 30 ms, and a new
+    segment begins every 7.5 ms. Papers report this value as SSNR for VoiceBank+DEMAND. It equals the values of CMGAN
+    and pysepm. Pauses also count; their SNR is about -10 dB. The value is NaN if a signal is silent, or too short for
+    two segments.
     """
 
     name = "segmental_snr"
@@ -79,9 +80,9 @@ class FrequencyWeightedSnr:
     Hu and Loizou, "Evaluation of Objective Quality Measures for Speech Enhancement", TASLP 2008. In each band, the
     metric compares the magnitudes of spectra that are normalised in each segment, so it ignores the level. A band is
     weighted by the magnitude of the clean speech to the power 0.2. Each segment is limited to -10 … 35 dB. The segments
-    are the same as in `SegmentalSnr`. The bands end at 3.8 kHz, whatever the rate. The value equals `fwSNRseg` of
+    are the same as in `SegmentalSnr`. The bands end at 3.8 kHz at any sample rate. The value equals `fwSNRseg` of
     pysepm. Other implementations weight the bands by the articulation index, or compare spectra without normalisation.
-    NaN if a signal is silent, or shorter than a segment.
+    The value is NaN if a signal is silent, or shorter than a segment.
     """
 
     name = "frequency_weighted_snr"
@@ -98,7 +99,7 @@ class FrequencyWeightedSnr:
         if not comparable(estimate, reference):
             return math.nan
         filters = critical_band_filters(sr)
-        # The small offset defines the spectrum of a segment of zeros.
+        # The small offset avoids a division by 0 for a segment of zeros.
         magnitudes = [spectra(signal.double() + _EPSILON, sr) for signal in (reference, estimate)]
         of_clean, of_estimate = (one / one.sum(-1, keepdim=True) @ filters.T for one in magnitudes)
         error = (of_clean - of_estimate).square().clamp(min=_EPSILON)

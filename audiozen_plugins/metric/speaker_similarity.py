@@ -1,4 +1,4 @@
-"""Similarity of the voice in two signals."""
+"""The similarity of the voices in two signals."""
 
 from __future__ import annotations
 
@@ -23,34 +23,33 @@ from audiozen_plugins.metric.shared_result import SharedResult
 _SR = 16_000
 _HOP = 160
 _PART = 160
-"""The length of what the network hears at once, in frames."""
+"""The length of a part, in frames. The network embeds a signal in parts of this length."""
 _STEP = 77
-"""How far two parts are apart, in frames: 1.3 parts begin in a second."""
+"""The distance between the starts of two parts, in frames. In each second, 1.3 parts begin."""
 _LEAST = 0.75
-"""The part of the last part that must be there."""
+"""The fraction of the last part that the signal must cover. Otherwise the last part is left out."""
 _LEVEL = -30.0
-"""Quieter files are raised to this level, in dB of full scale."""
+"""Quieter files are raised to this level, in dBFS."""
 _VOICE = 480
-"""The length of what the voice detector decides on, in samples."""
+"""The number of samples for which the voice detector makes one decision."""
 _FULL = 32767
 
 _REFERENCE: SharedResult[np.ndarray | None] = SharedResult()
 
 
 class SpeakerSimilarity:
-    """Cosine similarity of the voices in estimate and reference, from 0 to 1, by the encoder of the package
-    `resemblyzer`.
+    """Cosine similarity of the voices in the estimate and the reference, from 0 to 1.
 
-    Wan et al., "Generalized End-to-End Loss for Speaker Verification", ICASSP 2018. Both signals are raised to -30 dB
-    of full scale if they are quieter, long pauses are cut, and the network embeds parts of 1.6 s. Two utterances of one
-    speaker have a similarity of about 0.8, and two speakers about 0.65. So only differences between values have a
-    meaning. The value equals the value of resemblyzer 0.1.4. Only the weights of resemblyzer are read; neither
-    resemblyzer nor librosa is imported. NaN if a signal is empty, silent or not finite, or if no voice is detected in
-    it.
+    The encoder of the package `resemblyzer` computes embeddings of both voices. Wan et al., "Generalized End-to-End
+    Loss for Speaker Verification", ICASSP 2018. Signals below -30 dBFS are raised to this level, long pauses are cut,
+    and the network embeds parts of 1.6 s. Two utterances of the same speaker have a similarity of about 0.8, and two
+    speakers have about 0.65. So only differences between values are meaningful. The value equals the value of
+    resemblyzer 0.1.4. Only the weights of resemblyzer are read; neither resemblyzer nor librosa is imported. The value
+    is NaN if a signal is empty, silent or not finite, or if no voice is detected in it.
 
     Args:
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The metric is then
-            called `speaker_similarity_16k`.
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
+            metric is then called `speaker_similarity_16k`.
 
     Raises:
         MissingExtraError: resemblyzer or webrtcvad is not installed.
@@ -63,8 +62,8 @@ class SpeakerSimilarity:
     packages = ("resemblyzer", "webrtcvad")
 
     def __init__(self, resample: bool = False) -> None:
-        # `webrtcvad` 2.0.10 imports a module that newer versions of Python lack. `_webrtcvad`, which it wraps, does
-        # not.
+        # `webrtcvad` 2.0.10 wraps `_webrtcvad`, and imports a module that newer versions of Python lack. So this metric
+        # uses `_webrtcvad` directly.
         for module, package in (("resemblyzer", "resemblyzer"), ("_webrtcvad", "webrtcvad")):
             if importlib.util.find_spec(module) is None:
                 raise MissingExtraError(package, extra="speaker", needed_by="the metric speaker similarity")
@@ -77,7 +76,7 @@ class SpeakerSimilarity:
 
     @property
     def weights(self) -> tuple[Path, ...]:
-        """The file of the encoder."""
+        """The file with the weights of the encoder."""
         spec = importlib.util.find_spec("resemblyzer")
         assert spec is not None
         assert spec.origin is not None
@@ -99,7 +98,7 @@ class SpeakerSimilarity:
         return math.nan if voice is None or other is None else float(voice @ other)
 
     def embedding(self, signal: Tensor, sr: int) -> np.ndarray | None:
-        """Returns the embedding of the voice in a signal [time], [256] with the norm 1; None without a voice."""
+        """Returns the embedding [256] of the voice in a signal [time], with a norm of 1; None if there is no voice."""
         if self._encoder is None:
             self._encoder = _Encoder(self.weights[0])
         wave = _voiced(_raised(resampled(signal, sr, _SR).float().numpy()))
@@ -159,14 +158,15 @@ def _voiced(wave: np.ndarray) -> np.ndarray:
     ]
     if not voiced:
         return wave
-    # A moving mean over 8 decisions. Voiced parts are then extended by three decisions on both sides.
+    # The decisions are smoothed by a moving mean over 8 of them. Voiced parts are then extended by 3 decisions on both
+    # sides.
     mean = np.convolve(np.pad(np.asarray(voiced, float), (3, 4)), np.ones(8) / 8, "valid")
     kept = np.convolve(np.round(mean), np.ones(7))[3 : 3 + len(voiced)]
     return wave[np.repeat(kept > 0.5, _VOICE)]
 
 
 def _starts(samples: int) -> list[int]:
-    """Returns the first frames of the parts."""
+    """Returns the index of the first frame of each part."""
     frames = math.ceil((samples + 1) / _HOP)
     starts = list(range(0, max(1, frames - _PART + _STEP + 1), _STEP))
     covered = (samples - starts[-1] * _HOP) / (_PART * _HOP)

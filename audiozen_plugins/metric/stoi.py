@@ -43,7 +43,7 @@ class Stoi:
     computed_at = 10_000
 
     def __init__(self, extended: bool = False) -> None:
-        # The package is located but not imported: a training that does not use the metric would wait for the import.
+        # The package is located but not imported, so that training does not wait for the import.
         if importlib.util.find_spec("pystoi") is None:
             raise MissingExtraError("pystoi", extra="metrics", needed_by="the metric STOI")
         self.extended = extended
@@ -61,7 +61,7 @@ class Stoi:
         from pystoi import stoi
 
         signals = reference.double().numpy(), estimate.double().numpy()
-        # The lock is needed because all threads share the filters for warnings and the generator.
+        # The lock is needed because all threads share the warning filters and the random generator.
         with _ONE_AT_A_TIME, warnings.catch_warnings():
             # If too few frames are left, pystoi warns and returns 1e-5.
             warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)

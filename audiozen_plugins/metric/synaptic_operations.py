@@ -14,16 +14,17 @@ from audiozen_core.errors import RunError
 
 
 class SynapticOperations:
-    """Synaptic operations of a spiking network for a second of audio, in millions, counted while it enhances each file.
+    """Synaptic operations of a spiking network, in millions per second of audio.
 
-    A spike costs one operation for each neuron that it reaches, so the number depends on the file. Timcheck et al.,
-    "The Intel Neuromorphic DNS Challenge", 2023, call this number SynOPS and use it as a proxy for the energy. Their
-    proxy for the power also adds ten times the updates of neurons. These updates do not depend on the file, and are not
-    counted here. An input that is not a spike, such as a magnitude, counts like a spike if it is not zero.
+    They are counted while the network enhances a file. A spike costs one operation for each neuron that it reaches, so
+    the number depends on the file. Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023, call this number
+    SynOPS and use it as a proxy for the energy. Their proxy for the power also adds ten times the number of neuron
+    updates. These updates do not depend on the file, and are not counted here. An input that is not a spike, such as a
+    magnitude, counts like a spike if it is not zero.
 
-    The metric needs the network, so only a test can compute it. The value of the noisy signal is 0. With
-    `chunk_seconds`, the overlap of two chunks is computed and counted twice. A module is counted if it has a method
-    `synaptic_operations(input, output)` that returns the number for one call. The modules of `sdnn` and
+    The metric needs the network, so only a test can compute it. The value of the noisy signal is 0. If a file is
+    enhanced in chunks, the overlap of two chunks is computed twice, and counts twice. A module is counted if it has a
+    method `synaptic_operations(input, output)` that returns the number for one call. The modules of `sdnn` and
     `spiking_fullsubnet` have this method.
     """
 
@@ -47,7 +48,7 @@ class SynapticOperations:
         counted = [module for module in model.modules() if hasattr(module, "synaptic_operations")]
         if not counted:
             raise RunError(
-                f"{self.label} can't be counted, because no part of {type(model).__name__} tells its spikes",
+                f"{self.label} can't be counted, because no module of {type(model).__name__} counts its operations",
                 remedy="use a spiking network, such as `sdnn`, or leave `synaptic_operations` out of the metrics",
             )
         hooks = [module.register_forward_hook(self._count) for module in counted]
@@ -66,7 +67,7 @@ class SynapticOperations:
     def __call__(
         self, estimate: Tensor, reference: Tensor | None = None, *, sr: int, noisy: Tensor | None = None
     ) -> float:
-        """Returns the operations since the last file, in millions per second of audio; 0 for the noisy signal itself.
+        """Returns the operations for one file, in millions per second of audio; 0 for the noisy signal itself.
 
         Raises:
             RunError: the metric does not watch a network.

@@ -1,4 +1,4 @@
-"""Word error rate of an offline recogniser."""
+"""The word error rate of a speech recogniser that runs offline."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ _CLEAN: SharedResult[list[str]] = SharedResult()
 
 
 class WordErrorRate:
-    """Word error rate of English speech: 0 if the recogniser hears all words, 1 if it hears none. Added words may raise
-    it above 1.
+    """Word error rate for English speech: 0 if the recogniser recognises all words, and 1 if it recognises none.
 
-    The recogniser is `pocketsphinx`, with the US English model in its wheel. This is an old recogniser, with about 30 %
-    of wrong words even for clean speech. Use the rate only to compare systems with each other, and never with rates of
-    another recogniser. Each file has its own rate. The mean of a test is over files and not over words, so that each
-    file counts the same.
+    Additional words may raise the rate above 1. The recogniser is `pocketsphinx`, with the US English model in its
+    wheel. It is an old recogniser, with about 30 % wrong words even for clean speech. Use the rate only to compare
+    systems with each other, and never compare it with rates of another recogniser. Each file has its own rate. The mean
+    of a test is over files and not over words, so that each file has the same weight.
 
-    Each file has a recogniser of its own, because its state after one file changes what it hears in the next. Words are
-    compared without case and punctuation; figures are not spelt out. NaN if the text has no word, if no word is heard
-    in the clean file, or if a signal is empty, silent or not finite.
+    Each file gets a new recogniser, because the state of a recogniser after one file would affect the next file. Words
+    are compared without case and punctuation; digits are not spelt out. The value is NaN if the text has no word, if no
+    word is recognised in the clean file, or if a signal is empty, silent or not finite.
 
     Args:
-        against: `text` compares with the text of each file. `clean` compares with the words that the recogniser hears
-            in the clean signal (`word_error_rate_clean`).
-        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz. The name then ends
-            in `_16k`.
+        against: `text` compares with the text of each file. `clean` compares with the words that are recognised in the
+            clean signal (`word_error_rate_clean`).
+        resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The name
+            then ends in `_16k`.
 
     Raises:
         MissingExtraError: pocketsphinx is not installed.
@@ -49,7 +48,7 @@ class WordErrorRate:
     packages = ("pocketsphinx",)
 
     def __init__(self, against: Literal["text", "clean"] = "text", resample: bool = False) -> None:
-        # The package is located but not imported: a training that does not use the metric would wait for the import.
+        # The package is located but not imported, so that training does not wait for the import.
         if importlib.util.find_spec("pocketsphinx") is None:
             raise MissingExtraError("pocketsphinx", extra="words", needed_by="the word error rate")
         self.against, self.resample = against, resample
@@ -95,11 +94,12 @@ class WordErrorRate:
         return word_error_rate(self.heard(estimate, sr), said)
 
     def heard(self, signal: Tensor, sr: int) -> list[str]:
-        """Returns the words that the recogniser hears in a signal [time]."""
+        """Returns the words that are recognised in a signal [time]."""
         from pocketsphinx import Decoder  # type: ignore[import-not-found, unused-ignore]
 
         samples = resampled(signal, sr, _SR).float().clamp(-1, 1) * 32767
-        # Reading the model takes 0.3 s. But to reset the mean of the cepstra is not enough: other state remains.
+        # A new decoder for each file takes 0.3 s to read the model. Resetting the cepstral mean of a decoder would be
+        # faster, but other state would remain.
         decoder = Decoder(samprate=float(_SR), loglevel="FATAL")
         decoder.start_utt()
         decoder.process_raw(samples.round().numpy().astype(np.int16).tobytes(), full_utt=True)
@@ -109,9 +109,9 @@ class WordErrorRate:
 
 
 class WordErrorRateClean(WordErrorRate):
-    """Word error rate against the words heard in the clean file: `word_error_rate` with `against = "clean"`.
+    """Word error rate against the words recognised in the clean file: `word_error_rate` with `against = "clean"`.
 
-    This metric needs no texts. A word that is heard wrongly in both files counts as right.
+    This metric needs no texts. A word counts as correct if it is misrecognised in the same way in both files.
 
     Args:
         resample: as in `word_error_rate`.
@@ -137,8 +137,9 @@ def words(text: str) -> list[str]:
 
 
 def word_error_rate(heard: list[str], said: list[str]) -> float:
-    """Returns the number of words to insert, delete or replace, divided by the number of words said; NaN if no word is
-    said.
+    """Returns the number of insertions, deletions and substitutions, divided by the number of words in `said`.
+
+    The result is NaN if `said` is empty.
 
     Example:
         >>> word_error_rate(["the", "cat", "sat"], ["a", "cat", "sat", "down"])
@@ -147,7 +148,7 @@ def word_error_rate(heard: list[str], said: list[str]) -> float:
     if not said:
         return math.nan
     torchaudio_loader.install()
-    # torchaudio takes long to import, and is needed only here.
+    # Importing torchaudio takes a long time, and it is needed only here.
     from torchaudio.functional import edit_distance
 
     return float(edit_distance(heard, said)) / len(said)

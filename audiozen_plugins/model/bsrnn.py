@@ -1,4 +1,4 @@
-"""BSRNN: a recurrent network over the frames of sub-bands and over the sub-bands of frames, for any sampling rate."""
+"""BSRNN: a recurrent network over the frames of each sub-band and over the sub-bands of each frame."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class BSRNN(nn.Module):
     """A band-split RNN that enhances complex spectra of noisy speech at any sampling rate from 8 to 48 kHz.
 
     Luo and Yu, "Music Source Separation with Band-Split RNN", TASLP 2023, and Yu and Luo, "Efficient Monaural Speech
-    Enhancement with Universal Sample Rate Band-Split RNN", ICASSP 2023. The spectrum is split into sub-bands, each of
-    which becomes `features` channels. Each block has an LSTM over the frames of each sub-band, and a bidirectional LSTM
-    over the sub-bands of each frame. Two small networks per sub-band estimate a complex mask and a residual that is
-    added to the masked spectrum.
+    Enhancement with Universal Sample Rate Band-Split RNN", ICASSP 2023. The spectrum is split into sub-bands, and each
+    sub-band is mapped to `features` channels. Each block has an LSTM over the frames of each sub-band, and a
+    bidirectional LSTM over the sub-bands of each frame. For each sub-band, two small networks estimate a complex mask
+    and a residual that is added to the masked spectrum.
 
     One set of weights works at all rates. The window always lasts 20 ms, so the frequencies are always 50 Hz apart. A
     spectrum at a low rate has fewer frequencies and uses only the lowest sub-bands. The output is then the same as from
     a network without the other sub-bands. A spectrum at 48 kHz uses all 34 sub-bands: 20 of 200 Hz, 6 of 500 Hz, 7 of 2
-    kHz and 1 of 3 kHz. If the highest sub-band is used in part, zeros fill the rest. The weights of unused sub-bands
-    get no gradient, so training at a low rate leaves them as they are.
+    kHz and 1 of 3 kHz. If only a part of the highest sub-band is used, zeros fill the rest. The weights of unused
+    sub-bands get no gradient, so training at a low rate does not change them.
 
-    These sizes have as many weights as the models in Zhang et al., "Beyond Performance Plateaus: A Comprehensive Study
-    on Scalability in Speech Enhancement", 2024:
+    With the following sizes, the network has as many weights as the models in Zhang et al., "Beyond Performance
+    Plateaus: A Comprehensive Study on Scalability in Speech Enhancement", 2024:
 
-    | `features` | `num_blocks` | causal | not causal |
+    | `features` | `num_blocks` | weights, causal | weights, not causal |
     | --- | --- | --- | --- |
     | 16 | 6 | 0.5 M | 0.5 M |
     | 32 | 6 | 1.3 M | 1.5 M |
@@ -47,12 +47,12 @@ class BSRNN(nn.Module):
     | 256 | 6 | 52.9 M | 63.1 M |
     | 256 | 12 | 83.6 M | 104.1 M |
 
-    With the defaults, a second of audio takes 3.9 G MACs at 8 kHz, 5.3 G at 16 kHz and 6.7 G at 48 kHz.
+    With the defaults, the network needs 3.9 G MACs for a second of audio at 8 kHz, 5.3 G at 16 kHz and 6.7 G at 48 kHz.
 
-    With `causal`, frame `t` of the output depends on no later frame of the input, and the algorithmic latency is one
-    window, 20 ms. Otherwise the LSTM over frames is bidirectional, normalisations are over the whole file, and whole
-    files are enhanced. In both cases, the residual is relative to the level of its sub-band, so the output scales with
-    the input. This matters because the level of the STFT depends on the sampling rate.
+    If `causal` is True, frame `t` of the output does not depend on later frames of the input, and the algorithmic
+    latency is one window, 20 ms. If `causal` is False, the LSTM over frames is bidirectional, normalisations are over
+    the whole file, and whole files are enhanced. In both cases, the residual is relative to the level of its sub-band,
+    so the output scales with the input. This matters because the level of the STFT depends on the sampling rate.
 
     The model declares its domain and, for its `sr`, the STFT: `sr`, `n_fft` (`sr / 50`), `win_length` and `hop_length`
     (10 ms). The file must have the same values in `[acoustics]`.
@@ -60,8 +60,8 @@ class BSRNN(nn.Module):
     Args:
         features: the channels of each sub-band.
         num_blocks: the number of blocks.
-        causal: whether the output depends on no later input.
-        sr: the sampling rate in hertz. It changes the STFT that the model declares, and no weight.
+        causal: whether the output must not depend on later input.
+        sr: the sampling rate in hertz. It changes the STFT that the model declares, but no weight.
 
     Raises:
         RunError: an argument is out of range.
@@ -87,7 +87,7 @@ class BSRNN(nn.Module):
     ) -> None:
         super().__init__()
         check_ranges(BSRNN, locals())
-        # For most rates this is exact. For 22,050 Hz and the like, the frequencies are almost 50 Hz apart.
+        # `n_fft` is `sr / 50`, rounded to an even number. If it is rounded, the frequencies are almost 50 Hz apart.
         hop = round(sr / (2 * _SPACING))
         self.acoustics = {"sr": sr, "n_fft": 2 * hop, "win_length": 2 * hop, "hop_length": hop}
         self.causal = causal
@@ -122,7 +122,7 @@ class BSRNN(nn.Module):
         # Real and imaginary parts of all frequencies of a frame, [batch, frames, 2 × frequencies].
         flat = F.pad(noisy.transpose(1, 2).flatten(2), (0, 2 * (_ENDS[num_bands - 1] - num_freqs)))
         bands = torch.split(flat, [2 * width for width in _WIDTHS[:num_bands]], dim=-1)
-        # The small number keeps the gradient of the square root finite.
+        # The small constant keeps the gradient of the square root finite.
         axes = (2,) if self.causal else (1, 2)
         levels = [(band.square().mean(axes, keepdim=True) + 1e-12).sqrt() for band in bands]
         encoded = [encoder(band / level) for encoder, band, level in zip(self.encoders, bands, levels, strict=False)]
@@ -141,7 +141,7 @@ def _spectrum(flat: Tensor, num_freqs: int) -> Tensor:
 
 
 class _Norm(nn.LayerNorm):
-    """Normalises [batch, steps, features] over the features of all steps, or of each step."""
+    """Normalises [batch, steps, features] over all steps and features, or over the features of each step."""
 
     def __init__(self, features: int, *, per_step: bool) -> None:
         super().__init__(features)
@@ -188,7 +188,7 @@ class _Block(nn.Module):
 
 
 def _decoder(features: int, width: int, *, causal: bool) -> nn.Sequential:
-    """Returns a network from the features of a sub-band to a complex number for each of its frequencies."""
+    """Returns a network that maps the features of a sub-band to a complex number for each of its frequencies."""
     return nn.Sequential(
         _Norm(features, per_step=causal),
         nn.Linear(features, 4 * features),

@@ -10,10 +10,10 @@ from audiozen_plugins.model.past import keep, recall
 
 
 def pad_past(x: Tensor, frames: int) -> Tensor:
-    """Puts silent frames, or frames of the previous piece (see `Past`), before x [batch, channels, frames,
-    frequencies].
+    """Puts frames before a signal x [batch, channels, frames, frequencies]: zeros, or the end of the previous piece.
 
-    A convolution over `frames + 1` frames then needs no padding of its own in time, and uses no later frame.
+    Long signals can be processed in pieces; see `Past`. With these frames, a convolution over `frames + 1` frames needs
+    no padding of its own in time, and uses no later frame.
     """
     if not frames:
         return x
@@ -26,12 +26,13 @@ def pad_past(x: Tensor, frames: int) -> Tensor:
 def depthwise_after_past(x: Tensor, convolution: nn.Conv2d | nn.ConvTranspose2d, dilation: int = 1) -> Tensor:
     """Convolves each channel with its own kernel, over the current and past frames and over neighbouring bands.
 
-    The frames before x are silent, or come from the previous piece (see `Past`).
+    The frames before x are zeros, or the end of the previous piece (see `Past`).
 
     Args:
         x: a signal [batch, channels, frames, frequencies].
-        convolution: with stride 1, a group for each channel, and an odd number of bands. Its padding is ignored.
-        dilation: the distance of two taps in frames.
+        convolution: a convolution with stride 1, one group for each channel, and an odd number of bands in its kernel.
+            Its padding is ignored.
+        dilation: the distance between two taps of the kernel in frames.
     """
     kernel = kernel_of(convolution)
     frames = (kernel.shape[2] - 1) * dilation
@@ -48,11 +49,11 @@ def depthwise_after_past(x: Tensor, convolution: nn.Conv2d | nn.ConvTranspose2d,
 def kernel_of(convolution: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
     """Returns the kernel [out_channels, in_channels // groups, frames, frequencies] of a convolution.
 
-    A transposed convolution of stride 1 equals a convolution with the reversed kernel. On a CPU, the convolution is
-    faster.
+    A transposed convolution with stride 1 equals a convolution with the reversed kernel, which is faster on a CPU. So
+    the result for a transposed convolution is the reversed kernel.
 
     Args:
-        convolution: with stride 1, and with as many groups as channels or a single one.
+        convolution: a convolution with stride 1. It has a single group, or as many groups as channels.
     """
     if not isinstance(convolution, nn.ConvTranspose2d):
         return convolution.weight
@@ -61,7 +62,7 @@ def kernel_of(convolution: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
 
 
 def interleave(first: Tensor, second: Tensor) -> Tensor:
-    """Joins two tensors [batch, channels, …] to [batch, 2 * channels, …], one channel of each in turn.
+    """Interleaves the channels of two tensors [batch, channels, …]. The result is [batch, 2 * channels, …].
 
     Example:
         >>> interleave(torch.tensor([[1, 3]]), torch.tensor([[2, 4]]))

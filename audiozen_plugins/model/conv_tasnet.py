@@ -11,25 +11,25 @@ from audiozen_core.registry import torchaudio_loader
 
 
 class ConvTasNet(nn.Module):
-    """Separates speakers with masks on a learnt filter bank, from dilated convolutions over time.
+    """Separates speakers with masks for a learnt filter bank. Dilated convolutions over time estimate the masks.
 
     Luo and Mesgarani, "Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech Separation", TASLP
-    2019: the defaults are the best configuration of the paper. The network is `torchaudio.models.ConvTasNet`; its
-        weights have the prefix `network.`.
+    2019. The defaults are the best configuration of the paper. The network is `torchaudio.models.ConvTasNet`, and the
+    names of its weights begin with `network.`.
 
     The network is not causal, and separates whole files, because its global normalisation averages over the whole
-    signal. Its window lasts 2 ms at 8 kHz, and its convolutions see 1.5 s.
+    signal. At 8 kHz, its filters last 2 ms, and the receptive field of its convolutions is 1.5 s.
 
     Args:
         num_speakers: the number of speakers.
-        num_filters: the number of filters of the encoder, N in the paper.
-        kernel_size: the length of a filter in samples, L; an even number. The hop is half of it.
-        bottleneck: the channels between the blocks, B, and of the skip connections.
-        hidden: the channels within a block, H.
-        block_kernel_size: the length of the convolutions in a block, P; an odd number.
-        num_layers: the number of blocks in a repeat, X. Each block has twice the dilation of the previous block.
-        num_repeats: the number of repeats, R.
-        mask: the function that makes the masks, `sigmoid` or `relu`.
+        num_filters: the number of filters of the encoder (N in the paper).
+        kernel_size: the length of a filter in samples (L), an even number. The hop is half of this length.
+        bottleneck: the number of channels between the blocks and in the skip connections (B).
+        hidden: the number of channels within a block (H).
+        block_kernel_size: the length of the convolutions in a block (P), an odd number.
+        num_layers: the number of blocks in a repeat (X). Each block has twice the dilation of the previous block.
+        num_repeats: the number of repeats (R).
+        mask: the activation function of the masks, `sigmoid` or `relu`.
 
     Raises:
         RunError: an argument is out of range.

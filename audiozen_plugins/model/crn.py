@@ -16,16 +16,17 @@ from audiozen_plugins.model.past import keep, recall
 class CRN(nn.Module):
     """A small causal network that estimates a mask for the spectrum of noisy speech. It trains on a CPU in minutes.
 
-    The magnitudes are joined into bands: low frequencies stay as they are, and high ones form bands on the ERB scale,
-    as in `gtcrn`. A convolution over the frames, with all bands as its channels, is followed by GRUs with residual
-    connections. Each GRU consists of groups, and each group processes a part of the channels. Two groups halve the
-        work: Gao et al., "Efficient Sequence Learning with Group Recurrent Networks", 2018. The outputs of the groups
-        are interleaved before the next GRU. The mask scales each band by a factor from 0 to 1, and the noisy phase is
-        kept. In a training of a few minutes, a complex mask was clearly worse.
+    The magnitudes are joined into bands: each low frequency is a band of its own, and high frequencies form bands on
+    the ERB scale, as in `gtcrn`. A convolution over the frames, with all bands as its channels, is followed by GRUs
+    with residual connections. Each GRU consists of groups, and each group processes a part of the channels. Two groups
+    need half as many multiplications as a single GRU (Gao et al., "Efficient Sequence Learning with Group Recurrent
+    Networks", 2018). The outputs of the groups are interleaved before the next GRU. The mask scales each band by a
+    factor from 0 to 1, and the noisy phase is kept. In training runs of a few minutes, a complex mask was clearly
+    worse.
 
-    The network is causal: frame `t` of the output depends on no later frame of the input. Its algorithmic latency is
-    one STFT window: 32 ms for 512 samples at 16 kHz. The model declares its domain, and `sr` and `n_fft` of
-    `[acoustics]`; it works with any window and hop.
+    The network is causal: frame `t` of the output does not depend on later frames of the input. Its algorithmic latency
+    is one STFT window: 32 ms for 512 samples at 16 kHz. The model declares its domain, and `sr` and `n_fft` of
+    `[acoustics]`. It works with any window and any hop.
 
     Args:
         num_freqs: the number of frequencies, `n_fft // 2 + 1` with an even `n_fft`.
@@ -66,7 +67,7 @@ class CRN(nn.Module):
         if wrong := out_of_range(CRN, locals()):
             raise ValueError(wrong)
         if hidden_size % groups:
-            raise ValueError(f"`hidden_size` is {hidden_size}, which {groups} `groups` do not divide")
+            raise ValueError(f"`hidden_size` is {hidden_size}, but must be a multiple of `groups`, which is {groups}")
         self.num_freqs = num_freqs
         self.acoustics = {"sr": sr, "n_fft": 2 * (num_freqs - 1)}
         self.bands = ErbBands(num_low, num_bands, n_fft=2 * (num_freqs - 1), sr=sr)
@@ -102,7 +103,7 @@ class CRN(nn.Module):
         return noisy * mask.transpose(1, 2).unsqueeze(1)
 
     def _after_past(self, x: Tensor) -> Tensor:
-        """Puts zeros, or the end of the previous piece, in front of x [batch, channels, frames]."""
+        """Puts zeros, or the end of the previous piece (see `Past`), in front of x [batch, channels, frames]."""
         frames = self.conv.kernel_size[0] - 1
         if not frames:
             return x

@@ -18,16 +18,16 @@ from audiozen_core.binding.ranges import Positive, check_ranges
 class MetricDiscriminator(nn.Module):
     """Predicts a metric of an estimate, given the clean speech, as in MetricGAN+.
 
-    Fu et al., "MetricGAN+: An Improved Version of MetricGAN for Speech Enhancement", Interspeech 2021: four
-    convolutions with kernels of 5 x 5 over the magnitudes of both signals, the mean over time and frequency, and three
-    dense layers, all with spectral normalisation. The magnitudes are `log(1 + |X|)`. Each clip is judged by itself,
-    because the network has no batch normalisation.
+    Fu et al., "MetricGAN+: An Improved Version of MetricGAN for Speech Enhancement", Interspeech 2021. The network has
+    four convolutions with kernels of 5 x 5 over the magnitudes of both signals, a mean over time and frequency, and
+    three dense layers. All layers have spectral normalisation. The magnitudes are `log(1 + |X|)`. The network has no
+    batch normalisation, so the judgement of a clip does not depend on the other clips of the batch.
 
     Args:
-        fft_size: the length of the FFT and of its window, in samples. A clip must be longer than half of it. It may
-            differ from the `n_fft` of `[acoustics]`.
-        hop_size: the samples between two frames.
-        channels: the channels of each convolution.
+        fft_size: the length of the FFT and of its window, in samples. A clip must be longer than half of this length.
+            It may differ from the `n_fft` of `[acoustics]`.
+        hop_size: the number of samples between successive frames.
+        channels: the number of channels of each convolution.
 
     Example:
         >>> network = MetricDiscriminator()
@@ -57,7 +57,7 @@ class MetricDiscriminator(nn.Module):
             clean: waveforms [batch, time].
 
         Returns:
-            The scores [batch], about 0 for the worst value of the metric and 1 for the best.
+            The scores [batch], from about 0 (the worst value of the metric) to about 1 (the best value).
         """
         hidden = torch.stack([self.stft.transform(wave).abs().log1p() for wave in (estimate, clean)], dim=1)
         for convolution in self.convolutions:
@@ -73,15 +73,16 @@ class MetricDiscriminator(nn.Module):
 class MultiResolutionDiscriminator(nn.Module):
     """Judges the magnitudes of several STFTs of a waveform. Each STFT has its own network.
 
-    The multi-resolution spectrogram discriminator of Jang et al., "UnivNet: A Neural Vocoder with Multi-Resolution
-    Spectrogram Discriminators for High-Fidelity Waveform Generation", Interspeech 2021, with its resolutions and layers
-    as the defaults: six convolutions with weight normalisation, three of which halve the number of frames.
+    This is the multi-resolution spectrogram discriminator of Jang et al., "UnivNet: A Neural Vocoder with
+    Multi-Resolution Spectrogram Discriminators for High-Fidelity Waveform Generation", Interspeech 2021. The defaults
+    are the resolutions of the paper. Each network has six convolutions with weight normalisation. Three of them halve
+    the number of frames.
 
     Args:
-        fft_sizes: the FFT size of each resolution, in samples. A clip must be longer than half of the largest.
-        hop_lengths: the samples between two frames, for each resolution.
-        win_lengths: the length of the Hann window, for each resolution.
-        channels: the channels of each convolution.
+        fft_sizes: the FFT size of each resolution, in samples. A clip must be longer than half of the largest size.
+        hop_lengths: the number of samples between successive frames, for each resolution.
+        win_lengths: the length of the Hann window in samples, for each resolution.
+        channels: the number of channels of each convolution.
 
     Raises:
         ValueError: the arrays differ in length, or are empty.

@@ -11,24 +11,26 @@ from audiozen_core.binding.ranges import Positive, Range, check_ranges
 
 
 class DPRNN(nn.Module):
-    """Separates speakers with masks on a learnt filter bank, from LSTMs within and across chunks of frames.
+    """Separates speakers with masks for a learnt filter bank. LSTMs within and across chunks of frames estimate them.
 
     Luo, Chen and Yoshioka, "Dual-Path RNN: Efficient Long Sequence Modeling for Time-Domain Single-Channel Speech
-    Separation", ICASSP 2020: 2.6 million parameters with the defaults, and a window of two samples for the best result.
-    `kernel_size = 16` with `chunk_size = 100` is the fast configuration of the paper.
+    Separation", ICASSP 2020. The defaults are the paper's configuration with the best results: 2.6 million parameters,
+    and filters of two samples. `kernel_size = 16` with `chunk_size = 100` is the fast configuration of the paper.
 
-    The frames are cut into chunks that overlap by half. Each block has two bidirectional LSTMs. The first runs along
-    the frames of a chunk. The second runs across the chunks, over the frames at the same position. So the network is
-    not causal, and separates whole files.
+    The network cuts the frames into chunks that overlap by half. These chunks have nothing to do with `chunk_seconds`
+    of the trainer. Each block has two bidirectional LSTMs. The first LSTM runs along the frames of a chunk. The second
+    LSTM runs across the chunks, over the frames at the same position. So the network is not causal, and separates whole
+    files.
 
     Args:
         num_speakers: the number of speakers.
         num_filters: the number of filters of the encoder.
-        kernel_size: the length of a filter in samples, an even number. The hop is half of it.
-        features: the channels of the blocks.
-        hidden: the units of each direction of an LSTM.
+        kernel_size: the length of a filter in samples, an even number. The hop is half of this length.
+        features: the number of channels of the blocks.
+        hidden: the number of units in each direction of an LSTM.
         num_blocks: the number of blocks.
-        chunk_size: the frames of a chunk, an even number; about the square root of twice the number of frames is best.
+        chunk_size: the number of frames in a chunk, an even number. The best value is about the square root of twice
+            the number of frames in a clip.
 
     Raises:
         RunError: an argument is out of range.
@@ -86,11 +88,11 @@ class DPRNN(nn.Module):
 
 
 class DualPathBlock(nn.Module):
-    """An LSTM along the frames of each chunk, then one across the chunks, each followed by a residual connection.
+    """An LSTM along the frames of each chunk, then an LSTM across the chunks, both with a residual connection.
 
     Args:
-        features: the channels.
-        hidden: the units of each direction.
+        features: the number of channels.
+        hidden: the number of units in each direction.
     """
 
     def __init__(self, features: int, hidden: int) -> None:
@@ -122,11 +124,11 @@ class _Path(nn.Module):
 
 
 def into_chunks(frames: Tensor, size: int) -> Tensor:
-    """Cuts frames into chunks that overlap by half, so that each frame is in two of them.
+    """Cuts frames into chunks that overlap by half, so that each frame is in two chunks.
 
     Args:
-        frames: [batch, features, frames].
-        size: the frames of a chunk, an even number.
+        frames: the frames [batch, features, frames].
+        size: the number of frames in a chunk, an even number.
 
     Returns:
         The chunks [batch, features, size, chunks].
@@ -146,7 +148,7 @@ def into_chunks(frames: Tensor, size: int) -> Tensor:
 
 
 def from_chunks(chunks: Tensor, length: int) -> Tensor:
-    """Adds the chunks of `into_chunks` up to [batch, features, length], and halves the sum.
+    """Reverses `into_chunks`: adds the chunks where they overlap, and halves the sum [batch, features, length].
 
     Example:
         >>> import torch

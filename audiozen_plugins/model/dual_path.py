@@ -1,4 +1,4 @@
-"""Grouped GRUs, and a dual path of grouped GRUs over the frequencies and over the frames."""
+"""Grouped GRUs, and a layer that runs grouped GRUs first over the frequencies and then over the frames (dual path)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from audiozen_plugins.model.past import keep, recall
 
 
 class GroupedGRU(nn.Module):
-    """Two GRUs, each for one half of the channels.
+    """Two GRUs side by side. The channels are divided into two groups, and each GRU processes one group.
 
-    If the GRUs are not bidirectional, they must run over time, and continue from the end of the previous piece (see
-    `Past`).
+    Bidirectional GRUs may run over any axis. GRUs in one direction must run over time, because they continue from the
+    end of the previous piece if a signal comes in pieces (see `Past`).
 
     Args:
-        input_size: the number of input channels of both groups.
-        hidden_size: the number of hidden channels of both groups, in one direction.
-        bidirectional: whether a second GRU in each group runs backwards. This doubles the output channels.
+        input_size: the total number of input channels. Each group has half of them.
+        hidden_size: the total number of hidden channels in one direction. Each group has half of them.
+        bidirectional: whether a second GRU in each group runs backwards. This doubles the number of output channels.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, bidirectional: bool = False) -> None:
@@ -29,8 +29,8 @@ class GroupedGRU(nn.Module):
     def forward(self, x: Tensor, axis: int = 0) -> Tensor:
         """Runs over one axis of x [..., input_size], and returns [..., channels].
 
-        The channels of the first group come first: its forward direction, then its backward direction. The second group
-            follows in the same order.
+        The output channels of the first group come first: its forward direction, then its backward direction. The
+        output channels of the second group follow in the same order.
         """
         output, state = run_grus((self.rnn1, self.rnn2), x, None if self.bidirectional else recall(), axis)
         if not self.bidirectional:
@@ -39,13 +39,13 @@ class GroupedGRU(nn.Module):
 
 
 class DualPathGRU(nn.Module):
-    """Runs a GRU over the frequencies of each frame, then one over the frames of each frequency.
+    """Runs a bidirectional GRU over the frequencies of each frame, then a causal GRU over the frames of each frequency.
 
-    After each GRU come a linear layer, a layer norm over frequencies and channels, and a residual connection. This is
-    the dual path of Luo et al., "Dual-path RNN", 2020, with grouped GRUs. The GRU over the frames is causal.
+    Each GRU is followed by a linear layer, a layer norm over frequencies and channels, and a residual connection. This
+    is the dual path of Luo et al., "Dual-path RNN", 2020, but with grouped GRUs.
 
     Args:
-        channels: the number of channels of input and output.
+        channels: the number of channels of the input and of the output.
         num_freqs: the number of frequencies.
     """
 

@@ -13,7 +13,7 @@ def erb_filters(num_low: int, num_bands: int, n_fft: int, sr: int) -> Tensor:
     notched-noise data", 1990. Each filter falls to 0 at the peaks of its neighbours, so that the filters add up to 1.
 
     Args:
-        num_low: the number of low frequencies that get no filter.
+        num_low: the number of low frequencies that no filter covers.
         num_bands: the number of filters.
         n_fft: the FFT size.
         sr: the sample rate in hertz.
@@ -28,7 +28,7 @@ def erb_filters(num_low: int, num_bands: int, n_fft: int, sr: int) -> Tensor:
     if not (peaks.diff() > 0).all():
         raise ValueError(
             f"`num_low` and `num_bands` are {num_low} and {num_bands}: two of these bands would have their peak at the "
-            f"same of the {n_fft // 2 + 1} frequencies of {sr} Hz; set a smaller `num_bands`, or another `num_low`"
+            f"same frequency (of {n_fft // 2 + 1} at {sr} Hz); set a smaller `num_bands`, or another `num_low`"
         )
     widths = torch.cat([torch.ones(1), peaks.diff(), torch.ones(1)])[:, None]
     distances = torch.arange(num_low, n_fft // 2 + 1) - peaks[:, None]
@@ -39,7 +39,7 @@ class ErbBands(nn.Module):
     """Joins high frequencies into bands, and spreads bands over the frequencies again. Its weights are fixed.
 
     Args:
-        num_low: the number of low frequencies that stay as they are.
+        num_low: the number of low frequencies that are not joined.
         num_bands: the number of bands above the low frequencies.
         n_fft: the FFT size.
         sr: the sample rate in hertz.

@@ -15,19 +15,21 @@ from audiozen_core.binding.ranges import Positive, check_ranges
 
 
 class FlowNet(nn.Module):
-    """Estimates the velocity that leads noisy spectra to clean ones; for the trainer `flow`.
+    """Estimates the velocity of a flow from noisy to clean spectra, for the trainer `flow`.
 
-    The network is a U-Net (Ronneberger et al., MICCAI 2015). Each level halves the number of frequencies. At the
-    coarsest level, residual blocks with growing dilation look along the frames. On the way back, each level is joined
-    with the level of the same size. No block works on all frequencies, so the network can be trained on a CPU. The time
-    enters each block as a scale and a shift of its channels (Perez et al., "FiLM", AAAI 2018). The network is not
-    causal. The last layer begins at 0, so that an untrained network has the velocity 0.
+    The network is a U-Net (Ronneberger et al., MICCAI 2015). Each level of the encoder halves the number of
+    frequencies. At the coarsest level, residual blocks with growing dilation convolve over the frames. Each level of
+    the decoder also gets the output of the encoder level of the same size. No residual block works on all frequencies,
+    so the network can be trained on a CPU. The flow's time enters each block as a scale and a shift of its channels
+    (Perez et al., "FiLM", AAAI 2018). The network is not causal. The weights of the last layer start at 0, so an
+    untrained network returns the velocity 0.
 
     Args:
-        channels: the channels of the first level. Each further level doubles the channels, up to four times the first
-            number.
-        levels: how often the number of frequencies is halved.
-        blocks: the residual blocks at the coarsest level; the dilations are 1, 2, 4, 8, and again from 1.
+        channels: the number of channels of the first level. Each further level doubles it, up to four times
+            `channels`.
+        levels: the number of levels.
+        blocks: the number of residual blocks at the coarsest level. Their dilations are 1, 2, 4, 8, and then again from
+            1.
 
     Example:
         >>> network = FlowNet(channels=8, levels=2, blocks=2)
@@ -103,12 +105,12 @@ class _Block(nn.Module):
 
 
 def _embedding(time: Tensor) -> Tensor:
-    """Returns sines and cosines [batch, 64] of times [batch], from slow to fast."""
+    """Returns sines and cosines [batch, 64] of times [batch], at frequencies from low to high."""
     rates = torch.exp(torch.linspace(0, math.log(1000), 32, device=time.device))
     angles = time[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def _backwards(*lists: Sequence[object] | nn.ModuleList) -> zip[tuple[nn.Module, nn.Module, Tensor]]:
-    """Returns the entries of lists together, from the last to the first."""
+    """Zips lists, from their last entries to their first entries."""
     return cast("zip[tuple[nn.Module, nn.Module, Tensor]]", zip(*(reversed(one) for one in lists), strict=True))

@@ -16,7 +16,10 @@ from audiozen_plugins.model.past import keep, recall
 
 
 class _Spike(torch.autograd.Function):
-    """Sends a spike where the potential is at least 0. The gradient is a triangle: 1 at 0, and 0 beyond -1 and 1."""
+    """Returns a spike (1) where the potential is at least 0, and 0 elsewhere.
+
+    The surrogate gradient is a triangle: 1 at the potential 0, and 0 below -1 and above 1.
+    """
 
     @staticmethod
     def forward(ctx: Any, potential: Tensor) -> Tensor:
@@ -41,9 +44,9 @@ class GatedSpikingLayer(nn.Module):
     Args:
         input_size: the number of inputs.
         hidden_size: the number of neurons.
-        shared_weights: whether gate and potential share their weights. Each has its own bias.
-        bn: whether to normalise the potentials of each frame over the batch. In training mode this needs at least two
-            sequences.
+        shared_weights: whether the gate and the potential of a neuron share their weights. Both have their own bias.
+        bn: whether to normalise the potentials of each frame over the batch. In training mode, this needs a batch of at
+            least two sequences.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, shared_weights: bool = True, bn: bool = True) -> None:
@@ -56,7 +59,7 @@ class GatedSpikingLayer(nn.Module):
             return self._spikes(x if x.dtype == torch.float64 else x.float())
 
     def synaptic_operations(self, x: Tensor, spikes: Tensor) -> Tensor:
-        """Counts the nonzero inputs and the spikes of the previous frame, each once for every row of weights.
+        """Counts the synaptic operations: each nonzero input and recurrent spike counts once for each row of weights.
 
         Args:
             x: the inputs [frames, batch, input_size].
@@ -69,15 +72,15 @@ class GatedSpikingLayer(nn.Module):
         weight = self.cell.weight_ih
         if self.training:
             return F.linear(x, weight)
-        # The rounding of a product over all frames depends on the length of the clip. One additional or missing spike
-        # would then change the rest of the clip. Products of single frames also agree with the products in a stream.
+        # In evaluation, there is one product for each frame. The rounding of a single product over all frames would
+        # depend on the length of the clip, and one additional or missing spike would change the rest of the clip.
         return torch.bmm(x, weight.t().expand(len(x), -1, -1))
 
     def _spikes(self, x: Tensor) -> Tensor:
         batchnorm = self.cell.batchnorm
         state = recall() or [x.new_zeros(x.shape[1], self.cell.weight_hh.shape[1])] * 2
         products = self._products(x)
-        # The kernel has no gradient for the state before the first frame.
+        # The kernel does not compute a gradient for the state before the first frame.
         starts_anew = not any(each.requires_grad for each in state)
         if starts_anew and has_kernel(x) and (batchnorm is None or _is_usual(batchnorm, x)):
             spikes, state = self._at_once(products, *state)
@@ -121,7 +124,7 @@ class GatedSpikingLayer(nn.Module):
 
 
 class _Weights(nn.Module):
-    """The weights of a gated spiking layer, under their published names."""
+    """The weights of a gated spiking layer, under the names that they have in the published weights."""
 
     def __init__(self, input_size: int, hidden_size: int, *, shared_weights: bool, bn: bool) -> None:
         super().__init__()
@@ -136,12 +139,12 @@ class _Weights(nn.Module):
 
 
 def _is_usual(norm: nn.BatchNorm1d, x: Tensor) -> bool:
-    """Whether a batch norm has running statistics and gets enough sequences. If not, the plain form runs."""
+    """Whether the kernel supports the batch norm: it must have running statistics, and get enough sequences."""
     return norm.running_mean is not None and (x.shape[1] > 1 or not norm.training)
 
 
 def _normalize(potential: Tensor, norm: nn.BatchNorm1d) -> Tensor:
-    # A call of the module would also increase its counter of batches, which is one more operation for each frame.
+    # Calling the module would also increase its counter of batches, which is one more operation for each frame.
     return F.batch_norm(
         potential, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, MOMENTUM, norm.eps
     )

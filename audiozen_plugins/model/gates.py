@@ -1,4 +1,4 @@
-"""Gates: weights between 0 and 1 for channels, estimated from their energies."""
+"""Gates: factors between 0 and 1 that scale channels. They are estimated from the energies of the channels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from audiozen_plugins.model.past import keep, recall
 
 
 def temporal_gate(x: Tensor, gru: nn.GRU, linear: nn.Linear) -> Tensor:
-    """Estimates how much of each channel to let through, from the energies of the current and all earlier frames.
+    """Estimates the gate of each channel from the energies of the current frame and all earlier frames.
 
     Args:
         x: a signal [batch, channels, frames, frequencies].
@@ -18,7 +18,7 @@ def temporal_gate(x: Tensor, gru: nn.GRU, linear: nn.Linear) -> Tensor:
         linear: a layer from hidden channels to channels.
 
     Returns:
-        Weights between 0 and 1 [batch, channels, frames, 1].
+        The gates [batch, channels, frames, 1], between 0 and 1.
     """
     energies = band_energies(x).transpose(1, 2)
     hidden, state = run_grus([gru], energies, recall(), axis=1)

@@ -1,4 +1,4 @@
-"""GTCRN, a network for speech enhancement that needs very little computing."""
+"""GTCRN, a network for speech enhancement that needs very little computation."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class GTCRN(nn.Module):
     """A grouped temporal convolutional recurrent network that enhances complex spectra of noisy speech.
 
     This is the network of Rong et al., "GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources",
-    2024. The published weights load without renaming. High frequencies are joined into ERB bands; convolutions over
+    2024. The published weights load without renaming. High frequencies are joined into ERB bands. Convolutions over
     frequencies and past frames, with gates over time, and two dual-path GRUs estimate a complex mask.
 
-    The network is causal: frame `t` of the output depends on no later frame of the input. Its algorithmic latency is
-    one STFT window, 32 ms; a new frame comes every 16 ms. It has 23,669 trained weights, and 24,576 fixed ones in the
-    ERB filters, which the 48.2 k parameters of the publication include.
+    The network is causal: frame `t` of the output does not depend on later frames of the input. Its algorithmic latency
+    is one STFT window, 32 ms; a new frame comes every 16 ms. It has 23,669 trained weights, and 24,576 fixed weights in
+    the ERB filters. The publication counts both, and gives 48.2 k parameters.
 
     The model declares its domain and its acoustics: the complex STFT of 16 kHz audio with a `sqrt_hann` window of 512
-    samples, every 256 samples. `audiozen plugins show` counts more multiplications than the 33 M per second of the
-    publication, because a grouped GRU is computed as a single GRU, with zeros between the groups.
+    samples, every 256 samples. The publication gives 33 M multiplications per second of audio. `audiozen plugins show`
+    counts more, because a grouped GRU is computed as a single GRU, with zeros between the groups.
 
     Example:
         >>> spectrum = torch.randn(2, 257, 63, 2, generator=torch.Generator().manual_seed(0))
@@ -70,7 +70,7 @@ class GTCRN(nn.Module):
         if noisy.ndim != 4 or noisy.shape[1] != 257 or noisy.shape[3] != 2:
             raise ValueError(f"GTCRN needs spectra [batch, 257, frames, 2], but got {list(noisy.shape)}")
         spectrum = noisy.permute(0, 3, 2, 1)
-        # The small number keeps the gradient of the square root finite.
+        # The small constant keeps the gradient of the square root finite.
         magnitude = (spectrum.square().sum(1, keepdim=True) + 1e-12).sqrt()
         features = self.erb.join(torch.cat([magnitude, spectrum], dim=1))
         encoded, skipped = self.encoder(features)
@@ -79,7 +79,7 @@ class GTCRN(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Halves the number of bands twice, then looks at past frames."""
+    """Halves the number of bands twice, then processes each frame together with past frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Reverses the encoder. The outputs of the encoder's layers are additional inputs."""
+    """Mirrors the layers of the encoder. The outputs of the encoder's layers are additional inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,10 +140,10 @@ class _BandConv(nn.Module):
 
 
 class _TemporalConv(nn.Module):
-    """Looks at past frames with half of the channels, and mixes them with the other half.
+    """Convolves half of the channels over current and past frames, and interleaves them with the other half.
 
-    In the decoder, the weights belong to transposed convolutions of stride 1. They are computed as convolutions with a
-    reversed kernel, which is the same.
+    In the decoder, the weights belong to transposed convolutions with stride 1. They are computed as convolutions with
+    a reversed kernel, which give the same result.
     """
 
     def __init__(self, dilation: int, *, transposed: bool = False) -> None:
@@ -163,8 +163,8 @@ class _TemporalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Processes x [batch, 16, frames, bands]."""
         first, second = x.chunk(2, dim=1)
-        # The published network copies the features of both neighbours to each band before this convolution over single
-        # bands. A convolution over three bands with the same weights does both.
+        # In the published network, each band first gets copies of the features of both neighbours, and this is a
+        # convolution over single bands. A convolution over three bands with the same weights gives the same result.
         over_three = kernel_of(self.point_conv1).reshape(_CHANNELS, -1, 1, 3)
         assert self.point_conv1.bias is not None
         first = conv_over_three(first, over_three, self.point_conv1.bias)
@@ -176,7 +176,7 @@ class _TemporalConv(nn.Module):
 
 
 class _TemporalAttention(nn.Module):
-    """Weighs the channels of each frame by their energies so far."""
+    """Scales the channels of each frame with gates, which depend on their energies in this and all earlier frames."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

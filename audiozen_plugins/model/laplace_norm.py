@@ -24,9 +24,9 @@ def offline_laplace_norm(x: Tensor) -> Tensor:
 
 
 def cumulative_laplace_norm(x: Tensor) -> Tensor:
-    """Divides each frame by the mean of this frame and all earlier frames, so the output depends on no later frame.
+    """Divides each frame by the mean over this frame and all earlier frames, so later frames don't affect the output.
 
-    In the next piece of a signal, the mean includes the frames of earlier pieces: see `Past`.
+    If a signal comes in pieces (see `Past`), the mean also includes the frames of earlier pieces.
 
     Args:
         x: [frames, batch, …].
@@ -36,7 +36,8 @@ def cumulative_laplace_norm(x: Tensor) -> Tensor:
         [0.5, 1.5, 0.6666666865348816, 2.0]
     """
     means = _mean_of_frames(x)
-    # The sum is float64, so that a spiking network after this norm sends the same spikes if a signal comes in pieces.
+    # The sum is float64, so that a spiking network after this norm sends the same spikes even if a signal comes in
+    # pieces.
     wide = torch.float32 if x.device.type == "mps" else torch.float64
     total, count = recall() or (torch.zeros_like(means[0], dtype=wide), 0)
     counts = torch.arange(count + 1, count + len(x) + 1, device=x.device).reshape(-1, *[1] * (x.ndim - 1))

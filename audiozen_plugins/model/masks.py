@@ -1,4 +1,4 @@
-"""Applies masks and filters that a network estimated to the noisy spectrum."""
+"""Applies the masks or filters that a network has estimated to the noisy spectrum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audiozen_plugins.model.past import keep, recall
 
 
 def apply_complex_mask(mask: Tensor, spectrum: Tensor) -> Tensor:
-    """Multiplies a spectrum by a complex mask. Both are [..., 2], real and imaginary part.
+    """Multiplies a spectrum by a complex mask. Both are [..., 2], with real and imaginary part in the last axis.
 
     Example:
         >>> apply_complex_mask(torch.tensor([0.0, 1.0]), torch.tensor([3.0, 4.0]))

@@ -1,4 +1,4 @@
-"""The memory of a causal network between two pieces of a signal. Pieces then give the output of the whole."""
+"""Lets a causal network process a signal in pieces, with the same output as for the whole signal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A plain variable, because `torch.compile` can't trace a `ContextVar`. Only one thread at a time may have a value here.
+# The `Past` whose `piece` block is running. It is a module variable, because `torch.compile` can't trace a
+# `ContextVar`. Only one thread at a time may run such a block.
 _current: Past | None = None
 _lock = Lock()
 
@@ -19,16 +20,17 @@ _lock = Lock()
 class Past:
     """The states of the layers of a causal network at the end of a piece of a signal.
 
-    If the layers of a network `recall` and `keep` their states, the network has the attribute `carries_state = True`.
-    The attribute promises that the output is the same, up to rounding, if the frames of a signal are passed in several
-    calls:
+    A network whose layers `recall` and `keep` their states must have the attribute `carries_state = True`. This
+    attribute promises that the output is the same, up to rounding, if a signal is passed in pieces (some frames in each
+    call):
 
         past = Past()
         for piece in pieces:
             with past.piece():
                 output = network(piece)
 
-    The trainer `enhancement` enhances long files in this way. Everywhere else a network starts from its initial state.
+    The trainer `enhancement` enhances long files in this way. In all other cases, a network starts from its initial
+    state.
     """
 
     def __init__(self) -> None:
@@ -61,7 +63,7 @@ class Past:
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
-    # `set_stance` imports the compiler, which takes 70 MB. If a network is compiled, the compiler is imported already.
+    # `set_stance` imports the compiler, which takes 70 MB. So it is used only if the compiler is imported already.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
@@ -79,7 +81,7 @@ def keep(state: Tensor | tuple[Tensor | int, ...]) -> None:
     """Keeps the state of the layer for the next piece. Outside of `Past.piece` this does nothing.
 
     Args:
-        state: the state, such as the last state of a `torch.nn.GRU`, in any shape.
+        state: the state in any shape, such as the last state of a `torch.nn.GRU`.
     """
     past = _current
     if past is not None and past._thread == get_ident():

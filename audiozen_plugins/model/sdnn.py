@@ -18,18 +18,19 @@ class SDNN(nn.Module):
     This is the baseline solution of Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023. Two dense layers
     estimate a mask for the magnitude of the STFT. The published weights load without renaming.
 
-    Weights and inputs are quantised as on the neuromorphic hardware, also during training. The network is causal, so it
+    Weights and inputs are quantised as on the neuromorphic hardware, even during training. The network is causal, so it
     can process a stream. It always computes in float32 or float64, even under autocast, because half precision can't
-    resolve spikes of 1/4096. Spikes are rounded down, as published, so the levels drift in files of several minutes.
-    For such files, set `chunk_seconds` of the trainer `enhancement`; see docs/long_audio.md.
+    resolve spikes of 1/4096. Spikes are rounded down, as in the published network, so the *levels* (the running sums of
+    the spikes) drift in files of several minutes. For such files, set `chunk_seconds` of the trainer `enhancement`; see
+    docs/long_audio.md.
 
     Args:
-        threshold: the smallest change that a neuron sends. It is rounded down to a multiple of 1/64, so that 0.1 means
-            0.09375. A higher threshold sends fewer spikes and is less exact.
-        tau_grad: has no effect; it exists so that published configurations load. In the original framework it is the
-            width of the surrogate gradient of a *threshold*. Neither this network nor the published one learns its
-            thresholds, and all other gradients pass straight through.
-        scale_grad: has no effect, for the same reason. In the original framework it is the height of the surrogate
+        threshold: the smallest change of its input that a neuron sends. It is rounded down to a multiple of 1/64, so
+            0.1 means 0.09375. With a higher threshold, the network sends fewer spikes and is less precise.
+        tau_grad: has no effect; it exists so that published configurations load. In the original framework, it is the
+            width of the surrogate gradient for the threshold. Neither this network nor the published network learns its
+            thresholds, and no other gradient uses this number.
+        scale_grad: has no effect, for the same reason. In the original framework, it is the height of the surrogate
             gradient.
         max_delay: the longest delay that a neuron can learn, in frames.
         out_delay: the delay of the output in frames, which lets the network look ahead by the same number of frames.
@@ -37,10 +38,10 @@ class SDNN(nn.Module):
             are zero. Delay the phase or the target likewise before you combine it with the output.
         num_freqs: the number of frequencies, `n_fft // 2 + 1`.
         hidden_size: the number of neurons in each of the two hidden layers.
-        mean: the constant that is subtracted from the magnitude first.
+        mean: a constant that is subtracted from the magnitudes before the first layer.
         carries_state: whether the network carries its state through a file that is longer than a chunk. The output is
-            then the same as for the whole file, including the drift. By default, the network starts anew in each chunk,
-            which is better for files longer than half a minute.
+            then the same as for the whole file, including the drift of the levels. By default, the network starts anew
+            in each chunk, which is better for files longer than half a minute.
 
     Raises:
         ValueError: an argument is out of range.
@@ -102,13 +103,16 @@ class SDNN(nn.Module):
         with torch.autocast(noisy.device.type, enabled=False):
             noisy = noisy if noisy.dtype == torch.float64 else noisy.float()
             estimate: Tensor = self.blocks((noisy - self.mean).permute(1, 2, 0).contiguous())
-            # The mask gets the memory layout of the magnitudes. The next operations then read memory in order, also
-            # backwards.
+            # The mask gets the memory layout of the magnitudes. The next operations then read memory in order, in the
+            # forward and in the backward pass.
             mask = (estimate.permute(2, 0, 1).contiguous() + 1).relu()
             return self._delayed(noisy) * mask
 
     def _delayed(self, noisy: Tensor) -> Tensor:
-        """Delays magnitudes [..., frames] by `out_delay` frames. Zeros or the previous piece come first."""
+        """Delays magnitudes [..., frames] by `out_delay` frames.
+
+        The first frames are zeros, or come from the previous piece if a signal comes in pieces (see `Past`).
+        """
         if not self.out_delay:
             return noisy
         past = recall()

@@ -1,4 +1,4 @@
-"""The parts of sigma-delta networks: quantisation, the delta unit, learned axonal delays, and whole blocks.
+"""The layers of sigma-delta networks: quantisation, delta units, learned axonal delays, and blocks of these layers.
 
 A sigma-delta network sends changes instead of values. When the input of a *delta unit* has changed by at least a
 threshold, it sends the change as a spike. The *sigma unit* of the receiver sums the spikes. Weights and delays are
@@ -7,13 +7,14 @@ learned as in Shrestha et al., "Efficient Video and Audio Processing with Loihi 
 Two choices make these blocks fast without changing what they compute:
 
 - They pass on *levels*, the running sums of the spikes, instead of the spikes. A weight matrix and a delay commute with
-  the running sum, so the sigma unit can be moved in front of both, directly after a delta unit. The gradient of a spike
-  passes straight through the threshold, so the gradient of both units together is the identity, and needs no
-  computation.
+  the running sum, so the sigma unit can be moved in front of both, directly after a delta unit. The backward pass
+  ignores the threshold (a straight-through estimator), so the gradient of a delta unit with its sigma unit is the
+  identity, and needs no computation.
 - Tensors are laid out as [channels, frames, batch]. A delay then shifts whole rows, one matrix product handles all
   clips and frames, and each step of the recursion over the frames handles the whole batch.
 
-The unit of a level is 1/4096, the resolution of a spike. So levels are whole numbers, and sums of levels are exact.
+Levels are counted in steps of 1/4096, the resolution of a spike. So levels are whole numbers, and sums of levels are
+exact.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ WEIGHT_LOW, WEIGHT_HIGH = -256 / 64, 254 / 64
 
 
 class _Quantize(torch.autograd.Function):
-    """Rounds to whole steps and clamps, with a gradient of one from the smallest to the largest value."""
+    """Rounds to whole steps and clamps. The gradient is 1 between the limits, and 0 beyond them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: float, low: float, high: float) -> Tensor:
         rounded = x.div(step).round_().mul_(step)
         if low == -math.inf and high == math.inf:
             return rounded
-        # Half a step beyond the smallest and the largest multiple that is not clamped.
+        # Values up to half a step beyond the smallest and the largest multiple are rounded to these multiples.
         ctx.limits = (
             low if low == -math.inf else (math.ceil(low / step) - 0.5) * step,
             high if high == math.inf else (math.floor(high / step) + 0.5) * step,
@@ -53,17 +54,17 @@ class _Quantize(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         grad = grads[0]
         for rounded in ctx.saved_tensors:
-            # Zero beyond the limits, in one operation.
+            # This sets the gradient to 0 beyond the limits, in one operation.
             grad = torch.ops.aten.hardtanh_backward(grad, rounded, *ctx.limits)
         return grad, None, None, None
 
 
 def quantize(x: Tensor, step: float, low: float = -math.inf, high: float = math.inf) -> Tensor:
-    """Rounds to whole steps, and then clamps. The gradient passes straight through the rounding.
+    """Rounds to multiples of a step, and then clamps. The backward pass ignores the rounding.
 
     Args:
         x: any tensor.
-        step: the size of a step. A value halfway between two steps is rounded to the even one.
+        step: the size of a step. A value halfway between two multiples is rounded to the even multiple.
         low: the smallest value.
         high: the largest value.
 
@@ -83,13 +84,13 @@ def delta_spikes(levels: Tensor) -> Tensor:
 class Delta(nn.Module):
     """A delta unit. It sends a spike when its input has changed by at least the threshold since the last spike.
 
-    With `d[t] = a[t] - a[t-1] + r[t-1]`, it sends `y[t] = d[t]` if `|d[t]| >= threshold` and 0 otherwise, and keeps the
-    residual `r[t] = d[t] - y[t]`. A spike is rounded down to whole steps. The gradient passes straight through the
-    threshold and the rounding.
+    With the activation `a` and `d[t] = a[t] - a[t-1] + r[t-1]`, it sends `y[t] = d[t]` if `|d[t]| >= threshold` and 0
+    otherwise, and keeps the residual `r[t] = d[t] - y[t]`. A spike is rounded down to whole steps. The backward pass
+    ignores the threshold and the rounding.
 
     Args:
-        threshold: the smallest change that is sent; 1 means 4096 of the steps that `forward` counts in. The threshold
-            is rounded down to a multiple of 1/64, as on the neuromorphic hardware: 0.1 becomes 0.09375 (384 steps).
+        threshold: the smallest change that is sent. A threshold of 1 is 4096 steps. The threshold is rounded down to a
+            multiple of 1/64, as on the neuromorphic hardware: 0.1 becomes 0.09375 (384 steps).
     """
 
     def __init__(self, threshold: float) -> None:
@@ -112,14 +113,15 @@ class Delta(nn.Module):
 
 
 class AxonalDelay(nn.Module):
-    """Delays each channel by a learned number of frames, from 0 to `max_delay`, and all channels by a fixed one.
+    """Delays each channel by a learned number of frames, from 0 to `max_delay`, plus a fixed number of frames.
 
-    The learned delay is rounded down to whole frames. Its gradient treats the level as differentiable in time.
+    The learned delay is rounded down to whole frames. Its gradient is computed as if levels were differentiable in
+    time.
 
     Args:
         channels: the number of channels.
         max_delay: the longest learned delay, in frames.
-        fixed: the delay of all channels, in frames: the time that a spike takes to the next layer.
+        fixed: a delay of all channels, in frames. It stands for the time that a spike takes to the next layer.
     """
 
     def __init__(self, channels: int, max_delay: int, fixed: int = 1) -> None:
@@ -131,7 +133,7 @@ class AxonalDelay(nn.Module):
     def forward(self, levels: Tensor) -> Tensor:
         """Delays levels [channels, frames, batch]."""
         if self.training:
-            # Keeps the parameter in range. A parameter far outside would take many steps to return.
+            # This keeps the parameter in its range. From far outside, it would take many steps to return.
             with torch.no_grad():
                 self.delay.clamp_(0, self.max_delay)
         whole_delay = self.delay.detach().clamp(0, self.max_delay).floor().long() + self.fixed
@@ -143,7 +145,7 @@ class AxonalDelay(nn.Module):
 
 
 class Synapse(nn.Module):
-    """A weight matrix, rounded to 8 bits: steps of 1/32 from -4 to 254/64.
+    """A weight matrix that is rounded to 8 bits: to multiples of 1/32 from -4 to 254/64.
 
     Args:
         in_channels: the number of input channels.
@@ -155,23 +157,23 @@ class Synapse(nn.Module):
         super().__init__()
         self.scale = scale
         bound = 1 / math.sqrt(in_channels)
-        # The published weights come from a 3-D convolution with one tap. They load unchanged into the same shape.
+        # The shape is that of the published weights, which come from a 3-D convolution with one tap.
         self.weight = Parameter(torch.empty(out_channels, in_channels, 1, 1, 1).uniform_(-bound, bound))
 
     def forward(self, levels: Tensor) -> Tensor:
         """Computes weighted sums [out_channels, frames, batch] of levels [in_channels, frames, batch]."""
         weight = quantize(self.weight.flatten(1), WEIGHT_STEP, WEIGHT_LOW, WEIGHT_HIGH)
         if self.scale != 1:
-            weight = weight * self.scale  # cheaper than scaling the sums: there are fewer weights
+            weight = weight * self.scale  # cheaper than scaling the sums, because there are fewer weights
         return (weight @ levels.flatten(1)).view(-1, *levels.shape[1:])
 
     def synaptic_operations(self, levels: Tensor, output: Tensor) -> Tensor:
-        """Counts the spikes of levels [in_channels, frames, batch], each once for every output."""
+        """Counts the spikes in levels [in_channels, frames, batch]. Each spike counts once for each output channel."""
         return delta_spikes(levels).count_nonzero() * len(output)
 
 
 class Neuron(nn.Module):
-    """A delta unit, by default after a rectifier.
+    """A delta unit. By default, a rectifier comes first.
 
     Args:
         threshold: see `Delta`.
@@ -183,7 +185,7 @@ class Neuron(nn.Module):
         self.rectify = rectify
         self.delta = Delta(threshold)
         self.bias: Tensor
-        self.register_buffer("bias", torch.zeros(1))  # always zero; it exists because the published weights contain it
+        self.register_buffer("bias", torch.zeros(1))  # always 0; it exists because the published weights contain it
 
     def forward(self, activation: Tensor) -> Tensor:
         """Converts activations [channels, frames, batch], in steps of 1/4096, to levels of the same shape."""
@@ -192,11 +194,11 @@ class Neuron(nn.Module):
 
 
 class InputBlock(nn.Module):
-    """Converts values to levels: quantises them, and sends them through a delta unit.
+    """Quantises values, and converts them to levels with a delta unit.
 
     Args:
         threshold: see `Delta`.
-        step: the step that values are rounded to.
+        step: the step of the quantisation.
         low: the smallest value.
         high: the largest value.
     """
@@ -242,7 +244,7 @@ class OutputBlock(nn.Module):
     Args:
         in_channels: the number of input channels.
         out_channels: the number of output channels.
-        threshold: has no effect on the values; it exists because the published weights contain it.
+        threshold: has no effect; it exists only because the published weights contain it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, threshold: float) -> None:

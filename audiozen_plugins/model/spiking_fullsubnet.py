@@ -23,35 +23,38 @@ class SpikingFullSubNet(nn.Module):
     """A full-band and sub-band network of gated spiking neurons that enhances complex spectra of noisy speech.
 
     This is the network of Hao et al., "Towards Ultra-Low-Power Neuromorphic Speech Enhancement with
-    Spiking-FullSubNet", 2024, which won the Intel N-DNS Challenge. The published weights of its frozen phase load
-    without renaming; the defaults are those of its size S, with 520,920 weights. A full-band model sees the lowest
-    frequencies. Sub-band models see a few frequencies each, their neighbours, and the output of the full-band model,
-    and estimate filters over the current and past frames. The highest frequency passes through.
+    Spiking-FullSubNet", 2024, which won the Intel N-DNS Challenge. The published weights (of the challenge's frozen
+    phase) load without renaming. The defaults are the configuration of the size S, with 520,920 weights. A full-band
+    model processes the lowest frequencies. The other frequencies are divided among sub-band models, and each sub-band
+    model cuts its frequencies into *units* of a few neighbouring frequencies. For each unit, it gets the frequencies of
+    the unit, some neighbours, and the output of the full-band model, and estimates filters over the current and past
+    frames. The highest frequency is not changed.
 
-    With `cumulative_laplace_norm`, the network is causal: frame `t` of the output depends on no later frame of the
-    input. Its algorithmic latency is one STFT window, 32 ms; a new frame comes every 8 ms. The published
+    With `cumulative_laplace_norm`, the network is causal: frame `t` of the output does not depend on later frames of
+    the input. Its algorithmic latency is one STFT window, 32 ms; a new frame comes every 8 ms. The published
     `offline_laplace_norm` needs the whole clip. The published code can't apply its cumulative norm to the input of its
-    own sub-band models. Here, the cumulative norm is the offline norm of the frames so far: the mean is over all
-    frequencies of all units of a sub-band model, in the current and all earlier frames. At the last frame both norms
-    are equal.
+    own sub-band models. Here, the cumulative norm divides by a mean over all frequencies of all units of a sub-band
+    model, in the current and all earlier frames. At the last frame, both norms are equal.
 
     In training mode with `bn`, a batch needs at least two clips. The spiking layers compute in float32 or float64, even
     under autocast. The model declares its domain and its acoustics: the complex STFT of 16 kHz audio with a Hann window
-    of 512 samples, every 128 samples, with zeros before and after the clip. With another `num_freqs`, the window has
-    twice as many samples, and `[acoustics]` must have the same `n_fft` and `win_length`.
+    of 512 samples, every 128 samples, with zeros before and after the clip. The window always has `2 * num_freqs`
+    samples, so `[acoustics]` must have this `n_fft` and `win_length`.
 
     Args:
         fdrc: the power that compresses the magnitudes.
         num_freqs: the number of frequencies that are enhanced: `n_fft // 2`.
-        fb_freqs: how many of the lowest frequencies the full-band model sees; a divisor of `num_freqs`, because its
-            output is repeated for the higher ones.
+        fb_freqs: the number of the lowest frequencies that the full-band model gets. It must divide `num_freqs`,
+            because the output of the full-band model is repeated for the higher frequencies.
         fb_hidden_size: the number of neurons in each of the two spiking layers of the full-band model.
-        sb_hidden_size: the number of neurons in each of the two spiking layers, for each sub-band model.
+        sb_hidden_size: the number of neurons in each of the two spiking layers of a sub-band model.
         freq_cutoffs: the frequencies, in bins, at which a sub-band model ends and the next one begins.
-        sb_num_center_freqs: how many frequencies a unit of each sub-band model enhances; a divisor of the number of
-            frequencies between two cut-offs.
-        sb_num_neighbor_freqs: how many neighbouring frequencies a unit of each sub-band model sees on each side.
-        sb_df_orders: the number of frames in the filters of each sub-band model; 1 is a complex mask.
+        sb_num_center_freqs: for each sub-band model, the number of frequencies that a unit enhances. It must divide the
+            number of frequencies of this sub-band model.
+        sb_num_neighbor_freqs: for each sub-band model, the number of neighbouring frequencies that a unit also gets on
+            each side.
+        sb_df_orders: for each sub-band model, the number of frames in its filters. A filter with one frame is a complex
+            mask.
         norm_type: how the inputs of all models are normalised.
         shared_weights: whether the gate and the potential of a neuron have the same weights.
         bn: whether to normalise the potentials over the batch.
@@ -127,7 +130,7 @@ class SpikingFullSubNet(nn.Module):
                 f"SpikingFullSubNet needs complex spectra [batch, {self.num_freqs + 1}, frames], but got "
                 f"{noisy.dtype} {list(noisy.shape)}; set `num_freqs` to n_fft // 2"
             )
-        # All models have the frames as the first axis: [frames, batch, …].
+        # In all models, the frames are the first axis: [frames, batch, …].
         magnitude = noisy[:, :-1].abs().pow(self.fdrc).permute(2, 0, 1)
         full = self.fb_model(self.norm(magnitude[..., : self.fb_freqs]))
         full = full.repeat(1, 1, self.num_freqs // self.fb_freqs)
@@ -140,7 +143,7 @@ class SpikingFullSubNet(nn.Module):
 
 
 class _SubBandModels(nn.Module):
-    """Holds the sub-band models under their published names."""
+    """Holds the sub-band models under the names that they have in the published weights."""
 
     def __init__(self, models: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -167,9 +170,10 @@ class _Band(NamedTuple):
         return 2 * self.center * self.order
 
     def units(self, x: Tensor) -> Tensor:
-        """Returns the frequencies of x [frames, batch, frequencies] as [frames, batch, units, center + neighbours].
+        """Cuts the frequencies of x [frames, batch, frequencies] into units with their neighbours.
 
-        Beyond the lowest and the highest frequency, the frequencies are mirrored.
+        Beyond the lowest and the highest frequency of x, the frequencies are mirrored. Returns
+        [frames, batch, units, center + neighbours].
         """
         mirrored = F.pad(x, (self.neighbor, self.neighbor), mode="reflect") if self.neighbor else x
         return mirrored[..., self.low : self.high + 2 * self.neighbor].unfold(
@@ -177,11 +181,11 @@ class _Band(NamedTuple):
         )
 
     def own_units(self, x: Tensor) -> Tensor:
-        """Returns the frequencies of x [frames, batch, frequencies] as [frames, batch, units, center]."""
+        """Cuts the frequencies of x [frames, batch, frequencies] into units [frames, batch, units, center]."""
         return x[..., self.low : self.high].reshape(*x.shape[:2], -1, self.center)
 
     def coefficients(self, output: Tensor) -> Tensor:
-        """Returns the output [frames, batch, units, …] of a model as complex [batch, frequencies, frames, order]."""
+        """Converts the output [frames, batch, units, …] of a model to filters [batch, frequencies, frames, order]."""
         real, imag = output.float().reshape(*output.shape[:3], 2, self.center, self.order).unbind(3)
         return torch.complex(real, imag).flatten(2, 3).permute(1, 2, 0, 3)
 
@@ -192,7 +196,7 @@ def _misfit(
     fb_freqs: int,
     per_band: Mapping[str, Sequence[int]],
 ) -> str | None:
-    """Returns which arguments do not fit together, in words; None if all fit."""
+    """Returns a message about arguments that do not fit together; None if all fit."""
     if num_freqs % fb_freqs:
         return f"`fb_freqs` is {fb_freqs}, but must divide `num_freqs`, which is {num_freqs}"
     for name, values in per_band.items():
@@ -202,7 +206,7 @@ def _misfit(
         if low >= high:
             return f"`freq_cutoffs` must rise, and stay below `num_freqs`, which is {num_freqs}"
         if (high - low) % center:
-            return f"`sb_num_center_freqs` has {center}, but must divide {high - low}, the frequencies of its sub-band"
+            return f"`sb_num_center_freqs` has {center}, but must divide {high - low}, the size of this sub-band"
         if neighbor >= num_freqs:
             return f"`sb_num_neighbor_freqs` has {neighbor}, but must be less than `num_freqs`, which is {num_freqs}"
     return None

@@ -24,18 +24,18 @@ class TFGridNet(nn.Module):
     attention grows with the square of the number of frames. The input is scaled to a mean square of 1, and the output
     is scaled back.
 
-    The model declares its `n_fft`, so `[acoustics]` must have the same `n_fft`.
+    The model declares its `n_fft`, so `[acoustics]` must have this `n_fft`.
 
     Args:
         num_speakers: the number of speakers.
         num_freqs: the number of frequencies, `n_fft // 2 + 1` with an even `n_fft`.
-        features: the channels of the blocks, D; a multiple of `num_heads`.
-        num_blocks: the number of blocks, B.
-        kernel_size: the number of neighbours that form one input of an LSTM, I.
-        stride: the step between these inputs, J; at most `kernel_size`.
-        hidden: the units of each direction of an LSTM, H.
-        num_heads: the heads of the attention, L.
-        head_features: the channels of queries and keys of a head at each frequency, E.
+        features: the number of channels of the blocks (D in the paper), a multiple of `num_heads`.
+        num_blocks: the number of blocks (B).
+        kernel_size: the number of neighbouring frequencies or frames that form one input of an LSTM (I).
+        stride: the step between successive inputs (J), at most `kernel_size`.
+        hidden: the number of units in each direction of an LSTM (H).
+        num_heads: the number of attention heads (L).
+        head_features: the number of channels of the queries and keys of a head, at each frequency (E).
 
     Raises:
         RunError: an argument is out of range.
@@ -99,16 +99,18 @@ class TFGridNet(nn.Module):
 
 
 class GridNetBlock(nn.Module):
-    """A block of TF-GridNet: full-band LSTM, sub-band LSTM, and attention over the frames, each with a residual.
+    """A block of TF-GridNet: an LSTM over frequencies, an LSTM over frames, and attention over frames.
+
+    Each of them has a residual connection.
 
     Args:
-        features: the channels.
+        features: the number of channels.
         num_freqs: the number of frequencies.
-        kernel_size: how many neighbours are one input of an LSTM.
-        stride: the step between these inputs.
-        hidden: the units of each direction of an LSTM.
-        num_heads: the heads of the attention.
-        head_features: the channels of queries and keys at each frequency.
+        kernel_size: the number of neighbouring frequencies or frames that form one input of an LSTM.
+        stride: the step between successive inputs.
+        hidden: the number of units in each direction of an LSTM.
+        num_heads: the number of attention heads.
+        head_features: the number of channels of the queries and keys of a head, at each frequency.
     """
 
     def __init__(
@@ -161,10 +163,10 @@ class FullBandAttention(nn.Module):
     """Attention over the frames. Queries, keys and values contain all frequencies of a frame.
 
     Args:
-        features: the channels, a multiple of `num_heads`.
+        features: the number of channels, a multiple of `num_heads`.
         num_freqs: the number of frequencies.
-        num_heads: the heads.
-        head_features: the channels of queries and keys at each frequency.
+        num_heads: the number of attention heads.
+        head_features: the number of channels of the queries and keys of a head, at each frequency.
     """
 
     def __init__(self, features: int, num_freqs: int, num_heads: int, head_features: int) -> None:
@@ -187,7 +189,7 @@ class FullBandAttention(nn.Module):
 
 
 class _HeadNorm(nn.Module):
-    """A convolution of size 1 for each head, PReLU, and a normalisation of each frame over channels and frequencies."""
+    """For each head: a pointwise convolution, PReLU, and a norm of each frame over channels and frequencies."""
 
     def __init__(self, features: int, head_features: int, num_freqs: int, num_heads: int) -> None:
         super().__init__()

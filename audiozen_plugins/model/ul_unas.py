@@ -21,13 +21,13 @@ class ULUNAS(nn.Module):
     """An ultra-lightweight U-Net that enhances the magnitudes of noisy speech.
 
     This is the network of Rong et al., "UL-UNAS: Ultra-Lightweight U-Nets for Real-Time Speech Enhancement via Network
-    Architecture Search", 2026. The published weights load without renaming. High frequencies are joined into ERB bands;
-    an encoder of five blocks, two dual-path GRUs and a decoder of five blocks estimate a mask between 0 and 1. The
+    Architecture Search", 2026. The published weights load without renaming. High frequencies are joined into ERB bands.
+    An encoder of five blocks, two dual-path GRUs and a decoder of five blocks estimate a mask between 0 and 1. The
     noisy phase is kept.
 
-    The network is causal: frame `t` of the output depends on no later frame of the input. Its algorithmic latency is
-    one STFT window, 32 ms; a new frame comes every 16 ms. It has 146,752 trained weights, and 24,576 fixed ones in the
-    ERB filters.
+    The network is causal: frame `t` of the output does not depend on later frames of the input. Its algorithmic latency
+    is one STFT window, 32 ms; a new frame comes every 16 ms. It has 146,752 trained weights, and 24,576 fixed weights
+    in the ERB filters.
 
     The model declares its domain and its acoustics: the magnitudes of the STFT of 16 kHz audio with a Hann window of
     512 samples, every 256 samples.
@@ -70,15 +70,15 @@ class ULUNAS(nn.Module):
 
 
 class _Spec(NamedTuple):
-    """The sizes of one block of the encoder, and of the block of the decoder that reverses it.
+    """The sizes of one block of the encoder. The decoder has a mirrored block with the same sizes.
 
     Attributes:
         kind: the class of the block.
         channels: the number of output channels of the encoder's block.
         width: the number of bands after the encoder's block.
-        kernel: frames and bands of the convolution.
-        stride: the stride over the bands.
-        groups: the number of groups of the convolutions over single bands.
+        kernel: the size of the convolution's kernel, in frames and in bands.
+        stride: the stride of the convolution over the bands.
+        groups: the number of groups of the pointwise convolutions.
     """
 
     kind: str
@@ -133,7 +133,7 @@ class _Decoder(nn.Module):
 
 
 class _Shape(NamedTuple):
-    """The sizes of a block, and the layers that it consists of."""
+    """The sizes of a block of the encoder or the decoder. Its methods make the layers of the block."""
 
     inputs: int
     outputs: int
@@ -159,21 +159,21 @@ class _Shape(NamedTuple):
         )
 
     def over_channels(self, inputs: int) -> nn.Module:
-        """Makes the convolution over single bands."""
+        """Makes a pointwise convolution, which mixes the channels of each band."""
         return nn.Conv2d(inputs, self.outputs, 1, groups=self.spec.groups)
 
     def first_layers(self) -> nn.Sequential:
-        """Makes the layers over single bands with which a block begins."""
+        """Makes the pointwise layers at the start of a block."""
         norm, activation = nn.BatchNorm2d(self.outputs), _AffinePReLU(self.outputs, self.input_width)
         return nn.Sequential(self.over_channels(self.inputs), norm, activation, self.shuffle())
 
     def in_each_channel(self) -> tuple[nn.Module, ...]:
-        """Makes the layers over frames and bands that keep the channels apart."""
+        """Makes the depthwise layers, which convolve each channel over frames and bands."""
         convolution = self.over_time(self.outputs, self.outputs)
         return *convolution, nn.BatchNorm2d(self.outputs), _AffinePReLU(self.outputs, self.width)
 
     def shuffle(self) -> nn.Module:
-        """Makes the layer after grouped channels, which lets the next groups see all of them."""
+        """Makes the layer that interleaves the channels of the groups, so that each next group gets channels of all."""
         return _Shuffle() if self.spec.groups == 2 else nn.Identity()
 
 
@@ -195,7 +195,7 @@ class _PlainBlock(nn.Module):
 
 
 class _SeparableBlock(nn.Module):
-    """A convolution over single bands, then a convolution over frames and bands in each channel."""
+    """A pointwise convolution, followed by a depthwise convolution over frames and bands."""
 
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class _SeparableBlock(nn.Module):
 
 
 class _InvertedBlock(nn.Module):
-    """A separable block with another convolution over single bands, and a residual connection where shapes allow it."""
+    """A separable block with another pointwise convolution, and a residual connection if the shapes allow it."""
 
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ _BLOCKS = {"plain": _PlainBlock, "separable": _SeparableBlock, "inverted": _Inve
 
 
 class _PadPast(nn.Module):
-    """Puts silent frames before the first one."""
+    """Puts frames of zeros before the first frame."""
 
     def __init__(self, frames: int) -> None:
         super().__init__()
@@ -242,7 +242,7 @@ class _PadPast(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """A convolution over frames. The input also contains the past frames."""
+    """A convolution over frames. Its input begins with the past frames that it needs."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.groups == self.in_channels == self.out_channels and self.stride[1] == 1 and self.bias is not None:
@@ -251,7 +251,7 @@ class _Conv(nn.Conv2d):
 
 
 class _TransposedConv(nn.ConvTranspose2d):
-    """A transposed convolution over frames. The input also contains the past frames, and the output does not."""
+    """A transposed convolution over frames. Its input begins with past frames, which its output does not contain."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         past, bands = self.kernel_size[0] - 1, self.kernel_size[1] // 2
@@ -287,7 +287,11 @@ class _AffinePReLU(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Weighs the channels of each frame by their energies so far, and its bands by their energies."""
+    """Scales the channels and the bands of each frame with gates.
+
+    The gates of the channels depend on their energies in this and all earlier frames, and the gates of the bands depend
+    on their energies in this frame.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -301,7 +305,7 @@ class _Attention(nn.Module):
 
 
 class _BandGate(nn.Module):
-    """Estimates weights for the bands [batch, 1, frames, bands] of each frame from their energies, four at a time."""
+    """Estimates gates for the bands of each frame [batch, 1, frames, bands] from their energies, in groups of bands."""
 
     def __init__(self, width: int, size: int = 4) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Adversarial training: discriminators judge the output of the network that enhances."""
+"""Adversarial training: discriminators judge the output of an enhancement network."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ GENERATOR = "g"
 
 
 class AdversarialTrainer(EnhancementTrainer):
-    """Trains a network that removes noise together with networks that judge its output.
+    """Trains an enhancement network (the generator) together with networks that judge its output (discriminators).
 
     `[model_g]` is the generator. It is validated and tested like the network of the trainer `enhancement`, and this
     trainer takes the same arguments. Every other network, such as `[model_d]`, is a discriminator. A discriminator is
     called with waveforms [batch, time] and returns scores [batch, …]. If it has several parts, it returns a list with
-    one list for each part: the features, and at the end the scores. The loss of a discriminator, such as
-    `[loss_function_d]`, is an `AdversarialLoss`. It defines the loss of the discriminator, and the loss that the
-    generator gets from this discriminator. Each network has its own optimiser, and may have a scheduler.
+    one list for each part: the features of the part, and at the end its scores. The loss of a discriminator, such as
+    `[loss_function_d]`, is an `AdversarialLoss`. It defines both the loss that trains the discriminator, and the
+    adversarial loss that this discriminator adds to the loss of the generator. Each network has its own optimiser, and
+    may have a scheduler.
 
-    The loss of the generator is a sum: its own loss `[loss_function_g]`, which is optional, plus one adversarial loss
-        for each discriminator, times the `weight` of that loss. Each network is trained by its own loss only. The terms
-        of the sum are recorded as `train/own_loss_g` and `train/adversarial_<suffix>`.
+    The loss of the generator is the sum of its own loss `[loss_function_g]`, which is optional, and the adversarial
+    loss of each discriminator, times the `weight` of that loss. The loss of the generator changes only the weights of
+    the generator, and the loss of a discriminator changes only the weights of this discriminator. The terms of the sum
+    are recorded as `train/own_loss_g` and `train/adversarial_<suffix>`.
 
     Args:
         components: the components to work with; passed by AudioZEN.
-        discriminator_steps: how many optimiser steps train the discriminators before each step that trains the
-            generator. By default, each step trains all networks, with the same output of the generator.
-        warmup_epochs: the number of epochs at the start that train only the generator, by its own loss.
+        discriminator_steps: the number of optimiser steps that train the discriminators before each step that trains
+            the generator. By default, each step trains all networks, with the same output of the generator.
+        warmup_epochs: the number of epochs at the start that train only the generator, with its own loss only.
 
     Raises:
         RunError: the generator or a discriminator is missing, a network has no optimiser, a discriminator has no
-            `AdversarialLoss`, or a warm-up lacks `[loss_function_g]`.
+            `AdversarialLoss`, or `warmup_epochs` is set without `[loss_function_g]`.
     """
 
     suffix: ClassVar[str] = GENERATOR
@@ -151,7 +153,7 @@ class AdversarialTrainer(EnhancementTrainer):
 
     @property
     def warms_up(self) -> bool:
-        """Whether the present epoch trains the generator by its own loss only."""
+        """Whether the present epoch trains only the generator, with its own loss only."""
         return self.progress.epoch < self.warmup_epochs
 
     @property
@@ -210,14 +212,14 @@ def _part_errors(
     """Yields an error for each missing network, optimiser or loss. A loss of None is not checked."""
     if GENERATOR not in models:
         yield RunError(
-            "the trainer `adversarial` needs a section [model_g], the network that enhances",
+            "the trainer `adversarial` needs a section [model_g] with the enhancement network",
             remedy="give [model] and its [loss_function] and [optimizer] the suffix `g`, as in [model_g]",
         )
         return
     discriminators = [suffix for suffix in models if suffix != GENERATOR]
     if not discriminators:
         yield RunError(
-            "the trainer `adversarial` needs a discriminator, such as [model_d], beside [model_g]",
+            "the trainer `adversarial` needs a discriminator, such as [model_d], in addition to [model_g]",
             remedy='add [model_d], [loss_function_d] and [optimizer_d], or use `path = "enhancement"`',
         )
     for suffix in models:
@@ -238,6 +240,6 @@ def _part_errors(
             )
     if isinstance(warmup_epochs, int) and warmup_epochs and GENERATOR not in losses:
         yield RunError(
-            f"`warmup_epochs` is {warmup_epochs}, but the generator has no loss of its own to be trained by",
+            f"`warmup_epochs` is {warmup_epochs}, but the generator has no loss of its own for these epochs",
             remedy="add a section [loss_function_g], or leave `warmup_epochs` out",
         )

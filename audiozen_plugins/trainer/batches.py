@@ -31,8 +31,8 @@ def enhancement_batch(
         batch: the batch of the data loader, on the device.
         mode: the mode. Validation, test and prediction need `id`, and prediction does not need the targets.
         sr: the sample rate of `[acoustics]`, in hertz.
-        wait: whether to compare the sample rates of the batch even if they are on a GPU. The CPU then waits for the
-            GPU.
+        wait: whether to compare the sample rates of the batch even if they are on a GPU, although the CPU must wait for
+            the GPU.
         targets: the keys of the waves that the network estimates.
         optional: whether a test may lack the targets.
 
@@ -41,8 +41,8 @@ def enhancement_batch(
         the other entries unchanged.
 
     Raises:
-        DataError: the batch is not a dict, lacks a key, or has a value of another form or another sample rate; the
-            error says which.
+        DataError: the batch is not a dict, lacks a key, has a value of the wrong type or shape, or has another sample
+            rate.
     """
     without = mode == "predict" or (mode == "test" and optional)
     needed = ("noisy", *(() if without else targets), *(() if mode == "train" else ("id",)))
@@ -65,7 +65,7 @@ def enhancement_batch(
         if key in checked and checked[key].shape != checked["noisy"].shape:
             raise DataError(
                 f"`{key}` is {describe(batch[key])}, but `noisy` is {describe(batch['noisy'])}",
-                remedy=f"give a {key} wave of the same length for each noisy one",
+                remedy=f"give a {key} wave of the same length for each noisy wave",
                 notes=notes,
             )
     if "id" in checked:
@@ -90,7 +90,7 @@ def enhancement_batch(
 
 
 def _rates(value: Any, *, wait: bool) -> set[float]:
-    """Returns the sample rates of the samples, whatever form the collate function gave them."""
+    """Returns the different sample rates of the samples, as a number, a list or a tensor of the batch gives them."""
     if isinstance(value, Tensor) and value.device.type != "cpu" and not wait:
         return set()
     if isinstance(value, Tensor | np.ndarray):

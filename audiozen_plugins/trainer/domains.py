@@ -16,7 +16,7 @@ from audiozen_core.trainer.module_state import unwrapped
 
 Domain = Literal["waveform", "magnitude", "spectrum"]
 Layout = Literal["complex", "channels_first", "channels_last"]
-# With a power below 0.1, the rounding of float32 would be heard: the inverse is a power above 10.
+# The inverse of a power below 0.1 is a power above 10, which would make rounding errors of float32 audible.
 Compression = Annotated[float, Range(least=0.1, most=1)] | Literal["log1p"]
 
 DECLARED = ("domain", "layout", "compression")
@@ -29,7 +29,7 @@ SHAPES: Mapping[str, str] = {
     "channels_first": "[batch, 2, n_fft // 2 + 1, frames], real and imaginary part",
     "channels_last": "[batch, n_fft // 2 + 1, frames, 2], real and imaginary part",
 }
-"""What a model is given, in words, by its domain or its layout."""
+"""The shape of a model's input as text, by domain or layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ModelDomain:
     Attributes:
         domain: `waveform`, `magnitude` or `spectrum`.
         layout: how a complex spectrum is passed.
-        compression: the power of the magnitudes, or `log1p`; None for none.
+        compression: the power that compresses the magnitudes, or `log1p`; None for no compression.
 
     Example:
         >>> spectrum = torch.tensor([[[3 + 4j]]])
@@ -55,7 +55,7 @@ class ModelDomain:
 
     @property
     def shape(self) -> str:
-        """The input of the network, in words."""
+        """The shape of the network's input as text."""
         return SHAPES[self.layout if self.domain == "spectrum" else self.domain]
 
     def to_model(self, spectrum: Tensor) -> Tensor:
@@ -72,14 +72,14 @@ class ModelDomain:
     def from_model(self, output: Tensor) -> Tensor:
         """Converts the output of the network to magnitudes or complex spectra [batch, frequencies, frames]."""
         if self.domain == "magnitude":
-            # A negative magnitude reverses the phase, with and without compression.
+            # A network may return a negative magnitude, which reverses the phase. Expanding keeps the sign.
             return output if self.compression is None else self._expanded(output.abs()) * output.sign()
         if not output.is_complex():
             axis = 1 if self.layout == "channels_first" else -1
             output = torch.complex(*output.unbind(axis))
         if self.compression is None:
             return output
-        # Where the output is 0, the gradient of a root of its magnitude would be infinite.
+        # The lower limit keeps the gradient finite where the output is 0.
         magnitude = output.abs().clamp_min(1e-12)
         return output * (self._expanded(magnitude) / magnitude)
 
@@ -112,7 +112,7 @@ def choose_domain(model: Any, args: Mapping[str, Any]) -> ModelDomain:
 
 
 def domain_errors(model: Any, args: Mapping[str, Any]) -> Iterator[tuple[str, RunError]]:
-    """Yields the errors in the domain of a model, each with the argument of the trainer that it concerns.
+    """Yields the errors in the domain of a model, each with the name of the trainer's argument that is wrong.
 
     Args:
         model: the network, or its class.
@@ -135,7 +135,7 @@ def domain_errors(model: Any, args: Mapping[str, Any]) -> Iterator[tuple[str, Ru
                 argument,
                 RunError(
                     f"`{argument}` in [trainer.args] is {given!r}, but the model `{name}` declares {own!r}",
-                    remedy=f"leave `{argument}` out of [trainer.args]: the model says it",
+                    remedy=f"leave `{argument}` out of [trainer.args], because the model declares it",
                 ),
             )
     chosen = choose_domain(model, args)
@@ -146,9 +146,10 @@ def domain_errors(model: Any, args: Mapping[str, Any]) -> Iterator[tuple[str, Ru
 
 
 def part_error(model: nn.Module, chosen: ModelDomain, args: Mapping[str, Any], acoustics: Acoustics) -> RunError | None:
-    """Returns the error for a model that declares nothing, but has a part that declares another domain; else None.
+    """Returns an error if a model declares nothing, but contains a module that declares another domain.
 
-    A model that wraps another model may transform its input. So the domain of the part need not be true for the whole.
+    A model that wraps another model may transform its input. So the domain of the inner model may not apply to the
+    whole model, and the user must say which domain is right. Returns None if there is no such module.
 
     Args:
         model: the network.
@@ -164,14 +165,14 @@ def part_error(model: nn.Module, chosen: ModelDomain, args: Mapping[str, Any], a
         own = _declared(part).get("domain")
         if not says_domain and own in get_args(Domain) and own != chosen.domain:
             return RunError(
-                f"{whole} does not say its domain, but its part `{name}` ({type(part).__name__}) declares {own!r}",
+                f"{whole} does not declare its domain, but its part `{name}` ({type(part).__name__}) declares {own!r}",
                 remedy=f"set `domain` in [trainer.args], or the attribute `domain` of `{type(model).__name__}`, to "
-                "what the whole model is given",
+                "the domain of the whole model's input",
             )
         if not says_acoustics and (found := contradictions(declared_acoustics(part), acoustics)):
             key, (value, other) = next(iter(found.items()))
             return RunError(
-                f"{whole} does not say its acoustics, but its part `{name}` ({type(part).__name__}) declares "
+                f"{whole} does not declare its acoustics, but its part `{name}` ({type(part).__name__}) declares "
                 f"`{key} = {value!r}`, and [acoustics] has {other!r}",
                 remedy=f"set `{key}` in [acoustics], or give `{type(model).__name__}` an attribute `acoustics`",
             )
@@ -186,7 +187,7 @@ _CHOICES = {
 
 
 def _declared(model: Any) -> dict[str, Any]:
-    """Returns the attributes that a model declares. A property of a class has a value only in its objects."""
+    """Returns the arguments that a model declares as attributes. Properties count only if `model` is an object."""
     model = unwrapped(model) if isinstance(model, nn.Module) else model
     found = {name: getattr(model, name, None) for name in DECLARED}
     found = {name: value for name, value in found.items() if isinstance(value, str | int | float)}

@@ -1,4 +1,4 @@
-"""Speech enhancement by a network of waveforms, magnitudes or spectra."""
+"""Speech enhancement with a network that processes waveforms, magnitudes or complex spectra."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from audiozen_plugins.trainer.file_by_file import FileByFile
 from audiozen_plugins.trainer.loss_inputs import LossInputs
 from audiozen_plugins.trainer.pieces import enhance_in_pieces
 
-# The length of a piece of a long file, for a network that carries its state from piece to piece.
+# If a network carries its state, a long file is enhanced in pieces of this length.
 _PIECE_SECONDS = 10
 
 
@@ -49,21 +49,21 @@ class EnhancementTrainer(FileByFile):
     docs/build_on_our_classes.md.
 
     Batches are dicts with `noisy` and `clean` [batch, time] and `id`, and optionally `length` in samples and `snr` in
-    dB. The first-party data sets return these keys. A model of magnitudes or spectra works on the STFT of
-    `[acoustics]`. For magnitudes, the noisy phase is kept. An attribute `out_delay` of a model says by how many frames
-    its output is late. The trainer removes this delay.
+    dB. The first-party data sets return these keys. A model that processes magnitudes or spectra gets the STFT of
+    `[acoustics]`. If the model estimates magnitudes, they get the noisy phase. If the output of a model is delayed, its
+    attribute `out_delay` must say by how many frames. The trainer removes this delay.
 
     A model may declare `domain`, `layout` and `compression`, and its settings of `[acoustics]`, as attributes. Then the
-    TOML file need not repeat them, and may not contradict them. An output may have further axes of size 1.
+    TOML file need not repeat them, and may not contradict them. The output of a model may have further axes of size 1.
 
     Args:
         components: the components to work with; passed by AudioZEN.
-        domain: input and output of the model: `magnitude` [batch, n_fft // 2 + 1, frames], `spectrum`, the complex STFT
-            in the form that `layout` names, or `waveform` [batch, time]. The default is the declaration of the model,
-            or else `magnitude`.
-        layout: how a spectrum is passed: `complex` [batch, n_fft // 2 + 1, frames], or as real and imaginary part,
-            `channels_first` [batch, 2, n_fft // 2 + 1, frames] or `channels_last` [batch, n_fft // 2 + 1, frames, 2].
-            The default is the declaration of the model, or else `complex`.
+        domain: the domain of the model's input and output. `magnitude` is [batch, n_fft // 2 + 1, frames], `spectrum`
+            is the complex STFT (`layout` says how it is passed), and `waveform` is [batch, time]. The default is the
+            declaration of the model, or else `magnitude`.
+        layout: how a spectrum is passed to the model: as complex numbers (`complex` [batch, n_fft // 2 + 1, frames]),
+            or as real and imaginary part (`channels_first` [batch, 2, n_fft // 2 + 1, frames] or `channels_last`
+            [batch, n_fft // 2 + 1, frames, 2]). The default is the declaration of the model, or else `complex`.
         compression: how the magnitudes are compressed for the model: a power, such as 0.3, or `log1p`. The trainer
             reverses the compression of the output. The phase of a spectrum does not change. The loss gets magnitudes
             and spectra without compression. The default is the declaration of the model, or else no compression.
@@ -75,12 +75,12 @@ class EnhancementTrainer(FileByFile):
             and of `torchmetrics.audio` get waveforms.
 
     Raises:
-        RunError: the model works on the STFT, but the STFT of `[acoustics]` can't be inverted; the model contradicts an
-            argument; or the model declares nothing, but a part of it declares another domain or other acoustics.
+        RunError: the model processes the STFT, but the STFT of `[acoustics]` can't be inverted; the model contradicts
+            an argument; or the model declares nothing, but a module in it declares another domain or other acoustics.
     """
 
     suffix: ClassVar[str] = ""
-    """The suffix of the network that enhances."""
+    """The suffix of the enhancement network."""
 
     def __init__(
         self,
@@ -122,14 +122,14 @@ class EnhancementTrainer(FileByFile):
         dataset_names: Mapping[Mode, Sequence[str]],
         models: Mapping[str, Any] = MappingProxyType({}),
     ) -> Iterator[Diagnostic]:
-        """Yields the mistakes that `audiozen check` can find. A contradiction of model and arguments is one of them."""
+        """Yields the mistakes that `audiozen check` can find, such as a model that contradicts an argument."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
         model = models.get(cls.suffix)
         errors = list(domain_errors(model, args))
         for argument, wrong in errors:
             place = ("args", argument) if argument in args else ("path",)
             yield as_finding(wrong, config_codes.UNFIT, place)
-        # Lengths that contradict each other are reported in [acoustics].
+        # The check of [acoustics] reports lengths that contradict each other.
         consistent = acoustics.hop_length <= acoustics.win_length <= acoustics.n_fft
         if errors or not consistent or window_error(acoustics.window, acoustics.window_args):
             return
@@ -141,7 +141,7 @@ class EnhancementTrainer(FileByFile):
 
     @property
     def own_loss(self) -> Callable[..., Any] | None:
-        """The loss function of the network that enhances; None if it has none."""
+        """The loss function of the enhancement network; None if it has none."""
         return self.loss_functions.get("")
 
     def enhance(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -151,8 +151,8 @@ class EnhancementTrainer(FileByFile):
             noisy: waveforms [batch, time].
 
         Returns:
-            The enhanced waveforms [batch, time], and the output [batch, n_fft // 2 + 1, frames] that they were made
-            from: magnitudes, or the complex spectra of a spectrum model. The second value is None for a waveform model.
+            The enhanced waveforms [batch, time], and the magnitudes or complex spectra [batch, n_fft // 2 + 1, frames]
+            that they were made from. The second value is None if the model returns waveforms.
         """
         if self.domain == "waveform":
             return self._run_model(noisy.unsqueeze(1) if self.add_channel else noisy, noisy.shape), None
@@ -161,7 +161,11 @@ class EnhancementTrainer(FileByFile):
         return self.istft(_with_phase(output, self._in_time(spectrum)), length=noisy.shape[-1]), output
 
     def enhance_pieces(self, file: Mapping[str, Any], blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Enhances the blocks [batch, time] of a signal in chunks, or in pieces if the network carries its state."""
+        """Enhances a signal that comes in blocks [batch, time] of any length.
+
+        If the network carries its state, it continues from piece to piece. Otherwise the signal is cut into chunks that
+        overlap, and the network starts anew in each chunk.
+        """
         own, model = self.__class__, unwrapped(self.model)
         is_ours = own.enhance is EnhancementTrainer.enhance and own.enhance_batch is EnhancementTrainer.enhance_batch
         carries = getattr(model, "carries_state", False) and self.domain != "waveform"
@@ -177,11 +181,11 @@ class EnhancementTrainer(FileByFile):
 
     @functools.cached_property
     def _transform(self) -> Stft:
-        """The STFT of pieces. It computes its window and its paddings once, and not again for each file."""
+        """The STFT for `enhance_in_pieces`. It is cached, so that its window is computed only once."""
         return Stft(self.acoustics)
 
     def _output_of(self, spectrum: Tensor) -> Tensor:
-        """Returns the output of the model for spectra [batch, n_fft // 2 + 1, frames]: magnitudes or spectra."""
+        """Calls the model for complex spectra [batch, n_fft // 2 + 1, frames]. Returns magnitudes or spectra."""
         given = self.model_domain.to_model(spectrum)
         return self.model_domain.from_model(self._run_model(given, given.shape))
 
@@ -191,22 +195,22 @@ class EnhancementTrainer(FileByFile):
         return int(getattr(unwrapped(self.model), "out_delay", 0))
 
     def _spectrogram(self, wave: Tensor) -> Tensor:
-        """Transforms waveforms [batch, time] to spectrograms, with one more frame for each frame of delay."""
+        """Transforms waveforms [batch, time] to spectrograms, with `_delay` additional frames at the end."""
         return self.stft(F.pad(wave, (0, self._delay * self.hop_length)))
 
     def _in_time(self, frames: Tensor) -> Tensor:
-        """Returns the frames [..., frames] of `_spectrogram` that belong to the output without its delay."""
+        """Removes the additional frames of `_spectrogram`, so that the frames match the output without its delay."""
         return frames[..., : frames.shape[-1] - self._delay]
 
     def _run_model(self, given: Tensor, shape: torch.Size, *further: Tensor) -> Tensor:
-        """Returns the output of the model in float32 or complex64, in the given shape.
+        """Calls the model, and returns its output in float32 or complex64, with the given shape.
 
-        `further` are additional inputs of the model. A spectrum model may return complex numbers in place of two
-        channels.
+        `further` are additional inputs of the model. Instead of real and imaginary parts in an axis of their own, the
+        model may return complex numbers.
         """
         remedy = (
-            f"a {self.domain} model is given {self.model_domain.shape}; `domain` (now {self.domain!r}), `layout` and "
-            "`add_channel` in [trainer.args], or attributes of the model, say what the model is given"
+            f"the input of a {self.domain} model is {self.model_domain.shape}; `domain` (now {self.domain!r}), "
+            "`layout` and `add_channel` in [trainer.args], or attributes of the model, define it"
         )
         with translate_part_errors("the model", given, *further, remedy=remedy):
             output = self.model(given, *further)
@@ -216,8 +220,8 @@ class EnhancementTrainer(FileByFile):
         return fitting.to(torch.complex64) if fitting.is_complex() else fitting.float()
 
     def _fitting(self, output: Tensor, given: Tensor, shape: torch.Size) -> Tensor | None:
-        """Returns the output of the model in the given shape, or as complex numbers; None if its shape does not fit."""
-        # Many networks keep axes of size 1, such as [batch, 1, time] for one source.
+        """Returns the output of the model with the given shape, or as complex numbers; None if it does not fit."""
+        # Many networks keep axes of size 1, such as [batch, 1, time] for a single source.
         if output.is_complex() == given.is_complex() and _without_ones(output.shape) == _without_ones(shape):
             return output.reshape(shape)
         parts = {"channels_first": 1, "channels_last": -1}.get(self.model_domain.layout, 0)
@@ -227,7 +231,11 @@ class EnhancementTrainer(FileByFile):
         return None
 
     def _wrong_output(self, output: Any, given: Tensor, shape: torch.Size) -> RunError:
-        got, wanted, remedy = type(output).__name__, str(list(shape)), "return one enhanced signal for each noisy one"
+        got, wanted, remedy = (
+            type(output).__name__,
+            str(list(shape)),
+            "return one enhanced signal for each noisy signal",
+        )
         remedy += "; a separation model needs the trainer `separation`"
         if isinstance(output, Tensor):
             got = str(list(output.shape))
@@ -235,20 +243,20 @@ class EnhancementTrainer(FileByFile):
                 got, wanted = f"{_kind(output)} ({output.dtype}) {got}", f"{_kind(given)} {wanted}"
                 remedy = 'return real numbers, such as the magnitude `output.abs()`, or set `domain = "spectrum"`'
                 if given.is_complex():
-                    remedy = "return complex numbers, or set `layout` to the one that the model returns"
+                    remedy = "return complex numbers, or set `layout` to the layout of the output"
         return RunError(
             f"the model returns {got} for an input of shape {list(given.shape)}; expected {wanted}", remedy=remedy
         )
 
     def compare(self, wave: Tensor, spectrum: Tensor | None, clean: Tensor) -> Tensor:
-        """Computes the loss of enhanced waveforms [batch, time] against clean ones.
+        """Computes the loss of enhanced waveforms [batch, time] against clean waveforms.
 
-        `spectrum` has the magnitudes or the complex spectra that the waveforms were made from, if they are known.
+        `spectrum` contains the magnitudes or the complex spectra that the enhanced waveforms were made from, if known.
         """
         signals = LossInputs(lambda wave: self._in_time(self._spectrogram(wave)), wave, spectrum, clean)
         inputs = [signal for domain in self.loss_domains for signal in signals.pair(domain)]
         remedy = (
-            f"`loss_domain` in [trainer.args] (now {', '.join(self.loss_domains)}) says what the loss is given: "
+            f"`loss_domain` in [trainer.args] (now {', '.join(self.loss_domains)}) defines the loss's inputs: "
             "`waveform` [batch, time], `waveform_with_channel` [batch, 1, time], `magnitude` or `spectrum` [batch, "
             "n_fft // 2 + 1, frames], `features` [batch, frames, features]"
         )
@@ -258,12 +266,15 @@ class EnhancementTrainer(FileByFile):
     # ------------------------------------------------------------------------------- the modes
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
-        """Checks that the batch has the signals that the mode needs, and their sample rates."""
+        """Checks that the batch has the signals that the mode needs, and that their sample rates are right."""
         reference_free = any("clean" not in needs_of(metric) for metric in self.metrics)
         return enhancement_batch(batch, mode, sr=self.sr, wait=self._reads_rates(mode), optional=reference_free)
 
     def _reads_rates(self, mode: Mode) -> bool:
-        """Returns whether to read sample rates on a GPU. A training does so once per epoch, because the CPU waits."""
+        """Returns whether to check sample rates that are on a GPU.
+
+        In training, they are checked once in each epoch, because the CPU must wait for the GPU.
+        """
         wait = mode != "train" or self._rates_read_in != self.progress.epoch
         if mode == "train":
             self._rates_read_in = self.progress.epoch
@@ -296,8 +307,8 @@ def _with_phase(output: Tensor, noisy: Tensor) -> Tensor:
     """Returns complex spectra [batch, …]. If the output is magnitudes, they get the phase of the noisy spectra."""
     if output.is_complex():
         return output
-    # A noisy bin of magnitude 0 has no phase, so it stays 0 for any output. A separation model has several outputs for
-    # each input.
+    # If the magnitude of a noisy bin is 0, the bin has no phase, so the result is 0 for any output. A separation model
+    # has several outputs for each input.
     return (output.reshape(len(noisy), -1, *output.shape[1:]) * phase(noisy).unsqueeze(1)).flatten(0, 1)
 
 

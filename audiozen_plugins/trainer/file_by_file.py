@@ -48,17 +48,17 @@ from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, un
 
 
 class FileByFile(RatedSignals, LongFiles, BaseTrainer):
-    """The evaluation half of a trainer. A subclass defines `enhance_batch` and `compare`.
+    """The validation, test and prediction of a trainer. A subclass defines `enhance_batch` and `compare`.
 
-    In the trainer `separation`, "noisy" means the mixture, and "enhanced" the separated signals.
+    In the trainer `separation`, "noisy" means the mixture, and "enhanced" means the separated signals.
 
-    Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
-    size. The score is the mean of a metric over the files. The mean over the noisy files is also recorded.
+    Validation, test and prediction process each file separately and without padding, so no result depends on the batch
+    size. The score is the mean of a metric over the enhanced files. The mean over the noisy files is also recorded.
 
     If the metric has no finite value for the noisy signal of a file, the file is listed and left out of the means. If
     all pairs of a data set are degenerate (silent, not finite, or noisy equals clean), the run ends with an error. If a
-    metric has no value for any file, the trainer warns. If the metric has no finite value only for the output of the
-    network, the file is listed, and the mean is NaN, in a validation and in a test. The epoch then can't be the best.
+    metric has no value for any file, the trainer warns. If the metric has a finite value for the noisy signal of a
+    file, but not for the output of the network, the file is listed, and the mean is NaN, so the epoch can't be best.
 
     The test prints a table of noisy and enhanced scores for each data set, and writes `scores.csv`, `scores.json` and
     the audio to a folder such as `test/best_epoch_0012/0/`. Prediction writes `<ID>.wav` to its own folder.
@@ -73,16 +73,16 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
             as `text`.
         save_enhanced: whether the test writes audio files.
         metric_workers: the number of processes that compute the metrics of a validation and of a test while the network
-            goes on; 0 for none. This number does not change any value. By default, processes start if the metrics take
-            more than 10 ms for a file, as PESQ does. Their number is then one more than the number of CPUs that the
-            network does not use. The main process computes metrics that have a network of their own, and rates files of
-            many minutes.
-        chunk_seconds: the length of the chunks in which longer files are enhanced, by default 60 s. The network starts
-            from its initial state in each chunk. With the default, a network that can carry its state does so instead,
-            and the result is the same as for the whole file; see docs/long_audio.md. The length is rounded to a
-            multiple of `hop_length` samples.
-        overlap_seconds: how much two chunks overlap, by default a tenth of a chunk, and at most half a chunk. The
-            overlap is rounded to a multiple of three times `hop_length` samples, and is at least three times
+            processes the next files; 0 for none. This number does not change any result. By default, processes start if
+            the metrics take more than 10 ms for a file, as PESQ does. Their number is then one more than the number of
+            CPUs that the network does not use. The main process itself computes metrics that use a neural network, and
+            all metrics of files that last many minutes.
+        chunk_seconds: the length of a chunk, by default 60 s. Longer files are cut into chunks, and the network starts
+            from its initial state in each chunk. If `chunk_seconds` is not set and the network can carry its state, it
+            continues instead from one part of a file to the next, and the result is the same as for the whole file; see
+            docs/long_audio.md. The length is rounded to a multiple of `hop_length` samples.
+        overlap_seconds: the length by which two chunks overlap, by default a tenth of a chunk, and at most half a
+            chunk. The overlap is rounded to a multiple of three times `hop_length` samples, and is at least three times
             `hop_length`. A chunk is never shorter than two overlaps.
 
     Raises:
@@ -92,7 +92,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     """
 
     resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced", "metric_workers")
-    # The arguments that inference does not need, in addition to the arguments in `BaseTrainer`.
+    # The arguments that inference does not need. `BaseTrainer` lists more of them.
     only_for_runs: ClassVar[tuple[str, ...]] = ("score", "score_dataset", "metrics", "save_enhanced", "metric_workers")
 
     def __init__(
@@ -134,7 +134,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     def check_settings(
         cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
     ) -> Iterator[Diagnostic]:
-        """Yields the mistakes that `audiozen check` can find: in the metrics, `score_dataset` and the chunks."""
+        """Yields the mistakes that `audiozen check` can find in the metrics, `score_dataset` and the chunks."""
         signature = signature_of(cls)
 
         def value(name: str) -> Any:
@@ -159,7 +159,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                 config_codes.UNFIT,
                 "`score_dataset` has no effect without a validation set",
                 severity="warning",
-                label="add a section `[[validate_dataset]]` with this `name`, or leave this out",
+                label="add a section `[[validate_dataset]]` with this `name`, or remove `score_dataset`",
                 place=("args", "score_dataset"),
             )
         if error := unknown_set(name, names):
@@ -173,7 +173,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     @classmethod
     def _score_error(cls, score: Metric, sr: int, *, save_max_score: bool | None) -> AudioZenError | None:
         """Returns the error if a metric can't be the score; None if it can, or if `save_max_score` is not known."""
-        # A subclass may compute a score of its own. The direction of the metric then does not matter.
+        # If a subclass computes a score of its own, the direction of the metric does not matter.
         if cls._scores_itself() or save_max_score is None:
             return sample_rate_error(score, sr)
         if cls.score_is_gain and not save_max_score:
@@ -192,24 +192,24 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         raise NotImplementedError
 
     def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
-        """Computes the validation loss of one file, given what `enhance_file` returned; None without a loss."""
+        """Computes the validation loss of one file from the results of `enhance_file`; None if there is no loss."""
         return self.compare(wave, spectrum, file[self.target]) if self.loss_functions else None
 
     def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
-        """Looks for a pair that can be rated in each validation set.
+        """Checks that each validation set has a pair that can be rated.
 
         Raises:
             DataError: all pairs of a validation set are degenerate.
         """
-        # A subclass that validates in its own way may have other signals.
-        # Not `type(self)`: the check of unused losses must see that no method passes the trainer on.
+        # A subclass with its own `validation_step` may use other signals, so its data sets are not checked. This does
+        # not use `type(self)`, because the check for unused losses must see that no method passes the trainer on.
         own = self.__class__
         if own.validation_step is FileByFile.validation_step and not own._scores_itself():
             for dataloader_idx, of_set in enumerate(loaders):
                 self._find_pair(of_set, self._prefix("validate", dataloader_idx, len(loaders)))
 
     def _find_pair(self, loader: BatchLoader, prefix: str) -> None:
-        """Reads the batches of a validation set until one has a pair that can be rated: mostly the first one."""
+        """Reads batches of a validation set until one has a pair that can be rated. Mostly, the first batch has one."""
         rows: list[Row] = []
         found = False
         for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
@@ -226,7 +226,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
             raise no_pair("validate", prefix, self.report([self.score], rows), self.pairs_remedy)
 
     def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
-        """Runs a step over all batches, with processes for the metrics, which have rated all files at its end."""
+        """Runs a step over all batches. Processes compute the metrics; at the end, they have rated all files."""
         with self._ratings.running(default_workers(self.device, self.ranks.local_size)):
             return super()._evaluate(mode, loaders, step)
 
@@ -264,7 +264,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                 result["score"] = scores.scalars[f"{self.score.name}{'_gain' * self.score_is_gain}"]
                 self.why_no_score = scores.why_no_mean
             result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
-            # The pairs are the same in every validation, so they are named once. The network changes.
+            # Faulty pairs are the same in every validation, so they are named only once. Faulty outputs may change.
             for line in (*self._pairs.news(scores.faulty_pairs), *scores.faulty_outputs):
                 self.log.warning(f"validation {name}{line}")
             given = next(iter(self.states))
@@ -272,7 +272,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         return result
 
     def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
-        """Runs `test_step` over all batches. Metrics that need the network watch it meanwhile."""
+        """Runs `test_step` over all batches. Metrics that need the network watch it during the test."""
         with contextlib.ExitStack() as stack:
             for metric in self.metrics:
                 if "network" in needs_of(metric):
@@ -335,8 +335,8 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                 self._not_finite.append(name)
 
     def _enhanced(self, file: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
-        """Yields the signals of a file, piece by piece if nothing needs the whole signals."""
-        # If the targets are known, the speakers are put into the order of the targets, which needs the whole file.
+        """Yields the signals of a file: piece by piece if possible, and otherwise the whole signals at once."""
+        # If the targets are known, the speakers are sorted in the order of the targets. This needs the whole file.
         if self._is_whole(file) or self.target in file or self.hooks.asks_for_signals("predict"):
             wave, _ = self.enhance_file(file)
             signals = self.signals(file, wave)
@@ -361,7 +361,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         if broken := self._not_finite:
             count = self._files_written + len(broken)
             raise RunError(
-                f"the network's output has NaN or infinity for {len(broken)} of {count} files",
+                f"the network's output contains NaN or infinity for {len(broken)} of {count} files",
                 notes=(f"not written: {listed(broken)}",),
                 remedy="look for silent or very loud files, and for a division or a logarithm of 0 in the network",
             )
@@ -374,7 +374,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         return self._ratings.rate(rater, str(file["id"][0]), signals, group=snr, far_end=far_end, text=text)
 
     def _test_rater(self, available: frozenset[str]) -> Rater:
-        """Returns a rater of the metrics whose needs are in `available`. Data sets with the same needs share it."""
+        """Returns the rater of the metrics that need only what is in `available`. It is made only once."""
         if available not in self._test_raters:
             metrics = [metric for metric in self.metrics if not needs_error(metric, available)]
             noisy = next(iter(self.states))
@@ -382,7 +382,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         return self._test_raters[available]
 
     def _test_report(self, batches: Sequence[Sequence[Row]]) -> Report:
-        """Returns the report of a data set, without the metrics whose needs the data set does not meet."""
+        """Returns the report of a data set, without the metrics that need something that the data set lacks."""
         rows = [row for batch in batches for row in batch]
         rated = {name for row in rows for values in row.values.values() for name in values}
         return self.report([metric for metric in self.metrics if metric.name in rated or not rows], rows)

@@ -1,4 +1,4 @@
-"""Generative enhancement by flow matching, from the noisy spectrum plus noise to the clean spectrum."""
+"""Generative enhancement by flow matching: the flow leads from the noisy spectrum, plus noise, to the clean one."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ DEFAULT_COMPRESSION = 0.5
 
 
 class FlowTrainer(EnhancementTrainer):
-    """Trains a network to estimate the velocity from noisy spectra to clean spectra, and enhances by following this
-    velocity.
+    """Trains a network to estimate the velocity of a flow from noisy to clean spectra, and enhances by following it.
 
     Conditional flow matching (Lipman et al., "Flow Matching for Generative Modeling", ICLR 2023) with paths from noisy
     to clean speech (Lee et al., "FlowSE: Flow Matching-based Speech Enhancement", ICASSP 2025). A state `x` is a
@@ -44,18 +43,19 @@ class FlowTrainer(EnhancementTrainer):
     and the network learns the velocity `s - y - sigma z`. The loss compares the velocities as real numbers, so it is
     usually `torch.nn.MSELoss`.
 
-    The network is called as `model(state, noisy, time)` with the two spectra in the form that `layout` of the trainer
-    `enhancement` names, such as [batch, 2, n_fft // 2 + 1, frames], and times [batch]. It returns the velocity in the
-    same form. The model may declare the arguments `layout` and `compression`. The default of `compression` is 0.5.
+    The network is called as `model(state, noisy, time)`. `state` and `noisy` are spectra in the layout that `layout`
+    names (see the trainer `enhancement`), such as [batch, 2, n_fft // 2 + 1, frames], and `time` is [batch]. It returns
+    the velocity in the same layout. The model may declare the arguments `layout` and `compression`. The default of
+    `compression` is 0.5.
 
-    The noise of a file, and of each of its chunks, is drawn from `sampling_seed` and the ID of the file. So the result
-    depends neither on the order of the files, nor on the batch size or the number of processes.
+    `sampling_seed` and the ID of a file determine the noise of the file and of its chunks. So the result does not
+    depend on the order of the files, the batch size, or the number of processes.
 
     Args:
         components: the components to work with; passed by AudioZEN.
         sigma: the standard deviation of the added noise, relative to the noisy spectrum. With 0, no noise is added.
-        sampler: how the velocity is followed: `euler`, or `midpoint` and `heun`, which call the network twice in each
-            step.
+        sampler: how the velocity is followed. `euler` calls the network once in each step; `midpoint` and `heun` call
+            it twice.
         sampling_steps: the number of steps in a test and a prediction.
         validation_sampling_steps: the number of steps in a validation.
         sampling_seed: the seed of the noise in all evaluations.
@@ -80,7 +80,7 @@ class FlowTrainer(EnhancementTrainer):
         check_ranges(FlowTrainer, locals())
         for error in _part_errors(components.models.get(""), components.loss_functions.get("")):
             raise error
-        # These arguments of `enhancement` have only one possible value here, so a TOML file can't give them.
+        # These arguments of `enhancement` have only one possible value here, so a TOML file can't set them.
         super().__init__(components, domain="spectrum", add_channel=False, loss_domain="spectrum", **kwargs)
         if self.model_domain.compression is None:
             self.model_domain = replace(self.model_domain, compression=DEFAULT_COMPRESSION)
@@ -101,7 +101,7 @@ class FlowTrainer(EnhancementTrainer):
         models: Mapping[str, Any] = MappingProxyType({}),
         loss_functions: Mapping[str, Any] = MappingProxyType({}),
     ) -> Iterator[Diagnostic]:
-        """Yields the mistakes that `audiozen check` can find. A model or a loss of another domain is one of them."""
+        """Yields the mistakes that `audiozen check` can find, such as a model or a loss of another domain."""
         errors = list(_part_errors(models.get(""), loss_functions.get("")))
         for error in errors:
             yield as_finding(error, config_codes.UNFIT, ("path",))
@@ -109,11 +109,11 @@ class FlowTrainer(EnhancementTrainer):
             args = {**args, "domain": "spectrum"}
             found = super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names, models=models)
             for finding in found:
-                # The file does not name the domain.
+                # The trainer `flow` sets the domain itself, so the TOML file has no place for this finding.
                 yield replace(finding, place=("path",)) if finding.place == ("args", "domain") else finding
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
-        """Checks the batch, and chooses the number of steps of the mode."""
+        """Checks the batch, and chooses the number of sampling steps for the mode."""
         self._steps = self.validation_sampling_steps if mode == "validate" else self.sampling_steps
         return super().prepare_batch(batch, mode)
 
@@ -130,8 +130,8 @@ class FlowTrainer(EnhancementTrainer):
         Args:
             noisy: the noisy waveforms.
             clean: the clean waveforms.
-            generators: a generator on the CPU for each waveform, from which the time and the noise are drawn; by
-                default the generators of torch.
+            generators: for each waveform, the generator (on the CPU) that draws its time and its noise; by default,
+                torch's global generators draw them.
         """
         condition, scale = self._state(noisy)
         target = self._compressed(clean) / scale
@@ -184,7 +184,7 @@ class FlowTrainer(EnhancementTrainer):
 
         Args:
             state: complex states [batch, n_fft // 2 + 1, frames].
-            condition: the noisy spectra in the same form.
+            condition: the noisy spectra, also complex [batch, n_fft // 2 + 1, frames].
             time: the times [batch], from 0 to 1.
 
         Returns:
@@ -210,7 +210,7 @@ class FlowTrainer(EnhancementTrainer):
         return self._of_spectra.to_model(self._spectrogram(wave))
 
     def _state(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the states of noisy waveforms, and the root mean squares [batch, 1, 1] that they were divided by."""
+        """Returns the states of noisy waveforms, and the root mean squares [batch, 1, 1] by which they were divided."""
         spectrum = self._compressed(noisy)
         scale = spectrum.abs().square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-5)
         return spectrum / scale, scale
@@ -222,7 +222,7 @@ class FlowTrainer(EnhancementTrainer):
     def _draw(
         self, draw: Any, shape: tuple[int, ...], like: Tensor, generators: Sequence[torch.Generator] | None
     ) -> Tensor:
-        """Draws float32 numbers [batch, *shape] from the generator of each sample, or from torch's own."""
+        """Draws float32 numbers [batch, *shape] with the generator of each sample, or with torch's global generator."""
         if generators is None:
             drawn: Tensor = draw((len(like), *shape), device=like.device)
             return drawn
@@ -240,10 +240,10 @@ def _part_errors(model: Any, loss: Any) -> Iterator[RunError]:
     if getattr(unwrapped(model) if isinstance(model, nn.Module) else model, "out_delay", 0):
         yield RunError(
             "the trainer `flow` can't remove the delay that the model declares as `out_delay`",
-            remedy="use a model whose output is not late",
+            remedy="use a model whose output is not delayed",
         )
     if domains_of(loss) != (None,):
         yield RunError(
-            "the trainer `flow` compares velocities, but [loss_function] compares signals in a domain of its own",
-            remedy='use a loss without one, such as `path = "torch.nn.MSELoss"`',
+            "the trainer `flow` compares velocities, but the loss in [loss_function] has a domain of its own",
+            remedy='use a loss without a domain, such as `path = "torch.nn.MSELoss"`',
         )

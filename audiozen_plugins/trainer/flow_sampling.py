@@ -17,11 +17,11 @@ def sample(velocity: Velocity, state: Tensor, *, steps: int, sampler: Sampler) -
     """Follows the velocity from time 0 to time 1.
 
     Args:
-        velocity: the velocity.
+        velocity: a function that returns the velocity of a state at a time.
         state: the state at time 0.
         steps: the number of steps of equal length, 1 or more.
-        sampler: `euler` calls `velocity` once in each step; `midpoint` and `heun` call it twice, and their error
-            falls with the square of the number of steps.
+        sampler: `euler` calls `velocity` once in each step. `midpoint` and `heun` call it twice, and their error falls
+            with the square of the number of steps.
 
     Returns:
         The state at time 1.

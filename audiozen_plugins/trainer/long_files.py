@@ -1,4 +1,4 @@
-"""Enhances files of any length, whole or in pieces."""
+"""Enhances files of any length. Short files are enhanced as a whole, and longer files in chunks that overlap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiozen_core.audio.chunks import DEFAULT_CHUNK, chunk_error, chunk_samples
 
 
 class LongFiles:
-    """Enhances files, and divides a file that is longer than a chunk. A trainer defines `enhance_batch`.
+    """Enhances files, and cuts files that are longer than a chunk into chunks. A trainer defines `enhance_batch`.
 
     Attributes:
         restarts: whether the user set `chunk_seconds`. The network then starts from its initial state in each chunk.
@@ -28,7 +28,10 @@ class LongFiles:
         self._chunk, self._overlap = chunk_samples(seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
 
     def align(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Returns the chunk `later` in a form that continues `earlier`, the end of the chunk before."""
+        """Returns the chunk `later`, changed so that it continues `earlier`, the end of the previous chunk.
+
+        Here, nothing is changed. The trainer `separation` sorts the speakers.
+        """
         return later
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
@@ -36,29 +39,29 @@ class LongFiles:
         raise NotImplementedError
 
     def enhance_file(self, file: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Enhances one file [1, time], in pieces if it is longer than a chunk.
+        """Enhances one file [1, time], in chunks if it is longer than a chunk.
 
         Returns:
-            The enhanced waveform and its spectrum, as `enhance_batch` returns them. The spectrum is None for a file in
-            pieces. With `chunk_seconds`, it is None for short files, too, so that the loss compares the same quantity
-            for all files.
+            The enhanced waveform and its spectrum, as `enhance_batch` returns them. The spectrum is None if the file
+            was enhanced in chunks. If `chunk_seconds` is set, it is None for short files, too, so that the loss
+            compares the same quantity for all files.
         """
         noisy = file["noisy"]
         if self._is_whole(file):
-            # A part of a network that a trainer calls by itself may change its input, which is used later.
+            # The network may change its input in place, but the noisy signal is needed later.
             return self.enhance_batch({**file, "noisy": noisy.clone()})
         return joined(self.enhance_pieces(file, [noisy]), noisy.shape[-1]), None
 
     def _is_whole(self, file: Mapping[str, Any]) -> bool:
-        """Returns whether a file [1, time] is enhanced as a whole instead of in pieces."""
+        """Returns whether a file [1, time] is enhanced as a whole."""
         return not self.restarts and file["noisy"].shape[-1] <= self._chunk
 
     def enhance_blocks(self, blocks: Iterable[Tensor], names: Sequence[str]) -> Iterator[Tensor]:
-        """Enhances signals of any length, in bounded memory. `Enhancer` uses a trained network in this way.
+        """Enhances signals of any length, in bounded memory. `Enhancer` calls this method.
 
         Args:
             blocks: the signals [batch, time] on the device of the network, in blocks of any length.
-            names: a name for each signal. The names take the place of the IDs of files.
+            names: a name for each signal, which is used as the ID of the signal.
 
         Yields:
             The enhanced signals in pieces [batch, time] or [batch, speakers, time]. All pieces together have as many
@@ -67,8 +70,8 @@ class LongFiles:
         yield from self.enhance_pieces({"id": list(names)}, blocks)
 
     def enhance_pieces(self, file: Mapping[str, Any], blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Enhances the blocks [batch, time] of a signal. `file` has the other entries of the batch, such as `id`."""
-        # A part of a network that a trainer calls by itself may change its input, which is used later.
+        """Enhances a signal that comes in blocks [batch, time]. `file` has the other entries of the batch."""
+        # The network may change its input in place, but the noisy signal is needed later.
         return in_chunks(
             lambda noisy: self.enhance_batch({**file, "noisy": noisy.clone()})[0],
             blocks,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class LossInputs:
-    """The enhanced and the clean signals of a batch. A domain is computed when it is first asked for, and only once.
+    """The enhanced and the clean signals of a batch, in all domains. Each domain is computed at its first use.
 
     Args:
         transform: makes complex spectra [batch, frequencies, frames] from waveforms.
@@ -27,7 +27,7 @@ class LossInputs:
         self._clean = clean
 
     def pair(self, domain: str) -> tuple[Tensor, Tensor]:
-        """Returns estimate and target in one domain. `both` is not a domain, but a name for two domains."""
+        """Returns the estimate and the target in one domain. `both` is not allowed, because it names two domains."""
         if domain == "waveform":
             return self._wave, self._clean
         if domain == "waveform_with_channel":
@@ -44,7 +44,7 @@ class LossInputs:
 
     @cached_property
     def _spectra(self) -> tuple[Tensor, Tensor]:
-        # A magnitude model has no complex spectra. They are computed from its waveforms, which have the noisy phase.
+        # If the model estimates magnitudes, the complex spectra are computed from the enhanced waveforms.
         known = self._spectrum is not None and self._spectrum.is_complex()
         return self._spectrum if self._spectrum is not None and known else self._transform(self._wave), self._target
 

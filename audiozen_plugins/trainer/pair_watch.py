@@ -1,4 +1,4 @@
-"""Warnings about the pairs of the data sets. Each is given once, because every validation has the same pairs."""
+"""Warns about noisy and clean files that can't be rated. Each warning is given once, because the files don't change."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from audiozen_plugins.trainer.scores import no_pair
 
 
 class PairWatch:
-    """Checks the pairs of data sets, and warns of degenerate pairs."""
+    """Checks the pairs of data sets (a noisy and a clean file each), and remembers what it has warned about."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
         self._before: dict[str, float] = {}
 
     def news(self, lines: Iterable[str]) -> list[str]:
-        """Returns the lines that no earlier call has returned."""
+        """Returns those lines that no earlier call has returned."""
         new = [line for line in lines if line not in self._said]
         self._said.update(new)
         return new
 
     def check_unchanged(self, prefix: str, given: str, score: float) -> None:
-        """Warns if the input of a validation set has changed since the last validation.
+        """Warns if the input files of a validation set differ from the first validation.
 
         Args:
             prefix: the name of the data set with a slash, or "" if it is the only data set.
-            given: the name of the input, such as `noisy`.
-            score: the mean score of the input.
+            given: the name of the input signal, such as `noisy`.
+            score: the mean score of the input signals, which shows whether they have changed.
         """
         before = self._before.setdefault(prefix, score)
-        line = f"validation {prefix}the {given} files differ from those of the last validation"
+        line = f"validation {prefix}the {given} files have changed since the first validation"
         differ = math.isfinite(score) and not math.isclose(score, before, rel_tol=1e-6, abs_tol=1e-6)
         if differ and self.news([line]):
             get_logger().warning(
@@ -65,4 +65,5 @@ class PairWatch:
             line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} {given} files"
             has_value = any(math.isfinite(row.values[given][metric.name]) for row in rows)
             if rows and not has_value and self.news([line]):
-                get_logger().warning(line, remedy="use files that it can rate (are they too short?), or another metric")
+                remedy = "use files that the metric can rate (are they too short?), or another metric"
+                get_logger().warning(line, remedy=remedy)

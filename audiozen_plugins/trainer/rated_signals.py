@@ -13,16 +13,15 @@ from audiozen_core.scoring.report import STATES, Report
 
 
 class RatedSignals:
-    """The signals of speech enhancement: `noisy`, `enhanced` and `clean`. A trainer of another task overrides this
-    class.
+    """The signals of speech enhancement: `noisy`, `enhanced` and `clean`. A trainer for another task overrides them.
 
     Attributes:
         target: the key of the target in a batch, and its name in ratings.
-        states: the names of the input and of the output, with their headings in a table.
+        states: maps the names of the input and of the output to their headings in a table.
         group: the key by which a report groups files; see `Report`.
         score_is_gain: whether the score is the mean improvement of the metric, instead of its mean.
         encoding: how audio is written; see `write_audio`.
-        pairs_remedy: what to do if no pair of a data set can be rated.
+        pairs_remedy: the remedy in the error for a data set in which no pair can be rated.
     """
 
     sr: int
@@ -42,7 +41,9 @@ class RatedSignals:
         return metric
 
     def signals(self, file: Mapping[str, Any], wave: Tensor | None) -> dict[str, Tensor]:
-        """Returns the signals of a file to rate, float32 on the CPU: input, output, and the target if the file has one.
+        """Returns the signals of a file that are rated: input, output and, if the file has one, the target.
+
+        All are float32 on the CPU.
 
         Args:
             file: a batch of one file.
@@ -53,7 +54,7 @@ class RatedSignals:
         return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
 
     def available(self, file: Mapping[str, Any]) -> frozenset[str]:
-        """Returns what a metric may use besides the output: the other signals, `text`, and the `network`."""
+        """Returns the names of what metrics may use in addition to the output: other signals, `text`, the `network`."""
         names = {"clean": self.target, "noisy": "noisy", "far_end": "far_end", "text": "text"}
         return frozenset(("network", *(need for need, key in names.items() if key in file)))
 

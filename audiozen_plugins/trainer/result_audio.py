@@ -26,11 +26,13 @@ def write_finite(
     encoding: Literal["pcm_16", "float"],
     frames: int,
 ) -> bool:
-    """Writes waves in pieces, each to its own file. If one has NaN or infinity, warns and writes no file.
+    """Writes several waves, each to its own file, piece by piece.
+
+    If one of them contains NaN or infinity, no file is written, and a warning is logged.
 
     Args:
-        pieces: the next samples [time] of each wave. The keys are the ends of the file names.
-        path_of: returns the path of a file, given the end of its name.
+        pieces: dicts with the next samples [time] of each wave. The keys are the ends of the file names.
+        path_of: returns the path of a file from the end of its name.
         sr: the sample rate, in hertz.
         encoding: how the samples are written; see `write_audio`.
         frames: the number of samples of each wave.
@@ -53,6 +55,6 @@ def write_finite(
                         raise _NotFiniteError(writers[end].path.name)
                     writers[end].write(wave)
     except _NotFiniteError as error:
-        get_logger().warning(f"`{error}` is not written, because it has NaN or infinity")
+        get_logger().warning(f"`{error}` is not written, because it contains NaN or infinity")
         return False
     return True

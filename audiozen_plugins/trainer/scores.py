@@ -31,13 +31,13 @@ class ValidationScores:
     """The result of a validation for one data set.
 
     Attributes:
-        scalars: the means over the files: of the metric, of the metric for the noisy signals (`<metric>_noisy`), of
-            `loss`, and of each scalar that the loss records, such as `loss/si_snr`. If files have no value,
-            `<metric>_missing` is their number.
-        faulty_pairs: which files are not in the means because of their signals, in words.
-        faulty_outputs: which files have no value because of the network, in words. With such a file, the mean of the
-            metric is NaN.
-        why_no_mean: why the mean of the metric is not finite, in words; "" if the mean is finite.
+        scalars: the means over the files. There is a mean of the metric for the enhanced signals, of the metric for
+            the noisy signals (`<metric>_noisy`), of `loss`, and of each scalar that the loss records, such as
+            `loss/si_snr`. If files have no value, `<metric>_missing` is the number of these files.
+        faulty_pairs: lines that name the files that are left out of the means because of their signals.
+        faulty_outputs: lines that name the files without a value because of the network's output. If there is such a
+            file, the mean of the metric is NaN.
+        why_no_mean: the reason if the mean of the metric is not finite; "" if it is finite.
     """
 
     scalars: dict[str, float]
@@ -52,7 +52,7 @@ def validation_scores(report: Report, files: Sequence[Validated], *, gain: bool 
     Args:
         report: the values of the files. Its only metric is the metric of the score.
         files: the same files.
-        gain: whether the gain is among the means.
+        gain: whether to add the mean improvement over the noisy signals (`<metric>_gain`).
     """
     (metric,) = report.metrics
     scalars = {name: value for name, value in report.summary().items() if gain or name != f"{metric.name}_gain"}
@@ -73,7 +73,7 @@ def validation_scores(report: Report, files: Sequence[Validated], *, gain: bool 
 
 
 def unrated(name: str, faults: Mapping[str, str], metric: Metric, states: Iterable[str]) -> Row:
-    """Returns the row of a pair that is only checked. It has the faults of the signals, and no values."""
+    """Returns the row of a pair that is checked, but not rated. It has the faults of the signals, and no values."""
     return Row(name, {state: {metric.name: math.nan} for state in states}, faults)
 
 

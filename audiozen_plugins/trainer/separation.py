@@ -31,32 +31,33 @@ _SOURCE = re.compile(r"source_([1-9]\d*)")
 class SeparationTrainer(EnhancementTrainer):
     """Trains and tests a network that separates speakers.
 
-    A model of waveforms maps mixtures [batch, time] to [batch, speakers, time]. A model of magnitudes or spectra gets
-    the same input as from the trainer `enhancement`. Its output has an additional axis of speakers after the batch.
+    A model in the domain `waveform` maps mixtures [batch, time] to [batch, speakers, time]. A model in another domain
+    gets the same input as in the trainer `enhancement`. Its output has an additional axis for the speakers after the
+    batch axis.
 
-    The loss gets the estimates and the sources as waveforms [batch, speakers, time]. The loss must not depend on the
-    order of the speakers, unless this order has a meaning. `pit_si_snr` is such a loss. A mixture may have up to 8
+    The loss gets the estimates and the sources as waveforms [batch, speakers, time]. It must not depend on the order of
+    the speakers, unless this order has a meaning. `pit_si_snr` does not depend on it. A mixture may have up to 8
     speakers.
 
     Batches are dicts with `noisy` (the mixtures), `source_1`, `source_2`, … [batch, time] and `id`, as `speaker_mix`
     and `mixture_folders` return them. Prediction needs only `noisy` and `id`, as `audio_folder` returns them.
 
-    Validation and test assign the estimates of a file to its sources before any metric rates them. A file has one
-    assignment for its whole length, with the highest mean SI-SNR. Each value of a file is the mean over its speakers.
-    The value of a mixture is the mean over its sources, with the mixture itself as the estimate of each source. The
-    score is the mean improvement of the metric `score` over the mixture.
+    Validation and test assign the estimates of a file to its sources before any metric rates them. The assignment with
+    the highest mean SI-SNR is used, and it holds for the whole file. The value of a metric for a file is the mean over
+    its speakers. For the mixture, the metric rates the mixture itself as the estimate of each source. The score is the
+    mean improvement of the metric `score` over the mixture.
 
     The test writes `audio/<ID>_mixture.wav`, `<ID>_separated_1.wav`, … in the order of the sources, and
     `<ID>_source_1.wav`, …. Prediction writes `<ID>_1.wav`, `<ID>_2.wav`, … in the order of the network. The files are
     float32, so that nothing is clipped: SI-SNR does not determine the level of an estimate.
 
-    With `chunk_seconds`, the speakers of each chunk are put into the order of the previous chunk. This is the order
-    with the highest SI-SNR in the overlap of both chunks. A speaker who is silent during the whole overlap can't be
-    recognised, so set `overlap_seconds` to more than the longest pause.
+    If a file is separated in chunks, the speakers of each chunk are put into the order of the previous chunk. This is
+    the order with the highest SI-SNR in the overlap of both chunks. A speaker who is silent during the whole overlap
+    can't be recognised, so set `overlap_seconds` to more than the longest pause.
 
     Args:
         components: the components to work with; passed by AudioZEN.
-        metrics: the metrics of the test, as names or as tables. Each rates one speaker.
+        metrics: the metrics of the test, as names or as tables. Each metric rates one speaker at a time.
         kwargs: the other arguments of `EnhancementTrainer`. `loss_domain` can only be `waveform`.
 
     Raises:
@@ -104,7 +105,7 @@ class SeparationTrainer(EnhancementTrainer):
         wanted = ", ".join(map(str, (shape[0], "speakers", *shape[1:])))
         return RunError(
             f"the model returns {got} for an input {given.dtype} {list(given.shape)}; expected [{wanted}]",
-            remedy="return one signal for each speaker, of the kind and the length of the input",
+            remedy="return one signal for each speaker, with the same type and length as the input",
         )
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
@@ -120,7 +121,7 @@ class SeparationTrainer(EnhancementTrainer):
 
     def compare(self, wave: Tensor, spectrum: Tensor | None, clean: Tensor) -> Tensor:
         """Computes the loss of separated waveforms [batch, speakers, time] against the sources."""
-        remedy = "a loss of the trainer `separation` is given [batch, speakers, time], as `pit_si_snr` takes it"
+        remedy = "use a loss that takes waveforms [batch, speakers, time], such as `pit_si_snr`"
         with translate_part_errors("the loss", wave, clean, remedy=remedy):
             return loss_value(self.loss_function, wave, clean)
 

@@ -1,1 +1,1 @@
-"""The rows of the table. `rows(rounds)` of a module measures one row, or several that belong together."""
+"""The rows of the table of `python -m benchmarks`. In each module, `rows(rounds)` measures one or more related rows."""

@@ -1,7 +1,8 @@
-"""A step with the number of threads that `num_threads = "auto"` chooses, beside one thread and as many as processors.
+"""Compares the number of threads that `num_threads = "auto"` chooses with two fixed numbers of threads.
 
-Wall clock, because threads that wait for each other are what it is about. The choice is made as in a run, on the
-machine as it is, without the memory of earlier ones.
+The fixed numbers are one thread and one thread for each processor. The wall-clock time of a training step is measured,
+because CPU time does not show that threads wait for each other. The number is chosen as at the start of a run, but
+choices that were stored by earlier runs are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BATCH, FRAMES = 4, 250
 
 
 def rows(rounds: int = 7) -> list[Row]:
-    """One row. The peer is the faster of the two fixed numbers."""
+    """Measures one row. The peer is the faster of the two fixed numbers."""
     torch.manual_seed(0)
     torch.set_flush_denormal(True)
     network = SDNN()

@@ -1,6 +1,7 @@
-"""`audiozen check` of a recipe, beside `import torch`; and of a file that nothing in it needs torch for.
+"""Compares `audiozen check` with a bare `import torch`, for two TOML files.
 
-Each command is a process of its own. Its time is that of the CPU, user and system together.
+The first file is a recipe. The second file has mistakes that can be found without importing torch. Each command runs in
+its own process. Its CPU time is measured (user and system time together).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ path = "enhancement"
 
 
 def rows(rounds: int = 5) -> list[Row]:
-    """One row for each file. The check of the second one finds mistakes, so its process exits with 2."""
+    """Measures one row for each file. The second file has mistakes, so the exit code of its check is 2."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         wrong = folder / "wrong.toml"

@@ -1,13 +1,14 @@
-"""Saving and loading a checkpoint, for a network that is trained with Adam.
+"""Measures saving and loading a checkpoint of a network that is trained with Adam.
 
-Saving: the time by the clock that the training waits, beside copying the state once into memory that is already there.
-A thread then hashes the copy, writes it and waits for the disk; that is not part of the first row. In the second one
-two saves follow each other, so that the second waits for the first to be written.
+Saving: AudioZEN copies the state, and training continues while a thread hashes the copy and writes it to the disk. The
+first row measures how long training waits for one save (wall-clock time). The peer copies the state once into memory
+that is already allocated. In the second row, two saves follow each other, and the second save must wait until the first
+one is written.
 
-Loading: `CheckpointStore.load`, which verifies the hash of every file before it is used, beside `torch.load` with
-`weights_only=True`, which verifies no hash, and beside the same with `mmap=True`, which maps the file and reads none
-of it; there ours and the peer sum all tensors, so that every byte is read. All files are in the cache of the system.
-Times are those of the process on the CPU.
+Loading: `CheckpointStore.load` verifies the hash of every file before it uses the file. In the third row, the peer is
+`torch.load` with `weights_only=True`, which verifies nothing. In the fourth row, the peer is `torch.load` with
+`mmap=True`, which maps the file into memory without reading it. In this row, AudioZEN and the peer also sum all
+tensors, so that every byte is read. CPU time is measured, and the operating system has cached all files.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MEGABYTES = 100
 
 
 def make_state(megabytes: float = MEGABYTES) -> dict[str, Any]:
-    """The weights, and the two moments that Adam keeps of each."""
+    """Returns a state of about the given size: a network's weights, and the two moments of Adam for each weight."""
     torch.manual_seed(0)
     side = int((megabytes * 1e6 / 4 / 3 / 8) ** 0.5)
     model = nn.Sequential(*(nn.Linear(side, side) for _ in range(8)))
@@ -38,7 +39,7 @@ def make_state(megabytes: float = MEGABYTES) -> dict[str, Any]:
 
 
 def tensors_of(state: Any) -> list[Tensor]:
-    """All tensors of a state."""
+    """Returns all tensors of a state."""
     if isinstance(state, Tensor):
         return [state]
     values = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
@@ -52,12 +53,12 @@ def read(state: Any) -> None:
 
 
 def load_mapped(file: Path) -> Any:
-    """Loads a file of torch that is mapped into memory."""
+    """Loads a file that `torch.save` wrote, by mapping it into memory."""
     return torch.load(file, weights_only=True, mmap=True)
 
 
 def rows(rounds: int = 15) -> list[Row]:
-    """Two rows for saving, and two for loading."""
+    """Measures two rows for saving and two rows for loading."""
     torch.set_num_threads(1)
     state = make_state()
     tensors = tensors_of(state)
@@ -79,7 +80,7 @@ def rows(rounds: int = 15) -> list[Row]:
             return number * seconds(save, number=number)
 
         def copy() -> float:
-            writer.wait()  # it must not share the processor with the thread of the other side
+            writer.wait()  # the thread that writes the last save must not share the processor with the copy
             return seconds(lambda: [into.copy_(tensor) for into, tensor in zip(copies, tensors, strict=True)])
 
         saving = compare(

@@ -1,6 +1,6 @@
-"""The start of the command line, beside `import click`, without which it can't print its help.
+"""Compares commands of AudioZEN with `import click`, which every command needs.
 
-Each command is a process of its own. Its time is that of the CPU, user and system together.
+Each command runs in its own process. Its CPU time is measured (user and system time together).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ COMMANDS = {"audiozen --help": ("--help",), "audiozen plugins": ("plugins",)}
 
 
 def rows(rounds: int = 41) -> list[Row]:
-    """One row for each command."""
+    """Measures one row for each command."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         return [

@@ -1,8 +1,9 @@
-"""Enhancing a folder as `audiozen enhance` does, beside the network alone on the same frames, in one and two processes.
+"""Compares enhancing a folder, as `audiozen enhance` does it, with running only the network, in one and two processes.
 
-The peer calls the network with the spectra that the files have, one file at a time, and does nothing else: no file, no
-STFT. Both are measured from the first file to the last one; imports don't count. In two processes, each process of the
-peer has half of the files and is measured once it has started. Ours starts its processes in the measured time.
+The peer calls the network with the spectrum of each file, one file at a time. It reads no files and computes no STFT.
+The time from the first file to the last file is measured; imports don't count. With two processes, each process of the
+peer has half of the files, and the time before both processes have started does not count. For AudioZEN, the start of
+the processes does count.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ path = "enhancement"
 
 
 def rows(rounds: int = 5) -> list[Row]:
-    """Three rows: one process, by CPU time and by the clock, and two processes by the clock."""
+    """Measures three rows: the CPU time and the wall-clock time of one process, and the wall-clock time of two."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    logging.configure(level="error")  # the network is not trained, so it may clip
+    logging.configure(level="error")  # the network is not trained, so there may be warnings about clipping
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seconds = write_pairs(folder, FILES)
@@ -50,7 +51,7 @@ def rows(rounds: int = 5) -> list[Row]:
         spectra = [_spectrum(model, job) for job in jobs]
 
         def enhance(share: Sequence[int], num_workers: int = 0) -> None:
-            # Results that are there already would be skipped.
+            # A new folder each time, because files whose results exist would be skipped.
             output = Path(tempfile.mkdtemp(dir=folder))
             own = [_moved(jobs[index], output) for index in share]
             enhance_jobs(model, own, output, Options(), num_workers=num_workers)
@@ -80,7 +81,7 @@ def rows(rounds: int = 5) -> list[Row]:
 
 
 def _network(folder: Path) -> Enhancer:
-    """Returns a network that has not been trained, as `audiozen enhance` loads it."""
+    """Saves a network with random weights, and loads it like `audiozen enhance`."""
     folder.mkdir()
     (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
     save_file(GTCRN().state_dict(), folder / "model.safetensors")
@@ -88,7 +89,7 @@ def _network(folder: Path) -> Enhancer:
 
 
 def _spectrum(model: Enhancer, job: Job) -> Tensor:
-    """Returns what the network is given for a file."""
+    """Returns the spectrum that the network gets as its input for a file."""
     given: list[Tensor] = []
     handle = model.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].clone()))
     model.enhance(read_audio(job.source, sr=model.sr), model.sr)
@@ -102,9 +103,9 @@ def _moved(job: Job, output: Path) -> Job:
 
 
 def _in_processes(work: Callable[[Sequence[int]], None], number: int) -> float:
-    """Returns the seconds that processes need for all files, each for its share of them."""
+    """Divides the files among `number` processes, and returns the wall-clock time of the work in seconds."""
     context = multiprocessing.get_context("fork")
-    gate = context.Barrier(number + 1, timeout=120)  # a process that has failed breaks it
+    gate = context.Barrier(number + 1, timeout=120)  # a process that fails breaks the barrier, so nobody waits for ever
 
     def share(first: int) -> None:
         try:
@@ -126,5 +127,5 @@ def _in_processes(work: Callable[[Sequence[int]], None], number: int) -> float:
     for process in processes:
         process.join()
         if process.exitcode:
-            raise RuntimeError(f"a process ended with {process.exitcode}")
+            raise RuntimeError(f"a process ended with the exit code {process.exitcode}")
     return spent

@@ -1,8 +1,9 @@
-"""A training step of GTCRN on one thread: forward and backward of 8 clips of 1.5 s at 16 kHz.
+"""Measures the forward and backward pass of GTCRN for 8 clips of 1.5 s at 16 kHz, on one thread.
 
-One peer is the network as it was published: the same network from PyTorch's own layers, where each group of a GRU is a
-`torch.nn.GRU`, and the features of neighbouring bands are copied. The other peer is our network without kernels, as it
-is where numba is not installed. All have the same weights, and the outputs are compared before anything is measured.
+One peer is the network as it was published. It consists of PyTorch's own layers: each group of a GRU is a
+`torch.nn.GRU`, and the features of neighbouring bands are copied to each band. The other peer is AudioZEN's network
+without kernels, which runs if numba is not installed. All networks have the same weights, and their outputs are
+compared before anything is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CLIPS, FRAMES = 8, 94
 
 
 def rows(rounds: int = 7) -> list[Row]:
-    """One row."""
+    """Measures one row."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -60,7 +61,7 @@ def rows(rounds: int = 7) -> list[Row]:
 
 
 def as_published(network: GTCRN) -> GTCRN:
-    """Gives the layers of a network the computations of the publication. Weights and their names stay."""
+    """Returns the network with layers that compute as the published code does. The weights and their names stay."""
     for module in network.modules():
         for kind, forward in _PUBLISHED.items():
             if type(module) is kind:

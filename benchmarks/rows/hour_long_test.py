@@ -1,6 +1,7 @@
-"""The memory of a test of one file of an hour with the network of the demo and SI-SDR, beside 1 GiB.
+"""Measures the peak memory of a test of one file that lasts an hour. The goal is 1 GiB.
 
-A test holds the noisy, the clean and the enhanced file, because metrics need them as a whole: 230 MB each.
+The test uses the network of the recipe `mini_denoise/crn` and the metric SI-SDR. It must hold the noisy, the clean and
+the enhanced signal in memory, because the metric needs whole signals. Each of them takes 230 MB.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ args = {{ noisy_dir = "{folder}/noisy", clean_dir = "{folder}/clean" }}
 
 
 def rows(rounds: int = 1) -> list[Row]:
-    """One row."""
+    """Measures one row."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         generator = np.random.default_rng(0)
@@ -79,13 +80,13 @@ def rows(rounds: int = 1) -> list[Row]:
 
 
 def run(toml: Path, mode: str) -> None:
-    """Runs one mode of the experiment in a process of its own."""
+    """Runs one mode of the experiment in its own process."""
     command = [sys.executable, "-m", "audiozen", "run", str(toml), "--mode", mode]
     subprocess.run(command, check=True, capture_output=True)
 
 
 def peak(toml: Path) -> float:
-    """The bytes that the process of a test has needed at most, its imports included."""
+    """Runs the test in its own process, and returns the peak memory of this process in bytes. Its imports count."""
     code = (
         "import atexit, sys; from benchmarks.measuring import peak_memory; from audiozen_core.cli.main import main; "
         "atexit.register(lambda: print(f'\\nmemory:{peak_memory()}')); sys.argv[0] = 'audiozen'; main()"

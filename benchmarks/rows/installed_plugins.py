@@ -1,6 +1,7 @@
-"""The start of the command line with a hundred good and all bad plugins of the tests installed, beside none installed.
+"""Compares commands of AudioZEN with and without installed plugins.
 
-Each command is a process of its own. Its time is that of the CPU, user and system together.
+A hundred working plugins are installed, and all broken plugins of the tests. Each command runs in its own process. Its
+CPU time is measured (user and system time together).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tests.bad_plugins import install_all  # the plugins are those of the tests
 
 
 def rows(rounds: int = 31) -> list[Row]:
-    """One row for each command."""
+    """Measures one row for each command."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, site = Path(temporary), Path(temporary) / "site"
         site.mkdir()

@@ -1,9 +1,9 @@
-"""What making an item costs in the main process, on top of the data set itself: the loader of AudioZEN and torch's own.
+"""Compares the data loader of AudioZEN with PyTorch's `DataLoader`, without worker processes.
 
-Both make the same batches of 16 from the same data set, with the same collate function. An item draws a random gain
-from each of the three generators, and scales a quarter of a second of audio with it. Our loader seeds the generators
-before each item, names the item in errors, and gives the run its own generators back after each batch; torch's does
-none of this.
+Both make batches of 16 items from the same data set, with the same collate function. For an item, the data set draws a
+random number from each of the generators of Python, NumPy and torch, and scales a quarter of a second of audio with
+their sum. AudioZEN's loader also seeds the generators before each item, names the item in errors, and restores the
+state of the generators after each batch. PyTorch's loader does none of this.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ITEMS, BATCH, SAMPLES = 2048, 16, 4000
 
 
 class Gained(Dataset[dict[str, Any]]):
-    """A quarter of a second of noise, scaled at random."""
+    """A data set whose items are a quarter of a second of noise, scaled at random."""
 
     def __init__(self) -> None:
         self.wave = 0.1 * torch.randn(SAMPLES)
@@ -33,13 +33,13 @@ class Gained(Dataset[dict[str, Any]]):
         return ITEMS
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns a sample as the data sets of enhancement do."""
+        """Returns a sample with the keys that the data sets for enhancement return."""
         gain = random.random() + np.random.rand() + torch.rand(()).item()
         return {"id": str(index), "noisy": gain * self.wave, "clean": self.wave, "snr": gain, "sr": 16000}
 
 
 def rows(rounds: int = 15) -> list[Row]:
-    """One row."""
+    """Measures one row."""
     torch.set_num_threads(1)
     data = Gained()
     ours = BatchLoader(data, batch_size=BATCH, collate_fn=pad_collate)

@@ -1,12 +1,13 @@
-"""The start of a training with a manifest of a million recordings, and what a worker needs for it.
+"""Measures the start of training with a manifest of a million recordings, and the memory of a worker process.
 
-Our side is `noisy_speech_mix` and its loader, at a start after the first one, up to the first batch. The peer keeps the
-rows as most data sets do: dicts of `csv.DictReader` in a list, and a plain DataLoader with the same files to read. It
-checks nothing and makes no IDs. Each start is a process of its own. Memory is what the process does not share with
-others. A worker begins with shared memory, looks up 100,000 rows at random, and so makes copies of what it changes.
+AudioZEN makes the data set `noisy_speech_mix` and its loader, and reads the first batch. The peer stores the rows of
+the manifest as most data sets do, as a list of dicts from `csv.DictReader`. It reads the same files with a plain
+`DataLoader`, checks nothing and makes no IDs. Each start runs in its own process. Only memory that the process does not
+share with other processes counts. A worker process starts with the shared memory of its parent, and copies each page
+that it changes. It looks up 100,000 rows at random.
 
-The manifest lists 1,000 files 1,000 times, because a million files take minutes to write. The first start reads each
-header once; it is measured once, with the headers of 1,000 files only.
+The manifest lists 1,000 files 1,000 times each, because a million files would take minutes to write. Only the first
+start reads the header of each file, so it is measured once, with the headers of these 1,000 files.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ COLUMNS = ("file", "role", "voice", "kind", "split")
 
 
 def rows(rounds: int = 2) -> list[Row]:
-    """A row for the first start, and three for later ones: time, memory of the process, and of a worker."""
+    """Measures one row for the first start, and three rows for later starts.
+
+    The three rows are the time, the memory of the process, and the memory of a worker.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder)
@@ -100,7 +104,7 @@ def _write(folder: Path) -> None:
             writer.writerow((f"{number}.wav", "noise", "", f"kind{number}", "train"))
         for number in range(ROWS):
             writer.writerow((f"{number % FILES}.wav", "speech", f"voice{number // 200}", "", "train"))
-    # A manifest that has just been written is not remembered yet.
+    # AudioZEN does not cache a manifest that was written only a moment ago.
     time.sleep(2.5)
 
 
@@ -151,7 +155,10 @@ def _peer(folder: Path) -> tuple[Any, Callable[[int], object]]:
 
 
 def _own_mib(kind: Literal["Private", "Private_Dirty"]) -> float:
-    """The memory that only this process has: all of it, or without the pages of files, which the system may drop."""
+    """Returns the memory in MiB that this process does not share.
+
+    `Private` includes unchanged pages of files, which the operating system may drop. `Private_Dirty` does not.
+    """
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
 
@@ -163,14 +170,14 @@ def _measure(make: Callable[[Path], tuple[Any, Callable[[int], object]]], folder
     kept, look_up = make(folder)
     seconds = time.process_time() - start
     figures = {"seconds": seconds, "process": _own_mib("Private") - before}
-    # A worker writes to the objects of all imported modules, too, when it looks for garbage.
+    # The garbage collector of a worker writes to the objects of all imported modules, too. This memory does not count.
     figures["worker"] = _written_by_a_worker(look_up) - idle
     del kept
     return figures
 
 
 def _written_by_a_worker(look_up: Callable[[int], object]) -> float:
-    """The MiB that a forked process has for itself after it has looked up many rows."""
+    """Returns the memory in MiB that a forked process does not share after it has looked up many rows."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         rng = random.Random(0)

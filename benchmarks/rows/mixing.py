@@ -1,10 +1,9 @@
-"""Mixing speech and noise on the fly: our data set with and without its cache, and plain adding, from memory and
-files.
+"""Compares the data set `noisy_speech_mix`, with and without its cache, with plain code that adds speech and noise.
 
-Each item has three seconds of a random stretch of speech and of noise, at a random ratio. The peers add stretches at
-the same ratios: one has all files in a list of float32 arrays, as ours has them in its cache; the other reads both
-stretches from WAV files with soundfile, each opened once, as ours does without a cache. They do not set the level,
-avoid clipping, or leave out silence, as ours does.
+Each item is a random segment of speech plus a random segment of noise, three seconds long, at a random signal-to-noise
+ratio. One peer keeps all files in memory as float32 arrays, like the cache of AudioZEN. The other peer reads both
+segments from WAV files with soundfile, and opens each file once, like AudioZEN without a cache. Only AudioZEN also sets
+the level, avoids clipping, and leaves out silence.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from audiozen.dataset import NoisySpeechMix
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds
 
 SR, CLIP_SECONDS = 16000, 3.0
-SPEECH, NOISE = (60, 8), (20, 30)  # files, and seconds of each
+SPEECH, NOISE = (60, 8), (20, 30)  # the number of files, and the length of each file in seconds
 ITEMS = 200
 
 
 def rows(rounds: int = 15) -> list[Row]:
-    """The cache beside files, both from memory, and both from files."""
+    """Measures three rows: the cache compared with files, both from memory, and both from files."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,9 @@
-"""A random stretch of two seconds of a noisy and a clean file of half a minute: our data set, and soundfile alone.
+"""Compares reading a random segment of a noisy and a clean file with plain use of soundfile.
 
-The peer opens each file once with soundfile, draws the start from the length in the header, and reads the stretch as
-float32. Our side also finds out whether each file is complete, has the right sample rate, and is as long as its
-partner, averages channels, and makes a sample with an ID.
+The files last half a minute, and the segment lasts two seconds. The peer opens each file once, draws the start of the
+segment from the length in the header, and reads the segment as float32. AudioZEN also checks that each file is
+complete, that it has the right sample rate, and that both files have the same length. It averages channels, and makes a
+sample with an ID.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ PAIRS, SECONDS, CLIP_SECONDS, SR = 40, 30, 2.0, 16000
 
 
 def rows(rounds: int = 15) -> list[Row]:
-    """A row for WAV and one for FLAC."""
+    """Measures one row for WAV files and one row for FLAC files."""
     return [_row(suffix, rounds) for suffix in ("wav", "flac")]
 
 
@@ -32,7 +33,7 @@ def _row(suffix: str, rounds: int) -> Row:
         for place in folders:
             place.mkdir()
             for number in range(PAIRS):
-                # Noise with the spectrum of speech, about: white noise is the worst case of FLAC.
+                # The noise has roughly the spectrum of speech, because white noise is the worst case for FLAC.
                 wave = np.cumsum(rng.standard_normal(SECONDS * SR))
                 wave -= np.convolve(wave, np.ones(64) / 64, mode="same")
                 soundfile.write(place / f"{number}.{suffix}", 0.1 * wave / np.abs(wave).max(), SR, subtype="PCM_16")

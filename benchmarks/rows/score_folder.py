@@ -1,8 +1,9 @@
-"""`audiozen evaluate` with a worker on each core, beside a plain Python loop with the same packages on one.
+"""Compares `audiozen evaluate`, with one worker process for each core, with a plain Python loop on one core.
 
-Both score noisy speech by SI-SDR, STOI and wide-band PESQ, each in a process of its own. A run of few files gives the
-start-up (Python, imports, processes), and one of many files the time per file; together they give the time of 824
-files, the test set of VoiceBank+DEMAND. The second row has the CPU time of both, with all child processes.
+Both compute SI-SDR, STOI and wide-band PESQ of noisy speech with the same packages. A run with a few files and a run
+with many files give the start-up time (Python, imports, worker processes) and the time for each file. From both, the
+time for 824 files is computed, which is the size of the test set of VoiceBank+DEMAND. The first row shows wall-clock
+time, and the second row shows the CPU time of all processes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ print(np.mean(scores, axis=0))
 
 
 def rows(rounds: int = 2) -> list[Row]:
-    """Two rows: by the clock and by CPU time."""
+    """Measures two rows: wall-clock time and CPU time."""
     workers = usable_cpus()
     with tempfile.TemporaryDirectory() as name:
         folders = {count: Path(name) / str(count) for count in (FEW, MANY)}
@@ -90,7 +91,7 @@ def rows(rounds: int = 2) -> list[Row]:
 
 
 def _run(command: list[str]) -> tuple[float, float]:
-    """Runs a command, and returns its seconds by the clock and of CPU, with those of its children."""
+    """Runs a command, and returns its wall-clock time and its CPU time in seconds. Its child processes count."""
     start = time.perf_counter()
     before = os.times()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -1,7 +1,7 @@
-"""A training step of the sigma-delta network, beside the three matrix products that it can't do without.
+"""Compares a training step of the sigma-delta network with its three matrix products alone.
 
-The peer has the same matrix products with the same shapes, forward and backward, and the same layout:
-features × (frames × batch). It has no bias and nothing else.
+The peer computes matrix products with the same shapes and the same layout, features × (frames × batch), forwards and
+backwards. It computes nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BATCH, FRAMES, NEURONS = 4, 1000, 512
 
 
 def rows(rounds: int = 15) -> list[Row]:
-    """One row."""
+    """Measures one row."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -1,9 +1,11 @@
-"""Soft-DTW, forward and backward, as a loss of a training: the estimate needs a gradient, the target does not.
+"""Measures the forward and backward pass of Soft-DTW as a loss: the estimate needs a gradient, the target does not.
 
-Both peers are given a matrix product for the squared distances; it is the default of pysdtw, and without it tslearn
-needs the memory of frames times frames2 times features. Losses and gradients are compared first. Then the peak of the
-resident memory, in a process of its own, beside a goal, one float32 matrix of distances, and a Sakoe-Chiba band beside
-the whole matrix.
+The peers are pysdtw and tslearn. Both compute the squared distances with a matrix product. This is the default of
+pysdtw. By default, tslearn would need memory for frames × frames × features numbers. Before anything is measured, the
+losses and gradients of all of them are compared.
+
+A further row measures the peak memory of a step in its own process. Its goal is the size of one matrix of distances in
+float32. Two more rows compare AudioZEN with a Sakoe-Chiba band and AudioZEN over the whole matrix.
 """
 
 from __future__ import annotations
@@ -21,26 +23,26 @@ from audiozen_plugins.loss.soft_dtw import SoftDTWLoss
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds, peak_memory, printed_bytes, reset_peak
 
 BATCH, FEATURES, FRAMES_MEMORY = 8, 80, 1000
-FRAMES = {300: 5, 1000: 1}  # and the steps of a turn
-BANDS = {1000: 51, 3000: 154}  # the radius of a tenth of the cells of so many frames
+FRAMES = {300: 5, 1000: 1}  # numbers of frames, each with the number of steps that are measured at once
+BANDS = {1000: 51, 3000: 154}  # numbers of frames, each with the radius of a band that has a tenth of the cells
 BATCH_BAND = 2
 MIB = 2**20
 
 
 def sequences(frames: int, batch: int = BATCH) -> tuple[Tensor, Tensor]:
-    """An estimate that needs a gradient and a target, both [batch, frames, features] float32."""
+    """Returns an estimate, which needs a gradient, and a target. Both are float32 [batch, frames, features]."""
     torch.manual_seed(0)
     return torch.randn(batch, frames, FEATURES, requires_grad=True), torch.randn(batch, frames, FEATURES)
 
 
 def step(loss: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Tensor) -> None:
-    """Forward and backward, with the mean over the batch."""
+    """Computes the mean loss over the batch, and its gradient."""
     estimate.grad = None
     torch.autograd.backward(loss(estimate, target).mean())
 
 
 def peak_of_a_step(frames: int) -> int:
-    """The bytes by which a step raises the peak of the resident memory of this process, with its gradient."""
+    """Returns by how many bytes a step, including its gradient, raises the peak of this process's resident memory."""
     loss = SoftDTWLoss()
     estimate, target = sequences(frames)
     step(loss, torch.randn(1, 40, FEATURES, requires_grad=True), torch.randn(1, 40, FEATURES))
@@ -50,7 +52,7 @@ def peak_of_a_step(frames: int) -> int:
 
 
 def peak_in_a_process_of_its_own() -> float:
-    """See `peak_of_a_step`."""
+    """Calls `peak_of_a_step` in a new process."""
     program = (
         f"from benchmarks.rows.soft_dtw import peak_of_a_step; print(f'memory:{{peak_of_a_step({FRAMES_MEMORY})}}')"
     )
@@ -58,8 +60,8 @@ def peak_in_a_process_of_its_own() -> float:
 
 
 def check_equal(peers: Mapping[str, Callable[[Tensor, Tensor], Tensor]]) -> None:
-    """Makes sure that the peers compute the same loss and gradient as ours, on shorter sequences."""
-    # Small distances, so that more than one path counts, and single precision is exact enough.
+    """Checks on short sequences that the peers compute the same loss and gradient as AudioZEN."""
+    # The distances are small, so that more than one path counts, and float32 is precise enough.
     estimate, target = ((0.1 * x.detach()).requires_grad_(x.requires_grad) for x in sequences(60, 2))
     found = {}
     for name, loss in {"ours": SoftDTWLoss(), **peers}.items():
@@ -72,13 +74,13 @@ def check_equal(peers: Mapping[str, Callable[[Tensor, Tensor], Tensor]]) -> None
         for theirs, ours in zip(found[name], found["ours"], strict=True):
             difference = (torch.linalg.vector_norm(theirs - ours) / torch.linalg.vector_norm(ours)).item()
             if difference > 1e-4:
-                raise RuntimeError(f"{name} computes something else than ours: it differs by {difference:.2g}")
+                raise RuntimeError(f"{name} differs from AudioZEN by {difference:.2g}, relative to AudioZEN")
 
 
 def rows(rounds: int = 3) -> list[Row]:
-    """Two rows of time, one of memory, and two of a band."""
+    """Measures two rows for time, one for memory, and two for a band."""
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # as a training does
+    torch.set_flush_denormal(True)  # as in a training run
 
     peers = {
         "pysdtw": pysdtw.SoftDTW(use_cuda=False),

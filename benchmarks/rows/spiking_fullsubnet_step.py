@@ -1,7 +1,7 @@
-"""A training step of Spiking-FullSubNet, beside our own plain form: the network without its kernel.
+"""Compares a training step of Spiking-FullSubNet with and without its kernel.
 
-Without it, autograd follows each layer frame by frame, as in the code of its authors. The outputs of both
-are compared before anything is measured.
+The peer is the same network without the kernel. Its layers are a Python loop over the frames, as in the code of the
+authors. Both outputs are compared before anything is measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BATCH, FRAMES = 8, 188  # 1.5 s
 
 
 def rows(rounds: int = 9) -> list[Row]:
-    """One row."""
+    """Measures one row."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -1,8 +1,8 @@
-"""The memory of a training step: what an experiment needs from its first batch on, beside the loop of a tutorial.
+"""Compares the memory of an experiment's training steps with a training loop as in PyTorch's tutorials.
 
-Both sides train the same network with the same optimiser on the same batches, each in a process of its own, which has
-imported the same modules. What counts is the peak of the memory in use after some steps, minus what was in use when the
-first batch was read: gradients, the state of the optimiser, activations, and whatever a trainer keeps besides.
+Both train the same network with the same optimiser on the same batches, each in its own process, which has imported the
+same modules. The result is the peak of the memory in use during some steps, minus the memory in use when the first
+batch was read. It contains gradients, the state of the optimiser, activations, and whatever else the trainer keeps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 from benchmarks.measuring import Goal, Row, compare, peak_memory, printed_bytes, reset_peak
 
 STEPS, BATCH, FRAMES, BANDS, NEURONS = 3, 8, 400, 64, 512
-# The C library gives each tensor memory of its own, and takes it back at once. Otherwise a peak depends on chance.
+# The C library maps memory for each tensor separately, and returns it to the system at once. Otherwise, the peak would
+# vary from run to run.
 EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 EXPERIMENT = """
 [meta]
@@ -46,7 +47,7 @@ dataloader = {{batch_size = {batch}}}
 
 
 class Frames(Dataset[Tensor]):
-    """Random frames. It prints the memory that the steps have needed when the first batch after them is read."""
+    """A data set of random frames. After `STEPS` batches, it prints how much memory the steps have needed."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -65,7 +66,7 @@ class Frames(Dataset[Tensor]):
 
 
 class Network(nn.Sequential):
-    """Seven layers."""
+    """A network of seven linear layers."""
 
     def __init__(self) -> None:
         hidden = [layer for _ in range(5) for layer in (nn.Linear(NEURONS, NEURONS), nn.ReLU())]
@@ -73,7 +74,7 @@ class Network(nn.Sequential):
 
 
 class Trainer(BaseTrainer):
-    """Lets the network return its input."""
+    """Trains the network to return its input."""
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Returns the loss of one batch."""
@@ -81,7 +82,7 @@ class Trainer(BaseTrainer):
 
 
 def train_plainly() -> None:
-    """The loop that PyTorch's tutorials teach."""
+    """Trains with a loop as in PyTorch's tutorials."""
     torch.set_flush_denormal(True)
     network, compare_frames = Network(), nn.MSELoss()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -93,7 +94,7 @@ def train_plainly() -> None:
 
 
 def train_audiozen() -> None:
-    """The experiment, as `audiozen run` runs it."""
+    """Trains the experiment like `audiozen run`."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "memory.toml"
         file.write_text(EXPERIMENT.format(folder=folder, module="benchmarks.rows.step_memory", batch=BATCH))
@@ -101,13 +102,13 @@ def train_audiozen() -> None:
 
 
 def memory_of(side: str) -> float:
-    """The bytes that the steps of one side need, measured in a process of its own."""
+    """Calls a training function of this module in a new process, and returns the memory of its steps in bytes."""
     code = f"import torch; from benchmarks.rows import step_memory; torch.set_num_threads(1); step_memory.{side}()"
     return printed_bytes([sys.executable, "-c", code], {**os.environ, **EXACT})
 
 
 def rows(rounds: int = 2) -> list[Row]:
-    """One row."""
+    """Measures one row."""
     return [
         compare(
             "peak memory that an experiment's training steps need",

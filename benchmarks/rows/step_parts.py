@@ -1,4 +1,4 @@
-"""What it costs each step of each run to record where its time goes, beside the readings of the clock alone."""
+"""Measures how long a training step takes to record the times of its parts. The peer only reads the clock as often."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from time import perf_counter
 from audiozen_core.trainer.step_clock import Part, StepClock
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds
 
-# The marks of a training step, in their order; `tests/core/trainer/test_step_clock.py` counts them.
+# The parts whose start a training step records, in order. `tests/core/trainer/test_step_clock.py` counts them.
 MARKS: tuple[Part, ...] = (
     *("data", "rest", "transfer", "rest", "forward", "rest", "backward", "rest", "optimizer", "rest"),
 )
@@ -15,7 +15,7 @@ STEPS = 20_000
 
 
 def rows(rounds: int = 15) -> list[Row]:
-    """One row."""
+    """Measures one row."""
     clock = StepClock()
 
     def marks() -> None:

@@ -1,10 +1,13 @@
-"""What a trainer adds to a step of a plain loop: a tiny network, batches of one item, logging and a progress bar.
+"""Compares how much time AudioZEN, Ignite, Accelerate and Lightning add to each step of a plain training loop.
 
-Every side trains the same network on the same data set with the same optimiser. Each shows the loss in a progress bar
-on a terminal and records it for TensorBoard every 50 steps; ours and Ignite stop at a loss that is NaN, too.
-Ours is an experiment as a user runs it, with the hooks that are on by default; the others are what their documentation
-shows. A figure is the time of a step minus that of a plain loop, which has neither records nor progress, over the same
-loader: ours over a `BatchLoader`, the others over a `DataLoader`. What a batch costs is another row.
+All four train the same tiny network on the same data set with the same optimiser, with one item in a batch. They show
+the loss in a progress bar on a terminal, and record it for TensorBoard every 50 steps. AudioZEN and Ignite also stop if
+the loss is NaN. AudioZEN runs an experiment as a user would, with its default hooks. The code for the others follows
+their documentation.
+
+The result for a library is its CPU time for a step, minus the CPU time for a step of a plain PyTorch loop without
+logging and progress bar. The cost of loading a batch cancels out: for AudioZEN, the plain loop reads from a
+`BatchLoader`, and for the others, it reads from a `DataLoader`. The module `item_cost` compares both loaders.
 """
 
 from __future__ import annotations
@@ -57,9 +60,12 @@ dataloader = {{batch_size = 1}}
 
 
 class Pairs(Dataset[dict[str, Tensor]]):
-    """Inputs and their sums. It notes the time of this process when it is read for the `FIRST`th and `LAST`th time."""
+    """A data set of random vectors and their sums.
 
-    moments: dict[int, float] = {}  # noqa: RUF012 (shared on purpose: each side makes its own data set)
+    It notes the CPU time of this process when the `FIRST`th and the `LAST`th item are read.
+    """
+
+    moments: dict[int, float] = {}  # noqa: RUF012 (shared on purpose: each library makes its own data set)
 
     def __init__(self) -> None:
         self.x = torch.randn(LAST + 1, 8, generator=torch.Generator().manual_seed(0))
@@ -84,7 +90,7 @@ class Network(nn.Sequential):
 
 
 class Trainer(BaseTrainer):
-    """Minimises the loss between the output of the network and the target."""
+    """Trains the network to estimate the sum of its inputs."""
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Returns the loss of one batch."""
@@ -92,23 +98,23 @@ class Trainer(BaseTrainer):
 
 
 def parts() -> tuple[nn.Module, torch.optim.Optimizer, DataLoader[Any]]:
-    """What every side but ours is made of."""
+    """Returns the network, the optimiser and the loader for everything but AudioZEN."""
     network = Network()
     return network, torch.optim.Adam(network.parameters(), lr=1e-3), DataLoader(Pairs(), batch_size=1, shuffle=True)
 
 
 def train_plainly(folder: Path) -> None:
-    """The loop that PyTorch's tutorials teach."""
+    """Trains with the plain loop, over a `DataLoader`."""
     loop(parts()[2])
 
 
 def train_over_our_loader(folder: Path) -> None:
-    """The same loop over the batches that an experiment has."""
+    """Trains with the plain loop, over AudioZEN's `BatchLoader`."""
     loop(BatchLoader(Pairs(), batch_size=1, shuffle=True).epoch(1))
 
 
 def loop(batches: Iterable[Any]) -> None:
-    """Trains on some batches."""
+    """Trains on all batches with a loop as in PyTorch's tutorials."""
     network, optimizer, _ = parts()
     error = nn.MSELoss()
     for batch in batches:
@@ -119,14 +125,14 @@ def loop(batches: Iterable[Any]) -> None:
 
 
 def train_audiozen(folder: Path) -> None:
-    """The experiment, as `audiozen run` runs it."""
+    """Trains an experiment like `audiozen run`."""
     file = folder / "tiny.toml"
     file.write_text(EXPERIMENT)
     Experiment.load(file, modes=("train",), overrides=[f"meta.save_dir={folder}"]).run()
 
 
 def train_ignite(folder: Path) -> None:
-    """Ignite, with the progress bar and the handlers of its documentation."""
+    """Trains with Ignite, its progress bar and its handlers, as its documentation shows."""
     from ignite.engine import Events, create_supervised_trainer
     from ignite.handlers import ProgressBar, TerminateOnNan
     from ignite.handlers.logger_utils import setup_tb_logging
@@ -145,7 +151,7 @@ def train_ignite(folder: Path) -> None:
 
 
 def train_accelerate(folder: Path) -> None:
-    """Accelerate, with its tracker, and tqdm, which its examples use."""
+    """Trains with Accelerate and its tracker, and with tqdm, which the examples of Accelerate use."""
     from accelerate import Accelerator
     from tqdm.auto import tqdm
 
@@ -167,7 +173,7 @@ def train_accelerate(folder: Path) -> None:
 
 
 def train_lightning(folder: Path) -> None:
-    """Lightning, with its defaults."""
+    """Trains with Lightning, its progress bar and its TensorBoard logger."""
     from lightning import LightningModule
     from lightning import Trainer as LightningTrainer
     from lightning.pytorch.loggers import TensorBoardLogger
@@ -197,7 +203,7 @@ def train_lightning(folder: Path) -> None:
 
 
 def step_seconds(train: Callable[[Path], None]) -> float:
-    """The time that one step takes in this process, between the `FIRST` and the `LAST` item."""
+    """Trains, and returns the CPU time of one step in seconds, as the mean between the `FIRST` and the `LAST` item."""
     with tempfile.TemporaryDirectory() as folder:
         train(Path(folder))
     return (Pairs.moments[LAST] - Pairs.moments[FIRST]) / (LAST - FIRST)
@@ -205,7 +211,10 @@ def step_seconds(train: Callable[[Path], None]) -> float:
 
 @contextlib.contextmanager
 def terminal() -> Iterator[None]:
-    """Lets standard output and standard error be a terminal, which another process reads, so that bars are drawn."""
+    """Redirects standard output and standard error to a pseudo-terminal, so that progress bars are drawn.
+
+    Another process reads the terminal and discards the text.
+    """
     master, slave = pty.openpty()
     tty.setraw(slave)
     reader = subprocess.Popen(["cat"], stdin=master, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -228,7 +237,7 @@ def terminal() -> Iterator[None]:
 
 
 def rows(rounds: int = 5) -> list[Row]:
-    """One row a peer. All sides take turns in each round, the plain loops among them."""
+    """Measures one row for each peer. Each round measures the four libraries and both plain loops in turn."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

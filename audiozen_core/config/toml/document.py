@@ -22,12 +22,12 @@ from audiozen_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Document:
-    """A TOML document and the positions of its keys and values.
+    """The text and the values of a TOML file, and the positions of its keys and values in the text.
 
     Attributes:
-        source: the text, and the path of the file as the user wrote it.
+        source: the text of the file, and its path as the user wrote it.
         values: the values, as tomli reads them.
-        positions: the offsets of keys and values in the text.
+        positions: the offsets of the keys and the values in the text.
         folder: the folder that relative paths in the document and `${here}` refer to.
     """
 
@@ -51,7 +51,11 @@ class Document:
 
     @classmethod
     def parse(cls, text: str, file: Path) -> Document:
-        r"""Parses the text of a TOML file. Findings show `file` as the name of the file.
+        r"""Parses the text of a TOML file.
+
+        Args:
+            text: the text.
+            file: the path that error messages show. Nothing is read from it.
 
         Raises:
             ConfigError: the text is not valid TOML.
@@ -82,15 +86,21 @@ class Document:
         return self.source.file
 
     def key_span(self, key_path: KeyPath) -> Span:
-        """Returns the position of a key or an array entry, or, if it has none, of the nearest table above it."""
+        """Returns the position of a key or an array entry.
+
+        If the document does not contain the key, this is the position of the innermost table on its path that exists.
+        """
         return self._span(self.positions.keys, key_path)
 
     def value_span(self, key_path: KeyPath) -> Span:
-        """Returns the position of a value or a table's header, or, if it has none, of the nearest table above it."""
+        """Returns the position of a value or of a table's header.
+
+        If the document does not contain the value, this is the position of the innermost table on its path that exists.
+        """
         return self._span(self.positions.values, key_path)
 
     def value_range(self, key_path: KeyPath) -> Range:
-        """Returns a value's position as character offsets."""
+        """Returns the position of a value as character offsets (start, end)."""
         return self._range(self.positions.values, key_path)
 
     def _span(self, ranges: Mapping[KeyPath, Range], key_path: KeyPath) -> Span:

@@ -67,8 +67,8 @@ def test_many_groups_are_cut_off_and_the_rest_is_counted():
 @pytest.mark.parametrize(
     ("prefix", "said"),
     [
-        ("encoder.", "begin with `encoder.`, those of the network do not"),
-        ("generator.net.", "begin with `generator.net.`, those of the network do not"),
+        ("encoder.", "begin with `encoder.`, but the names in the network do not"),
+        ("generator.net.", "begin with `generator.net.`, but the names in the network do not"),
     ],
 )
 def test_prefix_of_all_weights_is_the_cause(prefix, said):
@@ -76,7 +76,7 @@ def test_prefix_of_all_weights_is_the_cause(prefix, said):
     assert error_for(network(), weights).remedy == f"the names in the checkpoint {said}; change the model"
     wrapped = nn.Module()
     wrapped.net = network()
-    assert "names of the network begin with `net.`" in error_for(wrapped, network().state_dict()).remedy
+    assert "names in the network begin with `net.`" in error_for(wrapped, network().state_dict()).remedy
 
 
 def test_prefix_of_a_part_of_the_weights_is_the_cause_only_if_the_network_needs_nothing_else():

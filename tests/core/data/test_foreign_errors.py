@@ -253,7 +253,7 @@ def test_error_of_a_collate_function_names_the_function_and_the_samples(workers)
 def test_error_of_pad_collate_is_the_same_from_a_worker(workers):
     error = failure(Items(lambda index: None if index == 3 else {"noisy": torch.ones(4)}), workers, batch_size=2,
                     collate_fn=pad_collate)  # fmt: skip
-    assert error.message == "the sample at position 2 of the batch is None, but `pad_collate` joins dicts"
+    assert error.message == "the sample at position 2 of the batch is None, but `pad_collate` needs dicts"
     assert error.notes == ("batch: sample 2 of [dataset], sample 3 of [dataset]",)
 
 

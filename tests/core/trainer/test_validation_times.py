@@ -147,7 +147,7 @@ def test_patience_counts_validations_and_stops_within_an_epoch(tmp_path, patienc
         return
     assert trainer.ending.kind == "stopped"
     assert f"no better score in {patience} validations" in trainer.ending.reason
-    assert "the best one, -3.0000, is that of step 3, epoch 1" in trainer.ending.reason
+    assert "the best score is -3.0000, from step 3, epoch 1" in trainer.ending.reason
     # A resume with the same patience trains no further step. One with more continues within the epoch.
     state = CheckpointStore(tmp_path / "checkpoints").load().state
     args = {"cls": Falling, "validation_interval_steps": 3, "hooks": {"patience": Patience()}, "state": state}

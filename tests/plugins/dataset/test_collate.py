@@ -48,7 +48,9 @@ def test_further_signals_have_lengths_of_their_own():
     assert batch["length"].tolist() == [3, 5]
     assert batch["enrolment"].shape == (2, 4)
     assert batch["enrolment_length"].tolist() == [2, 4]
-    with pytest.raises(DataError, match="a `enrolment_length` of their own, which differs from the length of their"):
+    with pytest.raises(
+        DataError, match="the samples contain `enrolment_length`, which differs from the length of their"
+    ):
         pad_collate([sample("a", 3, enrolment=torch.ones(2), enrolment_length=3)])
 
 
@@ -57,7 +59,7 @@ def test_further_signals_have_lengths_of_their_own():
     [
         ({"id": "b", "noisy": torch.ones(3), "sr": 16000}, "only one of them has clean"),
         (sample("b", 3) | {"sr": 8000}, "`b` has a sample rate of 8000 Hz, but `a` has 16000 Hz"),
-        (sample("b", 3) | {"clean": torch.ones(2)}, "`b`: the noisy wave has 3 samples, but the clean one has 2"),
+        (sample("b", 3) | {"clean": torch.ones(2)}, "`b`: the noisy wave has 3 samples, but the clean wave has 2"),
     ],
 )
 def test_error_names_samples_that_do_not_fit_together(other, what):
@@ -115,7 +117,7 @@ def test_error_names_sample_and_key_of_a_wave_of_another_form(key, wave, what, r
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (None, "the sample at position 2 of the batch is None, but `pad_collate` joins dicts"),
+        (None, "the sample at position 2 of the batch is None, but `pad_collate` needs dicts"),
         (
             (torch.ones(3), torch.ones(3)),
             r"the sample at position 2 of the batch is a tuple of \(float32 \[3\], float32 \[3\]\)",
@@ -166,7 +168,7 @@ def test_only_dicts_are_needed():
 
 def test_a_length_that_contradicts_the_wave_is_refused():
     assert pad_collate([sample("a", 3) | {"length": 3}])["length"].tolist() == [3]
-    with pytest.raises(DataError, match="a `length` of their own"):
+    with pytest.raises(DataError, match="the samples contain `length`"):
         pad_collate([sample("a", 3) | {"length": 2}])
 
 

@@ -477,7 +477,7 @@ def test_signals_that_are_not_waveforms_are_left_out_with_one_warning(tmp_path, 
 
     train(tmp_path, cls=Stereo, max_epochs=2)
     assert list(read_samples(tmp_path)[0].signals) == ["noisy", "enhanced", "clean"]
-    assert capsys.readouterr().err.count("both: only signals [time] become samples") == 1
+    assert capsys.readouterr().err.count("both: only signals [time] are written as samples") == 1
 
 
 def test_a_trainer_that_shows_nothing_has_no_samples(tmp_path):
@@ -490,7 +490,7 @@ def test_an_unreadable_index_starts_a_new_one(tmp_path, capsys):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples/samples.json").write_text("{")
     train(tmp_path, max_epochs=1)
-    assert "the samples so far are left out" in capsys.readouterr().err
+    assert "the earlier samples are ignored" in capsys.readouterr().err
     assert kept(tmp_path) == [1]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import sys
 
 import numpy as np
@@ -61,6 +63,39 @@ def test_a_kernel_that_can_not_be_kept_is_compiled_without_a_cache(monkeypatch):
     assert "NUMBA_CACHE_DIR" in warning["remedy"]
 
 
+@pytest.mark.parametrize("damage", ["index", "code", "full disk"])
+def test_a_kernel_whose_cache_is_damaged_is_compiled_without_it(monkeypatch, tmp_path, damage):
+    pytest.importorskip("numba")
+    assert CpuKernel.is_available()
+    monkeypatch.setattr(CpuKernel, "uses_cache", True)
+    on_cpu._say_that_nothing_is_kept.cache_clear()
+    name = f"kernel_with_damaged_{damage.replace(' ', '_')}"
+    (tmp_path / f"{name}.py").write_text(DOUBLE)
+    monkeypatch.syspath_prepend(tmp_path)
+    function = importlib.import_module(name).double
+    cpu_kernel()(function)(np.ones(3, np.float32))
+    files = list((tmp_path / "__pycache__").glob("*.nb?"))
+    assert len(files) == 2
+    if damage == "full disk":
+
+        def full(*arguments):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        caching = importlib.import_module("numba.core.caching")
+        monkeypatch.setattr(caching.IndexDataCacheFile, "_save_index", full)
+        for file in files:
+            file.unlink()
+    for file in files:
+        if file.suffix == {"index": ".nbi", "code": ".nbc"}.get(damage):
+            os.truncate(file, 20)
+    x = np.ones(3, np.float32)
+    with capture_logs() as logs:
+        cpu_kernel()(function)(x)
+    assert x.tolist() == [2, 2, 2]
+    (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert "can't write or read its cache" in warning["event"]
+
+
 def test_only_the_first_compilation_is_told(monkeypatch, tmp_path):
     pytest.importorskip("numba")
     assert CpuKernel.is_available()
@@ -80,7 +115,7 @@ def test_only_the_first_compilation_is_told(monkeypatch, tmp_path):
     for function in both:
         function.__module__ = "audiozen_plugins.kernels.of_a_test"
         function.__qualname__ += "_of_ours"
-    assert told(*both) == ["the kernels for the CPU are compiled; this happens once on this machine"]
+    assert told(*both) == ["compiling the kernels for the CPU; this happens once on this machine"]
     assert told(*both) == []  # numba has kept the code
     monkeypatch.delitem(sys.modules, "kernel_of_a_test")
 

@@ -120,7 +120,7 @@ def test_replay_keeps_the_newest_clips_with_their_scores():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({}, "must know the worst and the best value"),
+        ({}, "needs the worst and the best value"),
         ({"worst": 1.0, "best": 1.0}, "are both 1.0"),
         ({"worst": 2.0, "best": 1.0}, "is better when higher, but `worst` is 2.0"),
     ],

@@ -108,8 +108,8 @@ def test_part_that_is_only_recorded_may_be_nan_and_gets_no_gradient():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (lambda x: 1.0, "returns no scalar tensor, but a float"),
-        (lambda x: x, r"returns no scalar tensor, but one of shape \[2, 400\]"),
+        (lambda x: 1.0, "does not return a scalar tensor, but a float"),
+        (lambda x: x, r"does not return a scalar tensor, but one of shape \[2, 400\]"),
     ],
 )
 def test_part_that_returns_no_scalar_is_an_error(value, message):
@@ -261,7 +261,7 @@ def test_functions_of_torchmetrics_are_refused_because_they_have_no_direction(do
         lambda: WeightedSumLoss([WeightedLoss(loss, domain=domain)]),
     ):
         with pytest.raises(
-            RunError, match="`signal_noise_ratio` of torchmetrics does not say that a higher value"
+            RunError, match="`signal_noise_ratio` of torchmetrics does not declare that a higher value"
         ) as caught:
             made()
         assert "torchmetrics.audio.SignalNoiseRatio" in str(caught.value.remedy)

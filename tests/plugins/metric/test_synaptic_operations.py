@@ -78,13 +78,13 @@ def test_noisy_signal_costs_nothing():
 
 def test_network_without_spikes_and_a_metric_without_a_network_are_errors(tmp_path):
     with (
-        pytest.raises(RunError, match="no part of Linear tells its spikes"),
+        pytest.raises(RunError, match="no module of Linear counts its operations"),
         SynapticOperations().watch(nn.Linear(1, 1)),
     ):
         pass
     with pytest.raises(RunError, match="needs the network"):
         SynapticOperations()(torch.ones(10), sr=SR)
-    with pytest.raises(RunError, match="no part of Norm tells its spikes"):
+    with pytest.raises(RunError, match="no module of Norm counts its operations"):
         make(tmp_path, Norm(), metrics=["synaptic_operations"]).test([loader()])
 
 

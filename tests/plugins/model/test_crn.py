@@ -97,7 +97,7 @@ def test_error_names_an_argument_that_does_not_fit():
         small(num_low=30)
     with pytest.raises(ValueError, match="`num_bands` is 1"):
         small(num_bands=1)
-    with pytest.raises(ValueError, match="`hidden_size` is 8, which 3 `groups` do not divide"):
+    with pytest.raises(ValueError, match="`hidden_size` is 8, but must be a multiple of `groups`, which is 3"):
         small(groups=3)
     with pytest.raises(ValueError, match="`hidden_size` is 0"):
         small(hidden_size=0)

@@ -270,7 +270,7 @@ def test_check_finds_what_else_is_missing(tmp_path):
     tiny = experiment(tmp_path, warmup_epochs=1)
     without = copy.deepcopy(tiny.values)
     del tiny.values["loss_function_g"]
-    assert problems(tiny) == ["`warmup_epochs` is 1, but the generator has no loss of its own to be trained by"]
+    assert problems(tiny) == ["`warmup_epochs` is 1, but the generator has no loss of its own for these epochs"]
     tiny.values = copy.deepcopy(without)
     tiny.values["loss_function_d"] = {"path": "torch.nn.L1Loss"}
     assert problems(tiny) == ["the discriminator [model_d] has the loss `L1Loss`; it needs an adversarial loss"]

@@ -257,9 +257,9 @@ class Wrapper(nn.Module):
 
 def test_model_that_wraps_a_declaration_must_say_its_own():
     small = Acoustics(n_fft=320, win_length=320, hop_length=160)
-    with pytest.raises(RunError, match=r"`Wrapper` does not say its domain, but its part `inner` \(Declares\)"):
+    with pytest.raises(RunError, match=r"`Wrapper` does not declare its domain, but its part `inner` \(Declares\)"):
         make(Wrapper(Declares()), acoustics=small)
-    with pytest.raises(RunError, match=r"`Wrapper` does not say its acoustics, but its part `inner`"):
+    with pytest.raises(RunError, match=r"`Wrapper` does not declare its acoustics, but its part `inner`"):
         make(Wrapper(Declares()), domain="spectrum", layout="channels_last")
     assert make(Wrapper(Declares()), acoustics=small, domain="spectrum", layout="channels_last").domain == "spectrum"
     # It may transform the wave itself.

@@ -76,4 +76,4 @@ def test_nothing_is_written_of_a_file_whose_last_piece_is_not_finite(tmp_path, c
         make(tmp_path, Fails(good.calls - 1), chunk_seconds=0.1).predict([BatchLoader(Files(2), batch_size=1)])
     assert error.value.notes == ("not written: f1",)
     assert [path.name for path in results(tmp_path, "predict").iterdir()] == ["f0.wav"]
-    assert capsys.readouterr().err.count("`f1.wav` is not written, because it has NaN or infinity") == 1
+    assert capsys.readouterr().err.count("`f1.wav` is not written, because it contains NaN or infinity") == 1

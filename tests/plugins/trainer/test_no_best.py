@@ -165,5 +165,5 @@ def test_validation_files_that_change_between_epochs_are_a_warning(tmp_path, cap
     tiny = TinyExperiment(tmp_path).set("trainer", max_epochs=3)
     folders = {name: str(tmp_path / name.removesuffix("_dir")) for name in ("noisy_dir", "clean_dir")}
     tiny.set("validate_dataset", "changing.Changing", **folders).run()
-    said = "the noisy files differ from those of the last validation, so the scores of two epochs can't be compared"
+    said = "the noisy files have changed since the first validation, so the scores of two epochs can't be compared"
     assert capsys.readouterr().err.count(said) == warnings
