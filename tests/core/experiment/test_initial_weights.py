@@ -290,4 +290,4 @@ def test_ranks_that_read_different_weights_are_an_error_on_all(tiny, weights):
         tiny.run(NET, init(path="net.safetensors"), name="both")
 
     results = on_ranks(2, train)
-    assert all(isinstance(result, Failed) and "reads other weights" in result.args[1] for result in results)
+    assert all(isinstance(result, Failed) and "read different weights" in result.args[1] for result in results)
