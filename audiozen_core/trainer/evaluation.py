@@ -104,9 +104,10 @@ class Evaluation(Steps, Parts):
             self._end_evaluation("predict", None, {})
 
     def each_file(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Splits a batch into batches of one file each, without padding: see `audiozen_core.data.each_file`.
+        """Splits a batch into batches of one file each, without padding.
 
-        A step that evaluates file by file gives the same results for every batch size.
+        Tensors, arrays and lists are split along their first axis. Signals are cut to the number of samples in
+        `length`, if the batch has it. A step that evaluates file by file gives the same results for every batch size.
         """
         return each_file(batch)
 
