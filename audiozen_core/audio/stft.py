@@ -14,7 +14,7 @@ from audiozen_core.audio.acoustics import Acoustics, window_error
 from audiozen_core.errors import RunError
 
 # The inverse divides each sample by its weight: the sum of the squared windows of all frames that contain the sample.
-# Both limits are relative to the largest weight.
+# `_WEAK` and `_LEAST` are limits for this weight, relative to the largest weight.
 #
 # If the weight at the end of a wave is below `_WEAK`, one more frame is added there. At this limit, the inverse
 # amplifies a network's changes to the spectrogram by 1 / sqrt(_WEAK).
@@ -33,8 +33,8 @@ class Stft:
 
     If `center` is True, the first frame is centred on the first sample, and `pad_mode` says whether the ends of the
     wave are padded with mirror images or with zeros. If `center` is False, both ends are padded with zeros, so that the
-    first and the last sample are in as many frames as a sample in the middle. The result is then `leading_frames`
-    frames, followed by the frames of `torch.stft(center=False)` for the padded wave.
+    first and the last sample are in as many frames as a sample in the middle. The result is `torch.stft(center=False)`
+    of the padded wave. Its first `leading_frames` frames begin before the first sample.
 
     Args:
         acoustics: the settings.
@@ -63,10 +63,10 @@ class Stft:
         """Transforms waveforms to spectrograms.
 
         If `center` is True, there are `1 + time // hop_length` frames. One more frame follows if the last of these
-        frames covers the end of the wave only with the edge of its window. Otherwise the inverse would lose the last
-        samples, or would greatly amplify a network's changes to the spectrogram there. If `center` is False, the first
-        `leading_frames` frames begin before the first sample. They are followed by as many frames as the last sample
-        needs.
+        frames covers the end of the wave only with the edge of its window. Without this frame, the inverse would lose
+        the last samples, or would greatly amplify a network's changes to the spectrogram there. If `center` is False,
+        the first `leading_frames` frames begin before the first sample, and the last frame is the last one that
+        contains the last sample.
 
         Args:
             wave: waveforms [..., time].
@@ -175,8 +175,8 @@ class Stft:
         if not numbers.center:
             return least
         hop, start = numbers.hop_length, numbers.n_fft // 2 - self._offset
-        # Waves of these lengths are long enough that no frame covers samples near both ends. Every longer wave ends
-        # like one of these waves.
+        # Waves of `n_fft` to `n_fft + hop - 1` samples are long enough that no frame covers samples near both ends.
+        # Every longer wave ends like one of these waves.
         frames: dict[int, list[int]] = {}
         for samples in range(numbers.n_fft, numbers.n_fft + hop):
             fitting = samples - numbers.n_fft % 2
@@ -249,7 +249,7 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """Adds up frames [..., frames, time] that begin `hop` samples apart. Returns waves [..., time].
 
     `torch.istft` does this too, but also checks whether a sample has a weight of zero. If the tensors are on a GPU, the
-    CPU must wait for the result of this check in each step. The property `invertible` checks the weights only once.
+    CPU must wait for the result of this check in each step. Read `invertible` once instead, before the first step.
     """
     count, size = frames.shape[-2:]
     parts = -(-size // hop)

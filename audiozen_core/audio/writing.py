@@ -199,7 +199,8 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
 
 
 class _Sink(io.RawIOBase):
-    """The file that libsndfile writes to. It stores an error, because libsndfile would only report missing bytes.
+    """The file that libsndfile writes to. It keeps the error of a failed write, because libsndfile reports only that
+    bytes are missing.
 
     Args:
         descriptor: the open file.

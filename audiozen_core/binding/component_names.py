@@ -49,7 +49,10 @@ def kind_of_component(annotation: Any) -> str | None:
 
 
 def is_component_name(value: Any, annotation: Any) -> bool:
-    """Checks whether a value is the name of a component, and not a string from a `Literal` in the same union."""
+    """Checks whether a value is the name of a component.
+
+    If the annotation is a union that also has a `Literal`, the strings of the `Literal` are not names.
+    """
     others = [member for member, markers in annotated_members(annotation, ComponentName) if not markers]
     return (
         isinstance(value, str)

@@ -76,7 +76,10 @@ class WeightMismatch:
             which = "more" if self.missing else "fewer"
             return f"the network has {which} layers than when the checkpoint was saved"
         if self.dtypes and not self.shapes and not self.missing and not self.unexpected:
-            return "convert these tensors, with their scales if the weights are quantised"
+            return (
+                "convert these tensors of the checkpoint to the dtypes of the network; if they are quantised, apply "
+                "their scales"
+            )
         return ""
 
 

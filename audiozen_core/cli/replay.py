@@ -232,7 +232,7 @@ def _cells(summary: Summary | None) -> tuple[str, str, str]:
 
 
 def _show_findings(replayed: Replayed, step: ReplayedStep) -> None:
-    """Prints warnings that the user should see before the tables."""
+    """Prints warnings that affect how the tables are to be read."""
     from audiozen_core.diagnostics.listed import listed
 
     warnings = []

@@ -41,7 +41,8 @@ from audiozen_core.experiment.run_options import check_requeue_options
 @click.option(
     "--fast-dev-run",
     is_flag=True,
-    help="Only test that everything works: run one batch of each mode, all hooks, and a checkpoint. Nothing is kept.",
+    help="Only test that everything works: process one batch in each mode, call all hooks, and save a checkpoint. "
+    "Nothing is kept.",
 )
 @click.option(
     "--overfit-batches",
@@ -331,7 +332,7 @@ def _launch(processes: str, machines: str, endpoint: str | None, wait: float, re
 
 
 def _ignore_usr1_until_training() -> None:
-    """Ignores SIGUSR1, the request for a checkpoint, which would kill the process until the trainer handles it."""
+    """Ignores SIGUSR1, the request for a checkpoint, until the trainer handles it. It would kill the process."""
     usr1 = getattr(signal, "SIGUSR1", None)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if usr1 is not None and in_main_thread and signal.getsignal(usr1) == signal.SIG_DFL:

@@ -60,7 +60,8 @@ def tune_lr(file: Path, least: float, most: float, steps: int, output: Path | No
     The experiment is trained for some steps, with its data, losses, hooks and seed, but without its scheduler. Each
     step multiplies the learning rate by the same factor, from --min to --max. At first, the rate is too small to change
     the loss. Then the loss falls, and finally it rises again, because the rate is too large. The test ends early if the
-    loss diverges, that is, if it rises as far above its initial value as it has fallen below it.
+    loss diverges, that is, if its rise above the initial loss is as large as its fall below the initial loss
+    was.
 
     The suggestion is a tenth of the rate with the lowest smoothed loss. At a higher rate the loss begins to rise, so a
     long training needs a safety margin. The rate at the steepest fall, which other tools suggest, depends on how much

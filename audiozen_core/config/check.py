@@ -130,12 +130,14 @@ class _Role:
     """How a component is used.
 
     Attributes:
-        section: the section or the kind whose components can have the name. With None, components of any kind can.
+        section: the section or the kind in which the component's name is looked up. With None, the name is looked up
+            among the components of all kinds.
         injected: the arguments that AudioZEN passes itself.
         called_later: whether the component is a function that the run calls later, such as a loss. AudioZEN calls other
             functions once, to build an object.
         named: whether the outer component gets only a name, and builds the nested component itself.
-        hint: a note for errors about missing arguments: the annotation that makes AudioZEN pass the function itself.
+        hint: a note that is added to errors about missing arguments. It says which annotation makes AudioZEN pass the
+            function itself.
     """
 
     section: str | None
@@ -324,8 +326,8 @@ class _Checker:
         try:
             resolved = resolve(path, section=role.section, index=self.index)
         except AudioZenError as error:
-            # The outer component may work without a nested component whose package is missing: a trainer, for example,
-            # leaves out such a metric.
+            # The outer component may work without a nested component whose package is missing. For example, a trainer
+            # leaves out a metric whose package is not installed.
             optional = role.named and isinstance(error, MissingExtraError)
             for finding in error.diagnostics:
                 self.place(replace(finding, severity="warning") if optional else finding, place)
@@ -375,7 +377,8 @@ class _Checker:
 def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any, str]]:
     """Yields the outermost components in the arguments, each with its annotation and the name of its field.
 
-    The field is the dataclass field that holds an inline component; "" for any other component.
+    For a component within a dataclass value, the name is that of the dataclass field; for any other component, it is
+    "".
     """
     args: Any = component.args  # the `args` of a nested component have not been type-checked yet
     for name, value in args.items() if isinstance(args, dict) else ():

@@ -34,8 +34,8 @@ class Misalignment:
 def find_misalignment(estimate: Tensor, reference: Tensor, sr: int) -> Misalignment:
     """Compares a signal with its reference by their cross-correlation. Only the first minute is compared.
 
-    A shift by at most a second counts as a delay if removing the shift would raise the SI-SDR by 1 dB or more. Signals
-    whose correlation is below 0.3 at every lag count as aligned, because their delay can't be determined.
+    A shift by at most a second counts as a delay if removing the shift would raise the SI-SDR by 1 dB or more. If the
+    correlation is below 0.3 at every lag, the signals are treated as aligned, because their delay can't be determined.
 
     Args:
         estimate: the signal, [time].

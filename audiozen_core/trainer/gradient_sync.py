@@ -73,10 +73,12 @@ class GradientSync:
         return passed
 
     def average(self, name: str) -> None:
-        """Averages the gradients that the ranks have, without a loss. All ranks must call it.
+        """Averages the gradients that the ranks already have, when no loss passes through the gate.
 
-        The gradient of a weight that no rank has used stays None. With a gradient of zero, weight decay would change
-        the weight.
+        All ranks must call it.
+
+        With `find_unused_parameters`, the gradient of a weight that no rank has used stays None. A gradient of zero
+        would let weight decay change the weight.
         """
         weights = self._weights[name]
         used = self._ranks.gather([weight.grad is not None for weight in weights])

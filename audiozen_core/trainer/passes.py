@@ -67,14 +67,14 @@ class Passes(BatchTraining):
     def _begin_pass(self, loader: BatchLoader) -> Iterator[Any]:
         """Returns the remaining batches of the current pass for this rank, from the position in `progress`.
 
-        If only other ranks have a batch in a turn, the batch of this rank is None.
+        In a turn, each rank gets one batch. If only other ranks have a batch left, the batch of this rank is None.
         """
         progress, ranks = self.progress, self.ranks.size
         # With `steps_per_epoch`, a window can contain batches of two passes.
         window = self.gradient_accumulation_steps if self.steps_per_epoch is None else 1
         start = progress.resumed_batch(ranks, window)
-        # This must come before `num_batches` is read, because a sampler can yield a different number in each pass.
         may_lack = progress.ranks - 1 if progress.ranks != ranks else 0
+        # The pass begins before `num_batches` is read, because a sampler can yield a different number in each pass.
         batches = self.batches(loader, progress.passes + 1, start=start, may_lack=may_lack)
         if self._turns:
             batches = self._turns.in_turns(batches, start, loader.num_batches, drop_last=loader.drop_last)

@@ -69,7 +69,8 @@ class StepScalars:
     Args:
         progress: the progress of the run.
         device: the device of the training.
-        modules: the networks and losses by section. The error of a loss says whether their weights are finite.
+        modules: the networks and losses by section. If a loss is not finite, the error says whether
+            their weights are finite.
         judge: called with the error if a loss or gradient is not finite. It returns if the batch is to be skipped, and
             raises an error otherwise.
     """
@@ -85,7 +86,7 @@ class StepScalars:
         self.per_batch: list[dict[str, float]] = []
         # The index of each of these batches in the epoch, and its number of samples.
         self._origins: list[tuple[int, int]] = []
-        # How many of these batches, and up to which step, already have the scalars of all ranks together.
+        # The number of these batches whose scalars are already combined over all ranks, and the last step of them.
         self._combined = 0
         self._combined_step = 0
         # The learning rates of the last optimiser step. The schedulers may have changed the rates since.
@@ -114,7 +115,7 @@ class StepScalars:
         return GPU_LAG if self._device.type == "cuda" and not self.read_at_once else 0
 
     def begin(self) -> None:
-        """Starts an epoch, or continues one that a checkpoint interrupted."""
+        """Starts an epoch, or continues the epoch within which the loaded checkpoint was saved."""
         if self._progress.batch == 0:
             self.per_batch, self._origins, self._combined = [], [], 0
         self._forget_unread()
@@ -211,8 +212,8 @@ class StepScalars:
 
         Args:
             norm: the norm of all gradients of the step, a scalar.
-            may_overflow: whether an overflow of scaled gradients is normal. The optimiser skips such a step. The norm
-                is then recorded only if it is finite, because it would make the mean of the whole epoch infinite.
+            may_overflow: whether an overflow of scaled gradients is normal. The optimiser skips such a step. A
+                norm that is not finite is then not recorded, because it would make the mean of the epoch infinite.
         """
         grad_norm = _GradNorm(norm, may_overflow=may_overflow)
         if self._pending:
@@ -223,7 +224,7 @@ class StepScalars:
                 self.per_batch[-1].setdefault(name, value)
 
     def leave_out(self, batch_idx: int) -> None:
-        """Removes the scalars of the latest batch if they were read, because all ranks skip its turn."""
+        """Removes the scalars of the latest batch if they were read, because all ranks skip the turn of this batch."""
         if self._origins and self._origins[-1][0] == batch_idx:
             del self._origins[-1], self.per_batch[-1]
             self._read_of_step = None
@@ -244,7 +245,7 @@ class StepScalars:
         last, step = self.last_record, self._progress.step
         newest = combine([Row(last.batch_idx, last.samples, last.scalars)] if last and last.step == step else [])
         self._records = []
-        # The row of the last turn is used. A rank without a batch in this turn has a row of an earlier turn.
+        # The record gets the row of the last turn. A rank without a batch in that turn has a row of an earlier turn.
         for row in newest[-1:]:
             is_new = step > self._combined_step
             self.last_record = StepRecord(

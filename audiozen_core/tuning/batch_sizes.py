@@ -23,7 +23,7 @@ class Measured:
         peak_memory: the peak memory in bytes; None if unknown. On a GPU, the memory of all tensors; otherwise, the
             memory of the process.
         device: the type of the device, such as `cuda`.
-        data_size: the number of samples in the data set; None for a stream with more samples than one batch.
+        data_size: the number of samples in the data set; None for a stream that did not end within the first batch.
         reason: why the batch size does not fit.
     """
 

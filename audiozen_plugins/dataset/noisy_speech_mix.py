@@ -129,7 +129,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         if fixed and snrs is not None and len(set(snrs)) < len(snrs):
             raise DataError(
                 f"`snrs` is {list(snrs)}, with an SNR that is repeated",
-                remedy="give each SNR once, because its items would be the same",
+                remedy="give each SNR once: a repeated SNR would only repeat the same items",
             )
         self.sr = sr
         self.snrs = None if snrs is None else [float(snr) for snr in snrs]
@@ -167,7 +167,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             files = self.speech.recordings.path(draw.speech[0].utterance), self.noise.recordings.path(draw.noise)
             names = ", ".join(f"`{file}`" for file in files)
             raise DataError(
-                f"{_MAX_DRAWS} random segments in a row were silent; the last two were from {names}",
+                f"in {_MAX_DRAWS} random draws in a row, the speech or the noise was silent; the last draw used "
+                f"{names}",
                 remedy="leave out silent recordings",
             )
         loudness: tuple[float, float] | None = of_speech, of_noise

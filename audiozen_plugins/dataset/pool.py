@@ -104,7 +104,8 @@ class Pool:
 
     @property
     def _lengths(self) -> np.ndarray:
-        # The column is not stored in this object, because a worker that does not share memory would get a copy.
+        # An attribute with the lengths would be sent to each worker that does not share memory. So they are read from
+        # `recordings`, which workers get anyway.
         return self.recordings.frames if self._bytes is None else self._cached_lengths
 
     @property
@@ -124,7 +125,7 @@ class Pool:
             The wave, float32 [time]. The caller may change it.
 
         Raises:
-            DataError: the file can't be read, or has another length than at the start.
+            DataError: the file can't be read, or its length has changed since its header was read.
         """
         length = self.lengths[index] - start if length is None else length
         if self._bytes is None:
@@ -201,7 +202,10 @@ def _info(path: Path, sr: int) -> AudioInfo | DataError:
 
 
 def _some(recordings: Recordings, kept: Sequence[int]) -> Recordings:
-    """Returns the recordings with these indices. They are not stored, so the next start warns of the others again."""
+    """Returns some of the recordings.
+
+    The selection is not saved, so the next start warns of the dropped recordings again.
+    """
     some = Recordings.of(recordings[index] for index in kept)
     if "sr" in recordings.table.facts:
         some.table.facts.update({key: recordings.table.facts[key] for key in ("sr", "remarks")})

@@ -59,7 +59,8 @@ def enhance_in_pieces(
         noisy = stft.transform(samples)
         noisy = noisy[..., 0 if section.is_first else edge : None if section.is_last else edge + frames]
         if late is None:
-            # The first `delay` frames of the output match no input. They get zeros, and are dropped below.
+            # The first `delay` frames of the output match no input. For these frames, `delayed` is zero. They are
+            # dropped below.
             late = torch.zeros_like(noisy[..., :1]).expand(*noisy.shape[:-1], delay)
         delayed = torch.cat([late, noisy], dim=-1)
         late = delayed[..., delayed.shape[-1] - delay :].clone()

@@ -33,7 +33,7 @@ def rows(rounds: int = 4) -> list[Row]:
     """Measures one row."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    logging.configure(level="error")  # no warnings because the network is not trained
+    logging.configure(level="error")  # hides the warnings about the untrained network
     workers = max(1, default_workers(torch.device("cpu"), 1))
     network = GTCRN()
     with tempfile.TemporaryDirectory() as name:

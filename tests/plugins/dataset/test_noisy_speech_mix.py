@@ -342,5 +342,5 @@ def test_error_names_a_silent_recording(write, tmp_path):
     with pytest.raises(DataError, match=r"quiet\.wav` is silent"):
         NoisySpeechMix(speech_dir=tmp_path / "speech", noise_dir=tmp_path / "noise")
     data = NoisySpeechMix(speech_dir=tmp_path / "speech", noise_dir=tmp_path / "noise", cache_mb=0)
-    with pytest.raises(DataError, match=r"silent; the last two were from .*a\.wav.*quiet\.wav"):
+    with pytest.raises(DataError, match=r"silent; the last draw used .*a\.wav.*quiet\.wav"):
         data[0]
