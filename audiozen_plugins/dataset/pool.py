@@ -202,7 +202,7 @@ def _info(path: Path, sr: int) -> AudioInfo | DataError:
 
 
 def _some(recordings: Recordings, kept: Sequence[int]) -> Recordings:
-    """Returns some of the recordings.
+    """Returns the recordings with these indices.
 
     The selection is not saved, so the next start warns of the dropped recordings again.
     """
