@@ -199,7 +199,7 @@ PARTS = (
         _write_search_path,
         same=lambda now, before: now[: len(before)] == before,
     ),
-    Part("what finds modules", _finders, _write_finders, same=_same_finders),
+    Part("the finders of modules", _finders, _write_finders, same=_same_finders),
     Part("the standard streams", lambda: (sys.stdin, sys.stdout, sys.stderr), _write_streams),
     Part("how uncaught exceptions are shown", lambda: sys.excepthook, _write_excepthook),
     Part("the filters of warnings", lambda: list(warnings.filters), _write_filters, same=_same_filters),

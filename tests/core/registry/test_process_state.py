@@ -40,7 +40,7 @@ CHANGES = {
     "the environment": "import os; os.environ['CUDA_VISIBLE_DEVICES'] = ''",
     "the locale": f"import locale; locale.setlocale(locale.LC_ALL, {OTHER_LOCALE!r})",
     "the search path for modules": "import sys; sys.path.insert(0, '/nowhere')",
-    "what finds modules": "import sys; sys.meta_path.clear()",
+    "the finders of modules": "import sys; sys.meta_path.clear()",
     "the standard streams": "import sys; sys.stderr = None",
     "how uncaught exceptions are shown": "import sys; sys.excepthook = print",
     "the filters of warnings": "import warnings; warnings.simplefilter('ignore')",
