@@ -109,7 +109,8 @@ def test_only_the_first_compilation_is_told(monkeypatch, tmp_path):
         on_cpu._say_that_kernels_are_compiled.cache_clear()
         with capture_logs() as logs:
             for function in functions:
-                cpu_kernel()(function)(np.ones(3, np.float32))
+                kernels.append(cpu_kernel()(function))
+                kernels[-1](np.ones(3, np.float32))
         return [entry["event"] for entry in logs]
 
     both = kernel_of_a_test.double, kernel_of_a_test.twice
