@@ -63,7 +63,8 @@ class AudioZenError(Exception):
         """
         import traceback
 
-        # Show the innermost frame outside of AudioZEN, where the user can fix the error, even if it called AudioZEN.
+        # The innermost frame outside of AudioZEN is the code that the user can fix, even if the exception was raised in
+        # AudioZEN, which that code had called.
         frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
         raised = [f"raised in: {frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}"] if frames else []
         shown = "`--traceback` shows the full traceback"
@@ -170,7 +171,7 @@ class BuildError(AudioZenError):
         return (self._placed or replace(finding, place=self.place),)
 
     def locate(self, finding: Diagnostic) -> None:
-        """Replaces the finding by `finding`, which also has the position in the TOML file."""
+        """Replaces the finding of this error with one that also has a position in the TOML file."""
         self._placed = finding
 
 

@@ -105,33 +105,42 @@ def configure(*, level: str = "info") -> None:
 def _configure_structlog() -> None:
     import structlog
 
-    level = _pending_level.pop()
+    structlog.configure(**_settings(_pending_level.pop()))
+
+
+def _settings(level: str) -> dict[str, Any]:
+    import structlog
+
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     colours = sys.stderr is not None and sys.stderr.isatty() and not is_plain
-    structlog.configure(
-        processors=[
+    return {
+        "processors": [
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             _sink,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             _Renderer(colours=colours),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=lambda *_: _StandardError(),
-        cache_logger_on_first_use=False,
-    )
+        "wrapper_class": structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        "logger_factory": lambda *_: _StandardError(),
+        "cache_logger_on_first_use": False,
+    }
 
 
 def get_logger() -> FilteringBoundLogger:
     """Returns AudioZEN's logger: `get_logger().info("what happened", name=value, …)`."""
     import structlog
 
-    if not _pending_level and not structlog.is_configured():
-        # A program uses AudioZEN as a library. By default, structlog prints to standard output.
-        _pending_level.append("info")
     if _pending_level:
         _configure_structlog()
-    logger: FilteringBoundLogger = structlog.get_logger("audiozen")
+    logger: FilteringBoundLogger
+    if structlog.is_configured():
+        logger = structlog.get_logger("audiozen")
+        return logger
+    # A program uses AudioZEN as a library. By default, structlog prints to standard output, between the program's
+    # results. The program's own loggers must not change.
+    settings = _settings("info")
+    logger = structlog.wrap_logger(_StandardError(), settings["processors"], settings["wrapper_class"])
     return logger
 
 

@@ -5,9 +5,8 @@
 The recipe `mini_denoise/sdnn` is trained for some steps, and every tenth step is recorded. The time of a step is
 computed from the times of these records, so the start of the run does not count.
 
-Each round measures both runs. Its ratio is the speed with several processes (in samples per second), divided by the
-speed with one process times the number of processes. A ratio of 1 is perfect scaling. The script also prints the median
-ratio.
+Each round measures both runs. The ratio of a round is the speed with n processes, in samples per second, divided by n
+times the speed with one process. A ratio of 1 is perfect scaling. The script also prints the median ratio.
 """
 
 from __future__ import annotations
@@ -68,7 +67,9 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 seconds[processes] = seconds_per_step(processes, options.steps, Path(folder))
         ratios.append(seconds[1] / seconds[options.processes])
-        times = ", ".join(f"{count}: {1000 * each:.0f} ms" for count, each in seconds.items())
+        times = ", ".join(
+            f"{1000 * each:.0f} ms with {count} process{'es' * (count > 1)}" for count, each in seconds.items()
+        )
         print(f"round {number}: a step takes {times}; ratio {ratios[-1]:.2f}")
     print(f"median ratio: {statistics.median(ratios):.2f}")
 

@@ -207,8 +207,9 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
             for entry in entries:
                 try:
                     is_folder = entry.is_dir()
-                    if not is_folder and entry.is_symlink():
-                        entry.stat()  # raises an error if the link has no target, such as a drive that is not mounted
+                    # The target may be a folder on a drive that is not mounted.
+                    if "." not in entry.name and entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+                        raise FileNotFoundError(errno.ENOENT, "a link has no target", entry.path)
                 except OSError as error:
                     is_folder = False
                     if error.errno != errno.ELOOP:  # a link to itself

@@ -72,7 +72,7 @@ def fits(value: Any, annotation: Any) -> Fit:
     if origin in (Union, types.UnionType):
         return _any_of([fits(value, member) for member in get_args(annotation)])
     if origin in _SCALARS:
-        return "yes" if type(value) in _SCALARS[origin] else "no"
+        return _fits_scalar(value, _SCALARS[origin])
     if is_typed_dict(origin):
         return _fits_fields(value, origin)
     if not isinstance(origin, type):
@@ -92,6 +92,12 @@ def fits(value: Any, annotation: Any) -> Fit:
     ):
         return "unknown"
     return "unknown" if isinstance(value, origin) else "foreign"
+
+
+def _fits_scalar(value: Any, accepted: tuple[type, ...]) -> Fit:
+    # A value from Python may be of a subclass, such as `numpy.float64`.
+    from_toml = type(value) in (str, bool, int, float, datetime.datetime, datetime.date, datetime.time)
+    return "yes" if type(value) in accepted or (not from_toml and isinstance(value, accepted)) else "no"
 
 
 def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyPath, Any, Any]]:

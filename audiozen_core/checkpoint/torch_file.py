@@ -55,7 +55,8 @@ def convert_torch_file(source: Path, target: Path, key: str = "") -> Converted:
         raise CheckpointError(f"{source} is not a file", remedy="name a file such as weights.tar, .pt, .pth or .ckpt")
     if not target.absolute().parent.is_dir():
         raise CheckpointError(f"the folder {target.absolute().parent} does not exist", remedy="create it first")
-    # Python imports modules from the working directory, which may belong to the author of the file.
+    # Python imports modules from the working directory, where the author of an untrusted file may have put some. So
+    # an empty folder becomes the working directory.
     with tempfile.TemporaryDirectory() as empty:
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
@@ -70,7 +71,9 @@ def convert_torch_file(source: Path, target: Path, key: str = "") -> Converted:
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        last = (
+            done.stderr.strip().splitlines() or [f"the process that reads it ended with exit code {done.returncode}"]
+        )[-1]
         raise CheckpointError(f"{source} can't be converted: {last}") from None
     if "error" in answer:
         raise CheckpointError(f"{source} can't be converted: {answer['error']}", remedy=answer["remedy"])

@@ -30,8 +30,12 @@ _FOLDER = GivenPath(path_type=Path)
     help="`mushra` (ITU-R BS.1534): all systems side by side, against a reference. `p835` (ITU-T P.835): one recording "
     "at a time, rated for speech signal, background and overall.",
 )
-@click.option("--clean", metavar="FOLDER", type=_FOLDER, help="The clean files. Default: the clean files of the tests.")
-@click.option("--noisy", metavar="FOLDER", type=_FOLDER, help="The noisy files. Default: the noisy files of the tests.")
+@click.option(
+    "--clean", metavar="FOLDER", type=_FOLDER, help="The clean files. Default: those that the systems were tested on."
+)
+@click.option(
+    "--noisy", metavar="FOLDER", type=_FOLDER, help="The noisy files. Default: those that the systems were tested on."
+)
 @click.option(
     "--anchor",
     "anchors",
@@ -57,7 +61,8 @@ _FOLDER = GivenPath(path_type=Path)
     type=click.FloatRange(min=0.1, max=60),
     default=10,
     show_default=True,
-    help="The longest excerpt. Of a longer file, the loudest part is used. BS.1534 advises at most 12 s.",
+    help="The maximum length of an excerpt, in seconds. Of a longer file, the loudest part is used. BS.1534 advises at "
+    "most 12 s.",
 )
 @click.option(
     "--same-loudness",
@@ -93,7 +98,7 @@ def command(
     audiozen compare --ratings ratings_*.json --key test.key.json                what the ratings say
 
     A SYSTEM is a run folder (its latest finished test is used), the result folder of a test, or a folder of audio
-    files. NAME=SYSTEM gives a system a name for the table, which listeners never see.
+    files. NAME=SYSTEM names a system in the results. Listeners never see this name.
 
     Send the page to listeners. It is a single file that needs neither a network nor a server. At the end, listeners
     download a file with their ratings and send it back to you. The key file says which system each recording comes
@@ -122,7 +127,7 @@ def command(
     click.echo(printable(f"rated: {', '.join(made.systems)}; {loudness}"))
     click.echo(printable(f"files: {', '.join(made.files)}"))
     count = len(made.files) * (1 if method == "mushra" else len(made.systems))
-    click.echo(f"length: {count} trial{'s' * (count > 1)} after a training, about {made.minutes} minutes per listener")
+    click.echo(f"length: {count} trial{'s' * (count > 1)} after practice, about {made.minutes} minutes per listener")
     click.echo(printable(f"page: {made.page} ({made.size / 1e6:.1f} MB), for listeners"))
     click.echo(printable(f"key: {made.key}, for you only"))
     click.echo(printable(f"next: audiozen compare --ratings ratings_*.json --key {made.key}"))

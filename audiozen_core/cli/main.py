@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command. Removes `--traceback` for a plugin's command, because `show` reads it from `sys.argv`."""
+        """Finds the command. Removes `--traceback` for a plugin's command, which does not know it; `show` does."""
         name, command, rest = super().resolve_command(ctx, args)
         if name not in COMMANDS:
             rest = [argument for argument in rest if argument != "--traceback"]

@@ -43,7 +43,7 @@ def submit_runs(
     Raises:
         AudioZenError: a file has errors, or Slurm refuses the job. No job has been submitted.
     """
-    # Find every error that would end the run at its start now, and not after hours in the queue.
+    # Find the errors that would end the run at its start. Now is better than after hours in the queue.
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
 

@@ -82,7 +82,7 @@ def compare_found(
     by: Sequence[str] = (),
     conditions: str | Path | None = None,
 ) -> Comparison:
-    """Compares systems whose scores have been found with the first of them. `compare` explains the arguments.
+    """Compares the first system with each of the others. `compare` explains the arguments.
 
     Raises:
         DataError: the scores can't be compared, for example because the systems have no file in common.

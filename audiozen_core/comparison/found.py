@@ -69,7 +69,8 @@ def find_systems(named: Sequence[NamedSystem], *, checkpoint: str, by: Collectio
     Args:
         named: the systems that the user has named.
         checkpoint: for runs, the checkpoint whose latest test is read; "" for the latest test of any checkpoint.
-        by: the names of conditions. A CSV file of another program may have conditions as columns of numbers.
+        by: the names of conditions. In a CSV file of another program, a column of
+            numbers with such a name is read as a condition, and not as a metric.
 
     Raises:
         AudioZenError: a system has no scores, or the scores can't be read.
@@ -134,7 +135,7 @@ def _read(path: Path, state: str, checkpoint: str, by: Collection[str]) -> _Run:
         given = read_scores(results, state=states[0]) if len(states) > 1 else None
         chosen = state or states[-1]
         audio = _audio(results / "audio", chosen)
-        # The settings of a run do not affect the scores of its input files, so the settings are not compared.
+        # Without a folder, no settings are compared. They do not affect the scores of a run's input files.
         folder = find_run(results) if chosen == states[-1] else None
         return _Run(scores, source, audio, folder, given, tuple(_newer(path, results)))
     enhanced = scores.sources.get("enhanced", "")
@@ -178,7 +179,7 @@ def _states(results: Path) -> list[str]:
 
 
 def _audio(folder: Path, state: str) -> dict[str, str]:
-    """Returns the audio files of a folder by ID: the path within the folder, without the extension and the state."""
+    """Returns the audio files of a folder by ID. An ID is the path in the folder, without extension and state."""
     found: dict[str, str] = {}
     for root, _, names in os.walk(folder):
         for name in names:

@@ -377,8 +377,7 @@ class _Checker:
 def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any, str]]:
     """Yields the outermost components in the arguments, each with its annotation and the name of its field.
 
-    For a component within a dataclass value, the name is that of the dataclass field; for any other component, it is
-    "".
+    For a component within a dataclass value, this is the name of the dataclass field; otherwise it is "".
     """
     args: Any = component.args  # the `args` of a nested component have not been type-checked yet
     for name, value in args.items() if isinstance(args, dict) else ():

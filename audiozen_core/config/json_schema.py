@@ -91,7 +91,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
 
 
 def _choice(name: str, kind: Kind, index: PluginIndex) -> tuple[Schema, Schema]:
-    """Returns the schemas of a component's name and of its arguments; the schema of unknown arguments is empty."""
+    """Returns the schemas of a component's name and of its arguments. The latter may be empty."""
     try:
         target = resolve(name, section=kind.name, index=index).target
     except AudioZenError:

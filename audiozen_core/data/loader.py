@@ -240,8 +240,8 @@ class BatchLoader:
         Args:
             epoch: the epoch. The same epoch always gives the same batches.
             start: the index of the first batch. Earlier batches are not loaded, except from a stream.
-            may_lack: how many of the batches before `start` can be missing without an error. All ranks count the same
-                turns, but not every rank has a batch in the last turn of an epoch.
+            may_lack: how many batches fewer than `start` the data may have without an error. `start` counts turns, and
+                a rank may have no batch in the last turn of an epoch.
             unreadable: decides what happens with samples that can't be read. By default, the first such sample is an
                 error. With the policy `skip`, a batch without a readable sample is yielded as None.
 
@@ -345,7 +345,7 @@ def _no_workers() -> None:
 
 
 def _with_own_generators(batches: Iterator[Any]) -> Iterator[Any]:
-    """Loads batches in the main process without changing the run's generators. Loading an item seeds the generators."""
+    """Loads batches in the main process. Restores the run's generators after each, because loading seeds them."""
     generators = OwnGenerators()
     while True:
         with generators:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -77,6 +78,11 @@ class OwnGenerators:
 def forget_half_pairs() -> None:
     """Makes NumPy forget the cached second number of a pair of normal numbers, as `OwnGenerators` does."""
     set_bit_generator(get_bit_generator())
+
+
+def seed_from_names(*names: str) -> None:
+    """Seeds the global CPU generators like `seed_from`, from names such as those of files."""
+    seed_from(*(zlib.crc32(name.encode("utf-8", "surrogateescape")) for name in names))
 
 
 @contextmanager

@@ -38,7 +38,8 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if type(value) is dict or (isinstance(value, Mapping) and not isinstance(value, MutableMapping)):
         return {key: map_tensors(entry, function) for key, entry in value.items()}
     if isinstance(value, MutableMapping):
-        # A copy keeps the class and its attributes. Some classes also store their entries as attributes.
+        # A copy keeps the class and the attributes of the object. Entries are assigned one by one, because some classes
+        # also store them as attributes.
         mapping = copy(value)
         for key, entry in value.items():
             mapping[key] = map_tensors(entry, function)

@@ -121,8 +121,8 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         _use_interface_of(local)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // how.processes)))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(how.grace)
-    # Without this setting, the machine of rank 0 publishes only once where the processes meet, and a machine that joins
-    # later never gets this information.
+    # Without this setting, the machine of rank 0 announces the meeting point of the processes only once, so a machine
+    # that joins later never learns it.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     # The agent would repeat the errors of the processes in long log messages.
     for name in logging.root.manager.loggerDict:

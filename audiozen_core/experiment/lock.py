@@ -33,8 +33,8 @@ LOCK = "run.lock"
 _NOTE = f"{LOCK}.json"
 _MARKER = f"{LOCK}.marker"
 
-# How long to wait for the lock, because `lock_holder` holds it for less than a millisecond when it checks whether a run
-# is active.
+# How long to wait for the lock. `lock_holder` holds it for less than a millisecond when it checks whether a run is
+# active, and this must not prevent a run from starting.
 _WAIT_SECONDS = 0.2
 
 _NO_KERNEL_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -66,8 +66,8 @@ def run_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         # The note (`run.lock.json`) is removed while the lock is still held, because later it could belong to the next
-        # process. `run.lock` is not deleted: a process that had just opened it would lock a deleted file, which the
-        # next process can't see.
+        # process. `run.lock` stays, because a process that had just opened it would lock a deleted file, which the
+        # next process can't see. Only in a folder that is removed again, `run.lock` is deleted too.
         with contextlib.suppress(OSError):
             remove(folder / _NOTE)
             if created and [path.name for path in folder.iterdir()] == [LOCK]:
@@ -159,8 +159,7 @@ def _acquire(folder: Path) -> BaseFileLock:
     get_logger().warning("the file system has no locks; a marker file is used", marker=str(path))
     marker = SoftFileLock(path, thread_local=False)
     try:
-        # Without an atomic swap, the first attempt removes the marker of a dead process, and the second attempt creates
-        # our own.
+        # Where filelock removes the marker of a dead process without replacing it, its next try creates ours.
         marker.acquire(timeout=0.1)
     except Timeout:
         raise _in_use(folder, f"wait for it, or end that process; if it is dead, delete {path}") from None

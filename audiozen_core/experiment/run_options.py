@@ -34,14 +34,16 @@ def check_run_options(
     """
     if not modes:
         raise RunError(
-            "the experiment has no mode to run, because it was loaded for its networks",
+            "the experiment has no mode to run, because it was loaded without modes, only to use its networks",
             remedy='name the modes, such as `audiozen.load_experiment("exp.toml", modes=["test"])`',
         )
     training = [mode for mode in modes if mode in TRAINING]
     if weights is not None and training:
         raise RunError(
             f"{WEIGHTS} chooses the weights of a validation, test or prediction, but the modes include a training",
-            remedy="set in [hooks.args] which weights the validations of a training use, or run the test separately",
+            remedy="choose the weights for the validations of the training in the arguments of the hook, or run the "
+            "test "
+            "separately",
         )
     if resume and not training:
         raise RunError("none of the modes is a training that can be resumed", remedy=f"leave {RESUME} out")

@@ -40,7 +40,7 @@ def wrong_answer(answer: Any, function: Callable[..., Any], plugin: object, spec
             notes.append(f"wanted: {wanted}")
         remedy = f"return a value of the type `{inspect.signature(spec).return_annotation}`"
     else:
-        message = f"{plugin} returned {_shown(answer)} from `{hook}`, which has no answer"
+        message = f"{plugin} returned {_shown(answer)} from `{hook}`, but this hook must not return a value"
         remedy = "return nothing; to change the run, use another hook"
     return HookError(message, notes=notes, remedy=remedy)
 

@@ -98,8 +98,7 @@ class Lifecycle(specs.Hooks[Trainer]):
             setattr(self, name, call)
 
     def leave_out_idle(self, trainer: Trainer) -> None:
-        """Asks the plugins which of their hooks currently do nothing, and does not call these hooks until the next
-        request.
+        """Asks the plugins which of their hooks currently do nothing, and leaves these out until the next request.
 
         A plugin can have a method `idle_hooks(trainer)`, which returns the names of these hooks. The trainer calls this
         method after `on_run_start` and after each `on_epoch_start`.
@@ -107,7 +106,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         Raises:
             HookError: a method `idle_hooks` fails, or returns a name that is not a hook of the plugin.
         """
-        asked = {plugin.name: idle_hooks(plugin, trainer) for plugin in self.plugins}
+        asked = {plugin.name: idle_hooks(plugin, trainer) for plugin in self.plugins if self._calls_hooks_of(plugin)}
         idle = {name: hooks for name, hooks in asked.items() if hooks}
         if idle != self._idle:
             self._idle = idle
@@ -141,9 +140,8 @@ class Lifecycle(specs.Hooks[Trainer]):
         manager.add_hookspecs(hooks)
         # pluggy calls plugins in reverse order of registration.
         for plugin in reversed(plugins):
-            if not self._is_main and getattr(plugin.instance, "main_process_only", False):
-                continue
-            manager.register(plugin.instance, name=plugin.name)
+            if self._calls_hooks_of(plugin):
+                manager.register(plugin.instance, name=plugin.name)
         for name, spec in specs_in(hooks).items():
             for implementation in getattr(manager.hook, name).get_hookimpls():
                 checked = checked_wrapper if implementation.wrapper else checked_call
@@ -154,6 +152,9 @@ class Lifecycle(specs.Hooks[Trainer]):
                     function = watched(function, self._watch, owner.name)
                 implementation.function = checked(function, owner, spec)
         return manager
+
+    def _calls_hooks_of(self, plugin: Plugin) -> bool:
+        return self._is_main or not getattr(plugin.instance, "main_process_only", False)
 
     def _flat_calls(self, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
         """Returns a callable for each hook of AudioZEN that has no wrapper. The callable bypasses pluggy."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from torch import Tensor
 
 from audiozen_core.audio.chunks import joined
 from audiozen_core.audio.files import AudioInfo, audio_info, open_audio
-from audiozen_core.data.seeding import keep_generators, seed_from
+from audiozen_core.binding.ranges import Natural, out_of_range
+from audiozen_core.data.seeding import keep_generators, seed_from_names
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.inference.enhancer import Enhancer, Written, check_attenuation_limit, enhance_file_by, write_result
 from audiozen_core.inference.formats import Format
 from audiozen_core.inference.inputs import Job
 from audiozen_core.inference.records import Records, check_results, source_facts
+from audiozen_core.logging import get_logger
 from audiozen_core.scoring.worker_pool import Failed, run_jobs, workers_are_copies
-from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files
+from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files, sync_folder, temporary_name
 
 # Longer files make full use of a GPU without batching.
 _LONGEST_IN_BATCH = 60.0
@@ -85,8 +87,21 @@ class _Enhanced:
     form: Format
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The result of a long file, which was written piece by piece under a temporary name.
+
+    Attributes:
+        written: the temporary files.
+        targets: the path of each of them in the end.
+    """
+
+    written: Written
+    targets: tuple[Path, ...]
+
+
 _Batch = tuple[Job, ...]
-_Unwritten = tuple[Job, _Enhanced | Written | AudioZenError]
+_Unwritten = tuple[Job, _Enhanced | _Stored | AudioZenError]
 _Done = tuple[Job, Written | AudioZenError]
 
 
@@ -97,7 +112,7 @@ def enhance_jobs(
     options: Options,
     *,
     batch_size: int = 1,
-    num_workers: int | None = 0,
+    num_workers: Natural | None = 0,
     overwrite: bool = False,
     keep_records: bool = True,
     on_start: Callable[[float], object] = lambda size: None,
@@ -149,28 +164,28 @@ def enhance_jobs(
             sources.update((job, source_facts(job)) for job in batch)
             yield batch
 
-    def write(job: Job, found: _Enhanced | Written) -> Written:
-        written = found if isinstance(found, Written) else _write(job, found)
+    def write(job: Job, found: _Enhanced | _Stored) -> Written:
+        records.begin(job)
+        try:
+            written = _write(job, found)
+        except AudioZenError:
+            records.give_up(job)
+            raise
         records.add(job, written.paths, sources.pop(job), {"frames": written.frames, "sr": written.sr})
         return written
 
-    if waiting:
-        try:
-            records.begin(waiting)
-        except AudioZenError as error:
-            raise _explained(error) from error
     enhancing = _Enhancing(model, options, lambda job, part: on_part(part * sizes[job]))
     try:
         unwritten = _in_workers(enhancing, batches(), workers) if workers else enhancing.all(batches())
-        for job, result in _written(unwritten, write, most_waiting=max(1, workers)):
-            if isinstance(result, _FullDiskError):
-                raise result
-            if isinstance(result, AudioZenError):
-                outcome.failed[job.source] = result
-            else:
-                outcome.written[job.source] = result
-        if waiting:
-            records.end(waiting)
+        # An error closes the generator, and with it the processes, before the records are closed.
+        with closing(_written(unwritten, write, most_waiting=max(1, workers))) as results:
+            for job, result in results:
+                if isinstance(result, _FullDiskError):
+                    raise result
+                if isinstance(result, AudioZenError):
+                    outcome.failed[job.source] = result
+                else:
+                    outcome.written[job.source] = result
     finally:
         records.close()
     outcome.wall = time.monotonic() - start
@@ -183,6 +198,10 @@ def _number_of_workers(requested: int | None, model: Enhancer) -> int:
             f"several processes can't share the network on the device {model.device}",
             remedy="leave `--num-workers` out, or give `--device cpu`",
         )
+    if wrong := out_of_range(enhance_jobs, {"num_workers": requested}):
+        raise RunError(wrong, remedy="give the number of processes, or None for one per CPU")
+    if requested and not workers_are_copies():
+        get_logger().warning("this system can't fork processes, so one process enhances all files")
     if model.device.type != "cpu" or not workers_are_copies():
         return 0
     return usable_cpus() if requested is None else requested
@@ -234,14 +253,17 @@ class _Enhancing:
         """Returns the signal of each file of a batch, or its error. The signals of long files are already written."""
         # A network may draw random numbers. Workers begin with the same generators, and take the files in any order.
         with keep_generators():
-            seed_from(*(zlib.crc32(job.name.encode("utf-8", "surrogateescape")) for job in batch))
-            return self._together(batch) if len(batch) > 1 else [(batch[0], self._alone(batch[0]))]
+            seed_from_names(*(job.name for job in batch))
+            try:
+                return self._together(batch) if len(batch) > 1 else [(batch[0], self._alone(batch[0]))]
+            except Exception as error:  # of the network: the other files may be fine
+                return [(job, RunError.caused_by(error, f"`{job.source}` can't be enhanced:")) for job in batch]
 
-    def _alone(self, job: Job) -> _Enhanced | Written | AudioZenError:
-        def keep(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Enhanced | Written:
+    def _alone(self, job: Job) -> _Enhanced | _Stored | AudioZenError:
+        def keep(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Enhanced | _Stored:
             # The result of a long file is written piece by piece, so that it need not be kept in memory.
             if info.seconds > _LONGEST_KEPT:
-                return write_result(pieces, target, info, form)
+                return _store(pieces, target, info, form)
             return _Enhanced([piece.numpy() for piece in pieces], info, form)
 
         try:
@@ -306,8 +328,8 @@ def _size(batch: _Batch) -> int:
 
 
 def _written(
-    unwritten: Iterable[_Unwritten], write: Callable[[Job, _Enhanced | Written], Written], *, most_waiting: int
-) -> Iterator[_Done]:
+    unwritten: Iterable[_Unwritten], write: Callable[[Job, _Enhanced | _Stored], Written], *, most_waiting: int
+) -> Generator[_Done, None, None]:
     """Writes each result while later files are enhanced, because writing may take as long as a small network.
 
     Args:
@@ -328,8 +350,27 @@ def _written(
             yield _result(*writing.popleft())
 
 
-def _write(job: Job, found: _Enhanced) -> Written:
-    return write_result(map(torch.from_numpy, found.pieces), job.target, found.info, found.form)
+def _store(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Stored:
+    """Writes the result of a long file, so that its pieces need not be kept. A temporary file of a dead process is
+    removed by the next command.
+    """
+    temporary = target.with_name(temporary_name(target.name))
+    written = write_result(pieces, temporary, info, form)
+    if written.paths == (temporary,):
+        return _Stored(written, (target,))
+    return _Stored(written, tuple(target.with_stem(f"{target.stem}_{n}") for n in range(1, len(written.paths) + 1)))
+
+
+def _write(job: Job, found: _Enhanced | _Stored) -> Written:
+    if isinstance(found, _Enhanced):
+        return write_result(map(torch.from_numpy, found.pieces), job.target, found.info, found.form)
+    try:
+        for path, target in zip(found.written.paths, found.targets, strict=True):
+            path.replace(target)
+        sync_folder(job.target.parent)
+    except OSError as error:
+        raise RunError(f"`{job.target}` can't be written: {error.strerror}") from error
+    return replace(found.written, paths=found.targets)
 
 
 def _result(job: Job, writing: Future[Written]) -> _Done:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from audiozen_core.audio.listing import RECORD
 from audiozen_core.errors import RunError
 from audiozen_core.inference.inputs import Job
 from audiozen_core.storage.append import LineFile
-from audiozen_core.storage.atomic import make_folder, write_whole
+from audiozen_core.storage.atomic import make_folder
 
-_BEGUN = ".enhanced_begun.json"  # hidden, so that it is not taken for a result
+_BEGUN = ".enhanced_begun.jsonl"  # hidden, so that it is not taken for a result
 
 
 class Records:
@@ -32,19 +32,20 @@ class Records:
         self._keeps = keeps
         self._made_with = dict(made_with)
         self._lines: LineFile | None = None
+        self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
         self._begun = _read_begun(folder / _BEGUN) if keeps else set()
 
     def state(self, job: Job) -> str:
         """Returns the state of a result: "" if it must be made, `done`, or a text that says how it differs."""
+        if self._key(job) in self._begun:
+            return ""  # an interrupted command may have left a result that it had not recorded yet
         record = self._records.get(self._key(job))
         if record is None:
             # If a network returns several signals, their files are numbered.
             first = job.target.with_stem(f"{job.target.stem}_1")
             unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
-            # An interrupted command may have left a result that it had not recorded yet.
-            is_left_over = self._key(job) in self._begun
-            return unknown if not is_left_over and (job.target.exists() or first.exists()) else ""
+            return unknown if job.target.exists() or first.exists() else ""
         states = [_is_unchanged(self.folder / name, facts) for name, facts in record["files"].items()]
         if None in states:
             return ""
@@ -57,36 +58,26 @@ class Records:
                 return f"it was made with another {key}"
         return "done"
 
-    def begin(self, jobs: Iterable[Job]) -> None:
-        """Notes in a hidden file which results are going to be made.
+    def begin(self, job: Job) -> None:
+        """Notes in a hidden file that a result is about to be written.
 
-        If the command is interrupted after a result was written and before it was recorded, the next command knows from
-        this file that it may replace the result.
-
-        Raises:
-            RunError: the file can't be written.
-        """
-        self._set_begun(self._begun | set(map(self._key, jobs)))
-
-    def end(self, jobs: Iterable[Job]) -> None:
-        """Notes that the results of `begin` are made and recorded, or have failed.
+        If the command is interrupted before the result is recorded, the next command knows that it may replace it.
 
         Raises:
             RunError: the file can't be written.
         """
-        self._set_begun(self._begun - set(map(self._key, jobs)))
+        self._begun.add(self._key(job))
+        self._note("begun", job)
 
-    def _set_begun(self, begun: set[str]) -> None:
-        self._begun = begun
+    def _note(self, event: str, job: Job) -> None:
         if not self._keeps:
             return
-        path = self.folder / _BEGUN
-        with _explained_errors(path):
-            if begun:
+        with _explained_errors(self.folder / _BEGUN):
+            if self._notes is None:
                 make_folder(self.folder)
-                write_whole(path, json.dumps(sorted(begun)))
-            else:
-                path.unlink(missing_ok=True)
+                self._notes = LineFile(self.folder / _BEGUN)
+            if error := self._notes.write(json.dumps({event: self._key(job)})):
+                raise error
 
     def add(self, job: Job, paths: Sequence[Path], source: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Records a result.
@@ -102,24 +93,35 @@ class Records:
         """
         if not self._keeps:  # the facts of the files need not be computed
             return
-        record = {
-            "result": self._key(job),
-            "files": {path.relative_to(self.folder).as_posix(): _file_facts(path) for path in paths},
-            "source": source,
-            "made_with": self._made_with,
-            **facts,
-        }
         with _explained_errors(self.folder / RECORD):
+            record = {
+                "result": self._key(job),
+                "files": {path.relative_to(self.folder).as_posix(): _file_facts(path) for path in paths},
+                "source": source,
+                "made_with": self._made_with,
+                **facts,
+            }
             if self._lines is None:
                 self._lines = LineFile(self.folder / RECORD)
             # JSON escapes bytes of names that are not UTF-8, and restores them when it is read.
             if error := self._lines.write(json.dumps(record)):
                 raise error
+        self._begun.discard(self._key(job))
+        self._note("recorded", job)
+
+    def give_up(self, job: Job) -> None:
+        """Notes that a result was not written after `begin`."""
+        self._begun.discard(self._key(job))
+        self._note("recorded", job)
 
     def close(self) -> None:
-        """Closes the record file."""
-        if self._lines is not None:
-            self._lines.close()
+        """Closes the files."""
+        for file in (self._lines, self._notes):
+            if file is not None:
+                file.close()
+        if self._keeps and not self._begun:
+            with suppress(OSError):
+                (self.folder / _BEGUN).unlink(missing_ok=True)
 
     def _key(self, job: Job) -> str:
         return job.target.relative_to(self.folder).as_posix()
@@ -161,10 +163,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _read_begun(path: Path) -> set[str]:
-    """Returns the results that an interrupted command had begun."""
-    with suppress(OSError, ValueError, TypeError):
-        return set(map(str, json.loads(path.read_bytes())))
-    return set()
+    """Returns the results that were begun, but not recorded, by a command that was interrupted."""
+    begun: set[str] = set()
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, AttributeError, KeyError):  # a line that was not written completely
+                note = json.loads(line)
+                if "begun" in note:
+                    begun.add(note["begun"])
+                else:
+                    begun.discard(note["recorded"])
+    return begun
 
 
 def source_facts(job: Job) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def stray_groups(search_path: Iterable[str]) -> Iterator[StrayGroup]:
                 read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
             )
         except (OSError, ValueError):
-            continue  # if the distribution has components, the plugin index reports it
+            continue  # the plugin index reports this error if the distribution has components
         for group, meant in near.items():
             # A group such as `audio.models` is similar to `audiozen.model`, but may belong to another program. It
             # counts only if the distribution requires AudioZEN.

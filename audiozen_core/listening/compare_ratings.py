@@ -62,7 +62,8 @@ def compare_ratings(
 
     Args:
         ratings: the files that the listeners downloaded from the page, or folders with such files.
-        key: the key of the page; None searches for `*.key.json` next to the ratings and in the working directory.
+        key: the key file of the page, which says what each recording is; None searches for `*.key.json` next to the
+            ratings and in the working directory.
         baseline: the name of the system that all other systems are compared with; None for the first system.
         metrics: the scales to compare, such as `signal`, `background` and `overall` of P.835; None for all scales.
         by: the conditions by which the files are grouped, as in `evaluate`.

@@ -1,4 +1,4 @@
-"""Writes the output folder of a replay, with audio, pictures and numbers, completely or not at all."""
+"""Writes the output folder of `audiozen replay`, with audio, pictures and numbers, completely or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_replaceable(folder: Path, marker: str) -> None:
         marker: the name of a file that identifies folders written by this command.
 
     Raises:
-        RunError: the folder contains other files.
+        RunError: the path exists, is not an empty folder, and has no `marker`.
     """
     if folder.is_dir() and ((folder / marker).is_file() or not any(folder.iterdir())):
         return

@@ -62,7 +62,7 @@ class ReplayedTraining(Experiment):
         folder: a temporary folder for files that hooks write.
         rank: the rank whose batches are made.
         ranks: the number of ranks.
-        first_batches: the number of batches that a trial uses; None for all batches.
+        first_batches: the number of batches in an epoch, if the run was only tried out; None for all batches.
         hook: a hook plugin for the replay; None for no additional hooks.
     """
 

@@ -29,8 +29,9 @@ class FileRow:
         id: the ID of the file.
         conditions: the values of the conditions, in the order of the comparison.
         values: the value of the metric in each system as text, by system name.
-        improvement: how much better the system is than the base system; negative if worse, NaN without a comparison.
-        difference: the value of the system minus the value of the base system, as text; "" without a comparison.
+        improvement: how much better the compared system is than the baseline for this file; negative if it is worse,
+            NaN without a baseline.
+        difference: the value of the compared system minus the value of the baseline, as text; "" without a baseline.
     """
 
     id: str
@@ -83,7 +84,7 @@ class ChosenFile:
 
 
 def order_files(standing: Standing) -> tuple[FileOrder, ...]:
-    """Sorts the files of each compared system by their difference from the first system in the ranking metric.
+    """Sorts the files of each compared system by how much their ranking metric differs from the baseline's.
 
     Without a comparison, the files of each system are sorted by their scores.
     """
@@ -192,7 +193,7 @@ def _reason(order: FileOrder, row: FileRow, kind: str) -> str:
     if kind == "best" and index == len(order.rows) - 1:
         position = f"the best of {plural(len(order.rows), 'file')}"
     if order.base and not order.better and not order.worse:
-        return f"{order.system}: {label} equal to {order.base}, like all files."
+        return f"{order.system}: {label} equal to {order.base}, as for every file."
     if not order.base:
         return f"{order.system}: {label} {row.values[order.system]}, {position}."
     word = "better" if row.improvement > 0 else "worse"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from audiozen_core.audio.resampling import resample
-from audiozen_core.data.seeding import keep_generators, seed_from
+from audiozen_core.data.seeding import keep_generators, seed_from_names
 from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions, read_signals
 from audiozen_core.scoring.pairing import RATED, PairedFile
 from audiozen_core.scoring.rated_metrics import RatedMetric
@@ -105,7 +104,7 @@ class FileRating:
             return self._content(self._last)
         # A metric may draw random numbers, but a score must not depend on which process rates the file.
         with keep_generators():
-            seed_from(zlib.crc32(self.files[index].id.encode("utf-8", "surrogateescape")))
+            seed_from_names(self.files[index].id)
             return self._rate(self._last, self.metrics[metric_index])
 
     def __getstate__(self) -> dict[str, Any]:

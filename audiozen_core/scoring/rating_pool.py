@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiozen_core.data.seeding import keep_generators, seed_from
+from audiozen_core.data.seeding import keep_generators, seed_from_names
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.scoring.metric import Metric, needs_of
@@ -291,7 +290,7 @@ def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated
     because which files the main process rates depends on how busy the machine is.
     """
     with keep_generators(), one_thread():
-        seed_from(zlib.crc32(file.name.encode("utf-8", "surrogateescape")))
+        seed_from_names(file.name)
         return rater.compute(file, metrics)
 
 

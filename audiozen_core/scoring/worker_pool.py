@@ -174,6 +174,8 @@ class Worker(Generic[Step, Result]):
 def _serve(work: Callable[[Any], Any], pipe: Connection, other_end: Connection) -> None:
     """Computes the steps that arrive through a pipe, until the pipe is closed or the main process dies."""
     other_end.close()
+    # A progress bar of the main process replaces the streams. Its lock may have been held when this process was forked.
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     start_worker(0)
     torch.set_num_threads(1)
     _keep_freed_memory()

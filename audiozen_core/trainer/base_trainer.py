@@ -59,8 +59,8 @@ class BaseTrainer(Passes):
             an epoch.
         validation_interval_minutes: instead, validate at the first optimiser step that is N minutes after the last
             validation.
-        steps_per_epoch: the number of optimiser steps in an epoch, which continues in the data where the previous epoch
-            ended. None if an epoch is one pass through the data.
+        steps_per_epoch: the number of optimiser steps in an epoch. Each epoch continues at the point in the data where
+            the previous epoch ended. None if an epoch is one pass through the data.
         max_num_checkpoints: the number of most recent checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
         plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. A step that is skipped
@@ -68,7 +68,8 @@ class BaseTrainer(Passes):
         log_interval: record the scalars of a single step every N optimiser steps; 0 for never. During the first N
             steps, the last step of each epoch is recorded, so that a short run has such a record too.
         on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` skips the batch
-            (a GPU then waits for each loss); `rollback` restores the last checkpoint and skips the batch.
+            (each step then waits until the GPU has computed the loss); `rollback` restores the last checkpoint and
+            skips the batch.
         max_nonfinite: how often `skip` or `rollback` is allowed in a run.
         on_bad_data: what happens if a sample can't be read: `stop` ends the run; `skip` skips the sample.
         max_bad_data: the number of different samples that `skip` is allowed to skip in a run.

@@ -40,8 +40,8 @@ class Scheduler:
         """Steps the scheduler if it is due.
 
         Args:
-            after: what has just ended: a `step` or an `epoch`, after which schedulers with this interval step, or a
-                `validation`, after which `ReduceLROnPlateau` steps.
+            after: what has just ended: `step`, `epoch` or `validation`. `ReduceLROnPlateau` is due after a validation,
+                and any other scheduler after its interval.
             score: the score of the validation. If it is not finite, `ReduceLROnPlateau` does not step.
 
         Raises:
@@ -96,7 +96,7 @@ class Scheduler:
                 error,
                 f"[{self.section}] {type(self.scheduler).__name__} can't return its state, so no checkpoint could be "
                 "saved:",
-                remedy="use only functions that are defined with `def` in its arguments",
+                remedy="in the arguments of the scheduler, use only functions that are defined with `def`",
             ) from error
         if not self.follows_score:
             return
@@ -131,8 +131,8 @@ class Scheduler:
                 self.scheduler.set_training_length(wanted)
             elif getattr(self.scheduler, "total_steps", None) is None:
                 raise RunError(
-                    f"[{self.section}] {type(self.scheduler).__name__} ends with the training, but the training data "
-                    "has no length",
+                    f"[{self.section}] {type(self.scheduler).__name__} must know the length of the training, but the "
+                    "training data has no length",
                     remedy="set `total_steps` in [lr_scheduler.args], or `max_steps` in [trainer.args]",
                 )
         if isinstance(self.scheduler, OneCycleLR) and wanted is not None and wanted > self.scheduler.total_steps:

@@ -137,7 +137,7 @@ class StepScalars:
         location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), _ids_of(batch))
         self._window.append(location)
         scalars, lag, good = self._recordable(outputs), self.lag, True
-        if not lag and not self._pending:
+        if not lag and not self._pending and self._device.type != "cuda":
             values = {name: float(value) for name, value in scalars.items()}
             return self._take(location, values, losses, samples)
         self._pending.append(_Batch(location, HostCopy(scalars), frozenset(losses), samples))

@@ -22,7 +22,8 @@ class AudioFolder(Dataset[dict[str, Any]]):
 
     The header of each file is read when the data set is built. So a file that can't be read or has another sample rate
     is found before any result is written. Such a file is an error, or is skipped if `trainer.args.on_bad_data` is
-    `skip`. If a folder has 10,000 files or more, the result is cached until a file is added or removed.
+    `skip`. For a folder with 10,000 files or more, the list of files and the fact that their headers were checked are
+    cached until a file is added or removed.
 
     An item has the keys `id`, `noisy` (float32 [time]; the average of the channels) and `sr` (hertz). The ID is the
     path relative to the folder, without the ending: `a/one` for `a/one.wav`. If two files differ only in the ending,

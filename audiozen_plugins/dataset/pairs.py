@@ -75,7 +75,7 @@ class AlignedFiles:
                 remarks.say_first(self.files[key], file.info)
             frames = next(iter(opened.values())).info.frames
             length = frames if clip is None else min(clip, frames)
-            start = random.randrange(frames - length + 1)
+            start = random.randrange(frames - length + 1) if length < frames else 0
             waves = {key: file.read(start, length) for key, file in opened.items()}
         sample: dict[str, Any] = {"id": self.id, **waves, "sr": sr}
         return sample if self.snr is None else {**sample, "snr": self.snr}

@@ -83,6 +83,7 @@ class CpuKernel:
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         self.function = function
         self.options = options
+        self._compiled_with_cache = False
 
     @staticmethod
     def is_available() -> bool:
@@ -95,6 +96,7 @@ class CpuKernel:
         numba = importlib.import_module("numba")
         code, names = self.function.__code__, self.function.__globals__
         others = self._called()
+        self._compiled_with_cache = CpuKernel.uses_cache
         # If the function calls other kernels, numba must find their compiled form.
         function = FunctionType(code, names | {name: kernel.compiled for name, kernel in others.items()})
         function.__module__, function.__qualname__ = self.function.__module__, self.function.__qualname__
@@ -113,7 +115,7 @@ class CpuKernel:
         try:
             return self.compiled(*args)
         except Exception as error:
-            if not CpuKernel.uses_cache or not _is_error_of_the_cache(error):
+            if not self._compiled_with_cache or not _is_error_of_the_cache(error):
                 raise
             _say_that_nothing_is_kept()
             CpuKernel.uses_cache = False

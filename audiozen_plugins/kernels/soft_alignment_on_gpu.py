@@ -36,7 +36,10 @@ def saved_shape(batch: int, frames: int, frames2: int, radius: int | None) -> tu
 
 
 class _Layout:
-    """Maps the cells of a band to places in memory. All rows of a block start at the same column of the matrix."""
+    """Maps the cells of a band to places in memory.
+
+    Consecutive rows form blocks. All rows of a block are stored from the same column of the matrix on.
+    """
 
     def __init__(self, band: Band) -> None:
         self.band = band
@@ -52,7 +55,7 @@ class _Layout:
             yield rows, columns, slice(0, columns.stop - columns.start)
 
     def bases(self, device: torch.device) -> Tensor:
-        """Returns, for each row, the first column of the matrix that is in memory [rows]."""
+        """Returns the first stored column of each row, as a tensor [rows]."""
         counts = [rows.stop - rows.start for rows in self.rows]
         bases = np.repeat([columns.start for columns in self.columns], counts).astype(np.int32)
         return torch.from_numpy(bases).to(device, non_blocking=True)

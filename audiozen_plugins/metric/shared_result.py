@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class SharedResult(Generic[Result]):
-    """Keeps the result for the last signals. All metrics of a file are computed before those of the next file.
+    """Keeps the most recent result, because all metrics of a file are computed before those of the next file.
 
     For instance, the three composite measures all need PESQ and two distances.
     """

@@ -13,7 +13,10 @@ from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.errors import DataError
 from audiozen_core.kinds import Mode
 
-_COLLATE = 'return dicts with these keys from the data set; `collate_fn = "audiozen.dataset.pad_collate"` joins them'
+_COLLATE = (
+    'return dicts with the required keys from the data set; `collate_fn = "audiozen.dataset.pad_collate"` makes '
+    "batches of them"
+)
 
 
 def enhancement_batch(
@@ -31,8 +34,7 @@ def enhancement_batch(
         batch: the batch of the data loader, on the device.
         mode: the mode. Validation, test and prediction need `id`, and prediction does not need the targets.
         sr: the sample rate of `[acoustics]`, in hertz.
-        wait: whether to compare the sample rates of the batch even if they are on a GPU, although the CPU must wait for
-            the GPU.
+        wait: whether to compare sample rates that are on a GPU, too. The CPU must then wait for the GPU.
         targets: the keys of the waves that the network estimates.
         optional: whether a test may lack the targets.
 
@@ -83,14 +85,14 @@ def enhancement_batch(
         shown = " and ".join(f"{rate:g}" for rate in others)
         raise DataError(
             f"the batch has audio of {shown} Hz, but [acoustics] says `sr = {sr}`",
-            remedy="set `sr` to the rate of your files in [acoustics] and in the arguments of the data set",
+            remedy="in [acoustics] and in the arguments of the data set, set `sr` to the sample rate of your files",
             notes=notes,
         )
     return checked
 
 
 def _rates(value: Any, *, wait: bool) -> set[float]:
-    """Returns the different sample rates of the samples, as a number, a list or a tensor of the batch gives them."""
+    """Returns the set of sample rates in a batch. `value` is its `sr`: a number, a list or a tensor."""
     if isinstance(value, Tensor) and value.device.type != "cpu" and not wait:
         return set()
     if isinstance(value, Tensor | np.ndarray):

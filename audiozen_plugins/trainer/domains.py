@@ -146,7 +146,7 @@ def domain_errors(model: Any, args: Mapping[str, Any]) -> Iterator[tuple[str, Ru
 
 
 def part_error(model: nn.Module, chosen: ModelDomain, args: Mapping[str, Any], acoustics: Acoustics) -> RunError | None:
-    """Returns an error if a model declares nothing, but contains a module that declares another domain.
+    """Returns an error if a model declares nothing itself, but contains a module that declares a different domain.
 
     A model that wraps another model may transform its input. So the domain of the inner model may not apply to the
     whole model, and the user must say which domain is right. Returns None if there is no such module.

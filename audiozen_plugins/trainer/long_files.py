@@ -14,7 +14,8 @@ class LongFiles:
     """Enhances files, and cuts files that are longer than a chunk into chunks. A trainer defines `enhance_batch`.
 
     Attributes:
-        restarts: whether the user set `chunk_seconds`. The network then starts from its initial state in each chunk.
+        restarts: whether the user set `chunk_seconds`. If so, a network that could carry its state from chunk to chunk
+            also starts anew in each chunk.
     """
 
     sr: int
@@ -35,7 +36,10 @@ class LongFiles:
         return later
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Returns the enhanced waveforms [batch, time] and their spectra; None if the network has none."""
+        """Returns the enhanced waveforms [batch, time] and their spectra.
+
+        The second value is None if the network computes no spectra.
+        """
         raise NotImplementedError
 
     def enhance_file(self, file: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:

@@ -362,6 +362,73 @@ def test_result_that_an_interruption_left_without_a_record_is_made_again(enhance
     assert "`out/c.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
 
 
+def test_files_of_the_user_are_never_replaced_after_an_interruption(enhance, place, monkeypatch):
+    for name in "ab":
+        write(f"in/{name}.wav")
+    Path("out").mkdir()
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "enhance_file_by", interrupted)
+        enhance("in", "-o", "out", "--num-workers", 0, code=130)
+    write("out/a.wav")
+    assert "`out/a.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
+
+
+def test_result_of_an_earlier_input_is_made_again_after_an_interruption(enhance, place, monkeypatch):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    Path("out/a.wav").unlink()
+    write("in/a.wav", noise(5000))
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Records, "add", interrupted)
+        enhance("in", "-o", "out", "--num-workers", 0, code=130)
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+def test_long_result_of_a_killed_worker_is_made_again(enhance, place, monkeypatch):
+    write("in/long.wav", noise(31 * SR)), write("in/b.wav")
+    store = jobs._store
+
+    def killed(*arguments):
+        store(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "_store", killed)
+        assert "long.wav" in enhance("in", "-o", "out", "--num-workers", 2, code=1).err
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+    assert sorted(path.name for path in Path("out").iterdir()) == ["b.wav", "enhanced.jsonl", "long.wav"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unexpected_error_of_a_network_loses_its_file_only(enhance, place, monkeypatch, workers):
+    for name in ("good", "odd", "other"):
+        write(f"in/{name}.wav")
+    alone = jobs._Enhancing._alone
+
+    def fail(enhancing, job):
+        if job.source.stem == "odd":
+            raise ValueError("an odd file")
+        return alone(enhancing, job)
+
+    monkeypatch.setattr(jobs._Enhancing, "_alone", fail)
+    told = enhance("in", "-o", "out", "--num-workers", workers, code=1).err
+    assert "in/odd.wav` can't be enhanced: ValueError: an odd file" in told
+    assert sorted(path.name for path in Path("out").glob("*.wav")) == ["good.wav", "other.wav"]
+
+
+def test_wrong_number_of_workers_is_an_error(model, place):
+    with pytest.raises(RunError, match=r"`num_workers` is -1, but must be at least 0"):
+        jobs.enhance_jobs(load(model, device="cpu"), [], Path("out"), jobs.Options(), num_workers=-1)
+
+
 def test_record_that_can_not_be_written_is_named(enhance, place, monkeypatch):
     write("in/a.wav")
     Path("out").mkdir()
@@ -369,6 +436,9 @@ def test_record_that_can_not_be_written_is_named(enhance, place, monkeypatch):
     told = enhance("in", "-o", "out", code=2).err
     assert "the disk is full: `out/enhanced.jsonl` can't be written: No space left on device" in told
     Path("out/enhanced.jsonl").unlink()
+    Path("out/enhanced.jsonl").mkdir()
+    assert "`out/enhanced.jsonl` can't be written: Is a directory" in enhance("in", "-o", "out", code=1).err
+    Path("out/enhanced.jsonl").rmdir()
     assert "enhanced 1 file" in enhance("in", "-o", "out").out
 
 

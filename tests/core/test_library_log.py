@@ -16,6 +16,12 @@ def test_log_lines_go_to_standard_error():
     assert "a line" in done.stderr
 
 
+def test_loggers_of_the_program_do_not_change():
+    done = run(f"import structlog; {LOG}; structlog.get_logger().debug('a line of the program')")
+    assert "a line of the program" in done.stdout
+    assert "a line of the program" not in done.stderr
+
+
 def test_the_programs_own_configuration_of_structlog_is_kept():
     done = run(f"import structlog; structlog.configure(processors=[structlog.processors.JSONRenderer()])\n{LOG}")
     assert done.stdout == '{"event": "a line"}\na result\n'

@@ -18,7 +18,7 @@ from audiozen_core.checkpoint.errors import DamagedCheckpointError
 from audiozen_core.checkpoint.format.json_codec import Decoder, Encoder
 from audiozen_core.storage.atomic import Digest, hash_file, open_regular, read_hashed, read_regular
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 STATE = "state.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -35,7 +35,7 @@ class Manifest:
         serial: the number of the save; later saves in the same folder have higher numbers.
         best: the name of the best checkpoint at the time of the save, possibly of this checkpoint itself.
         created: the time of the save, in ISO 8601.
-        versions: the versions of `audiozen`, `torch` and `python` that saved the checkpoint.
+        versions: the versions of `audiozen`, `torch`, `python` and `numba` that saved the checkpoint.
         files: the digest of every other file, by name.
     """
 
@@ -64,10 +64,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise DamagedCheckpointError(folder, f"its {MANIFEST} can't be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise DamagedCheckpointError(folder, f"its {MANIFEST} is not valid JSON: {error}") from None
-    if isinstance(fields, dict) and type(fields.get("format")) is int and fields["format"] > FORMAT:
-        raise DamagedCheckpointError(
-            folder, f"a newer AudioZEN wrote it (format {fields['format']})", remedy="upgrade audiozen"
-        )
+    if isinstance(fields, dict) and type(found := fields.get("format")) is int and found != FORMAT:
+        age, remedy = ("a newer", "upgrade audiozen") if found > FORMAT else ("an older", "use that version to read it")
+        raise DamagedCheckpointError(folder, f"{age} AudioZEN wrote it (format {found})", remedy=remedy)
     try:
         del fields["seal"]
         unchanged = content.decode() == _sealed(fields)

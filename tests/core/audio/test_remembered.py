@@ -73,6 +73,19 @@ def test_the_list_without_subfolders_is_another_one(cache, data, monkeypatch):
     assert len(list(cache.iterdir())) == 2
 
 
+def test_a_list_with_a_link_without_a_target_is_not_remembered(cache, data, tmp_path):
+    (data / ".#lock").symlink_to(tmp_path / "user@host:1")  # of an editor
+    list_audio(data)
+    assert len(list(cache.iterdir())) == 1
+    (data / "drive").symlink_to(tmp_path / "drive")
+    with capture_logs() as logs:
+        before = list_audio(data)
+    assert any("a link has no target" in entry["event"] for entry in logs)
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "drive" / "new.wav").touch()
+    assert list_audio(data) == sorted([*before, data / "drive" / "new.wav"])
+
+
 @pytest.mark.parametrize("name", ["new.wav", "a/b/new.wav", "c/new.wav"])
 def test_a_new_file_is_found(cache, data, name):
     before = list_audio(data)

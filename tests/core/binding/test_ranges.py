@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any, Literal, NewType
 
 import numpy as np
@@ -40,6 +41,21 @@ class Net:
 class Deeper(Net):
     def __init__(self, width: int = 2, **kwargs):
         super().__init__(layers=2, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("args", "wrong"),
+    [
+        ({"layers": np.int64(1), "dropout": np.float64(0.5), "gain": np.float32(1)}, None),
+        ({"layers": HTTPStatus.OK}, None),
+        ({"layers": True}, "`layers` is True, but must be an integer"),
+        ({"layers": 1.5}, "`layers` is 1.5, but must be an integer"),
+        ({"layers": "1"}, "`layers` is '1', but must be an integer"),
+        ({"layers": 1, "gain": [1.0]}, "`gain` is [1.0], but must be a number or a string"),
+    ],
+)
+def test_constructor_takes_numbers_of_any_class_and_nothing_else(args, wrong):
+    assert out_of_range(Net, args) == wrong
 
 
 @pytest.mark.parametrize(

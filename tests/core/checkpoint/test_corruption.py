@@ -178,11 +178,12 @@ def test_malformed_tensor_header_with_a_matching_digest_is_rejected(store, path)
         store.load(path)
 
 
-def test_error_says_if_the_format_of_a_checkpoint_is_newer(store, path):
-    forge(path, lambda fields: fields.update(format=2))
-    with pytest.raises(DamagedCheckpointError, match=r"a newer AudioZEN wrote it \(format 2\)") as caught:
+@pytest.mark.parametrize(("number", "age"), [(1, "an older"), (manifest_module.FORMAT + 1, "a newer")])
+def test_error_says_if_a_checkpoint_has_another_format(store, path, number, age):
+    forge(path, lambda fields: fields.update(format=number))
+    with pytest.raises(DamagedCheckpointError, match=rf"{age} AudioZEN wrote it \(format {number}\)") as caught:
         store.load(path)
-    assert caught.value.remedy == "upgrade audiozen"
+    assert caught.value.remedy == ("upgrade audiozen" if number > 1 else "use that version to read it")
 
 
 def test_a_moved_or_renamed_checkpoint_still_loads(store, path, tmp_path):

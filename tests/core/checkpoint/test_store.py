@@ -38,7 +38,7 @@ def test_a_checkpoint_has_the_documented_layout(store):
     assert sorted(file.name for file in path.iterdir()) == ["manifest.json", "model.safetensors", "state.json"]
     assert [(store.folder / link).readlink().name for link in ("latest", "best")] == ["epoch_0003", "epoch_0003"]
     manifest = json.loads((path / "manifest.json").read_text())
-    assert (manifest["epoch"], manifest["step"], manifest["score"], manifest["format"]) == (3, 90, 12.5, 1)
+    assert (manifest["epoch"], manifest["step"], manifest["score"], manifest["format"]) == (3, 90, 12.5, 2)
     assert manifest["files"]["model.safetensors"]["size"] == (path / "model.safetensors").stat().st_size
     assert safetensors.torch.load_file(path / "model.safetensors").keys() == {"layer.weight"}
 

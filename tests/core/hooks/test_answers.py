@@ -142,7 +142,7 @@ def test_scalars_are_names_with_numbers(hook):
 def test_a_value_that_a_listener_returns_is_an_error(hook):
     assert call(hook, Plugin("a", answering(hook, None))) == []
     for value in (True, False, 0, "stop", []):
-        with pytest.raises(HookError, match=f"returned .* from `{hook}`, which has no answer"):
+        with pytest.raises(HookError, match=f"returned .* from `{hook}`, but this hook must not return a value"):
             call(hook, Plugin("a", answering(hook, value)))
 
 

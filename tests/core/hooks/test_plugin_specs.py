@@ -143,7 +143,7 @@ def test_plugins_are_called_in_the_order_of_their_phases(acme):
     ("hook", "answer", "message"),
     [
         ("acme_gain", "loud", "answered `acme_gain` with `'loud'`, which is not an answer of this hook"),
-        ("acme_mixed", 3, "returned `3` from `acme_mixed`, which has no answer"),
+        ("acme_mixed", 3, "returned `3` from `acme_mixed`, but this hook must not return a value"),
     ],
 )
 def test_answers_are_checked_like_those_of_our_own_hooks(acme, hook, answer, message):

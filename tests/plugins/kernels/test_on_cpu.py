@@ -96,6 +96,26 @@ def test_a_kernel_whose_cache_is_damaged_is_compiled_without_it(monkeypatch, tmp
     assert "can't write or read its cache" in warning["event"]
 
 
+def test_a_kernel_that_used_the_cache_before_is_compiled_without_it_too(monkeypatch, tmp_path):
+    pytest.importorskip("numba")
+    assert CpuKernel.is_available()
+    monkeypatch.setattr(CpuKernel, "uses_cache", True)
+    (tmp_path / "kernel_of_a_full_disk.py").write_text(DOUBLE)
+    monkeypatch.syspath_prepend(tmp_path)
+    kernel = cpu_kernel()(importlib.import_module("kernel_of_a_full_disk").double)
+    kernel(np.ones(3, np.float32))
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    caching = importlib.import_module("numba.core.caching")
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_index", full)
+    CpuKernel.uses_cache = False  # another kernel has met the full disk
+    x = np.ones(3, np.float64)
+    kernel(x)
+    assert x.tolist() == [2, 2, 2]
+
+
 def test_only_the_first_compilation_is_told(monkeypatch, tmp_path):
     pytest.importorskip("numba")
     assert CpuKernel.is_available()

@@ -80,7 +80,7 @@ def test_gradients_are_finite_for_silence_and_under_autocast():
 
 def test_network_for_another_sampling_rate_declares_the_acoustics_of_its_arguments():
     """With 129 frequencies, the 64 bands of 16 kHz would share peaks, and the filters between these would be NaN."""
-    with pytest.raises(ValueError, match="the same frequency \(of 129 at 8000 Hz\)"):
+    with pytest.raises(ValueError, match=r"the same frequency \(of 129 at 8000 Hz\)"):
         CRN(num_freqs=129, sr=8000)
     network = CRN(num_freqs=129, num_low=32, num_bands=32, sr=8000)
     acoustics = Acoustics(**network.acoustics, hop_length=128, win_length=256)
