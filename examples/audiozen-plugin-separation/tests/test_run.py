@@ -242,5 +242,5 @@ def test_command_works_for_a_run_that_was_moved(finished, tmp_path, monkeypatch)
 
 
 def test_command_says_what_is_missing(tmp_path):
-    with pytest.raises(AudioZenError, match="is not the folder of a run"):
+    with pytest.raises(AudioZenError, match="is not a run folder"):
         CliRunner().invoke(command, [str(tmp_path), "a.wav"], catch_exceptions=False)
