@@ -34,7 +34,7 @@ def test_runs_become_a_page_whose_ratings_are_compared(audiozen, here):
     done = audiozen("listen", "exp/slow", "new=exp/fast", "-o", "test.html", "--files", "3")
     assert done.code == 0, done.err
     assert "rated: slow, new, noisy, lowpass3500, reference; levels unchanged" in done.out
-    assert "length: 3 trials after a training" in done.out
+    assert "length: 3 trials after practice" in done.out
     assert "key: test.key.json, for you only" in done.out
     assert "warning" not in done.err
     key = key_of(here / "test.html")

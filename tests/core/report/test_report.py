@@ -245,7 +245,7 @@ def test_a_renamed_copy_is_the_same_run(runs, tmp_path):
     done = write_report([runs / "slow", copy], tmp_path / "page.html", files=1)
     text = plain(done.path.read_text(encoding="utf-8"))
     assert "parameters not recorded" not in text
-    assert "equal to slow, like all files." in text
+    assert "equal to slow, as for every file." in text
     assert "the worst of" not in text
 
 

@@ -237,7 +237,7 @@ def test_lazy_weights_take_any_shape_but_not_any_kind():
         (
             {"weight": torch.ones(1, 4, dtype=torch.int8), "bias": torch.ones(1)},
             "with different kinds of numbers in the checkpoint and in the network: `weight`: int8 and float32",
-            "if the weights are quantised",
+            "if they are quantised",
         ),
         (
             {"weight": torch.ones(1, 4), "module.weight": torch.zeros(1, 4), "bias": torch.ones(1)},
