@@ -115,7 +115,7 @@ def test_epochs_are_counted_if_the_section_says_so(tmp_path):
 
 def test_a_training_of_unknown_length_needs_its_steps():
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    with pytest.raises(RunError, match="WarmupCosine must know the length of the training, but the training data has no length"):
+    with pytest.raises(RunError, match=r"WarmupCosine must know the length of the training, but .* no length"):
         Scheduler(WarmupCosine(optimizer, 3)).fit_to_training(epochs=2, steps=None)
     Scheduler(WarmupCosine(optimizer, 3, 20)).fit_to_training(epochs=2, steps=None)
     Scheduler(InverseSqrt(optimizer, 3)).fit_to_training(epochs=2, steps=None)
