@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from audiozen_core.audio.resampling import resample
-from audiozen_core.data.seeding import keep_generators, seed_from_names
 from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions, read_signals
 from audiozen_core.scoring.pairing import RATED, PairedFile
 from audiozen_core.scoring.rated_metrics import RatedMetric
@@ -102,10 +101,7 @@ class FileRating:
             self._last = _OpenFile(index, signals, facts)
         if metric_index is None:
             return self._content(self._last)
-        # A metric may draw random numbers, but a score must not depend on which process rates the file.
-        with keep_generators():
-            seed_from_names(self.files[index].id)
-            return self._rate(self._last, self.metrics[metric_index])
+        return self._rate(self._last, self.metrics[metric_index])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_last": None}

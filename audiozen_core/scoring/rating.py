@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor
 
+from audiozen_core.data.seeding import keep_generators, seed_from
 from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.hooks.scalars import as_scalar, form_of
 from audiozen_core.scoring.blocks import all_finite, constant
@@ -81,6 +83,11 @@ class Rater:
     The last state is the network's output. The rater stores the values of all other states, so that the next validation
     does not compute these values again. The key of the values is a hash of the samples, so a different file with the
     same ID never gets the stored values.
+
+    Before each call of a metric, the global random generators are seeded from the samples of the rated signal. The
+    value of a metric that draws random numbers therefore depends neither on the name of the file, nor on other metrics
+    and files. Otherwise, stored values would differ from values that are computed again. Afterwards, the generators
+    are restored, because which files the main process rates depends on how busy the machine is.
 
     Args:
         metrics: the metrics.
@@ -164,6 +171,7 @@ class Rater:
             metrics: the metrics to compute; by default, all metrics of the rater.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(keep_generators())
             # The trainer may have enabled mixed precision, which would reduce the precision of a metric.
             with_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
             for device in ("cpu", *["cuda"] * with_gpu):
@@ -236,10 +244,12 @@ class Rater:
         """Returns the value of each metric for one state, and the faults of the metrics' inputs."""
         signal, inputs = file.signals[state], self._inputs(file)
         found = {needs: self._faults(state, signal, needs, inputs) for needs in map(needs_of, metrics)}
-        values = {
-            metric.name: math.nan if found[needs_of(metric)] else self._value(metric, file.name, signal, inputs)
-            for metric in metrics
-        }
+        seed = xxhash.xxh3_64_intdigest(signal.detach().flatten().numpy())
+        values = {}
+        for metric in metrics:
+            seed_from(seed)
+            faulty = found[needs_of(metric)]
+            values[metric.name] = math.nan if faulty else self._value(metric, file.name, signal, inputs)
         return values, {kind: reason for faults in found.values() for kind, reason in faults.items()}
 
     def _faults(self, state: str, signal: Tensor, needs: tuple[Need, ...], inputs: Inputs) -> dict[str, str]:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiozen_core.data.seeding import keep_generators, seed_from_names
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.scoring.metric import Metric, needs_of
@@ -284,13 +283,8 @@ class _Sent:
 
 
 def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated:
-    """Computes the values of a file. The result does not depend on when or in which process it is computed.
-
-    The name of the file seeds the random numbers of metrics. Afterwards, the state of the run's generators is restored,
-    because which files the main process rates depends on how busy the machine is.
-    """
-    with keep_generators(), one_thread():
-        seed_from_names(file.name)
+    """Computes the values of a file. The result does not depend on when or in which process it is computed."""
+    with one_thread():
         return rater.compute(file, metrics)
 
 

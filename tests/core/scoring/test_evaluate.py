@@ -137,6 +137,16 @@ def test_random_numbers_of_a_metric_do_not_depend_on_the_number_of_workers(score
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_random_metric_has_the_same_score_for_the_same_samples_with_and_without_the_cache(score, folders, tmp_path):
+    for folder in folders:
+        shutil.copy(folder / "a.wav", folder / "copy.wav")
+    plain = by_id(score(metrics=[Drawn()]), "level")
+    assert plain["copy"] == plain["a"]
+    assert plain["b"] != plain["a"]  # the control: the scores are random
+    for _ in range(2):
+        assert by_id(score(metrics=[Drawn()], cache=tmp_path / "cache"), "level") == plain
+
+
 @pytest.mark.parametrize("workers", [-1, 1.5, True, "2"])
 def test_wrong_number_of_workers_is_an_error(score, workers):
     with pytest.raises(RunError, match=re.escape(f"`num_workers` is {workers!r}, but must be")):

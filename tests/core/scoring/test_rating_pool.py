@@ -97,7 +97,7 @@ def test_first_file_is_rated_here_and_the_others_elsewhere():
     assert {*processes[1:]} - {float(os.getpid())}
 
 
-def test_random_numbers_of_a_metric_depend_only_on_the_name_of_the_file():
+def test_random_numbers_of_a_metric_do_not_depend_on_the_process_that_rates_the_file():
     files = [signals(seed) for seed in range(7)]
     values = []
     for workers in (0, 1, 2):
@@ -109,6 +109,23 @@ def test_random_numbers_of_a_metric_depend_only_on_the_name_of_the_file():
         assert repr((random.getstate(), np.random.get_state(), torch.get_rng_state().tolist())) == before
     assert values[0] == values[1] == values[2]
     assert len({one for row in values[0] for one in row}) == 14  # the control: they are random
+
+
+def test_random_numbers_of_a_metric_depend_only_on_the_samples_of_the_rated_signal():
+    def draws(rater, name, file):
+        return {state: values["draws"] for state, values in rater.rate(name, file).values.items()}
+
+    class Twice(Draws):
+        name = label = "twice"
+
+    file, rater = signals(0), Rater([Draws()], SR)
+    first = draws(rater, "file", file)
+    assert first["noisy"] != first["enhanced"]
+    assert draws(rater, "file", file) == first  # this time, only `enhanced` is rated
+    assert draws(Rater([Twice(), Draws()], SR), "renamed", file) == first
+    other = draws(rater, "file", {**file, "enhanced": file["enhanced"] + 1e-3})  # the negative control
+    assert other["noisy"] == first["noisy"]
+    assert other["enhanced"] != first["enhanced"]
 
 
 def test_metric_with_a_network_is_called_here_at_once():
