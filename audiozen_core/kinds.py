@@ -33,7 +33,8 @@ class Kind:
         modes: the mode of each section name; empty if the kind has only one section name.
         needed_in: the modes that need a section of this kind.
         base: the dotted path of the class that a component must be derived from; "" for any class.
-        injected: the arguments that AudioZEN passes itself, and that a TOML file must not set.
+        injected: the arguments that AudioZEN passes itself, and that a TOML file must not set. Components of a new kind
+            get settings of `[acoustics]`, such as `sr`.
         suffixed: whether a section may have a suffix, as in `model_g`.
         array: whether a section may be an array of tables. The config reader and the builder only support arrays of
             data sets and of hooks. Another array needs code in both.

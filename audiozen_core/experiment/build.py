@@ -44,14 +44,14 @@ from audiozen_core.experiment.part_parameters import (
 )
 from audiozen_core.experiment.placement import moved, shard_components, with_synchronised_norms
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.kinds import section_name
+from audiozen_core.kinds import KINDS, section_name
 from audiozen_core.logging import log_fields
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.frozen_weights import FrozenWeights
 from audiozen_core.trainer.scheduler import Scheduler
 
-# Components of these kinds need components of earlier kinds, so they are built in this order. Components of other kinds
-# are built without injected arguments.
+# Components of these kinds need components of earlier kinds, so they are built in this order. The injected arguments of
+# other kinds are settings of `[acoustics]`.
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
 
 
@@ -145,11 +145,11 @@ def build_components(
         with _located(checked, section):
             check_rates(section, optimizers[suffix], rates)
         schedulers[suffix] = Scheduler(scheduler, section.interval, section.section)
-    others = {
-        kind: {suffix: _other(checked, section, built(section), device) for suffix, section in of_kind.items()}
-        for kind, of_kind in sections.items()
-        if kind not in _BUILT_ONE_BY_ONE
-    }
+    others: dict[str, dict[str, Any]] = {kind: {} for kind in sections if kind not in _BUILT_ONE_BY_ONE}
+    for kind in others:
+        settings = {name: getattr(config.acoustics, name) for name in KINDS[kind].injected}
+        for suffix, section in sections[kind].items():
+            others[kind][suffix] = _other(checked, section, built(section, **settings), device)
     return Components(
         models=models,
         loss_functions=losses,

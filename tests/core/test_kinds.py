@@ -24,7 +24,7 @@ from tests.copied_tree import copied_tree, environment
 CORE = Path(audiozen_core.__file__).parent
 MOST_NAMED = 5
 
-ROW = '    Kind(name="augmentation", prose="augmentation", suffixed=True, injected=("sr",)),\n'
+ROW = '    Kind(name="augmentation", prose="augmentation", suffixed=True, injected=("sr", "n_fft")),\n'
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ PARTS = """
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
 class Gain:
-    def __init__(self, sr=0, *, db: float):
-        self.db = db
+    def __init__(self, sr: int, n_fft: int, *, db: float):
+        self.settings, self.db = (sr, n_fft), db
 
 class Trainer(EnhancementTrainer):
     def __init__(self, components, **kwargs):
         super().__init__(components, **kwargs)
         for suffix, gain in components.others["augmentation"].items():
-            print("got", repr(suffix), type(gain).__name__, gain.db)
+            print("got", repr(suffix), type(gain).__name__, gain.db, *gain.settings)
 """
 
 
@@ -165,7 +165,8 @@ def test_new_row_is_enough_to_check_build_and_pass_a_new_kind(tiny, with_new_row
     run, check, schema, check_name = with_new_row(
         f"run {good}", f"check {bad}", "schema", f"check {good} --set augmentation.path=gian"
     )
-    assert "got '' Gain 3.0\ngot 'late' Gain 6.0" in run
+    # The defaults of [acoustics] are 16000 and 512.
+    assert "got '' Gain 3.0 16000 128\ngot 'late' Gain 6.0 16000 128" in run
     assert run.endswith("exit code 0\n")
     assert "unknown argument `dbs` for own_parts.Gain" in check
     assert "did you mean `db`?" in check
