@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,9 +45,12 @@ class KeywordUse:
 def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
     """Finds out how a Python function uses its `**kwargs`. `keywords` is the name of that parameter."""
     found = syntax_tree(function)
-    if found is None:
-        return KeywordUse(readable=False)
-    tree, _ = found
+    return KeywordUse(readable=False) if found is None else _use_in(found[0], keywords)
+
+
+# `syntax_tree` caches the trees, and searching a long constructor takes a millisecond.
+@functools.lru_cache(maxsize=1024)
+def _use_in(tree: ast.Module, keywords: str) -> KeywordUse:
     use = KeywordUse()
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):

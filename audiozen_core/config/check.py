@@ -162,7 +162,8 @@ class _Checker:
         self.composition = composition
         self.index = installed_index() if index is None else index
         self.findings: list[Diagnostic] = []
-        self.signatures: dict[int, tuple[Any, Signature | None]] = {}
+        # The objects whose imports have been reported, by `id`.
+        self.reported: set[int] = set()
         # The components whose arguments fit the signature of the component.
         self.sound: list[CheckedComponent] = []
 
@@ -193,15 +194,14 @@ class _Checker:
         # A component can be a string instead of a table, as in `collate_fn = "mine.collate"`. The string is the path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
         resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role)
-        signature = self.signature(resolved.target) if resolved else None
-        nested = self.check_nested(component, role, signature)
+        nested = self.check_nested(component, role, resolved.signature if resolved else None)
         if resolved is None:
             return None
         if problem := check_kind(role.section or "component", resolved.target):
             self.place(replace(problem, notes=(*problem.notes, *resolved.notes)), key)
             return None
         called_later = role.called_later and not isinstance(resolved.target, type)
-        checked = CheckedComponent(component, resolved, signature, self.composition.origin(place), called_later, nested)
+        checked = CheckedComponent(component, resolved, self.composition.origin(place), called_later, nested)
         self.check_arguments(checked, role)
         return checked
 
@@ -233,14 +233,6 @@ class _Checker:
             if checked := self.check_as(inner, _Role(kind, role.injected, called_later, hint=hint)):
                 nested[inner.key] = replace(checked, field=field)
         return nested
-
-    def signature(self, target: Any) -> Signature | None:
-        """Returns the signature of an object, which is read only once, even if several components name the object."""
-        # The key is the `id`, because some targets are not hashable. The target is stored to keep it alive, so that
-        # Python can't reuse its `id`.
-        if id(target) not in self.signatures:
-            self.signatures[id(target)] = target, signature_of(target)
-        return self.signatures[id(target)][1]
 
     def check_arguments(self, checked: CheckedComponent, role: _Role) -> None:
         component = checked.component
@@ -332,6 +324,9 @@ class _Checker:
             for finding in error.diagnostics:
                 self.place(replace(finding, severity="warning") if optional else finding, place)
             return None
+        if id(resolved) in self.reported:
+            return resolved
+        self.reported.add(id(resolved))  # the scope keeps the object alive, so Python can't reuse its `id`
         if printed := resolved.printed.strip():
             message = f"importing `{path}` writes to the standard output"
             notes = (f"output: {printed.splitlines()[0]}", *resolved.notes)

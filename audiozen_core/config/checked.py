@@ -19,12 +19,11 @@ from audiozen_core.registry.scope import ImportScope
 
 @dataclass(frozen=True, slots=True)
 class CheckedComponent:
-    """A component with the object that its `path` names and the signature of that object.
+    """A component with the object that its `path` names.
 
     Attributes:
         component: the table of the TOML file.
         resolved: the object that its `path` names.
-        signature: the signature of the object; None if it can't be read.
         origin: the position of its `path` in the TOML file.
         called_later: whether the object is a function that the run calls later, such as a loss, and not a factory.
         nested: the outermost components in its `args`, by key path.
@@ -33,7 +32,6 @@ class CheckedComponent:
 
     component: Component
     resolved: Resolved
-    signature: Signature | None
     origin: Origin
     called_later: bool = False
     nested: Mapping[KeyPath, CheckedComponent] = dataclasses.field(default_factory=dict)
@@ -43,6 +41,11 @@ class CheckedComponent:
     def target(self) -> Any:
         """The class or function that `path` names."""
         return self.resolved.target
+
+    @property
+    def signature(self) -> Signature | None:
+        """The signature of the object; None if it can't be read."""
+        return self.resolved.signature
 
     @property
     def distribution(self) -> str:

@@ -78,8 +78,9 @@ def check_hooks(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diag
     """Yields the errors in the classes and the order of hook plugins, each with the key path of a plugin."""
     valid = []
     present = [name for plugin in plugins for name in (plugin.name, plugin.path)]
+    of_class = {cls: hook_findings(cls, present) for cls in dict.fromkeys(plugin.instance for plugin in plugins)}
     for plugin, key in plugins.items():
-        findings = hook_findings(plugin.instance, present)
+        findings = of_class[plugin.instance]
         yield from ((replace(finding, message=f"{plugin}: {finding.message}"), key) for finding in findings)
         broken = any(finding.severity == "error" for finding in findings)
         if not broken and has_fixed_order(plugin.instance):

@@ -7,8 +7,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from audiozen_core.binding.arguments import build, check_arguments
-from audiozen_core.binding.signature import signature_of
+from audiozen_core.binding.arguments import check_arguments
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.diagnostics import codes, config_codes
@@ -116,14 +115,14 @@ def check_sections(
         except AudioZenError as error:
             yield from ((finding, (name,)) for finding in error.diagnostics)
             continue
-        problems = check_arguments(signature_of(cls), table, name=f"[{name}]", noun="key")
+        problems = check_arguments(resolved.signature, table, name=f"[{name}]", noun="key")
         for problem in problems:
             yield dataclasses.replace(problem, place=problem.place[1:]), (name,)
         if problems or any(place[0] == name for place in composition.unresolved):
             continue
         try:
             # The `__post_init__` of the dataclass may check the values, so any exception is possible.
-            sections[name] = build(cls, copy.deepcopy(dict(table)))
+            sections[name] = resolved.build(copy.deepcopy(dict(table)))
         except AudioZenError as error:
             yield from ((finding, (name,)) for finding in error.diagnostics)
         # A `sys.exit(0)` in `__post_init__` would end `audiozen check` as if the file had no errors.

@@ -15,7 +15,6 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import ChainDataset, ConcatDataset, IterableDataset
 
-from audiozen_core.binding.arguments import build, call_arguments
 from audiozen_core.config.check_training import needs_closure
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.hooks import hook_path, named_hooks
@@ -31,9 +30,9 @@ from audiozen_core.config.sections import (
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.streams import collate_error, mixture_error
 from audiozen_core.diagnostics import config_codes
-from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.distributed.ranks import ALONE, Ranks
-from audiozen_core.errors import AudioZenError, BuildError, DataError
+from audiozen_core.errors import BuildError, DataError
+from audiozen_core.experiment.component import build_component, takes
 from audiozen_core.experiment.model_options import apply_options
 from audiozen_core.experiment.parameter_groups import ParameterGroups, check_rates
 from audiozen_core.experiment.part_parameters import (
@@ -44,8 +43,7 @@ from audiozen_core.experiment.part_parameters import (
 )
 from audiozen_core.experiment.placement import moved, shard_components, with_synchronised_norms
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.kinds import KINDS, section_name
-from audiozen_core.logging import log_fields
+from audiozen_core.kinds import KINDS, Mode, section_name
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.frozen_weights import FrozenWeights
 from audiozen_core.trainer.scheduler import Scheduler
@@ -53,6 +51,9 @@ from audiozen_core.trainer.scheduler import Scheduler
 # Components of these kinds need components of earlier kinds, so they are built in this order. The injected arguments of
 # other kinds are settings of `[acoustics]`.
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
+
+Loaders = dict[Mode, list[BatchLoader]]
+"""The loaders of each mode, one for each data set of an evaluation."""
 
 
 def build_components(
@@ -145,11 +146,14 @@ def build_components(
         with _located(checked, section):
             check_rates(section, optimizers[suffix], rates)
         schedulers[suffix] = Scheduler(scheduler, section.interval, section.section)
-    others: dict[str, dict[str, Any]] = {kind: {} for kind in sections if kind not in _BUILT_ONE_BY_ONE}
-    for kind in others:
-        settings = {name: getattr(config.acoustics, name) for name in KINDS[kind].injected}
-        for suffix, section in sections[kind].items():
-            others[kind][suffix] = _other(checked, section, built(section, **settings), device)
+    others = {
+        kind: {
+            suffix: _other(checked, section, built(section, **_settings(checked, kind)), device)
+            for suffix, section in of_kind.items()
+        }
+        for kind, of_kind in sections.items()
+        if kind not in _BUILT_ONE_BY_ONE
+    }
     return Components(
         models=models,
         loss_functions=losses,
@@ -188,6 +192,11 @@ def _rebuilt(checked: CheckedComponent, args: Mapping[str, Any], params: Sequenc
     return build_component(dataclasses.replace(checked, component=component), {"params": params})
 
 
+def _settings(checked: CheckedConfig, kind: str) -> dict[str, Any]:
+    """Returns the settings of `[acoustics]` that AudioZEN passes to components of a kind."""
+    return {name: getattr(checked.config.acoustics, name) for name in KINDS[kind].injected}
+
+
 def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.device) -> Any:
     """Checks that a component has no trainable parameters, and moves it to the device if it is a module.
 
@@ -219,12 +228,16 @@ def build_lifecycle(checked: CheckedConfig, *, is_main: bool = True) -> Lifecycl
     for found in checked.default_hooks:
         assert found.entry  # a default hook is an installed component
         args = getattr(found.target, "default_args", {})
-        plugins.append(Plugin(found.entry.name, build(found.target, args), "default", found.entry.distribution))
+        made = found.build(args)
+        checked_class = type(made) is found.target
+        plugins.append(Plugin(found.entry.name, made, "default", found.entry.distribution, checked=checked_class))
     for name, hook in named_hooks(checked.config.hooks):
         component = checked.component(hook)
         span = checked.composition.origin(hook.key).key_span
         origin = f"{span.file.name}:{span.line}"
-        plugins.append(Plugin(name, build_component(component), origin, component.distribution, hook_path(hook)))
+        made = build_component(component)
+        checked_class = type(made) is component.target  # not the class of a hook that a function returns
+        plugins.append(Plugin(name, made, origin, component.distribution, hook_path(hook), checked=checked_class))
     return Lifecycle(plugins, is_main=is_main)
 
 
@@ -248,7 +261,7 @@ def build_loader(
     datasets = []
     for section in sections:
         # A data set with an argument `sr` gets the value in [acoustics], so that a TOML file states the rate only once.
-        injected = {"sr": config.acoustics.sr} if _takes(checked.component(section), "sr") else {}
+        injected = {"sr": config.acoustics.sr} if takes(checked.component(section), "sr") else {}
         dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section), injected))
         with _located(checked, section):
             _check_rate(section, dataset, config.acoustics.sr)
@@ -321,12 +334,6 @@ def _shared_collate_fn(sections: Sequence[DatasetComponent], datasets: Sequence[
     return functions[sections[0].header]
 
 
-def _takes(checked: CheckedComponent, name: str) -> bool:
-    """Returns whether a component has an argument with this name that the TOML file does not set."""
-    signature = checked.signature
-    return signature is not None and signature.get(name) is not None and name not in checked.component.args
-
-
 def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
     """Raises an error if a data set's sample rate differs from `sr`, because the results would be mislabelled."""
     rate = getattr(dataset, "sr", sr)
@@ -336,64 +343,3 @@ def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
             code=config_codes.NUMBERS_DISAGREE,
             remedy=f"set `sr` to the rate of your files in both [acoustics] and {section.args_header}",
         )
-
-
-def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | None = None) -> Any:
-    """Builds the components within `args`, then calls the object that `path` names with `args`.
-
-    A function that the trainer calls later, such as a loss, is not called here. Instead, its `args` are bound with
-    `functools.partial`. Injected arguments are passed if the object accepts them.
-
-    Raises:
-        BuildError: the constructor of the component, or of a component within its arguments, raised an error.
-    """
-    # Several sections may use the same class, so each line that the constructor logs contains the section.
-    with log_fields(section=checked.component.header):
-        return _build(checked, injected or {})
-
-
-def _build(checked: CheckedComponent, injected: Mapping[str, Any]) -> Any:
-    component = checked.component
-    args = {
-        name: _build_nested(value, (*component.key, "args", name), checked, injected)
-        for name, value in component.args.items()
-    }
-    try:
-        positional, keywords = call_arguments(checked.signature, args, injected)
-        if checked.called_later:
-            return functools.partial(checked.target, *positional, **keywords) if args else checked.target
-        made = checked.target(*positional, **keywords)
-    except AudioZenError as error:
-        error.notes = (*error.notes, f"named in: {checked.origin}")
-        raise
-    # `sys.exit(0)` in a constructor would end the run as if it had succeeded.
-    except (Exception, SystemExit) as error:
-        raise BuildError.caused_by(
-            error,
-            f"{component.header} can't be built: `{component.path}` raised",
-            remedy=f"check {component.args_header}",
-            notes=(f"named in: {checked.origin}",),
-        ) from error
-    if isinstance(made, nn.Module) and not hasattr(made, "_modules"):
-        raise BuildError(
-            f"{component.header} can't be used: `{type(made).__name__}.__init__` does not call `super().__init__()`",
-            remedy="call it in the first line of `__init__`",
-            notes=(f"named in: {checked.origin}", *checked.resolved.notes),
-        )
-    return made
-
-
-def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: Mapping[str, Any]) -> Any:
-    """Copies a value within the arguments of `owner`, and builds each component in it."""
-    if inner := owner.nested.get(key):
-        # A nested component gets an injected argument only if its signature names that argument. A function with
-        # `**kwargs`, for example, does not get the injected arguments.
-        made = build_component(inner, {name: each for name, each in injected.items() if _takes(inner, name)})
-        if not inner.field:
-            return made
-        return {inner.field: made, **{name: entry for name, entry in value.items() if name not in ("path", "args")}}
-    if isinstance(value, list):
-        return [_build_nested(item, (*key, index), owner, injected) for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        return {name: _build_nested(item, (*key, name), owner, injected) for name, item in value.items()}
-    return value

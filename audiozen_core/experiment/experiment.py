@@ -23,7 +23,8 @@ from audiozen_core.distributed.join import compare_data, compare_ranks, joined_r
 from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.distributed.restarts import has_begun, note_begin
 from audiozen_core.experiment.auto_threads import ThreadChoice, with_chosen_threads
-from audiozen_core.experiment.build import build_component, build_components, build_lifecycle, build_loader
+from audiozen_core.experiment.build import Loaders, build_components, build_lifecycle, build_loader
+from audiozen_core.experiment.component import build_component
 from audiozen_core.experiment.initial_weights import LoadedWeights, load_initial_weights
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
@@ -47,8 +48,6 @@ from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import kept_generators
 from audiozen_core.trainer.steps import check_steps
-
-Loaders = dict[Mode, list[BatchLoader]]
 
 
 class Experiment:

@@ -88,6 +88,34 @@ def flat_call(implementations: Sequence[Implementation], spec: Spec) -> Callable
     return call
 
 
+def call_all(caller: Any) -> Callable[..., list[Any]]:
+    """Returns a function that calls every implementation even if some fail, and raises the first error at the end."""
+    errors: list[Exception] = []
+
+    def deferring(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except Exception as error:
+                errors.append(error)
+                return None
+
+        return call
+
+    for implementation in caller.get_hookimpls():
+        if not implementation.wrapper:
+            implementation.function = deferring(implementation.function)
+
+    def call(**arguments: Any) -> list[Any]:
+        errors.clear()
+        answers: list[Any] = caller(**arguments)
+        if errors:
+            raise errors[0]
+        return answers
+
+    return call
+
+
 def _acceptance(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[[Any], Any]:
     """Returns a function that checks an answer and returns it.
 

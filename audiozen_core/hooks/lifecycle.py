@@ -12,7 +12,7 @@ import pluggy
 from audiozen_core.binding.arguments import loaded_class
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.calls import Implementation, checked_call, checked_wrapper, flat_call
+from audiozen_core.hooks.calls import Implementation, call_all, checked_call, checked_wrapper, flat_call
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
 from audiozen_core.hooks.idle import idle_hooks
 from audiozen_core.hooks.order import in_order
@@ -83,6 +83,7 @@ class Lifecycle(specs.Hooks[Trainer]):
             self._by_pluggy |= {name: reverse[name] for name in _LAST_FIRST}
         # The hooks that currently do nothing, by the name of the plugin.
         self._idle: dict[str, frozenset[str]] = {}
+        self._made: dict[str, Callable[..., Any]] = {}
         self._make_calls()
 
     def _make_calls(self) -> None:
@@ -95,7 +96,10 @@ class Lifecycle(specs.Hooks[Trainer]):
         if not self._is_main:
             calls["on_log"] = _no_answers
         for name, call in calls.items():
-            setattr(self, name, call)
+            # A test may have replaced the attribute, and must not lose it in the middle of a run.
+            if vars(self).get(name) is self._made.get(name):
+                setattr(self, name, call)
+        self._made = calls
 
     def leave_out_idle(self, trainer: Trainer) -> None:
         """Asks the plugins which of their hooks currently do nothing, and leaves these out until the next request.
@@ -309,7 +313,7 @@ def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[...
         if not caller.get_hookimpls():
             calls[name] = _nothing(spec)
         else:
-            calls[name] = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
+            calls[name] = call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
     return calls
 
 
@@ -357,7 +361,7 @@ def _check(plugin: Plugin) -> None:
     """Raises an error for a mistake in a plugin that pluggy would silently ignore."""
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
-    for finding in hook_findings(type(plugin.instance)):
+    for finding in () if plugin.checked else hook_findings(type(plugin.instance)):
         if finding.severity == "warning":  # `check` and `run` have already shown the warning
             continue
         raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
@@ -370,31 +374,3 @@ def _check(plugin: Plugin) -> None:
             raise HookError.caused_by(error, f"{plugin}: its `{attribute}` can't be read:") from error
         if attribute != "phase" and (fault := order_fault(attribute, value)):
             raise HookError(f"{plugin}: {fault[0]}", remedy=fault[1])
-
-
-def _call_all(caller: Any) -> Callable[..., list[Any]]:
-    """Returns a function that calls every implementation even if some fail, and raises the first error at the end."""
-    errors: list[Exception] = []
-
-    def deferring(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            try:
-                return function(*args)
-            except Exception as error:
-                errors.append(error)
-                return None
-
-        return call
-
-    for implementation in caller.get_hookimpls():
-        if not implementation.wrapper:
-            implementation.function = deferring(implementation.function)
-
-    def call(**arguments: Any) -> list[Any]:
-        errors.clear()
-        answers: list[Any] = caller(**arguments)
-        if errors:
-            raise errors[0]
-        return answers
-
-    return call

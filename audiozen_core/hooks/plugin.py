@@ -22,6 +22,7 @@ class Plugin:
         origin: where the plugin was enabled, for messages, such as `default` or `baseline.toml:31`.
         distribution: the installed distribution that the plugin belongs to; "" for a local plugin.
         path: the `path` in the TOML file, which several plugins may share; by default, the name.
+        checked: whether `audiozen check` has found no mistakes in the class, so that a run need not check it again.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Plugin:
     origin: str = "default"
     distribution: str = ""
     path: str = ""
+    checked: bool = False
 
     @property
     def phase(self) -> str:

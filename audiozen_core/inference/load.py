@@ -28,7 +28,8 @@ from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import AudioZenError, RunError
-from audiozen_core.experiment.build import build_component, build_components, build_lifecycle
+from audiozen_core.experiment.build import build_components, build_lifecycle
+from audiozen_core.experiment.component import build_component
 from audiozen_core.experiment.load_run import config_of, locate_checkpoint
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer

@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +35,7 @@ from audiozen_core.registry.hints import MissingNameError, missing_name_error, m
 from audiozen_core.registry.importing import capture_standard_output, get_attribute, import_module
 from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.process_state import read_state, restore_state
+from audiozen_core.registry.resolved import Resolved
 from audiozen_core.registry.scope import ImportScope
 
 __all__ = ["PathError", "Resolved", "load", "resolve", "version_error"]
@@ -43,36 +44,10 @@ _MAX_LENGTH = 256
 _PLAIN = re.compile(f"{NAME}(:{NAME})?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """The object that a `path` names.
-
-    Attributes:
-        path: the path as written in the TOML file.
-        target: the object.
-        dotted: the import path of the object: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
-        entry: the installed component, if the path names an installed component.
-        printed: the text that the import wrote to standard output.
-        changed: the parts of the process state that the import of installed modules has changed, such as "the working
-            directory". These changes have been undone. If a module next to the TOML file changes the process state, the
-            change is kept and not listed, because the module is part of the experiment.
-    """
-
-    path: str
-    target: Any
-    dotted: str
-    entry: Entry | None
-    printed: str
-    changed: tuple[str, ...] = ()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The notes for a finding about the object. They name the distribution of an installed component."""
-        return (self.entry.note,) if self.entry else ()
-
-
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
     """Imports the object that a path names. To find modules next to the TOML file, enter an `ImportScope` first.
+
+    Within one `ImportScope`, a path is resolved only once. What an experiment builds is therefore what was checked.
 
     Args:
         path: the value of `path` in the TOML file. Values that are not a string raise an error.
@@ -89,21 +64,34 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
     >>> resolve("fractions.Fraction.from_float").target(0.5)
     Fraction(1, 2)
     """
+    scope = ImportScope.current()
+    kind = kind_of(section) if section else None
+    # The kind does not change the meaning of a dotted import.
+    group = kind.name if kind and kind.group and _is_name(path) else None
+    if scope and isinstance(path, str) and (known := scope.resolved.get((path, group))):
+        return known
     path = _well_formed(path)
-    if "." not in path or ":" in path:
-        index = installed_index() if index is None else index
-        try:
-            kind = kind_of(section) if section else None
-            entry = index.find(path, kind.name if kind and kind.group else None)
-        except PathError as error:
-            raise unknown_name_hints(error, path, section) from None
-        if wrong := version_error(entry):
-            raise wrong
-        if scope := ImportScope.current():
-            scope.used.add((path, entry))
-        return load(entry, path=path)
-    module, *names = path.split(".")
-    return _import_object(module, names, path, section)
+    if _is_name(path):
+        found = _installed(path, section, group, index)
+    else:
+        module, *names = path.split(".")
+        found = _import_object(module, names, path, section)
+    if scope:
+        scope.resolved[path, group] = found
+    return found
+
+
+def _installed(path: str, section: str | None, group: str | None, index: PluginIndex | None) -> Resolved:
+    index = installed_index() if index is None else index
+    try:
+        entry = index.find(path, group)
+    except PathError as error:
+        raise unknown_name_hints(error, path, section) from None
+    if wrong := version_error(entry):
+        raise wrong
+    if scope := ImportScope.current():
+        scope.used.add((path, entry))
+    return load(entry, path=path)
 
 
 def version_error(entry: Entry) -> PathError | None:
@@ -194,8 +182,7 @@ def _well_formed(path: object) -> str:
         )
     if not path.strip():
         raise PathError(codes.MALFORMED_PATH, "the `path` is empty", remedy='write it as path = "module.Class"')
-    dotted = "." in path and ":" not in path
-    if len(path) <= _MAX_LENGTH and (_is_dotted(path) if dotted else _PLAIN.fullmatch(path)):
+    if len(path) <= _MAX_LENGTH and (_PLAIN.fullmatch(path) if _is_name(path) else _is_dotted(path)):
         return path
     start = path[: _MAX_LENGTH + 1]
     fixed = start.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
@@ -208,6 +195,11 @@ def _well_formed(path: object) -> str:
         suggestion=fixed if _is_dotted(fixed) and len(path) <= _MAX_LENGTH else None,
         remedy="a path is the name of an installed component, `distribution:name`, or `module.Class`",
     )
+
+
+def _is_name(path: object) -> bool:
+    """Returns whether a path names an installed component, and not a dotted import."""
+    return isinstance(path, str) and ("." not in path or ":" in path)
 
 
 def _is_dotted(path: str) -> bool:

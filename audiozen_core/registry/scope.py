@@ -8,9 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder, all_suffixes
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from audiozen_core.registry.entry import Entry
+
+if TYPE_CHECKING:  # every command imports this module, and `resolved` imports the modules that read signatures
+    from audiozen_core.registry.resolved import Resolved
 
 _FOUNDATIONS = (
     "audiozen audiozen_core audiozen_plugins torch torchaudio torchgen functorch triton numpy pluggy click structlog "
@@ -33,7 +36,8 @@ class ImportScope:
     `hidden` finds such files. A module that was already imported from the same file is used again, not imported a
     second time.
 
-    `used` holds the installed components that were resolved inside the scope, each with its path. `recorded` is a
+    `resolved` holds the objects that were resolved inside the scope, by path and kind. `used` holds the installed
+    components among them, each with its path. `recorded` is a
     function that looks up which distribution provided a component when the experiment was last run. The function
     returns the requirement for the distribution, such as `acme==1.0`, and the file with the record.
 
@@ -45,6 +49,7 @@ class ImportScope:
 
     def __init__(self, dirs: Iterable[Path | str]) -> None:
         self.dirs = tuple(dict.fromkeys(os.path.abspath(folder) for folder in dirs))  # noqa: PTH100 - links are kept
+        self.resolved: dict[tuple[str, str | None], Resolved] = {}
         self.used: set[tuple[str, Entry]] = set()
         self.recorded: Callable[[str], tuple[str, str] | None] = lambda path: None
         self._modules: dict[str, ModuleType] = {}

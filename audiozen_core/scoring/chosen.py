@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from torch import nn
 
-from audiozen_core.binding.arguments import build
 from audiozen_core.binding.component_names import ComponentName
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
@@ -50,7 +49,7 @@ def build_metric(spec: MetricSpec) -> Metric:
         spec = {"path": spec}
     metric: Any = spec
     if isinstance(spec, Mapping):
-        metric = build(resolve(spec["path"], section="metric").target, spec.get("args", {}))
+        metric = resolve(spec["path"], section="metric").build(spec.get("args", {}))
     metric = adapted(metric)
     if not callable(metric) or not all(hasattr(metric, name) for name in _ATTRIBUTES):
         raise RunError(

@@ -244,7 +244,7 @@ class Rater:
         """Returns the value of each metric for one state, and the faults of the metrics' inputs."""
         signal, inputs = file.signals[state], self._inputs(file)
         found = {needs: self._faults(state, signal, needs, inputs) for needs in map(needs_of, metrics)}
-        seed = xxhash.xxh3_64_intdigest(signal.detach().flatten().numpy())
+        seed = xxhash.xxh3_64_intdigest(signal.detach().flatten().numpy().data)
         values = {}
         for metric in metrics:
             seed_from(seed)

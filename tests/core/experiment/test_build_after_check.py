@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.binding import signature
+from audiozen_core.config import hooks as config_hooks
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.hooks import lifecycle
+from audiozen_core.hooks.checks import hook_findings
+from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry import paths
+from audiozen_core.testing.tiny import TinyExperiment as SpeechExperiment
 from tests.tiny_experiment import TinyExperiment
 
 PARTS = """\
@@ -215,8 +220,9 @@ def paths_in(value):
 @pytest.mark.parametrize("modes", [["train"], ["test"], ["train", "test"]])
 def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts, modes):
     experiment = Experiment.load(recipe, modes=modes)
-    expected = Counter(paths_in(experiment.checked.composition.values))
+    expected = Counter({*paths_in(experiment.checked.composition.values)})
     assert len(expected) == 15
+    assert len(paths_in(experiment.checked.composition.values)) > 15  # several sections have the same path
     default_hooks = [path for path in counts.paths if path.startswith("audiozen:")]
     assert "audiozen:checkpoint" in default_hooks
     assert counts.paths == expected + Counter(default_hooks)
@@ -263,6 +269,79 @@ def test_counters_detect_a_second_resolve_and_a_second_read(recipe, counts):
     Experiment.load(recipe)
     assert counts.paths == Counter({path: 2 * count for path, count in once[0].items()})
     assert max(counts.signatures.values()) > 1
+
+
+METRIC = """\
+import torch
+from audiozen.metric import SiSdr
+from audiozen.trainer import EnhancementTrainer
+from audiozen import hookimpl
+
+
+class Counted(SiSdr):
+    made = []
+
+    def __init__(self, name="counted"):
+        super().__init__()
+        self.name = name
+        self.drawn = float(torch.rand(()))
+        Counted.made.append(self)
+
+
+class Late:
+    @hookimpl
+    def on_run_start(self, trainer): ...
+"""
+
+
+@pytest.fixture
+def with_metrics(tmp_path):
+    tiny = SpeechExperiment(tmp_path)
+    (tmp_path / "own_metric.py").write_text(METRIC)
+    table = {"path": "own_metric.Counted", "args": {"name": "other"}}
+    tiny.set("trainer", score="own_metric.Counted", metrics=["own_metric.Counted", table, "stoi", "si_sdr"])
+    tiny.add_hook("own_metric.Late")
+    return tiny
+
+
+def test_metric_is_resolved_once_and_made_once_for_the_check_and_once_for_each_build(with_metrics, counts):
+    experiment = Experiment.load(with_metrics.write())
+    names = ["own_metric.Counted", "stoi", "si_sdr"]
+    assert {name: counts.paths[name] for name in names} == dict.fromkeys(names, 1)
+    with experiment.scope:
+        first, second = experiment.build()[0], experiment.build()[0]
+    made = type(first.score).made
+    # One `score` and two `metrics`: the check makes them to read their attributes, and each build makes its own.
+    assert len(made) == 3 * 3
+    assert [sorted(metric.name for metric in made[i : i + 3]) for i in (0, 3, 6)] == [
+        ["counted", "counted", "other"]
+    ] * 3
+    used = [[trainer.score, *trainer.metrics[:2]] for trainer in (first, second)]
+    assert [{*map(id, metrics)} for metrics in used] == [{*map(id, made[3:6])}, {*map(id, made[6:])}]
+    # The metrics of a build draw the same numbers as those of another build, because a build seeds the generators. The
+    # metrics of the check were made before.
+    drawn = [metric.drawn for metric in made]
+    assert drawn[3:6] == drawn[6:] != drawn[:3]
+    assert {name: counts.paths[name] for name in names} == dict.fromkeys(names, 1)
+    assert counts.signatures["own_metric.Counted"] == counts.signatures["audiozen_plugins.metric.stoi.Stoi"] == 1
+
+
+def test_each_hook_class_is_examined_once(with_metrics, monkeypatch):
+    examined = Counter()
+    for module in (config_hooks, lifecycle):
+        monkeypatch.setattr(
+            module, "hook_findings", lambda cls, *more: examined.update([cls]) or hook_findings(cls, *more)
+        )
+    with_metrics.add_hook("own_metric.Late")  # a second hook of the same class
+    experiment = Experiment.load(with_metrics.write())
+    with experiment.scope:
+        plugins = experiment.build()[0].hooks.plugins
+    assert {type(plugin.instance) for plugin in plugins} == examined.keys()
+    assert len(plugins) == len(examined) + 1
+    assert set(examined.values()) == {1}
+    # The negative control: a class that no check has examined.
+    Lifecycle([Plugin("late", plugin.instance) for plugin in plugins if plugin.name == "own_metric.Late"])
+    assert examined.most_common(1)[0][1] == 2
 
 
 def test_build_uses_the_checked_objects(recipe):

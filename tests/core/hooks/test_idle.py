@@ -43,6 +43,15 @@ def test_an_idle_hook_is_not_called_until_its_plugin_says_otherwise():
     assert never.seen == ["step", 1] * STEPS + ["step", 2] * STEPS  # negative control
 
 
+def test_a_call_that_a_test_has_replaced_stays_replaced_if_idle_hooks_change():
+    counts, seen = Counts(), []
+    trainer = make_trainer(hooks={"counts": counts}, max_epochs=2)
+    trainer.hooks.on_training_step_end = lambda trainer, **_: seen.append(trainer.progress.epoch + 1)
+    trainer.train(make_loader())
+    assert seen == [1] * STEPS + [2] * STEPS
+    assert counts.seen == ["step"] * 2 * STEPS  # the other hooks are called as before
+
+
 class Misspells(Counts):
     def idle_hooks(self, trainer):
         return ["on_step_end"]
