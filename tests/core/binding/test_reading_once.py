@@ -8,6 +8,7 @@ import types
 
 import pytest
 
+from audiozen_core.binding import keywords, signature
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.source import syntax_tree
 
@@ -74,3 +75,16 @@ def test_annotation_that_can_be_resolved_later_is_resolved_then():
     names["Codec"] = types.SimpleNamespace
     annotations = [parameter.annotation for parameter in signature_of(names["make"]).parameters]
     assert annotations == [int, types.SimpleNamespace]
+
+
+def test_a_constructor_is_read_and_searched_once(module, monkeypatch):
+    """A component reads its own signature again to check its ranges, which must not take long."""
+    read, searched = [], []
+    for home, name, seen in ((signature, "_read_parameters", read), (keywords, "_read", searched)):
+        original = getattr(home, name)
+        monkeypatch.setattr(home, name, lambda *args, _of=original, _seen=seen: _seen.append(args) or _of(*args))
+    text = "class A:\n    def __init__(self, a=1): ...\n\n\nclass B(A):\n    def __init__(self, b=2, **more):\n"
+    made = module(f"{text}        super().__init__(**more)\n").B
+    assert signature_of(made).names() == signature_of(made).names() == ("b", "a")
+    assert len(read) == 2
+    assert len(searched) == 1
