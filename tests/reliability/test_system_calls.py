@@ -13,9 +13,6 @@ import torch
 
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.errors import AudioZenError
-from audiozen_core.logging import configure
-from audiozen_core.logging import configure
-from audiozen_core.logging import configure
 from tests.core.checkpoint.exactness import difference
 from tests.reliability.test_crash import train
 
@@ -30,9 +27,6 @@ FAULTS = {
 def train_on_signal(root, signal):
     """Trains in a separate process after the tracer is attached. Only disk errors may stop the run."""
     torch.set_num_threads(1)
-    configure()  # as the command does: structlog by itself can't do without standard output
-    configure()  # as the command does: structlog by itself can't do without standard output
-    configure()  # as the command does: structlog by itself can't do without standard output
     sys.stderr = sys.stdout = None
     signal.recv()
     try:
