@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from audiozen_core.binding.ranges import Positive
+
 # The windows by name, with the name of the window's parameter and whether the parameter is required. All windows except
 # `sqrt_hann` and `rectangular` are in `torch.signal.windows`.
 WINDOWS: dict[str, tuple[str, bool]] = {
@@ -26,10 +28,6 @@ WINDOWS: dict[str, tuple[str, bool]] = {
 }
 
 
-def _number(default: int, doc: str) -> Any:
-    return field(default=default, metadata={"minimum": 1, "doc": doc})
-
-
 def _value(default: Any, doc: str, **rules: Any) -> Any:
     return field(default=default, metadata={"doc": doc, **rules})
 
@@ -38,10 +36,10 @@ def _value(default: Any, doc: str, **rules: Any) -> Any:
 class Acoustics:
     """The section `[acoustics]`."""
 
-    sr: int = _number(16000, "the sample rate, in hertz")
-    n_fft: int = _number(512, "the FFT size, in samples")
-    hop_length: int = _number(256, "the number of samples between successive frames")
-    win_length: int = _number(512, "the length of the STFT window, in samples; at most `n_fft`")
+    sr: Positive = _value(16000, "the sample rate, in hertz")
+    n_fft: Positive = _value(512, "the FFT size, in samples")
+    hop_length: Positive = _value(256, "the number of samples between successive frames")
+    win_length: Positive = _value(512, "the length of the STFT window, in samples; at most `n_fft`")
     window: str = _value("hann", "the window of the STFT", choices=tuple(WINDOWS))
     window_args: dict[str, Any] = field(
         default_factory=dict,

@@ -56,9 +56,13 @@ class Range:
 
     def __str__(self) -> str:
         if self.least is not None and self.most is not None:
-            return f"from {self.least:.6g} to {self.most:.6g}"
+            return f"from {_text(self.least)} to {_text(self.most)}"
         limits = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-        return " and ".join(f"{words} {limit:.6g}" for words, limit in limits.items() if limit is not None)
+        return " and ".join(f"{words} {_text(limit)}" for words, limit in limits.items() if limit is not None)
+
+
+def _text(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:.6g}"
 
 
 Natural = Annotated[int, Range(least=0)]

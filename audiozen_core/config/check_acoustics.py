@@ -154,14 +154,10 @@ def _mistakes(declared: Mapping[str, Any]) -> list[Diagnostic]:
     for name, key in keys_of(Acoustics).items():
         if name not in declared or name in wrong:
             continue
-        value, minimum, choices = declared[name], key.rules.get("minimum"), key.rules.get("choices")
-        if minimum is not None and value < minimum:
-            message = f"`{name}` is {value}, but must be at least {minimum}"
-        elif choices is not None and value not in choices:
+        value, choices = declared[name], key.rules.get("choices")
+        if choices is not None and value not in choices:
             message = f"`{name}` is `{value}`, but must be one of {', '.join(choices)}"
-        else:
-            continue
-        found.append(Diagnostic(config_codes.BAD_VALUE, message, place=("args", name)))
+            found.append(Diagnostic(config_codes.BAD_VALUE, message, place=("args", name)))
     return found
 
 

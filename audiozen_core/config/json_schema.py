@@ -9,8 +9,9 @@ from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
-from audiozen_core.binding.annotations import unwrap
+from audiozen_core.binding.annotations import annotated_members, unwrap
 from audiozen_core.binding.docstrings import parameter_docs, summary
+from audiozen_core.binding.ranges import Range
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.plugin_sections import KIND, section_class, section_names
 from audiozen_core.config.schema import Key, internal_fields, keys_of, table_of
@@ -134,8 +135,8 @@ def _key(key: Key, index: PluginIndex) -> Schema:
         schema = {"enum": list(rules["choices"])}
     else:
         schema = _type(key.type)
-    if "minimum" in rules:
-        schema = {**schema, "minimum": rules["minimum"]}
+    for limits in (limits for _, ranges in annotated_members(key.type, Range) for limits in ranges):
+        schema = {**schema, "minimum": limits.least}
     if isinstance(key.default, str | int | float):
         schema = {**schema, "default": key.default}
     return {**schema, "description": str(rules.get("doc", ""))}

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from audiozen_core.binding.annotations import members_of
+from audiozen_core.binding.annotations import members_of, unwrap
 from audiozen_core.binding.messages import label_and_suggestion, type_in_words
+from audiozen_core.binding.ranges import wrong_numbers
 from audiozen_core.binding.values import annotation_below, fits, wrong_places
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.schema import Key, internal_fields, keys_of, sections_with
@@ -154,12 +155,10 @@ class TableReader:
 
     def _in_range(self, key: Key, place: KeyPath, value: Any) -> Any:
         rules = key.rules
-        if "minimum" in rules and not value >= rules["minimum"]:
-            message = f"`{self.composition.spell(place)}` is {value}, but must be at least {rules['minimum']}"
-            raise self.report(config_codes.BAD_VALUE, message, place)
-        maximum = rules.get("maximum", _MAX_INTEGER if isinstance(value, int) else None)
-        if maximum is not None and value > maximum:
-            message = f"`{self.composition.spell(place)}` must be at most {maximum}"
+        for _, wrong in wrong_numbers(value, key.type):
+            raise self.report(config_codes.BAD_VALUE, f"`{self.composition.spell(place)}` {wrong}", place)
+        if isinstance(value, int) and value > _MAX_INTEGER:
+            message = f"`{self.composition.spell(place)}` must be at most {_MAX_INTEGER}"
             raise self.report(config_codes.BAD_VALUE, message, place)
         if "pattern" in rules:
             if re.fullmatch(rules["pattern"], value):
@@ -169,7 +168,7 @@ class TableReader:
                 raise self.report(config_codes.BAD_VALUE, message, place)
         if "choices" in rules:
             return self._choice(place, value, rules["choices"])
-        return float(value) if key.type is float else value
+        return float(value) if unwrap(key.type) is float else value
 
     def _choice(self, place: KeyPath, value: Any, choices: tuple[str, ...], others: Sequence[str] = ()) -> Any:
         """Returns the value if it is one of the choices. `others` describes further values that the key accepts."""

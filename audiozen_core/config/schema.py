@@ -43,7 +43,7 @@ _TABLES: dict[str, type] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a table. `rules` always has `doc`, and may have `minimum`, `maximum`, `choices` and `pattern`."""
+    """One key of a table. `rules` always has `doc`, and may have `choices` and `pattern`."""
 
     name: str
     type: Any

@@ -1,7 +1,7 @@
 """The sections of an experiment's TOML file, as dataclasses. This module does not import torch.
 
 The fields, their types and their defaults define what a section may contain, and files are checked against them. The
-`metadata` of a field hold its `doc`, and rules that a type can't express, such as `minimum` and `choices`.
+`metadata` of a field hold its `doc`, and rules that a type can't express, such as `pattern` and `choices`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.binding.ranges import Natural, Positive, Range
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.kinds import Mode
@@ -56,7 +57,7 @@ class Meta:
             "doc": 'the distributions that must be installed, with their versions: `["audiozen-plugin-acme>=1"]`'
         },
     )
-    seed: int = _field("the seed of every random number generator", default=0, minimum=0)
+    seed: Natural = _field("the seed of every random number generator", default=0)
     use_amp: bool = _field("train in automatic mixed precision", default=False)
     use_deterministic_algorithms: bool = _field(
         "use deterministic algorithms only: slower, but repeatable", default=False
@@ -67,11 +68,9 @@ class Meta:
         pattern=DEVICES,
         choices=("auto", "cpu", "cuda", "mps"),
     )
-    num_threads: int | Literal["auto"] | None = _field(
+    num_threads: Annotated[int, Range(least=1, most=1024)] | Literal["auto"] | None = _field(
         "the number of CPU threads; `auto` measures which number is fastest; by default, torch chooses",
         default=None,
-        minimum=1,
-        maximum=1024,
     )
 
 
@@ -159,8 +158,8 @@ class ParameterGroup:
         metadata={"doc": "patterns for the names of the parameters, such as `encoder.*`; `*` also matches dots"}
     )
     freeze: bool | None = _field("whether the parameters keep their values", default=None)
-    unfreeze_epoch: int | None = _field(
-        "the first epoch, counted from 1, in which the parameters are trained", default=None, minimum=2
+    unfreeze_epoch: Annotated[int, Range(least=2)] | None = _field(
+        "the first epoch, counted from 1, in which the parameters are trained", default=None
     )
     args: dict[str, Any] = field(default_factory=dict, metadata=_INTERNAL)
     key: KeyPath = field(default=(), metadata=_INTERNAL)
@@ -231,21 +230,21 @@ class HookComponent(Component):
 class Dataloader:
     """A data set's `dataloader` table: how samples become batches."""
 
-    batch_size: int = _field("the number of samples in a batch", default=1, minimum=1)
+    batch_size: Positive = _field("the number of samples in a batch", default=1)
     shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
     # Each worker is a process. The maximum prevents a typing error from starting so many processes that the computer
     # hangs.
-    num_workers: int = _field(
-        "the number of loading processes; 0 loads in the main process", default=0, minimum=0, maximum=1024
+    num_workers: Annotated[int, Range(least=0, most=1024)] = _field(
+        "the number of loading processes; 0 loads in the main process", default=0
     )
     drop_last: bool = _field("leave out the last batch of an epoch if it is not full", default=False)
     pin_memory: bool | None = _field("pin the memory of batches; by default if a GPU is available", default=None)
-    prefetch_factor: int | None = _field("the number of batches that each worker loads ahead", default=None, minimum=1)
+    prefetch_factor: Positive | None = _field("the number of batches that each worker loads ahead", default=None)
     persistent_workers: bool | None = _field(
         "whether to keep the workers between epochs; by default they are kept", default=None
     )
-    timeout: float = _field(
-        "the seconds to wait for a batch from the workers; 0 waits forever", default=0.0, minimum=0, maximum=1_000_000
+    timeout: Annotated[float, Range(least=0, most=1_000_000)] = _field(
+        "the seconds to wait for a batch from the workers; 0 waits forever", default=0.0
     )
     collate_fn: Component | None = field(
         default=None, metadata={"doc": "the path of the function that combines samples into a batch"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from audiozen_core.binding.ranges import Positive, Range
 
 
 def _setting(default: Any, doc: str, **rules: Any) -> Any:
@@ -31,10 +33,10 @@ class Distributed:
         default_factory=list,
         metadata={"doc": "for `fully_sharded`, the methods of networks, besides `forward`, that the trainer calls"},
     )
-    timeout: float = _setting(
-        600.0, "the seconds that a process waits for the others before the run ends", minimum=1, maximum=86_400
+    timeout: Annotated[float, Range(least=1, most=86_400)] = _setting(
+        600.0, "the seconds that a process waits for the others before the run ends"
     )
-    bucket_cap_mb: int = _setting(25, "the size of the pieces in which gradients are sent, in MiB", minimum=1)
+    bucket_cap_mb: Positive = _setting(25, "the size of the pieces in which gradients are sent, in MiB")
     static_graph: bool = _setting(
         False, "whether every step computes the same graph; gradients may then be sent a little earlier"
     )

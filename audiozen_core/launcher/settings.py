@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from audiozen_core.binding.ranges import Positive
 from audiozen_core.errors import RunError
 
 
@@ -23,20 +24,18 @@ class Launcher:
         "the time limit, such as `4:00:00` or `2-12:00:00` (days-hours); by default the partition's time limit",
         pattern=r"(\d+-)?\d+(:\d\d){0,2}",
     )
-    nodes: int = _setting("the number of machines", 1, minimum=1)
-    tasks_per_node: int | None = _setting(
-        "the number of processes on each machine; by default `gpus_per_node` if it is set, otherwise 1", minimum=1
+    nodes: Positive = _setting("the number of machines", 1)
+    tasks_per_node: Positive | None = _setting(
+        "the number of processes on each machine; by default `gpus_per_node` if it is set, otherwise 1"
     )
-    gpus_per_node: int | None = _setting("the number of GPUs on each machine", minimum=1)
-    cpus_per_task: int | None = _setting(
-        "the number of CPU cores for each process, including its data workers", minimum=1
-    )
+    gpus_per_node: Positive | None = _setting("the number of GPUs on each machine")
+    cpus_per_task: Positive | None = _setting("the number of CPU cores for each process, including its data workers")
     mem: str | None = _setting("the memory on each machine, such as `64G`", pattern=r"\d+[KMGT]?")
     account: str | None = _setting("the account that pays for the job")
-    stop_before_limit: int = _setting(
-        "the run saves, stops and is queued again this many seconds before the time limit", 120, minimum=1
+    stop_before_limit: Positive = _setting(
+        "the run saves, stops and is queued again this many seconds before the time limit", 120
     )
-    parallel: int | None = _setting("the most jobs of an array that run at the same time; by default all", minimum=1)
+    parallel: Positive | None = _setting("the most jobs of an array that run at the same time; by default all")
     setup: list[str] = field(
         default_factory=list,
         metadata={"doc": "shell commands before the run, such as `module load cuda`"},

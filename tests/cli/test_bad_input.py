@@ -402,8 +402,8 @@ def test_ctrl_c_during_exit_does_not_change_the_exit_code(stopped_by, code):
         ('"exp"', '"ex\\u0000p"', "`meta.save_dir` contains a NUL character"),
         ("seed = 1", 'import_from = ["a\\u0000"]', "`meta.import_from` contains a NUL character"),
         ("batch_size = 2", "batch_size = 99999999999999999999", "`dataset.dataloader.batch_size` must be at most"),
-        ("batch_size = 2", "num_workers = 99999999999999999999", "`dataset.dataloader.num_workers` must be at most"),
-        ("batch_size = 2", "timeout = inf", "`dataset.dataloader.timeout` must be at most"),
+        ("batch_size = 2", "num_workers = 99999999999999999999", "but must be from 0 to 1024"),
+        ("batch_size = 2", "timeout = inf", "is inf, but must be from 0 to 1000000, and finite"),
         ("sr = 16000", "sr = 99999999999999999999", "`acoustics.sr` must be at most"),
     ],
 )

@@ -157,7 +157,7 @@ def test_wrong_declarations_are_found_at_the_model(check):
     found = errors_of(check, "Typing")
     assert {line for _, line, _ in found} == {6}
     messages = " ".join(message for _, _, message in found)
-    for part in ("`n_ftt`", "hop_length", "`win_length` is 0", "`window` is `hnn`, but must be one of"):
+    for part in ("`n_ftt`", "hop_length", "`win_length` of [acoustics] is 0", "`window` is `hnn`, but must be one of"):
         assert part in messages
     assert len(found) == 4
 

@@ -257,7 +257,7 @@ def test_an_error_in_a_step_is_shown_as_without_the_measurement(tiny):
     ("value", "message"),
     [
         ('"atuo"', "`meta.num_threads` can't be `atuo`"),
-        ("0", "`meta.num_threads` is 0, but must be at least 1"),
+        ("0", "`meta.num_threads` is 0, but must be from 1 to 1024"),
         ("1.5", "`meta.num_threads` must be "),
         ("true", "`meta.num_threads` must be "),
     ],
