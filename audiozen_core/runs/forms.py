@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from audiozen_core.diagnostics.clock import clock
 from audiozen_core.diagnostics.listed import listed
+from audiozen_core.kinds import affects
 from audiozen_core.results.files import number
 from audiozen_core.results.tables import Table
 from audiozen_core.runs.listing import ListedRun, RunList
@@ -232,7 +233,8 @@ def _by_importance(keys: Sequence[str]) -> list[str]:
     """Sorts keys: paths of components first, other settings next, and settings of hooks and test data last."""
 
     def rank(key: str) -> int:
-        return 0 if key.endswith(".path") else 2 if key.startswith(("hooks.", "test_dataset", "predict_dataset")) else 1
+        section = key.partition(".")[0]
+        return 0 if key.endswith(".path") else 2 if section == "hooks" or not affects(section, "training") else 1
 
     return sorted(keys, key=rank)
 
