@@ -131,14 +131,16 @@ class MissingExtraError(AudioZenError):
         package: the name of the package.
         extra: the extra of AudioZEN that installs it.
         needed_by: a description of the component that needs the package, such as `the metric PESQ`.
+        compiled: whether pip needs a C compiler, because the package has no wheels.
     """
 
     code = "AZ201"
 
-    def __init__(self, package: str, *, extra: str, needed_by: str) -> None:
+    def __init__(self, package: str, *, extra: str, needed_by: str, compiled: bool = False) -> None:
+        compiler = f", which needs a C compiler; without one, do without {needed_by}" if compiled else ""
         super().__init__(
             f"{needed_by} needs the package `{package}`, which is not installed",
-            remedy=f"pip install 'audiozen[{extra}]'",
+            remedy=f"pip install 'audiozen[{extra}]'{compiler}",
         )
 
 
