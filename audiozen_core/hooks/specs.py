@@ -165,6 +165,23 @@ class Hooks(Generic[Trainer]):
         """
 
     @hookspec
+    def step_scalars(self, trainer: Trainer, step: int) -> Mapping[str, float] | None:
+        """Adds scalars to the record of an optimiser step; called only for the steps that are recorded.
+
+        These are the steps that `log_interval` divides. In records, the names of the scalars begin with `step/`, like
+        the scalars of the training step. With several processes, the scalars of the main process are recorded. On a
+        GPU, `on_log` follows some steps later. A step whose batches were all skipped has no record.
+
+        Args:
+            trainer: the trainer.
+            step: the step, counted from 1.
+
+        Returns:
+            The scalars by name, or None. A name that a learning rate or another hook also uses is an error. A scalar
+            of the training step with the same name is recorded instead.
+        """
+
+    @hookspec
     def on_optimizer_step_end(self, trainer: Trainer, step: int) -> None:
         """All optimisers have stepped and the gradients are cleared; `step` counts from 1."""
 
