@@ -166,19 +166,10 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def step_scalars(self, trainer: Trainer, step: int) -> Mapping[str, float] | None:
-        """Adds scalars to the record of an optimiser step; called only for the steps that are recorded.
+        """Adds scalars to the record of a step, as `step/…`; called for the steps that `log_interval` divides.
 
-        These are the steps that `log_interval` divides. In records, the names of the scalars begin with `step/`, like
-        the scalars of the training step. With several processes, the scalars of the main process are recorded. On a
-        GPU, `on_log` follows some steps later. A step whose batches were all skipped has no record.
-
-        Args:
-            trainer: the trainer.
-            step: the step, counted from 1.
-
-        Returns:
-            The scalars by name, or None. A name that a learning rate or another hook also uses is an error. A scalar
-            of the training step with the same name is recorded instead.
+        A name that a learning rate or another hook uses is an error. If the training step returns a scalar of the same
+        name, that scalar is recorded. With several processes, the scalars of the main process are recorded.
         """
 
     @hookspec
@@ -199,12 +190,9 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def stop_within_epoch_reason(self, trainer: Trainer) -> str | None:
-        """Decides whether to stop training within an epoch; called after each optimiser step.
+        """Returns the reason to stop within an epoch, or None to continue; called after each optimiser step.
 
         Before training stops, a checkpoint is saved, without a validation. A resumed run continues with the next batch.
-
-        Returns:
-            The reason to stop, as text for messages, or None to continue.
         """
 
     @hookspec
@@ -345,8 +333,7 @@ class Hooks(Generic[Trainer]):
         """A signal or an error ends an evaluation early. Undo changes that you made in `on_evaluation_start`.
 
         A checkpoint may be saved next. If no plugin fails in `on_evaluation_start`, every evaluation ends with this
-        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins do not get either
-        call.
+        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins get neither call.
         """
 
     @hookspec
@@ -384,11 +371,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def skip_checkpoint_reason(self, trainer: Trainer, epoch: int) -> str | None:
-        """Decides whether to skip a checkpoint; called before the checkpoint is written.
-
-        Returns:
-            The reason to skip the checkpoint, as text for messages, or None to write it.
-        """
+        """Returns the reason to skip the checkpoint that is due, as text for messages, or None to write it."""
 
     @hookspec
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
