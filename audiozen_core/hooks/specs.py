@@ -1,19 +1,10 @@
 """Every hook of the lifecycle: when it runs, which arguments it gets, and what its answer means.
 
 A hook implementation is a method marked with `hookimpl`, in a class that a TOML file names under `[[hooks]]`. The
-method takes the arguments that it needs, by name:
-
-    from audiozen import hookimpl
-
-    class Announce:
-        @hookimpl
-        def on_epoch_end(self, trainer, epoch):
-            print(f"epoch {epoch} is over")
-
-Hook plugins are called in the order of their phases. The attribute `phase` of a class names its phase, which is
-`monitor` by default; `PHASES` lists the phases in order. Within a phase, plugins are sorted by `before` and `after`,
-and then by name. Checkpoints contain the state of a class with `state_dict` and `load_state_dict`. Both may take an
-argument `trainer`.
+method takes the arguments that it needs, by name. Hook plugins are called in the order of their phases. The attribute
+`phase` of a class names its phase, which is `monitor` by default; `PHASES` lists the phases in order. Within a phase,
+plugins are sorted by `before` and `after`, and then by name. Checkpoints contain the state of a class with `state_dict`
+and `load_state_dict`. Both may take an argument `trainer`.
 
 The return annotation of a hook says what an implementation may return (see `answers`). The types of `hookimpl` are
 generated from the annotations (see `marker.pyi`).
@@ -168,8 +159,9 @@ class Hooks(Generic[Trainer]):
     def step_scalars(self, trainer: Trainer, step: int) -> Mapping[str, float] | None:
         """Adds scalars to the record of a step, as `step/…`; called for the steps that `log_interval` divides.
 
-        A name that a learning rate or another hook uses is an error. If the training step returns a scalar of the same
-        name, that scalar is recorded. With several processes, the scalars of the main process are recorded.
+        Returns:
+            The scalars by name, or None. A name that a learning rate or another hook also uses is an error; a scalar
+            of the training step is recorded instead. With several processes, only the main process records scalars.
         """
 
     @hookspec
@@ -190,9 +182,12 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def stop_within_epoch_reason(self, trainer: Trainer) -> str | None:
-        """Returns the reason to stop within an epoch, or None to continue; called after each optimiser step.
+        """Decides whether to stop training within an epoch; called after each optimiser step.
 
         Before training stops, a checkpoint is saved, without a validation. A resumed run continues with the next batch.
+
+        Returns:
+            The reason to stop, as text for messages, or None to continue.
         """
 
     @hookspec
@@ -371,7 +366,11 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def skip_checkpoint_reason(self, trainer: Trainer, epoch: int) -> str | None:
-        """Returns the reason to skip the checkpoint that is due, as text for messages, or None to write it."""
+        """Decides whether to skip a checkpoint; called before the checkpoint is written.
+
+        Returns:
+            The reason to skip the checkpoint, as text for messages, or None to write it.
+        """
 
     @hookspec
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
