@@ -36,7 +36,11 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if value is None or type(value) in _PLAIN:
         return value
     if type(value) is dict or (isinstance(value, Mapping) and not isinstance(value, MutableMapping)):
-        return {key: map_tensors(entry, function) for key, entry in value.items()}
+        # Most batches are dicts of tensors, so a plain tensor is not passed through this function again.
+        return {
+            key: function(entry) if type(entry) is Tensor else map_tensors(entry, function)
+            for key, entry in value.items()
+        }
     if isinstance(value, MutableMapping):
         # A copy keeps the class and the attributes of the object. Entries are assigned one by one, because some classes
         # also store them as attributes.

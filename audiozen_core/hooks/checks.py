@@ -27,7 +27,10 @@ HOOK_NAMES = tuple(OWN)
 
 _MARKER = f"{specs.PROJECT}_impl"
 # The arguments of these hooks differ from plugin to plugin, so one wrapper can't surround the calls of all plugins.
-_UNWRAPPABLE = ("on_component_built", "on_checkpoint_save", "on_checkpoint_load", "epoch_scalars", "evaluation_scalars")
+_UNWRAPPABLE = (
+    *("on_component_built", "on_checkpoint_save", "on_checkpoint_load"),
+    *("step_scalars", "epoch_scalars", "evaluation_scalars"),
+)
 
 
 def implemented_hooks(cls: type) -> dict[str, str]:

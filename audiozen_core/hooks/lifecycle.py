@@ -199,10 +199,10 @@ class Lifecycle(specs.Hooks[Trainer]):
         return component
 
     def added_scalars(self, hook: str, taken: Collection[str], **arguments: Any) -> dict[str, float]:
-        """Calls `epoch_scalars` or `evaluation_scalars`, and returns the scalars of all plugins.
+        """Calls `step_scalars`, `epoch_scalars` or `evaluation_scalars`, and returns the scalars of all plugins.
 
         Args:
-            hook: `epoch_scalars` or `evaluation_scalars`.
+            hook: `step_scalars`, `epoch_scalars` or `evaluation_scalars`.
             taken: the names of the scalars that the trainer itself records.
             arguments: the arguments of the hook.
 

@@ -516,6 +516,8 @@ _on_gradients_ready_wrapper = TypeVar("_on_gradients_ready_wrapper", bound=_on_g
 _optimizer_step = _0[_Answer] | _4[_Answer] | _35[_Answer] | _36[_Answer]
 _optimizer_step_plain = TypeVar("_optimizer_step_plain", bound=_optimizer_step[bool | None])
 _optimizer_step_wrapper = TypeVar("_optimizer_step_wrapper", bound=_optimizer_step[Generator[None, Any, bool | None]])
+_step_scalars = _0[_Answer] | _4[_Answer] | _37[_Answer] | _38[_Answer]
+_step_scalars_plain = TypeVar("_step_scalars_plain", bound=_step_scalars[Mapping[str, float] | None])
 _on_optimizer_step_end = _0[_Answer] | _4[_Answer] | _37[_Answer] | _38[_Answer]
 _on_optimizer_step_end_plain = TypeVar("_on_optimizer_step_end_plain", bound=_on_optimizer_step_end[None])
 _on_optimizer_step_end_wrapper = TypeVar("_on_optimizer_step_end_wrapper", bound=_on_optimizer_step_end[Generator[None, Any, Any]])
@@ -645,6 +647,7 @@ class HookMarker:
     def optimizer_step(self, function: _optimizer_step_plain, /) -> _optimizer_step_plain: ...
     @overload
     def optimizer_step(self, *, wrapper: Literal[True]) -> Callable[[_optimizer_step_wrapper], _optimizer_step_wrapper]: ...
+    def step_scalars(self, function: _step_scalars_plain, /) -> _step_scalars_plain: ...
     @overload
     def on_optimizer_step_end(self, function: _on_optimizer_step_end_plain, /) -> _on_optimizer_step_end_plain: ...
     @overload

@@ -1,19 +1,10 @@
 """Every hook of the lifecycle: when it runs, which arguments it gets, and what its answer means.
 
 A hook implementation is a method marked with `hookimpl`, in a class that a TOML file names under `[[hooks]]`. The
-method takes the arguments that it needs, by name:
-
-    from audiozen import hookimpl
-
-    class Announce:
-        @hookimpl
-        def on_epoch_end(self, trainer, epoch):
-            print(f"epoch {epoch} is over")
-
-Hook plugins are called in the order of their phases. The attribute `phase` of a class names its phase, which is
-`monitor` by default; `PHASES` lists the phases in order. Within a phase, plugins are sorted by `before` and `after`,
-and then by name. Checkpoints contain the state of a class with `state_dict` and `load_state_dict`. Both may take an
-argument `trainer`.
+method takes the arguments that it needs, by name. Hook plugins are called in the order of their phases. The attribute
+`phase` of a class names its phase, which is `monitor` by default; `PHASES` lists the phases in order. Within a phase,
+plugins are sorted by `before` and `after`, and then by name. Checkpoints contain the state of a class with `state_dict`
+and `load_state_dict`. Both may take an argument `trainer`.
 
 The return annotation of a hook says what an implementation may return (see `answers`). The types of `hookimpl` are
 generated from the annotations (see `marker.pyi`).
@@ -162,6 +153,15 @@ class Hooks(Generic[Trainer]):
 
         Returns:
             True if the hook has taken the step or skipped it on purpose; None to leave the step to other hooks.
+        """
+
+    @hookspec
+    def step_scalars(self, trainer: Trainer, step: int) -> Mapping[str, float] | None:
+        """Adds scalars to the record of a step, as `step/…`; called for the steps that `log_interval` divides.
+
+        Returns:
+            The scalars by name, or None. A name that a learning rate or another hook also uses is an error; a scalar
+            of the training step is recorded instead. With several processes, only the main process records scalars.
         """
 
     @hookspec
@@ -328,8 +328,7 @@ class Hooks(Generic[Trainer]):
         """A signal or an error ends an evaluation early. Undo changes that you made in `on_evaluation_start`.
 
         A checkpoint may be saved next. If no plugin fails in `on_evaluation_start`, every evaluation ends with this
-        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins do not get either
-        call.
+        hook or with `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, later plugins get neither call.
         """
 
     @hookspec

@@ -151,7 +151,6 @@ class BatchTraining(CheckpointedTrainer):
         """Runs the forward pass. Returns the losses by name, and all outputs of the step, detached."""
         if not self._first_step_done:
             self._gradients.find_weights()  # hooks may have replaced or frozen weights since the trainer was built
-        self.participants.begin_step()
         autocast: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self._as_trainer)
         try:
             if autocast is None and self._sharded is None:  # an empty `with` takes as long as a hook
@@ -169,7 +168,10 @@ class BatchTraining(CheckpointedTrainer):
         outputs: dict[str, Any] = dict(result if type(result) is dict or isinstance(result, Mapping) else losses)
         for scalar, value in self.take_loss_scalars().items():
             outputs.setdefault(scalar, value)
-        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in outputs.items()}
+        for name, value in outputs.items():
+            if isinstance(value, Tensor):
+                outputs[name] = value.detach()
+        return losses, outputs
 
     def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
         """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains.
@@ -226,8 +228,7 @@ class BatchTraining(CheckpointedTrainer):
         clock.end_step()
         if self._turns:
             self._turns.average()
-        self._gradients.average()
-        self._gradients.note_reached()
+        self._gradients.close_window()
         if self.scalars.add_gradients(self._look_through_gradients()) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=trainer)
             # With several ranks, only ranks that have the last batch of the window record the norm.
@@ -242,14 +243,20 @@ class BatchTraining(CheckpointedTrainer):
             self._turns.share_buffers(self.modules)
         self._gradients.clear()
         self._window_open = False
-        self.progress.step += 1
-        self.scalars.close_step(self.progress.step, self._learning_rates.now())
-        self._step_schedulers("step")
-        self.hooks.on_optimizer_step_end(trainer=trainer, step=self.progress.step)
-        if not self._turns:
+        self.progress.step = step = self.progress.step + 1
+        is_due = self.log_interval > 0 and step % self.log_interval == 0
+        rates, added = self._learning_rates.now(), None
+        if is_due:
+            added = self.hooks.added_scalars("step_scalars", rates, trainer=trainer, step=step)
+        self.scalars.close_step(step, rates, added)
+        if self.lr_schedulers:
+            self._step_schedulers("step")
+        self.hooks.on_optimizer_step_end(trainer=trainer, step=step)
+        if self._turns:
+            if is_due:
+                self._complete_records()
+        elif self.scalars.has_records:
             self._log_steps()
-        elif self.log_interval and self.progress.step % self.log_interval == 0:
-            self._complete_records()
 
     def _look_through_gradients(self) -> Mapping[str, MeasuredGradients]:
         """Returns the norms of the gradients; an empty dict if they are not needed and all gradients are finite."""

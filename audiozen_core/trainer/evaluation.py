@@ -57,6 +57,8 @@ class Evaluation(Steps, Parts):
         super().__init__(components)
         self.monitor = monitor
         self.save_max_score = save_max_score
+        # This object, typed as the protocol that hooks use. Its subclass `BaseTrainer` implements the protocol.
+        self._as_trainer: Trainer = self  # type: ignore[assignment]
         self.unreadable = UnreadableSamples(on_bad_data, max_bad_data)
         self.why_no_score = ""
         self._results: tuple[Mode, ResultFolder] | None = None
@@ -332,11 +334,6 @@ class Evaluation(Steps, Parts):
         return [to_device(result, self.device) for _, result in ordered]
 
     # ------------------------------------------------------------------------------- shared by all modes
-
-    @property
-    def _as_trainer(self) -> Trainer:
-        """This object, typed as the protocol that hooks use. Its subclass `BaseTrainer` implements the protocol."""
-        return self  # type: ignore[return-value]
 
     @contextmanager
     def _running(self, mode: Mode) -> Iterator[None]:

@@ -23,8 +23,8 @@ class Gradients:
     """The gradients that are accumulated over a window of batches into one optimiser step.
 
     Each loss is divided by the length of the window before it is back-propagated. Fewer batches contribute if an epoch
-    ends, a batch is skipped, or a step returns losses only for some networks. `average` then corrects the gradients, so
-    that they are always the mean over the batches that contributed.
+    ends, a batch is skipped, or a step returns losses only for some networks. `close_window` then corrects the
+    gradients, so that they are always the mean over the batches that contributed.
 
     Args:
         parts: the modules that the optimiser of each suffix trains, by suffix and section: a network, and its loss
@@ -103,15 +103,6 @@ class Gradients:
             for section, part in chain.from_iterable(modules.items() for modules in self._parts.values())
         }
         return {section: untrained for section, untrained in names.items() if untrained}
-
-    def note_reached(self) -> None:
-        """Records which networks have gradients now."""
-        self._has_looked = True
-        if not self._unreached:
-            return
-        for suffix in self._unreached & self._contributions.keys():
-            if any(weight.tensor.grad is not None for weight in self._trained[suffix]):
-                self._unreached.discard(suffix)
 
     def unreached(self) -> list[str]:
         """Returns the suffixes of the networks that an optimiser trains, but that had no gradient in any step.
@@ -201,13 +192,17 @@ class Gradients:
         for suffix in suffixes:
             self._contributions[suffix] = self._contributions.get(suffix, 0) + 1
 
-    def average(self) -> None:
-        """Makes the gradients the mean over the batches that contributed."""
+    def close_window(self) -> None:
+        """Makes the gradients the mean over the batches that contributed. Records which networks have gradients."""
         for suffix, batches in self._contributions.items():
             if batches != self.window:
                 for weight in self._trained[suffix]:
                     if weight.tensor.grad is not None:
                         weight.tensor.grad.mul_(self.window / batches)
+        self._has_looked = True
+        for suffix in self._unreached & self._contributions.keys() if self._unreached else ():
+            if any(weight.tensor.grad is not None for weight in self._trained[suffix]):
+                self._unreached.discard(suffix)
 
     def measure(self) -> dict[str, MeasuredGradients]:
         """Measures the gradients. Returns the norms for each network that has gradients, by suffix."""

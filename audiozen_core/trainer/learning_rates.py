@@ -19,15 +19,20 @@ class LearningRates:
 
     def __init__(self, optimizers: Mapping[str, Optimizer]) -> None:
         self._optimizers = optimizers
-        self._cached_rates: list[Any] = []
+        # The rates that `_cached` was made from; None if any of them is not a float.
+        self._cached_rates: list[Any] | None = None
         self._cached: Mapping[str, float | Tensor] = {}
 
     def now(self) -> Mapping[str, float | Tensor]:
         """Returns the same as `learning_rates`. Returns the identical mapping until a rate changes."""
-        rates = [group.get("lr") for optimizer in self._optimizers.values() for group in optimizer.param_groups]
-        # A rate that is a tensor can be changed in place, so it is never taken from the cache.
-        if {*map(type, rates)} != {float} or rates != self._cached_rates:
-            self._cached_rates, self._cached = rates, MappingProxyType(learning_rates(self._optimizers))
+        rates = []
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
+                rates.append(group.get("lr"))
+        if self._cached_rates is None or rates != self._cached_rates:
+            # A rate that is a tensor can be changed in place, so it is never taken from the cache.
+            self._cached_rates = rates if all(type(rate) is float for rate in rates) else None
+            self._cached = MappingProxyType(learning_rates(self._optimizers))
         return self._cached
 
 

@@ -56,10 +56,14 @@ class GradientNorms:
         with the scale 1, so that the gradients don't change.
         """
         if self._on_cpu:
-            present = [gradient for tensor in self._tensors if (gradient := tensor.grad) is not None]
-            for one in present:
+            present = []
+            for tensor in self._tensors:
+                one = tensor.grad
+                if one is None:
+                    continue
                 if type(one) is not Tensor or one.layout is not torch.strided or one.requires_grad:
                     return self.measure()
+                present.append(one)
             torch._amp_foreach_non_finite_check_and_unscale_(present, self._found, self._one)
             if not self._found.item():
                 return {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 from audiozen_core.data.description import describe
 from audiozen_core.trainer.input_copies import CopiesInputs
@@ -35,7 +35,7 @@ class Participants:
         """Records the form of the output in every call of a network or a loss."""
         if isinstance(part, nn.Module):
             # The method of a ScriptModule raises an error, although calls of a ScriptModule run such hooks.
-            nn.Module.register_forward_hook(part, partial(self._note_module, section))
+            nn.Module.register_forward_hook(part, partial(self._note, section))
         else:
             part.on_return = partial(self._note, section)
 
@@ -48,15 +48,14 @@ class Participants:
         """Returns a note with the origin of the batch; an empty list if it is unknown."""
         return [f"data: the batch is from {self.batches_from}"] if self.batches_from else []
 
-    def _note_module(self, section: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        # During compilation, this would become part of the graph.
-        if not is_compiling():
-            self._note(section, output)
-
-    def _note(self, section: str, output: Any) -> None:
+    def _note(self, section: str, *call: Any) -> None:
+        """Notes the last element of `call`, the output. A module also passes itself and its inputs."""
+        if is_dynamo_compiling():  # this would become part of the graph
+            return
+        output = call[-1]
         # This runs in each step, so the text about a tensor is created only for an error.
         if isinstance(output, Tensor):
-            is_detached = torch.is_grad_enabled() and not output.requires_grad
+            is_detached = not output.requires_grad and torch.is_grad_enabled()
             self._forms[section] = output.dtype, output.shape, is_detached
         else:
             self._forms[section] = describe(output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -272,7 +273,7 @@ def _reader_of(part: Callable[..., Any], name: str) -> Callable[[], Any]:
     finds_others = type(owner).__getattr__ is not nn.Module.__getattr__ if isinstance(owner, nn.Module) else True
     if finds_others or hasattr(type(owner), name):
         return lambda: getattr(owner, name, None)
-    return lambda: owner.__dict__.get(name)
+    return partial(owner.__dict__.get, name)
 
 
 def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:

@@ -32,6 +32,7 @@ class StepRecord(NamedTuple):
         rates: the learning rates.
         samples: the number of samples that the scalars are the mean of; counted only with several ranks.
         batch_idx: the index of the last batch in the epoch.
+        added: the scalars that hooks add; None if the step is not one of those that are recorded.
     """
 
     step: int
@@ -40,8 +41,9 @@ class StepRecord(NamedTuple):
     rates: Mapping[str, float | Tensor]
     samples: int = 1
     batch_idx: int = 0
+    added: Mapping[str, float] | None = None
 
     @property
     def metrics(self) -> dict[str, float | Tensor]:
-        """The rates and the scalars. If a scalar has the same name as a rate, the scalar is used."""
-        return {**self.rates, **self.scalars}
+        """The rates and all scalars. If a scalar of the step has the same name as another one, it is used."""
+        return {**self.rates, **(self.added or {}), **self.scalars}

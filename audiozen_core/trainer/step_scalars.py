@@ -102,8 +102,8 @@ class StepScalars:
         self._judge = judge
         self._pending: deque[_Batch] = deque()
         self._window: list[BatchLocation] = []
-        # The completed steps with unread batches, and their learning rates.
-        self._taken: deque[tuple[int, Mapping[str, float | Tensor]]] = deque()
+        # The completed steps with unread batches, their learning rates, and the scalars that hooks add.
+        self._taken: deque[tuple[int, Mapping[str, float | Tensor], Mapping[str, float] | None]] = deque()
         self._read_of_step: tuple[BatchLocation, dict[str, float], int] | None = None
         self._records: list[StepRecord] = []
         # The names of outputs that are not scalars. Each is reported once.
@@ -134,12 +134,14 @@ class StepScalars:
         Raises:
             NonFiniteError: the loss of this batch, or of a batch up to `lag` steps ago, is NaN or infinite.
         """
-        location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), _ids_of(batch))
+        progress = self._progress
+        location = BatchLocation(progress.step + 1, progress.epoch + 1, (batch_idx,), _ids_of(batch))
         self._window.append(location)
         scalars, lag, good = self._recordable(outputs), self.lag, True
         if not lag and not self._pending and self._device.type != "cuda":
-            values = {name: float(value) for name, value in scalars.items()}
-            return self._take(location, values, losses, samples)
+            for name, value in scalars.items():
+                scalars[name] = float(value)
+            return self._take(location, scalars, losses, samples)
         self._pending.append(_Batch(location, HostCopy(scalars), frozenset(losses), samples))
         while len(self._pending) > lag:
             good = self._read()
@@ -182,25 +184,39 @@ class StepScalars:
             batches = tuple(index for one in window for index in one.batches)
             location = location._replace(batches=batches, ids=tuple(name for one in window for name in one.ids))
         self.last_step = location
+        if not measured:
+            return True
         norms = [_Norm(gradients, location) for gradients in measured.values()]
         if self._pending:
             self._pending[-1].norms += norms
             return True
         return self._check(norms)
 
-    def close_step(self, step: int, rates: Mapping[str, float | Tensor]) -> None:
+    def close_step(
+        self, step: int, rates: Mapping[str, float | Tensor], added: Mapping[str, float] | None = None
+    ) -> None:
         """Closes an optimiser step. All batches since the previous step belong to it.
 
         Args:
             step: the number of the step, from 1.
             rates: the learning rates of the step.
+            added: the scalars that hooks add to the record of this step. If it is None, `take_records` does not return
+                the record.
         """
         self.rates = rates
-        self._taken.append((step, rates))
-        self._complete_records()
+        if self._pending:
+            self._taken.append((step, rates, added))
+            self._complete_records()
+        else:
+            self._note_record(step, rates, added)
+
+    @property
+    def has_records(self) -> bool:
+        """Whether `take_records` would return a record."""
+        return bool(self._records)
 
     def take_records(self) -> list[StepRecord]:
-        """Returns the records that were completed since the last call, oldest first.
+        """Returns the records that are due and were completed since the last call, oldest first.
 
         On a GPU, a record is completed later than its step. A step whose batches were all skipped has no record.
         """
@@ -248,8 +264,9 @@ class StepScalars:
         # The record gets the row of the last turn. A rank without a batch in that turn has a row of an earlier turn.
         for row in newest[-1:]:
             is_new = step > self._combined_step
+            added = last.added if last and last.step == step else None
             self.last_record = StepRecord(
-                step, self._progress.epoch + 1, row.scalars, self.rates, row.samples, row.number
+                step, self._progress.epoch + 1, row.scalars, self.rates, row.samples, row.number, added
             )
             self._records = [self.last_record] * is_new
             self._combined_step = step
@@ -319,7 +336,7 @@ class StepScalars:
         self.per_batch.append(values)
         self._origins.append((location.batches[0], samples))
         self._read_of_step = location, values, samples
-        good = self._check(norms)
+        good = not norms or self._check(norms)
         if self._taken:
             self._complete_records()
         return good
@@ -327,10 +344,14 @@ class StepScalars:
     def _complete_records(self) -> None:
         """Creates the records of the steps whose batches were all read."""
         while self._taken and not (self._pending and self._pending[0].location.step <= self._taken[0][0]):
-            step, rates = self._taken.popleft()
-            if self._read_of_step and self._read_of_step[0].step == step:
-                location, values, samples = self._read_of_step
-                self.last_record = StepRecord(step, location.epoch, values, rates, samples, location.batches[0])
+            self._note_record(*self._taken.popleft())
+
+    def _note_record(self, step: int, rates: Mapping[str, float | Tensor], added: Mapping[str, float] | None) -> None:
+        """Creates the record of a step, unless all its batches were skipped."""
+        if self._read_of_step and self._read_of_step[0].step == step:
+            location, values, samples = self._read_of_step
+            self.last_record = StepRecord(step, location.epoch, values, rates, samples, location.batches[0], added)
+            if added is not None:
                 self._records.append(self.last_record)
 
     def _forget_unread(self) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-# The shortest time between two redraws of a bar. Redrawing after every step would slow down training.
-REFRESH_SECONDS = 0.2
+# The shortest time between two redraws of a bar. A redraw takes over a millisecond of CPU time.
+REFRESH_SECONDS = 0.5
 
 _NOUNS = {"validate": "validation", "predict": "prediction"}
 _DONE = {"validate": "validated", "test": "tested"}

@@ -20,9 +20,9 @@ class Resources:
     its batches, and `train/seconds_compute` is the rest of the step. Both are means over the steps of the epoch,
     without validations. With several processes, both times come from the process that waited longest, because all other
     processes wait for it. The CPU queues work for a GPU without waiting for it, so the time of a single step means
-    little. The mean is correct, because an epoch ends only when the GPU is done. Every `log_interval` steps, a record
-    has the means since the last such record, as `step/seconds_data` and `step/seconds_compute`. With several processes,
-    these means come from the main process.
+    little. The mean is correct, because an epoch ends only when the GPU is done. Every `log_interval` steps, the record
+    of the step has the means since the last such record, as `step/seconds_data` and `step/seconds_compute`. With
+    several processes, these means come from the main process.
 
     On the CPU, `seconds_compute` is also split into `seconds_transfer`, `seconds_forward`, `seconds_backward`,
     `seconds_optimizer` and `seconds_rest` (hooks, checks and records). On a GPU, one in every 16 steps is measured on
@@ -51,15 +51,11 @@ class Resources:
         """Starts the clocks."""
         self._epoch, self._interval = _Span(trainer), _Span(trainer)
 
-    @hookimpl.on_optimizer_step_end
-    def on_optimizer_step_end(self, trainer: Trainer, step: int) -> None:
-        """Records the times of the last steps, every `log_interval` steps."""
-        if self._interval is None or not trainer.log_interval or step % trainer.log_interval:
-            return
-        scalars = {f"step/{name}": seconds for name, seconds in self._interval.per_step(trainer).items()}
-        self._interval = _Span(trainer)
-        epoch = trainer.progress.epoch + 1
-        trainer.hooks.on_log(trainer=trainer, mode="train", metrics=scalars, step=step, epoch=epoch)
+    @hookimpl.step_scalars
+    def step_scalars(self, trainer: Trainer) -> Mapping[str, float] | None:
+        """Adds the times of the steps since the last record of a step."""
+        span, self._interval = self._interval, _Span(trainer)
+        return span.per_step(trainer) if span else None
 
     @hookimpl.epoch_scalars
     def epoch_scalars(self, trainer: Trainer) -> Mapping[str, float]:

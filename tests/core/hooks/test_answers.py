@@ -21,7 +21,7 @@ from audiozen_core.hooks.specs import hookimpl
 from tests.tiny_training import make_loader, make_trainer, weights_of
 
 ANSWERED = [hook for hook in HOOK_NAMES if first_answer_counts(OWN[hook])]
-COLLECTED = ["epoch_scalars", "evaluation_scalars"]
+COLLECTED = ["step_scalars", "epoch_scalars", "evaluation_scalars"]
 LISTENERS = [hook for hook in HOOK_NAMES if return_annotation(OWN[hook]) is None]
 
 

@@ -43,6 +43,12 @@ def step(batch_idx, number):
     ]
 
 
+def recorded(lines, place):
+    """Returns the calls of a step whose scalars are recorded. Only one record has both them and the step's times."""
+    before, end, after = lines[:-3], lines[-3], lines[-2:]
+    return [*before, f"step_scalars {place.split()[0]}", end, f"on_log mode=train {place}", *after]
+
+
 def evaluation(mode, batches):
     steps = [
         line
@@ -64,9 +70,7 @@ def test_two_epochs_call_the_hooks_in_order(trained):
         # The first epoch has two batches. A logging interval ends after the second batch.
         "on_epoch_start epoch=1",
         *step(0, 1),
-        *step(1, 2)[:-2],
-        *["on_log mode=train step=2 epoch=1"] * 2,  # the scalars of the step, and its times
-        *step(1, 2)[-2:],
+        *recorded(step(1, 2), "step=2 epoch=1"),
         "epoch_scalars epoch=1",
         *evaluation("validate", 4),
         "on_best_found",
@@ -80,9 +84,7 @@ def test_two_epochs_call_the_hooks_in_order(trained):
         # The second epoch.
         "on_epoch_start epoch=2",
         *step(0, 3),
-        *step(1, 4)[:-2],
-        *["on_log mode=train step=4 epoch=2"] * 2,  # the scalars of the step, and its times
-        *step(1, 4)[-2:],
+        *recorded(step(1, 4), "step=4 epoch=2"),
         "epoch_scalars epoch=2",
         *evaluation("validate", 4),
         "on_evaluation_end mode=validate",

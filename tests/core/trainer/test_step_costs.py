@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from audiozen_core.errors import HookError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.registry.entry import FIRST_PARTY
@@ -21,6 +23,7 @@ from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
 STEPS = 5
+OWN_FILES = str(Path(host_copy.__file__).parents[1])
 LOOKS = ("_foreach_norm", "_amp_foreach_non_finite_check_and_unscale_")
 READS = ("aten._local_scalar_dense.default", "aten.item.default", "aten.is_nonzero.default", "aten.equal.default")
 
@@ -219,3 +222,96 @@ def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked():
     trainer.train(make_loader())
     assert Counts.asked >= STEPS
     assert all(weight.grad is None for weight in trainer.model.parameters())
+
+
+def test_a_step_adds_few_operations_of_torch_to_those_of_a_plain_loop():
+    trainer = make_trainer(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.01), max_epochs=1)
+    original, counted = trainer._train_batch, []
+
+    def counting(*batch):
+        with Operations() as operations:
+            original(*batch)
+        counted.append(operations.counted)
+
+    trainer._train_batch = counting
+    trainer.train(make_loader())
+    batch = next(iter(make_loader().epoch(1)))
+    with Operations() as plain:
+        trainer.training_step(batch, 0)["loss"].backward()
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+    # Both sides copy the network's input, because the hooks on the network do that.
+    added = {
+        "aten._amp_foreach_non_finite_check_and_unscale_.default": 1,
+        "aten._local_scalar_dense.default": 2,  # the loss, and whether a gradient is not finite
+        "aten.detach.default": 1,  # the loss, for the hooks
+    }
+    # The first step also finds the weights.
+    assert [step - plain.counted for step in counted[1:]] == [added] * (STEPS - 1)
+    assert plain.counted["aten.clone.default"] == 1
+
+
+def own_calls(trainer):
+    """Trains one epoch, and counts the calls of AudioZEN's own functions in each step."""
+    called, original = [], trainer._train_batch
+
+    def profile(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(OWN_FILES):
+            called[-1][f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"] += 1
+
+    def counted(*batch):
+        called.append(Counter())
+        sys.setprofile(profile)
+        try:
+            original(*batch)
+        finally:
+            sys.setprofile(None)
+
+    trainer._train_batch = counted
+    trainer.train(make_loader())
+    return called
+
+
+def test_a_step_makes_few_calls_of_its_own():
+    trainer = make_trainer(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.01), max_epochs=1)
+    called = own_calls(trainer)[1:]  # the first step also looks for new weights
+    assert len(called) == STEPS - 1
+    assert max(each.total() for each in called) <= 65
+    # Negative control: this function, which is called in each step, has been counted.
+    assert all(each["batch_training.forward_batch"] == 1 for each in called)
+
+
+class AddsScalars:
+    """Adds a scalar to the record of a step."""
+
+    def __init__(self):
+        self.asked, self.records = [], []
+
+    @hookimpl.step_scalars
+    def step_scalars(self, step):
+        self.asked.append(step)
+        return {"waited": 0.5 * step}
+
+    @hookimpl.on_log
+    def on_log(self, metrics, step):
+        self.records.append((step, metrics.get("step/waited"), "step/loss" in metrics))
+
+
+@pytest.mark.parametrize("lag", [0, 8])
+def test_hooks_are_asked_for_scalars_only_when_a_step_is_recorded_and_the_step_has_one_record(monkeypatch, lag):
+    monkeypatch.setattr(StepScalars, "lag", lag)  # on a GPU, losses are read later
+    adds = AddsScalars()
+    make_trainer(hooks={"adds": adds}, max_epochs=2, log_interval=2).train(make_loader())
+    assert adds.asked == [2, 4, 6, 8, 10]
+    assert [record for record in adds.records if record[1]] == [(step, 0.5 * step, True) for step in adds.asked]
+    assert len(adds.records) == len(adds.asked) + 2  # and the records of two epochs
+
+
+def test_a_hook_can_not_add_a_scalar_with_the_name_of_a_learning_rate():
+    class AddsRate:
+        @hookimpl.step_scalars
+        def step_scalars(self):
+            return {"lr": 1.0}
+
+    with pytest.raises(HookError, match="adds the scalar `lr` in `step_scalars`, but the trainer already uses"):
+        make_trainer(hooks={"adds": AddsRate()}, max_epochs=1, log_interval=1).train(make_loader())
