@@ -37,6 +37,7 @@ from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.process import device_name
 from audiozen_core.experiment.provenance import code_of
 from audiozen_core.experiment.threads import (
+    ThreadTimes,
     busy_reason,
     disturbed_reason,
     fastest_count,
@@ -46,8 +47,7 @@ from audiozen_core.experiment.threads import (
 from audiozen_core.experiment.timed_pass import run_pass
 from audiozen_core.kinds import affects
 from audiozen_core.logging import get_logger, silenced
-from audiozen_core.registry.provided_modules import providers
-from audiozen_core.registry.scope import installed_path
+from audiozen_core.registry.provided_modules import numba_version
 from audiozen_core.storage.atomic import make_folder, read_regular, write_whole
 from audiozen_core.storage.cache_folder import default_cache
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -120,16 +120,16 @@ def _choose(checked: CheckedConfig, ranks: Ranks, build: Build | None) -> Thread
         return ThreadChoice(1, f"a pass outside a training run fails: {error.message}")
     if disturbed := disturbed_reason(times):
         return ThreadChoice(1, disturbed)
-    count = fastest_count(times)
-    reason = _speed_text(times, count)
-    content = {"num_threads": count, "reason": reason, "measured": f"{date.today():%Y-%m-%d}", "seconds": times}
+    count = fastest_count(times.best)
+    reason = _speed_text(times.best, count)
+    content = {"num_threads": count, "reason": reason, "measured": f"{date.today():%Y-%m-%d}", "seconds": times.best}
     with suppress(OSError):  # if the file can't be written, the next run measures again
         make_folder(file.parent)
         write_whole(file, json.dumps(content, indent=2) + "\n")
     return ThreadChoice(count, reason)
 
 
-def _times(build: Build, counts: Sequence[int]) -> dict[int, list[float]]:
+def _times(build: Build, counts: Sequence[int]) -> ThreadTimes:
     """Times forward and backward passes of the first batch, with networks that are discarded afterwards.
 
     The run later builds its own networks and seeds the generators again, so the measurement does not affect the run's
@@ -148,14 +148,13 @@ def _times(build: Build, counts: Sequence[int]) -> dict[int, list[float]]:
             gc.collect()  # the objects of the trainer form reference cycles
 
 
-def _speed_text(times: Mapping[int, list[float]], count: int) -> str:
+def _speed_text(best: Mapping[int, float], count: int) -> str:
     """Describes how fast `count` threads are compared with one thread; if `count` is 1, describes the best other
     number.
 
-    >>> _speed_text({1: [0.9], 2: [0.5]}, 2), _speed_text({1: [0.9], 2: [0.8], 4: [2.0]}, 1)
+    >>> _speed_text({1: 0.9, 2: 0.5}, 2), _speed_text({1: 0.9, 2: 0.8, 4: 2.0}, 1)
     ('2 threads are 1.8 times as fast as 1', '2 threads are only 1.1 times as fast as 1')
     """
-    best = {threads: min(seconds) for threads, seconds in times.items()}
     named = count if count > 1 else min((other for other in best if other > 1), key=lambda other: best[other])
     only = "" if count > 1 else "only "
     return f"{named} threads are {only}{best[1] / best[named]:.1f} times as fast as 1"
@@ -175,8 +174,8 @@ def _digest(checked: CheckedConfig) -> str:
     """Returns a hash of everything that affects the duration of a step: machine, versions and experiment."""
     step = {name: value for name, value in checked.composition.values.items() if affects(name, "step")}
     # Kernels compiled by numba use one thread, so the best number of threads depends on whether numba is installed.
-    numba = providers(["numba"], installed_path()).get("numba")
-    machine = [_processor(), usable_cpus(), __version__, str(torch.__version__), numba, checked.config.meta.use_amp]
+    versions = [__version__, str(torch.__version__), numba_version()]
+    machine = [_processor(), usable_cpus(), versions, checked.config.meta.use_amp]
     text = json.dumps([machine, emit(step), code_of(checked)])
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]
 

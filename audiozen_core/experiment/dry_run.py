@@ -97,8 +97,8 @@ def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: 
     count = torch.get_num_threads()
     if count == 1:
         return "1"
-    (seconds_of_one,) = time_threads(partial(run_pass, trainer, batch, batch_idx), (1,), rounds=1, warm_up=False)[1]
-    return thread_fact(count, seconds, seconds_of_one)
+    times = time_threads(partial(run_pass, trainer, batch, batch_idx), (1,), once=True)
+    return thread_fact(count, seconds, times.best[1])
 
 
 def thread_fact(count: int, seconds: float, seconds_of_one: float) -> str:

@@ -23,7 +23,7 @@ from audiozen_core.experiment.initial_weights import LoadedWeights
 from audiozen_core.experiment.trial import Trial
 from audiozen_core.kinds import RunMode
 from audiozen_core.registry.index import installed_index
-from audiozen_core.registry.provided_modules import providers
+from audiozen_core.registry.provided_modules import numba_version, providers
 from audiozen_core.registry.scope import installed_path
 
 
@@ -105,8 +105,8 @@ def imported_versions() -> dict[str, str]:
     Numba is always included, because kernels that use numba may round differently, although numba is imported only at
     the first step. If numba is not installed, its version is "none".
     """
-    imported = {name.partition(".")[0] for name in sys.modules} | {"numba"}
-    versions = {"numba": "none"} | providers(imported, installed_path())
+    imported = {name.partition(".")[0] for name in sys.modules}
+    versions = providers(imported, installed_path()) | {"numba": numba_version()}
     return dict(sorted(versions.items(), key=lambda item: item[0].lower()))
 
 

@@ -3,13 +3,21 @@
 Threads wait for each other after each operation. If another program prevents one thread from running, all threads wait,
 and training can become many times slower than with one thread. Several threads are therefore chosen only if they are
 much faster than one, and only if the machine is idle during the measurement.
+
+A program that uses a single CPU slows down passes with several threads, but not passes with one thread. Times alone
+can't tell this from a network that is slow with several threads. So the measurement also asks the kernel of Linux how
+long each thread was ready to run but had to wait for a CPU.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -22,71 +30,120 @@ _HOPELESS = 3.0
 # A number of threads is not ruled out if the first pass took at most this many seconds, because the first pass also
 # starts threads and allocates memory.
 _QUICK = 0.1
+# Short passes are timed for at least this many seconds, so that a short disturbance does not affect most of them.
+_LEAST_SECONDS = 1.0
+# While other programs disturb most passes, passes are repeated for this many seconds.
+_PATIENCE = 5.0
 # If several numbers of threads are nearly as fast as the fastest, within this factor, the smallest of them is chosen,
 # to leave processors to other programs.
 _NEARLY_AS_FAST = 1.1
 # The measurement was disturbed if the median pass with one thread took more than this many times as long as the fastest
 # pass with one thread.
 _DISTURBED = 1.5
+# A pass was disturbed if one of its threads waited for a CPU for more than this share of the time. The share is below
+# 0.01 on an idle machine, and 0.5 if another program uses one of two CPUs.
+_WAITED = 0.1
 # The machine is busy if its load exceeds this share of its processors.
 _BUSY_SHARE = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class ThreadTimes:
+    """How long passes took, by number of threads.
+
+    Attributes:
+        seconds: the duration of each pass in seconds.
+        waits: for each pass, the longest time that one thread waited for a CPU, as a share of the duration; 0 if the
+            system does not tell.
+    """
+
+    seconds: dict[int, list[float]]
+    waits: dict[int, list[float]]
+
+    @property
+    def best(self) -> dict[int, float]:
+        """The duration of the fastest pass in seconds, by number of threads."""
+        return {count: min(passes) for count, passes in self.seconds.items() if passes}
+
+    def add_pass(self, run: Callable[[], object], count: int) -> None:
+        """Runs and times a pass with `count` threads."""
+        torch.set_num_threads(count)
+        before, started = _cpu_waits(), perf_counter()
+        run()
+        seconds = perf_counter() - started
+        waited = max((total - before.get(thread, 0.0) for thread, total in _cpu_waits().items()), default=0.0)
+        self.seconds[count].append(seconds)
+        self.waits[count].append(waited / max(seconds, 1e-9))
+
+    def hopeless(self) -> set[int]:
+        """Returns the numbers of threads that were far too slow in a pass that no other program disturbed."""
+        limit = max(_HOPELESS * min(self.best.values(), default=0.0), _QUICK)
+        passes = {count: zip(self.seconds[count], self.waits[count], strict=True) for count in self.seconds}
+        undisturbed = {count: [s for s, wait in found if wait <= _WAITED] for count, found in passes.items()}
+        return {count for count, found in undisturbed.items() if found and min(found) > limit}
+
+
 def time_threads(
-    run: Callable[[], object],
-    counts: Sequence[int],
-    *,
-    rounds: int = 4,
-    seconds: float = 20.0,
-    warm_up: bool = True,
-) -> dict[int, list[float]]:
+    run: Callable[[], object], counts: Sequence[int], *, rounds: int = 4, seconds: float = 20.0, once: bool = False
+) -> ThreadTimes:
     """Times a pass with each number of threads. The numbers take turns, so that a disturbance affects all numbers.
 
-    Afterwards torch has its previous number of threads again.
+    An extra round first starts the threads, and rules out numbers of threads that are far too slow. Short passes, and
+    passes that other programs disturb, are timed more often. Afterwards torch has its previous number of threads again.
 
     Args:
         run: runs the pass.
         counts: the numbers of threads.
-        rounds: how often each number of threads is timed.
+        rounds: the least number of rounds.
         seconds: the time in seconds after which no further round begins. At least one round is completed.
-        warm_up: whether to run an extra round first, which starts the threads and rules out numbers of threads that are
-            far too slow.
+        once: whether to run a single round, without the extra round.
 
     Returns:
-        The seconds of each pass, by number of threads. Numbers that were ruled out as far too slow have fewer passes.
+        The times. Numbers of threads that were ruled out as far too slow have fewer passes.
     """
     before = torch.get_num_threads()
-    times: dict[int, list[float]] = {count: [] for count in counts}
+    times = ThreadTimes({count: [] for count in counts}, {count: [] for count in counts})
     began = perf_counter()
     try:
-        for number in range(0 if warm_up else 1, rounds + 1):
+        for number in range(1) if once else itertools.count():
+            hopeless = times.hopeless()
+            if number == 1:  # the extra round does not count
+                for count in set(counts) - hopeless:
+                    times.seconds[count], times.waits[count] = [], []
             for count in counts:
-                best = min((min(passes) for passes in times.values() if passes), default=float("inf"))
-                if times[count] and min(times[count]) > _HOPELESS * best:
-                    continue
-                torch.set_num_threads(count)
-                started = perf_counter()
-                run()
-                times[count].append(perf_counter() - started)
-            if number == 0:
-                best = min(passes[0] for passes in times.values())
-                hopeless = {count for count, passes in times.items() if passes[0] > max(_HOPELESS * best, _QUICK)}
-                times = {count: passes if count in hopeless else [] for count, passes in times.items()}
-            elif perf_counter() - began > seconds:
+                if count not in hopeless:
+                    times.add_pass(run, count)
+            elapsed = perf_counter() - began
+            repeats = elapsed < _LEAST_SECONDS or (elapsed < _PATIENCE and disturbed_reason(times))
+            if number > 0 and (elapsed > seconds or (number >= rounds and not repeats)):
                 break
     finally:
         torch.set_num_threads(before)
     return times
 
 
-def fastest_count(times: Mapping[int, Sequence[float]]) -> int:
+def _cpu_waits() -> dict[str, float]:
+    """Returns how long each thread of this process has waited for a CPU, in seconds; {} if the system does not tell."""
+    waits = {}
+    with suppress(OSError):
+        for thread in Path("/proc/self/task").iterdir():
+            # A thread may end while it is looked at. The file has three numbers: nanoseconds on a CPU, nanoseconds
+            # ready to run but waiting for a CPU, and the number of turns.
+            with suppress(OSError, ValueError, IndexError):
+                waits[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return waits
+
+
+def fastest_count(best: Mapping[int, float]) -> int:
     """Returns the number of threads to use: 1, unless another number is much faster.
 
+    Args:
+        best: the duration of the fastest pass in seconds, by number of threads.
+
     Example:
-        >>> fastest_count({1: [1.0, 1.1], 2: [0.9, 0.9]}), fastest_count({1: [1.0], 2: [0.55], 4: [0.35], 8: [0.34]})
+        >>> fastest_count({1: 1.0, 2: 0.9}), fastest_count({1: 1.0, 2: 0.55, 4: 0.35, 8: 0.34})
         (1, 4)
     """
-    best = {count: min(passes) for count, passes in times.items()}
     fastest = min(best.values())
     if best[1] < WORTHWHILE * fastest:
         return 1
@@ -122,13 +179,24 @@ def busy_reason(load: Callable[[], tuple[float, float, float]] | None = None, pr
     return f"the machine is busy: {running:.1f} programs ran or waited in the last minute"
 
 
-def disturbed_reason(times: Mapping[int, Sequence[float]]) -> str:
-    """Returns a message if passes with one thread took very different times; otherwise "".
+def disturbed_reason(times: ThreadTimes) -> str:
+    """Returns a message if other programs disturbed the measurement; otherwise "".
 
-    >>> disturbed_reason({1: [1.0, 1.1, 1.2], 2: [9.0]}), disturbed_reason({1: [1.0, 1.8, 2.0]})
-    ('', 'the machine is busy: equal passes with one thread took 1.000 to 2.000 s')
+    >>> disturbed_reason(ThreadTimes({1: [1.0, 1.1, 1.2], 2: [9.0]}, {1: [0.0, 0.0, 0.2], 2: [0.0]}))
+    ''
+    >>> disturbed_reason(ThreadTimes({1: [1.0, 1.8, 2.0]}, {1: [0.0, 0.0, 0.0]}))
+    'the machine is busy: equal passes with one thread took 1.000 to 2.000 s'
+    >>> disturbed_reason(ThreadTimes({1: [1.0, 1.0], 2: [1.0, 2.0]}, {1: [0.0, 0.0], 2: [0.5, 0.4]}))
+    'the machine is busy: with 2 threads, a thread waited for a CPU for 45 % of the time'
     """
-    passes = times[1]
+    for count, waits in times.waits.items():
+        if waits and (share := statistics.median(waits)) > _WAITED:
+            plural = "s" if count > 1 else ""
+            return (
+                f"the machine is busy: with {count} thread{plural}, a thread waited for a CPU for {100 * share:.0f} % "
+                "of the time"
+            )
+    passes = times.seconds.get(1) or [0.0]
     if statistics.median(passes) <= _DISTURBED * min(passes):
         return ""
     return f"the machine is busy: equal passes with one thread took {min(passes):.3f} to {max(passes):.3f} s"

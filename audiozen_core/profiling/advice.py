@@ -52,10 +52,9 @@ def advice(profile: StepProfile, trial: Trial) -> str:
 
 def _better_threads(profile: StepProfile) -> int | None:
     """Returns a number of threads that is faster than the current number; None if no number is faster by enough."""
-    times = {count: [seconds] for count, seconds in profile.thread_seconds.items()}
-    if profile.threads not in times:
+    if profile.threads not in profile.thread_seconds:
         return None
-    best = fastest_count(times)
+    best = fastest_count(profile.thread_seconds)
     now, then = profile.thread_seconds[profile.threads], profile.thread_seconds[best]
     # At about the same speed, `fastest_count` prefers fewer threads, but the advice should not recommend a change that
     # saves no time.

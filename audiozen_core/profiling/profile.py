@@ -17,7 +17,7 @@ from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
-from audiozen_core.experiment.threads import busy_reason, thread_counts, time_threads
+from audiozen_core.experiment.threads import busy_reason, disturbed_reason, thread_counts, time_threads
 from audiozen_core.experiment.timed_pass import run_pass
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
@@ -138,8 +138,7 @@ def _with_threads(profile: StepProfile, trainer: BaseTrainer, loader: BatchLoade
         return dataclasses.replace(profile, busy=busy)
     batch, batch_idx = first_batch(trainer, loader)
     times = time_threads(partial(run_pass, trainer, batch, batch_idx), counts, seconds=10.0)
-    seconds = {count: min(rounds) for count, rounds in times.items()}
-    return dataclasses.replace(profile, thread_seconds=seconds, busy=busy)
+    return dataclasses.replace(profile, thread_seconds=times.best, busy=busy or disturbed_reason(times))
 
 
 class _Measuring:

@@ -8,6 +8,9 @@ from contextlib import suppress
 from importlib import metadata
 from typing import NamedTuple
 
+from audiozen_core.registry.installed import installed_version
+from audiozen_core.registry.scope import installed_path
+
 
 class Provided(NamedTuple):
     """The version of a distribution, and the top-level modules that it provides."""
@@ -28,6 +31,23 @@ def providers(modules: Iterable[str], search_path: Iterable[str]) -> dict[str, s
             if provided.modules & wanted:
                 versions.setdefault(name, provided.version)
     return versions
+
+
+def numba_version() -> str:
+    """Returns the version of the installed numba, "none" if it is not installed, or "unknown" if it can't be read.
+
+    Numba is imported only at the first call of a kernel, so `sys.modules` can't tell whether it is installed.
+    """
+    return _numba_version(tuple(installed_path()))
+
+
+@functools.cache
+def _numba_version(search_path: tuple[str, ...]) -> str:
+    try:
+        version = installed_version("numba", search_path)
+    except (OSError, UnicodeDecodeError):
+        return "unknown"
+    return "none" if version is None else version or "unknown"
 
 
 @functools.cache

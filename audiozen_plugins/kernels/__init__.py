@@ -2,9 +2,9 @@
 
 A kernel becomes an operation of PyTorch in one of two ways:
 
-- `fused` calls it as an `autograd.Function`. `torch.compile`, an export, autocast and a counter of operations must see
-  PyTorch's own operations, so they get the plain form (`fits_cpu_kernel`). Second derivatives are computed with the
-  plain form, too (`gradients_of_plain`). These kernels are for the CPU and float32.
+- `fused` calls it as an `autograd.Function`. `torch.compile`, an export, autocast, `torch.func` and a counter of
+  operations must see PyTorch's own operations, so they get the plain form (`fits_cpu_kernel`). Second derivatives are
+  computed with the plain form, too (`gradients_of_plain`). These kernels are for the CPU and float32.
 - `operator` registers it, if the plain form is a Python loop over frames or cells, which can't be compiled. The
   operator is a single node of a graph. It chooses the kernel for the device, and accepts float32 and float64.
 

@@ -170,7 +170,8 @@ def can_compute(*tensors: Tensor, dtypes: Container[torch.dtype] = (torch.float3
 def fits_cpu_kernel(*tensors: Tensor) -> bool:
     """Whether a kernel for float32 can compute with these tensors, and nothing needs to see PyTorch's own operations.
 
-    A compiler, an export, `torch.autocast` and a counter of operations need to see PyTorch's own operations.
+    A compiler, an export, `torch.autocast`, a transform of `torch.func` (such as `grad` or `vmap`), and a counter of
+    operations need to see PyTorch's own operations.
     """
     return (
         all(type(x) in (Tensor, nn.Parameter) for x in tensors)
@@ -178,6 +179,7 @@ def fits_cpu_kernel(*tensors: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not is_in_torch_dispatch_mode()
+        and torch._C._functorch.peek_interpreter_stack() is None
         and can_compute(*tensors, dtypes=(torch.float32,))
     )
 

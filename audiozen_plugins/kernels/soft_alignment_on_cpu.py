@@ -10,14 +10,16 @@ computations are in float64, whatever the dtype of the input.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from audiozen_plugins.kernels import soft_alignment_band
 from audiozen_plugins.kernels.band import Band
+from audiozen_plugins.kernels.soft_alignment_band import NarrowBand
+from audiozen_plugins.kernels.soft_alignment_frames import Frames
 from audiozen_plugins.kernels.soft_alignment_sweeps import (
     FAR,
     RECORD,
@@ -25,7 +27,6 @@ from audiozen_plugins.kernels.soft_alignment_sweeps import (
     ROWS,
     Floats,
     Ints,
-    complete_square,
     sweep_probabilities,
     sweep_visits,
 )
@@ -37,8 +38,18 @@ def is_available() -> bool:
 
 
 def saved_shape(batch: int, frames: int, frames2: int, radius: int | None) -> tuple[int, ...]:
-    """Returns the shape of the tensor with the row above each strip. `forward` saves this tensor for `backward`."""
-    return batch, -(-frames // ROWS), 2, Band(frames, frames2, radius).width + 1
+    """Returns the shape of the tensor that `forward` saves for `backward`."""
+    band = Band(frames, frames2, radius)
+    if narrow := _narrow(band):
+        return batch, *narrow.saved_shape
+    return batch, -(-frames // ROWS), 2, band.width + 1
+
+
+def _narrow(band: Band) -> NarrowBand | None:
+    if band.radius is None:
+        return None
+    narrow = NarrowBand(band)
+    return narrow if narrow.is_narrow else None
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,8 @@ class Strip:
     Attributes:
         rows: the frames of `x`.
         columns: the frames of `y`.
-        x: the frames of `x` as `Matrix.load` prepares them [rows, features + 2].
-        y: the frames of `y` as `Matrix.load` prepares them [columns, features + 2].
+        x: the frames of `x` as `Frames.load` prepares them [rows, features + 2].
+        y: the frames of `y` as `Frames.load` prepares them [columns, features + 2].
         scores: first the scores of the cells, later their visits [columns, rows]. All strips share this memory.
         cells: a flat view of `scores` [columns * rows] for the sweeps.
         low: the first column of each row [rows], counted from the strip's first column.
@@ -75,15 +86,13 @@ class Matrix:
 
     Args:
         band: the cells that a path may visit.
-        features: the number of features of a frame.
+        x: features [batch, frames, features].
+        y: features [batch, frames2, features].
         gamma: the softness of the minimum; above 0.
     """
 
-    def __init__(self, band: Band, features: int, gamma: float) -> None:
-        self._scale = -1 / (gamma * math.log(2))
-        # Two more columns, for the squared norms and for their factor. A matrix product then gives complete scores.
-        self._x = torch.empty(band.frames, features + 2, dtype=torch.float64)
-        self._y = torch.empty(band.frames2, features + 2, dtype=torch.float64)
+    def __init__(self, band: Band, x: Tensor, y: Tensor, gamma: float) -> None:
+        self.frames = Frames(x, y, gamma)
         rows = [slice(start, min(start + ROWS, band.frames)) for start in range(0, band.frames, ROWS)]
         columns = [slice(int(band.low[part.start]), int(band.high[part.stop - 1]) + 1) for part in rows]
         self.width = max(part.stop - part.start for part in columns)
@@ -95,36 +104,7 @@ class Matrix:
         shape = columns.stop - columns.start, rows.stop - rows.start
         own = scores[: shape[0] * shape[1]]
         limits = band.low[rows] - columns.start, band.high[rows] - columns.start
-        return Strip(rows, columns, self._x[rows], self._y[columns], own.view(shape), own.numpy(), *limits)
-
-    def load(self, x: Tensor, y: Tensor) -> None:
-        """Prepares the frames of the next item of the batch: `x` is [frames, features], `y` is [frames2, features]."""
-        features = x.shape[1]
-        self._x[:, :features] = x
-        self._y[:, :features] = y
-        centre = self._y[:, :features].mean(dim=0).numpy()  # a large offset would make the squares less precise
-        complete_square(self._x.numpy(), centre, -2 * self._scale, self._scale, features + 1, features)
-        complete_square(self._y.numpy(), centre, 1.0, 1.0, features, features + 1)
-
-    def weighted_frames(self) -> tuple[Tensor, Tensor]:
-        """Allocates the arguments of `gradient_of_x` and `gradient_of_y`."""
-        return torch.empty_like(self._x), torch.empty_like(self._y)
-
-    def gradient_of_x(self, weighted: Tensor) -> Tensor:
-        """Returns the gradient with respect to `x` [frames, features], and overwrites the prepared `x`.
-
-        Args:
-            weighted: the matrix of visits times the prepared frames of `y` [frames, features + 2].
-        """
-        return self._x[:, :-2].mul_(weighted[:, -1:] / -self._scale).sub_(weighted[:, :-2], alpha=2)
-
-    def gradient_of_y(self, weighted: Tensor) -> Tensor:
-        """Returns the gradient with respect to `y` [frames2, features], and overwrites the prepared `y`.
-
-        Args:
-            weighted: the transposed matrix of visits times the prepared frames of `x` [frames2, features + 2].
-        """
-        return self._y[:, :-2].mul_(weighted[:, -2:-1] * 2).add_(weighted[:, :-2]).div_(self._scale)
+        return Strip(rows, columns, self.frames.x[rows], self.frames.y[columns], own.view(shape), own.numpy(), *limits)
 
 
 def forward(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Tensor, Tensor]:
@@ -137,9 +117,13 @@ def forward(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Ten
         radius: the radius of the band, see `Band`.
 
     Returns:
-        The costs [batch], float64, and the row above each strip, which `backward` needs.
+        The costs [batch], float64, and what `backward` needs: the row above each strip, or the weights of a narrow band
+        (`soft_alignment_band`).
     """
-    matrix = Matrix(Band(x.shape[1], y.shape[1], radius), x.shape[2], gamma)
+    band = Band(x.shape[1], y.shape[1], radius)
+    if narrow := _narrow(band):
+        return soft_alignment_band.forward(narrow, x, y, gamma)
+    matrix = Matrix(band, x, y, gamma)
     costs = torch.empty(len(x), dtype=torch.float64)
     edges = torch.ones(saved_shape(len(x), x.shape[1], y.shape[1], radius), dtype=torch.float64)
     edges[:, :, 1] = FAR
@@ -148,7 +132,7 @@ def forward(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Ten
     starts = [strip.columns.start for strip in matrix.strips]
     offsets = [after - 1 - start for start, after in zip(starts, [*starts[1:], 0], strict=True)]
     for index, above in enumerate(edges.numpy()):
-        matrix.load(x[index], y[index])
+        matrix.frames.load(index)
         logarithm = 0.0
         for strip, edge, below, offset in zip(matrix.strips, above, [*above[1:], nowhere], offsets, strict=True):
             strip.compute_scores()
@@ -167,7 +151,7 @@ def backward(
     Args:
         x: features [batch, frames, features].
         y: features [batch, frames2, features].
-        edges: the rows above the strips, from `forward`.
+        edges: the second result of `forward`.
         grad: the gradients with respect to the costs [batch].
         gamma: the softness of the minimum; above 0.
         radius: the radius of the band, see `Band`.
@@ -176,17 +160,20 @@ def backward(
     Returns:
         The gradients with respect to `x` and `y`, each None if it isn't needed.
     """
-    matrix = Matrix(Band(x.shape[1], y.shape[1], radius), x.shape[2], gamma)
+    band = Band(x.shape[1], y.shape[1], radius)
+    if narrow := _narrow(band):
+        return soft_alignment_band.backward(narrow, x, y, edges, grad, gamma, needs)
+    matrix = Matrix(band, x, y, gamma)
     need_x, need_y = needs
     grad_x, grad_y = (torch.empty_like(side) if need else None for side, need in zip((x, y), needs, strict=True))
-    weighted_x, weighted_y = matrix.weighted_frames()
+    weighted_x, weighted_y = torch.empty_like(matrix.frames.x), torch.empty_like(matrix.frames.y)
     weights = np.empty((matrix.width + ROWS) * 2 * ROWS)
     # `received` has the visits that the last row of a strip gets from the strip below. The sweep writes to `given` what
     # the strip passes on to the strip above.
     received, given = np.empty(y.shape[1]), np.empty(y.shape[1])
     nowhere = np.empty((2, 0))
     for index, (above, seed) in enumerate(zip(edges.numpy(), grad.tolist(), strict=True)):
-        matrix.load(x[index], y[index])
+        matrix.frames.load(index)
         if need_y:
             weighted_y.zero_()
         received.fill(0)
@@ -205,7 +192,7 @@ def backward(
             if need_y:
                 weighted_y[strip.columns].addmm_(strip.scores, strip.x)
         if grad_x is not None:
-            grad_x[index] = matrix.gradient_of_x(weighted_x)
+            matrix.frames.write_gradient_of_x(weighted_x, grad_x[index])
         if grad_y is not None:
-            grad_y[index] = matrix.gradient_of_y(weighted_y)
+            matrix.frames.write_gradient_of_y(weighted_y, grad_y[index])
     return grad_x, grad_y

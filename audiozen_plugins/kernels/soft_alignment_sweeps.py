@@ -50,34 +50,10 @@ RECORDS = 32
 C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12 = (math.log(2) ** n / math.factorial(n) for n in range(1, 13))
 
 # Sums keep their order, because the rounding by `SHIFT` depends on the order.
-_OPTIONS = {"error_model": "numpy", "fastmath": {"nnan", "ninf", "nsz", "contract"}}
+OPTIONS = {"error_model": "numpy", "fastmath": {"nnan", "ninf", "nsz", "contract"}}
 
 
-@cpu_kernel(error_model="numpy", fastmath=True)
-def complete_square(
-    columns: Floats, centre: Floats, scale: float, weight: float, square_column: int, weight_column: int
-) -> None:
-    """Centres and scales frames, and fills two more columns: the weighted squared norms of the frames, and the weight.
-
-    Args:
-        columns: the frames and the two columns [frames, features + 2], which are changed in place.
-        centre: the vector that is subtracted from each frame [features].
-        scale: the factor of the centred features.
-        weight: the factor of the squared norms.
-        square_column: the index of the column for the squared norms.
-        weight_column: the index of the column for the weight.
-    """
-    for frame in range(columns.shape[0]):
-        square = 0.0
-        for feature in range(centre.size):
-            value = columns[frame, feature] - centre[feature]
-            columns[frame, feature] = value * scale
-            square += value * value
-        columns[frame, square_column] = square * weight
-        columns[frame, weight_column] = weight
-
-
-@cpu_kernel(**_OPTIONS)
+@cpu_kernel(**OPTIONS)
 def sweep_probabilities(  # noqa: PLR0915 (a call would keep the compiler from vectorising)
     scores: Floats,
     low: Ints,
@@ -175,7 +151,7 @@ def sweep_probabilities(  # noqa: PLR0915 (a call would keep the compiler from v
     return logarithm
 
 
-@cpu_kernel(**_OPTIONS)
+@cpu_kernel(**OPTIONS)
 def sweep_visits(
     visits: Floats,
     low: Ints,

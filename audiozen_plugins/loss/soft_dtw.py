@@ -37,7 +37,7 @@ class SoftDTWLoss(nn.Module):
             through the last pair, and the path may also be between them. By default, there is no band.
 
     Raises:
-        ValueError: `gamma` is not above 0, or not finite, or `band` is below 0.
+        ValueError: `gamma` is not above 0, or not finite, or `band` is below 0, or one of them is a tensor.
 
     Example:
         >>> estimate = torch.tensor([[[0.0], [1.0], [1.0], [2.0]]])
@@ -54,6 +54,9 @@ class SoftDTWLoss(nn.Module):
         super().__init__()
         if wrong := out_of_range(SoftDTWLoss, locals()):
             raise ValueError(wrong)
+        for name, value in (("gamma", gamma), ("band", band)):
+            if isinstance(value, Tensor):
+                raise ValueError(f"`{name}` is a tensor, but must be a number: pass `{name}.item()`")
         self.gamma = gamma
         self.band = band
 

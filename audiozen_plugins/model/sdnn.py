@@ -102,10 +102,12 @@ class SDNN(nn.Module):
             )
         with torch.autocast(noisy.device.type, enabled=False):
             noisy = noisy if noisy.dtype == torch.float64 else noisy.float()
-            estimate: Tensor = self.blocks((noisy - self.mean).permute(1, 2, 0).contiguous())
+            # Copies are changed in place, because each new array of several megabytes takes as long as its computation.
+            values = noisy.permute(1, 2, 0).clone(memory_format=torch.contiguous_format).sub_(self.mean)
+            estimate: Tensor = self.blocks(values)
             # The mask gets the memory layout of the magnitudes. The next operations then read memory in order, in the
             # forward and in the backward pass.
-            mask = (estimate.permute(2, 0, 1).contiguous() + 1).relu()
+            mask = estimate.permute(2, 0, 1).clone(memory_format=torch.contiguous_format).add_(1).relu_()
             return self._delayed(noisy) * mask
 
     def _delayed(self, noisy: Tensor) -> Tensor:

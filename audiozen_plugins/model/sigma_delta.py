@@ -212,7 +212,7 @@ class InputBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Converts values [channels, frames, batch] to levels of the same shape."""
-        levels: Tensor = self.neuron(quantize(x, self.step, self.low, self.high) * STEPS_PER_UNIT)
+        levels: Tensor = self.neuron(quantize(x, self.step, self.low, self.high).mul_(STEPS_PER_UNIT))
         return levels
 
 

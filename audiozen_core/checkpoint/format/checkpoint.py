@@ -7,7 +7,6 @@ and the manifest, which is written last.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import platform
 import re
@@ -16,7 +15,6 @@ from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,7 @@ from audiozen_core.checkpoint.format.manifest import (
 from audiozen_core.checkpoint.format.safetensors_file import FormatError, parse_tensors, write_tensors
 from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from audiozen_core.errors import CheckpointError
+from audiozen_core.registry.provided_modules import numba_version
 from audiozen_core.storage.atomic import make_new_folder, remove, rename, sync_folder, temporary_name, write_new
 
 _READERS = 4
@@ -149,16 +148,8 @@ def current_versions() -> dict[str, str]:
         "audiozen": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "numba": _numba_version(),  # the kernels that need numba round differently
+        "numba": numba_version(),  # the kernels that need numba round differently
     }
-
-
-@functools.cache
-def _numba_version() -> str:
-    try:
-        return metadata.version("numba")
-    except metadata.PackageNotFoundError:
-        return "none"
 
 
 def read_checkpoint(

@@ -3,6 +3,7 @@ from importlib import metadata
 
 import pytest
 
+from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.experiment.provenance import imported_versions
 from audiozen_core.registry import provided_modules
 from audiozen_core.registry.scope import ImportScope
@@ -27,22 +28,30 @@ def test_distributions_of_imported_modules_are_found_and_read_once_for_each_fold
     names = {
         name for module, names in metadata.packages_distributions().items() if module in imported for name in names
     }
-    assert versions == {"numba": "none"} | {name: metadata.version(name) for name in names}
+    assert versions == {"numba": provided_modules.numba_version()} | {name: metadata.version(name) for name in names}
     assert "torch" in names
     assert "hatchling" not in names
 
 
 def test_the_version_of_numba_is_known_before_its_import(tmp_path, monkeypatch):
     monkeypatch.setattr("audiozen_core.experiment.provenance.installed_path", lambda: [str(tmp_path)])
+    monkeypatch.setattr(provided_modules, "installed_path", lambda: [str(tmp_path)])
+    provided_modules._numba_version.cache_clear()
     assert imported_versions() == {"numba": "none"}
     for name in [name for name in sys.modules if name.partition(".")[0] == "numba"]:
         monkeypatch.delitem(sys.modules, name)
     provided_modules._distributions_in.cache_clear()
+    provided_modules._numba_version.cache_clear()
     folder = tmp_path / "numba-9.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Name: numba\nVersion: 9\n\n")
     (folder / "top_level.txt").write_text("numba")
     assert imported_versions() == {"numba": "9"}
+    assert current_versions()["numba"] == "9"
+    for content, version in ((b"Version: \xe4\n", "unknown"), (b"Name: numba\n", "unknown")):
+        (folder / "METADATA").write_bytes(content)
+        provided_modules._numba_version.cache_clear()
+        assert current_versions()["numba"] == version
 
 
 @pytest.mark.parametrize(

@@ -49,3 +49,20 @@ def test_the_kernels_see_other_weights(kernel_calls):
         network.dpgrnn1.inter_rnn.rnn1.weight_hh_l0.add_(0.1)
     assert (network(INPUTS[GTCRN]) - before).abs().max() > 1e-5
     assert kernel_calls
+
+
+@pytest.mark.parametrize("make", [GTCRN, ULUNAS])
+def test_the_kernels_step_aside_for_torch_func(kernel_calls, make):
+    torch.manual_seed(0)
+    network = make().eval()
+    loss = network(INPUTS[make]).square().mean()
+    assert kernel_calls
+    expected = torch.autograd.grad(loss, list(network.parameters()))
+    kernel_calls.clear()
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    found = torch.func.grad(lambda given: torch.func.functional_call(network, given, INPUTS[make]).square().mean())(
+        weights
+    )
+    assert not kernel_calls
+    for ours, theirs in zip(found.values(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audiozen_plugins.kernels import soft_alignment_on_cpu, soft_alignment_on_gpu, soft_alignment_op
 from audiozen_plugins.kernels.band import Band
+from audiozen_plugins.kernels.soft_alignment_band import NarrowBand
 from audiozen_plugins.kernels.soft_alignment_op import soft_alignment, soft_alignment_backward
 from audiozen_plugins.loss import soft_dtw
 from audiozen_plugins.loss.soft_dtw import SoftDTWLoss, plain_cost
@@ -51,6 +52,50 @@ def assert_same(kernel, frames, frames2, gamma, radius):
 @pytest.mark.parametrize(("frames", "frames2"), SHAPES)
 def test_the_kernel_for_the_cpu_equals_the_plain_form(frames, frames2, gamma, radius):
     assert_same(soft_alignment_on_cpu, frames, frames2, gamma, radius)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 60, 61])
+@pytest.mark.parametrize("gamma", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize(("frames", "frames2"), SHAPES)
+def test_the_kernel_for_narrow_bands_equals_the_plain_form(frames, frames2, gamma, radius, monkeypatch):
+    used = []
+    monkeypatch.setattr(NarrowBand, "is_narrow", property(lambda narrow: not used.append(narrow.size)))
+    assert_same(soft_alignment_on_cpu, frames, frames2, gamma, radius)
+    assert used
+
+
+@pytest.mark.parametrize(("frames", "frames2", "radius"), [(300, 310, 4), (1400, 1400, 79)])
+def test_a_narrow_band_of_long_sequences_equals_the_plain_form(frames, frames2, radius):
+    assert NarrowBand(Band(frames, frames2, radius)).is_narrow
+    sides = sequences(frames, frames2, batch=1)
+    expected = results(plain_cost(*sides, 100.0, radius), *sides)
+    for one, other in zip(of_kernel(soft_alignment_on_cpu, *sides, 100.0, radius), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    # Another band gives another cost, so the band matters here.
+    assert abs(soft_alignment(*sides, 100.0, radius + 1)[0] - expected[0]) > 1e-3
+
+
+def test_only_narrow_bands_keep_weights():
+    assert not NarrowBand(Band(48, 48, 2)).is_narrow  # the weights would be larger than half of a matrix
+    assert not NarrowBand(Band(9000, 9000, 160)).is_narrow  # too many lanes
+    assert NarrowBand(Band(9000, 9000, 159)).is_narrow
+    batch, *sizes = soft_alignment_on_cpu.saved_shape(1, 1000, 1000, 51)
+    assert batch == 1
+    assert math.prod(sizes) * 8 < 1000 * 1000 * 4 / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("radius", [None, 4])
+def test_gradients_have_the_dtype_of_the_sequences(dtype, radius):
+    x, y = (side.detach().to(dtype).mT.contiguous().mT.requires_grad_() for side in sequences(200, 200))
+    exact = [side.detach().double().requires_grad_() for side in (x, y)]
+    for one, other in zip(
+        of_kernel(soft_alignment_on_cpu, x, y, 1.0, radius)[1:],
+        of_kernel(soft_alignment_on_cpu, *exact, 1.0, radius)[1:],
+        strict=True,
+    ):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one, other.to(dtype))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter would replace the kernel in this process")
@@ -152,17 +197,17 @@ def test_what_is_kept_for_the_backward_pass_is_a_fraction_of_a_matrix():
     matrix = 4 * len(x) * 400 * 400
     others = [tensor for tensor in kept if tensor.data_ptr() not in (x.data_ptr(), y.data_ptr())]
     assert 0 < sum(tensor.nbytes for tensor in others) < 0.15 * matrix
-    band = soft_alignment_on_cpu.saved_shape(2, 400, 400, 5)
-    assert math.prod(band) < 0.05 * math.prod(soft_alignment_on_cpu.saved_shape(2, 400, 400, None))
 
 
 def test_a_band_computes_only_the_scores_of_its_strips():
     def cells(radius):
-        matrix = soft_alignment_on_cpu.Matrix(Band(640, 640, radius), 3, 1.0)
+        x, y = sequences(640, 640)
+        matrix = soft_alignment_on_cpu.Matrix(Band(640, 640, radius), x, y, 1.0)
         return sum(strip.scores.numel() for strip in matrix.strips)
 
     assert cells(None) == 640 * 640
     assert cells(32) < 0.18 * 640 * 640
+    assert math.prod(NarrowBand(Band(640, 640, 32)).cells_shape) < 0.13 * 640 * 640
 
 
 def test_only_the_needed_gradient_is_computed():

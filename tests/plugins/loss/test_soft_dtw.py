@@ -242,3 +242,12 @@ def test_a_band_that_is_wider_than_both_sequences_leaves_nothing_out(band):
     x, y = torch.rand(2, 20, 3, generator=generator), torch.rand(2, 25, 3, generator=generator)
     assert torch.equal(SoftDTWLoss(band=band)(x, y), SoftDTWLoss(band=44)(x, y))
     assert torch.allclose(SoftDTWLoss(band=band)(x, y), SoftDTWLoss()(x, y))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"band": torch.tensor(5)}, {"band": torch.tensor(5.0)}, {"gamma": torch.ones(1)}]
+)
+def test_a_tensor_in_place_of_a_number_is_an_error(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"`{name}` is a tensor, but must be a number: pass `{name}.item\\(\\)`"):
+        SoftDTWLoss(**arguments)
