@@ -272,7 +272,7 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
         frames = torch.nn.functional.pad(frames, (0, parts * hop - size))
     # Each frame is cut into parts of one hop. The first parts of all frames form one continuous signal, and so do the
     # second parts, and so on. Each of these signals begins one hop after the previous one.
-    first, *further = frames.unflatten(-1, (parts, hop)).unbind(-2)
+    first, *further = frames.reshape(*frames.shape[:-1], parts, hop).unbind(-2)
     total = torch.nn.functional.pad(first, (0, 0, 0, parts - 1))
     for begin, part in enumerate(further, start=1):
         total[..., begin : begin + count, :] += part
