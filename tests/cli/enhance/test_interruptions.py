@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from safetensors.torch import save_file
 
 from audiozen.model import CRN
 from audiozen_core.inference import jobs
-from audiozen_core.inference.records import Records
-from tests.cli.enhance.audio_files import noise, read, write
+from audiozen_core.inference.inputs import list_jobs
+from audiozen_core.inference.records import Records, source_facts
+from audiozen_core.inference.results import Written
+from audiozen_core.storage.atomic import hash_file
+from tests.cli.enhance.audio_files import SR, noise, read, write
 from tests.cli.enhance.conftest import ARGS
 
 
@@ -188,3 +192,90 @@ def test_result_of_an_earlier_input_is_made_again_after_an_interruption(enhance,
         patched.setattr(Records, "add", interrupted)
         enhance("in", "-o", "out", "--num-workers", 0, code=130)
     assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+def test_notes_of_an_interrupted_command_say_which_results_it_may_have_left(place):
+    write("in/a.wav"), write("in/b.wav")
+    out = Path("out")
+    first, second = list_jobs(["in"], out)
+    killed = Records(out, {})
+    for job in (first, second):
+        killed.begin(job)
+        write(job.target)
+    written = Written((first.target,), 4000, SR, 0)
+    killed.add(first, written, [digest_of(first.target)], source_facts(first))
+    # The command is killed here: one result is recorded, the other one is not.
+    later = Records(out, {})
+    assert (later.state(first), later.state(second)) == ("done", "")
+    # The result that was recorded is safe if the user changes it.
+    write(first.target, noise(5000))
+    assert Records(out, {}).state(first) == "it was changed afterwards"
+    # A second command begins it again, and is killed.
+    later.begin(first)
+    assert Records(out, {}).state(first) == ""
+    later.give_up(first)
+    assert Records(out, {}).state(first) == "it was changed afterwards"
+
+
+def digest_of(path):
+    with path.open("rb") as file:
+        return hash_file(file)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_result_is_synced_before_its_name_and_the_names_before_the_end(enhance, place, monkeypatch, workers):
+    for name in ("a", "b", "sub/c"):
+        write(f"in/{name}.wav")
+    Path("out/sub").mkdir(parents=True)
+    events = []
+    replace = os.replace
+
+    def sync(descriptor):
+        events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+
+    def rename(source, target):
+        events.append(("rename", str(Path(source).resolve()), str(Path(target).resolve())))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    enhance("in", "-o", "out", "--num-workers", workers)
+    out = Path("out").resolve()
+    renamed = [event for event in events if event[0] == "rename" and event[2].endswith(".wav")]
+    assert {event[2] for event in renamed} == {str(out / name) for name in ("a.wav", "b.wav", "sub/c.wav")}
+    for event in renamed:
+        assert events.index(("sync", event[1])) < events.index(event)
+    # One sync for each result, each folder, and the record.
+    last = events.index(renamed[-1])
+    assert len(events[: last + 1]) == 2 * len(renamed)
+    assert {event[1] for event in events[last + 1 :]} == {str(out), str(out / "sub"), str(out / "enhanced.jsonl")}
+    assert len(events) == last + 4
+
+
+def test_result_whose_name_was_lost_in_a_power_failure_is_made_again(enhance, place):
+    write("in/a.wav"), write("in/b.wav")
+    enhance("in", "-o", "out")
+    Path("out/b.wav").unlink()
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+def test_system_calls_of_a_file(enhance, place, monkeypatch):
+    counts = Counter()
+
+    def count(name):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *arguments: counts.update([name]) or call(*arguments))
+
+    for number in range(6):
+        write(f"in/{number}.wav")
+    for name in ("open", "write", "fsync", "replace", "lseek"):
+        count(name)
+    found = []
+    for number in (2, 6):
+        counts.clear()
+        enhance(*(f"in/{index}.wav" for index in range(number)), "-o", f"out{number}", "--num-workers", 0)
+        found.append(dict(counts))
+    few, many = found
+    # The input and the result are opened. The result, the note that it was begun, and its record are written.
+    per_file = {name: (many[name] - few[name]) / 4 for name in many}
+    assert per_file == {"open": 2, "write": 3, "fsync": 1, "replace": 1}

@@ -14,6 +14,8 @@ from audiozen_core.inference import jobs
 from audiozen_core.inference.enhancer import Enhancer
 from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.load import load
+from audiozen_core.inference.results import EnhancedResult
+from audiozen_core.scoring.worker_pool import run_jobs
 from tests.cli.enhance.audio_files import SR, noise, read, records, write
 
 
@@ -62,6 +64,40 @@ def test_workers_write_what_one_process_writes(enhance, place):
         np.testing.assert_allclose(read(f"workers/{name}"), read(f"alone/{name}"), atol=2**-15)
     assert {record["result"] for record in records("workers")} == set(names)
     assert "skipped 4" in enhance("in", "-o", "workers", "--num-workers", 2, code=1).out
+
+
+@pytest.mark.parametrize("options", [(), ("--subtype", "FLOAT"), ("--format", "flac"), ("--format", "ogg")])
+def test_workers_and_one_process_write_the_bytes_that_the_call_from_python_writes(enhance, model, place, options):
+    for number in range(3):
+        write(f"in/{number}.wav", noise(4000 + number, 2, seed=number))
+    for workers in (0, 2):
+        enhance("in", "-o", f"out{workers}", "--num-workers", workers, *options)
+    network = load(model, device="cpu")
+    for number in range(3):
+        one, two = (next(Path(f"out{workers}").glob(f"{number}.*")) for workers in (0, 2))
+        subtype = "FLOAT" if "FLOAT" in options else None
+        network.enhance_file(f"in/{number}.wav", place / f"by_hand{one.suffix}", subtype=subtype)
+        content = Path(f"by_hand{one.suffix}").read_bytes()
+        if one.suffix == ".ogg":  # libsndfile gives each stream a random number
+            assert np.array_equal(read(one), read(two))
+            continue
+        assert one.read_bytes() == two.read_bytes() == content
+
+
+def test_workers_send_encoded_files(model, place, monkeypatch):
+    sent = []
+
+    def watched(work, batches, **options):
+        for step, result in run_jobs(work, batches, **options):
+            sent.extend(found for _, found in result)
+            yield step, result
+
+    monkeypatch.setattr(jobs, "run_jobs", watched)
+    for number in range(2):
+        write(f"in/{number}.wav")
+    out = Path("out")
+    jobs.enhance_jobs(load(model, device="cpu"), list_jobs(["in"], out), out, jobs.Options(), num_workers=2)
+    assert sorted(len(file.content) for found in sent for file in found.files) == [44 + 2 * 4000] * 2
 
 
 class Dithered(CRN):
@@ -123,14 +159,14 @@ def test_worker_that_dies_loses_its_file_only(enhance, place, monkeypatch):
 
 def test_long_result_of_a_killed_worker_is_made_again(enhance, place, monkeypatch):
     write("in/long.wav", noise(31 * SR)), write("in/b.wav")
-    store = jobs._store
+    store = jobs.store_result
 
     def killed(*arguments):
         store(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patched:
-        patched.setattr(jobs, "_store", killed)
+        patched.setattr(jobs, "store_result", killed)
         assert "long.wav" in enhance("in", "-o", "out", "--num-workers", 2, code=1).err
     assert "enhanced 1 file" in enhance("in", "-o", "out").out
     assert sorted(path.name for path in Path("out").iterdir()) == ["b.wav", "enhanced.jsonl", "long.wav"]
@@ -156,23 +192,23 @@ def test_each_file_is_opened_once_and_written_while_the_next_one_is_enhanced(mod
     for name in "abc":
         write(f"in/{name}.wav")
     opened, order, begun = Counter(), [], threading.Event()
-    open_bytes, write_result, enhance_file_by = files._open_bytes, jobs.write_result, jobs.enhance_file_by
+    open_bytes, encode, enhance_file_by = files._open_bytes, EnhancedResult.encode, jobs.enhance_file_by
 
     def start(model, writing, source, *args, **options):
         order.append(f"enhance {source.stem}")
         begun.set()
         return enhance_file_by(model, writing, source, *args, **options)
 
-    def finish(pieces, target, *form):
-        if target.stem != "c":  # nothing follows the last one
+    def finish(result):
+        if result.target.stem != "c":  # nothing follows the last one
             assert begun.wait(10), "the next file does not begin before this one is written"
             begun.clear()
-        order.append(f"write {target.stem}")
-        return write_result(pieces, target, *form)
+        order.append(f"write {result.target.stem}")
+        return encode(result)
 
     monkeypatch.setattr(files, "_open_bytes", lambda path: opened.update([path.name]) or open_bytes(path))
     monkeypatch.setattr(jobs, "enhance_file_by", start)
-    monkeypatch.setattr(jobs, "write_result", finish)
+    monkeypatch.setattr(EnhancedResult, "encode", finish)
     parts = []
     outcome = jobs.enhance_jobs(
         load(model), list_jobs(["in"], Path("out")), Path("out"), jobs.Options(),
