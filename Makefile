@@ -37,7 +37,7 @@ types: $(VENV)/.dev    ## mypy, strict
 
 # Where Python may not write bytecode, each process that a test starts would compile the packages again.
 unit: export PYTHONDONTWRITEBYTECODE :=
-# Measuring takes more than half as long again on Python 3.11. It fails below the floor in pyproject.toml.
+# Measuring takes half as long again on Python 3.11, so only CI does it. It fails below the floor in pyproject.toml.
 unit: $(VENV)/.dev     ## the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -rs $(if $(COVERAGE),--cov --cov-report=term)
 

@@ -28,7 +28,7 @@ class AudioZenError(Exception):
     """The base class of all errors that the user can fix. The command line ends with exit code 2.
 
     Args:
-        message: the problem, in one line.
+        message: the problem. Line breaks, as in the messages of torch, become spaces.
         remedy: what the user can do.
         notes: additional lines, each in the form "kind: text".
     """
@@ -37,7 +37,7 @@ class AudioZenError(Exception):
 
     def __init__(self, message: str, *, remedy: str = "", notes: Sequence[str] = ()) -> None:
         # Messages may contain file names that can't be encoded.
-        self.message = printable(message)
+        self.message = _one_line(printable(message))
         self.remedy = printable(remedy)
         self.notes = tuple(map(printable, notes))
         super().__init__(self.message)
@@ -69,7 +69,7 @@ class AudioZenError(Exception):
         raised = [f"raised in: {frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}"] if frames else []
         shown = "`--traceback` shows the full traceback"
         return cls(
-            f"{what} {type(error).__name__}: {error}".rstrip(": "),
+            f"{what} {exception_text(error)}",
             remedy=f"{remedy}; {shown}" if remedy else shown,
             notes=(*notes, *raised),
         )
@@ -82,6 +82,25 @@ class AudioZenError(Exception):
 
     def __str__(self) -> str:
         return "\n\n".join(render(diagnostic) for diagnostic in self.diagnostics)
+
+
+def exception_text(error: BaseException) -> str:
+    r"""Returns the type and the message of an exception in one line.
+
+    Example:
+        >>> exception_text(ValueError("sizes differ:\n  3\n  4")), exception_text(KeyError())
+        ('ValueError: sizes differ: 3 4', 'KeyError')
+    """
+    try:
+        message = str(error)
+    except Exception:  # the `__str__` of the exception is broken, which must not hide where the exception was raised
+        message = ""
+    return _one_line(f"{type(error).__name__}: {message}".rstrip(": "))
+
+
+def _one_line(text: str) -> str:
+    lines = text.splitlines()
+    return " ".join(filter(None, map(str.strip, lines))) if len(lines) > 1 else text
 
 
 def foreign_frames(error: BaseException) -> list[traceback.FrameSummary]:
@@ -131,14 +150,16 @@ class MissingExtraError(AudioZenError):
         package: the name of the package.
         extra: the extra of AudioZEN that installs it.
         needed_by: a description of the component that needs the package, such as `the metric PESQ`.
+        compiled: whether pip needs a C compiler, because the package has no wheels.
     """
 
     code = "AZ201"
 
-    def __init__(self, package: str, *, extra: str, needed_by: str) -> None:
+    def __init__(self, package: str, *, extra: str, needed_by: str, compiled: bool = False) -> None:
+        compiler = f", which needs a C compiler; without one, do without {needed_by}" if compiled else ""
         super().__init__(
             f"{needed_by} needs the package `{package}`, which is not installed",
-            remedy=f"pip install 'audiozen[{extra}]'",
+            remedy=f"pip install 'audiozen[{extra}]'{compiler}",
         )
 
 

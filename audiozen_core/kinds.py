@@ -17,6 +17,10 @@ RunMode = Literal["train", "finetune", "validate", "test", "predict"]
 Mode = Literal["train", "validate", "test", "predict"]
 """The modes of a trainer and of data sets. Finetuning uses `train`, because only its initial weights differ."""
 
+Effect = Literal["outputs", "training", "step"]
+"""What settings can affect: the outputs of a trained network, its training, or how long a training step takes."""
+
+EFFECTS: tuple[Effect, ...] = ("outputs", "training", "step")
 RUN_MODES: tuple[RunMode, ...] = ("train", "finetune", "validate", "test", "predict")
 TRAINING: tuple[RunMode, ...] = ("train", "finetune")
 
@@ -40,6 +44,8 @@ class Kind:
         partner: the kind of section that a section needs, with the same suffix: `optimizer_g` needs `model_g`.
         called_later: whether a function that `path` names is itself the component, which AudioZEN calls later.
             Otherwise the function is a factory that returns the component.
+        affects: what the settings of a section of this kind can affect.
+        key: the key that names a component of this kind, if it has no section of its own.
         torch_home: the module of torch that has components of this kind, for suggestions.
         example: the dotted path of a component of this kind, for messages.
         synonyms: the names that other toolkits use for the sections, for suggestions: by section name, separated by
@@ -58,6 +64,8 @@ class Kind:
     array: bool = False
     partner: str = ""
     called_later: bool = False
+    affects: tuple[Effect, ...] = EFFECTS
+    key: tuple[str, ...] = ()
     torch_home: str = ""
     example: str = ""
     synonyms: Mapping[str, str] = field(default_factory=dict)
@@ -81,6 +89,7 @@ _ROWS = (
         prose="section",
         group=False,
         needed_in=RUN_MODES,
+        affects=("training",),
         synonyms={"meta": "general global experiment exp project hydra config metadata"},
     ),
     Kind(
@@ -102,12 +111,14 @@ _ROWS = (
         name="distributed",
         prose="section",
         group=False,
+        affects=("training",),
         synonyms={"distributed": "ddp parallel data_parallel dist accelerate fsdp nccl torchrun"},
     ),
     Kind(
         name="launcher",
         prose="section",
         group=False,
+        affects=(),
         synonyms={"launcher": "slurm sbatch submitit cluster scheduler_options queue launch job"},
     ),
     Kind(
@@ -126,6 +137,7 @@ _ROWS = (
         needed_in=TRAINING,
         suffixed=True,
         called_later=True,
+        affects=("training", "step"),
         torch_home="torch.nn",
         example="torch.nn.MSELoss",
         synonyms={"loss_function": "criterion criteria objective loss losses loss_fn loss_func"},
@@ -138,6 +150,7 @@ _ROWS = (
         injected=("params",),
         suffixed=True,
         partner="model",
+        affects=("training", "step"),
         torch_home="torch.optim",
         example="torch.optim.RAdam",
         synonyms={"optimizer": "opt optim opt_class"},
@@ -148,6 +161,7 @@ _ROWS = (
         injected=("optimizer",),
         suffixed=True,
         partner="optimizer",
+        affects=("training", "step"),
         torch_home="torch.optim.lr_scheduler",
         example="torch.optim.lr_scheduler.StepLR",
         synonyms={"lr_scheduler": "scheduler sched lr_annealing lr_sched learning_rate_scheduler"},
@@ -164,6 +178,7 @@ _ROWS = (
         },
         base="torch.utils.data.Dataset",
         array=True,
+        affects=("training", "step"),
         synonyms={
             "dataset": "train training train_data train_set training_dataset training_data training_set data datasets "
             "datamodule",
@@ -179,9 +194,10 @@ _ROWS = (
         name="hooks",
         prose="hook",
         array=True,
+        affects=("training",),
         synonyms={"hooks": "hook callback callbacks plugin plugins logger loggers event_handlers"},
     ),
-    Kind(name="metric", prose="metric", section=False),
+    Kind(name="metric", prose="metric", section=False, key=("trainer", "args", "metrics")),
     # A function without arguments that returns the folder of an exported network.
     Kind(name="pretrained", prose="pretrained network", section=False),
     Kind(name="commands", prose="command", section=False),
@@ -189,9 +205,30 @@ _ROWS = (
     # The sections that plugins provide. Their names are the names of the components, so they are not in `SECTIONS`.
     Kind(name="section", prose="section", section=False),
     # Keys in the table `dataloader` of a data set.
-    Kind(name="collate_fn", prose="collate function", group=False, section=False, called_later=True),
-    Kind(name="sampler", prose="sampler", group=False, section=False, injected=("data_source",)),
-    Kind(name="batch_sampler", prose="batch sampler", group=False, section=False, injected=("data_source",)),
+    Kind(
+        name="collate_fn",
+        prose="collate function",
+        group=False,
+        section=False,
+        called_later=True,
+        key=("dataset", "dataloader", "collate_fn"),
+    ),
+    Kind(
+        name="sampler",
+        prose="sampler",
+        group=False,
+        section=False,
+        injected=("data_source",),
+        key=("dataset", "dataloader", "sampler"),
+    ),
+    Kind(
+        name="batch_sampler",
+        prose="batch sampler",
+        group=False,
+        section=False,
+        injected=("data_source",),
+        key=("dataset", "dataloader", "batch_sampler"),
+    ),
 )
 
 KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
@@ -226,6 +263,20 @@ def kind_of(section: str) -> Kind | None:
     """
     known = split_section(section)
     return SECTIONS[known[0]] if known else KINDS.get(section)
+
+
+def affects(section: str, effect: Effect) -> bool:
+    """Returns whether the settings of a section can have an effect. A section that a plugin provides can have each.
+
+    >>> affects("model_g", "outputs"), affects("validate_dataset", "step"), affects("test_dataset", "training")
+    (True, False, False)
+    """
+    kind = kind_of(section)
+    if kind is None:
+        return True
+    # Validations don't change the duration of a training step, but which checkpoint is the best and when to stop.
+    possible = {"train": EFFECTS, "validate": ("training",)}.get(kind.modes.get(section, "train"), ())
+    return effect in kind.affects and effect in possible
 
 
 def section_name(kind: str, suffix: str) -> str:

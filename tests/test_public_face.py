@@ -270,6 +270,13 @@ def test_type_checker_knows_the_types_of_an_installed_wheel(tmp_path):
     assert mypy("--strict", "--python-executable", environment.python, "mistakes.py", cwd=tmp_path) == ERRORS
 
 
+@pytest.mark.slow
+def test_type_checker_knows_the_types_in_another_folder(tmp_path):
+    """As in a project of a user who has installed AudioZEN in this environment, which is an editable installation."""
+    (tmp_path / "mistakes.py").write_text(PLUGIN + MISTAKES)
+    assert mypy("--strict", "mistakes.py", cwd=tmp_path) == ERRORS
+
+
 # ------------------------------------------------------------------------------------------ the page
 
 

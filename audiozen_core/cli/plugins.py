@@ -204,7 +204,7 @@ def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool
     index, strays = installed_index(), list(stray_groups(installed_path()))
     if distributions:
         wanted = [normalised(name) for name in distributions]
-        known = {found.distribution for found in (*index, *index.problems, *strays)}
+        known = {*index.problems, *(found.distribution for found in (*index, *strays))}
         if unknown := [name for name in wanted if name not in known]:
             raise click.BadParameter(f"`{unknown[0]}` has no components", param_hint="DISTRIBUTION")
         index = select_distributions(index, wanted)

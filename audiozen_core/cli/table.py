@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 
 import click
+
+from audiozen_core.results.aligning import aligned, column_widths
 
 # A width greater than the width of any row. Scripts may read tables that are not printed to a terminal, so rich must
 # not cut or wrap the rows.
@@ -33,28 +34,20 @@ def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
 def table_text(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> str:
     """Returns the table that `echo_table` prints."""
     rows = [*([tuple(headings)] if headings else []), *map(tuple, rows)]
-    cells = [cell for row in rows for cell in row]
-    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    widths = column_widths(rows)
     limit = _UNLIMITED
     if sys.stdout.isatty():
         import shutil
 
         limit = shutil.get_terminal_size().columns
-    if sum(widths) + 2 * len(widths) > limit or not all(cell.isascii() and cell.isprintable() for cell in cells):
+    if sum(widths) + 2 * len(widths) > limit or not all(cell.isprintable() for row in rows for cell in row):
         return _wrapped(rows, headings, right)
-    to_right = {place for place, heading in enumerate(headings) if heading in right}
-    lines = []
-    for row in rows:
-        aligned = (
-            cell.rjust(width) if place in to_right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=False))
-        )
-        lines.append("  ".join(aligned).rstrip())
-    return "\n".join(lines)
+    to_right = [place for place, heading in enumerate(headings) if heading in right]
+    return "\n".join("  ".join(aligned(row, widths, to_right)).rstrip() for row in rows)
 
 
 def _wrapped(rows: Sequence[Sequence[str]], headings: Sequence[str], right: Iterable[str]) -> str:
-    """Lays out a table with rich, which is slow and needed only for long rows and characters outside ASCII."""
+    """Lays out a table with rich, which is slow to import and needed only for long rows and unprintable characters."""
     from rich.console import Console
     from rich.table import Table
 

@@ -19,6 +19,8 @@ from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.diagnostics.printable import is_printable
 from audiozen_core.errors import ConfigError
 
+# If each file extends the next file twice, the number doubles with each file, and thirty files would never be merged.
+# Experiments written by hand have about ten.
 _MAX_FILES = 500
 
 

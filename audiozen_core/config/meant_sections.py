@@ -14,15 +14,12 @@ from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import nearest, similar_names
 from audiozen_core.diagnostics.synonyms import fold, meaning
-from audiozen_core.kinds import SECTIONS, section_name, split_section
+from audiozen_core.kinds import KINDS, SECTIONS, section_name, split_section
 
 _SUFFIXED = [name for name, kind in SECTIONS.items() if kind.suffixed]
 # Sections of other toolkits, with the AudioZEN key for the same setting. `_loader` covers sections for data loaders.
 _KEYS_MEANT: dict[str, KeyPath] = {
-    "metric": ("trainer", "args", "metrics"),
-    "metrics": ("trainer", "args", "metrics"),
-    "sampler": ("dataset", "dataloader", "sampler"),
-    "collate_fn": ("dataset", "dataloader", "collate_fn"),
+    name: kind.key for kind in KINDS.values() if kind.key for name in (kind.name, kind.key[-1])
 }
 _LOADER_ENDINGS = ("dataloader", "data_loader", "loader")
 # The two networks of a GAN, with their suffixes.

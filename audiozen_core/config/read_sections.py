@@ -132,7 +132,7 @@ class _Reader:
 
     def report_unknown(self, name: str, value: Any) -> None:
         if not isinstance(value, dict | list):
-            owners = [section for section in ("meta", "acoustics") if key_at((section, name))]
+            owners = [section for section, kind in SECTIONS.items() if not kind.group and key_at((section, name))]
             note = f"help: `{name}` belongs in [{owners[0]}]" if owners else "help: every key belongs in a section"
             message = f"unknown key `{name}` outside of all sections"
             self.report(config_codes.UNKNOWN_KEY, message, (name,), notes=(note,))

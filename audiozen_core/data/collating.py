@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -123,6 +124,8 @@ class PartialCollate:
 
 def name_of(collate_fn: Callable[..., Any]) -> str:
     """Returns the name of a collate function for messages."""
+    while isinstance(collate_fn, functools.partial):  # a function with `args` in the TOML file
+        collate_fn = collate_fn.func
     return getattr(collate_fn, "__name__", type(collate_fn).__name__)
 
 

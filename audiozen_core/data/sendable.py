@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audiozen_core.data.description import describe
 from audiozen_core.data.tensors import map_tensors
-from audiozen_core.errors import DataError
+from audiozen_core.errors import DataError, exception_text
 
 _TEXT = frozenset((str,))
 _PLAIN = frozenset((str, bytes, int, float, bool, type(None)))
@@ -34,7 +34,7 @@ def sendable(batch: Any) -> Any:
             if error := _refusal(value):
                 raise DataError(
                     f"`{place}` of the batch is {describe(value)}, which can't be sent from a worker: "
-                    f"{type(error).__name__}: {error}",
+                    + exception_text(error),
                     remedy="return tensors, arrays, numbers, strings, or lists and dicts of these from the data set; "
                     "open files and create functions where they are used",
                 ) from error

@@ -44,6 +44,7 @@ from audiozen_core.experiment.threads import (
     time_threads,
 )
 from audiozen_core.experiment.timed_pass import run_pass
+from audiozen_core.kinds import affects
 from audiozen_core.logging import get_logger, silenced
 from audiozen_core.registry.provided_modules import providers
 from audiozen_core.registry.scope import installed_path
@@ -53,9 +54,6 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 
 Build = Callable[[], tuple[BaseTrainer, Mapping[Any, list[BatchLoader]]]]
 """Builds a trainer and its data for a measurement. Both are discarded afterwards."""
-
-# Sections that do not affect the duration of a training step, and are not part of the cache key.
-_OTHER_SECTIONS = ("meta", "hooks", "launcher", "distributed", "validate_dataset", "test_dataset", "predict_dataset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,7 @@ def _cached_choice(file: Path, counts: list[int]) -> ThreadChoice | None:
 
 def _digest(checked: CheckedConfig) -> str:
     """Returns a hash of everything that affects the duration of a step: machine, versions and experiment."""
-    step = {name: value for name, value in checked.composition.values.items() if name not in _OTHER_SECTIONS}
+    step = {name: value for name, value in checked.composition.values.items() if affects(name, "step")}
     # Kernels compiled by numba use one thread, so the best number of threads depends on whether numba is installed.
     numba = providers(["numba"], installed_path()).get("numba")
     machine = [_processor(), usable_cpus(), __version__, str(torch.__version__), numba, checked.config.meta.use_amp]

@@ -22,7 +22,7 @@ import tomli
 from audiozen_core.diagnostics.run_options import ALLOW_DRIFT
 from audiozen_core.diagnostics.toml_text import toml_text
 from audiozen_core.errors import CheckpointError
-from audiozen_core.kinds import split_section
+from audiozen_core.kinds import SECTIONS, affects, split_section
 
 FindComponent = Callable[[str, str], object]
 """Takes a section and a path, and returns the object that the path names, or None if it does not exist.
@@ -30,9 +30,7 @@ FindComponent = Callable[[str, str], object]
 A section that a plugin defines has no `path`, so "" is passed as the path.
 """
 
-# The keys and sections of AudioZEN that may change before a resume. They affect output folders, speed, and what happens
-# after training.
-_SAFE_SECTIONS = ("test_dataset", "predict_dataset", "launcher")
+# The keys of AudioZEN that may change before a resume. They affect output folders and speed.
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
 _SAFE_DISTRIBUTED = (
@@ -125,7 +123,7 @@ def changed_hook(change: Change) -> str:
 
 def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
     """Yields the keys that may change. Each key stands for all keys below it, too."""
-    yield from _SAFE_SECTIONS
+    yield from (section for section in SECTIONS if not affects(section, "training"))
     yield from (f"meta.{name}" for name in _SAFE_META)
     yield from (f"distributed.{name}" for name in _SAFE_DISTRIBUTED)
     for section, key, table in _components(values):

@@ -17,7 +17,7 @@ from audiozen_core.config.plugin_sections import section_table
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, changed_hook, compare_configs, refuse_changes
 from audiozen_core.experiment.regrouped import regrouped
-from audiozen_core.kinds import section_name, split_section
+from audiozen_core.kinds import affects, section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -221,7 +221,8 @@ def _affects_output(change: Change) -> bool:
     kind, _ = split_section(section) or (section, "")
     if kind == "model" and rest.partition(".")[0] in ("init", "compile"):
         return False
-    return kind in ("model", "acoustics", "trainer") or change.key == "meta.use_amp"
+    is_plugins = split_section(section) is None
+    return (affects(section, "outputs") and not is_plugins) or change.key == "meta.use_amp"
 
 
 def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suffix: str, trainer: BaseTrainer) -> None:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from audiozen_core.errors import AudioZenError, HookError, foreign_frames
+from audiozen_core.errors import AudioZenError, HookError, exception_text, foreign_frames
 from audiozen_core.hooks import watching
 from audiozen_core.hooks.answers import answer_fits, is_bool, wrong_answer
 from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
@@ -162,7 +162,7 @@ def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plug
         generator.throw(error)
     except StopIteration:
         raise HookError(
-            f"{plugin}: its wrapper of `{hook}` swallowed {type(error).__name__}: {error}",
+            f"{plugin}: its wrapper of `{hook}` swallowed {exception_text(error)}",
             remedy="raise it again; to keep an error from stopping the run, catch it in the code that raises it",
         ) from error
     except BaseException as raised:

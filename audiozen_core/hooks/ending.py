@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from audiozen_core.errors import AudioZenError, Interrupted
+from audiozen_core.errors import AudioZenError, Interrupted, exception_text
 
 EndingKind = Literal["finished", "stopped", "interrupted", "failed"]
 """The ways in which a mode can end; see `RunEnding.kind`."""
@@ -33,5 +33,5 @@ class RunEnding:
         """Returns the ending for an exception."""
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
         # `str` of an `AudioZenError` includes the code, the notes and the remedy, so use only the message.
-        text = error.message if isinstance(error, AudioZenError) else str(error)
-        return cls("interrupted" if interrupted else "failed", f"{type(error).__name__}: {text}".rstrip(": "), error)
+        text = f"{type(error).__name__}: {error.message}" if isinstance(error, AudioZenError) else exception_text(error)
+        return cls("interrupted" if interrupted else "failed", text, error)

@@ -36,7 +36,7 @@ from audiozen_core.experiment.process import prepare_process, set_deterministic
 from audiozen_core.experiment.resume import restore_for_evaluation
 from audiozen_core.experiment.start import Start, Starts
 from audiozen_core.inference.enhancer import Enhancer, ModelSource
-from audiozen_core.kinds import kind_of
+from audiozen_core.kinds import KINDS, affects, kind_of
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load as load_entry
 from audiozen_core.registry.paths import resolve
@@ -48,9 +48,6 @@ CONFIG = "config.toml"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 
-# Sections that only a run needs.
-_OF_RUNS = ("loss_function", "optimizer", "lr_scheduler", "dataset", "distributed", "launcher")
-_TRAINING_DATA = ("dataset", "train_dataset")
 _OF_META = ("id", "requires")
 
 
@@ -145,7 +142,8 @@ def _of_run(source: str | Path, folder: Path, path: Path) -> Found:
     folder = folder.resolve()
     config, import_from = config_of(path, folder)
     modules = tuple(import_from.get("meta.import_from", ())) or (str(folder),)
-    training = {name: table for name, table in compose(config, ()).values.items() if name in _TRAINING_DATA}
+    modes = KINDS["dataset"].modes
+    training = {name: table for name, table in compose(config, ()).values.items() if modes.get(name) == "train"}
     return Found(str(source), folder, path, _for_use(config, modules), modules, training)
 
 
@@ -200,7 +198,8 @@ def _for_use(config: Document, import_from: Sequence[str]) -> Document:
     kept: dict[str, Any] = {"meta": {"save_dir": "exp", **_part(values.get("meta"), _OF_META)}}
     for section, table in values.items():
         kind = kind_of(section)
-        if section == "meta" or (kind and kind.name in _OF_RUNS):
+        # Hooks are kept, because some change a network when it is built.
+        if section == "meta" or not (section == "hooks" or affects(section, "outputs")):
             continue
         kept[section] = _part(table, ("path", "args")) if kind and kind.name == "model" else table
     args, unused = _part(kept.get("trainer"), ("args",)).get("args"), _only_for_runs(kept.get("trainer"), import_from)

@@ -16,7 +16,9 @@ from audiozen_core.inference.results import Written
 from audiozen_core.storage.append import LineFile
 from audiozen_core.storage.atomic import Digest, hash_file, make_folder
 
-_BEGUN = ".enhanced_begun.jsonl"  # hidden, so that it is not taken for a result
+# Hidden, so that it is not taken for a result. Two commands in one folder share the file, and the first to end removes
+# it. An interruption of the other command then leaves results without a record, which are refused, not mistaken.
+_BEGUN = ".enhanced_begun.jsonl"
 
 
 class Records:

@@ -31,9 +31,8 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
         index: the installed components.
         commands: the names of AudioZEN's own commands, which a plugin can't replace.
     """
-    for problem in index.problems:
-        remedy = "reinstall the distribution with pip install --force-reinstall, or remove that folder"
-        yield _finding(codes.BAD_METADATA, problem.text, remedy)
+    for problems in index.problems.values():
+        yield from problems
     for entries in index.clashes():
         first, *others = entries
         owners = " and ".join(entry.origin for entry in entries)
@@ -105,7 +104,7 @@ def select_distributions(index: PluginIndex, distributions: Collection[str]) -> 
     names = {(entry.group, entry.name) for entry in index if entry.distribution in distributions}
     return PluginIndex(
         (entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names),
-        [problem for problem in index.problems if problem.distribution in distributions],
+        {name: problems for name, problems in index.problems.items() if name in distributions},
     )
 
 

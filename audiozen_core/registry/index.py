@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from audiozen_core.diagnostics import codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.entry import FIRST_PARTY, PREFIX, Entry
@@ -17,28 +17,23 @@ from audiozen_core.registry.scope import installed_path
 from audiozen_core.registry.switched_off import HOW_SWITCHED_OFF, VARIABLE, switched_off
 
 
-@dataclass(frozen=True, slots=True)
-class MetadataProblem:
-    """An error in the metadata of a distribution. `text` describes it in one sentence."""
-
-    distribution: str
-    text: str
-
-
 class PluginIndex:
     """Installed components by kind and name.
 
     Args:
         entries: the components.
-        problems: the metadata that could not be read.
+        problems: the findings about metadata that could not be read, by distribution.
         off: the installed components that are switched off.
     """
 
     def __init__(
-        self, entries: Iterable[Entry], problems: Sequence[MetadataProblem] = (), off: Iterable[Entry] = ()
+        self,
+        entries: Iterable[Entry],
+        problems: Mapping[str, Sequence[Diagnostic]] | None = None,
+        off: Iterable[Entry] = (),
     ) -> None:
         self._entries = tuple(sorted(set(entries)))
-        self.problems = tuple(problems)
+        self.problems = dict(problems or {})
         self.off = tuple(sorted(set(off)))
 
     @classmethod
@@ -48,7 +43,7 @@ class PluginIndex:
         If a distribution is found twice, only the first is used, as in an import.
         """
         entries: dict[tuple[str, str, str], Entry] = {}
-        problems: list[MetadataProblem] = []
+        problems: dict[str, list[Diagnostic]] = {}
         for folder in metadata_folders(search_path):
             try:
                 text = read_metadata(folder, "entry_points.txt")
@@ -62,13 +57,13 @@ class PluginIndex:
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
                 what = f"the metadata in {folder} can't be read: {error}"
-                problems.append(MetadataProblem(distribution_of(folder), what))
+                problems.setdefault(distribution_of(folder), []).append(_bad_metadata(what))
                 continue
             for group, key, value in lines:
                 entry = Entry(group, key, value, name, version, requirements)
                 if entries.setdefault((group, key, name), entry) is not entry:
                     what = f"{entry.origin} has two entry points `{key}` in the group {group}"
-                    problems.append(MetadataProblem(name, what))
+                    problems.setdefault(name, []).append(_bad_metadata(what))
         return cls(entries.values(), problems)
 
     def without(self, distributions: Collection[str]) -> PluginIndex:
@@ -221,6 +216,11 @@ def _without_once(path: tuple[str, ...], off: tuple[str, ...]) -> PluginIndex:
 def off_note(entry: Entry) -> str:
     """Returns the note about a component that is switched off."""
     return f"note: {entry.title} is {HOW_SWITCHED_OFF}"
+
+
+def _bad_metadata(message: str) -> Diagnostic:
+    remedy = "help: reinstall the distribution with pip install --force-reinstall, or remove that folder"
+    return Diagnostic(codes.BAD_METADATA, message, notes=(remedy,))
 
 
 def _clash(name: str, entries: Sequence[Entry]) -> PathError:

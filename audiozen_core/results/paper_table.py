@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audiozen_core.diagnostics.printable import printable
+from audiozen_core.results.aligning import markdown_table
 from audiozen_core.results.compared import ComparedScores
 from audiozen_core.results.comparison_tables import heading, method
 from audiozen_core.results.paired import PairedDifference, SystemMean
@@ -172,17 +173,5 @@ def _symbols(text: str) -> str:
 
 def _markdown(headings: Sequence[str], sections: Sequence[Sequence[Sequence[_Cell]]], caption: str, left: int) -> str:
     rows = [[cell.markdown() for cell in row] for section in sections for row in section]
-    # The rule makes each column at least three characters wide, as Markdown requires.
-    lines = [[printable(text).replace("|", r"\|") for text in headings], ["---"] * len(headings), *rows]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(headings))]
-    lines[1] = [
-        ":" + "-" * (width - 1) if index < left else "-" * (width - 1) + ":" for index, width in enumerate(widths)
-    ]
-    shown = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        shown.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*shown, "", caption.replace("*", r"\*")])
+    lines = markdown_table([printable(text).replace("|", r"\|") for text in headings], rows, left)
+    return "\n".join([*lines, "", caption.replace("*", r"\*")])

@@ -20,6 +20,7 @@ from typing import Literal, get_args
 
 from audiozen_core.diagnostics.printable import printable
 from audiozen_core.errors import RunError
+from audiozen_core.results.aligning import aligned, column_widths, markdown_table
 
 TableForm = Literal["text", "latex", "markdown"]
 FORMS: tuple[TableForm, ...] = get_args(TableForm)
@@ -71,23 +72,16 @@ class Table:
         return {"text": table._text, "latex": table._latex, "markdown": table._markdown}[form]()
 
     def _text(self) -> str:
-        rows = [self.headings, *(row for section in self.sections for row in section)]
-        widths = self._widths(rows)
-        rule = "  ".join("-" * width for width in widths)
-        lines = [self._aligned(self.headings, widths, "  ")]
-        for section in self.sections:
-            lines += [rule, *(self._aligned(row, widths, "  ") for row in section)]
+        widths = column_widths([self.headings, *(row for section in self.sections for row in section)])
+        right = range(self.left, len(widths))
+        rule = ["-" * room for room in widths]
+        rows = [self.headings, *(row for section in self.sections for row in (rule, *section))]
+        lines = ["  ".join(aligned(row, widths, right)).rstrip() for row in rows]
         return "\n".join([*lines, *[""] * bool(self.notes), *self.notes])
 
     def _markdown(self) -> str:
-        headings = _without_bars(self.headings)
-        body = [_without_bars(row) for section in self.sections for row in section]
-        widths = [max(3, width) for width in self._widths([headings, *body])]
-        rule = [
-            ":" + "-" * (width - 1) if index < self.left else "-" * (width - 1) + ":"
-            for index, width in enumerate(widths)
-        ]
-        lines = [f"| {self._aligned(row, widths, ' | ')} |" for row in (headings, rule, *body)]
+        rows = [_without_bars(row) for section in self.sections for row in section]
+        lines = markdown_table(_without_bars(self.headings), rows, self.left)
         return "\n".join([*lines, *(line for note in self.notes for line in ("", note))])
 
     def _latex(self) -> str:
@@ -97,16 +91,6 @@ class Table:
             lines += [r"\midrule", *map(_latex_row, section)]
         notes = [f"% {line}" for note in self.notes for line in note.splitlines()]
         return "\n".join([*notes, *lines, r"\bottomrule", r"\end{tabular}"])
-
-    def _widths(self, rows: Sequence[Sequence[str]]) -> list[int]:
-        return [max(_width(row[index]) for row in rows) for index in range(len(self.headings))]
-
-    def _aligned(self, row: Sequence[str], widths: Sequence[int], separator: str) -> str:
-        cells = []
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            gap = " " * (width - _width(cell))
-            cells.append(cell + gap if index < self.left else gap + cell)
-        return separator.join(cells).rstrip() if separator == "  " else separator.join(cells)
 
 
 def _latex_row(cells: Sequence[str]) -> str:
@@ -127,12 +111,3 @@ def latex_text(text: str) -> str:
 
 def _without_bars(cells: Sequence[str]) -> list[str]:
     return [cell.replace("|", r"\|") for cell in cells]
-
-
-def _width(text: str) -> int:
-    """Returns the width of a text in terminal columns."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len  # slow to import, and rarely needed
-
-    return cell_len(text)

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 
 from audiozen_core.diagnostics.clock import clock
 from audiozen_core.diagnostics.listed import listed
+from audiozen_core.kinds import affects
+from audiozen_core.results.aligning import width as width_of
 from audiozen_core.results.files import number
 from audiozen_core.results.tables import Table
 from audiozen_core.runs.listing import ListedRun, RunList
@@ -70,14 +72,14 @@ def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = 
         "written": [_ago(each.run.written, now) for each in runs.runs],
     }
     right = ["epoch", "best", "at", "last", "time", "written"]
-    used = sum(max(map(len, [name, *cells])) + _GAP for name, cells in columns.items())
+    used = sum(max(map(width_of, [name, *cells])) + _GAP for name, cells in columns.items())
     reasons = [_first_line(each.run.reason) if each.run.state != "finished" else "" for each in runs.runs]
     reserved = min(max(map(len, reasons), default=0), _LEAST_REASON) + _GAP if any(reasons) else 0
     left_out, most = [], len(columns) + _MOST_SETTINGS
     headings = _short_keys(runs.differing)
     for key in _by_importance(runs.differing):
         cells = [_value(each.settings.get(key)) for each in runs.runs]
-        needed = max(map(len, [headings[key], *cells])) + _GAP
+        needed = max(map(width_of, [headings[key], *cells])) + _GAP
         if len(columns) == most or (width is not None and used + needed + reserved > width):
             left_out.append(key)
             continue
@@ -232,7 +234,8 @@ def _by_importance(keys: Sequence[str]) -> list[str]:
     """Sorts keys: paths of components first, other settings next, and settings of hooks and test data last."""
 
     def rank(key: str) -> int:
-        return 0 if key.endswith(".path") else 2 if key.startswith(("hooks.", "test_dataset", "predict_dataset")) else 1
+        section = key.partition(".")[0]
+        return 0 if key.endswith(".path") else 2 if section == "hooks" or not affects(section, "training") else 1
 
     return sorted(keys, key=rank)
 

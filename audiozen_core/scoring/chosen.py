@@ -13,7 +13,7 @@ from audiozen_core.binding.component_names import ComponentName
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError, RunError
+from audiozen_core.errors import AudioZenError, BuildError, MissingExtraError, RegistryError, RunError
 from audiozen_core.registry.paths import resolve
 from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
 from audiozen_core.scoring.of_torchmetrics import adapted
@@ -43,14 +43,14 @@ def build_metric(spec: MetricSpec) -> Metric:
         spec: the name, the table, or the metric itself.
 
     Raises:
-        AudioZenError: the metric does not exist, its package is missing, its name belongs to another scalar, or its
-            attribute `sample_rates` or `needs` has the wrong type.
+        AudioZenError: the metric does not exist, its package is missing, its constructor raised an error, its name
+            belongs to another scalar, or its attribute `sample_rates` or `needs` has the wrong type.
     """
     if isinstance(spec, str):
         spec = {"path": spec}
     metric: Any = spec
     if isinstance(spec, Mapping):
-        metric = build(resolve(spec["path"], section="metric").target, spec.get("args", {}))
+        metric = _built(spec["path"], spec.get("args", {}))
     metric = adapted(metric)
     if not callable(metric) or not all(hasattr(metric, name) for name in _ATTRIBUTES):
         raise RunError(
@@ -81,6 +81,16 @@ def build_metric(spec: MetricSpec) -> Metric:
             remedy='write, for example, `needs = ("clean", "noisy")`, or `needs = ()` for a metric without a reference',
         )
     return checked
+
+
+def _built(path: str, args: Mapping[str, Any]) -> Any:
+    target = resolve(path, section="metric").target
+    try:
+        return build(target, args)
+    except AudioZenError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BuildError.caused_by(error, f"the metric `{path}` can't be built:") from error
 
 
 def _are_rates(rates: Any) -> bool:
@@ -261,8 +271,9 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
         check: returns what is wrong with the metric in this experiment.
 
     Returns:
-        A finding if the metric's package is missing, if the object is not a metric, or if `check` returned an error;
-        otherwise None. An unknown name is skipped here, because it is reported when the name is resolved.
+        A finding if the metric's package is missing, if its constructor raised an error, if the object is not a
+        metric, or if `check` returned an error; otherwise None. An unknown name is skipped here, because it is reported
+        when the name is resolved.
     """
     if not isinstance(spec, str | Mapping):
         return None
@@ -276,13 +287,12 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
     except AudioZenError as unusable:
         error, code, severity = unusable, config_codes.BAD_VALUE, "error"
     except Exception:
-        # The constructor of a third-party metric has failed. The run will show the error of the constructor with a
-        # traceback.
+        # A property of a third-party metric has failed. The run will show its error with a traceback.
         return None
     return as_finding(error, code, place, severity=severity) if error else None
 
 
 def as_finding(error: AudioZenError, code: str, place: KeyPath, *, severity: Severity = "error") -> Diagnostic:
     """Converts an error of a run to a finding of `audiozen check`."""
-    notes = (f"help: {error.remedy}",) if error.remedy else ()
-    return Diagnostic(code, error.message, severity, place=place, notes=notes)
+    help_note = (f"help: {error.remedy}",) if error.remedy else ()
+    return Diagnostic(code, error.message, severity, place=place, notes=(*error.notes, *help_note))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.errors import AudioZenError, BuildError, RunError, exception_text
 from audiozen_core.registry.index import installed_index
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.scoring.chosen import MetricSpec, build_metric
@@ -117,17 +117,19 @@ def choose_metrics(
         except AudioZenError as unusable:
             if specs is not None:
                 raise
-            left_out[name] = f"{unusable.message}: {unusable.remedy}" if unusable.remedy else unusable.message
+            # If a metric can't be built, the remedy is an option that shows the traceback of the error that is raised.
+            has_remedy = unusable.remedy and not isinstance(unusable, BuildError)
+            left_out[name] = f"{unusable.message}: {unusable.remedy}" if has_remedy else unusable.message
         except Exception as broken:  # a broken plugin must not prevent the use of the other metrics
             if specs is not None:
                 raise
-            left_out[name] = f"{type(broken).__name__}: {broken}"
+            left_out[name] = exception_text(broken)
     if not chosen:
         raise RunError(
             "no metric can be computed from the given files",
             notes=[f"left out: `{name}`: {reason}" for name, reason in left_out.items()],
             remedy="give the clean files with `--clean`, or install the reference-free metrics: "
-            "pip install 'audiozen[metrics]'",
+            "pip install 'audiozen[dnsmos]'",
         )
     metrics = list(chosen.values())
     return (metrics if specs is not None else sorted(metrics, key=lambda metric: metric.has_network)), left_out

@@ -23,7 +23,7 @@ import torch
 
 from audiozen_core.data.workers import start_worker, starting_workers
 from audiozen_core.diagnostics.printable import printable
-from audiozen_core.errors import AudioZenError
+from audiozen_core.errors import AudioZenError, exception_text
 
 _START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 """A forked process starts immediately and inherits all data, but Windows can't fork, and macOS can't fork safely."""
@@ -229,4 +229,4 @@ def _attempt(work: Callable[[Step], Result], step: Step) -> Result | Failed:
     except AudioZenError as error:
         return Failed(error.message)
     except Exception as error:
-        return Failed(printable(f"{type(error).__name__}: {error}".rstrip(": ")))
+        return Failed(printable(exception_text(error)))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from audiozen_core.data.description import describe, sample_notes
-from audiozen_core.errors import AudioZenError, RunError, foreign_frames
+from audiozen_core.errors import AudioZenError, RunError, exception_text, foreign_frames
 from audiozen_core.trainer import input_copies, losses
 from audiozen_core.trainer.participants import Participants
 
@@ -47,7 +47,7 @@ def translate_part_errors(part: str, *inputs: Any, remedy: str) -> Iterator[None
         if _refused_call(error):
             arguments = f"{len(inputs)} tensors" if len(inputs) > 1 else "one tensor"
             raise RunError(
-                f"{part} can't be called with {arguments}: {type(error).__name__}: {error}",
+                f"{part} can't be called with {arguments}: {exception_text(error)}",
                 remedy=f"give the path of an object that can be called with {arguments}; for a function that creates "
                 f"{part}, give the path of its result instead, for example `made` after `made = make()` in your "
                 f"module; {remedy}",

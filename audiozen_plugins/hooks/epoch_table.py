@@ -59,7 +59,9 @@ class EpochTable:
     """
 
     def __init__(self, *, colours: bool, unicode: bool, longest_name: int = 0) -> None:
-        self._colours = colours
+        from rich.cells import cell_len  # imported here, so that `audiozen check` doesn't import rich
+
+        self._colours, self._width = colours, cell_len
         self._mark, self._absent, self._cut = ("★", "–", "…") if unicode else ("*", "-", "~")
         self._names: dict[str, None] = {}
         self._has_rate = False
@@ -82,7 +84,7 @@ class EpochTable:
         for column in columns:
             texts = (column.heading, cells[column.name], self._given.get(column.name, ""))
             least = _LEAST_WIDTHS.get(column.name, _LEAST_WIDTH)
-            self._widths[column.name] = max(self._widths.get(column.name, least), *map(len, texts))
+            self._widths[column.name] = max(self._widths.get(column.name, least), *map(self._width, texts))
         chosen = self._fitting(columns, width)
         shown = tuple((column.name, self._widths[column.name]) for column in chosen)
         lines = []
@@ -159,7 +161,10 @@ class EpochTable:
         texts = []
         for column in columns:
             width, cell = self._widths[column.name], cells.get(column.name, "")
-            text = cell.center(width) if column.name == "best" else cell.rjust(width)
+            gap = width - self._width(cell)
+            # The star of the best epoch is in the middle of its column. All other cells are aligned to the right.
+            after = gap // 2 if column.name == "best" else 0
+            text = " " * (gap - after) + cell + " " * after
             if is_best and self._colours and column.name in ("validate/score", "best"):
                 text = f"{_GREEN}{text}{_RESET}"
             texts.append(text)

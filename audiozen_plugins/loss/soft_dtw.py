@@ -69,10 +69,12 @@ class SoftDTWLoss(nn.Module):
             target: features [batch, frames2, features].
 
         Returns:
-            The loss, a scalar; float64 if an input is float64, otherwise float32.
+            The loss, a scalar; float64 if an input is float64, otherwise float32. On a GPU it is NaN if a sequence has
+            a number that is NaN or infinite.
 
         Raises:
-            ValueError: a sequence is empty or has a number that is NaN or infinite, or the shapes do not match.
+            ValueError: a sequence is empty, the shapes do not match, or, on a CPU, a sequence has a number that is NaN
+                or infinite.
         """
         _check(estimate, target)
         dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
@@ -82,7 +84,16 @@ class SoftDTWLoss(nn.Module):
             cost: Tensor = soft_alignment(estimate, target, self.gamma, band)[0]
         else:
             cost = plain_cost(estimate, target, self.gamma, band)
-        return cost.mean().to(dtype)
+        loss = cost.mean().to(dtype)
+        if _reads_at_once(estimate.device):
+            return loss  # `_check` has raised an error for a NaN
+        # A NaN outside the band, for example, would not reach the loss. Raising an error would wait for the GPU.
+        return torch.where(estimate.isfinite().all() & target.isfinite().all(), loss, math.nan)
+
+
+def _reads_at_once(device: torch.device) -> bool:
+    """Returns whether the value of a tensor can be read without waiting."""
+    return device.type == "cpu"
 
 
 def plain_cost(estimate: Tensor, target: Tensor, gamma: float, band: int | None) -> Tensor:
@@ -162,6 +173,8 @@ def _check(estimate: Tensor, target: Tensor) -> None:
     for name, features in (("estimate", estimate), ("target", target)):
         if not features.is_floating_point():
             raise ValueError(f"soft-DTW needs real numbers, but the {name} is {features.dtype}")
+        if not _reads_at_once(features.device):
+            continue
         # If all numbers are finite, their sum is mostly finite, and the sum needs no memory. Only if the sum is not
         # finite, the numbers themselves are checked, because the sum may have overflowed.
         if not math.isfinite(features.detach().sum()) and not bool(features.isfinite().all()):

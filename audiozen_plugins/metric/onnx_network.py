@@ -29,7 +29,7 @@ class OnnxNetwork:
         # imports librosa, but does not install it.
         for package in ("speechmos", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
-                raise MissingExtraError(package, extra="metrics", needed_by=needed_by)
+                raise MissingExtraError(package, extra="dnsmos", needed_by=needed_by)
         package_spec = importlib.util.find_spec("speechmos")
         assert package_spec is not None
         assert package_spec.origin is not None

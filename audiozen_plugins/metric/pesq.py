@@ -67,7 +67,7 @@ class Pesq:
     def __init__(self, mode: Literal["wb", "nb"] = "wb", resample: bool = False) -> None:
         # The package is located but not imported, so that training does not wait for the import.
         if importlib.util.find_spec("pesq") is None:
-            raise MissingExtraError("pesq", extra="metrics", needed_by="the metric PESQ")
+            raise MissingExtraError("pesq", extra="pesq", needed_by="the metric PESQ", compiled=True)
         self.mode = mode
         self.resample = resample
         self.name = "pesq" if mode == "wb" else "pesq_nb"

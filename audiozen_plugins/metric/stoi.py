@@ -45,7 +45,7 @@ class Stoi:
     def __init__(self, extended: bool = False) -> None:
         # The package is located but not imported, so that training does not wait for the import.
         if importlib.util.find_spec("pystoi") is None:
-            raise MissingExtraError("pystoi", extra="metrics", needed_by="the metric STOI")
+            raise MissingExtraError("pystoi", extra="stoi", needed_by="the metric STOI")
         self.extended = extended
         self.name = "estoi" if extended else "stoi"
         self.label = self.name.upper()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.util import find_spec
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -373,4 +374,5 @@ def test_default_metrics_at_48_khz_leave_pesq_out_and_measure_the_others(audioze
     assert "SI-SDR" in outcome.out
     assert "STOI" in outcome.out
     assert "PESQ" not in outcome.out
-    assert "left out of the test: PESQ WB takes 16000 Hz" in outcome.err
+    reason = "PESQ WB takes 16000 Hz" if find_spec("pesq") else "the metric PESQ"
+    assert f"left out of the test: {reason}" in outcome.err

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from rich.cells import cell_len
 
 from audiozen_core.cli.table import echo_table
 
@@ -33,6 +34,15 @@ def test_narrow_terminal_wraps_cells_without_losing_text(capsys, monkeypatch):
 def test_brackets_and_colons_are_printed_unchanged(capsys):
     echo_table([("[bold]net[/bold]", ":smile:", "model[0]")])
     assert capsys.readouterr().out == "[bold]net[/bold]  :smile:  model[0]\n"
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_wide_characters_take_two_columns(capsys, monkeypatch, is_terminal):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal, raising=False)
+    echo_table([("语音增强.wav", "8.0"), ("clip.wav", "10.0"), ("e\u0301.wav", "1.0")])
+    lines = capsys.readouterr().out.splitlines()
+    assert {cell_len(line[: line.rindex(" ")]) for line in lines} == {13}
 
 
 def test_row_with_a_single_cell_is_printed_as_a_heading(capsys):

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 
 import audiozen_core
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import installed_index
 from tests.copied_tree import copied_tree
 
 CORE = Path(audiozen_core.__file__).parent
 PLUGINS = CORE.parent / "audiozen_plugins"
+PAGE = CORE.parent / "docs/architecture.md"
 
 # The floor of every room and every loose module. Code may import from its own floor and from lower floors.
 FLOORS = {
@@ -188,6 +192,61 @@ def test_no_file_of_the_plugins_is_too_long():
 def test_table_of_floors_lists_exactly_the_existing_rooms():
     existing = {path.stem for path in CORE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert FLOOR.keys() == existing
+
+
+def test_page_shows_every_room_on_its_floor():
+    page = PAGE.read_text(encoding="utf-8")
+    diagram = page.partition("```text\n")[2].partition("```")[0]
+    shown: dict[int, set[str]] = {}
+    for number, name in re.findall(r"^(?:floor (\d)|       )  ([\w./]+) ", diagram, re.MULTILINE):
+        floor = int(number or min(shown))
+        shown.setdefault(floor, set()).add(name.partition("/")[0].removesuffix(".py"))
+    assert shown == {floor: {*rooms} - {"__init__"} for floor, rooms in FLOORS.items()}
+
+
+def test_files_that_the_page_names_exist():
+    names = set(re.findall(r"[\w./]+\.pyi?\b", PAGE.read_text(encoding="utf-8")))
+    assert len(names) > 100
+    examples = {"x.py", "x.pyi"}
+    assert {name for name in names - examples if not _found(name)} == set()
+    assert not _found("trainer/no_such_file.py"), "the negative control"
+
+
+def _found(name: str) -> bool:
+    """Returns whether a file exists, seen from the root of the project or from any folder of the packages."""
+    return (CORE.parent / name).exists() or any(any(package.rglob(name)) for package in (CORE, PLUGINS))
+
+
+# The only names of components in the core. A tiny experiment for tests needs components, and the error of a batch that
+# can't be collated checks whether `pad_collate` could, and works without it.
+NAMED = {("testing/tiny.py", "*"), ("data/collating.py", "audiozen.dataset.pad_collate")}
+_DOTTED = r"\baudiozen(?:_plugins)?\.(?:hooks|loss|model|dataset|metric)\.\w+"
+# Components whose names are also words of the core, such as the argument `patience` of the trainer.
+WORDS = {"checkpoint", "patience", "progress", "samples", "signals", "snr"}
+
+
+def named_components(root: Path) -> set[tuple[str, str]]:
+    """Returns the components of AudioZEN that the strings of the core name, except docstrings and other examples."""
+    names = {entry.name for entry in installed_index() if entry.distribution == FIRST_PARTY} - WORDS
+    found = set()
+    for path in root.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in comments:
+                spelt = {node.value, *re.findall(r"`(\w+)`", node.value)} & names
+                spelt |= set(
+                    re.findall(r"\baudiozen(?:_plugins)?\.(?:hooks|loss|model|dataset|metric)\.\w+", node.value)
+                )
+                found |= {(str(path.relative_to(root)), name) for name in spelt}
+    return found
+
+
+def test_core_names_no_component_of_the_plugins():
+    found = named_components(CORE)
+    assert {(file, name) for file, name in found if not NAMED & {(file, name), (file, "*")}} == set()
+    assert ("testing/tiny.py", "enhancement") in found, "the negative control"
+    assert NAMED - {("testing/tiny.py", "*")} <= found
 
 
 @pytest.mark.parametrize(

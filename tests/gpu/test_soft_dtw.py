@@ -31,6 +31,20 @@ def test_the_kernel_gives_the_same_as_the_cpu(frames, frames2, radius):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+def test_a_step_does_not_wait_and_a_nan_reaches_the_loss():
+    sides = [side.cuda().requires_grad_() for side in sequences(40, 50, dtype=torch.float32)]
+    loss = SoftDTWLoss(0.5)
+    loss(*sides).backward()  # compiles the kernel
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss(*sides).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    sides[1].data[0, 2, 1] = float("nan")
+    assert loss(*sides).isnan()
+
+
 def test_another_gamma_gives_something_else():
     sides = sequences(200, 300)
     on_gpu, on_cpu = results(SoftDTWLoss(0.5), sides, "cuda"), results(SoftDTWLoss(0.6), sides, "cpu")

@@ -21,7 +21,10 @@ FILES = sorted(path for path in RECIPES.rglob("*.toml") if "exp" not in path.rel
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
 def test_recipe_loads_without_warnings(path):
     experiment = Experiment.load(path, modes=["train", "test"])
-    assert experiment.warnings == ()
+    warnings = [finding.message for finding in experiment.warnings]
+    # PESQ can be installed only where there is a C compiler.
+    without_pesq = [message for message in warnings if find_spec("pesq") or "the metric PESQ needs" not in message]
+    assert without_pesq == []
 
 
 def test_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # noqa: F811

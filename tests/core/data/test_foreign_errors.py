@@ -1,5 +1,6 @@
 """Errors in the code of data sets, samplers and collate functions say what failed, with and without workers."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,6 +248,15 @@ def test_error_of_a_collate_function_names_the_function_and_the_samples(workers)
     assert error.message == "`of_mine` can't make a batch: KeyError: 'wave'"
     assert error.notes[:2] == ("batch: sample 0 of [dataset], sample 1 of [dataset]", "sample: a dict of x: int")
     assert "[dataset.dataloader]" in error.remedy
+
+
+def test_error_of_a_collate_function_with_arguments_names_the_function():
+    def of_mine(items, key):
+        return [item[key] for item in items]
+
+    collate_fn = functools.partial(functools.partial(of_mine, key="wave"))
+    message = failure(Items(lambda index: {"x": 1}), collate_fn=collate_fn).message
+    assert message == "`of_mine` can't make a batch: KeyError: 'wave'"
 
 
 @WORKERS

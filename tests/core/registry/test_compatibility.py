@@ -4,6 +4,9 @@
 import sys
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
 import audiozen_core
@@ -92,4 +95,23 @@ def test_empty_or_malformed_specifier_admits_every_version():
 @pytest.mark.parametrize("version", ["0.1", "0.1.0", "0.1.7", "0.2", "0.2.0", "0.10", "1", "7.0.0", "10.0"])
 def test_plain_clauses_are_compared_as_packaging_does(clauses, version):
     assert admits(clauses, version) == SpecifierSet(clauses).contains(version)
-    assert wanted_versions([f"audiozen {clauses}"]) == str(SpecifierSet(clauses))
+    assert wanted_versions([f"audiozen{clauses}"]) == str(SpecifierSet(clauses))
+
+
+@given(
+    st.from_regex(r"[aZ0._-]{1,3}(>=|<=|>|<)[0-9.]{1,3}(,<[0-9.]{1,3})?", fullmatch=True),
+    st.sampled_from(["", *" -_.;,()\n\t=["]),
+    st.integers(0, 9),
+)
+@example("-audiozen>=1", "", 0)
+@example("audiozen>=0.1", " ", 4)
+@example("a_>=1", "", 0)
+@example("a>=1", "\n", 4)
+@settings(deadline=None)
+def test_requirements_are_parsed_as_packaging_does(requirement, inserted, place):
+    text = requirement[:place] + inserted + requirement[place:]
+    try:
+        versions = str(Requirement(text).specifier)
+    except InvalidRequirement:
+        versions = ""
+    assert set(wanted_versions([text]).split(",")) == set(versions.split(","))

@@ -130,7 +130,7 @@ def test_scan_reads_metadata_on_the_search_path(tmp_path):
         Entry("audiozen.loss_function", "sdr", "acme.sdr:Sdr", "acme-losses", "1.2.3"),
         Entry("audiozen.model", "net", "acme:Net", "acme-losses", "1.2.3"),
     ]
-    assert found.problems == ()
+    assert found.problems == {}
 
 
 def test_entry_point_groups_of_other_programs_are_ignored(tmp_path):
@@ -180,8 +180,9 @@ def test_broken_metadata_is_reported_and_does_not_affect_others(tmp_path, damage
     add_distribution(tmp_path, "whole", "1.0", model={"good": "g:G"})
     found = PluginIndex.scan([str(tmp_path)])
     assert found.names() == ("good",)
-    assert len(found.problems) == 1
-    assert "broken-1.0.dist-info" in found.problems[0].text
+    assert found.problems.keys() == {"broken"}
+    assert [problem.code for problem in found.problems["broken"]] == ["AZ224"]
+    assert "broken-1.0.dist-info" in found.problems["broken"][0].message
 
 
 def test_duplicate_name_in_one_distribution_is_reported(tmp_path):
@@ -189,7 +190,7 @@ def test_duplicate_name_in_one_distribution_is_reported(tmp_path):
     (folder / "entry_points.txt").write_text("[audiozen.model]\nnet = a:A\nnet = b:B\n", encoding="utf-8")
     found = PluginIndex.scan([str(tmp_path)])
     assert found.find("net").value == "a:A"
-    assert "net" in found.problems[0].text
+    assert "net" in found.problems["acme"][0].message
 
 
 def test_missing_folders_are_ignored(tmp_path):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from audiozen_core.results.compare_systems import compare_systems
 from audiozen_core.results.records import FileScores, MetricInfo
@@ -93,6 +94,14 @@ def test_best_value_is_bold_in_the_direction_of_the_metric_and_equal_digits_are_
     assert cells[1][0].split("**")[1] == cells[2][0].split("**")[1]
     assert cells[1][0].endswith(r"\*\*\*")
     assert not cells[0][0].endswith("*"), "the baseline has no mark"
+
+
+def test_markdown_is_aligned_with_wide_names():
+    systems = [
+        ScoredSystem(name, (run(*shift),)) for name, shift in zip(("语音增强", "b"), SHIFTS.values(), strict=False)
+    ]
+    lines = compare_systems(systems).table("markdown").splitlines()[:4]
+    assert {cell_len(line[: line.index("|", 2)]) for line in lines} == {11}
 
 
 def test_digits_fit_the_metric():

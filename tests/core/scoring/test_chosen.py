@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.errors import RunError
+from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.scoring.chosen import build_metrics, check_metrics
 from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.rating import Row
@@ -42,6 +42,33 @@ def both(*metrics):
     except RunError as error:
         return error.message, checked
     return "", checked
+
+
+class Unbuildable(Mine):
+    def __init__(self, error="value"):
+        raise {"value": ValueError("no weights"), "exit": SystemExit(0), "audiozen": DataError("no file")}[error]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (f"{__name__}.Unbuildable", f"the metric `{__name__}.Unbuildable` can't be built: ValueError: no weights"),
+        ({"args": {}}, f"the metric `{__name__}.Unbuildable` can't be built: ValueError: no weights"),
+        ({"args": {"error": "exit"}}, f"the metric `{__name__}.Unbuildable` can't be built: SystemExit: 0"),
+        ({"args": {"error": "audiozen"}}, "no file"),
+    ],
+)
+def test_metric_whose_constructor_raises_is_an_error_of_the_run_and_of_check(spec, message):
+    if isinstance(spec, dict):
+        spec["path"] = f"{__name__}.Unbuildable"
+    with pytest.raises(AudioZenError) as caught:
+        build_metrics([spec], 16000)
+    assert caught.value.message == message
+    settings = {"metrics": ["si_sdr", spec]}
+    (found,) = EnhancementTrainer.check_settings(settings, acoustics=Acoustics(sr=16000), dataset_names={})
+    assert (found.message, found.severity, found.place) == (message, "error", ("args", "metrics", 1))
+    raised = [note for note in found.notes if note.startswith(f"raised in: {__file__}:")]
+    assert len(raised) == (message != "no file")
 
 
 @pytest.mark.parametrize("rates", [16000, "16000", ["16000"], {"wide": 16000}, [None], 1.5, True])

@@ -22,7 +22,7 @@ import audiozen
 from audiozen.metric import SiSdr
 from audiozen.model import SDNN
 from audiozen_core.audio.writing import write_audio
-from audiozen_core.errors import DataError, RunError
+from audiozen_core.errors import BuildError, DataError, RunError
 from audiozen_core.results.reading import read_scores
 from audiozen_core.scoring import rated_metrics, worker_pool
 from audiozen_core.scoring.evaluate import evaluate
@@ -424,10 +424,13 @@ def test_broken_plugin_is_left_out_by_default_and_an_error_if_it_is_asked_for(sc
     installed = [SimpleNamespace(name=name, spelling=f"{here}.{name}") for name in ("Broken", "Level")]
     monkeypatch.setattr(rated_metrics, "installed_index", lambda: SimpleNamespace(entries=lambda kind: installed))
     found = score(metrics=None)
-    assert found.left_out == {"Broken": "FileNotFoundError: weights are missing"}
+    message = f"the metric `{here}.Broken` can't be built: FileNotFoundError: weights are missing"
+    assert found.left_out == {"Broken": message}
     assert [metric.name for metric in found.metrics] == ["level"]
-    with pytest.raises(Exception, match="weights are missing"):
+    with pytest.raises(BuildError) as caught:
         score(metrics=[f"{here}.Broken"])
+    assert caught.value.message == message
+    assert caught.value.notes[0].startswith(f"raised in: {__file__}:")
 
 
 def test_unknown_metric_names_the_near_ones(score):

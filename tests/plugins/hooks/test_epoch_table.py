@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from rich.cells import cell_len
 
 from audiozen_core import logging
 from audiozen_core.hooks.specs import hookimpl
@@ -207,6 +208,12 @@ def test_nothing_is_drawn_more_often_than_five_times_a_second(monkeypatch):
     monkeypatch.setattr("audiozen_plugins.hooks.progress.time.monotonic", lambda: 1000.0)
     monkeypatch.setattr(progress, "_note", lambda *_: pytest.fail("formatted"))
     make_trainer(hooks={"progress": progress}, max_epochs=1).train(make_loader())
+
+
+def test_metric_with_a_wide_name_keeps_the_columns_aligned():
+    header, *lines = table().lines(row(metrics={"train/loss": 0.3, "train/语音增强质量": 1.5}), 120)
+    assert "语音增强质量" in header
+    assert {cell_len(line) for line in lines} == {cell_len(header)}
 
 
 def test_text_is_shown_in_the_place_of_a_line_whose_level_is_shown(capsys):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from audiozen.loss import SoftDTWLoss
-from audiozen_plugins.loss import soft_alignment
+from audiozen_plugins.loss import soft_alignment, soft_dtw
 
 GAMMAS = [1e-3, 1e-2, 0.1, 1.0, 10.0]
 LENGTHS = [(12, 12), (9, 40), (40, 9), (1, 7), (7, 1), (1, 1), (33, 70)]
@@ -192,6 +192,20 @@ def test_the_loss_has_at_least_single_precision(given, expected):
 def test_features_with_wrong_shapes_are_an_error(estimate, target, problem):
     with pytest.raises(ValueError, match=problem):
         SoftDTWLoss()(torch.ones(estimate), torch.ones(target))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_loss_is_nan_where_reading_the_input_would_wait(monkeypatch, bad, side):
+    sides = [torch.randn(1, 8, 2, requires_grad=True), torch.randn(1, 6, 2, requires_grad=True)]
+    plain = SoftDTWLoss(band=1)(*sides)
+    gradients = torch.autograd.grad(plain, sides)
+    monkeypatch.setattr(soft_dtw, "_reads_at_once", lambda device: False)
+    value = SoftDTWLoss(band=1)(*sides)
+    assert torch.equal(value, plain)
+    assert all(map(torch.equal, torch.autograd.grad(value, sides), gradients))
+    sides[side].data[0, 2, 1] = bad
+    assert SoftDTWLoss(band=1)(*sides).isnan()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
