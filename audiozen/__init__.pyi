@@ -13,9 +13,9 @@ from audiozen_core.hooks.specs import hookspec as hookspec
 from audiozen_core.inference.enhancer import Enhancer as Enhancer
 from audiozen_core.inference.enhancer import EnhancingTrainer as EnhancingTrainer
 from audiozen_core.inference.enhancer import ModelSource as ModelSource
-from audiozen_core.inference.enhancer import Written as Written
 from audiozen_core.inference.export import export as export
 from audiozen_core.inference.load import load as load
+from audiozen_core.inference.results import Written as Written
 from audiozen_core.listening.compare_ratings import compare_ratings as compare_ratings
 from audiozen_core.listening.listen import listen as listen
 from audiozen_core.report.report import write_report as write_report

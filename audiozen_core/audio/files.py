@@ -168,7 +168,8 @@ class AudioFile:
                 raise undecodable(self.path, str(error), self._format) from error
             if len(samples) < wanted:
                 raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
-            self._check_finite(samples, start)
+            if self.subtype not in _INTEGERS:
+                self._check_finite(samples, start)
             yield torch.from_numpy(np.ascontiguousarray(samples.T))
         self._renew()
         if self._format == "FLAC":

@@ -1,12 +1,14 @@
-"""Reads WAV files with 16-bit integers or 32-bit floats, without libsndfile.
+"""Reads WAV files with 16-bit integers or 32-bit floats, and writes 16-bit integers, without libsndfile.
 
-Most training data has one of these encodings. Opening a decoder of libsndfile takes longer than reading one second of
-audio in these encodings.
+Most training data and most results have one of these encodings. Opening a file in libsndfile takes longer than reading
+or writing one second of audio in these encodings.
 """
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import sys
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 
 from audiozen_core.audio.length import Length
 
+_HEADER_BYTES = 44
 # Maps (format tag, bits per sample) to libsndfile's name of the encoding and the dtype of a sample.
 _ENCODINGS: dict[tuple[int, int], tuple[str, np.dtype[Any]]] = {
     (1, 16): ("PCM_16", np.dtype("<i2")),
@@ -111,3 +114,57 @@ class PlainWav:
 
     def close(self) -> None:
         """Does nothing: the stream belongs to the caller."""
+
+
+class PlainWavWriter:
+    """Writes samples of 16-bit integers. The file has the same bytes as a file that libsndfile writes.
+
+    Args:
+        file: the file, open at its start.
+        samplerate: the sample rate in hertz.
+        channels: the number of channels.
+        frames: the number of samples that each channel will have, if it is known. The header is then written only once.
+    """
+
+    def __init__(self, file: io.RawIOBase | io.BytesIO, samplerate: int, channels: int, frames: int) -> None:
+        self._file = file
+        self._samplerate = samplerate
+        self._channels = channels
+        self._header = self._header_for(frames)
+        self._data_bytes = 0
+        self._is_new = True
+
+    @staticmethod
+    def supports(samplerate: int, channels: int, form: str, subtype: str) -> bool:
+        """Returns whether a format can be written. The arguments are as in `soundfile.SoundFile`."""
+        is_usual = 1 <= channels <= _MOST_CHANNELS and 1 <= samplerate <= _HIGHEST_RATE
+        return (form, subtype) == ("WAV", "PCM_16") and is_usual
+
+    def write(self, samples: np.ndarray) -> None:
+        """Appends samples int16 [time, channels], or [time] for one channel.
+
+        Raises:
+            OSError: the file would be larger than a WAV file can be.
+        """
+        data = samples.astype("<i2", order="C", copy=False)
+        if self._is_new:
+            self._file.write(self._header)
+            self._is_new = False
+        self._file.write(data.data.cast("B"))
+        self._data_bytes += data.nbytes
+
+    def close(self) -> None:
+        """Corrects the header if the number of samples differs from the expected number."""
+        header = self._header_for(self._data_bytes // (2 * self._channels))
+        if self._is_new or header != self._header:
+            self._file.seek(0)
+            self._file.write(header)
+
+    def _header_for(self, frames: int) -> bytes:
+        block = 2 * self._channels
+        data_bytes = frames * block
+        if data_bytes > 2**32 - _HEADER_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        size = struct.pack("<I", _HEADER_BYTES - 8 + data_bytes)
+        form = struct.pack("<IHHIIHH", 16, 1, self._channels, self._samplerate, self._samplerate * block, block, 16)
+        return b"".join((b"RIFF", size, b"WAVEfmt ", form, b"data", struct.pack("<I", data_bytes)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -58,6 +57,7 @@ class Stft:
             raise RunError(wrong, remedy="change `window` or `window_args` in [acoustics]")
         self.acoustics = acoustics
         self._windows: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._factors: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def transform(self, wave: Tensor) -> Tensor:
         """Transforms waveforms to spectrograms.
@@ -94,7 +94,8 @@ class Stft:
             front = self.leading_frames * numbers.hop_length
             last = (samples - 1 - self._offset) // numbers.hop_length * numbers.hop_length
             paddings = (front, last + numbers.n_fft - samples)
-        wave = torch.nn.functional.pad(wave, paddings)
+        if any(paddings):  # otherwise `pad` would copy the wave
+            wave = torch.nn.functional.pad(wave, paddings)
         with torch.autocast(wave.device.type, enabled=False):
             spectrogram = torch.stft(
                 wave.reshape(-1, wave.shape[-1]),
@@ -123,14 +124,12 @@ class Stft:
             RunError: the frames have fewer samples than `length`.
         """
         numbers = self.acoustics
-        window = self._window(spectrogram.device, spectrogram.real.dtype)
-        window = torch.nn.functional.pad(window, (self._offset, numbers.n_fft - numbers.win_length - self._offset))
+        window, weights = self._inverse_factors(spectrogram.device, spectrogram.real.dtype, spectrogram.shape[-1])
         with torch.autocast(spectrogram.device.type, enabled=False):
             frames = torch.fft.irfft(
                 spectrogram.transpose(-1, -2), n=numbers.n_fft, norm="ortho" if numbers.normalized else "backward"
             )
-            wave = _overlap_add(frames * window, numbers.hop_length)
-            weights = _overlap_add(window.square().expand(frames.shape[-2], -1), numbers.hop_length)
+            wave = _overlap_add(frames.mul_(window), numbers.hop_length)
         start = numbers.n_fft // 2 if numbers.center else self.leading_frames * numbers.hop_length
         available = wave.shape[-1] - start
         if length is not None and length > available:
@@ -218,6 +217,22 @@ class Stft:
             self._windows[device, dtype] = _make_window(self.acoustics, device=device, dtype=dtype)
         return self._windows[device, dtype]
 
+    def _inverse_factors(self, device: torch.device, dtype: torch.dtype, count: int) -> tuple[Tensor, Tensor]:
+        """Returns the window [n_fft] of `inverse`, and the weight of each sample of `count` frames."""
+        numbers = self.acoustics
+        hop, parts = numbers.hop_length, -(-numbers.n_fft // numbers.hop_length)
+        if (device, dtype) not in self._factors:
+            paddings = (self._offset, numbers.n_fft - numbers.win_length - self._offset)
+            window = torch.nn.functional.pad(self._window(device, dtype), paddings)
+            self._factors[device, dtype] = window, _overlap_add(window.square().expand(parts, -1), hop)
+        window, weights = self._factors[device, dtype]
+        if count < parts:
+            return window, _overlap_add(window.square().expand(count, -1), hop)
+        # From the last part of the first frame to the first part of the last frame, the weights repeat after each hop.
+        begin, end = (parts - 1) * hop, parts * hop
+        repeated = weights[begin:end].expand(count - parts + 1, -1).flatten()
+        return window, torch.cat([weights[:begin], repeated, weights[end:]])
+
 
 def stfts(
     fft_sizes: Sequence[int], hop_lengths: Sequence[int], win_lengths: Sequence[int], window: str = "hann"
@@ -253,15 +268,15 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """
     count, size = frames.shape[-2:]
     parts = -(-size // hop)
-    padded = torch.nn.functional.pad(frames, (0, parts * hop - size))
-    pieces = padded.reshape(*padded.shape[:-1], parts, hop).unbind(-2)
+    if parts * hop > size:
+        frames = torch.nn.functional.pad(frames, (0, parts * hop - size))
     # Each frame is cut into parts of one hop. The first parts of all frames form one continuous signal, and so do the
     # second parts, and so on. Each of these signals begins one hop after the previous one.
-    shifted = [
-        torch.nn.functional.pad(piece.flatten(-2), (part * hop, (parts - 1 - part) * hop))
-        for part, piece in enumerate(pieces)
-    ]
-    return functools.reduce(torch.add, shifted)[..., : size + hop * (count - 1)]
+    first, *further = frames.reshape(*frames.shape[:-1], parts, hop).unbind(-2)
+    total = torch.nn.functional.pad(first, (0, 0, 0, parts - 1))
+    for begin, part in enumerate(further, start=1):
+        total[..., begin : begin + count, :] += part
+    return total.flatten(-2)[..., : size + hop * (count - 1)]
 
 
 def _make_window(acoustics: Acoustics, **options: Any) -> Tensor:

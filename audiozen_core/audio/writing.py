@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
+from audiozen_core.audio.plain_wav import PlainWavWriter
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import INCOMPLETE, make_folder, replacing
@@ -35,7 +37,7 @@ _MOST_VORBIS_CHANNELS = 255
 
 
 class AudioWriter:
-    """An open audio file for writing, as returned by `write_pieces`.
+    """An open audio file for writing, as returned by `write_pieces` and `encode_pieces`.
 
     Attributes:
         path: the file.
@@ -44,13 +46,19 @@ class AudioWriter:
         peak: the largest magnitude of a sample, before clipping.
     """
 
-    def __init__(self, path: Path, sink: _Sink, sr: int, channels: int, form: str, subtype: str) -> None:
+    def __init__(
+        self, path: Path, sink: _Sink | _Memory, sr: int, channels: int, form: str, subtype: str, *, frames: int = 0
+    ) -> None:
         self.path = path
         self.frames = 0
         self.clipped = 0
         self.peak = 0.0
         self._sink = sink
         self._subtype = subtype
+        self._file: PlainWavWriter | soundfile.SoundFile
+        if PlainWavWriter.supports(sr, channels, form, subtype):
+            self._file = PlainWavWriter(sink, sr, channels, frames)
+            return
         cause = None
         if subtype == "VORBIS" and (sr > _MOST_VORBIS_RATE or channels > _MOST_VORBIS_CHANNELS):
             reason = f"Vorbis has at most {_MOST_VORBIS_CHANNELS} channels and {_MOST_VORBIS_RATE} Hz"
@@ -81,35 +89,50 @@ class AudioWriter:
             self._write(samples[..., begin : begin + _PIECE])
 
     def _write(self, samples: np.ndarray) -> None:
-        if not np.isfinite(samples).all():
+        # The smallest and the largest sample show all at once: whether a sample is NaN or infinite, and the peak.
+        limits = (float(samples.min()), float(samples.max()))
+        if not all(map(math.isfinite, limits)):
             raise DataError(
                 f"the wave for `{self.path}` has a sample that is NaN or infinite, so it was not written",
                 remedy="find the part of the model that produces the NaN or infinity",
             )
+        peak = max(map(abs, limits))
         self.frames += samples.shape[-1]
-        self.peak = max(self.peak, float(np.abs(samples).max(initial=0.0)))
-        self._file.write(np.ascontiguousarray(self._encoded(samples).T))
+        self.peak = max(self.peak, peak)
+        self._file.write(np.ascontiguousarray(self._encoded(samples, peak).T))
         self._sink.check()
 
-    def _encoded(self, samples: np.ndarray) -> np.ndarray:
+    def _encoded(self, samples: np.ndarray, peak: float) -> np.ndarray:
         bits = _BITS.get(self._subtype)
         if bits is None:
             return samples
         full = 2 ** (bits - 1)
-        scaled = np.round(samples.astype(np.float64) * full)
-        self.clipped += int((np.abs(scaled) > full).sum())
-        whole = scaled.clip(-full, full - 1)
+        # The mantissa of float32 has 24 bits. Scaling by a power of two is exact, unless the numbers become too large.
+        is_exact = bits <= 24 and peak <= 1
+        scaled = samples * np.float32(full) if is_exact else samples.astype(np.float64) * full
+        np.rint(scaled, out=scaled)
+        if peak > 1:
+            self.clipped += int((np.abs(scaled) > full).sum())
+        np.clip(scaled, -full, full - 1, out=scaled)
         # libsndfile accepts integers of 16 or 32 bits, and uses their upper bits for a sample of 8 or 24 bits.
         width = 16 if bits <= 16 else 32
-        encoded: np.ndarray = (whole * 2 ** (width - bits)).astype(f"int{width}")
+        if width > bits:
+            scaled *= 2 ** (width - bits)
+        encoded: np.ndarray = scaled.astype(f"int{width}")
         return encoded
 
     def close(self) -> None:
-        """Finishes the file. `write_pieces` calls this at the end of its block."""
+        """Finishes the file. This is called at the end of the block."""
         self._file.close()
         self._sink.check()
         if self._subtype in ("FLOAT", "DOUBLE"):
-            self._sink.remove_time()
+            _remove_time(self._sink)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file, after the block of `encode_pieces`."""
+        assert isinstance(self._sink, _Memory)
+        return self._sink.getvalue()
 
 
 @contextmanager
@@ -134,27 +157,56 @@ def write_pieces(
             or infinite, or the file can't be written.
     """
     path = Path(path)
-    if form == "WAV" and frames * channels * _BYTES.get(subtype, 1) > _MOST_BYTES:
-        form = "RF64"
+    form = _fitting_form(form, frames * channels * _BYTES.get(subtype, 1))
     try:
         make_folder(path.parent)
         with replacing(path) as descriptor:
             sink = _Sink(descriptor)
-            writer = AudioWriter(path, sink, sr, channels, form, subtype)
+            writer = AudioWriter(path, sink, sr, channels, form, subtype, frames=frames)
             try:
                 yield writer
             finally:
                 writer.close()
     except OSError as error:
-        raise DataError(
-            f"`{path}` can't be written: {error.strerror or error}",
-            remedy="check the free disk space and the permissions of the folder",
-        ) from error
-    if writer.clipped:
+        raise not_writable(path, error) from error
+    warn_if_clipped(path, writer.clipped, writer.frames * channels, writer.peak)
+
+
+@contextmanager
+def encode_pieces(
+    path: str | Path, sr: int, *, channels: int = 1, form: str = "WAV", subtype: str = "PCM_16", frames: int = 0
+) -> Iterator[AudioWriter]:
+    """Encodes an audio file in memory, as `write_pieces` writes it. `AudioWriter.content` is then the file.
+
+    The arguments and the errors are the same. The path is only needed for messages. There is no warning if samples
+    were clipped.
+    """
+    form = _fitting_form(form, frames * channels * _BYTES.get(subtype, 1))
+    writer = AudioWriter(Path(path), _Memory(), sr, channels, form, subtype, frames=frames)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def _fitting_form(form: str, size: int) -> str:
+    return "RF64" if form == "WAV" and size > _MOST_BYTES else form
+
+
+def not_writable(path: Path, error: OSError) -> DataError:
+    """Returns the error of a file that can't be written."""
+    return DataError(
+        f"`{path}` can't be written: {error.strerror or error}",
+        remedy="check the free disk space and the permissions of the folder",
+    )
+
+
+def warn_if_clipped(path: Path, clipped: int, samples: int, peak: float) -> None:
+    """Logs a warning if some of the samples of a file were clipped. The arguments are as in `AudioWriter`."""
+    if clipped:
         get_logger().warning(
-            f"{writer.clipped} of {writer.frames * channels} samples of `{_lasting(path)}` are louder than full scale "
-            "and were clipped",
-            peak=round(writer.peak, 3),
+            f"{clipped} of {samples} samples of `{_lasting(path)}` are louder than full scale and were clipped",
+            peak=round(peak, 3),
             remedy="lower the level of the data or of the model's output",
         )
 
@@ -241,14 +293,22 @@ class _Sink(io.RawIOBase):
         """Returns the position."""
         return os.lseek(self._descriptor, 0, io.SEEK_CUR)
 
-    def remove_time(self) -> None:
-        """Zeroes the time stamp that libsndfile writes next to the peaks, so that equal waves give equal files."""
-        self.seek(0)
-        place = os.read(self._descriptor, 4096).find(b"PEAK")
-        if place >= 0:
-            self.seek(place + 12)
-            self.write(bytes(4))
-            self.check()
+
+class _Memory(io.BytesIO):
+    """A file in memory, with the methods of `_Sink`."""
+
+    def check(self) -> None:
+        """Does nothing, because writing to memory does not fail."""
+
+
+def _remove_time(file: _Sink | _Memory) -> None:
+    """Zeroes the time stamp that libsndfile writes next to the peaks, so that equal waves give equal files."""
+    file.seek(0)
+    place = file.read(4096).find(b"PEAK")
+    if place >= 0:
+        file.seek(place + 12)
+        file.write(bytes(4))
+        file.check()
 
 
 def _lasting(path: Path) -> Path:

@@ -89,8 +89,10 @@ def command(
     from audiozen_core.inference.jobs import Options, enhance_jobs
     from audiozen_core.inference.load import load
     from audiozen_core.logging import configure
+    from audiozen_core.scoring.worker_pool import keep_freed_memory
 
     configure(level="warning")
+    keep_freed_memory()
     form = form.lower().removeprefix(".") if form else None
     jobs = list_jobs(inputs, output, form)
     folder = output if not jobs or jobs[0].target != output else output.parent

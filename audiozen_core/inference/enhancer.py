@@ -6,7 +6,6 @@ import hashlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -17,9 +16,9 @@ from torch import Tensor, nn
 from audiozen_core.audio.chunks import joined
 from audiozen_core.audio.files import AudioInfo, open_audio
 from audiozen_core.audio.resampling import check_rates, resampled
-from audiozen_core.audio.writing import write_pieces
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.inference.formats import Format
+from audiozen_core.inference.results import Written, write_result
 from audiozen_core.inference.signals import Array, as_waves
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.module_state import ModuleState
@@ -71,28 +70,6 @@ class ModelSource:
     step: int | None = None
     settings: str = ""
     files: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The result of `Enhancer.enhance_file`.
-
-    Attributes:
-        paths: the files. There are several if the network returns several signals.
-        frames: the number of samples in each channel.
-        sr: the sample rate, in hertz.
-        clipped: the number of samples that exceeded full scale and were clipped.
-    """
-
-    paths: tuple[Path, ...]
-    frames: int
-    sr: int
-    clipped: int
-
-    @property
-    def seconds(self) -> float:
-        """The duration in seconds."""
-        return self.frames / self.sr
 
 
 def check_attenuation_limit(decibels: float | None) -> None:
@@ -277,9 +254,9 @@ class Enhancer:
             raise DataError("the audio is empty", remedy="give it at least one sample")
         second = next(blocks, None)
         short = first.shape[-1] if second is None else None
-        if short is not None:
+        if short is not None and (missing := self.trainer.acoustics.n_fft - short) > 0:
             # An STFT needs more samples than half of `n_fft`.
-            first = nn.functional.pad(first, (0, max(0, self.trainer.acoustics.n_fft - short)))
+            first = nn.functional.pad(first, (0, missing))
         stream = itertools.chain([first], [] if second is None else [second], blocks)
         moved = (block.to(self.device) for block in stream)
         trainer = cast(EnhancingTrainer, self.trainer)
@@ -314,28 +291,6 @@ def enhance_file_by(
         names = [source.stem if name is None else name] * (1 if mix else info.channels)
         pieces = model.enhance_stream(blocks(), info.sr, names=names, mix=mix, attenuation_limit=attenuation_limit)
         return write(pieces, target, info, Format.of_file(target, audio.subtype, subtype))
-
-
-def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> Written:
-    """Writes enhanced pieces [channels, time] or [channels, signals, time]; see `Enhancer.enhance_file`."""
-    stream = iter(pieces)
-    # The first piece shows the number of signals.
-    first = next(stream)
-    signals = first.shape[1] if first.ndim == 3 else 0
-    paths = [target.with_stem(f"{target.stem}_{number + 1}") for number in range(signals)] or [target]
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                write_pieces(
-                    path, info.sr, channels=len(first), form=form.name, subtype=form.subtype, frames=info.frames
-                )
-            )
-            for path in paths
-        ]
-        for piece in itertools.chain([first], stream):
-            for number, writer in enumerate(writers):
-                writer.write(piece[:, number] if signals else piece)
-    return Written(tuple(paths), info.frames, info.sr, sum(writer.clipped for writer in writers))
 
 
 class _Input:

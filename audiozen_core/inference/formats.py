@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ FORMATS = {"wav": "WAV", "flac": "FLAC", "aiff": "AIFF", "aif": "AIFF", "w64": "
 
 # The encodings that are kept, from coarse to fine. 8-bit and lossy encodings become 16 bits.
 _KEPT = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+
+# Each call of `check_format` takes 10 µs, and a folder usually has one format.
+_is_supported = functools.cache(soundfile.check_format)
 
 
 class Format(NamedTuple):
@@ -53,5 +57,5 @@ class Format(NamedTuple):
             return cls(name, "VORBIS")
         kept = source_subtype if source_subtype in _KEPT else "PCM_16"
         # The finest encoding that the format supports and that is not finer than the encoding of the input.
-        fitting = [subtype for subtype in _KEPT[: _KEPT.index(kept) + 1] if soundfile.check_format(name, subtype)]
+        fitting = [subtype for subtype in _KEPT[: _KEPT.index(kept) + 1] if _is_supported(name, subtype)]
         return cls(name, fitting[-1])

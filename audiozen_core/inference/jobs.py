@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,13 +21,14 @@ from audiozen_core.binding.ranges import Natural, out_of_range
 from audiozen_core.data.seeding import keep_generators, seed_from_names
 from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
-from audiozen_core.inference.enhancer import Enhancer, Written, check_attenuation_limit, enhance_file_by, write_result
+from audiozen_core.inference.enhancer import Enhancer, check_attenuation_limit, enhance_file_by
 from audiozen_core.inference.formats import Format
 from audiozen_core.inference.inputs import Job
 from audiozen_core.inference.records import Records, check_results, source_facts
+from audiozen_core.inference.results import EncodedResult, EnhancedResult, StoredResult, Written, store_result
 from audiozen_core.logging import get_logger
 from audiozen_core.scoring.worker_pool import Failed, run_jobs, workers_are_copies
-from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files, sync_folder, temporary_name
+from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files, sync_folder
 
 # Longer files make full use of a GPU without batching.
 _LONGEST_IN_BATCH = 60.0
@@ -71,37 +71,9 @@ class _FullDiskError(RunError):
     """The disk is full, so no further file can be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Enhanced:
-    """An enhanced signal that has not been written yet.
-
-    Attributes:
-        pieces: the signal [channels, time] or [channels, signals, time], in pieces. Arrays, unlike tensors, are sent
-            between processes without shared memory.
-        info: the facts about the input file.
-        form: the format of the result.
-    """
-
-    pieces: list[np.ndarray[Any, Any]]
-    info: AudioInfo
-    form: Format
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """The result of a long file, which was written piece by piece under a temporary name.
-
-    Attributes:
-        written: the temporary files.
-        targets: the path of each of them in the end.
-    """
-
-    written: Written
-    targets: tuple[Path, ...]
-
-
 _Batch = tuple[Job, ...]
-_Unwritten = tuple[Job, _Enhanced | _Stored | AudioZenError]
+_Result = EnhancedResult | EncodedResult | StoredResult
+_Unwritten = tuple[Job, _Result | AudioZenError]
 _Done = tuple[Job, Written | AudioZenError]
 
 
@@ -157,6 +129,7 @@ def enhance_jobs(
     sizes = {job: float(source_facts(job).get("size", 0)) for job in waiting}
     on_start(sum(sizes.values()))
     sources: dict[Job, dict[str, Any]] = {}
+    folders: set[Path] = set()
 
     def batches() -> Iterator[_Batch]:
         for batch in _batches(waiting, batch_size, outcome):
@@ -164,29 +137,33 @@ def enhance_jobs(
             sources.update((job, source_facts(job)) for job in batch)
             yield batch
 
-    def write(job: Job, found: _Enhanced | _Stored) -> Written:
+    def write(job: Job, found: _Result) -> Written:
         records.begin(job)
         try:
-            written = _write(job, found)
+            written, digests = found.write()
         except AudioZenError:
             records.give_up(job)
             raise
-        records.add(job, written.paths, sources.pop(job), {"frames": written.frames, "sr": written.sr})
+        folders.update(path.parent for path in written.paths)
+        records.add(job, written, digests, sources.pop(job))
         return written
 
     enhancing = _Enhancing(model, options, lambda job, part: on_part(part * sizes[job]))
     try:
-        unwritten = _in_workers(enhancing, batches(), workers) if workers else enhancing.all(batches())
-        # An error closes the generator, and with it the processes, before the records are closed.
-        with closing(_written(unwritten, write, most_waiting=max(1, workers))) as results:
-            for job, result in results:
-                if isinstance(result, _FullDiskError):
-                    raise result
-                if isinstance(result, AudioZenError):
-                    outcome.failed[job.source] = result
-                else:
-                    outcome.written[job.source] = result
+        # The generators are seeded for each file. They belong to the caller, who gets them back.
+        with keep_generators():
+            unwritten = _in_workers(enhancing, batches(), workers) if workers else enhancing.all(batches())
+            # An error closes the generator, and with it the processes, before the records are closed.
+            with closing(_written(unwritten, write, most_waiting=max(1, workers))) as results:
+                for job, result in results:
+                    if isinstance(result, _FullDiskError):
+                        raise result
+                    if isinstance(result, AudioZenError):
+                        outcome.failed[job.source] = result
+                    else:
+                        outcome.written[job.source] = result
     finally:
+        _sync_folders(folders)
         records.close()
     outcome.wall = time.monotonic() - start
     return outcome
@@ -252,19 +229,17 @@ class _Enhancing:
     def __call__(self, batch: _Batch) -> list[_Unwritten]:
         """Returns the signal of each file of a batch, or its error. The signals of long files are already written."""
         # A network may draw random numbers. Workers begin with the same generators, and take the files in any order.
-        with keep_generators():
-            seed_from_names(*(job.name for job in batch))
-            try:
-                return self._together(batch) if len(batch) > 1 else [(batch[0], self._alone(batch[0]))]
-            except Exception as error:  # of the network: the other files may be fine
-                return [(job, RunError.caused_by(error, f"`{job.source}` can't be enhanced:")) for job in batch]
+        seed_from_names(*(job.name for job in batch))
+        try:
+            return self._together(batch) if len(batch) > 1 else [(batch[0], self._alone(batch[0]))]
+        except Exception as error:  # of the network: the other files may be fine
+            return [(job, RunError.caused_by(error, f"`{job.source}` can't be enhanced:")) for job in batch]
 
-    def _alone(self, job: Job) -> _Enhanced | _Stored | AudioZenError:
-        def keep(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Enhanced | _Stored:
-            # The result of a long file is written piece by piece, so that it need not be kept in memory.
+    def _alone(self, job: Job) -> _Result | AudioZenError:
+        def keep(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Result:
             if info.seconds > _LONGEST_KEPT:
-                return _store(pieces, target, info, form)
-            return _Enhanced([piece.numpy() for piece in pieces], info, form)
+                return store_result(pieces, target, info, form)
+            return EnhancedResult(list(pieces), target, info, form)
 
         try:
             return enhance_file_by(
@@ -301,7 +276,7 @@ class _Enhancing:
             return done + [(job, error) for job in waves]
         for job, wave in zip(waves, enhanced, strict=True):
             self.on_part(job, 1.0)
-            done.append((job, _Enhanced([wave.numpy()], *forms[job])))
+            done.append((job, EnhancedResult([wave], job.target, *forms[job])))
         return done
 
 
@@ -309,11 +284,16 @@ def _in_workers(enhancing: _Enhancing, batches: Iterable[_Batch], workers: int) 
     """Enhances batches in several processes. The largest batches come first, so that all processes end together."""
     on_part = enhancing.on_part
     alone = replace(enhancing, on_part=lambda job, part: None)
+
+    def work(batch: _Batch) -> list[_Unwritten]:
+        # The workers also encode the files, because this process writes the files of all workers.
+        return [(job, _encoded(found)) for job, found in alone(batch)]
+
     largest_first = sorted(batches, key=_size, reverse=True)
     if len(largest_first) < 2:
         yield from enhancing.all(largest_first)
         return
-    for batch, results in run_jobs(alone, [[batch] for batch in largest_first], workers=workers):
+    for batch, results in run_jobs(work, [[batch] for batch in largest_first], workers=workers):
         if isinstance(results, Failed):
             remedy = "`--num-workers 0 --traceback` enhances in one process and shows where it fails"
             yield from ((job, RunError(results.reason, remedy=remedy)) for job in batch)
@@ -323,12 +303,19 @@ def _in_workers(enhancing: _Enhancing, batches: Iterable[_Batch], workers: int) 
             yield job, result
 
 
+def _encoded(found: _Result | AudioZenError) -> _Result | AudioZenError:
+    try:
+        return found.encode() if isinstance(found, EnhancedResult) else found
+    except AudioZenError as error:
+        return error
+
+
 def _size(batch: _Batch) -> int:
     return sum(int(source_facts(job).get("size", 0)) for job in batch)
 
 
 def _written(
-    unwritten: Iterable[_Unwritten], write: Callable[[Job, _Enhanced | _Stored], Written], *, most_waiting: int
+    unwritten: Iterable[_Unwritten], write: Callable[[Job, _Result], Written], *, most_waiting: int
 ) -> Generator[_Done, None, None]:
     """Writes each result while later files are enhanced, because writing may take as long as a small network.
 
@@ -350,27 +337,17 @@ def _written(
             yield _result(*writing.popleft())
 
 
-def _store(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Stored:
-    """Writes the result of a long file, so that its pieces need not be kept. A temporary file of a dead process is
-    removed by the next command.
+def _sync_folders(folders: Iterable[Path]) -> None:
+    """Waits until the names of the results are on the disk.
+
+    This is done once at the end. If the power fails earlier, a name may be lost. Then the next command finds a record
+    without its file, and enhances the file again.
     """
-    temporary = target.with_name(temporary_name(target.name))
-    written = write_result(pieces, temporary, info, form)
-    if written.paths == (temporary,):
-        return _Stored(written, (target,))
-    return _Stored(written, tuple(target.with_stem(f"{target.stem}_{n}") for n in range(1, len(written.paths) + 1)))
-
-
-def _write(job: Job, found: _Enhanced | _Stored) -> Written:
-    if isinstance(found, _Enhanced):
-        return write_result(map(torch.from_numpy, found.pieces), job.target, found.info, found.form)
-    try:
-        for path, target in zip(found.written.paths, found.targets, strict=True):
-            path.replace(target)
-        sync_folder(job.target.parent)
-    except OSError as error:
-        raise RunError(f"`{job.target}` can't be written: {error.strerror}") from error
-    return replace(found.written, paths=found.targets)
+    for folder in folders:
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            raise RunError(f"the names in `{folder}` can't be written: {error.strerror}") from error
 
 
 def _result(job: Job, writing: Future[Written]) -> _Done:

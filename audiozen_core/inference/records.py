@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 from audiozen_core.audio.listing import RECORD
 from audiozen_core.errors import RunError
 from audiozen_core.inference.inputs import Job
+from audiozen_core.inference.results import Written
 from audiozen_core.storage.append import LineFile
-from audiozen_core.storage.atomic import make_folder
+from audiozen_core.storage.atomic import Digest, hash_file, make_folder
 
 # Hidden, so that it is not taken for a result. Two commands in one folder share the file, and the first to end removes
 # it. An interruption of the other command then leaves results without a record, which are refused, not mistaken.
@@ -36,7 +37,8 @@ class Records:
         self._lines: LineFile | None = None
         self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
-        self._begun = _read_begun(folder / _BEGUN) if keeps else set()
+        self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else set()
+        self._command = secrets.token_hex(8)  # shows which notes and which records are of the same command
 
     def state(self, job: Job) -> str:
         """Returns the state of a result: "" if it must be made, `done`, or a text that says how it differs."""
@@ -68,56 +70,64 @@ class Records:
         Raises:
             RunError: the file can't be written.
         """
-        self._begun.add(self._key(job))
-        self._note("begun", job)
+        key = self._key(job)
+        self._begun.add(key)
+        self._note({"begun": key, "command": self._command})
 
-    def _note(self, event: str, job: Job) -> None:
+    def _note(self, note: Mapping[str, str]) -> None:
         if not self._keeps:
             return
         with _explained_errors(self.folder / _BEGUN):
             if self._notes is None:
                 make_folder(self.folder)
                 self._notes = LineFile(self.folder / _BEGUN)
-            if error := self._notes.write(json.dumps({event: self._key(job)})):
+            if error := self._notes.write(json.dumps(note)):
                 raise error
 
-    def add(self, job: Job, paths: Sequence[Path], source: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def add(self, job: Job, written: Written, digests: Sequence[Digest], source: Mapping[str, Any]) -> None:
         """Records a result.
 
         Args:
             job: the file.
-            paths: the files that were written.
+            written: the result.
+            digests: the size and the hash of each file.
             source: the `source_facts` from before the file was read, because a recording may still grow.
-            facts: additional values to record.
 
         Raises:
             RunError: the record can't be written.
         """
         if not self._keeps:  # the facts of the files need not be computed
             return
+        key = self._key(job)
         with _explained_errors(self.folder / RECORD):
+            facts = [_file_facts(*file) for file in zip(written.paths, digests, strict=True)]
+            names = [path.relative_to(self.folder).as_posix() for path in written.paths]
             record = {
-                "result": self._key(job),
-                "files": {path.relative_to(self.folder).as_posix(): _file_facts(path) for path in paths},
+                "result": key,
+                "files": dict(zip(names, facts, strict=True)),
                 "source": source,
                 "made_with": self._made_with,
-                **facts,
+                "frames": written.frames,
+                "sr": written.sr,
+                "command": self._command,
             }
             if self._lines is None:
                 self._lines = LineFile(self.folder / RECORD)
             # JSON escapes bytes of names that are not UTF-8, and restores them when it is read.
             if error := self._lines.write(json.dumps(record)):
                 raise error
-        self._begun.discard(self._key(job))
-        self._note("recorded", job)
+        self._begun.discard(key)
 
     def give_up(self, job: Job) -> None:
         """Notes that a result was not written after `begin`."""
-        self._begun.discard(self._key(job))
-        self._note("recorded", job)
+        key = self._key(job)
+        self._begun.discard(key)
+        self._note({"given_up": key})
 
     def close(self) -> None:
-        """Closes the files."""
+        """Waits until the records are on the disk, and closes the files."""
+        if self._lines is not None:
+            self._lines.sync()  # errors of writing have been raised by `add`
         for file in (self._lines, self._notes):
             if file is not None:
                 file.close()
@@ -164,18 +174,23 @@ def _read(path: Path) -> dict[str, Any]:
     return records
 
 
-def _read_begun(path: Path) -> set[str]:
-    """Returns the results that were begun, but not recorded, by a command that was interrupted."""
-    begun: set[str] = set()
+def _read_begun(path: Path, records: Mapping[str, Any]) -> set[str]:
+    """Returns the results that were begun, but not recorded, by a command that was interrupted.
+
+    Args:
+        path: the file with the notes.
+        records: the most recent record of each result.
+    """
+    begun: dict[str, str] = {}  # the last command that began each result
     with suppress(OSError):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, AttributeError, KeyError):  # a line that was not written completely
+            with suppress(ValueError, TypeError, KeyError):  # a line that was not written completely
                 note = json.loads(line)
                 if "begun" in note:
-                    begun.add(note["begun"])
+                    begun[note["begun"]] = note["command"]
                 else:
-                    begun.discard(note["recorded"])
-    return begun
+                    del begun[note["given_up"]]
+    return {key for key, command in begun.items() if records.get(key, {}).get("command") != command}
 
 
 def source_facts(job: Job) -> dict[str, Any]:
@@ -187,10 +202,9 @@ def source_facts(job: Job) -> dict[str, Any]:
     return {"path": str(job.source), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _file_facts(path: Path) -> dict[str, Any]:
+def _file_facts(path: Path, digest: Digest) -> dict[str, Any]:
     """Returns facts that show whether a result has changed."""
-    status = path.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": _digest(path)}
+    return {"size": digest.size, "mtime_ns": path.stat().st_mtime_ns, "xxh3": digest.xxh3}
 
 
 def _is_unchanged(path: Path, facts: Any) -> bool | None:
@@ -202,14 +216,9 @@ def _is_unchanged(path: Path, facts: Any) -> bool | None:
         status = path.stat()
         if not isinstance(facts, dict) or status.st_size != facts.get("size"):
             return False
-        return status.st_mtime_ns == facts.get("mtime_ns") or _digest(path) == facts.get("blake2b")
+        if status.st_mtime_ns == facts.get("mtime_ns"):
+            return True
+        with path.open("rb") as file:
+            return hash_file(file).xxh3 == facts.get("xxh3")
     except OSError:
         return None
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -178,17 +178,18 @@ def _serve(work: Callable[[Any], Any], pipe: Connection, other_end: Connection) 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     start_worker(0)
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
     with contextlib.suppress(EOFError, OSError):
         while True:
             pipe.send(_attempt(work, pipe.recv()))
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Makes the C library keep freed memory, because the next file needs about the same amount of memory.
 
     Otherwise, the library returns each large array to the system, which must clear the memory pages before it provides
-    them for the next array. Clearing the pages takes 4 % of the time of PESQ and STOI.
+    them for the next array. Clearing the pages takes 4 % of the time of PESQ and STOI, and 9 % of the time of
+    GTCRN.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         allocator = ctypes.CDLL(None)

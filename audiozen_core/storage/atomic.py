@@ -51,12 +51,14 @@ class Digest:
     xxh3: str
 
 
-def write_whole(path: Path, content: bytes | str) -> Digest:
+def write_whole(path: Path, content: bytes | str, *, syncs_folder: bool = True) -> Digest:
     r"""Writes a file so that, at any moment and after any crash, `path` is either the old file or the new one.
 
     Args:
         path: the file; its folder must exist. A symbolic link is replaced, not followed.
         content: the bytes, or a text, which is written as UTF-8. File names in it that are not UTF-8 are escaped.
+        syncs_folder: whether to wait until the name of the file is on the disk. Otherwise, the caller calls
+            `sync_folder` after its last file. If the power fails before that, `path` may still be the old file.
 
     Returns:
         The size and the hash of the file.
@@ -76,7 +78,8 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
     with _removed_on_error(temporary):
         digest = write_new(temporary, content)
         os.replace(temporary, path)
-    sync_folder(path.parent)
+    if syncs_folder:
+        sync_folder(path.parent)
     return digest
 
 

@@ -42,7 +42,8 @@ def depthwise_after_past(x: Tensor, convolution: nn.Conv2d | nn.ConvTranspose2d,
     past = recall()
     x = x if past is None else torch.cat([past, x], dim=2)
     last = x[:, :, -frames:]
-    keep(nn.functional.pad(last, (0, 0, frames - last.shape[2], 0)))
+    missing = frames - last.shape[2]
+    keep(nn.functional.pad(last, (0, 0, missing, 0)) if missing else last)
     return depthwise_conv(x, kernel, convolution.bias, dilation, frames if past is None else 0)
 
 

@@ -37,17 +37,21 @@ class Past:
         self._states: list[Any] = []
         self._place = 0
         self._thread = 0
+        self._is_last = False
 
     @contextmanager
-    def piece(self) -> Iterator[None]:
+    def piece(self, *, is_last: bool = False) -> Iterator[None]:
         """Lets the layers that are called in this `with` block continue from the end of the previous piece.
 
         In the block, a compiled network runs without its compiled code, because it would be compiled again for each
         piece.
+
+        Args:
+            is_last: whether the signal ends with this piece, so that no states need to be kept.
         """
         global _current  # noqa: PLW0603 - see `_current`
         with _lock, _uncompiled():
-            self._place, self._thread = 0, get_ident()
+            self._place, self._thread, self._is_last = 0, get_ident(), is_last
             _current = self
             try:
                 yield
@@ -57,8 +61,10 @@ class Past:
     def _recall(self) -> Any:
         return self._states[self._place] if self._place < len(self._states) else None
 
-    def _keep(self, state: Any) -> None:
-        self._states[self._place : self._place + 1] = [state]
+    def _keep(self, state: Tensor | tuple[Tensor | int, ...]) -> None:
+        if not self._is_last:
+            kept = state.clone() if isinstance(state, Tensor) else state
+            self._states[self._place : self._place + 1] = [kept]
         self._place += 1
 
 
@@ -85,4 +91,4 @@ def keep(state: Tensor | tuple[Tensor | int, ...]) -> None:
     """
     past = _current
     if past is not None and past._thread == get_ident():
-        past._keep(state.clone() if isinstance(state, Tensor) else state)
+        past._keep(state)

@@ -75,8 +75,8 @@ class ModelDomain:
             # A network may return a negative magnitude, which reverses the phase. Expanding keeps the sign.
             return output if self.compression is None else self._expanded(output.abs()) * output.sign()
         if not output.is_complex():
-            axis = 1 if self.layout == "channels_first" else -1
-            output = torch.complex(*output.unbind(axis))
+            parts = output.movedim(1, -1) if self.layout == "channels_first" else output
+            output = torch.view_as_complex(parts) if _is_interleaved(parts) else torch.complex(*parts.unbind(-1))
         if self.compression is None:
             return output
         # The lower limit keeps the gradient finite where the output is 0.
@@ -91,6 +91,12 @@ class ModelDomain:
     def _expanded(self, magnitude: Tensor) -> Tensor:
         assert self.compression is not None  # both callers have checked it
         return magnitude.expm1() if self.compression == "log1p" else magnitude ** (1 / self.compression)
+
+
+def _is_interleaved(parts: Tensor) -> bool:
+    """Returns whether the real and imaginary parts [..., 2] are already complex numbers in memory."""
+    places = (parts.storage_offset(), *parts.stride()[:-1])
+    return parts.stride(-1) == 1 and not any(place % 2 for place in places)
 
 
 def phase(spectrum: Tensor) -> Tensor:

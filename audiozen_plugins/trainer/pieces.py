@@ -54,17 +54,19 @@ def enhance_in_pieces(
     for section in windows(blocks, (frames + 2 * edge) * hop, frames * hop):
         samples = section.samples
         received += samples.shape[-1] if section.is_first else samples.shape[-1] - 2 * edge * hop
-        if section.is_last:
+        if section.is_last and delay:
             samples = torch.nn.functional.pad(samples, (0, delay * hop))
         noisy = stft.transform(samples)
         noisy = noisy[..., 0 if section.is_first else edge : None if section.is_last else edge + frames]
-        if late is None:
-            # The first `delay` frames of the output match no input. For these frames, `delayed` is zero. They are
-            # dropped below.
-            late = torch.zeros_like(noisy[..., :1]).expand(*noisy.shape[:-1], delay)
-        delayed = torch.cat([late, noisy], dim=-1)
-        late = delayed[..., delayed.shape[-1] - delay :].clone()
-        with past.piece():
+        delayed = noisy
+        if delay:
+            if late is None:
+                # The first `delay` frames of the output match no input. For these frames, `delayed` is zero. They are
+                # dropped below.
+                late = torch.zeros_like(noisy[..., :1]).expand(*noisy.shape[:-1], delay)
+            delayed = torch.cat([late, noisy], dim=-1)
+            late = delayed[..., delayed.shape[-1] - delay :].clone()
+        with past.piece(is_last=section.is_last):
             new = run(noisy, delayed[..., : noisy.shape[-1]])
         surplus = min(delay - skipped, new.shape[-1])
         new, skipped = new[..., surplus:], skipped + surplus
@@ -74,5 +76,7 @@ def enhance_in_pieces(
             wave = stft.inverse(output, length=end - begin * hop)
             yield wave[..., written - begin * hop :]
             written = end
+        if section.is_last:
+            return
         kept = max(0, min(output.shape[-1], begin + output.shape[-1] - (written // hop - edge)))
         begin, output = begin + output.shape[-1] - kept, output[..., output.shape[-1] - kept :].clone()

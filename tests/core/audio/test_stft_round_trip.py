@@ -191,3 +191,30 @@ def test_more_samples_than_the_frames_contain_are_refused():
     assert stft.inverse(spectrogram, length=100).shape == (100,)
     with pytest.raises(RunError, match="100 samples are needed, but 6 frames contain only 48"):
         stft.inverse(spectrogram[..., :6], length=100)
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize(("n_fft", "win_length", "hop"), [(512, 512, 256), (512, 400, 100), (96, 96, 96), (65, 60, 20)])
+@pytest.mark.parametrize("frames", [1, 2, 5, 6, 7, 40])
+def test_inverse_is_the_plain_overlap_add_to_the_last_bit(n_fft, win_length, hop, center, frames):
+    stft = Stft(Acoustics(n_fft=n_fft, win_length=win_length, hop_length=hop, center=center, window="hamming"))
+    generator = torch.Generator().manual_seed(frames)
+    spectrum = torch.randn(2, n_fft // 2 + 1, frames, dtype=torch.complex64, generator=generator)
+    before = (n_fft - win_length) // 2
+    window = stft._window(torch.device("cpu"), torch.float32)
+    window = torch.nn.functional.pad(window, (before, n_fft - win_length - before))
+    given = torch.fft.irfft(spectrum.mT, n=n_fft) * window
+    wave = torch.zeros(2, n_fft + hop * (frames - 1))
+    weights = torch.zeros(n_fft + hop * (frames - 1))
+    # The inverse adds the first parts of all frames, then the second parts, and so on.
+    for part in range(0, n_fft, hop):
+        for frame in range(frames):
+            end = min(part + hop, n_fft)
+            place = slice(frame * hop + part, frame * hop + end)
+            wave[:, place] += given[:, frame, part:end]
+            weights[place] += window[part:end].square()
+    start = n_fft // 2 if center else stft.leading_frames * hop
+    for _ in range(2):  # the second time, the weights are cached
+        torch.testing.assert_close(
+            stft.inverse(spectrum), wave[:, start:] / weights[start:], rtol=0, atol=0, equal_nan=True
+        )

@@ -1,6 +1,7 @@
 """Audio files are written in pieces, in several formats, and appear completely or not at all."""
 
 import errno
+import io
 import os
 
 import numpy as np
@@ -9,7 +10,8 @@ import soundfile
 import torch
 
 from audiozen_core.audio.files import open_audio
-from audiozen_core.audio.writing import write_audio, write_pieces
+from audiozen_core.audio.plain_wav import PlainWavWriter
+from audiozen_core.audio.writing import encode_pieces, write_audio, write_pieces
 from audiozen_core.errors import DataError
 
 SR = 16000
@@ -61,6 +63,65 @@ def test_loud_samples_are_clipped_and_counted_in_all_channels(tmp_path, subtype,
     found = soundfile.read(tmp_path / "a.wav", dtype="float64")[0].T
     largest = 1 - 1 / scale
     np.testing.assert_allclose(found, [[0.5, largest, -1.0], [-1.0, 0.25, largest]], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
+@pytest.mark.parametrize("loudest", [1e-3, 0.999, 1.0, 1.5, 1e38])
+def test_integers_are_rounded_as_in_float64(tmp_path, subtype, loudest):
+    wave = torch.rand(3, 4000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    wave[0, :4] = torch.tensor([1.0, -1.0, 0.5 / 2**15, 1.5 / 2**15])
+    wave *= loudest
+    form = "AIFF" if subtype == "PCM_S8" else "WAV"
+    with encode_pieces("a", SR, channels=3, form=form, subtype=subtype) as writer:
+        writer.write(wave)
+    bits = int(subtype.removeprefix("PCM_").lstrip("SU"))
+    width = 16 if bits <= 16 else 32
+    whole = np.round(wave.double().numpy() * 2 ** (bits - 1))
+    samples = whole.clip(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * 2 ** (width - bits)
+    expected = io.BytesIO()
+    soundfile.write(expected, samples.astype(f"int{width}").T, SR, format=form, subtype=subtype)
+    assert writer.content == expected.getvalue()
+    assert writer.clipped == int((np.abs(whole) > 2 ** (bits - 1)).sum())
+    assert (writer.clipped > 0) == (loudest > 1)
+
+
+@pytest.mark.parametrize(("channels", "sr"), [(1, 1), (1, 16000), (2, 44100), (3, 8000), (64, 999_999)])
+@pytest.mark.parametrize("frames", [0, 5000, 7000])
+def test_plain_wav_file_has_the_bytes_of_libsndfile(tmp_path, monkeypatch, channels, sr, frames):
+    wave = 0.3 * torch.randn(channels, 5000, generator=torch.Generator().manual_seed(0))
+    samples = (wave.double() * 2**15).round().clamp(-(2**15), 2**15 - 1).short().numpy().T
+    soundfile.write(tmp_path / "b.wav", samples, sr, subtype="PCM_16")
+    expected = (tmp_path / "b.wav").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(soundfile, "SoundFile", None)  # libsndfile is not used
+        with write_pieces(tmp_path / "a.wav", sr, channels=channels, frames=frames) as writer:
+            for piece in wave.split(777, dim=-1):
+                writer.write(piece)
+        with encode_pieces("a.wav", sr, channels=channels, frames=frames) as encoder:
+            encoder.write(wave)
+        with pytest.raises(TypeError), encode_pieces("a.wav", sr, subtype="FLOAT"):
+            pass
+    assert (tmp_path / "a.wav").read_bytes() == expected
+    assert encoder.content == expected
+
+
+def test_wav_file_without_samples_and_one_that_is_too_large(tmp_path):
+    with write_pieces(tmp_path / "a.wav", SR):
+        pass
+    assert soundfile.info(tmp_path / "a.wav").frames == 0
+    with pytest.raises(OSError, match="File too large"):
+        PlainWavWriter(io.BytesIO(), SR, 1, 2**31)
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype"), [("FLAC", "PCM_16"), ("WAV", "FLOAT"), ("AIFF", "PCM_24"), ("CAF", "FLOAT")]
+)
+def test_file_that_is_encoded_in_memory_is_the_file_that_is_written(tmp_path, form, subtype):
+    options = {"channels": 2, "form": form, "subtype": subtype}
+    with write_pieces(tmp_path / "a", SR, **options) as writer, encode_pieces("a", SR, **options) as encoder:
+        for one in (writer, encoder):
+            one.write(WAVE)
+    assert encoder.content == (tmp_path / "a").read_bytes()
 
 
 def test_error_in_the_block_leaves_nothing(tmp_path):

@@ -374,3 +374,19 @@ def test_check_refuses_an_inverse_that_is_not_exact_for_a_model_that_declares_it
         check_config(load_config(tiny.write()))
     (finding,) = caught.value.diagnostics
     assert "can't be inverted to 1e-6: a sqrt_hann window of 128 samples every 120 samples" in finding.message
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_parts_become_complex_numbers_however_they_lie_in_memory(layout):
+    parts = torch.randn(2, 5, 6, 2, generator=torch.Generator().manual_seed(0))
+    expected = torch.complex(parts[..., 0], parts[..., 1])
+    domain = ModelDomain("spectrum", layout)
+    shifted = torch.zeros(parts.numel() + 1)[1:].view_as(parts).copy_(parts)  # begins at an odd place
+    stretched = torch.zeros(2, 5, 6, 3)[..., :2].copy_(parts)
+    turned = parts.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+    for given in (parts, shifted, stretched, turned, parts.transpose(1, 2).contiguous().transpose(1, 2)):
+        output = given.movedim(-1, 1) if layout == "channels_first" else given
+        assert torch.equal(domain.from_model(output), expected)
+    # Only the usual form is viewed instead of copied.
+    output = parts.movedim(-1, 1) if layout == "channels_first" else parts
+    assert domain.from_model(output).data_ptr() == parts.data_ptr()

@@ -167,6 +167,19 @@ def test_pieces_do_not_import_the_compiler():
     assert done.stdout.strip() == "False"
 
 
+def test_last_piece_recalls_but_keeps_nothing():
+    network, past = Running(out_delay=2), Past()
+    first, last = noise(40).abs().split(20, dim=-1)
+    with past.piece():
+        network(first)
+    states = list(past._states)
+    with past.piece(is_last=True):
+        found = network(last)
+    assert all(now is before for now, before in zip(past._states, states, strict=True))
+    torch.testing.assert_close(found, network(torch.cat([first, last], dim=-1))[..., 20:])
+    assert not torch.allclose(found, network(last))  # the state matters
+
+
 def test_another_thread_does_not_see_the_state():
     past = Past()
     with past.piece():

@@ -1,0 +1,281 @@
+"""`audiozen enhance`: what is done, and what an interruption or a full disk leaves behind."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import soundfile
+from safetensors.torch import save_file
+
+from audiozen.model import CRN
+from audiozen_core.inference import jobs
+from audiozen_core.inference.inputs import list_jobs
+from audiozen_core.inference.records import Records, source_facts
+from audiozen_core.inference.results import Written
+from audiozen_core.storage.atomic import hash_file
+from tests.cli.enhance.audio_files import SR, noise, read, write
+from tests.cli.enhance.conftest import ARGS
+
+
+def test_what_is_done_is_skipped_and_what_was_made_otherwise_is_told(enhance, model, command, place):
+    write("in/a.wav"), write("in/b.wav", noise(3000, seed=1))
+    enhance("in", "-o", "out")
+    stamps = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    outcome = enhance("in", "-o", "out")
+    assert outcome.out == "skipped 2 already enhanced\n"
+    assert {path: path.stat().st_mtime_ns for path in Path("out").iterdir()} == stamps
+
+    Path("out/b.wav").unlink()
+    outcome = enhance("in", "-o", "out")
+    assert "enhanced 1 file" in outcome.out
+    assert "skipped 1" in outcome.out
+
+    told = enhance("in", "-o", "out", "--attenuation-limit", "6", code=2).err
+    assert "`out/a.wav` exists, but it was made with another attenuation limit, and 1 more" in told
+    other = shutil.copytree(model, place / "other")
+    weights = CRN(**ARGS).state_dict()
+    save_file(weights, other / "model.safetensors")
+    assert "with another model" in command("enhance", str(other), "in", "-o", "out", code=2).err
+    write("in/a.wav", noise(5000))
+    assert "from another input" in enhance("in", "-o", "out", code=2).err
+    Path("out/b.wav").write_bytes(b"changed")
+    assert "and 1 more" in enhance("in", "-o", "out", code=2).err
+    Path("out/enhanced.jsonl").unlink()
+    assert "no record says how it was made" in enhance("in", "-o", "out", code=2).err
+    assert "enhanced 2 files" in enhance("in", "-o", "out", "--overwrite").out
+    assert len(read("out/a.wav")) == 5000
+
+
+def test_same_weights_elsewhere_are_the_same_model(enhance, model, command, place):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    moved = shutil.copytree(model, place / "moved")
+    assert "skipped 1" in command("enhance", str(moved), "in", "-o", "out", code=0).out
+
+
+def test_result_with_other_samples_of_the_same_size_is_told_and_a_copy_is_skipped(enhance, place):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    result = Path("out/a.wav")
+    content = result.read_bytes()
+    os.utime(result, (1, 1))  # as in a copy
+    assert "skipped 1" in enhance("in", "-o", "out").out
+    result.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
+    assert "`out/a.wav` exists, but it was changed afterwards" in enhance("in", "-o", "out", code=2).err
+
+
+def test_recording_that_grew_while_it_was_enhanced_is_not_done(enhance, place, monkeypatch):
+
+    real = jobs.enhance_file_by
+
+    def meanwhile(model, write_result, source, *args, **kwargs):
+        finish = real(model, write_result, source, *args, **kwargs)
+        write(source, noise(5000))
+        return finish
+
+    write("a.wav")
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "enhance_file_by", meanwhile)
+        enhance("a.wav", "-o", "out")
+    assert "made from another input" in enhance("a.wav", "-o", "out", code=2).err
+    enhance("a.wav", "-o", "out", "--overwrite")
+    assert soundfile.info("out/a.wav").frames == 5000
+
+
+def test_damaged_record_is_read_as_far_as_it_can_be(enhance, place):
+    write("in/a.wav"), write("in/b.wav")
+    enhance("in", "-o", "out", "--num-workers", 0)
+    record = Path("out/enhanced.jsonl")
+    first, second = record.read_bytes().splitlines()
+    record.write_bytes(b"\xff\x00\n" + first + b'\n{"result": "b.wav"}\n[1]\n' + second[:50])
+    assert "`out/b.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
+    Path("out/b.wav").unlink()
+    assert "skipped 1" in enhance("in", "-o", "out").out
+
+
+def test_record_that_can_not_be_written_is_named(enhance, place, monkeypatch):
+    write("in/a.wav")
+    Path("out").mkdir()
+    Path("out/enhanced.jsonl").symlink_to("/dev/full")
+    told = enhance("in", "-o", "out", code=2).err
+    assert "the disk is full: `out/enhanced.jsonl` can't be written: No space left on device" in told
+    Path("out/enhanced.jsonl").unlink()
+    Path("out/enhanced.jsonl").mkdir()
+    assert "`out/enhanced.jsonl` can't be written: Is a directory" in enhance("in", "-o", "out", code=1).err
+    Path("out/enhanced.jsonl").rmdir()
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypatch, workers):
+    for name in "abc":
+        write(f"in/{name}.wav", noise(50_000))
+    real, left = os.write, [150_000]
+
+    def write_some(descriptor, data):
+        left[0] -= len(data)
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write_some)
+        told = enhance("in", "-o", "out", "--num-workers", workers, code=2).err
+    assert "the disk is full" in told
+    assert "skips what is done" in told
+    assert sorted(path.suffix for path in Path("out").iterdir() if not path.name.startswith(".")) == [".jsonl", ".wav"]
+    outcome = enhance("in", "-o", "out", "--num-workers", workers).out
+    assert "enhanced 2 files" in outcome
+    assert "skipped 1" in outcome
+
+
+def test_half_written_files_of_dead_processes_are_removed(enhance, place):
+    write("in/sub/a.wav")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    half, live = (Path(f"out/sub/.a.wav.{pid}-0123abcd.partial") for pid in (dead.pid, os.getpid()))
+    half.parent.mkdir(parents=True)
+    half.touch(), live.touch()
+    enhance("in", "-o", "out")
+    assert sorted(half.parent.iterdir()) == [live, Path("out/sub/a.wav")]
+
+
+def test_result_that_an_interruption_left_without_a_record_is_made_again(enhance, place, monkeypatch):
+    for name in "ab":
+        write(f"in/{name}.wav")
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Records, "add", interrupted)
+        enhance("in", "-o", "out", "--num-workers", 0, code=130)
+    assert list(Path("out").glob("*.wav"))
+    assert "enhanced 2 files" in enhance("in", "-o", "out").out
+    assert "skipped 2" in enhance("in", "-o", "out").out
+    assert [path.name for path in Path("out").iterdir() if path.name.startswith(".")] == []
+    # A file of the user is still safe.
+    write("in/c.wav"), write("out/c.wav")
+    assert "`out/c.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
+
+
+def test_files_of_the_user_are_never_replaced_after_an_interruption(enhance, place, monkeypatch):
+    for name in "ab":
+        write(f"in/{name}.wav")
+    Path("out").mkdir()
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "enhance_file_by", interrupted)
+        enhance("in", "-o", "out", "--num-workers", 0, code=130)
+    write("out/a.wav")
+    assert "`out/a.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
+
+
+def test_result_of_an_earlier_input_is_made_again_after_an_interruption(enhance, place, monkeypatch):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    Path("out/a.wav").unlink()
+    write("in/a.wav", noise(5000))
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Records, "add", interrupted)
+        enhance("in", "-o", "out", "--num-workers", 0, code=130)
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+def test_notes_of_an_interrupted_command_say_which_results_it_may_have_left(place):
+    write("in/a.wav"), write("in/b.wav")
+    out = Path("out")
+    first, second = list_jobs(["in"], out)
+    killed = Records(out, {})
+    for job in (first, second):
+        killed.begin(job)
+        write(job.target)
+    written = Written((first.target,), 4000, SR, 0)
+    killed.add(first, written, [digest_of(first.target)], source_facts(first))
+    # The command is killed here: one result is recorded, the other one is not.
+    later = Records(out, {})
+    assert (later.state(first), later.state(second)) == ("done", "")
+    # The result that was recorded is safe if the user changes it.
+    write(first.target, noise(5000))
+    assert Records(out, {}).state(first) == "it was changed afterwards"
+    # A second command begins it again, and is killed.
+    later.begin(first)
+    assert Records(out, {}).state(first) == ""
+    later.give_up(first)
+    assert Records(out, {}).state(first) == "it was changed afterwards"
+
+
+def digest_of(path):
+    with path.open("rb") as file:
+        return hash_file(file)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_result_is_synced_before_its_name_and_the_names_before_the_end(enhance, place, monkeypatch, workers):
+    for name in ("a", "b", "sub/c"):
+        write(f"in/{name}.wav")
+    Path("out/sub").mkdir(parents=True)
+    events = []
+    replace = os.replace
+
+    def sync(descriptor):
+        events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+
+    def rename(source, target):
+        events.append(("rename", str(Path(source).resolve()), str(Path(target).resolve())))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    enhance("in", "-o", "out", "--num-workers", workers)
+    out = Path("out").resolve()
+    renamed = [event for event in events if event[0] == "rename" and event[2].endswith(".wav")]
+    assert {event[2] for event in renamed} == {str(out / name) for name in ("a.wav", "b.wav", "sub/c.wav")}
+    for event in renamed:
+        assert events.index(("sync", event[1])) < events.index(event)
+    # One sync for each result, each folder, and the record.
+    last = events.index(renamed[-1])
+    assert len(events[: last + 1]) == 2 * len(renamed)
+    assert {event[1] for event in events[last + 1 :]} == {str(out), str(out / "sub"), str(out / "enhanced.jsonl")}
+    assert len(events) == last + 4
+
+
+def test_result_whose_name_was_lost_in_a_power_failure_is_made_again(enhance, place):
+    write("in/a.wav"), write("in/b.wav")
+    enhance("in", "-o", "out")
+    Path("out/b.wav").unlink()
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+def test_system_calls_of_a_file(enhance, place, monkeypatch):
+    counts = Counter()
+
+    def count(name):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *arguments: counts.update([name]) or call(*arguments))
+
+    for number in range(6):
+        write(f"in/{number}.wav")
+    for name in ("open", "write", "fsync", "replace", "lseek"):
+        count(name)
+    found = []
+    for number in (2, 6):
+        counts.clear()
+        enhance(*(f"in/{index}.wav" for index in range(number)), "-o", f"out{number}", "--num-workers", 0)
+        found.append(dict(counts))
+    few, many = found
+    # The input and the result are opened. The result, the note that it was begun, and its record are written.
+    per_file = {name: (many[name] - few[name]) / 4 for name in many}
+    assert per_file == {"open": 2, "write": 3, "fsync": 1, "replace": 1}
