@@ -15,7 +15,7 @@ from audiozen_core.inference.enhancer import EnhancingTrainer as EnhancingTraine
 from audiozen_core.inference.enhancer import ModelSource as ModelSource
 from audiozen_core.inference.export import export as export
 from audiozen_core.inference.load import load as load
-from audiozen_core.inference.results import Written as Written
+from audiozen_core.inference.results import EnhancedFile as EnhancedFile
 from audiozen_core.listening.compare_ratings import compare_ratings as compare_ratings
 from audiozen_core.listening.listen import listen as listen
 from audiozen_core.report.report import write_report as write_report

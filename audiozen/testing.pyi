@@ -6,6 +6,6 @@ from audiozen_core.testing.imports import check_import as check_import
 from audiozen_core.testing.networks import check_loss as check_loss
 from audiozen_core.testing.networks import check_model as check_model
 from audiozen_core.testing.recorder import HookRecorder as HookRecorder
-from audiozen_core.testing.tiny import Outcome as Outcome
 from audiozen_core.testing.tiny import TinyExperiment as TinyExperiment
+from audiozen_core.testing.tiny import TinyRun as TinyRun
 from audiozen_core.testing.tiny import write_pairs as write_pairs

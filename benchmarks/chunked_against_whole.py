@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from audiozen import model as networks
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.chunks import joined
+from audiozen_core.audio.chunks import join_pieces
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from audiozen_plugins.trainer.flow import FlowTrainer
@@ -91,7 +91,7 @@ def output(case: Case, network: nn.Module, noisy: Tensor, **args: Any) -> Tensor
     trainer = case.trainer(Components({"": network}, acoustics=acoustics), metrics=[], **args)
     trainer.set_mode(training=False)
     with torch.no_grad():
-        return joined(trainer.enhance_blocks(noisy.split(160_000, dim=-1), ["a"]), noisy.shape[-1])
+        return join_pieces(trainer.enhance_blocks(noisy.split(160_000, dim=-1), ["a"]), noisy.shape[-1])
 
 
 def difference(signal: Tensor, other: Tensor) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import rich.table
 
-from audiozen_core.results.tables import Table
+from audiozen_core.results.tables import FormattedTable
 
 HEADINGS = ("what", "ours", "peer", "ratio", "goal", "met")
 
@@ -23,7 +23,7 @@ def for_terminal(measured: Sequence[Mapping[str, Any]]) -> rich.table.Table:
 def for_page(measured: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> str:
     """Returns a table in Markdown. Below it, a note names the command, the machine and the version of Python."""
     note = f"Measured by `make bench` on {machine['cores']} cores ({machine['processor']}), Python {machine['python']}."
-    return Table(HEADINGS, [[cells(row) for row in measured]], [note]).render("markdown")
+    return FormattedTable(HEADINGS, [[cells(row) for row in measured]], [note]).render("markdown")
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.hooks.specs import Hooks
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import installed_index
-from audiozen_core.registry.paths import load, resolve
+from audiozen_core.registry.paths import load_entry, resolve
 from audiozen_core.scaffold import scaffold
 from tests import public_api_page as api
 from tests.clean_environment import CleanEnvironment, build_wheel
@@ -96,7 +96,7 @@ def test_misspelt_public_name_is_an_attribute_error():
 
 @pytest.mark.parametrize("entry", [entry for entry in installed_index() if entry.distribution == FIRST_PARTY], ids=str)
 def test_every_component_of_audiozen_has_a_public_path(entry):
-    component = load(entry).target
+    component = load_entry(entry).target
     path = f"audiozen.{MODULE_OF_KIND.get(entry.kind, entry.kind)}.{component.__name__}"
     assert resolve(path).target is component
 

@@ -10,8 +10,8 @@ from audiozen_core.scoring.identity import identity_of as identity_of
 from audiozen_core.scoring.metric import Metric as Metric
 from audiozen_core.scoring.metric import Need as Need
 from audiozen_core.scoring.metric import needs_of as needs_of
+from audiozen_core.scoring.rating import RatedFile as RatedFile
 from audiozen_core.scoring.rating import Rater as Rater
-from audiozen_core.scoring.rating import Row as Row
 from audiozen_core.scoring.report import Report as Report
 from audiozen_core.scoring.si_sdr import si_sdr as si_sdr
 from audiozen_plugins.metric.aecmos import Aecmos as Aecmos

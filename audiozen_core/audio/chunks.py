@@ -54,7 +54,7 @@ class Window(NamedTuple):
     is_last: bool
 
 
-def windows(blocks: Iterable[Tensor], length: int, step: int) -> Iterator[Window]:
+def overlapping_windows(blocks: Iterable[Tensor], length: int, step: int) -> Iterator[Window]:
     """Cuts a stream into overlapping windows.
 
     Args:
@@ -64,7 +64,8 @@ def windows(blocks: Iterable[Tensor], length: int, step: int) -> Iterator[Window
         step: the number of samples from the start of one window to the start of the next window.
 
     Example:
-        >>> [window.samples.tolist() for window in windows([torch.arange(4), torch.arange(4, 7)], length=4, step=2)]
+        >>> blocks = [torch.arange(4), torch.arange(4, 7)]
+        >>> [window.samples.tolist() for window in overlapping_windows(blocks, length=4, step=2)]
         [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6]]
     """
     waiting: list[Tensor] = []
@@ -120,7 +121,7 @@ def in_chunks(
     """
     third = overlap // 3
     earlier: Tensor | None = None
-    for window in windows(blocks, chunk, chunk - overlap):
+    for window in overlapping_windows(blocks, chunk, chunk - overlap):
         piece, begin = enhance(window.samples), 0
         if earlier is not None:
             piece = align(earlier, piece) if align else piece
@@ -134,7 +135,7 @@ def in_chunks(
         earlier = piece[..., chunk - overlap - begin :].clone()
 
 
-def joined(pieces: Iterable[Tensor], length: int) -> Tensor:
+def join_pieces(pieces: Iterable[Tensor], length: int) -> Tensor:
     """Joins pieces [..., time] to one signal of a known length. A piece can be freed as soon as it is copied."""
     result: Tensor | None = None
     begin = 0

@@ -8,14 +8,14 @@ from pathlib import Path
 from audiozen_core.errors import DataError
 
 
-def damaged(path: Path, why: str) -> DataError:
+def damage_error(path: Path, why: str) -> DataError:
     """Returns the error for a file that ends too early or can't be decoded."""
     return DataError(
         f"`{path}` is truncated or damaged: {why}", remedy="download or create the file again, or leave it out"
     )
 
 
-def undecodable(path: Path, why: str, form: str) -> DataError:
+def decoding_error(path: Path, why: str, form: str) -> DataError:
     """Returns the error for a file that libsndfile can't decode.
 
     Args:
@@ -24,14 +24,14 @@ def undecodable(path: Path, why: str, form: str) -> DataError:
         form: the format. The remedy for FLAC covers files that were cut out of another file. In these files, the frame
             numbers are wrong, so libsndfile can't find the frames, but ffmpeg can.
     """
-    error = damaged(path, f"it can't be decoded ({why.strip().rstrip('.')})")
+    error = damage_error(path, f"it can't be decoded ({why.strip().rstrip('.')})")
     if form != "FLAC":
         return error
     remedy = f"if it was cut out of another file without encoding it again (`-c copy`), encode it: {ffmpeg(path)}"
     return DataError(error.message, remedy=f"{remedy}; otherwise {error.remedy}")
 
 
-def misleading(path: Path, why: str, *, options: str = "") -> DataError:
+def header_error(path: Path, why: str, *, options: str = "") -> DataError:
     """Returns the error for a file that holds more audio than its header says. ffmpeg can read all of the audio.
 
     Args:
@@ -42,7 +42,7 @@ def misleading(path: Path, why: str, *, options: str = "") -> DataError:
     return DataError(f"`{path}` has a wrong header: {why}", remedy=f"convert it: {ffmpeg(path, options)}")
 
 
-def joined(path: Path, at: int) -> DataError:
+def joined_files_error(path: Path, at: int) -> DataError:
     """Returns the error for several files in one. Decoders stop after the first file, or lose audio at the seam.
 
     Args:
@@ -58,7 +58,7 @@ def joined(path: Path, at: int) -> DataError:
     )
 
 
-def uncounted(path: Path, announced: int, at: int, more: int) -> DataError:
+def uncounted_bytes_error(path: Path, announced: int, at: int, more: int) -> DataError:
     """Returns the error for further bytes after the announced samples. These bytes may or may not be samples.
 
     Args:
@@ -77,7 +77,7 @@ def uncounted(path: Path, announced: int, at: int, more: int) -> DataError:
     )
 
 
-def tagged(path: Path, size: int) -> DataError:
+def tag_error(path: Path, size: int) -> DataError:
     """Returns the error for a tag of `size` bytes before a header that must be the first thing in the file."""
     name, repaired = shlex.quote(path.name), shlex.quote(f"repaired/{path.name}")
     return DataError(
@@ -86,7 +86,7 @@ def tagged(path: Path, size: int) -> DataError:
     )
 
 
-def unverifiable(path: Path, form: str) -> DataError:
+def unverifiable_error(path: Path, form: str) -> DataError:
     """Returns the error for a file whose format does not show whether the file is complete."""
     name, converted = shlex.quote(path.name), shlex.quote(f"converted/{path.stem}.wav")
     return DataError(

@@ -25,7 +25,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from audiozen_core.audio.damage import damaged, ffmpeg, misleading, tagged, undecodable, unverifiable
+from audiozen_core.audio.damage import damage_error, decoding_error, ffmpeg, header_error, tag_error, unverifiable_error
 from audiozen_core.audio.flac_frames import check_flac, find_joined
 from audiozen_core.audio.length import Bytes, Length, PatchedFile
 from audiozen_core.audio.mpeg_frames import check_mpeg
@@ -138,9 +138,9 @@ class AudioFile:
         try:
             samples = self._decode(start, end)
         except soundfile.LibsndfileError as error:
-            raise undecodable(self.path, str(error), self._format) from error
+            raise decoding_error(self.path, str(error), self._format) from error
         if len(samples) < end - start:
-            raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
+            raise damage_error(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
         wave = _to_mono(self.path, samples, channel)
         if self.subtype not in _INTEGERS:
             self._check_finite(wave, start)
@@ -165,9 +165,9 @@ class AudioFile:
             try:
                 samples = self._next(wanted)
             except soundfile.LibsndfileError as error:
-                raise undecodable(self.path, str(error), self._format) from error
+                raise decoding_error(self.path, str(error), self._format) from error
             if len(samples) < wanted:
-                raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
+                raise damage_error(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
             if self.subtype not in _INTEGERS:
                 self._check_finite(samples, start)
             yield torch.from_numpy(np.ascontiguousarray(samples.T))
@@ -224,7 +224,7 @@ class AudioFile:
 
     def _new_decoder(self) -> soundfile.SoundFile | PlainWav:
         length = self._length
-        if (plain := PlainWav.of(self._stream, length)) is not None:
+        if (plain := PlainWav.from_stream(self._stream, length)) is not None:
             return plain
         file: PatchedFile | int = self._stream.fileno()
         if length.head or length.size is not None:
@@ -247,12 +247,12 @@ class AudioFile:
     def _check_form(self) -> None:
         """Raises a `DataError` if the format does not show whether the file is complete."""
         if self._format not in _VERIFIED:
-            raise unverifiable(self.path, self._format)
+            raise unverifiable_error(self.path, self._format)
         # libsndfile also decodes an incomplete GSM 6.10 block, and decodes a padding byte as an additional block.
         if self.subtype == "GSM610":
-            raise unverifiable(self.path, "GSM 6.10")
+            raise unverifiable_error(self.path, "GSM 6.10")
         if self._format == "NIST" and self._length.data_bytes is None:
-            raise unverifiable(self.path, "NIST SPHERE without `sample_count`")
+            raise unverifiable_error(self.path, "NIST SPHERE without `sample_count`")
 
     def _frames(self) -> int:
         """Returns the number of samples in each channel. Raises a `DataError` if the decoder would miss samples."""
@@ -264,9 +264,9 @@ class AudioFile:
         if frames == 0:
             raise DataError(f"`{self.path}` has no samples", remedy="create the file again, or leave it out")
         if frames is None or (self._format != "MP3" and self.subtype.startswith("MPEG")):
-            raise misleading(self.path, "it does not say how many samples the file has")
+            raise header_error(self.path, "it does not say how many samples the file has")
         if decodable < frames:
-            raise misleading(self.path, f"the file has {frames} samples, but only {decodable} would be read")
+            raise header_error(self.path, f"the file has {frames} samples, but only {decodable} would be read")
         return frames
 
 
@@ -366,13 +366,13 @@ def _open_bytes(path: Path) -> io.FileIO:
 def _check_length(file: Bytes) -> Length:
     """Compares the header with the bytes of the file. Raises a `DataError` if a part of the audio can't be read."""
     after_tags = file.id3_end() if file.head[:3] == b"ID3" else 0
-    magic = file.at(after_tags, 4)
+    magic = file.read_at(after_tags, 4)
     if magic == b"fLaC":
         return check_flac(file)
     if magic == b"OggS":
         return check_ogg(file)
-    if after_tags and file.at(after_tags, 8).startswith(BEGINNINGS):
-        raise tagged(file.path, after_tags)
+    if after_tags and file.read_at(after_tags, 8).startswith(BEGINNINGS):
+        raise tag_error(file.path, after_tags)
     if after_tags or (magic[:1] == b"\xff" and len(magic) == 4 and magic[1] >= 0xE0):
         return check_mpeg(file)
     return check_pcm(file)

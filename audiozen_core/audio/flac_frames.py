@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from audiozen_core.audio.damage import joined, misleading
+from audiozen_core.audio.damage import header_error, joined_files_error
 from audiozen_core.audio.length import Bytes, Length
 
 _MARKER = b"fLaC"  # the beginning of a file
@@ -45,8 +45,8 @@ def check_flac(file: Bytes) -> Length:
             header gives no number of samples, and the last frame can't be found.
     """
     begin = file.id3_end()
-    info = file.at(begin + 8, 34)
-    if file.at(begin, 4) != b"fLaC" or len(info) < 34:
+    info = file.read_at(begin + 8, 34)
+    if file.read_at(begin, 4) != b"fLaC" or len(info) < 34:
         return Length()  # libsndfile reports what is wrong
     largest_block = int.from_bytes(info[2:4], "big")
     # Search for the last frame in a window at the end of the file. The window has the size of the largest possible
@@ -54,7 +54,7 @@ def check_flac(file: Bytes) -> Length:
     channels, bits = (info[12] >> 1 & 7) + 1, ((info[12] & 1) << 4 | info[13] >> 4) + 1
     window = largest_block * channels * (bits + 1) // 8 + 64
     total = int.from_bytes(info[13:18], "big") & ((1 << _TOTAL_BITS) - 1)
-    tail = file.at(max(0, file.size - window - _ID3V1_BYTES), window + _ID3V1_BYTES)
+    tail = file.read_at(max(0, file.size - window - _ID3V1_BYTES), window + _ID3V1_BYTES)
     last = next(_frames(tail, largest_block, backwards=True), None)
     as_announced = last is not None and last.start + last.length == total
     if as_announced and not _starts_over(file, window, largest_block):
@@ -68,15 +68,15 @@ def check_flac(file: Bytes) -> Length:
     if last is None:
         if total:
             return Length(frames=total)  # the file is truncated; reading its end will raise an error
-        raise misleading(file.path, "it does not say how many samples the file has")
+        raise header_error(file.path, "it does not say how many samples the file has")
     actual = last.start + last.length
     if not total:
-        head = bytearray(file.at(0, begin + 42))
+        head = bytearray(file.read_at(0, begin + 42))
         head[begin + 21] |= actual >> 32
         head[begin + 22 : begin + 26] = (actual & 0xFFFFFFFF).to_bytes(4, "big")
         return Length(frames=actual, head=bytes(head))
     if actual > total:
-        raise misleading(file.path, f"it announces {total} samples, but the file has {actual}")
+        raise header_error(file.path, f"it announces {total} samples, but the file has {actual}")
     return Length(frames=total)
 
 
@@ -86,19 +86,19 @@ def find_joined(file: Bytes) -> None:
     Raises:
         DataError: another FLAC file begins within the file.
     """
-    content = file.all()
+    content = file.read_all()
     position = file.id3_end()
     while (position := content.find(_MARKER, position + 4)) >= 0:
         # A FLAC file begins with the block STREAMINFO: type 0, 34 bytes. The bit 0x80 marks the last block.
         if content[position + 4 : position + 8] in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
-            raise joined(file.path, position)
+            raise joined_files_error(file.path, position)
 
 
 def _starts_over(file: Bytes, window: int, largest_block: int) -> bool:
     """Returns whether the sample numbers start again within the file, as in two joined files of the same length."""
     if file.size < 4 * window:
         return False
-    quarters = [next(_frames(file.at(file.size * part // 4, window), largest_block), None) for part in (1, 3)]
+    quarters = [next(_frames(file.read_at(file.size * part // 4, window), largest_block), None) for part in (1, 3)]
     first, second = quarters
     return first is not None and second is not None and first.start >= second.start
 

@@ -55,7 +55,7 @@ class Bytes:
         self._stream = stream
         self.head = stream.read(HEAD_BYTES)
 
-    def at(self, start: int, count: int) -> bytes:
+    def read_at(self, start: int, count: int) -> bytes:
         """Returns up to `count` bytes from `start`."""
         if start + count <= len(self.head):
             return self.head[start : start + count]
@@ -66,14 +66,14 @@ class Bytes:
             found += piece
         return found
 
-    def all(self) -> bytes:
+    def read_all(self) -> bytes:
         """Returns the whole file."""
-        return self.at(0, self.size)
+        return self.read_at(0, self.size)
 
     def id3_end(self) -> int:
         """Returns the position after the ID3v2 tags at the start of the file."""
         position = 0
-        while (tag := self.at(position, 10))[:3] == b"ID3" and len(tag) == 10:
+        while (tag := self.read_at(position, 10))[:3] == b"ID3" and len(tag) == 10:
             position += id3_size(tag)
         return position
 

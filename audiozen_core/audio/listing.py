@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple, overload
 
 from audiozen_core.audio.damage import ffmpeg
-from audiozen_core.audio.remembered import WORTH_REMEMBERING, Sources, Stamp, look_at, recall, remember
+from audiozen_core.audio.table_cache import WORTH_REMEMBERING, Sources, Stamp, cache_table, cached_table, file_stamp
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.audio_suffixes import AUDIO_SUFFIXES
-from audiozen_core.storage.mapped_table import Table, TextColumn
+from audiozen_core.storage.mapped_table import MappedTable, TextColumn
 
 # The extensions of files that probably contain audio that libsndfile can't read.
 _OTHER_SUFFIXES = (
@@ -50,7 +50,7 @@ class AudioListing(Sequence[Path]):
     """
 
     folder: Path
-    table: Table
+    table: MappedTable
 
     @property
     def names(self) -> TextColumn:
@@ -69,7 +69,7 @@ class AudioListing(Sequence[Path]):
         found = self.names[index]
         return self.folder / found if isinstance(found, str) else [self.folder / name for name in found]
 
-    def say(self) -> None:
+    def log_left_out(self) -> None:
         """Logs which files are left out.
 
         Raises:
@@ -113,7 +113,7 @@ def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
     """Lists audio files like `list_audio`, but does not create a `Path` for each file.
 
     Several folders are read at the same time. A list of at least 10,000 files is cached until the modification time of
-    one of the folders changes; see `audiozen_core.audio.remembered`. If a folder can't be read, a warning is logged,
+    one of the folders changes; see `audiozen_core.audio.table_cache`. If a folder can't be read, a warning is logged,
     and the list is not cached, because the next start may find more files.
 
     Args:
@@ -126,13 +126,13 @@ def scan_audio(folder: str | Path, *, subfolders: bool = True) -> AudioListing:
     folder = Path(folder)
     require_folder(folder)
     what = f"audio files of {os.path.abspath(folder)}, {subfolders=}"  # noqa: PTH100 - a link is another folder
-    table = recall(what)
+    table = cached_table(what)
     if table is None:
         table, sources, complete = _scan(folder, subfolders=subfolders)
         if complete and len(table.text("file")) >= WORTH_REMEMBERING:
-            table = remember(what, table, sources)
+            table = cache_table(what, table, sources)
     listing = AudioListing(folder, table)
-    listing.say()
+    listing.log_left_out()
     return listing
 
 
@@ -146,7 +146,7 @@ class _Folder(NamedTuple):
     error: OSError | None
 
 
-def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources, bool]:
+def _scan(folder: Path, *, subfolders: bool) -> tuple[MappedTable, Sources, bool]:
     """Lists a folder level by level, and several folders of a level at the same time.
 
     Returns the table, its sources, and whether all folders could be read.
@@ -190,7 +190,7 @@ def _scan(folder: Path, *, subfolders: bool) -> tuple[Table, Sources, bool]:
             ignored[Path(lower).suffix or "without an extension"] += 1
     kinds = Counter(Path(name).suffix.lower() for name in unreadable)
     facts = {"others": kinds, "rest": ignored, "first_other": min(unreadable, key=_by_parts, default="")}
-    table = Table(facts)
+    table = MappedTable(facts)
     table.add_text("file", sorted(files, key=_by_parts))
     return table, sources, complete
 
@@ -202,7 +202,7 @@ def _scan_one(root: Path, place: tuple[str, tuple[str, ...]], *, subfolders: boo
     prefix = f"{name}/" if name else ""
     # If a folder can't be read, its error is part of the result.
     try:
-        found = found._replace(stamp=look_at(path))
+        found = found._replace(stamp=file_stamp(path))
         with os.scandir(path) as entries:
             for entry in entries:
                 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiozen_core.audio.damage import damaged, joined, misleading
+from audiozen_core.audio.damage import damage_error, header_error, joined_files_error
 from audiozen_core.audio.length import Bytes, Length, id3_size
 
 _KBPS = {  # the bit rates in kbit/s by (whether it is MPEG 1, layer), without the values "free" and "bad"
@@ -46,7 +46,7 @@ def check_mpeg(file: Bytes) -> Length:
         DataError: the file ends earlier than its header says, or within a frame; its frames can't be counted; or the
             sample rate or the number of channels changes within the file.
     """
-    content = file.all()
+    content = file.read_all()
     begin = _skip_to_frame(content, file.id3_end())
     frame = _parse(content, begin)
     if frame is None:
@@ -55,10 +55,10 @@ def check_mpeg(file: Bytes) -> Length:
     first = begin if xing is None else begin + frame.size
     count, cut = _count(file.path, content, first, frame)
     if not count:
-        raise misleading(file.path, "its MPEG frames can't be counted")
+        raise header_error(file.path, "its MPEG frames can't be counted")
     if xing is None or not content[xing + 7] & 1:
         if cut:
-            raise damaged(file.path, f"it ends within its frame {count + 1}")
+            raise damage_error(file.path, f"it ends within its frame {count + 1}")
         # libsndfile guesses the number of frames from the size of the file. We report a size for which the guess can't
         # be too small: the size if each frame were as large as possible.
         largest = len(content) + (count + 1) * _LARGEST_FRAME
@@ -66,7 +66,7 @@ def check_mpeg(file: Bytes) -> Length:
     announced = int.from_bytes(content[xing + 8 : xing + 12], "big")
     # Some encoders also count the frame that holds the header.
     if count < announced - 1 or (cut and count < announced):
-        raise damaged(file.path, f"it has {count} of {announced} frames")
+        raise damage_error(file.path, f"it has {count} of {announced} frames")
     if count == announced:
         return Length()
     head = bytearray(content[:first])
@@ -143,7 +143,7 @@ def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int
         position = _skip_to_frame(content, position) if tag_end is None else tag_end
         other = _parse(content, position)
         if other is not None and (lost or other.header & _SAME != same or other.mono != like.mono):
-            raise joined(path, position)
+            raise joined_files_error(path, position)
     return count, False
 
 

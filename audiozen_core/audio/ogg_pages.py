@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from audiozen_core.audio.damage import damaged, joined
+from audiozen_core.audio.damage import damage_error, joined_files_error
 from audiozen_core.audio.length import Bytes, Length
 
 _HEADER = struct.Struct("<4sBBqIIIB")
@@ -23,7 +23,7 @@ def check_ogg(file: Bytes) -> Length:
     Raises:
         DataError: a page is missing, cut off or changed; a second stream follows the first one.
     """
-    content = file.all()
+    content = file.read_all()
     position = 0
     has_data = ended = False
     numbers: dict[int, int] = {}  # the next page of each stream
@@ -33,22 +33,22 @@ def check_ogg(file: Bytes) -> Length:
         segments = content[table - 1] if table <= len(content) else 0
         end = table + segments + sum(content[table : table + segments])
         if end > len(content):
-            raise damaged(file.path, f"its page at byte {position} is cut off")
+            raise damage_error(file.path, f"its page at byte {position} is cut off")
         _, _, kind, _, serial, number, checksum, _ = _HEADER.unpack_from(content, position)
         if _checksum(content[position : position + 22] + bytes(4) + content[position + 26 : end]) != checksum:
-            raise damaged(file.path, f"its page at byte {position} has changed")
+            raise damage_error(file.path, f"its page at byte {position} has changed")
         # Multiplexed streams, such as audio and video, all begin before the first page with data.
         if kind & _BEGINS and has_data:
-            raise joined(file.path, position)
+            raise joined_files_error(file.path, position)
         if numbers.get(serial, number) != number:
-            raise damaged(file.path, f"pages are missing before byte {position}")
+            raise damage_error(file.path, f"pages are missing before byte {position}")
         numbers[serial] = number + 1
         has_data = has_data or not kind & _BEGINS
         ended = bool(kind & _ENDS)
         open_streams = open_streams - {serial} if ended else open_streams | {serial}
         position = end
     if position < len(content) and not ended:
-        raise damaged(file.path, f"what follows byte {position} is not an Ogg page")
+        raise damage_error(file.path, f"what follows byte {position} is not an Ogg page")
     return Length(may_be_cut_off=bool(open_streams))
 
 

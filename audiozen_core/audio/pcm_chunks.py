@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from audiozen_core.audio.damage import damaged, joined, misleading, uncounted
+from audiozen_core.audio.damage import damage_error, header_error, joined_files_error, uncounted_bytes_error
 from audiozen_core.audio.length import Bytes, Length
 
 # Programs that stream to a pipe don't know the size in advance. They write 0, the largest value of the size field, or
@@ -73,12 +73,12 @@ def check_pcm(file: Bytes) -> Length:
         return Length(data_bytes=present, wav_format=data.wav_format, data_start=data.start)
     unknown = any(abs(data.announced - size) <= _NEAR for size in _UNKNOWN)
     if data.announced > present and not unknown:
-        raise damaged(file.path, f"it has {present} bytes of samples, but its header announces {data.announced}")
+        raise damage_error(file.path, f"it has {present} bytes of samples, but its header announces {data.announced}")
     if data.announced <= present and _is_followed_by_chunks(file, data):
         return Length(data_bytes=data.announced, wav_format=data.wav_format, data_start=data.start)
     if data.announced and not unknown:
-        raise uncounted(file.path, data.announced, data.start + data.announced, present - data.announced)
-    head = bytearray(file.at(0, data.start))
+        raise uncounted_bytes_error(file.path, data.announced, data.start + data.announced, present - data.announced)
+    head = bytearray(file.read_at(0, data.start))
     for position, content in data.patch(present):
         head[position : position + len(content)] = content
     # The header of a file that was streamed to a pipe does not show whether the stream was complete.
@@ -113,7 +113,7 @@ def _walk(file: Bytes, chunks: _Chunks, position: int) -> list[tuple[bytes, int,
     found = []
     while position + chunks.id_bytes + header.size <= file.size:
         content = position + chunks.id_bytes + header.size
-        head = file.at(position, content - position)
+        head = file.read_at(position, content - position)
         size = header.unpack_from(head, chunks.id_bytes)[0] - (content - position if chunks.inclusive else 0)
         name = head[: chunks.id_bytes]
         found.append((name, size, content))
@@ -131,17 +131,17 @@ def _find_in_riff(file: Bytes, order: str) -> _Data | None:
     _, announced, start = found[-1]
     large = next((content for name, _, content in found if name == b"ds64"), None)
     if large is not None and announced == _LARGEST_32_BIT:
-        announced = struct.unpack("<Q", file.at(large + 8, 8))[0]
+        announced = struct.unpack("<Q", file.read_at(large + 8, 8))[0]
 
     def patch(size: int) -> list[tuple[int, bytes]]:
         if large is not None:
             return [(large, struct.pack("<QQQ", file.size - 8, size, 0)), (start - 4, b"\xff" * 4)]
         if file.size > _LARGEST_32_BIT:
             why = f"it can't hold the size of the file, {file.size} bytes"
-            raise misleading(file.path, why, options="-ignore_length 1")
+            raise header_error(file.path, why, options="-ignore_length 1")
         return [(4, struct.pack(f"{order}I", file.size - 8)), (start - 4, struct.pack(f"{order}I", size))]
 
-    formats = [file.at(content, min(size, _FORMAT_BYTES)) for name, size, content in found if name == b"fmt "]
+    formats = [file.read_at(content, min(size, _FORMAT_BYTES)) for name, size, content in found if name == b"fmt "]
     is_plain = len(formats) == 1 and file.head[:4] == b"RIFF" and file.head[8:12] == b"WAVE"
     return _Data(start, announced, patch, chunks, formats[0] if is_plain else b"")
 
@@ -168,12 +168,12 @@ def _find_in_aiff(file: Bytes) -> _Data | None:
     if not found or found[-1][0] != b"SSND":
         return None
     _, size, content = found[-1]
-    offset = int.from_bytes(file.at(content, 4), "big")
+    offset = int.from_bytes(file.read_at(content, 4), "big")
 
     def patch(size: int) -> list[tuple[int, bytes]]:
         found = [(4, struct.pack(">I", file.size - 8)), (content - 4, struct.pack(">I", size + 8 + offset))]
         if common is not None:
-            channels, _, bits = struct.unpack(">HIH", file.at(common, 8))
+            channels, _, bits = struct.unpack(">HIH", file.read_at(common, 8))
             frames = size // max(1, channels * -(-bits // 8))
             found.append((common + 2, struct.pack(">I", frames)))
         return found
@@ -214,8 +214,8 @@ def _is_followed_by_chunks(file: Bytes, data: _Data) -> bool:
         DataError: another file follows.
     """
     position = data.start + data.announced
-    if data.announced and file.at(position, 6).startswith(BEGINNINGS):
-        raise joined(file.path, position)
+    if data.announced and file.read_at(position, 6).startswith(BEGINNINGS):
+        raise joined_files_error(file.path, position)
     if data.chunks is None:
         return data.announced > 0 and file.size - position < 8
     chunks = data.chunks
@@ -223,9 +223,9 @@ def _is_followed_by_chunks(file: Bytes, data: _Data) -> bool:
     header = struct.Struct(chunks.size)
     while position < file.size:
         content = position + chunks.id_bytes + header.size
-        head = file.at(position, content - position)
+        head = file.read_at(position, content - position)
         if data.announced and head.startswith(BEGINNINGS):
-            raise joined(file.path, position)
+            raise joined_files_error(file.path, position)
         rest = file.size - position
         if head.startswith(_TAGS):
             return True

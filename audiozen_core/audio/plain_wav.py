@@ -62,7 +62,7 @@ class PlainWav:
         self.subtype, self._dtype = encoding
 
     @classmethod
-    def of(cls, stream: io.FileIO, length: Length) -> PlainWav | None:
+    def from_stream(cls, stream: io.FileIO, length: Length) -> PlainWav | None:
         """Returns the decoder for a file; None if the file has another encoding or an unusual header."""
         data_bytes = length.data_bytes
         if data_bytes is None or len(length.wav_format) < 16 or length.head or sys.byteorder != "little":

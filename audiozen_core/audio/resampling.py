@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from torch import Tensor
 
-from audiozen_core.audio.chunks import joined, windows
+from audiozen_core.audio.chunks import join_pieces, overlapping_windows
 from audiozen_core.errors import DataError
 from audiozen_core.registry import torchaudio_loader
 
@@ -52,7 +52,7 @@ def resampled(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Te
     # The filter depends on fewer than `context` samples on each side. `context` is a multiple of `old`.
     context = (_width(old, new) // old + 1) * old
     body = max(1, _SECONDS * divisor) * old
-    for window in windows(blocks, context + body + context, body):
+    for window in overlapping_windows(blocks, context + body + context, body):
         output = run(window.samples)
         begin = 0 if window.is_first else context // old * new
         yield output[..., begin:] if window.is_last else output[..., begin : (context + body) // old * new]
@@ -67,7 +67,7 @@ def resample(wave: Tensor, source: int, target: int) -> Tensor:
     if source == target:
         return wave
     pieces = resampled([wave.float()], source, target)
-    return joined(pieces, resampled_length(wave.shape[-1], source, target))
+    return join_pieces(pieces, resampled_length(wave.shape[-1], source, target))
 
 
 def resampled_length(length: int, source: int, target: int) -> int:
@@ -79,7 +79,7 @@ def resampled_length(length: int, source: int, target: int) -> int:
     return -(-length * target // source)
 
 
-def check_rates(source: int, target: int) -> None:
+def check_sample_rates(source: int, target: int) -> None:
     """Raises a `DataError` if audio of one rate can't be resampled to the other."""
     for sr in (source, target):
         if not isinstance(sr, int | np.integer) or isinstance(sr, bool) or sr < 1:
@@ -107,7 +107,7 @@ def _width(old: int, new: int) -> int:
 
 @functools.lru_cache(8)
 def _resampler(source: int, target: int) -> Callable[[Tensor], Tensor]:
-    check_rates(source, target)
+    check_sample_rates(source, target)
     torchaudio_loader.install()
     # torchaudio takes long to import, and is needed only here.
     from torchaudio.transforms import Resample

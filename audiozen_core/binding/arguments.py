@@ -12,7 +12,7 @@ from audiozen_core.binding.inline_components import inline_field, with_inline
 from audiozen_core.binding.messages import label_and_suggestion, type_text
 from audiozen_core.binding.ranges import wrong_numbers
 from audiozen_core.binding.signature import Signature, return_type, signature_of
-from audiozen_core.binding.values import convert, fields_class_of, wrong_places
+from audiozen_core.binding.values import convert_value, fields_class_of, wrong_places
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell, spell_key
@@ -90,7 +90,7 @@ def call_arguments(
         return [], {**args, **injected}
     by_position = [each.name for each in signature.parameters if each.kind is Parameter.POSITIONAL_ONLY]
     annotations = {each.name: each.annotation for each in signature.parameters}
-    values = {key: convert(value, annotations.get(key, Any)) for key, value in args.items()}
+    values = {key: convert_value(value, annotations.get(key, Any)) for key, value in args.items()}
     values |= {key: value for key, value in injected.items() if signature.open or key in annotations}
     positional = [values.pop(key) for key in by_position if key in values]
     return positional, values

@@ -119,7 +119,7 @@ def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyP
     return innermost or [(where, value, annotation if fits(value, annotation) == "no" else whole)]
 
 
-def convert(value: Any, annotation: Any) -> Any:
+def convert_value(value: Any, annotation: Any) -> Any:
     """Converts a TOML value to an annotated type that TOML lacks, such as a path, a tuple, a set or a dataclass."""
     if annotation is Parameter.empty or not isinstance(value, str | list | Mapping):
         return value
@@ -131,7 +131,8 @@ def convert(value: Any, annotation: Any) -> Any:
         return origin(value) if issubclass(origin, PurePath) else value
     if isinstance(value, list) and is_array(origin):
         items = [
-            convert(item, wanted) for item, wanted in zip(value, _item_annotations(value, annotation), strict=True)
+            convert_value(item, wanted)
+            for item, wanted in zip(value, _item_annotations(value, annotation), strict=True)
         ]
         return origin(items) if origin in (tuple, set, frozenset, collections.deque) else items
     if isinstance(value, Mapping) and _has_fields(origin) and not is_component(value):
@@ -140,9 +141,9 @@ def convert(value: Any, annotation: Any) -> Any:
             {parameter.name: parameter.annotation for parameter in signature.parameters} if signature else {}
         )
         # Calling a `TypedDict` returns a plain dict.
-        return origin(**{key: convert(item, wanted_by_name.get(key, Any)) for key, item in value.items()})
+        return origin(**{key: convert_value(item, wanted_by_name.get(key, Any)) for key, item in value.items()})
     if isinstance(value, Mapping) and origin in MAPPINGS and len(get_args(annotation)) == 2:
-        return {key: convert(item, get_args(annotation)[1]) for key, item in value.items()}
+        return {key: convert_value(item, get_args(annotation)[1]) for key, item in value.items()}
     return value
 
 

@@ -21,7 +21,7 @@ from audiozen_core.checkpoint.format.safetensors_file import storable_dtypes, wr
 _MOST_LEVELS = 3
 
 
-def convert(source: Path, target: Path, key: str) -> dict[str, Any]:
+def convert_weights(source: Path, target: Path, key: str) -> dict[str, Any]:
     """Reads the weights in a PyTorch file, and writes a safetensors file.
 
     Returns:
@@ -83,4 +83,4 @@ def _choice(found: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])))
+    sys.stdout.write(json.dumps(convert_weights(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])))

@@ -94,10 +94,10 @@ class CheckpointStore:
             UnstorableStateError: `state` contains something that can't be stored; nothing has been written.
             CheckpointWriteError: writing fails; the existing checkpoints are intact, and a later save may succeed.
         """
-        from audiozen_core.checkpoint.format.checkpoint import PackedState, pack, write_checkpoint
+        from audiozen_core.checkpoint.format.checkpoint import PackedState, pack_state, write_checkpoint
 
         wanted = checkpoint_names(epoch, step)[within_epoch]
-        packed = state if isinstance(state, PackedState) else pack(state)
+        packed = state if isinstance(state, PackedState) else pack_state(state)
         with translate_disk_errors(f"saving a checkpoint in {self.folder} failed"):
             self._prepare_folder(packed.size)
             entries = self._directory.entries()

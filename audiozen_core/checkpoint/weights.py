@@ -84,11 +84,11 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
 
 def write_average(paths: Sequence[Path], output: Path) -> None:
     """Averages the weights of checkpoints, given from the oldest to the newest, and writes a new checkpoint."""
-    from audiozen_core.checkpoint.format.checkpoint import pack, read_checkpoint, write_checkpoint
+    from audiozen_core.checkpoint.format.checkpoint import pack_state, read_checkpoint, write_checkpoint
 
     manifest, newest = read_checkpoint(paths[-1])
     owners = [owner for owner in newest if owner == "model" or owner.startswith("model_")]
-    packed = pack({owner: average(paths, owner=owner) for owner in owners})
+    packed = pack_state({owner: average(paths, owner=owner) for owner in owners})
     make_folder(output.parent)
     write_checkpoint(output, packed, epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)
 

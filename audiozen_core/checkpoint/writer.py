@@ -68,10 +68,10 @@ class CheckpointWriter:
         Raises:
             UnstorableStateError: something in `state` can't be stored.
         """
-        from audiozen_core.checkpoint.format.checkpoint import pack
+        from audiozen_core.checkpoint.format.checkpoint import pack_state
 
         self.wait()
-        packed = pack(state)
+        packed = pack_state(state)
 
         def write(packed: PackedState) -> None:
             try:

@@ -55,7 +55,7 @@ def list_command(exp: Path) -> None:
 
 @command.command()
 @_EXP
-def verify(exp: Path) -> int:
+def verify_command(exp: Path) -> int:
     """Read every byte of every checkpoint. The exit code is 2 if a checkpoint is damaged."""
     infos = _checkpoints_of(_store(exp))
     for info in infos:
@@ -69,7 +69,7 @@ def verify(exp: Path) -> int:
 @_EXP
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="How many to keep, including best and latest.")
 @click.option("--damaged", is_flag=True, help="Also delete damaged checkpoints.")
-def prune(exp: Path, keep: int, damaged: bool) -> None:
+def prune_command(exp: Path, keep: int, damaged: bool) -> None:
     """Delete all but the newest checkpoints, but never best or latest. The run must not be active."""
     from audiozen_core.experiment.lock import run_lock
 
@@ -93,7 +93,7 @@ def prune(exp: Path, keep: int, damaged: bool) -> None:
     type=GivenPath(path_type=Path),
     help="The folder to create, which must not exist yet. Default: `average_last_N` in the run folder.",
 )
-def average(exp: Path, last: int, output: Path | None) -> None:
+def average_command(exp: Path, last: int, output: Path | None) -> None:
     """Average the weights of the newest checkpoints into a new checkpoint, for use with `--ckpt-path`.
 
     The new checkpoint contains weights only. The modes test, validate, predict and finetune can use it, but a run can't

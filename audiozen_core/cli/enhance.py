@@ -10,7 +10,7 @@ import click
 from audiozen_core.cli.options import TRACEBACK, WITHOUT, GivenPath
 
 if TYPE_CHECKING:
-    from audiozen_core.inference.jobs import Outcome
+    from audiozen_core.inference.jobs import EnhancementResults
 
 
 @click.command(name="enhance")
@@ -133,7 +133,7 @@ class _Progress:
         self._bar.advance(self._task, part)
 
 
-def _report(outcome: Outcome, output: Path) -> None:
+def _report(outcome: EnhancementResults, output: Path) -> None:
     from audiozen_core.diagnostics.printable import printable
 
     for path, error in outcome.failed.items():

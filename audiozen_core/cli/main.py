@@ -138,10 +138,10 @@ def main() -> None:
         show(AudioZenError(error.format_message(), remedy=f"`{command} --help` lists the arguments and options"))
         sys.exit(2)
     except Interrupted as stop:
-        from audiozen_core.distributed.environment import find_place
+        from audiozen_core.distributed.environment import read_rank_info
 
         _ignore_interrupts()
-        if find_place().rank == 0:
+        if read_rank_info().rank == 0:
             click.echo(str(stop), err=True)
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):

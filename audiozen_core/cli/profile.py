@@ -67,9 +67,7 @@ def command(file: Path, steps: int, output: Path | None, overrides: tuple[str, .
     def trial(num_workers: int) -> StepProfile | None:
         click.echo(f"trying num_workers = {num_workers} …", err=True)
         try:
-            return profile_training(experiment, steps=min(steps, 10), num_workers=num_workers, compares_threads=False)[
-                0
-            ]
+            return profile_training(experiment, steps=min(steps, 10), num_workers=num_workers, compare_threads=False)[0]
         except AudioZenError:  # training fails, for example because a stream can't be shared between workers
             return None
 
@@ -86,11 +84,11 @@ def command(file: Path, steps: int, output: Path | None, overrides: tuple[str, .
 def _show(profile: StepProfile) -> None:
     """Prints a table with the time of each part of a step, and the training speed."""
     from audiozen_core.profiling.timeline import HOOK
-    from audiozen_core.trainer.step_clock import PARTS
+    from audiozen_core.trainer.step_clock import STEP_PARTS
 
     hooks = [name for name in profile.parts if name.startswith(HOOK)]
     hooks.sort(key=lambda name: -profile.parts[name])
-    *first, rest, outside = PARTS
+    *first, rest, outside = STEP_PARTS
     rows = []
     for name in [*first, *hooks, rest, outside]:
         if seconds := profile.parts.get(name, 0.0):

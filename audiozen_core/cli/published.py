@@ -40,11 +40,11 @@ def published_command(name: str) -> click.Command | None:
     if entry is None:
         _check_not_switched_off(name)
         return None
-    from audiozen_core.registry.paths import load, version_error
+    from audiozen_core.registry.paths import load_entry, version_error
 
     if wrong := version_error(entry):
         raise wrong
-    target = load(entry, path=name).target
+    target = load_entry(entry, path=name).target
     if not isinstance(target, click.Command):
         raise RegistryError(
             f"the command `{name}` of {entry.origin} is broken: `{entry.value}` is not a click command",

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from audiozen_core.experiment.experiment import Experiment
-    from audiozen_core.replay.module_watch import Summary
-    from audiozen_core.replay.replay import Progressing, Replayed
-    from audiozen_core.replay.samples import Sample
+    from audiozen_core.replay.module_watch import TensorStatistics
+    from audiozen_core.replay.replay import ProgressReporter, ReplayResult
+    from audiozen_core.replay.samples import BatchSample
     from audiozen_core.replay.step import ReplayedStep
 
 _MAX_SAMPLES = 20
@@ -84,14 +84,14 @@ def command(
     from audiozen_core import logging
     from audiozen_core.diagnostics.printable import printable
     from audiozen_core.replay.replay import replay
-    from audiozen_core.replay.target import Place, Target
+    from audiozen_core.replay.target import BatchPosition, Target
 
     if (at_step is None) == (epoch is None and batch is None) or (at_step is None and None in (epoch, batch)):
         raise click.UsageError("name a batch with --epoch and --batch, or an optimiser step with --at-step")
     if not step and (catch_up or device):
         raise click.UsageError("--catch-up and --device need --step")
     logging.configure(level="warning")
-    target = Target(step=at_step) if at_step is not None else Target(Place(epoch or 0, batch or 0))
+    target = Target(step=at_step) if at_step is not None else Target(BatchPosition(epoch or 0, batch or 0))
     with _Bar() as bar:
         replayed = replay(
             run, target, rank=rank, step=step, catch_up=catch_up, device=device, output=output, progress=bar.progress
@@ -123,10 +123,10 @@ class _Bar:
         self._bar.stop()
 
     @property
-    def progress(self) -> Progressing:
-        from audiozen_core.replay.replay import Progressing
+    def progress(self) -> ProgressReporter:
+        from audiozen_core.replay.replay import ProgressReporter
 
-        return Progressing(self._begin, self._done)
+        return ProgressReporter(self._begin, self._done)
 
     def _begin(self, what: str, total: int | None) -> None:
         self._task = self._bar.add_task(what, total=total)
@@ -135,7 +135,7 @@ class _Bar:
         self._bar.update(self._task, completed=count)
 
 
-def show_samples(samples: Sequence[Sample]) -> None:
+def show_samples(samples: Sequence[BatchSample]) -> None:
     """Prints a table with a row for each waveform of the first samples."""
     from audiozen_core.diagnostics.printable import printable
 
@@ -178,7 +178,7 @@ def show_preview(experiment: Experiment, count: int) -> None:
     click.echo(f"\nwritten to {printable(str(found.folder))}")
 
 
-def _show_step(replayed: Replayed, step: ReplayedStep) -> None:
+def _show_step(replayed: ReplayResult, step: ReplayedStep) -> None:
     start = replayed.start or "the initial weights"
     click.echo(f"\noptimiser step {step.step}, trained from {start}\n")
     rows = []
@@ -186,7 +186,7 @@ def _show_step(replayed: Replayed, step: ReplayedStep) -> None:
         remark = ""
         if name in replayed.recorded:
             remark = "as recorded"
-            if name in replayed.differing:
+            if name in replayed.differing_scalars:
                 remark = f"recorded: {replayed.recorded[name]!r}"
         rows.append((name, f"{value!r}", remark))
     echo_table(rows, headings=("scalar", "value", ""), right=("value",))
@@ -223,7 +223,7 @@ _HEADINGS = (
 )  # fmt: skip
 
 
-def _cells(summary: Summary | None) -> tuple[str, str, str]:
+def _cells(summary: TensorStatistics | None) -> tuple[str, str, str]:
     if summary is None:
         return "", "", ""
     numbers = summary.described()
@@ -231,7 +231,7 @@ def _cells(summary: Summary | None) -> tuple[str, str, str]:
     return norm, largest, f"{summary.not_finite}/{summary.count}" if summary.not_finite else "0"
 
 
-def _show_findings(replayed: Replayed, step: ReplayedStep) -> None:
+def _show_findings(replayed: ReplayResult, step: ReplayedStep) -> None:
     """Prints warnings that affect how the tables are to be read."""
     from audiozen_core.diagnostics.listed import listed
 
@@ -241,10 +241,10 @@ def _show_findings(replayed: Replayed, step: ReplayedStep) -> None:
     if step.earlier:
         batches = listed([str(batch) for batch in step.earlier])
         warnings.append(f"earlier batches of this optimiser step left gradients that are not finite: {batches}")
-    if replayed.differing:
+    if replayed.differing_scalars:
         warnings.append(
-            f"the run recorded other values for {listed(replayed.differing)}, so its device, versions or data were "
-            "different"
+            f"the run recorded other values for {listed(replayed.differing_scalars)}, so its device, versions or "
+            "data were different"
         )
     for line in warnings:
         click.echo(f"warning: {line}", err=True)

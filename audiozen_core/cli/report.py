@@ -103,7 +103,7 @@ def command(
         checkpoint=checkpoint,
         megabytes=megabytes,
     )
-    for text in (*done.verdicts, *done.told):
+    for text in (*done.verdicts, *done.size_notes):
         click.echo(printable(text))
     for name, why in done.missing.items():
         click.echo(printable(f"note: {name}: {why}"), err=True)

@@ -14,7 +14,7 @@ import click
 
 from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.options import MODES, OVERRIDES, TRACEBACK, WITHOUT, GivenPath, SeveralModes
-from audiozen_core.distributed.environment import find_place
+from audiozen_core.distributed.environment import read_rank_info
 from audiozen_core.experiment.run_options import check_requeue_options
 
 
@@ -174,7 +174,7 @@ def command(
     if len(files) > 1 or follow:
         raise click.UsageError("several TOML files or --follow need --launcher slurm")
     (file,) = files
-    place = find_place()
+    place = read_rank_info()
     launches = any(launch_options) and not place.launched
     if seeds is not None:
         contradicts = bool(launches or place.size > 1 or is_trial or requeue or resume or weights)

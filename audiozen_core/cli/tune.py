@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from audiozen_core.diagnostics.key_path import KeyPath
-    from audiozen_core.tuning.batch_sizes import Measured
+    from audiozen_core.tuning.batch_sizes import BatchSizeResult
     from audiozen_core.tuning.lr_sweep import RangeTest
 
 # The maximum number of rows in the table of learning rates, and the maximum length of its bars in characters.
@@ -184,14 +184,14 @@ def tune_batch_size(
     check_batch_size_is_used(experiment)
     limit = MemoryLimit(memory)
 
-    def measure(size: int) -> Measured:
+    def measure(size: int) -> BatchSizeResult:
         click.echo(f"batch_size = {size} …", err=True)
         return measure_in_child(file, overrides, size, steps=steps, limit=limit)
 
     _show_sizes(search_sizes(measure, first=first, most=most), experiment.config.datasets["train"][0].key)
 
 
-def _show_sizes(measured: Sequence[Measured], dataset: KeyPath) -> None:
+def _show_sizes(measured: Sequence[BatchSizeResult], dataset: KeyPath) -> None:
     """Prints the sizes, and the line to paste into the section of the (first) training set."""
     from audiozen_core.tuning.batch_sizes import largest, recommended
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audiozen_core.comparison.configs import compare_settings
-from audiozen_core.comparison.found import FoundSystem, find_systems, other_inputs
-from audiozen_core.comparison.named import parse_systems
+from audiozen_core.comparison.load_systems import LoadedSystem, load_systems, other_inputs
+from audiozen_core.comparison.system_specs import parse_systems
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
 from audiozen_core.results.compare_systems import compare_systems
 from audiozen_core.results.comparison import Comparison
 from audiozen_core.results.id_table import read_id_table
-from audiozen_core.scoring.conditions import canonical, conditions_of
+from audiozen_core.scoring.conditions import canonical_number, conditions_of
 
 
 def compare(
@@ -59,7 +59,7 @@ def compare(
     named = parse_systems(systems)
     if len(named) < 2:
         raise RunError("a comparison needs at least two systems", remedy="name two runs, folders or CSV files")
-    found = find_systems(named, checkpoint=checkpoint or "", by=by)
+    found = load_systems(named, checkpoint=checkpoint or "", by=by)
     if baseline is not None:
         names = [system.scored.name for system in found]
         texts = [system.text for system in named]
@@ -71,11 +71,11 @@ def compare(
                 remedy=f"choose the baseline from {', '.join(names)}",
             )
         found.insert(0, found.pop(index))
-    return compare_found(found, metrics=metrics, lower_is_better=lower_is_better, by=by, conditions=conditions)
+    return compare_loaded(found, metrics=metrics, lower_is_better=lower_is_better, by=by, conditions=conditions)
 
 
-def compare_found(
-    found: Sequence[FoundSystem],
+def compare_loaded(
+    found: Sequence[LoadedSystem],
     *,
     metrics: Sequence[str] | None = None,
     lower_is_better: Sequence[str] = (),
@@ -103,7 +103,7 @@ def compare_found(
 
 
 def _conditions(
-    systems: Sequence[FoundSystem], by: Sequence[str], file: str | Path | None
+    systems: Sequence[LoadedSystem], by: Sequence[str], file: str | Path | None
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Returns the values of each condition by ID, and notes. The values come from the file, the scores or the IDs."""
     table = read_id_table(file) if file is not None else None
@@ -117,7 +117,7 @@ def _conditions(
             different: dict[str, str] = {}
             for system_name, run in with_condition:
                 for file_scores in run.files:
-                    value = canonical(file_scores.conditions.get(name, ""))
+                    value = canonical_number(file_scores.conditions.get(name, ""))
                     if value and values.setdefault(file_scores.id, value) != value:
                         different[file_scores.id] = system_name
             if different:

@@ -20,7 +20,7 @@ def find_run(path: Path) -> Path | None:
     return next((folder for folder in (path, *path.parents) if any(folder.glob(RECORDS))), None)
 
 
-def config_of(run: Path) -> str | None:
+def main_config(run: Path) -> str | None:
     """Returns the effective config of the newest start in a run folder that trained, or else of the newest start.
 
     The result is None if the folder has no config.

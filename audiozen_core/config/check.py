@@ -26,7 +26,7 @@ from audiozen_core.config.check_training import check_training
 from audiozen_core.config.check_unused import check_unused
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.hooks import check_hooks, default_hooks, default_plugins, hook_path, named_plugins
+from audiozen_core.config.hooks import check_hook_plugins, default_hooks, default_plugins, hook_path, named_plugins
 from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.namesakes import namesake_warnings
 from audiozen_core.config.plugin_sections import PluginSections, check_sections
@@ -82,7 +82,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         # delay.
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
             defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
-        checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
+        checker.report(check_hook_plugins(named_plugins(hooks, components) | default_plugins(defaults)))
     tables = loaded.sections
     validates = bool(tables.datasets["validate"])
     checker.report(check_training(components, tables.components_by_kind, modes=loaded.modes, validates=validates))
@@ -135,7 +135,7 @@ class _Role:
         injected: the arguments that AudioZEN passes itself.
         called_later: whether the component is a function that the run calls later, such as a loss. AudioZEN calls other
             functions once, to build an object.
-        named: whether the outer component gets only a name, and builds the nested component itself.
+        by_name: whether the outer component gets only a name, and builds the nested component itself.
         hint: a note that is added to errors about missing arguments. It says which annotation makes AudioZEN pass the
             function itself.
     """
@@ -143,7 +143,7 @@ class _Role:
     section: str | None
     injected: tuple[str, ...] = ()
     called_later: bool = False
-    named: bool = False
+    by_name: bool = False
     hint: str = ""
 
 
@@ -216,7 +216,7 @@ class _Checker:
         for inner, annotation, field in _components_in_arguments(component, signature):
             kind = inline_kind(annotation) if field else kind_of_component(annotation)
             if isinstance(self.composition.get(inner.key), str):
-                self.check_as(inner, _Role(kind, named=True))
+                self.check_as(inner, _Role(kind, by_name=True))
                 continue
             # A nested component gets the same injected arguments as the outer component. If an argument takes a
             # callable, such as `lr_lambda` of `LambdaLR`, a table that names a function and has no `args` stands for
@@ -320,7 +320,7 @@ class _Checker:
         except AudioZenError as error:
             # The outer component may work without a nested component whose package is missing. For example, a trainer
             # leaves out a metric whose package is not installed.
-            optional = role.named and isinstance(error, MissingExtraError)
+            optional = role.by_name and isinstance(error, MissingExtraError)
             for finding in error.diagnostics:
                 self.place(replace(finding, severity="warning") if optional else finding, place)
             return None

@@ -113,7 +113,7 @@ class Composition:
         values = {key: value for key, value in document.values.items() if key != "extends"}
         self._merge_table(self.values, values, (), Origin(document, ()))
 
-    def put(self, key_path: KeyPath, value: Any, origin: Origin) -> None:
+    def set_value(self, key_path: KeyPath, value: Any, origin: Origin) -> None:
         """Sets one value and creates missing tables above it. An index one past the end of an array appends an entry.
 
         `origin.key` is the key path as the user wrote it, which may use old names. It is as long as `key_path`.

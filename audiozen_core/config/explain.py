@@ -15,7 +15,7 @@ from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig
 from audiozen_core.config.renamed_keys import current_path
-from audiozen_core.config.schema import Key, key_at, known_keys
+from audiozen_core.config.schema import KeySchema, key_at, known_keys
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.key_path import KeyPath, parse_key_path, spell
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
@@ -92,7 +92,7 @@ def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
     return next((inner for inner in checked.walk() if inner.component.key == key), None)
 
 
-def _facts_of_key(key: Key, loaded: LoadedConfig, place: KeyPath) -> dict[str, str]:
+def _facts_of_key(key: KeySchema, loaded: LoadedConfig, place: KeyPath) -> dict[str, str]:
     facts = {}
     if not key.required and not isinstance(key.default, dict | list) and key.default is not None:
         facts["default"] = _text(key.default)

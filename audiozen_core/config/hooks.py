@@ -11,7 +11,7 @@ from audiozen_core.config.sections import HookComponent
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.hooks.checks import has_fixed_order, hook_findings
-from audiozen_core.hooks.order import OrderError, in_order
+from audiozen_core.hooks.order import OrderError, calling_order
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import PluginIndex
@@ -74,7 +74,7 @@ def default_plugins(found: Iterable[Resolved]) -> dict[Plugin, KeyPath | None]:
     return {Plugin(name, target, "default", FIRST_PARTY): None for name, target in named}
 
 
-def check_hooks(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diagnostic, KeyPath | None]]:
+def check_hook_plugins(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diagnostic, KeyPath | None]]:
     """Yields the errors in the classes and the order of hook plugins, each with the key path of a plugin."""
     valid = []
     present = [name for plugin in plugins for name in (plugin.name, plugin.path)]
@@ -86,7 +86,7 @@ def check_hooks(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diag
         if not broken and has_fixed_order(plugin.instance):
             valid.append(plugin)
     try:
-        in_order(valid)
+        calling_order(valid)
     except OrderError as error:
         key = next((key for plugin in error.plugins if (key := plugins[plugin])), None)
         yield from ((finding, key) for finding in error.diagnostics)

@@ -14,7 +14,7 @@ from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.ranges import Range
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.plugin_sections import KIND, section_class, section_names
-from audiozen_core.config.schema import Key, internal_fields, keys_of, table_of
+from audiozen_core.config.schema import KeySchema, internal_fields, keys_of, table_of
 from audiozen_core.config.sections import Component
 from audiozen_core.errors import AudioZenError
 from audiozen_core.kinds import SECTIONS, Kind
@@ -124,7 +124,7 @@ def _parameter(found: Parameter, doc: str) -> Schema:
     return schema
 
 
-def _key(key: Key, index: PluginIndex) -> Schema:
+def _key(key: KeySchema, index: PluginIndex) -> Schema:
     rules = key.rules
     table = next((part for part in (key.type, *get_args(key.type)) if dataclasses.is_dataclass(part)), None)
     if isinstance(table, type):

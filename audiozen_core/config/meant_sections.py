@@ -84,7 +84,7 @@ class MeantSections:
             self.guessed.add(found)
         return found
 
-    def taken(self, name: str) -> str | None:
+    def existing_section(self, name: str) -> str | None:
         """Returns the section that the user probably meant, if the file already has that section; otherwise None."""
         found = self._swapped(name) or meaning(name, SECTIONS) or next(iter(similar_names(name, SECTIONS, 1)), None)
         found = found and current_name((), found)

@@ -11,7 +11,7 @@ from audiozen_core.config.composition import Composition, Origin
 from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.config.schema import known_keys
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, Range
+from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, TextRange
 from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -40,11 +40,11 @@ class _Override:
     key: KeyPath
     value: Any
     adds: bool
-    key_ranges: tuple[Range, ...]
-    value_range: Range
+    key_ranges: tuple[TextRange, ...]
+    value_range: TextRange
 
 
-def written(overrides: Overrides) -> list[str]:
+def as_assignments(overrides: Overrides) -> list[str]:
     """Returns the overrides as strings in the form `key=value`, as on the command line.
 
     Raises:
@@ -82,7 +82,7 @@ class _BadOverrideError(Exception):
 
 def apply_overrides(composition: Composition, overrides: Overrides) -> None:
     """Applies the overrides on top of the files, and reports the overrides that can't be applied."""
-    overrides = written(overrides)
+    overrides = as_assignments(overrides)
     source = Source("\n".join(overrides), COMMAND_LINE)
     document = Document(source, {}, Positions(), composition.main.folder)
     start = 0
@@ -122,7 +122,7 @@ def _read(text: str, start: int) -> _Override:
     return _Override(tuple(part for part, _ in parts), value, adds, key_ranges, value_range)
 
 
-def _read_value(text: str, place: Range) -> Any:
+def _read_value(text: str, place: TextRange) -> Any:
     """Reads a value as TOML. Text that is not valid TOML is read as a string without quotes."""
     try:
         values = Document.parse(f"value = {text}", COMMAND_LINE).values
@@ -151,7 +151,7 @@ def _apply(composition: Composition, document: Document, override: _Override) ->
             return
         path = (*path, step)
     document.positions.values[override.key] = override.value_range
-    composition.put(path, override.value, Origin(document, override.key))
+    composition.set_value(path, override.value, Origin(document, override.key))
 
 
 def _existing(composition: Composition, path: KeyPath) -> Any:

@@ -152,7 +152,7 @@ class _Reader:
         base = name.rpartition("_")[0]
         similar = self.meant.section(name)
         label = did_you_mean(similar) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
-        if not label and (taken := self.meant.taken(name)):
+        if not label and (taken := self.meant.existing_section(name)):
             second = f"; to add a second section, write another `[[{taken}]]`" if SECTIONS[taken].array else ""
             label = f"the file already has `[{taken}]`{second}"
         notes = () if label else (f"sections: {', '.join([*SECTIONS, *self.of_plugins])}",)

@@ -13,7 +13,7 @@ from audiozen_core.binding.messages import label_and_suggestion, type_in_words
 from audiozen_core.binding.ranges import wrong_numbers
 from audiozen_core.binding.values import annotation_below, fits, wrong_places
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.schema import Key, internal_fields, keys_of, sections_with
+from audiozen_core.config.schema import KeySchema, internal_fields, keys_of, sections_with
 from audiozen_core.config.sections import Component
 from audiozen_core.config.toml.text_file import can_be_utf8
 from audiozen_core.diagnostics import config_codes
@@ -95,7 +95,7 @@ class TableReader:
 
     # ------------------------------------------------------------------------------------------ values
 
-    def _value(self, key: Key, place: KeyPath, value: Any) -> Any:
+    def _value(self, key: KeySchema, place: KeyPath, value: Any) -> Any:
         """Converts a value to the type of its key. Raises `_InvalidError` if the value can't be used."""
         if place in self.composition.unresolved:
             raise _InvalidError
@@ -153,7 +153,7 @@ class TableReader:
             raise self.wrong_type(place, "an array of tables", value, **({"label": label} if label else {}))
         return [self._table(kind, (*place, index), entry) for index, entry in enumerate(value)]
 
-    def _in_range(self, key: Key, place: KeyPath, value: Any) -> Any:
+    def _in_range(self, key: KeySchema, place: KeyPath, value: Any) -> Any:
         rules = key.rules
         for _, wrong in wrong_numbers(value, key.type):
             raise self.report(config_codes.BAD_VALUE, f"`{self.composition.spell(place)}` {wrong}", place)
@@ -207,9 +207,9 @@ def _table_in(members: Iterable[Any]) -> type | None:
     return next((member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)), None)
 
 
-def _takes_table(key: Key) -> bool:
+def _takes_table(key: KeySchema) -> bool:
     return any(get_origin(member) is dict for member in members_of(key.type))
 
 
-def _takes_any_table(key: Key) -> bool:
+def _takes_any_table(key: KeySchema) -> bool:
     return _takes_table(key) and annotation_below(key.type, "") is Any

@@ -11,7 +11,7 @@ from typing import Any
 
 from audiozen_core.config.composition import Composition, key_paths_below, values_below
 from audiozen_core.config.renamed_keys import current_path
-from audiozen_core.config.schema import Key, key_at, known_keys
+from audiozen_core.config.schema import KeySchema, key_at, known_keys
 from audiozen_core.config.toml.interpolation import Reference, UnclosedReferenceError, split_references
 from audiozen_core.config.toml.positions import MAX_DEPTH
 from audiozen_core.diagnostics import config_codes
@@ -153,7 +153,7 @@ class _Resolver:
     def value(self, reference: Reference, target: KeyPath, place: KeyPath) -> Any:
         """Returns a copy of the value at `target`, with the references in it replaced."""
         found = self.locate(reference, current_path(target), place)
-        if isinstance(found, Key):
+        if isinstance(found, KeySchema):
             return found.default
         value = self.composition.get(found)
         if not isinstance(value, dict | list):
@@ -170,8 +170,8 @@ class _Resolver:
             self.composition.origins[(*place, *entry)] = self.composition.origins[(*found, *entry)]
         return copy.deepcopy(value)
 
-    def locate(self, reference: Reference, target: KeyPath, place: KeyPath) -> KeyPath | Key:
-        """Returns the key path of the target, with indices as integers; or its `Key`, if the target only has a
+    def locate(self, reference: Reference, target: KeyPath, place: KeyPath) -> KeyPath | KeySchema:
+        """Returns the key path of the target, with indices as integers; or its `KeySchema`, if the target only has a
         default.
         """
         found: KeyPath = ()

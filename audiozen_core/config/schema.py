@@ -42,7 +42,7 @@ _TABLES: dict[str, type] = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Key:
+class KeySchema:
     """One key of a table. `rules` always has `doc`, and may have `choices` and `pattern`."""
 
     name: str
@@ -93,7 +93,7 @@ def known_keys(key_path: KeyPath) -> tuple[str, ...]:
     return tuple(keys_of(table)) if table else ()
 
 
-def key_at(key_path: KeyPath) -> Key | None:
+def key_at(key_path: KeyPath) -> KeySchema | None:
     """Returns the key at a key path; None if the key is unknown."""
     table = table_at(key_path[:-1]) if len(key_path) > 1 else None
     return keys_of(table).get(str(key_path[-1])) if table else None
@@ -119,13 +119,13 @@ def sections_with(key: str, *, components: bool = True) -> list[str]:
 
 
 @cache
-def keys_of(table: type) -> dict[str, Key]:
+def keys_of(table: type) -> dict[str, KeySchema]:
     """Returns a table's keys by name."""
     signature = signature_of(table)
     annotations = {found.name: found.annotation for found in signature.parameters} if signature else {}
     docs = parameter_docs(table)
     return {
-        field.name: Key(
+        field.name: KeySchema(
             field.name,
             annotations.get(field.name, Any),
             field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default,

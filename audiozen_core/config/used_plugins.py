@@ -32,7 +32,7 @@ def recorded_plugin(composition: Composition, path: str) -> tuple[str, str] | No
         A requirement such as `acme==1.0`, and the file with the record; None if the component was never recorded.
     """
     for file in (composition.main.file, *_records(composition)):
-        for used, distribution, version in _USE.findall(header(file, "plugins")):
+        for used, distribution, version in _USE.findall(used_plugins_header(file, "plugins")):
             if used == path and distribution not in switched_off():
                 return (f"{distribution}=={version}" if version else distribution), str(file)
     return None
@@ -48,7 +48,7 @@ def _records(composition: Composition) -> list[Path]:
     return sorted(Path(save_dir).expanduser().joinpath(name).glob(RECORDS), reverse=True)
 
 
-def header(file: Path, name: str) -> str:
+def used_plugins_header(file: Path, name: str) -> str:
     """Returns one header of a recorded config file, such as `plugins`; "" if the file does not have it."""
     start = f"# {name}: "
     try:

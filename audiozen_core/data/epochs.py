@@ -17,7 +17,7 @@ _SAMPLED = "data_source"
 _OF_TORCH = (Dataset, Sampler)
 
 
-def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
+def propagate_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
     """Calls `set_epoch(epoch)` of an object or, if it has no such method, of every object that it holds.
 
     The search covers attributes (also of classes) and `__slots__`, lists, tuples, sets, dicts, deques and mapping
@@ -27,8 +27,8 @@ def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
     such as the rows of a table.
 
     The search does not look inside an object that has `set_epoch`, because this object is responsible for the objects
-    that it holds. Each object is called once. Every call of `tell_epoch` searches again, so objects can be replaced
-    between epochs.
+    that it holds. Each object is called once. Every call of `propagate_epoch` searches again, so objects can be
+    replaced between epochs.
 
     Args:
         part: a data set, a sampler, a collate function, or a list of these.
@@ -43,7 +43,7 @@ def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
         ...     def set_epoch(self, epoch):
         ...         self.epoch = epoch
         >>> numbers = Numbers([1, 2, 3])
-        >>> tell_epoch(ConcatDataset([Subset(numbers, [0, 2]), [4, 5]]), 7)
+        >>> propagate_epoch(ConcatDataset([Subset(numbers, [0, 2]), [4, 5]]), 7)
         >>> numbers.epoch
         7
     """

@@ -233,15 +233,15 @@ class BatchLoader:
         return len(self._batches)
 
     def epoch(
-        self, epoch: int, *, start: int = 0, may_lack: int = 0, unreadable: UnreadableSamples | None = None
+        self, epoch: int, *, start: int = 0, allowed_missing: int = 0, unreadable: UnreadableSamples | None = None
     ) -> Iterator[Any]:
         """Yields the batches of one epoch, after calling `set_epoch` of the data set and the sampler.
 
         Args:
             epoch: the epoch. The same epoch always gives the same batches.
             start: the index of the first batch. Earlier batches are not loaded, except from a stream.
-            may_lack: how many batches fewer than `start` the data may have without an error. `start` counts turns, and
-                a rank may have no batch in the last turn of an epoch.
+            allowed_missing: how many batches fewer than `start` the data may have without an error. `start` counts
+                turns, and a rank may have no batch in the last turn of an epoch.
             unreadable: decides what happens with samples that can't be read. By default, the first such sample is an
                 error. With the policy `skip`, a batch without a readable sample is yielded as None.
 
@@ -268,11 +268,11 @@ class BatchLoader:
             if self._evaluates and (unequal_use := self._batches.unequal_use()):
                 get_logger().warning(f"{unequal_use}, so the results are not those of the whole data set")
                 self._evaluates = False  # warns only once
-        return self._load(start, may_lack, unreadable or UnreadableSamples())
+        return self._load(start, allowed_missing, unreadable or UnreadableSamples())
 
-    def _load(self, start: int, may_lack: int, unreadable: UnreadableSamples) -> Iterator[Any]:
+    def _load(self, start: int, allowed_missing: int, unreadable: UnreadableSamples) -> Iterator[Any]:
         """Yields the batches of the epoch that was set last."""
-        if self.ranks > 1 and self._batches is not None and not self._batches.own:
+        if self.ranks > 1 and self._batches is not None and not self._batches.rank_batches:
             return  # the other ranks have all batches
         self._begin()
         batches = self._running
@@ -307,7 +307,7 @@ class BatchLoader:
         # The first rank has at least as many batches as every other rank, so the check on the first rank is enough.
         if not self._is_first or (self.ranks > 1 and number > start):
             return
-        if number < start - may_lack:
+        if number < start - allowed_missing:
             raise DataError(
                 f"{self._name} ended after {number} batches, but the resumed epoch continues after batch {start}",
                 remedy=f"restore the data, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",

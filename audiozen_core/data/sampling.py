@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from audiozen_core.data.epochs import tell_epoch
+from audiozen_core.data.epochs import propagate_epoch
 from audiozen_core.data.seeding import derive_seeds, keep_generators, seed_from
 from audiozen_core.errors import AudioZenError, DataError
 
-Key = tuple[int, Any]
+SampleKey = tuple[int, Any]
 """An epoch and an index into the data set."""
 
 
@@ -50,7 +50,7 @@ class _Batches(Sequence[list[Any]]):
         return batch if isinstance(batch, list) else batch.tolist()
 
 
-class EpochBatches(Sampler[list[Key]]):
+class EpochBatches(Sampler[list[SampleKey]]):
     """Yields the batches of one epoch as lists of keys (epoch, index), starting at any batch.
 
     The order is drawn from (seed, epoch), or a sampler decides it. If the sampler has `set_epoch`, this method is
@@ -117,7 +117,7 @@ class EpochBatches(Sampler[list[Key]]):
         with keep_generators():
             with self._naming("failed in `set_epoch`:"):
                 seed_from(self.seed, epoch)
-                tell_epoch(self._any_sampler, epoch, to_data=False)
+                propagate_epoch(self._any_sampler, epoch, to_data=False)
             # The order is drawn only once. Torch iterates twice when it starts workers, and a sampler can have a state.
             self._drawn = self._draw()
             if self.most is not None:
@@ -152,12 +152,12 @@ class EpochBatches(Sampler[list[Key]]):
         items = self.size if self.sampler is None else len(self.sampler)  # type: ignore[arg-type]
         return self._turns(items // self.batch_size if self.drop_last else -(-items // self.batch_size))
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch = self.epoch
-        return ([(epoch, index) for index in batch] for batch in self.own)
+        return ([(epoch, index) for index in batch] for batch in self.rank_batches)
 
     @property
-    def own(self) -> Sequence[list[Any]]:
+    def rank_batches(self) -> Sequence[list[Any]]:
         """The batches of this rank as lists of indices, beginning with the turn `start`."""
         drawn = [] if self._drawn is None else self._drawn
         end = len(self) * self.ranks if self.drop_last else None

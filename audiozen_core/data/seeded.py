@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import ChainDataset, ConcatDataset, Dataset, IterableDataset, get_worker_info
 
-from audiozen_core.data.epochs import tell_epoch
-from audiozen_core.data.sampling import Key
+from audiozen_core.data.epochs import propagate_epoch
+from audiozen_core.data.sampling import SampleKey
 from audiozen_core.data.seeding import seed_from
 from audiozen_core.data.unreadable import UnreadableSample
 
@@ -55,10 +55,10 @@ class SeededDataset(Dataset[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Calls `set_epoch` of the data set and the collate function, with generators seeded from (seed, epoch)."""
         seed_from(self.seed, epoch)
-        tell_epoch([self.dataset, self.collate_fn], epoch)
+        propagate_epoch([self.dataset, self.collate_fn], epoch)
         self.epoch = epoch
 
-    def __getitem__(self, key: Key) -> NamedSample | UnreadableSample:
+    def __getitem__(self, key: SampleKey) -> NamedSample | UnreadableSample:
         epoch, index = key
         try:
             if epoch != self.epoch:
@@ -112,7 +112,7 @@ class SeededStream(IterableDataset[Any]):
         """Calls `set_epoch` of the data set and the collate function, with generators seeded from (seed, epoch)."""
         # All workers get the same seed here, so that a stream that shuffles has the same order in each worker.
         seed_from(self.seed, epoch)
-        tell_epoch([self.dataset, self.collate_fn], epoch)
+        propagate_epoch([self.dataset, self.collate_fn], epoch)
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[NamedSample | UnreadableSample]:

@@ -13,7 +13,7 @@ _FIRST_PORT, _PORTS = 20_000, 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankInfo:
     """The place of a process among all processes of its run.
 
     Attributes:
@@ -35,7 +35,7 @@ class Place:
     launched: bool = False
 
 
-def find_place(environ: Mapping[str, str] = os.environ) -> Place:
+def read_rank_info(environ: Mapping[str, str] = os.environ) -> RankInfo:
     """Returns the place of this process as set by `torchrun` or `srun`, or the place of a single process.
 
     Raises:
@@ -47,22 +47,22 @@ def find_place(environ: Mapping[str, str] = os.environ) -> Place:
     # variables too.
     if "SLURM_STEP_ID" in environ and int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         return _of_srun(environ)
-    return Place()
+    return RankInfo()
 
 
-def _of_torchrun(environ: Mapping[str, str]) -> Place:
+def _of_torchrun(environ: Mapping[str, str]) -> RankInfo:
     rank, size = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
     if not 0 <= rank < size:
         raise RunError(f"RANK is {rank}, but WORLD_SIZE is {size}", remedy="start the processes with `torchrun`")
     launched = "TORCHELASTIC_RUN_ID" in environ
     if size == 1:
-        return Place(launched=launched)
+        return RankInfo(launched=launched)
     if lacking := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environ.get(name)]:
         raise RunError(
             f"WORLD_SIZE is {size}, but {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set",
             remedy="start the processes with `torchrun`, or set the address and a free port of the machine of rank 0",
         )
-    return Place(
+    return RankInfo(
         rank,
         size,
         _number(environ, "LOCAL_RANK", rank),
@@ -73,12 +73,12 @@ def _of_torchrun(environ: Mapping[str, str]) -> Place:
     )
 
 
-def _of_srun(environ: Mapping[str, str]) -> Place:
+def _of_srun(environ: Mapping[str, str]) -> RankInfo:
     size = _number(environ, "SLURM_STEP_NUM_TASKS")
     nodes = environ.get("SLURM_STEP_NODELIST", environ.get("SLURM_JOB_NODELIST", ""))
     job, step = _number(environ, "SLURM_JOB_ID", 0), _number(environ, "SLURM_STEP_ID", 0)
     tasks = environ.get("SLURM_STEP_TASKS_PER_NODE", "1").split(",")[0].split("(")[0]
-    return Place(
+    return RankInfo(
         _number(environ, "SLURM_PROCID"),
         size,
         _number(environ, "SLURM_LOCALID"),

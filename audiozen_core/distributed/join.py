@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from audiozen_core import __version__
-from audiozen_core.distributed.environment import Place, find_place
+from audiozen_core.distributed.environment import RankInfo, read_rank_info
 from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.errors import RunError
@@ -36,7 +36,7 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
 
     If an error leaves the block, this process ignores SIGTERM from then on.
     """
-    place = find_place()
+    place = read_rank_info()
     if place.size == 1:
         yield ALONE
         return
@@ -143,7 +143,7 @@ def _ignore_end() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _choose_gpu(place: Place) -> None:
+def _choose_gpu(place: RankInfo) -> None:
     """Selects the GPU with the local rank. If Slurm shows each process only its own GPU, selects the first GPU."""
     torch.cuda.set_device(place.local_rank if place.local_rank < torch.cuda.device_count() else 0)
 

@@ -148,7 +148,7 @@ class Ranks:
         """Waits until all ranks have called this method."""
         self.exchange("wait")
 
-    def differing(self, value: object) -> list[int]:
+    def differing_ranks(self, value: object) -> list[int]:
         """Returns the ranks whose value has a different `repr` from the value of the main process."""
         # The values are compared as text, because NaN is not equal to NaN.
         values = [repr(other) for other in self.gather(value)] if self.size > 1 else []

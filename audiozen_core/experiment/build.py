@@ -34,14 +34,14 @@ from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import BuildError, DataError
 from audiozen_core.experiment.component import build_component, takes
 from audiozen_core.experiment.model_options import apply_options
-from audiozen_core.experiment.parameter_groups import ParameterGroups, check_rates
+from audiozen_core.experiment.parameter_groups import ParameterGroups, check_group_rates
 from audiozen_core.experiment.part_parameters import (
     check_registered,
     check_untrained,
     decide_training,
     with_held_modules,
 )
-from audiozen_core.experiment.placement import moved, shard_components, with_synchronised_norms
+from audiozen_core.experiment.placement import move_to_device, shard_components, with_synchronised_norms
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import KINDS, Mode, section_name
 from audiozen_core.trainer.components import Components
@@ -119,7 +119,7 @@ def build_components(
         shard_components(models, losses, trained_losses, config.distributed, ranks, device)
     for kind, parts in (("model", models), ("loss_function", losses)):
         for suffix, part in parts.items():
-            parts[suffix] = moved(sections[kind][suffix], part, device)
+            parts[suffix] = move_to_device(sections[kind][suffix], part, device)
     optimizers = {}
     for suffix, section in sections["optimizer"].items() if optimizes else ():
         weights = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
@@ -144,7 +144,7 @@ def build_components(
         rates = [group.get("lr") for group in optimizers[suffix].param_groups]
         scheduler = built(section, optimizer=optimizers[suffix])
         with _located(checked, section):
-            check_rates(section, optimizers[suffix], rates)
+            check_group_rates(section, optimizers[suffix], rates)
         schedulers[suffix] = Scheduler(scheduler, section.interval, section.section)
     others = {
         kind: {
@@ -204,7 +204,7 @@ def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.
     """
     with _located(checked, section):
         check_untrained(section, part)
-    return moved(section, part, device)
+    return move_to_device(section, part, device)
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:

@@ -38,7 +38,7 @@ from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.experiment.run_options import check_mode_names, check_run_options
 from audiozen_core.experiment.session import Session, recorded_session
-from audiozen_core.experiment.start import Start, Starts, checkpoint_name
+from audiozen_core.experiment.starting_points import StartingPoint, StartingPoints, checkpoint_name
 from audiozen_core.experiment.trial import Trial
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode
@@ -76,7 +76,7 @@ class Experiment:
         if trial is not None:
             self.folder = trial.folder or self.folder.with_name(f"{self.folder.name}_overfit")
         self.store = CheckpointStore(self.folder / "checkpoints")
-        self.starts = Starts(self.store, self.modes)
+        self.starts = StartingPoints(self.store, self.modes)
         self.log = get_logger()
         self.scope = checked.scope
         self.ranks = ALONE
@@ -223,21 +223,21 @@ class Experiment:
                     trainer.test(loaders["test"])
                 else:
                     trainer.predict(loaders["predict"])
-            return ModeResult.of(trainer)
+            return ModeResult.from_trainer(trainer)
 
     @property
     def trains(self) -> bool:
         """Whether one of the modes trains and therefore writes checkpoints into the run folder."""
         return any(mode in TRAINING for mode in self.modes)
 
-    def settle_threads(self, mode: RunMode = "train", trained: Start | None = None) -> None:
+    def settle_threads(self, mode: RunMode = "train", trained: StartingPoint | None = None) -> None:
         """Replaces `num_threads = "auto"` with a number, if possible with the number in the checkpoint `trained`."""
         build = partial(self.build, modes=(mode,)) if mode in TRAINING else None
         self.checked, choice = with_chosen_threads(self.checked, self.ranks, trained and trained.path, build)
         self.config, self.thread_choice = self.checked.config, choice or self.thread_choice
 
     def build(
-        self, start: Start | None = None, *, modes: Sequence[RunMode] | None = None, continues: bool = False
+        self, start: StartingPoint | None = None, *, modes: Sequence[RunMode] | None = None, continues: bool = False
     ) -> tuple[BaseTrainer, Loaders]:
         """Builds the trainer and the data of the modes. Writes no files. Call it within the experiment's `scope`.
 
@@ -352,7 +352,7 @@ class Experiment:
 
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
         saved = self.store.list(verify=False)
-        if "finetune" in self.modes and which is not None and not self.starts.is_own(which):
+        if "finetune" in self.modes and which is not None and not self.starts.belongs_to_run(which):
             if not saved:  # finetuning starts, and `build` has loaded the weights of the other run
                 return
             which = None

@@ -104,7 +104,7 @@ def _same_source(trainer: BaseTrainer, init: InitialWeights, section: str) -> We
         source = read_source(Path(init.path), init.owner, section, map_location=trainer.state_device)
     except AudioZenError as error:
         failed = error  # raised below, because the other ranks wait for this rank in `differing`
-    others = trainer.ranks.differing(source and (source.owner, source.sha256))
+    others = trainer.ranks.differing_ranks(source and (source.owner, source.sha256))
     if failed is not None:
         raise failed
     assert source is not None

@@ -13,7 +13,7 @@ from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
 from audiozen_core.checkpoint.names import BEST, LATEST
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
-from audiozen_core.config.overrides import Overrides, written
+from audiozen_core.config.overrides import Overrides, as_assignments
 from audiozen_core.config.toml.document import Document
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
@@ -73,10 +73,10 @@ def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrid
             remedy="name the folder of a run that has saved a checkpoint, such as `exp/baseline`",
         )
     path = locate_checkpoint(store, checkpoint)
-    config, import_from = config_of(path, folder)
+    config, import_from = checkpoint_config(path, folder)
     # The run folder may have been moved, or the run may have been started from another working directory.
     place = {"meta.save_dir": folder.parent, "meta.id": folder.name}
-    changes = [*written(import_from), *written(overrides), *written(place)]
+    changes = [*as_assignments(import_from), *as_assignments(overrides), *as_assignments(place)]
     experiment = Experiment(check_config(load_config(config, changes, ())), modes=())
     trainer, path = experiment.load_trainer(checkpoint if checkpoint in (BEST, LATEST) else str(path))
     return LoadedRun(experiment, trainer, path)
@@ -91,7 +91,7 @@ def locate_checkpoint(store: CheckpointStore, checkpoint: str) -> Path:
     return follow_link(Path(checkpoint).expanduser().absolute())
 
 
-def config_of(path: Path, folder: Path) -> tuple[Document, dict[str, list[str]]]:
+def checkpoint_config(path: Path, folder: Path) -> tuple[Document, dict[str, list[str]]]:
     """Returns the configuration for a checkpoint, and an override with the folders of the run's own modules.
 
     Args:

@@ -132,7 +132,7 @@ class ParameterGroups:
         return {f"{self._prefix}{name}": weight for name, weight in parameters.items()}
 
 
-def check_rates(section: Component, optimizer: Optimizer, before: Sequence[Any]) -> None:
+def check_group_rates(section: Component, optimizer: Optimizer, before: Sequence[Any]) -> None:
     """Checks that a new scheduler has not replaced different learning rates of groups with the same rate.
 
     Args:

@@ -69,7 +69,7 @@ def shard_components(
         trained_losses[suffix] = [weight for weight in losses[suffix].parameters() if weight.requires_grad]
 
 
-def moved(section: Component, part: Any, device: torch.device) -> Any:
+def move_to_device(section: Component, part: Any, device: torch.device) -> Any:
     """Returns a component, and moves it to the device if it is a module.
 
     Raises:

@@ -35,7 +35,7 @@ class ModeResult:
     folder: Path | None
 
     @classmethod
-    def of(cls, trainer: BaseTrainer) -> ModeResult:
+    def from_trainer(cls, trainer: BaseTrainer) -> ModeResult:
         """Returns the result of the last mode that a trainer has run."""
         progress = trainer.progress
         return cls(

@@ -16,7 +16,7 @@ from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.plugin_sections import section_table
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, changed_hook, compare_configs, refuse_changes
-from audiozen_core.experiment.regrouped import regrouped
+from audiozen_core.experiment.regroup_state import regroup_state
 from audiozen_core.kinds import affects, section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
@@ -243,7 +243,7 @@ def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suf
         state[section] = fresh
         return
     if "groups" in optimizer_changes:
-        state[section] = regrouped(state[section], fresh, trainer, suffix)
+        state[section] = regroup_state(state[section], fresh, trainer, suffix)
         return
     groups = []
     for old, new in zip(state[section]["param_groups"], fresh["param_groups"], strict=False):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from audiozen_core.config.used_plugins import RECORDS, header
+from audiozen_core.config.used_plugins import RECORDS, used_plugins_header
 from audiozen_core.kinds import TRAINING
 
 
 def training_records(folder: Path) -> list[Path]:
     """Returns the records in a run folder that were written for training, newest first."""
     records = sorted(folder.glob(RECORDS), reverse=True)
-    return [file for file in records if {*TRAINING} & {*header(file, "modes").split()}]
+    return [file for file in records if {*TRAINING} & {*used_plugins_header(file, "modes").split()}]
 
 
 def training_record(folder: Path) -> Path | None:

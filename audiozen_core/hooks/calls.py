@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from audiozen_core.errors import AudioZenError, HookError, exception_text, foreign_frames
 from audiozen_core.hooks import watching
 from audiozen_core.hooks.answers import answer_fits, is_bool, wrong_answer
-from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
+from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_audiozen_spec
 
 
 def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
@@ -124,7 +124,7 @@ def _acceptance(function: Callable[..., Any], plugin: object, spec: Spec) -> Cal
     Raises:
         HookError: (during a call) the value is not a valid answer to the hook.
     """
-    fits, is_own_hook = answer_fits(spec), is_own(spec)
+    fits, is_own_hook = answer_fits(spec), is_audiozen_spec(spec)
 
     def accepted(answer: Any) -> Any:
         if not fits(answer):
@@ -143,7 +143,7 @@ def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) ->
     """
     # If all answers of a hook count, a wrapper gets and returns a list of answers.
     fits = answer_fits(spec) if first_answer_counts(spec) else lambda answer: isinstance(answer, list)
-    hook, is_own_hook = spec.__name__, is_own(spec)
+    hook, is_own_hook = spec.__name__, is_audiozen_spec(spec)
 
     @functools.wraps(function)
     def checked(*args: Any) -> Generator[None, Any, Any]:

@@ -15,7 +15,7 @@ from audiozen_core.hooks import specs
 from audiozen_core.hooks.calls import Implementation, call_all, checked_call, checked_wrapper, flat_call
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
 from audiozen_core.hooks.idle import idle_hooks
-from audiozen_core.hooks.order import in_order
+from audiozen_core.hooks.order import calling_order
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.scalars import ReadOnlyScalars, as_scalar
 from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, spec_faults, specs_in
@@ -64,7 +64,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         self._watch = watch
         for plugin in plugins:
             _check(plugin)
-        self.plugins = tuple(in_order(plugins))
+        self.plugins = tuple(calling_order(plugins))
         self._by_name: dict[str, Plugin] = {}
         for plugin in self.plugins:
             if plugin.name in self._by_name:
@@ -73,7 +73,7 @@ class Lifecycle(specs.Hooks[Trainer]):
                 )
             self._by_name[plugin.name] = plugin
         self._manager = self._manager_of(specs.Hooks, self.plugins)
-        self._of: dict[type, Any] = {}
+        self._plugin_hooks: dict[type, Any] = {}
         self._last_first: pluggy.PluginManager | None = None
         if any(len(self._implementations(name)) > 1 for name in _LAST_FIRST):
             self._last_first = self._manager_of(specs.Hooks, self.plugins[::-1])
@@ -116,8 +116,8 @@ class Lifecycle(specs.Hooks[Trainer]):
             self._idle = idle
             self._make_calls()
 
-    def of(self, hooks: type[_Specs]) -> _Specs:
-        """Returns the hooks that a plugin provides, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`.
+    def plugin_hooks(self, hooks: type[_Specs]) -> _Specs:
+        """Returns the hooks of a plugin, as callables: `trainer.hooks.plugin_hooks(AcmeHooks).on_mix(snr=3.0)`.
 
         Calls take keyword arguments only, like the hooks of AudioZEN. A hook without implementations returns None
         immediately. The returned object is created only once for each class.
@@ -125,7 +125,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         Raises:
             HookError: the class has a mistake that `audiozen plugins doctor` finds.
         """
-        if hooks not in self._of:
+        if hooks not in self._plugin_hooks:
             for message, remedy in spec_faults(hooks):
                 raise HookError(f"the hooks `{hooks.__qualname__}` can't be called: {message}", remedy=remedy)
             found = specs_in(hooks)
@@ -134,8 +134,8 @@ class Lifecycle(specs.Hooks[Trainer]):
                 name: call if first_answer_counts(found[name]) else _without_answers(call)
                 for name, call in _calls(hooks, self._manager_of(hooks, self.plugins)).items()
             }
-            self._of[hooks] = SimpleNamespace(**calls)
-        callables: _Specs = self._of[hooks]
+            self._plugin_hooks[hooks] = SimpleNamespace(**calls)
+        callables: _Specs = self._plugin_hooks[hooks]
         return callables
 
     def _manager_of(self, hooks: type, plugins: Sequence[Plugin]) -> pluggy.PluginManager:
@@ -241,11 +241,11 @@ class Lifecycle(specs.Hooks[Trainer]):
         """Returns whether any plugin implements a hook, even a plugin that is called only on another rank."""
         return any(hook in implemented_hooks(type(plugin.instance)) for plugin in self.plugins)
 
-    def asks(self, hook: str, argument: str) -> bool:
+    def uses_argument(self, hook: str, argument: str) -> bool:
         """Returns whether any plugin takes this argument of a hook. If not, the trainer does not have to compute it."""
         return any(argument in implementation.argnames for implementation in self._implementations(hook))
 
-    def asks_for_signals(self, mode: Mode) -> bool:
+    def uses_signals(self, mode: Mode) -> bool:
         """Returns whether a plugin takes the `signals` of `on_evaluation_step_end` in this mode; see `signal_modes`."""
         return any(
             "signals" in found.argnames and mode in getattr(found.plugin, "signal_modes", (mode,))

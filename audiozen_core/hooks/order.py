@@ -24,7 +24,7 @@ class OrderError(HookError):
         self.plugins = tuple(plugins)
 
 
-def in_order(plugins: Iterable[Plugin]) -> list[Plugin]:
+def calling_order(plugins: Iterable[Plugin]) -> list[Plugin]:
     """Returns the plugins in calling order. The result does not depend on the order of `plugins`.
 
     A name in `before` or `after` that does not belong to a plugin of the run is ignored.

@@ -15,7 +15,7 @@ from typing import Any
 from audiozen_core.errors import AudioZenError
 from audiozen_core.hooks import nonfinite, specs
 from audiozen_core.registry.index import PluginIndex, installed_index
-from audiozen_core.registry.paths import load, version_error
+from audiozen_core.registry.paths import load_entry, version_error
 
 KIND = "hookspecs"
 """The kind of component under which plugins publish classes of specs."""
@@ -36,7 +36,7 @@ OWN = specs_in(specs.Hooks)
 """The specs of AudioZEN's own hooks."""
 
 
-def is_own(spec: Spec) -> bool:
+def is_audiozen_spec(spec: Spec) -> bool:
     """Returns whether a spec belongs to AudioZEN itself."""
     return OWN.get(spec.__name__) is spec
 
@@ -66,7 +66,7 @@ def _specs_of_plugins(index: PluginIndex) -> tuple[tuple[str, Spec, str], ...]:
         if version_error(entry):
             continue
         try:
-            cls = load(entry).target
+            cls = load_entry(entry).target
         except AudioZenError:
             continue
         if isinstance(cls, type):

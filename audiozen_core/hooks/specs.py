@@ -43,8 +43,8 @@ class Hooks(Generic[Trainer]):
     If only the first answer of a hook counts, the call returns this answer, or None if no plugin has an answer.
     """
 
-    def of(self, hooks: type[Specs]) -> Specs:
-        """Returns the hooks that a plugin provides, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`."""
+    def plugin_hooks(self, hooks: type[Specs]) -> Specs:
+        """Returns the hooks of a plugin, as callables: `trainer.hooks.plugin_hooks(AcmeHooks).on_mix(snr=3.0)`."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------ the run

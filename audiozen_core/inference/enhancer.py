@@ -13,12 +13,12 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from audiozen_core.audio.chunks import joined
+from audiozen_core.audio.chunks import join_pieces
 from audiozen_core.audio.files import AudioInfo, open_audio
-from audiozen_core.audio.resampling import check_rates, resampled
+from audiozen_core.audio.resampling import check_sample_rates, resampled
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.inference.formats import Format
-from audiozen_core.inference.results import Written, write_result
+from audiozen_core.inference.results import EnhancedFile, write_result
 from audiozen_core.inference.signals import Array, as_waves
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.module_state import ModuleState
@@ -154,7 +154,9 @@ class Enhancer:
                 can't be resampled.
         """
         waves, restore = as_waves(audio)
-        result = joined(self.enhance_stream([waves], sr, mix=mix, attenuation_limit=attenuation_limit), waves.shape[-1])
+        result = join_pieces(
+            self.enhance_stream([waves], sr, mix=mix, attenuation_limit=attenuation_limit), waves.shape[-1]
+        )
         return restore(result)  # type: ignore[no-any-return]
 
     def enhance_file(
@@ -167,7 +169,7 @@ class Enhancer:
         attenuation_limit: float | None = None,
         subtype: str | None = None,
         on_seconds: Callable[[float], object] = lambda seconds: None,
-    ) -> Written:
+    ) -> EnhancedFile:
         """Enhances an audio file piece by piece, so that files of several hours need no more memory than short files.
 
         The result has the sample rate, the channels and the length of the input. It is written completely or not at
@@ -222,7 +224,7 @@ class Enhancer:
                 different number of samples than it gets.
         """
         check_attenuation_limit(attenuation_limit)
-        check_rates(sr, self.sr)
+        check_sample_rates(sr, self.sr)
         received = _Input(blocks, mix=mix, keeps=attenuation_limit is not None)
         enhanced = self._at_own_rate(resampled(received, sr, self.sr), names)
         done = 0

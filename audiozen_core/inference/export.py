@@ -19,7 +19,7 @@ from audiozen_core.config.toml.emit import emit
 from audiozen_core.errors import RunError
 from audiozen_core.inference.card import card
 from audiozen_core.inference.enhancer import Enhancer
-from audiozen_core.inference.load import CARD, CONFIG, WEIGHTS, Found, build_enhancer, find
+from audiozen_core.inference.load import CARD, CONFIG, WEIGHTS, FoundNetwork, build_enhancer, find_network
 from audiozen_core.kinds import kind_of, section_name
 from audiozen_core.storage import atomic
 from audiozen_core.storage.atomic import make_folder, make_new_folder, rename, sync_folder, temporary_name, write_new
@@ -54,7 +54,7 @@ def export(
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"`{folder}` exists and is not empty, so nothing was written", remedy="name a new folder")
-    found = find(source, checkpoint)
+    found = find_network(source, checkpoint)
     model = build_enhancer(found, weights=weights, device="cpu")
     suffix = next(suffix for suffix, network in model.trainer.models.items() if network is model.network)
     make_folder(folder.parent)
@@ -81,7 +81,7 @@ def export(
     return folder
 
 
-def _write_weights(path: Path, model: Enhancer, found: Found) -> str:
+def _write_weights(path: Path, model: Enhancer, found: FoundNetwork) -> str:
     """Writes the weights, and returns the hash of the tensors, which is also in the metadata of the file."""
     state = ModuleState(model.network).state_dict()
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
@@ -105,13 +105,13 @@ def _write_weights(path: Path, model: Enhancer, found: Found) -> str:
     return digest.hexdigest()
 
 
-def _scores(found: Found) -> dict[str, float]:
+def _scores(found: FoundNetwork) -> dict[str, float]:
     """Returns the score of a checkpoint."""
     score = read_manifest(found.path).score if found.path.is_dir() else None
     return {} if score is None else {"score of the validation": score}
 
 
-def _config(found: Found, suffix: str, name: str) -> dict[str, Any]:
+def _config(found: FoundNetwork, suffix: str, name: str) -> dict[str, Any]:
     """Returns the sections that the network needs."""
     values = found.config.values
     kept: dict[str, Any] = {"meta": {"save_dir": "exp", "id": name, **_requires(values["meta"])}}
@@ -128,7 +128,7 @@ def _requires(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {"requires": meta["requires"]} if meta.get("requires") else {}
 
 
-def _modules(model: Enhancer, found: Found) -> dict[str, bytes]:
+def _modules(model: Enhancer, found: FoundNetwork) -> dict[str, bytes]:
     """Returns the files of the recipe's own modules, by their paths relative to the folder that they come from."""
     files: dict[str, bytes] = {}
     for file in model.source.files:
@@ -145,7 +145,7 @@ def _compare(model: Enhancer, folder: Path) -> None:
     # Python must not write bytecode files into the folder, because it will be published.
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        exported = build_enhancer(find(folder), device="cpu")
+        exported = build_enhancer(find_network(folder), device="cpu")
     finally:
         sys.dont_write_bytecode = writes
     expected, got = model.enhance(noise, model.sr), exported.enhance(noise, model.sr)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiozen_core.audio.chunks import joined
+from audiozen_core.audio.chunks import join_pieces
 from audiozen_core.audio.files import AudioInfo, audio_info, open_audio
 from audiozen_core.binding.ranges import Natural, out_of_range
 from audiozen_core.data.seeding import keep_generators, seed_from_names
@@ -25,9 +25,9 @@ from audiozen_core.inference.enhancer import Enhancer, check_attenuation_limit, 
 from audiozen_core.inference.formats import Format
 from audiozen_core.inference.inputs import Job
 from audiozen_core.inference.records import Records, check_results, source_facts
-from audiozen_core.inference.results import EncodedResult, EnhancedResult, StoredResult, Written, store_result
+from audiozen_core.inference.results import EncodedResult, EnhancedFile, EnhancedResult, StoredResult, store_result
 from audiozen_core.logging import get_logger
-from audiozen_core.scoring.worker_pool import Failed, run_jobs, workers_are_copies
+from audiozen_core.scoring.worker_pool import FailedStep, run_jobs, workers_are_copies
 from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files, sync_folder
 
 # Longer files make full use of a GPU without batching.
@@ -46,7 +46,7 @@ class Options:
 
 
 @dataclass(slots=True)
-class Outcome:
+class EnhancementResults:
     """The results for all files.
 
     Attributes:
@@ -56,7 +56,7 @@ class Outcome:
         wall: the elapsed time, in seconds.
     """
 
-    written: dict[Path, Written] = field(default_factory=dict)
+    written: dict[Path, EnhancedFile] = field(default_factory=dict)
     skipped: list[Path] = field(default_factory=list)
     failed: dict[Path, AudioZenError] = field(default_factory=dict)
     wall: float = 0.0
@@ -74,7 +74,7 @@ class _FullDiskError(RunError):
 _Batch = tuple[Job, ...]
 _Result = EnhancedResult | EncodedResult | StoredResult
 _Unwritten = tuple[Job, _Result | AudioZenError]
-_Done = tuple[Job, Written | AudioZenError]
+_Done = tuple[Job, EnhancedFile | AudioZenError]
 
 
 def enhance_jobs(
@@ -89,7 +89,7 @@ def enhance_jobs(
     keep_records: bool = True,
     on_start: Callable[[float], object] = lambda size: None,
     on_part: Callable[[float], object] = lambda size: None,
-) -> Outcome:
+) -> EnhancementResults:
     """Enhances files, and records the results in `enhanced.jsonl` of the output folder.
 
     Args:
@@ -111,7 +111,7 @@ def enhance_jobs(
     """
     check_attenuation_limit(options.attenuation_limit)
     workers = _number_of_workers(num_workers, model)
-    start, outcome = time.monotonic(), Outcome()
+    start, outcome = time.monotonic(), EnhancementResults()
     made_with = {
         "model": model.fingerprint(),
         "mix": options.mix,
@@ -137,7 +137,7 @@ def enhance_jobs(
             sources.update((job, source_facts(job)) for job in batch)
             yield batch
 
-    def write(job: Job, found: _Result) -> Written:
+    def write(job: Job, found: _Result) -> EnhancedFile:
         records.begin(job)
         try:
             written, digests = found.write()
@@ -184,7 +184,7 @@ def _number_of_workers(requested: int | None, model: Enhancer) -> int:
     return usable_cpus() if requested is None else requested
 
 
-def _batches(jobs: Sequence[Job], batch_size: int, outcome: Outcome) -> Iterator[_Batch]:
+def _batches(jobs: Sequence[Job], batch_size: int, outcome: EnhancementResults) -> Iterator[_Batch]:
     """Yields batches of files with equal length, rate and number of channels, because padding would change results."""
     if batch_size == 1:
         yield from ((job,) for job in jobs)
@@ -271,7 +271,7 @@ class _Enhancing:
             [torch.cat(list(waves.values()))], info.sr, names=names, attenuation_limit=self.options.attenuation_limit
         )
         try:
-            enhanced = torch.split(joined(stream, info.frames), [len(wave) for wave in waves.values()])
+            enhanced = torch.split(join_pieces(stream, info.frames), [len(wave) for wave in waves.values()])
         except AudioZenError as error:  # an error that concerns all files, such as their sample rate
             return done + [(job, error) for job in waves]
         for job, wave in zip(waves, enhanced, strict=True):
@@ -294,7 +294,7 @@ def _in_workers(enhancing: _Enhancing, batches: Iterable[_Batch], workers: int) 
         yield from enhancing.all(largest_first)
         return
     for batch, results in run_jobs(work, [[batch] for batch in largest_first], workers=workers):
-        if isinstance(results, Failed):
+        if isinstance(results, FailedStep):
             remedy = "`--num-workers 0 --traceback` enhances in one process and shows where it fails"
             yield from ((job, RunError(results.reason, remedy=remedy)) for job in batch)
             continue
@@ -315,7 +315,7 @@ def _size(batch: _Batch) -> int:
 
 
 def _written(
-    unwritten: Iterable[_Unwritten], write: Callable[[Job, _Result], Written], *, most_waiting: int
+    unwritten: Iterable[_Unwritten], write: Callable[[Job, _Result], EnhancedFile], *, most_waiting: int
 ) -> Generator[_Done, None, None]:
     """Writes each result while later files are enhanced, because writing may take as long as a small network.
 
@@ -324,7 +324,7 @@ def _written(
         write: writes and records one signal. It is always called in the same thread.
         most_waiting: how many signals may wait for the disk.
     """
-    writing: deque[tuple[Job, Future[Written]]] = deque()
+    writing: deque[tuple[Job, Future[EnhancedFile]]] = deque()
     with ThreadPoolExecutor(1) as disk:
         for job, found in unwritten:
             if isinstance(found, AudioZenError):
@@ -350,7 +350,7 @@ def _sync_folders(folders: Iterable[Path]) -> None:
             raise RunError(f"the names in `{folder}` can't be written: {error.strerror}") from error
 
 
-def _result(job: Job, writing: Future[Written]) -> _Done:
+def _result(job: Job, writing: Future[EnhancedFile]) -> _Done:
     try:
         return job, writing.result()
     except AudioZenError as error:

@@ -21,7 +21,7 @@ from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.compose import compose
 from audiozen_core.config.load import load_config
-from audiozen_core.config.overrides import written
+from audiozen_core.config.overrides import as_assignments
 from audiozen_core.config.sections import DEVICES
 from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.emit import emit
@@ -30,17 +30,16 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.experiment.build import build_components, build_lifecycle
 from audiozen_core.experiment.component import build_component
-from audiozen_core.experiment.load_run import config_of, locate_checkpoint
+from audiozen_core.experiment.load_run import checkpoint_config, locate_checkpoint
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer
 from audiozen_core.experiment.process import prepare_process, set_deterministic
 from audiozen_core.experiment.resume import restore_for_evaluation
-from audiozen_core.experiment.start import Start, Starts
+from audiozen_core.experiment.starting_points import StartingPoint, StartingPoints
 from audiozen_core.inference.enhancer import Enhancer, ModelSource
 from audiozen_core.kinds import KINDS, affects, kind_of
 from audiozen_core.registry.index import installed_index
-from audiozen_core.registry.paths import load as load_entry
-from audiozen_core.registry.paths import resolve
+from audiozen_core.registry.paths import load_entry, resolve
 from audiozen_core.registry.scope import ImportScope
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import kept_generators
@@ -53,7 +52,7 @@ _OF_META = ("id", "requires")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundNetwork:
     """A trained network that has been found.
 
     Attributes:
@@ -106,7 +105,7 @@ def load(
         >>> model = load("exp/baseline")  # doctest: +SKIP
         >>> enhanced = model.enhance(noisy, sr=16000)  # doctest: +SKIP
     """
-    found = find(source, checkpoint)
+    found = find_network(source, checkpoint)
     if found.is_exported and (checkpoint or weights):
         raise RunError(
             f"`{found.name}` is an exported network, which has only one set of weights",
@@ -115,7 +114,7 @@ def load(
     return build_enhancer(found, weights=weights, device=device)
 
 
-def find(source: str | Path, checkpoint: str | None = None) -> Found:
+def find_network(source: str | Path, checkpoint: str | None = None) -> FoundNetwork:
     """Finds a trained network; see `load`."""
     path = Path(source).expanduser()
     if (path / "checkpoints").is_dir():
@@ -139,22 +138,22 @@ def find(source: str | Path, checkpoint: str | None = None) -> Found:
     raise _not_found(str(source), path)
 
 
-def _of_run(source: str | Path, folder: Path, path: Path) -> Found:
+def _of_run(source: str | Path, folder: Path, path: Path) -> FoundNetwork:
     folder = folder.resolve()
-    config, import_from = config_of(path, folder)
+    config, import_from = checkpoint_config(path, folder)
     modules = tuple(import_from.get("meta.import_from", ())) or (str(folder),)
     modes = KINDS["dataset"].modes
     training = {name: table for name, table in compose(config, ()).values.items() if modes.get(name) == "train"}
-    return Found(str(source), folder, path, _for_use(config, modules), modules, training)
+    return FoundNetwork(str(source), folder, path, _for_use(config, modules), modules, training)
 
 
-def _exported(name: str, folder: Path) -> Found:
-    return Found(
+def _exported(name: str, folder: Path) -> FoundNetwork:
+    return FoundNetwork(
         name, folder, folder / WEIGHTS, _for_use(Document.read(folder / CONFIG), (str(folder),)), (str(folder),)
     )
 
 
-def _published(name: str) -> Found:
+def _published(name: str) -> FoundNetwork:
     index = installed_index()
     if name not in index.names("pretrained") and ":" not in name:
         raise _not_found(name, Path(name))
@@ -226,8 +225,8 @@ def _part(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: table[key] for key in keys if key in table} if isinstance(table, Mapping) else {}
 
 
-def build_enhancer(found: Found, *, weights: str | None = None, device: str = "auto") -> Enhancer:
-    """Builds the network that `find` has found, and loads its weights; see `load`."""
+def build_enhancer(found: FoundNetwork, *, weights: str | None = None, device: str = "auto") -> Enhancer:
+    """Builds the network that `find_network` has found, and loads its weights; see `load`."""
     # The device becomes an override below. An error about this override would confuse users, who have not written it.
     if not re.fullmatch(DEVICES, device):
         raise RunError(f"`{device}` is not a device", remedy="use auto, cpu, cuda, cuda:1 or mps")
@@ -237,7 +236,7 @@ def build_enhancer(found: Found, *, weights: str | None = None, device: str = "a
         "meta.device": device,
         "meta.import_from": list(found.import_from),
     }
-    checked = _without_monitors(check_config(load_config(found.config, written(place), ())))
+    checked = _without_monitors(check_config(load_config(found.config, as_assignments(place), ())))
     with _kept_settings(), kept_generators(), checked.scope, name_owners(checked):
         target = prepare_process(checked.config.meta)
         lifecycle = build_lifecycle(checked)
@@ -246,7 +245,9 @@ def build_enhancer(found: Found, *, weights: str | None = None, device: str = "a
         trainer: BaseTrainer = build_component(checked.component(checked.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_trainer(checked.config.trainer, trainer)
-        Starts(CheckpointStore(found.path.parent), ()).load_weights(trainer, Start(found.name, found.path))
+        StartingPoints(CheckpointStore(found.path.parent), ()).load_weights(
+            trainer, StartingPoint(found.name, found.path)
+        )
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
         restore_for_evaluation(trainer, found.path, None)

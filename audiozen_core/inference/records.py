@@ -12,7 +12,7 @@ from typing import Any
 from audiozen_core.audio.listing import RECORD
 from audiozen_core.errors import RunError
 from audiozen_core.inference.inputs import Job
-from audiozen_core.inference.results import Written
+from audiozen_core.inference.results import EnhancedFile
 from audiozen_core.storage.append import LineFile
 from audiozen_core.storage.atomic import Digest, hash_file, make_folder
 
@@ -84,7 +84,7 @@ class Records:
             if error := self._notes.write(json.dumps(note)):
                 raise error
 
-    def add(self, job: Job, written: Written, digests: Sequence[Digest], source: Mapping[str, Any]) -> None:
+    def add(self, job: Job, written: EnhancedFile, digests: Sequence[Digest], source: Mapping[str, Any]) -> None:
         """Records a result.
 
         Args:

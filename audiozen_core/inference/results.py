@@ -19,7 +19,7 @@ from audiozen_core.storage.atomic import Digest, hash_file, make_folder, tempora
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class EnhancedFile:
     """The result of `Enhancer.enhance_file`.
 
     Attributes:
@@ -40,11 +40,13 @@ class Written:
         return self.frames / self.sr
 
 
-def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> Written:
+def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> EnhancedFile:
     """Writes enhanced pieces [channels, time] or [channels, signals, time]; see `Enhancer.enhance_file`."""
     opener = partial(write_pieces, sr=info.sr, form=form.name, subtype=form.subtype, frames=info.frames)
     writers = _fill(pieces, target, opener)
-    return Written(tuple(writer.path for writer in writers), info.frames, info.sr, sum(one.clipped for one in writers))
+    return EnhancedFile(
+        tuple(writer.path for writer in writers), info.frames, info.sr, sum(one.clipped for one in writers)
+    )
 
 
 def _fill(
@@ -91,7 +93,7 @@ class EnhancedResult:
         files = tuple(EncodedFile(one.path, one.content, one.clipped, one.peak) for one in writers)
         return EncodedResult(files, info.frames, info.sr, samples=info.frames * len(self.pieces[0]))
 
-    def write(self) -> tuple[Written, Sequence[Digest]]:
+    def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
         """Encodes and writes the files; see `EncodedResult.write`."""
         return self.encode().write()
 
@@ -122,7 +124,7 @@ class EncodedResult:
     sr: int
     samples: int
 
-    def write(self) -> tuple[Written, Sequence[Digest]]:
+    def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
         """Writes each file completely or not at all. The caller syncs the folders.
 
         Returns:
@@ -140,7 +142,7 @@ class EncodedResult:
                 raise not_writable(file.path, error) from error
             warn_if_clipped(file.path, file.clipped, self.samples, file.peak)
         clipped = sum(file.clipped for file in self.files)
-        return Written(tuple(file.path for file in self.files), self.frames, self.sr, clipped), digests
+        return EnhancedFile(tuple(file.path for file in self.files), self.frames, self.sr, clipped), digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +154,10 @@ class StoredResult:
         targets: the path of each of them in the end.
     """
 
-    written: Written
+    written: EnhancedFile
     targets: tuple[Path, ...]
 
-    def write(self) -> tuple[Written, Sequence[Digest]]:
+    def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
         """Puts the files in their places. The caller syncs the folders. The result is as in `EncodedResult.write`."""
         digests = []
         for path, target in zip(self.written.paths, self.targets, strict=True):

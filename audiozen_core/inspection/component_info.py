@@ -17,7 +17,7 @@ from audiozen_core.inspection.snippet import snippet
 from audiozen_core.kinds import KINDS
 from audiozen_core.registry.entry import FIRST_PARTY, Entry
 from audiozen_core.registry.index import installed_index
-from audiozen_core.registry.paths import Resolved, load, resolve
+from audiozen_core.registry.paths import Resolved, load_entry, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def component_info(path: str, kind: str | None = None) -> ComponentInfo:
         resolved = resolve(path)
         return _info_of(resolved, kind or _guess_kind(resolved.target), None)
     entry = installed_index().find(path, kind)
-    return _info_of(load(entry, path=path), entry.kind, entry)
+    return _info_of(load_entry(entry, path=path), entry.kind, entry)
 
 
 def _info_of(resolved: Resolved, kind: str, entry: Entry | None) -> ComponentInfo:

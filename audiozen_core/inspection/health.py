@@ -62,7 +62,7 @@ def stray_group_findings(strays: Iterable[StrayGroup]) -> Iterator[Diagnostic]:
         origin = f"{stray.distribution} {stray.version}".rstrip()
         message = f"{origin} has the entry point group {stray.group}, which AudioZEN does not read"
         notes = (f"component: {stray.distribution} ({origin}, {stray.group})",)
-        remedy = did_you_mean(stray.meant) or f"the groups are {_GROUPS}"
+        remedy = did_you_mean(stray.intended_group) or f"the groups are {_GROUPS}"
         yield _finding(codes.UNKNOWN_GROUP, message, remedy, notes=notes)
 
 

@@ -25,7 +25,7 @@ from audiozen_core.hooks.spec_lookup import KIND as HOOKSPECS
 from audiozen_core.hooks.spec_lookup import spec_faults
 from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.paths import load
+from audiozen_core.registry.paths import load_entry
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
 def findings_about(entry: Entry) -> Iterator[Diagnostic]:
     """Imports a component, and yields the problems with it."""
     try:
-        resolved = load(entry)
+        resolved = load_entry(entry)
     except AudioZenError as error:
         for finding in error.diagnostics:
             # The message of a `PathError` already names the component.

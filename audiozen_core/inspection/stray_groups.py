@@ -26,13 +26,13 @@ class StrayGroup:
 
     Attributes:
         group: the name of the group.
-        meant: the group that was probably meant; "" if no group has a similar name.
+        intended_group: the group that was probably meant; "" if no group has a similar name.
         distribution: the normalised name of the distribution.
         version: the version of the distribution.
     """
 
     group: str
-    meant: str
+    intended_group: str
     distribution: str
     version: str
 

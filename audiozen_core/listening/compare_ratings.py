@@ -12,10 +12,10 @@ import numpy as np
 
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.listening.key import CONTROL, ENDING, Key, read_key
+from audiozen_core.listening.answer_key import CONTROL, ENDING, AnswerKey, read_key
 from audiozen_core.listening.methods import MUSHRA
 from audiozen_core.listening.ratings import Ratings, check_ratings, find_ratings, read_ratings
-from audiozen_core.listening.screening import LOWEST, screened
+from audiozen_core.listening.screening import LOWEST, screen_listeners
 from audiozen_core.results.compare_systems import compare_systems
 from audiozen_core.results.comparison import Comparison
 from audiozen_core.results.files import write_table
@@ -82,7 +82,7 @@ def compare_ratings(
     notes: list[str] = []
     kept = by_listener
     if page_key.method is MUSHRA:
-        recognising, missed = screened(by_listener, page_key)
+        recognising, missed = screen_listeners(by_listener, page_key)
         for name, counts in missed.items():
             decision = "kept, because of --keep-all" if keep_all else "excluded (BS.1534-3; use --keep-all to keep)"
             notes.append(
@@ -124,7 +124,7 @@ def compare_ratings(
     return RatedComparison(**fields, rows=rows)
 
 
-def _key(files: Sequence[Ratings], path_of_key: str | Path | None) -> Key:
+def _key(files: Sequence[Ratings], path_of_key: str | Path | None) -> AnswerKey:
     if path_of_key is not None:
         return read_key(Path(path_of_key))
     folders = dict.fromkeys([*(file.path.absolute().parent for file in files), Path.cwd()])
@@ -155,7 +155,7 @@ def _by_listener(files: Sequence[Ratings]) -> dict[str, Ratings]:
     return by_listener
 
 
-def _complete(ratings: Ratings, key: Key) -> dict[str, dict[str, dict[str, int]]]:
+def _complete(ratings: Ratings, key: AnswerKey) -> dict[str, dict[str, dict[str, int]]]:
     """Returns the ratings of files for which a listener has rated all systems on all scales: [file][system][scale]."""
     scales = {scale.name for scale in key.method.scales}
     by_file: dict[str, dict[str, dict[str, int]]] = {}
@@ -166,7 +166,7 @@ def _complete(ratings: Ratings, key: Key) -> dict[str, dict[str, dict[str, int]]
     return {file: systems for file, systems in by_file.items() if len(systems) == len(key.systems)}
 
 
-def _incomplete(kept: Mapping[str, Ratings], complete: Mapping[str, Mapping[str, object]], key: Key) -> list[str]:
+def _incomplete(kept: Mapping[str, Ratings], complete: Mapping[str, Mapping[str, object]], key: AnswerKey) -> list[str]:
     files = {stimulus.file for stimulus in key.stimuli.values()}
     notes = []
     for name in kept:
@@ -181,7 +181,7 @@ def _incomplete(kept: Mapping[str, Ratings], complete: Mapping[str, Mapping[str,
 
 
 def _scored(
-    key: Key, row: Any, ids: Sequence[str], complete: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
+    key: AnswerKey, row: Any, ids: Sequence[str], complete: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
 ) -> ScoredSystem:
     ratings = {
         scale.name: {

@@ -20,10 +20,19 @@ from audiozen_core.audio.files import audio_info
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.listening.anchors import LOW_PASSES, NOISY, REFERENCE, check_anchors, default_anchors
-from audiozen_core.listening.key import CONTROL, NOISY_ROLE, SYSTEM, Key, KeyedSystem, Stimulus, key_path, read_key
-from audiozen_core.listening.material import Material, differing, read_material
+from audiozen_core.listening.answer_key import (
+    CONTROL,
+    NOISY_ROLE,
+    SYSTEM,
+    AnswerKey,
+    KeyedSystem,
+    Stimulus,
+    key_path,
+    read_key,
+)
+from audiozen_core.listening.material import Material, differing_recordings, read_material
 from audiozen_core.listening.methods import METHODS, MUSHRA, Method, MethodName
-from audiozen_core.listening.sources import Named, Recordings, find_recordings
+from audiozen_core.listening.sources import Named, SystemRecordings, find_recordings
 from audiozen_core.pages.page import render_page
 from audiozen_core.storage.atomic import make_folder, write_whole
 
@@ -130,7 +139,9 @@ def listen(
         "same_loudness": same_loudness,
     }
     test = _Test(chosen_method, title, rows, materials, settings)
-    key = Key(test.id, chosen_method, title, rows, test.stimuli(recordings), {**settings, "begins": test.begins()})
+    key = AnswerKey(
+        test.id, chosen_method, title, rows, test.stimuli(recordings), {**settings, "begins": test.begins()}
+    )
     key_file = key_path(page)
     _check_key_path(key_file, key)
     content = render_page("listen.html", [ASSETS], title=title, test=test.to_json(), method=chosen_method)
@@ -151,7 +162,7 @@ def _page(output: Path) -> Path:
     return output
 
 
-def _systems(recordings: Recordings, anchors: Sequence[str]) -> tuple[KeyedSystem, ...]:
+def _systems(recordings: SystemRecordings, anchors: Sequence[str]) -> tuple[KeyedSystem, ...]:
     rows = [KeyedSystem(system.name, SYSTEM, system.source) for system in recordings.systems]
     rows += [KeyedSystem(NOISY, NOISY_ROLE, "the noisy recordings")] * (NOISY in anchors)
     rows += [
@@ -177,7 +188,7 @@ def _check_systems(rows: Sequence[KeyedSystem], method: Method) -> None:
 
 
 def _materials(
-    recordings: Recordings, anchors: Sequence[str], files: int, seconds: float, seed: int, same_loudness: bool
+    recordings: SystemRecordings, anchors: Sequence[str], files: int, seconds: float, seed: int, same_loudness: bool
 ) -> tuple[list[Material], list[str]]:
     """Draws and reads the files. The file of the training trial comes first. Files that can't be read are replaced."""
     order = random.Random(seed).sample(recordings.ids, len(recordings.ids))
@@ -225,13 +236,13 @@ def _materials(
     return materials, notes
 
 
-def _different_inputs(recordings: Recordings, material: Material) -> Iterable[str]:
+def _different_inputs(recordings: SystemRecordings, material: Material) -> Iterable[str]:
     """Yields warnings about systems that were tested with different recordings under the same ID."""
     for kind in ("clean", "noisy"):
         having = [system for system in recordings.systems if material.id in getattr(system, kind)]
         paths = [getattr(system, kind)[material.id] for system in having]
         if len(set(paths)) > 1:
-            for index in differing(paths, material.begin, material.seconds):
+            for index in differing_recordings(paths, material.begin, material.seconds):
                 yield f"{having[index].name} and {having[0].name} were tested with different {kind} recordings"
 
 
@@ -247,7 +258,7 @@ def _advice(rows: Sequence[KeyedSystem], method: Method, minutes: int, seconds: 
         )
 
 
-def _check_key_path(path: Path, key: Key) -> None:
+def _check_key_path(path: Path, key: AnswerKey) -> None:
     """Raises an error if the key of another page would be replaced, because its ratings would become useless."""
     if path.exists() and read_key(path).page != key.page:
         raise RunError(
@@ -283,7 +294,7 @@ class _Test:
         """Returns the hash that names a recording of a trial in the page. The name "" gives the hash of the trial."""
         return hashlib.sha256(f"{self.id}/{index}/{name}".encode()).hexdigest()[:10]
 
-    def heard(self, index: int) -> list[str]:
+    def trial_systems(self, index: int) -> list[str]:
         """Returns the systems of a trial. The training trial of P.835 has at most `_PRACTICE` systems."""
         if index or self.method is MUSHRA:
             return self.names
@@ -295,14 +306,14 @@ class _Test:
         """The estimated duration in minutes. Each recording is heard twice in MUSHRA, and three times in P.835."""
         total = 120.0
         for index, material in enumerate(self.materials):
-            count = len(self.heard(index))
+            count = len(self.trial_systems(index))
             if self.method is MUSHRA:
                 total += count * (2 * material.seconds + 5) + 2 * material.seconds + 5
             else:
                 total += count * (3 * (material.seconds + 3) + 2)
         return math.ceil(total / 60)
 
-    def stimuli(self, recordings: Recordings) -> dict[str, Stimulus]:
+    def stimuli(self, recordings: SystemRecordings) -> dict[str, Stimulus]:
         """Returns the rated recordings, sorted by their names in the page."""
         paths = {system.name: system.files for system in recordings.systems}
         paths |= {NOISY: recordings.noisy, REFERENCE: recordings.clean}
@@ -312,7 +323,7 @@ class _Test:
             )
             for index, material in enumerate(self.materials)
             if index >= self.training
-            for name in self.heard(index)
+            for name in self.trial_systems(index)
         }
         return dict(sorted(stimuli.items()))
 
@@ -325,7 +336,7 @@ class _Test:
         trials: list[dict[str, Any]] = []
         audio: dict[str, str] = {}
         for index, material in enumerate(self.materials):
-            tokens = {name: self.token(index, name) for name in self.heard(index)}
+            tokens = {name: self.token(index, name) for name in self.trial_systems(index)}
             audio |= {token: _flac(material.waves[name], material.sr) for name, token in tokens.items()}
             reference = None
             if self.method is MUSHRA:
@@ -341,7 +352,7 @@ class _Test:
                     "stimuli": sorted(tokens.values()),
                 }
             )
-        volume_system = next(name for name in (REFERENCE, NOISY, self.names[0]) if name in self.heard(0))
+        volume_system = next(name for name in (REFERENCE, NOISY, self.names[0]) if name in self.trial_systems(0))
         return {
             "page": self.id,
             "method": self.method.name,

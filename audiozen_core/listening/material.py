@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiozen_core.audio.files import audio_info, open_audio
-from audiozen_core.audio.resampling import check_rates, resample
+from audiozen_core.audio.resampling import check_sample_rates, resample
 from audiozen_core.errors import DataError
 from audiozen_core.listening.anchors import LOW_PASSES, REFERENCE, low_pass
 
@@ -114,7 +114,7 @@ def read_material(
     return Material(name, begin, sr, integers, gain, tuple(findings))
 
 
-def differing(paths: Sequence[Path], begin: float, seconds: float) -> Iterator[int]:
+def differing_recordings(paths: Sequence[Path], begin: float, seconds: float) -> Iterator[int]:
     """Yields the indices of the recordings that differ from the first recording in the given part."""
     first = None
     for index, path in enumerate(paths):
@@ -133,7 +133,7 @@ def _read(path: Path, begin: float, length: int, sr: int) -> _Wave:
         count = min(math.ceil(length * info.sr / sr), info.frames - start)
         wave = audio.read(start, count)
     if info.sr != sr:
-        check_rates(info.sr, sr)
+        check_sample_rates(info.sr, sr)
         wave = resample(wave, info.sr, sr)
     part: _Wave = wave.numpy().astype(np.float64)[:length]
     return np.pad(part, (0, length - len(part)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import DataError
-from audiozen_core.listening.key import Key, read_json
+from audiozen_core.listening.answer_key import AnswerKey, read_json
 from audiozen_core.listening.methods import Scale
 
 KIND = "audiozen ratings"
@@ -100,7 +100,7 @@ def read_ratings(path: Path) -> Ratings:
     return ratings
 
 
-def check_ratings(ratings: Ratings, key: Key) -> None:
+def check_ratings(ratings: Ratings, key: AnswerKey) -> None:
     """Checks that ratings belong to a page and are within the range of the page's scales.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from audiozen_core.listening.anchors import REFERENCE
-from audiozen_core.listening.key import Key
+from audiozen_core.listening.answer_key import AnswerKey
 from audiozen_core.listening.ratings import Ratings
 
 LOWEST = 90
@@ -21,7 +21,7 @@ MOST = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class MissedReferences:
     """How often a listener has missed the hidden reference.
 
     Attributes:
@@ -38,7 +38,7 @@ class Missed:
         return self.below > MOST * self.trials
 
 
-def missed_references(ratings: Ratings, key: Key) -> Missed:
+def missed_references(ratings: Ratings, key: AnswerKey) -> MissedReferences:
     """Counts the trials of a MUSHRA test in which a listener has rated the hidden reference below 90."""
     (scale,) = key.method.scales
     hidden = [
@@ -46,10 +46,12 @@ def missed_references(ratings: Ratings, key: Key) -> Missed:
         for token, values in ratings.values.items()
         if key.stimuli[token].system == REFERENCE and scale.name in values
     ]
-    return Missed(len(hidden), sum(value < LOWEST for value in hidden))
+    return MissedReferences(len(hidden), sum(value < LOWEST for value in hidden))
 
 
-def screened(by_listener: Mapping[str, Ratings], key: Key) -> tuple[dict[str, Ratings], dict[str, Missed]]:
+def screen_listeners(
+    by_listener: Mapping[str, Ratings], key: AnswerKey
+) -> tuple[dict[str, Ratings], dict[str, MissedReferences]]:
     """Excludes the listeners who have missed the hidden reference too often.
 
     Args:

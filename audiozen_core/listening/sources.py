@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiozen_core.comparison.configs import find_run
-from audiozen_core.comparison.named import NamedSystem, parse_systems
+from audiozen_core.comparison.system_specs import SystemSpec, parse_systems
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.listening.anchors import LOW_PASSES, NOISY, REFERENCE
@@ -43,7 +43,7 @@ class AudioSystem:
 
 
 @dataclass(frozen=True, slots=True)
-class Recordings:
+class SystemRecordings:
     """The recordings of all systems.
 
     Attributes:
@@ -67,7 +67,7 @@ def find_recordings(
     clean: str | Path | None = None,
     noisy: str | Path | None = None,
     checkpoint: str | None = None,
-) -> Recordings:
+) -> SystemRecordings:
     """Finds the recordings of systems.
 
     Args:
@@ -110,7 +110,7 @@ def find_recordings(
                 f"{len(not_shared)} file{'s' * several} of {system.name} can't be used, because another system lacks "
                 f"{'them' if several else 'it'}: {listed(not_shared, most=5)}"
             )
-    return Recordings(
+    return SystemRecordings(
         tuple(audio_systems),
         tuple(sorted(shared)),
         next((system.clean for system in audio_systems if system.clean), {}),
@@ -119,7 +119,7 @@ def find_recordings(
     )
 
 
-def _folder(system: NamedSystem, checkpoint: str) -> Path:
+def _folder(system: SystemSpec, checkpoint: str) -> Path:
     if len(system.paths) > 1:
         raise RunError(
             f"`{system.text}` stands for {len(system.paths)} runs, but a listening test needs a single run",
@@ -136,7 +136,7 @@ def _folder(system: NamedSystem, checkpoint: str) -> Path:
     return find_results(path, checkpoint) or path
 
 
-def _names(named: Sequence[NamedSystem], folders: Sequence[Path]) -> list[str]:
+def _names(named: Sequence[SystemSpec], folders: Sequence[Path]) -> list[str]:
     """Returns the names of the systems, and checks that they are distinct.
 
     Raises:

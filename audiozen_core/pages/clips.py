@@ -53,7 +53,7 @@ class Clip:
         tracks: the recordings of the systems, in order.
         seconds: the length of the longest track.
         begin: the start of the clip in the file, in seconds.
-        of: the length of the whole file in seconds.
+        file_seconds: the length of the whole file in seconds.
         sr: the sample rate in Hz.
         top: the level of the brightest colour in decibels. The level of the darkest colour is `RANGE_DB` lower.
         frequencies: the marks of the frequency axis in kHz.
@@ -65,7 +65,7 @@ class Clip:
     tracks: tuple[Track, ...]
     seconds: float
     begin: float
-    of: float
+    file_seconds: float
     sr: int
     top: float
     frequencies: tuple[float, ...]
@@ -77,7 +77,7 @@ class Clip:
     @property
     def is_cut(self) -> bool:
         """Whether the clip is a part of the file."""
-        return self.of - self.seconds > 1e-3
+        return self.file_seconds - self.seconds > 1e-3
 
     @property
     def size(self) -> int:

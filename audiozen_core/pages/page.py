@@ -66,7 +66,7 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
     )
     environment.globals["asset"] = asset
     environment.filters["json"] = lambda data: Markup(json_for_script(data))
-    environment.filters["clock"] = clock
+    environment.filters["clock"] = clip_time
     environment.filters["code"] = lambda text: Markup(code_in(text))
     return environment
 
@@ -81,7 +81,7 @@ def code_in(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
-def clock(seconds: float) -> str:
+def clip_time(seconds: float) -> str:
     """Formats a time as minutes and seconds, such as `1:05.3`."""
     minutes, rest = divmod(round(seconds * 10), 600)
     return f"{minutes}:{rest / 10:04.1f}"

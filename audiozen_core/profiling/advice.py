@@ -10,7 +10,7 @@ from audiozen_core.experiment.threads import WORTHWHILE, fastest_count
 from audiozen_core.profiling.profile import StepProfile
 from audiozen_core.profiling.timeline import HOOK
 
-Trial = Callable[[int], StepProfile | None]
+WorkerTrial = Callable[[int], StepProfile | None]
 """Profiles training with the given number of data loader workers; returns None if training fails with this number."""
 
 # The smallest share of a step that makes a part worth improving.
@@ -22,7 +22,7 @@ _GAIN = 1.1
 _SHORT_STEP = 0.005
 
 
-def advice(profile: StepProfile, trial: Trial) -> str:
+def advice(profile: StepProfile, trial: WorkerTrial) -> str:
     """Returns the advice as one sentence.
 
     The advice is about the most expensive part of a step other than the forward and backward pass, if that part takes a
@@ -75,7 +75,7 @@ def _of_threads(profile: StepProfile, best: int) -> str:
     )
 
 
-def _of_data(profile: StepProfile, trial: Trial) -> str:
+def _of_data(profile: StepProfile, trial: WorkerTrial) -> str:
     waits = f"{_who(profile)} waits for data during {profile.share('data'):.0%} of a step"
     wanted = wanted_workers(profile)
     tried = trial(wanted) if wanted > profile.num_workers else None

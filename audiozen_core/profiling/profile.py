@@ -23,7 +23,7 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.profiling.amounts import Amounts
 from audiozen_core.profiling.timeline import HOOK, Timeline
-from audiozen_core.profiling.trace import Trace
+from audiozen_core.profiling.trace import ProfilerTrace
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.tuning.short_training import MEASURE, check_single_process, short_training, takes_part
 
@@ -83,7 +83,7 @@ def profile_training(
     *,
     steps: int = 20,
     num_workers: int | None = None,
-    compares_threads: bool = True,
+    compare_threads: bool = True,
     trace_folder: Path | None = None,
     most_seconds: float = 60.0,
     on_step: Callable[[], object] | None = None,
@@ -97,7 +97,7 @@ def profile_training(
         experiment: the experiment. Its run folder is not used.
         steps: the number of optimiser steps to measure.
         num_workers: the number of processes that load items; None for the experiment's own number.
-        compares_threads: whether to compare the speed of different numbers of threads. Has no effect on a GPU.
+        compare_threads: whether to compare the speed of different numbers of threads. Has no effect on a GPU.
         trace_folder: the folder to write a trace to, which covers up to three further steps; None for no trace.
         most_seconds: the time in seconds after which no further step is measured. The limit applies only after three
             steps.
@@ -122,7 +122,7 @@ def profile_training(
         measuring.attach(trainer, loader, timeline, traces=trace_folder is not None)
         trainer.train(loader)
         profile = measuring.profile(workers)
-        if compares_threads and trainer.device.type == "cpu" and usable_cpus() > 1:
+        if compare_threads and trainer.device.type == "cpu" and usable_cpus() > 1:
             profile = _with_threads(profile, trainer, loader, busy)
         kept = {plugin.name for plugin in trainer.hooks.plugins}
         trace = measuring.trace.write(trace_folder) if measuring.trace and trace_folder else None
@@ -147,7 +147,7 @@ class _Measuring:
     phase = "persist"
 
     def __init__(self, steps: int, warm_up: int, most_seconds: float, on_step: Callable[[], object] | None) -> None:
-        self.trace: Trace | None = None
+        self.trace: ProfilerTrace | None = None
         self._steps, self._warm_up, self._most_seconds, self._on_step = steps, warm_up, most_seconds, on_step
         self._ends_at: int | None = None
         self._began: float | None = None
@@ -161,7 +161,7 @@ class _Measuring:
         self._trainer, self._loader, self._timeline = trainer, loader, timeline
         self._amounts = Amounts(trainer.sr)
         if traces:
-            self.trace = Trace(trainer.device)
+            self.trace = ProfilerTrace(trainer.device)
 
     def _before_batch(self) -> None:
         step, now = self._trainer.progress.step, perf_counter()

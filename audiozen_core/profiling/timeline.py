@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
-from audiozen_core.trainer.step_clock import Part, StepClock
+from audiozen_core.trainer.step_clock import StepClock, StepPart
 
 HOOK = "hook "
 """The prefix of the names of parts that are hooks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class StepTimes:
     """The times of the recorded steps.
 
     Attributes:
@@ -74,7 +74,7 @@ class Timeline(StepClock):
         self._note("end")
         self._records = False
 
-    def begin(self, part: Part) -> None:
+    def begin(self, part: StepPart) -> None:
         """Ends the current part, and begins the part `part`."""
         super().begin(part)
         if part == "data":
@@ -128,7 +128,7 @@ class Timeline(StepClock):
         while self._ranges:
             self._ranges.pop().__exit__(None, None, None)
 
-    def measured(self) -> Measured:
+    def measured(self) -> StepTimes:
         """Returns the times between `start` and `stop`. Waits for the GPU."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -138,7 +138,7 @@ class Timeline(StepClock):
             parts[name] = parts.get(name, 0.0) + self._between(begin, end)
         starts = [stamps[index] for index in self._step_starts] + stamps[-1:]
         steps = [self._between(begin, end) for begin, end in pairwise(starts)]
-        return Measured(steps, parts)
+        return StepTimes(steps, parts)
 
     @staticmethod
     def _between(begin: Any, end: Any) -> float:

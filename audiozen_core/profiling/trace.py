@@ -16,7 +16,7 @@ _LARGE = 8 * 2**20  # bytes; a larger trace is compressed
 _NAMES = ("trace.json", "trace.json.gz")
 
 
-class Trace:
+class ProfilerTrace:
     """Records what torch does between `start` and `stop`.
 
     Args:

@@ -30,13 +30,13 @@ class MissingNameError(Exception):
     """A name in a dotted path does not exist.
 
     Attributes:
-        found: the part of the path before the name; "" if the name is the first part.
+        prefix: the part of the path before the name; "" if the name is the first part.
         name: the name that does not exist.
-        owner: the object that `found` names; None if the name should be a module.
+        owner: the object that `prefix` names; None if the name should be a module.
         rest: the names in the path after the missing name.
     """
 
-    found: str
+    prefix: str
     name: str
     owner: Any
     rest: list[str]
@@ -50,7 +50,7 @@ def missing_name_error(missing: MissingNameError, path: str, section: str | None
         path: the path in the TOML file; "" for the entry point of an installed component, which the user can't change.
         section: the section of the TOML file that contains the path, if any.
     """
-    found, name, owner = missing.found, missing.name, missing.owner
+    found, name, owner = missing.prefix, missing.name, missing.owner
     scope = ImportScope.current()
     hidden = scope.hidden(found or name) if scope else None
     notes = [hidden_note(hidden.name)] if hidden else []

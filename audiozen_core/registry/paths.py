@@ -34,11 +34,11 @@ from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
 from audiozen_core.registry.importing import capture_standard_output, get_attribute, import_module
 from audiozen_core.registry.index import PluginIndex, installed_index
-from audiozen_core.registry.process_state import read_state, restore_state
+from audiozen_core.registry.process_state import read_process_state, restore_process_state
 from audiozen_core.registry.resolved import Resolved
 from audiozen_core.registry.scope import ImportScope
 
-__all__ = ["PathError", "Resolved", "load", "resolve", "version_error"]
+__all__ = ["PathError", "Resolved", "load_entry", "resolve", "version_error"]
 
 _MAX_LENGTH = 256
 _PLAIN = re.compile(f"{NAME}(:{NAME})?", re.ASCII)
@@ -91,7 +91,7 @@ def _installed(path: str, section: str | None, group: str | None, index: PluginI
         raise wrong
     if scope := ImportScope.current():
         scope.used.add((path, entry))
-    return load(entry, path=path)
+    return load_entry(entry, path=path)
 
 
 def version_error(entry: Entry) -> PathError | None:
@@ -107,7 +107,7 @@ def version_error(entry: Entry) -> PathError | None:
     )
 
 
-def load(entry: Entry, *, path: str | None = None) -> Resolved:
+def load_entry(entry: Entry, *, path: str | None = None) -> Resolved:
     """Imports an installed component.
 
     Args:
@@ -134,7 +134,7 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
 
     If the user wrote `path` in `section`, the error for a missing name suggests a similar path.
     """
-    before = read_state() if _may_import(module, names) else None
+    before = read_process_state() if _may_import(module, names) else None
     changed: tuple[str, ...] = ()
     try:
         with capture_standard_output() as captured:
@@ -144,7 +144,7 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
     finally:
         scope = ImportScope.current()
         if before is not None and not (scope and scope.is_local(module)):
-            changed = restore_state(before)
+            changed = restore_process_state(before)
     dotted = ".".join([module, *names])
     if isinstance(target, ModuleType):
         raise module_error(dotted, target)

@@ -27,7 +27,7 @@ _RANDOM, _DRAWS = "Python's random numbers", "rich.style"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class StatePart:
     """One part of the process state.
 
     Attributes:
@@ -48,14 +48,14 @@ class Part:
     same: Callable[[Any, Any], bool] = lambda one, other: bool(one == other)
 
 
-def read_state() -> dict[str, Any]:
+def read_process_state() -> dict[str, Any]:
     """Returns the values of all parts, by name. Parts whose module is not imported are left out."""
     state = {part.name: part.read() for part in PARTS if part.module in sys.modules}
     return {**state, _DRAWS: _DRAWS in sys.modules}
 
 
-def restore_state(before: Mapping[str, Any]) -> tuple[str, ...]:
-    """Restores a state that `read_state` returned, and returns the names of the parts that had changed."""
+def restore_process_state(before: Mapping[str, Any]) -> tuple[str, ...]:
+    """Restores a state that `read_process_state` returned, and returns the names of the parts that had changed."""
     changed = []
     for part in PARTS:
         if part.module not in sys.modules:
@@ -177,7 +177,7 @@ def _write_autocast(before: list[tuple[str, bool, Any]]) -> None:
         _torch().set_autocast_dtype(kind, dtype)
 
 
-def _torch_setting(name: str, getter: str, setter: str, initial: Callable[[], Any] = lambda: None) -> Part:
+def _torch_setting(name: str, getter: str, setter: str, initial: Callable[[], Any] = lambda: None) -> StatePart:
     """Returns a part that one function of torch reads and another function writes."""
 
     def read() -> Any:
@@ -186,39 +186,41 @@ def _torch_setting(name: str, getter: str, setter: str, initial: Callable[[], An
     def write(value: Any) -> None:
         getattr(_torch(), setter)(value)
 
-    return Part(name, read, write, "torch", initial)
+    return StatePart(name, read, write, "torch", initial)
 
 
 PARTS = (
-    Part("the working directory", _working_directory, os.chdir),
-    Part("the environment", lambda: dict(os.environ), _write_environment, same=_same_environment),
-    Part("the locale", lambda: _locale.setlocale(_locale.LC_ALL, None), partial(_locale.setlocale, _locale.LC_ALL)),
-    Part(
+    StatePart("the working directory", _working_directory, os.chdir),
+    StatePart("the environment", lambda: dict(os.environ), _write_environment, same=_same_environment),
+    StatePart(
+        "the locale", lambda: _locale.setlocale(_locale.LC_ALL, None), partial(_locale.setlocale, _locale.LC_ALL)
+    ),
+    StatePart(
         "the search path for modules",
         lambda: list(sys.path),
         _write_search_path,
         same=lambda now, before: now[: len(before)] == before,
     ),
-    Part("the finders of modules", _finders, _write_finders, same=_same_finders),
-    Part("the standard streams", lambda: (sys.stdin, sys.stdout, sys.stderr), _write_streams),
-    Part("how uncaught exceptions are shown", lambda: sys.excepthook, _write_excepthook),
-    Part("the filters of warnings", lambda: list(warnings.filters), _write_filters, same=_same_filters),
-    Part("signal handlers", lambda: [signal.getsignal(number) for number in _SIGNALS], _write_signals),
-    Part(_RANDOM, lambda: _random().getstate(), lambda value: _random().setstate(value), "random"),
-    Part(
+    StatePart("the finders of modules", _finders, _write_finders, same=_same_finders),
+    StatePart("the standard streams", lambda: (sys.stdin, sys.stdout, sys.stderr), _write_streams),
+    StatePart("how uncaught exceptions are shown", lambda: sys.excepthook, _write_excepthook),
+    StatePart("the filters of warnings", lambda: list(warnings.filters), _write_filters, same=_same_filters),
+    StatePart("signal handlers", lambda: [signal.getsignal(number) for number in _SIGNALS], _write_signals),
+    StatePart(_RANDOM, lambda: _random().getstate(), lambda value: _random().setstate(value), "random"),
+    StatePart(
         "NumPy's random numbers",
         lambda: _numpy().get_state(),
         lambda value: _numpy().set_state(value),
         "numpy.random",
         same=lambda one, other: one[1].tobytes() == other[1].tobytes() and one[2:] == other[2:],
     ),
-    Part(
+    StatePart(
         "NumPy's floating-point errors",
         lambda: dict(sys.modules["numpy"].geterr()),
         lambda value: sys.modules["numpy"].seterr(**value),
         "numpy",
     ),
-    Part(
+    StatePart(
         "torch's random numbers",
         lambda: _torch().get_rng_state(),
         lambda value: _torch().set_rng_state(value),
@@ -226,7 +228,7 @@ PARTS = (
         same=lambda one, other: bool(one.equal(other)),
     ),
     _torch_setting("torch's default type", "get_default_dtype", "set_default_dtype", lambda: _torch().float32),
-    Part("torch's default device", lambda: _torch().get_default_device(), _write_device, "torch"),
+    StatePart("torch's default device", lambda: _torch().get_default_device(), _write_device, "torch"),
     _torch_setting("torch's number of threads", "get_num_threads", "set_num_threads"),
     _torch_setting(
         "torch's precision", "get_float32_matmul_precision", "set_float32_matmul_precision", lambda: "highest"
@@ -238,8 +240,8 @@ PARTS = (
         "use_deterministic_algorithms",
         lambda: False,
     ),
-    Part("torch's mixed precision", _read_autocast, _write_autocast, "torch", _initial_autocast),
-    Part("whether cuDNN tries algorithms", lambda: _torch().backends.cudnn.benchmark, _write_benchmark, "torch"),
+    StatePart("torch's mixed precision", _read_autocast, _write_autocast, "torch", _initial_autocast),
+    StatePart("whether cuDNN tries algorithms", lambda: _torch().backends.cudnn.benchmark, _write_benchmark, "torch"),
 )
 """All parts of the process state. Random generators are included, because a notebook may not seed them as a run
 does."""

@@ -12,7 +12,7 @@ from audiozen_core.registry.installed import installed_version
 from audiozen_core.registry.scope import installed_path
 
 
-class Provided(NamedTuple):
+class ProvidedModules(NamedTuple):
     """The version of a distribution, and the top-level modules that it provides."""
 
     version: str
@@ -51,20 +51,20 @@ def _numba_version(search_path: tuple[str, ...]) -> str:
 
 
 @functools.cache
-def _distributions_in(folder: str) -> Mapping[str, Provided]:
+def _distributions_in(folder: str) -> Mapping[str, ProvidedModules]:
     """Returns each distribution in a folder, by name.
 
     The result is cached, because this function reads thousands of file names. A distribution with unreadable metadata
     is left out, because it must not stop a run or an evaluation.
     """
-    found: dict[str, Provided] = {}
+    found: dict[str, ProvidedModules] = {}
     for distribution in metadata.distributions(path=[folder]):
         with suppress(UnicodeDecodeError):
             headers, modules = distribution.metadata, _modules_of(distribution)
             # The type of the metadata has no method `get`.
             name, version = (headers[key] if key in headers else "" for key in ("Name", "Version"))  # noqa: SIM401
             if name and version:
-                found.setdefault(name, Provided(version, modules))
+                found.setdefault(name, ProvidedModules(version, modules))
     return found
 
 

@@ -8,14 +8,14 @@ from typing import Any
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.hooks.progress import Progress
-from audiozen_core.replay.target import Place, counted
+from audiozen_core.replay.target import BatchPosition, batch_counts
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
 def make_batch(
     trainer: BaseTrainer,
     loader: BatchLoader,
-    place: Place,
+    place: BatchPosition,
     start: Progress,
     *,
     on_begin: Callable[[int], object] = lambda count: None,
@@ -66,9 +66,11 @@ def first_batches(trainer: BaseTrainer, loader: BatchLoader) -> Iterator[Any]:
 _END: Any = object()
 
 
-def _from_place(trainer: BaseTrainer, loader: BatchLoader, place: Place, start: Progress) -> tuple[Iterator[Any], int]:
+def _from_place(
+    trainer: BaseTrainer, loader: BatchLoader, place: BatchPosition, start: Progress
+) -> tuple[Iterator[Any], int]:
     """Returns an iterator of batches, and the number of batches in it that come before the batch at `place`."""
-    batches_per_epoch = counted(trainer).per_epoch
+    batches_per_epoch = batch_counts(trainer).per_epoch
     if batches_per_epoch is None:
         if loader.stream_workers is None:
             return trainer.batches(loader, place.epoch, start=place.batch), 0
@@ -94,7 +96,7 @@ def _pass_after_pass(trainer: BaseTrainer, loader: BatchLoader, passes: int) -> 
         yield from trainer.batches(loader, passes)
 
 
-def _beyond(loader: BatchLoader, place: Place, *, ended: int | None = None) -> RunError:
+def _beyond(loader: BatchLoader, place: BatchPosition, *, ended: int | None = None) -> RunError:
     if loader.ranks > 1 and ended is None:
         return RunError(
             f"this rank has no {place}, because only some of the ranks have a batch at the end of the epoch",

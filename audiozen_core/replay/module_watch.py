@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 @dataclass(slots=True)
-class Summary:
+class TensorStatistics:
     """Statistics of the values in some tensors.
 
     Attributes:
@@ -75,15 +75,15 @@ class ModuleRow:
     name: str
     kind: str
     calls: int = 0
-    activation: Summary | None = None
-    output_gradient: Summary | None = None
-    weight_gradient: Summary | None = None
+    activation: TensorStatistics | None = None
+    output_gradient: TensorStatistics | None = None
+    weight_gradient: TensorStatistics | None = None
 
     def described(self) -> dict[str, Any]:
         """Returns the row as data for `json.dumps`."""
         data: dict[str, Any] = {"module": self.name, "class": self.kind, "calls": self.calls}
         for name in ("activation", "output_gradient", "weight_gradient"):
-            summary: Summary | None = getattr(self, name)
+            summary: TensorStatistics | None = getattr(self, name)
             data[name] = summary.described() if summary else None
         return data
 
@@ -117,7 +117,7 @@ class ModuleWatch:
             if not row.calls:
                 self.rows.append(row)
             row.calls += 1
-            row.activation = row.activation or Summary()
+            row.activation = row.activation or TensorStatistics()
             for tensor in tensors:
                 row.activation.add(tensor)
             if row.activation.not_finite and self.first_activation is None:
@@ -128,7 +128,7 @@ class ModuleWatch:
                 tensor.register_hook(note)  # type: ignore[no-untyped-call]
 
     def _note_gradient(self, row: ModuleRow, gradient: Tensor) -> None:
-        row.output_gradient = row.output_gradient or Summary()
+        row.output_gradient = row.output_gradient or TensorStatistics()
         row.output_gradient.add(gradient, scale=self.scale)
         if row.output_gradient.not_finite and self.first_gradient is None:
             self.first_gradient = row
@@ -138,7 +138,7 @@ class ModuleWatch:
         gradients = [weight.grad for weight in module.parameters(recurse=False) if weight.grad is not None]
         if not gradients:
             return
-        row.weight_gradient = Summary()
+        row.weight_gradient = TensorStatistics()
         for gradient in gradients:
             row.weight_gradient.add(gradient, scale=self.scale)
         if not row.calls:

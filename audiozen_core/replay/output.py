@@ -12,7 +12,7 @@ from audiozen_core.audio.spectrogram_picture import draw_sheet, png
 from audiozen_core.audio.writing import write_audio
 from audiozen_core.diagnostics.printable import fit_for_file, printable
 from audiozen_core.errors import RunError
-from audiozen_core.replay.samples import Sample
+from audiozen_core.replay.samples import BatchSample
 from audiozen_core.results.files import write_json
 from audiozen_core.storage.atomic import (
     make_folder,
@@ -77,7 +77,7 @@ def whole_folder(folder: Path, marker: str) -> Iterator[Path]:
                 remove(temporary)
 
 
-def write_samples(folder: Path, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+def write_batch_samples(folder: Path, samples: Sequence[BatchSample]) -> list[dict[str, Any]]:
     """Writes the waveforms of each sample without scaling (WAV, 32-bit floats), and a picture of their spectrograms.
 
     The spectrograms of a sample have a common colour scale.

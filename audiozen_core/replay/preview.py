@@ -12,8 +12,8 @@ from audiozen_core.data.tensors import map_tensors
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.replay.batches import first_batches
-from audiozen_core.replay.output import check_replaceable, whole_folder, write_numbers, write_samples
-from audiozen_core.replay.samples import Sample, Wave, samples_of
+from audiozen_core.replay.output import check_replaceable, whole_folder, write_batch_samples, write_numbers
+from audiozen_core.replay.samples import BatchSample, Waveform, samples_of
 from audiozen_core.replay.training import batches_before_a_run
 
 NUMBERS = "preview.json"
@@ -42,7 +42,7 @@ class WaveStatistics:
     not_finite: int
 
     @classmethod
-    def of(cls, waves: Sequence[Wave]) -> WaveStatistics:
+    def from_waves(cls, waves: Sequence[Waveform]) -> WaveStatistics:
         """Computes the statistics of one or more waveforms."""
         levels = [level for wave in waves if math.isfinite(level := wave.level)]
         peaks = [wave.peak for wave in waves]
@@ -82,7 +82,7 @@ class Preview:
     """
 
     folder: Path
-    samples: Sequence[Sample]
+    samples: Sequence[BatchSample]
     statistics: Mapping[str, WaveStatistics]
 
 
@@ -101,7 +101,7 @@ def preview(experiment: Experiment, count: int, output: Path | None = None) -> P
     """
     folder = output or experiment.folder.with_name(f"{experiment.folder.name}_preview")
     check_replaceable(folder, NUMBERS)
-    samples: list[Sample] = []
+    samples: list[BatchSample] = []
     with batches_before_a_run(experiment) as built:
         for batch in first_batches(built.trainer, built.loader):
             samples += samples_of(map_tensors(batch, lambda tensor: tensor.detach().cpu()), built.trainer.sr)
@@ -115,10 +115,11 @@ def preview(experiment: Experiment, count: int, output: Path | None = None) -> P
     samples = samples[:count]
     names = dict.fromkeys(name for sample in samples for name in sample.waves)
     statistics = {
-        name: WaveStatistics.of([sample.waves[name] for sample in samples if name in sample.waves]) for name in names
+        name: WaveStatistics.from_waves([sample.waves[name] for sample in samples if name in sample.waves])
+        for name in names
     }
     with whole_folder(folder, NUMBERS) as temporary:
-        described = write_samples(temporary, samples)
+        described = write_batch_samples(temporary, samples)
         waves = {name: numbers.described() for name, numbers in statistics.items()}
         write_numbers(temporary, NUMBERS, {"experiment": experiment.config.id, "waves": waves, "samples": described})
     return Preview(folder, samples, statistics)

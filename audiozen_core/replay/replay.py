@@ -14,18 +14,23 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
 from audiozen_core.replay.batches import make_batch
-from audiozen_core.replay.output import check_replaceable, whole_folder, write_numbers, write_samples
-from audiozen_core.replay.run_folder import RunFolder, Saved
-from audiozen_core.replay.samples import Sample, samples_of
+from audiozen_core.replay.output import check_replaceable, whole_folder, write_batch_samples, write_numbers
+from audiozen_core.replay.run_folder import RunFolder, SavedCheckpoint
+from audiozen_core.replay.samples import BatchSample, samples_of
 from audiozen_core.replay.step import ReplayedStep, StepHook, train_to
-from audiozen_core.replay.target import Place, Target, batches_of_epoch, find_place
-from audiozen_core.replay.training import Built, ReplayedTraining, replayed_training, with_working_directory_note
+from audiozen_core.replay.target import BatchPosition, Target, batches_of_epoch, find_batch_position
+from audiozen_core.replay.training import (
+    BuiltTraining,
+    ReplayedTraining,
+    replayed_training,
+    with_working_directory_note,
+)
 
 NUMBERS = "replay.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """A batch that was recreated.
 
     Attributes:
@@ -41,16 +46,16 @@ class Replayed:
     """
 
     folder: Path
-    place: Place
+    place: BatchPosition
     rank: int
     batch: Any
-    samples: Sequence[Sample]
+    samples: Sequence[BatchSample]
     step: ReplayedStep | None
     start: str
     recorded: Mapping[str, float | None]
 
     @property
-    def differing(self) -> list[str]:
+    def differing_scalars(self) -> list[str]:
         """The names of the scalars whose values in `metrics.jsonl` differ from the values in the replayed step."""
         if self.step is None:
             return []
@@ -59,7 +64,7 @@ class Replayed:
 
 
 @dataclass(slots=True)
-class Progressing:
+class ProgressReporter:
     """Callbacks with which a command shows the progress of a replay.
 
     Attributes:
@@ -80,8 +85,8 @@ def replay(
     catch_up: bool = False,
     device: str | None = None,
     output: Path | None = None,
-    progress: Progressing | None = None,
-) -> Replayed:
+    progress: ProgressReporter | None = None,
+) -> ReplayResult:
     """Recreates a batch of a run, and writes its audio, spectrograms and numbers into a folder.
 
     Args:
@@ -101,7 +106,7 @@ def replay(
             close enough.
         AudioZenError: the training can't be built, or its data can't be read.
     """
-    run, progress = RunFolder(Path(folder).expanduser()), progress or Progressing()
+    run, progress = RunFolder(Path(folder).expanduser()), progress or ProgressReporter()
     if output is not None:
         check_replaceable(output, NUMBERS)
     settings = run.settings(target)
@@ -115,7 +120,7 @@ def replay(
             _check_passes(built, saved, settings.ranks)
             start = saved.progress if saved else Progress(ranks=settings.ranks)
             recorded_epoch, _ = run.recorded(target.step) if target.place is None else (None, {})
-            place = find_place(built.trainer, built.loader, target, start, recorded_epoch)
+            place = find_batch_position(built.trainer, built.loader, target, start, recorded_epoch)
             final = output or _default_folder(run, place, rank)
             check_replaceable(final, NUMBERS)
             if hook is None:
@@ -135,7 +140,7 @@ def replay(
                 # In all other cases, the record also covers batches of other ranks, or is written after a later batch.
                 is_comparable = settings.ranks == 1 and replayed_step.closes_step
                 recorded = run.recorded(replayed_step.step)[1] if is_comparable else {}
-            replayed = Replayed(
+            replayed = ReplayResult(
                 final,
                 place,
                 rank,
@@ -146,12 +151,12 @@ def replay(
                 recorded,
             )
     with whole_folder(final, NUMBERS) as temporary:
-        described = write_samples(temporary, replayed.samples)
+        described = write_batch_samples(temporary, replayed.samples)
         write_numbers(temporary, NUMBERS, {**_described(run, replayed), "samples": described})
     return replayed
 
 
-def _default_folder(run: RunFolder, place: Place, rank: int) -> Path:
+def _default_folder(run: RunFolder, place: BatchPosition, rank: int) -> Path:
     name = f"epoch_{place.epoch:04d}_batch_{place.batch:04d}{f'_rank_{rank}' if rank else ''}"
     return run.folder / "replay" / name
 
@@ -159,11 +164,11 @@ def _default_folder(run: RunFolder, place: Place, rank: int) -> Path:
 def _step(
     run: RunFolder,
     training: ReplayedTraining,
-    built: Built,
+    built: BuiltTraining,
     hook: StepHook,
-    place: Place,
-    saved: Saved | None,
-    progress: Progressing,
+    place: BatchPosition,
+    saved: SavedCheckpoint | None,
+    progress: ProgressReporter,
     *,
     catch_up: bool,
 ) -> ReplayedStep:
@@ -200,7 +205,7 @@ def _step(
     return train_to(training, built, hook, place, loaded)
 
 
-def _batches_between(built: Built, start: Progress, place: Place) -> int | None:
+def _batches_between(built: BuiltTraining, start: Progress, place: BatchPosition) -> int | None:
     """Returns the number of batches from `start` to `place`; None if the length of an epoch is unknown."""
     total = place.batch - start.batch
     for epoch in range(start.epoch + 1, place.epoch):
@@ -216,7 +221,7 @@ def _checkpoints(run: RunFolder) -> list[str]:
     return [f"checkpoints: {listed(names) if names else 'none'}"]
 
 
-def _check_passes(built: Built, saved: Saved | None, ranks: int) -> None:
+def _check_passes(built: BuiltTraining, saved: SavedCheckpoint | None, ranks: int) -> None:
     """Raises `RunError` if the number of batches in a pass has changed since a checkpoint was saved."""
     if saved is None or saved.progress.pass_batches is None or built.loader.stream_workers is not None:
         return
@@ -231,7 +236,7 @@ def _check_passes(built: Built, saved: Saved | None, ranks: int) -> None:
         )
 
 
-def _described(run: RunFolder, replayed: Replayed) -> dict[str, Any]:
+def _described(run: RunFolder, replayed: ReplayResult) -> dict[str, Any]:
     data: dict[str, Any] = {
         "run": str(run.folder),
         "epoch": replayed.place.epoch,
@@ -246,7 +251,7 @@ def _described(run: RunFolder, replayed: Replayed) -> dict[str, Any]:
             "losses": list(step.losses),
             "scalars": {name: value if math.isfinite(value) else None for name, value in step.scalars.items()},
             "recorded": dict(replayed.recorded),
-            "differing": replayed.differing,
+            "differing": replayed.differing_scalars,
             "weights_not_finite": list(step.weights),
             "earlier_batches_not_finite": list(step.earlier),
             "first_activation_not_finite": names[0],

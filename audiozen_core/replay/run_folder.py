@@ -10,11 +10,11 @@ from pathlib import Path
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.info import CheckpointInfo
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.used_plugins import RECORDS, header
+from audiozen_core.config.used_plugins import RECORDS, used_plugins_header
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import CheckpointError, RunError
 from audiozen_core.experiment.config_diff import PLACES, compare_configs
-from audiozen_core.experiment.load_run import config_of
+from audiozen_core.experiment.load_run import checkpoint_config
 from audiozen_core.experiment.provenance import FIRST_BATCHES, PROCESSES, TRAINING_SAMPLES
 from audiozen_core.experiment.resume import find_component
 from audiozen_core.experiment.run_records import training_records
@@ -25,7 +25,7 @@ from audiozen_core.results.metric_records import FILE, read_records
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedCheckpoint:
     """A checkpoint, and the progress of the training when it was saved."""
 
     path: Path
@@ -84,21 +84,21 @@ class RunFolder:
     @property
     def is_finetuning(self) -> bool:
         """Whether the training started from the weights of another run."""
-        return bool(self.records) and "finetune" in header(self.records[-1], "modes").split()
+        return bool(self.records) and "finetune" in used_plugins_header(self.records[-1], "modes").split()
 
-    def before(self, target: Target) -> Saved | None:
+    def before(self, target: Target) -> SavedCheckpoint | None:
         """Returns the last checkpoint before the target; None if there is none."""
         return max(self._saved(target, before=True), key=_position, default=None)
 
-    def after(self, target: Target) -> Saved | None:
+    def after(self, target: Target) -> SavedCheckpoint | None:
         """Returns the first checkpoint after the target; None if there is none."""
         return min(self._saved(target, before=False), key=_position, default=None)
 
-    def _saved(self, target: Target, *, before: bool) -> list[Saved]:
+    def _saved(self, target: Target, *, before: bool) -> list[SavedCheckpoint]:
         return [saved for saved in self._all_saved if target.follows(saved.progress) == before]
 
     @functools.cached_property
-    def _all_saved(self) -> list[Saved]:
+    def _all_saved(self) -> list[SavedCheckpoint]:
         """The checkpoints at the time of the first access. An active training may delete some of them later."""
         checkpoints = []
         for info in self.checkpoints():
@@ -112,7 +112,7 @@ class RunFolder:
                 continue
             names = {field.name for field in fields(Progress)}
             progress = Progress(**{name: value for name, value in state.items() if name in names})
-            checkpoints.append(Saved(info.path, progress))
+            checkpoints.append(SavedCheckpoint(info.path, progress))
         return checkpoints
 
     def settings(self, target: Target) -> Settings:
@@ -128,23 +128,23 @@ class RunFolder:
         before, after = self.before(target), self.after(target)
         record = self.records[0] if self.records else None
         if after is not None:
-            config, import_from = config_of(after.path, self.folder)
+            config, import_from = checkpoint_config(after.path, self.folder)
         elif record is not None:
             config = Document.read(record)
             import_from = {"meta.import_from": config.values["meta"]["import_from"]}
         else:
             assert before is not None  # otherwise the constructor would have raised an error
-            config, import_from = config_of(before.path, self.folder)
+            config, import_from = checkpoint_config(before.path, self.folder)
         if before is not None:
             self._warn_of_changes(before, config)
-        ranks = int((record and header(record, PROCESSES)) or 1)
+        ranks = int((record and used_plugins_header(record, PROCESSES)) or 1)
         if (nearest := after or before) is not None:
             ranks = nearest.progress.ranks
-        first_batches = header(record, FIRST_BATCHES) if record else ""
+        first_batches = used_plugins_header(record, FIRST_BATCHES) if record else ""
         return Settings(config, import_from, ranks, int(first_batches) if first_batches else None)
 
-    def _warn_of_changes(self, before: Saved, config: Document) -> None:
-        earlier, _ = config_of(before.path, self.folder)
+    def _warn_of_changes(self, before: SavedCheckpoint, config: Document) -> None:
+        earlier, _ = checkpoint_config(before.path, self.folder)
         changes = compare_configs(earlier.source.text, config.source.text, find_component)
         if changed := [str(change) for change in changes if change.affects_training and change.key not in PLACES]:
             get_logger().warning(
@@ -163,7 +163,7 @@ class RunFolder:
         Raises:
             RunError: the run never had this number of training samples.
         """
-        recorded = {int(count) for record in self.records if (count := header(record, TRAINING_SAMPLES))}
+        recorded = {int(count) for record in self.records if (count := used_plugins_header(record, TRAINING_SAMPLES))}
         if size is None or not recorded:
             return
         recorded_text = listed([str(count) for count in sorted(recorded)])
@@ -195,5 +195,5 @@ class RunFolder:
         return epoch, scalars
 
 
-def _position(saved: Saved) -> tuple[int, int, int]:
+def _position(saved: SavedCheckpoint) -> tuple[int, int, int]:
     return saved.progress.epoch, saved.progress.batch, saved.progress.step

@@ -20,7 +20,7 @@ _SHORTEST_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Wave:
+class Waveform:
     """A waveform.
 
     Attributes:
@@ -80,7 +80,7 @@ class Wave:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class BatchSample:
     """One sample of a batch.
 
     Attributes:
@@ -90,11 +90,11 @@ class Sample:
     """
 
     id: str
-    waves: Mapping[str, Wave]
+    waves: Mapping[str, Waveform]
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def samples_of(batch: Any, sr: int) -> list[Sample]:
+def samples_of(batch: Any, sr: int) -> list[BatchSample]:
     """Splits a batch into samples.
 
     A real tensor or array [sample, time] or [sample, channel, time], with up to 16 channels, is a waveform if at least
@@ -113,7 +113,7 @@ def samples_of(batch: Any, sr: int) -> list[Sample]:
     signals = {name: value for name, value in entries.items() if may_be_waves(value)}
     if not signals:
         count = next((len(value) for value in entries.values() if _has_samples(value)), 0)
-        return [Sample(_id(entries, index), {}, _values(entries, index, count)) for index in range(count)]
+        return [BatchSample(_id(entries, index), {}, _values(entries, index, count)) for index in range(count)]
     noisy = signals.get("noisy", max(signals.values(), key=lambda value: value.shape[-1]))
     count, width = len(noisy), noisy.shape[-1]
     waves = {
@@ -125,7 +125,7 @@ def samples_of(batch: Any, sr: int) -> list[Sample]:
         waves = {}
     rest = {name: value for name, value in entries.items() if name not in waves}
     return [
-        Sample(_id(entries, index), _named(file, sr), _values(rest, index, count))
+        BatchSample(_id(entries, index), _named(file, sr), _values(rest, index, count))
         for index, file in enumerate(_files(waves, entries, count))
     ]
 
@@ -169,12 +169,12 @@ def _files(waves: Mapping[str, Tensor], entries: Mapping[str, Any], count: int) 
     return [{name: file[name] for name in waves} for file in files]
 
 
-def _named(file: Mapping[str, Tensor], sr: int) -> dict[str, Wave]:
-    waves: dict[str, Wave] = {}
+def _named(file: Mapping[str, Tensor], sr: int) -> dict[str, Waveform]:
+    waves: dict[str, Waveform] = {}
     for name, value in file.items():
         channels = value.reshape(-1, value.shape[-1]).float()
         for number, channel in enumerate(channels, start=1):
-            waves[name if len(channels) == 1 else f"{name}_{number}"] = Wave(channel, sr)
+            waves[name if len(channels) == 1 else f"{name}_{number}"] = Waveform(channel, sr)
     return waves
 
 

@@ -19,8 +19,8 @@ from audiozen_core.hooks.scalars import as_scalar
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.replay.module_watch import ModuleRow, ModuleWatch, watched
-from audiozen_core.replay.target import Place
-from audiozen_core.replay.training import Built, ReplayedTraining, ReplayHook, restore_saved
+from audiozen_core.replay.target import BatchPosition
+from audiozen_core.replay.training import BuiltTraining, ReplayedTraining, ReplayHook, restore_saved
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import EXTRA, kept_generators
 
@@ -69,7 +69,7 @@ class StepHook(ReplayHook):
 
     def __init__(self, on_batch: Callable[[int], object] = lambda count: None) -> None:
         self.trainer: BaseTrainer | None = None
-        self.place = Place(0, 0)
+        self.place = BatchPosition(0, 0)
         self.found: ReplayedStep | None = None
         self.start: Mapping[str, dict[str, Any]] | None = None
         self._on_batch = on_batch
@@ -85,7 +85,7 @@ class StepHook(ReplayHook):
     def on_training_step_start(self, trainer: Trainer, batch: Any, batch_idx: int) -> None:
         """Replays the step if the batch is the target, and ends the training."""
         if self.trainer and self._is_at(trainer, batch_idx):
-            self.found = look_at_step(self.trainer, batch, batch_idx, tuple(self._earlier))
+            self.found = run_step(self.trainer, batch, batch_idx, tuple(self._earlier))
             raise _Reached("the step has been replayed")
 
     @hookimpl.on_training_step_end
@@ -113,11 +113,15 @@ class StepHook(ReplayHook):
         return True
 
     def _is_at(self, trainer: Trainer, batch_idx: int) -> bool:
-        return Place(trainer.progress.epoch + 1, batch_idx) == self.place
+        return BatchPosition(trainer.progress.epoch + 1, batch_idx) == self.place
 
 
 def train_to(
-    training: ReplayedTraining, built: Built, hook: StepHook, place: Place, loaded: LoadedCheckpoint | None
+    training: ReplayedTraining,
+    built: BuiltTraining,
+    hook: StepHook,
+    place: BatchPosition,
+    loaded: LoadedCheckpoint | None,
 ) -> ReplayedStep:
     """Repeats the training of the run from a checkpoint, or from the start, up to a batch, and replays its step.
 
@@ -149,7 +153,7 @@ def train_to(
     )
 
 
-def look_at_step(trainer: BaseTrainer, batch: Any, batch_idx: int, earlier: Sequence[int] = ()) -> ReplayedStep:
+def run_step(trainer: BaseTrainer, batch: Any, batch_idx: int, earlier: Sequence[int] = ()) -> ReplayedStep:
     """Runs the forward and backward pass of a batch, as the training would, and records what each module computes.
 
     The forward pass runs twice. Forward hooks can make modules take another code path, and change the last digits of

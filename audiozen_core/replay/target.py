@@ -11,7 +11,7 @@ from audiozen_core.hooks.progress import Progress
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
-class Place(NamedTuple):
+class BatchPosition(NamedTuple):
     """The position of a batch in a training run: its epoch, from 1, and its index in the epoch, from 0.
 
     Error messages and records use the same numbers.
@@ -33,7 +33,7 @@ class Target:
         step: the optimiser step, counted from 1.
     """
 
-    place: Place | None = None
+    place: BatchPosition | None = None
     step: int = 0
 
     def follows(self, progress: Progress) -> bool:
@@ -46,7 +46,7 @@ class Target:
         return f"step {self.step}" if self.place is None else str(self.place)
 
 
-class Counted(NamedTuple):
+class BatchCounts(NamedTuple):
     """How the batches of a training run are counted.
 
     Attributes:
@@ -58,21 +58,23 @@ class Counted(NamedTuple):
     per_epoch: int | None
 
 
-def counted(trainer: BaseTrainer) -> Counted:
+def batch_counts(trainer: BaseTrainer) -> BatchCounts:
     """Returns how a trainer counts its batches."""
     window, steps = trainer.gradient_accumulation_steps, trainer.steps_per_epoch
-    return Counted(window, None if steps is None else steps * window)
+    return BatchCounts(window, None if steps is None else steps * window)
 
 
 def batches_of_epoch(trainer: BaseTrainer, loader: BatchLoader, epoch: int) -> int | None:
     """Returns the number of batches in an epoch, without making a batch; None for a stream of unknown length."""
-    if (count := counted(trainer).per_epoch) is not None:
+    if (count := batch_counts(trainer).per_epoch) is not None:
         return count
     loader.epoch(epoch)  # a sampler may give a different number of batches in each epoch
     return loader.num_batches
 
 
-def find_place(trainer: BaseTrainer, loader: BatchLoader, target: Target, start: Progress, epoch: int | None) -> Place:
+def find_batch_position(
+    trainer: BaseTrainer, loader: BatchLoader, target: Target, start: Progress, epoch: int | None
+) -> BatchPosition:
     """Returns the position of a target, and checks that the training has such a batch.
 
     Args:
@@ -102,8 +104,8 @@ def find_place(trainer: BaseTrainer, loader: BatchLoader, target: Target, start:
 
 def _place_of_step(
     trainer: BaseTrainer, loader: BatchLoader, step: int, start: Progress, recorded_epoch: int | None
-) -> Place:
-    batches_per_step = counted(trainer).per_step
+) -> BatchPosition:
+    batches_per_step = batch_counts(trainer).per_step
     epoch, batch, steps_left = start.epoch + 1, start.batch, step - start.step
     while epoch <= trainer.max_epochs:
         count = batches_of_epoch(trainer, loader, epoch)
@@ -116,7 +118,7 @@ def _place_of_step(
         steps = steps_left if count is None else -(-(count - batch) // batches_per_step)
         if steps_left <= steps:
             end = batch + steps_left * batches_per_step
-            place = Place(epoch, (end if count is None else min(end, count)) - 1)
+            place = BatchPosition(epoch, (end if count is None else min(end, count)) - 1)
             if recorded_epoch not in (None, epoch):
                 raise RunError(
                     f"step {step} would be in epoch {epoch}, but metrics.jsonl has it in epoch {recorded_epoch}: the "

@@ -16,7 +16,7 @@ from audiozen_core.checkpoint import LoadedCheckpoint
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
-from audiozen_core.config.overrides import written
+from audiozen_core.config.overrides import as_assignments
 from audiozen_core.config.sections import ModelComponent
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.data.loader import BatchLoader
@@ -40,7 +40,7 @@ class ReplayHook:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Built:
+class BuiltTraining:
     """The parts that a training run needs.
 
     Attributes:
@@ -94,7 +94,7 @@ class ReplayedTraining(Experiment):
         return Lifecycle([*kept, Plugin("audiozen replay", self._hook, "audiozen replay")])
 
     @contextmanager
-    def built(self, *, continues: bool) -> Iterator[Built]:
+    def built(self, *, continues: bool) -> Iterator[BuiltTraining]:
         """Builds the parts of the training for a `with` block, and closes the data at the end of the block.
 
         The block can import the experiment's own modules. `continues` is False if the initial weights are needed.
@@ -104,7 +104,7 @@ class ReplayedTraining(Experiment):
             (loader,) = loaders["train"]
             validation = loaders.get("validate", [])
             try:
-                yield Built(trainer, loader, validation)
+                yield BuiltTraining(trainer, loader, validation)
             finally:
                 for each in (loader, *validation):
                     each.close()
@@ -139,7 +139,7 @@ def replayed_training(
     overrides: dict[str, Any] = {"meta.save_dir": str(run.folder.resolve().parent), "meta.id": "replay"}
     if hook is None or device:
         overrides["meta.device"] = device or "cpu"
-    changes = [*written(dict(settings.import_from)), *written(overrides)]
+    changes = [*as_assignments(dict(settings.import_from)), *as_assignments(overrides)]
     checked = check_config(load_config(settings.config, changes, ("train",)))
     checked = dataclasses.replace(checked, config=dataclasses.replace(checked.config, id=name))
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
@@ -184,7 +184,7 @@ def _only_batches(checked: CheckedConfig) -> CheckedConfig:
 
 
 @contextmanager
-def batches_before_a_run(experiment: Experiment) -> Iterator[Built]:
+def batches_before_a_run(experiment: Experiment) -> Iterator[BuiltTraining]:
     """Builds the training data of an experiment before it is run, as a run with one process would."""
     with tempfile.TemporaryDirectory(prefix="audiozen-") as folder:
         preview = ReplayedTraining(_only_batches(experiment.checked), Path(folder) / experiment.config.id)

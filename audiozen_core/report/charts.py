@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audiozen_core.report.history import Curve
+from audiozen_core.report.history import ScalarCurve
 from audiozen_core.report.subjects import ReportRun
 
 _PARTS = ("train", "validate", "step")
@@ -31,7 +31,7 @@ class Line:
     system: str
     series: int
     part: str
-    curve: Curve
+    curve: ScalarCurve
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Chart:
         }
 
 
-def make_charts(histories: Sequence[tuple[ReportRun, Mapping[str, Curve]]]) -> list[Chart]:
+def make_charts(histories: Sequence[tuple[ReportRun, Mapping[str, ScalarCurve]]]) -> list[Chart]:
     """Groups the curves of runs into charts: one for each scalar, with its training and validation curves."""
     charts: dict[str, Chart] = {}
     for run, curves in histories:
@@ -98,7 +98,7 @@ def make_charts(histories: Sequence[tuple[ReportRun, Mapping[str, Curve]]]) -> l
     return sorted(charts.values(), key=lambda chart: _rank(chart, [*charts]))
 
 
-def _with_same_beginning(chart: Chart, curve: Curve) -> Line | None:
+def _with_same_beginning(chart: Chart, curve: ScalarCurve) -> Line | None:
     """Returns a line of unprocessed files that equals a curve up to the end of the shorter of the two, or None."""
     return next(
         (
@@ -111,7 +111,7 @@ def _with_same_beginning(chart: Chart, curve: Curve) -> Line | None:
     )
 
 
-def _without_copies(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+def _without_copies(curves: Mapping[str, ScalarCurve]) -> dict[str, ScalarCurve]:
     """Removes curves that duplicate another curve: a score that equals a metric, and `train/lr` if `step/lr` exists."""
     kept = dict(curves)
     score = curves.get("validate/score")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.comparison.configs import compare_settings
-from audiozen_core.comparison.named import NamedSystem
+from audiozen_core.comparison.system_specs import SystemSpec
 from audiozen_core.pages.clips import Clip
 from audiozen_core.report.charts import Chart, make_charts
 from audiozen_core.report.chosen_files import ChosenFile, FileOrder, choose_files, order_files
@@ -17,25 +17,25 @@ from audiozen_core.report.run_facts import RunFacts, differing_versions, read_fa
 from audiozen_core.report.score_tables import MetricTable, metric_tables
 from audiozen_core.report.standing import Standing, compare_subjects
 from audiozen_core.report.subjects import ReportRun, Subject, find_subjects
-from audiozen_core.report.summary import Summary, summarise
+from audiozen_core.report.summary import ReportSummary, summarise
 from audiozen_core.results.compared import SettingRow
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ChosenClip:
     """A chosen file with its clip, or with the reason why there is no clip.
 
     Attributes:
         file: the file.
         clip: the clip; None if the recordings can't be played.
         missing: the reason why there is no clip; "" if there is a clip.
-        heard: the index of the recording that is selected first, which belongs to the system in `file.system`.
+        selected: the index of the recording that is selected first, which belongs to the system in `file.system`.
     """
 
     file: ChosenFile
     clip: Clip | None
     missing: str = ""
-    heard: int = 0
+    selected: int = 0
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Content:
         charts: the training curves.
         facts: the state, times and environment of each run.
         settings: the settings in which the configurations of the runs differ.
-        heard: the chosen files with their clips. It is filled after the page was laid out without clips.
+        chosen_clips: the chosen files with their clips. It is filled after the page was laid out without clips.
         samples: the runs with validation samples, and their clips.
         without_samples: the runs without validation samples, and the reasons.
         size_notes: sentences about clips that were shortened or left out to limit the size of the page.
@@ -60,14 +60,14 @@ class Content:
 
     subjects: Sequence[Subject]
     standing: Standing
-    summary: Summary
+    summary: ReportSummary
     tables: Sequence[MetricTable]
     orders: Sequence[FileOrder]
     chosen: Sequence[ChosenFile]
     charts: Sequence[Chart]
     facts: Sequence[RunFacts]
     settings: Sequence[SettingRow]
-    heard: list[Heard] = field(default_factory=list)
+    chosen_clips: list[ChosenClip] = field(default_factory=list)
     samples: list[tuple[ReportRun, list[Clip]]] = field(default_factory=list)
     without_samples: list[tuple[ReportRun, str]] = field(default_factory=list)
     size_notes: list[str] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Content:
 
 
 def read_content(
-    named: Sequence[NamedSystem],
+    named: Sequence[SystemSpec],
     *,
     checkpoint: str = "",
     metric: str | None = None,

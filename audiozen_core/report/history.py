@@ -17,7 +17,7 @@ _NOT_VALUES = ("time", "epoch", "step", "checkpoint")
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class ScalarCurve:
     """The values of one scalar over the course of training.
 
     Attributes:
@@ -38,7 +38,7 @@ class Curve:
     not_finite: int
 
 
-def read_history(folder: Path) -> dict[str, Curve]:
+def read_history(folder: Path) -> dict[str, ScalarCurve]:
     """Reads the curves of a run, by name. The result is empty if the run has no records yet.
 
     Three things are ignored: records of tests, records of validations that are not part of training, and a line that is
@@ -69,12 +69,12 @@ def _training_records(folder: Path) -> Iterator[dict[str, Any]]:
                 yield record
 
 
-def _curve(name: str, points: Mapping[int, float], ends: Mapping[int, int]) -> Curve:
+def _curve(name: str, points: Mapping[int, float], ends: Mapping[int, int]) -> ScalarCurve:
     steps = sorted(points)
     values = [points[step] for step in steps]
     not_finite = sum(not math.isfinite(value) for value in values)
     kept = _thinned(values)
-    return Curve(
+    return ScalarCurve(
         name,
         tuple(steps[index] for index in kept),
         tuple(_epoch_of([steps[index] for index in kept], ends)),

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiozen_core.comparison.found import FoundSystem
+from audiozen_core.comparison.load_systems import LoadedSystem
 from audiozen_core.errors import AudioZenError
 from audiozen_core.pages.clips import Clip, make_clip
-from audiozen_core.report.words import joined
+from audiozen_core.report.words import join_words
 
 if TYPE_CHECKING:
     from audiozen_core.audio.files import AudioFile
@@ -26,7 +26,7 @@ GIVEN_FIRST = ("noisy", "mixture", "far_end")
 _LAST = ("clean", "source", "target")
 
 
-def recordings_of(name: str, systems: Sequence[FoundSystem]) -> dict[str, str]:
+def recordings_of(name: str, systems: Sequence[LoadedSystem]) -> dict[str, str]:
     """Returns the audio files with a given ID: the inputs and the outputs of the systems, and the target.
 
     Args:
@@ -120,7 +120,7 @@ def _clip(
         wave = audio.read(first, count, channel=0) if count else None
         signals[track] = resample(wave, audio.info.sr, sr).numpy() if wave is not None else np.zeros(1, np.float32)
     clip = make_clip(name, signals, sr, seconds=seconds, centre=0.0, facts=facts, notes=notes)
-    return replace(clip, begin=begin, of=longest)
+    return replace(clip, begin=begin, file_seconds=longest)
 
 
 def _format_notes(opened: Mapping[str, AudioFile]) -> list[str]:
@@ -128,13 +128,15 @@ def _format_notes(opened: Mapping[str, AudioFile]) -> list[str]:
     notes = []
     rates = {track: audio.info.sr for track, audio in opened.items()}
     if len(set(rates.values())) > 1:
-        notes.append(f"The sample rates differ: {joined([f'{track} {sr} Hz' for track, sr in rates.items()])}.")
+        notes.append(f"The sample rates differ: {join_words([f'{track} {sr} Hz' for track, sr in rates.items()])}.")
     several = [track for track, audio in opened.items() if audio.info.channels > 1]
     if several:
-        notes.append(f"Only the first channel of {joined(several)} is played.")
+        notes.append(f"Only the first channel of {join_words(several)} is played.")
     lengths = {track: audio.info.seconds for track, audio in opened.items()}
     if max(lengths.values()) - min(lengths.values()) > 0.01:
-        notes.append(f"The lengths differ: {joined([f'{track} {length:.2f} s' for track, length in lengths.items()])}.")
+        notes.append(
+            f"The lengths differ: {join_words([f'{track} {length:.2f} s' for track, length in lengths.items()])}."
+        )
     return notes
 
 

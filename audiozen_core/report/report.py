@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiozen_core.comparison.found import FoundSystem
-from audiozen_core.comparison.named import parse_systems
+from audiozen_core.comparison.load_systems import LoadedSystem
+from audiozen_core.comparison.system_specs import parse_systems
 from audiozen_core.diagnostics.listed import plural
 from audiozen_core.errors import RunError
 from audiozen_core.pages.clips import Clip
 from audiozen_core.pages.page import render_page
 from audiozen_core.report.chosen_files import ChosenFile
-from audiozen_core.report.content import Content, Heard, read_content
+from audiozen_core.report.content import ChosenClip, Content, read_content
 from audiozen_core.report.recordings import clip_of, recordings_of
 from audiozen_core.report.score_tables import MetricTable
 from audiozen_core.report.training_samples import all_clips
@@ -44,7 +44,7 @@ class WrittenReport:
         size: the size of the file in bytes.
         clips: the number of clips in the page.
         verdicts: sentences that say whether each system is better than the first system.
-        told: sentences about clips that were shortened or left out to limit the size of the page.
+        size_notes: sentences about clips that were shortened or left out to limit the size of the page.
         missing: why a system, or some of its runs, have no scores, by system name.
     """
 
@@ -52,7 +52,7 @@ class WrittenReport:
     size: int
     clips: int
     verdicts: tuple[str, ...]
-    told: tuple[str, ...]
+    size_notes: tuple[str, ...]
     missing: Mapping[str, str]
 
 
@@ -117,20 +117,20 @@ def write_report(
     most = megabytes * 1e6 - page_size
     _add_samples(content, seconds, _PART_OF_SAMPLES * most)
     most -= sum(clip_size(clip) for _, clips in content.samples for clip in clips)
-    content.heard, size_notes = _fit(content, seconds, most)
+    content.chosen_clips, size_notes = _fit(content, seconds, most)
     content.size_notes += size_notes
     text = _render(content, title)
     output = Path(output)
     make_folder(output.absolute().parent)
     write_whole(output, text)
-    clips = sum(heard.clip is not None for heard in content.heard)
+    clips = sum(chosen.clip is not None for chosen in content.chosen_clips)
     size = len(text.encode())
     missing = {subject.name: subject.missing for subject in content.subjects if subject.missing}
     return WrittenReport(output, size, clips, content.summary.verdicts, tuple(content.size_notes), missing)
 
 
 def _render(content: Content, title: str) -> str:
-    clip_ids = {heard.file.id: f"clip-{index}" for index, heard in enumerate(content.heard) if heard.clip}
+    clip_ids = {chosen.file.id: f"clip-{index}" for index, chosen in enumerate(content.chosen_clips) if chosen.clip}
     orders = [
         {"rows": [[row.id, row.difference, clip_ids.get(row.id)] for row in order.rows]} for order in content.orders
     ]
@@ -146,7 +146,7 @@ def _render(content: Content, title: str) -> str:
     )
 
 
-def _fit(content: Content, seconds: float, most: float) -> tuple[list[Heard], list[str]]:
+def _fit(content: Content, seconds: float, most: float) -> tuple[list[ChosenClip], list[str]]:
     """Makes the clips, and shortens them or leaves some out if their total size exceeds `most` bytes.
 
     Returns the clips, and sentences about what was shortened or left out.
@@ -155,7 +155,7 @@ def _fit(content: Content, seconds: float, most: float) -> tuple[list[Heard], li
     # Clips at the end are left out first, so the first worst, middle and best files come before the second ones.
     by_rank = sorted(content.chosen, key=lambda file: file.rank)
     made = list(_make(content, by_rank, seconds))
-    size, clips = _size(made), [heard.clip for heard in made if heard.clip]
+    size, clips = _size(made), [chosen.clip for chosen in made if chosen.clip]
     if size > most and clips:
         # Only the audio gets smaller, because the size of a picture does not depend on the duration.
         audio = sum(len(track.audio) for clip in clips for track in clip.tracks)
@@ -171,7 +171,7 @@ def _fit(content: Content, seconds: float, most: float) -> tuple[list[Heard], li
         left_out = f"{plural(len(made) - len(kept), 'clip')} of {len(made)}"
         notes.append(f"Left out to limit the size of the page: {left_out}.")
     position = {file.id: index for index, file in enumerate(content.chosen)}
-    return sorted(kept, key=lambda heard: position[heard.file.id]), notes
+    return sorted(kept, key=lambda chosen: position[chosen.file.id]), notes
 
 
 def _add_samples(content: Content, seconds: float, most: float) -> None:
@@ -194,7 +194,7 @@ def _add_samples(content: Content, seconds: float, most: float) -> None:
         )
 
 
-def _size(files: Sequence[Heard]) -> int:
+def _size(files: Sequence[ChosenClip]) -> int:
     return sum(clip_size(file.clip) if file.clip else 500 for file in files)
 
 
@@ -203,7 +203,7 @@ def clip_size(clip: Clip) -> int:
     return clip.size + 3000 + 1500 * len(clip.tracks)
 
 
-def _make(content: Content, files: Sequence[ChosenFile], seconds: float) -> Iterator[Heard]:
+def _make(content: Content, files: Sequence[ChosenFile], seconds: float) -> Iterator[ChosenClip]:
     standing = content.standing
     systems = [system for system in standing.systems if system is not standing.unprocessed]
     with_scores = [*systems, *([standing.unprocessed] if standing.unprocessed else [])]
@@ -220,12 +220,12 @@ def _make(content: Content, files: Sequence[ChosenFile], seconds: float) -> Iter
         )
         if isinstance(clip, Clip):
             names = [track.name for track in clip.tracks]
-            yield Heard(file, clip, heard=names.index(file.system) if file.system in names else 0)
+            yield ChosenClip(file, clip, selected=names.index(file.system) if file.system in names else 0)
         else:
-            yield Heard(file, None, clip)
+            yield ChosenClip(file, None, clip)
 
 
-def _scores_of(name: str, system: FoundSystem, tables: Sequence[MetricTable]) -> Iterator[str]:
+def _scores_of(name: str, system: LoadedSystem, tables: Sequence[MetricTable]) -> Iterator[str]:
     """Yields the scores of a file as texts for its recording."""
     scored = system.scored
     if name not in scored.ids:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiozen_core.config.used_plugins import RECORDS, header
+from audiozen_core.config.used_plugins import RECORDS, used_plugins_header
 from audiozen_core.experiment.run_records import main_record
 from audiozen_core.experiment.session_file import SessionRecord
 from audiozen_core.report.subjects import ReportRun
-from audiozen_core.report.words import duration
+from audiozen_core.report.words import format_duration
 from audiozen_core.runs.summary import RunSummary, read_run
 
 _PARAMETERS = re.compile(r'"model_parameters": (\d+)')
@@ -20,7 +20,7 @@ _UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class SessionFacts:
     """One start of a run.
 
     Attributes:
@@ -65,7 +65,7 @@ class RunFacts:
     best: str
     facts: dict[str, str]
     versions: dict[str, str]
-    starts: tuple[Start, ...]
+    starts: tuple[SessionFacts, ...]
 
 
 def read_facts(run: ReportRun) -> RunFacts:
@@ -88,10 +88,10 @@ def read_facts(run: ReportRun) -> RunFacts:
             "device": _device(session) if session else _UNKNOWN,
             "machine": session.host if session else _UNKNOWN,
             "batch job": session.job if session else "",
-            "commit": header(main, "commit") if main else "",
-            "Python": header(main, "python") if main else "",
-            "plugins": header(main, "plugins") if main else "",
-            "initial weights": header(main, "model.init") if main else "",
+            "commit": used_plugins_header(main, "commit") if main else "",
+            "Python": used_plugins_header(main, "python") if main else "",
+            "plugins": used_plugins_header(main, "plugins") if main else "",
+            "initial weights": used_plugins_header(main, "model.init") if main else "",
         },
         _versions(main),
         tuple(_starts(records, summary.sessions)),
@@ -117,7 +117,7 @@ def _state(summary: RunSummary) -> str:
 def _training_time(summary: RunSummary) -> str:
     if summary.training_seconds is None:
         return _UNKNOWN
-    return f"{'more than ' * summary.is_time_partial}{duration(summary.training_seconds)}"
+    return f"{'more than ' * summary.is_time_partial}{format_duration(summary.training_seconds)}"
 
 
 def _device(session: SessionRecord) -> str:
@@ -140,24 +140,24 @@ def _parameters(folder: Path) -> int | None:
 
 
 def _versions(record: Path | None) -> dict[str, str]:
-    text = header(record, "versions") if record else ""
+    text = used_plugins_header(record, "versions") if record else ""
     pairs = (part.rpartition(" ") for part in text.split(", ") if part)
     return {name: version for name, _, version in pairs}
 
 
-def _starts(records: Sequence[Path], sessions: Sequence[SessionRecord]) -> list[Start]:
+def _starts(records: Sequence[Path], sessions: Sequence[SessionRecord]) -> list[SessionFacts]:
     """Returns the starts of a run. Older versions of AudioZEN wrote a config file for each start, but no session."""
     session_of_record = {session.record: session for session in sessions}
     starts = []
     for record in records:
         session = session_of_record.get(record.name)
         starts.append(
-            Start(
-                header(record, "started"),
-                header(record, "modes"),
-                header(record, "command"),
+            SessionFacts(
+                used_plugins_header(record, "started"),
+                used_plugins_header(record, "modes"),
+                used_plugins_header(record, "command"),
                 _ending(session) if session else _UNKNOWN,
-                duration(session.seconds) if session and session.seconds is not None else "",
+                format_duration(session.seconds) if session and session.seconds is not None else "",
                 _memory(session) if session else "",
             )
         )

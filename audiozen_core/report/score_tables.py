@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiozen_core.comparison.found import FoundSystem
+from audiozen_core.comparison.load_systems import LoadedSystem
 from audiozen_core.report.drawings import Interval, axis_of, place_interval
 from audiozen_core.report.standing import Standing
 from audiozen_core.report.words import difference_words, minus, p_words, range_words
@@ -42,7 +42,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ScoreCell:
     """The mean of a metric for one system, as texts for the page.
 
     Attributes:
@@ -109,7 +109,7 @@ class MetricTable:
     """The scores of all systems in one metric, over all files and by condition."""
 
     metric: MetricInfo
-    scores: tuple[Score, ...]
+    scores: tuple[ScoreCell, ...]
     conditions: tuple[ConditionTable, ...]
 
     @property
@@ -134,11 +134,11 @@ def decimals_of(standing: Standing, metric: MetricInfo) -> int:
     return digits(metric, [float(mean) for mean in means])
 
 
-def _having(standing: Standing, metric: MetricInfo) -> list[FoundSystem]:
+def _having(standing: Standing, metric: MetricInfo) -> list[LoadedSystem]:
     return [system for system in standing.systems if metric.name in system.scored.metrics]
 
 
-def _rows(standing: Standing) -> tuple[FoundSystem, ...]:
+def _rows(standing: Standing) -> tuple[LoadedSystem, ...]:
     """Returns the systems of a table: the unprocessed files first, if there are any."""
     unprocessed = standing.unprocessed
     return (
@@ -146,7 +146,7 @@ def _rows(standing: Standing) -> tuple[FoundSystem, ...]:
     )
 
 
-def _scores(standing: Standing, metric: MetricInfo) -> Iterator[Score]:
+def _scores(standing: Standing, metric: MetricInfo) -> Iterator[ScoreCell]:
     comparison, decimals = standing.comparison, decimals_of(standing, metric)
     compared = comparison if comparison and metric in comparison.metrics else None
     all_differences = compared.differences if compared else ()
@@ -162,7 +162,7 @@ def _scores(standing: Standing, metric: MetricInfo) -> Iterator[Score]:
         has_metric = all(any(each.name == metric.name for each in run.metrics) for run in system.scored.runs)
         values = system.scored.values(metric.name, ids) if has_metric else np.zeros((1, 0))
         missing = int((~np.isfinite(values).all(axis=0)).sum())
-        yield Score(
+        yield ScoreCell(
             name,
             standing.series[name],
             minus(fixed(mean.mean, decimals)) if mean else "–",
@@ -176,7 +176,7 @@ def _scores(standing: Standing, metric: MetricInfo) -> Iterator[Score]:
         )
 
 
-def _note(standing: Standing, system: FoundSystem, has_metric: bool, has_values: bool) -> str:
+def _note(standing: Standing, system: LoadedSystem, has_metric: bool, has_values: bool) -> str:
     if not has_metric:
         return "not computed"
     if not has_values:
@@ -187,7 +187,7 @@ def _note(standing: Standing, system: FoundSystem, has_metric: bool, has_values:
 
 
 def _files_of(
-    standing: Standing, compared: ComparedScores | None, metric: MetricInfo, system: FoundSystem
+    standing: Standing, compared: ComparedScores | None, metric: MetricInfo, system: LoadedSystem
 ) -> list[str]:
     """Returns the files of a mean: the compared files or, without a comparison, all files that have a value."""
     scored = system.scored

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audiozen_core.comparison.compare import compare_found
-from audiozen_core.comparison.found import FoundSystem
+from audiozen_core.comparison.compare import compare_loaded
+from audiozen_core.comparison.load_systems import LoadedSystem
 from audiozen_core.diagnostics.listed import listed, plural
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import DataError, RunError
@@ -34,9 +34,9 @@ class Standing:
         notes: warnings and remarks on the comparison.
     """
 
-    systems: tuple[FoundSystem, ...]
+    systems: tuple[LoadedSystem, ...]
     series: dict[str, int]
-    unprocessed: FoundSystem | None
+    unprocessed: LoadedSystem | None
     comparison: Comparison | None
     metric: MetricInfo | None
     notes: tuple[str, ...]
@@ -83,8 +83,8 @@ def compare_subjects(
     Raises:
         RunError: the metric or a condition is unknown.
     """
-    tested = [subject for subject in subjects if subject.found]
-    systems = [subject.found for subject in tested if subject.found]
+    tested = [subject for subject in subjects if subject.loaded]
+    systems = [subject.loaded for subject in tested if subject.loaded]
     series = {subject.name: subject.series for subject in tested}
     unprocessed = _unprocessed(systems, set(series))
     if unprocessed:
@@ -104,7 +104,7 @@ def compare_subjects(
     comparison = None
     if len(comparable) > 1:
         try:
-            comparison = compare_found(
+            comparison = compare_loaded(
                 comparable, by=by or _conditions(comparable[0]), lower_is_better=lower_is_better, conditions=conditions
             )
             notes += comparison.notes
@@ -127,22 +127,22 @@ def _ranking(standing: Standing, wanted: str | None) -> MetricInfo | None:
     return metrics[wanted]
 
 
-def _unprocessed(systems: Sequence[FoundSystem], taken: set[str]) -> FoundSystem | None:
+def _unprocessed(systems: Sequence[LoadedSystem], taken: set[str]) -> LoadedSystem | None:
     """Returns the unprocessed files of the first test that has scored them; None if there are none."""
     for system in systems:
-        if system.given is None:
+        if system.unprocessed is None:
             continue
-        state = system.given.sources.get("state", "noisy")
+        state = system.unprocessed.sources.get("state", "noisy")
         if state in taken:
             return None
-        files = tuple(replace(file, id=audio_id(file.id)) for file in system.given.files)
-        scores = replace(system.given, files=files)
+        files = tuple(replace(file, id=audio_id(file.id)) for file in system.unprocessed.files)
+        scores = replace(system.unprocessed, files=files)
         scored = ScoredSystem(state, (scores,), system.scored.sources[:1], (system.references.get(state, {}),))
-        return FoundSystem(scored, (), None, (), (), system.references)
+        return LoadedSystem(scored, (), None, (), (), system.references)
     return None
 
 
-def _conditions(system: FoundSystem) -> tuple[str, ...]:
+def _conditions(system: LoadedSystem) -> tuple[str, ...]:
     """Returns the conditions in the scores of a system by which its files can be grouped."""
     scores = system.scored.runs[0]
     counts = {name: len(scores.groups(name)) for name in scores.conditions}

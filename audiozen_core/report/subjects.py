@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audiozen_core.comparison.configs import config_of, find_run
-from audiozen_core.comparison.found import FoundSystem, find_systems
-from audiozen_core.comparison.named import NamedSystem
+from audiozen_core.comparison.configs import find_run, main_config
+from audiozen_core.comparison.load_systems import LoadedSystem, load_systems
+from audiozen_core.comparison.system_specs import SystemSpec
 from audiozen_core.errors import RunError
 from audiozen_core.results.result_folders import find_results
 from audiozen_core.results.scores import Scores
@@ -40,24 +40,24 @@ class Subject:
     Attributes:
         name: the name of the system.
         series: the index of the system, which determines its colour.
-        found: the scores and audio; None if the system has no scores.
+        loaded: the scores and audio; None if the system has no scores.
         missing: sentences that explain why some or all runs have no scores; "" if all runs have scores.
         runs: the runs, including runs without scores. Empty for a CSV file.
     """
 
     name: str
     series: int
-    found: FoundSystem | None
+    loaded: LoadedSystem | None
     missing: str
     runs: tuple[ReportRun, ...]
 
     @property
     def scores(self) -> tuple[Scores, ...]:
         """The scores of the runs that have scores."""
-        return self.found.scored.runs if self.found else ()
+        return self.loaded.scored.runs if self.loaded else ()
 
 
-def find_subjects(named: Sequence[NamedSystem], *, checkpoint: str, by: Collection[str]) -> list[Subject]:
+def find_subjects(named: Sequence[SystemSpec], *, checkpoint: str, by: Collection[str]) -> list[Subject]:
     """Finds the scores and runs of each system. A run without a test is not an error: see `Subject.missing`.
 
     Args:
@@ -68,7 +68,7 @@ def find_subjects(named: Sequence[NamedSystem], *, checkpoint: str, by: Collecti
     Raises:
         AudioZenError: a folder is not a run folder and has no scores, or scores can't be read.
     """
-    tested: list[NamedSystem] = []
+    tested: list[SystemSpec] = []
     missing = []
     for system in named:
         having, lacking = [], []
@@ -81,7 +81,7 @@ def find_subjects(named: Sequence[NamedSystem], *, checkpoint: str, by: Collecti
         missing.append(" ".join(lacking))
         if having:
             tested.append(replace(system, paths=tuple(having)))
-    found = iter(find_systems(tested, checkpoint=checkpoint, by=by))
+    found = iter(load_systems(tested, checkpoint=checkpoint, by=by))
     texts = {system.text for system in tested}
     subjects: list[Subject] = []
     for series, (system, reasons) in enumerate(zip(named, missing, strict=True)):
@@ -95,20 +95,20 @@ def _sentence(text: str | None) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
-def _unique_name(system: NamedSystem, taken: Collection[str]) -> str:
+def _unique_name(system: SystemSpec, taken: Collection[str]) -> str:
     name = system.name or system.paths[0].absolute().name
     if len(system.paths) > 1 and not system.name:
         name = name.rpartition("_seed_")[0] or name
     return system.text if name in taken else name
 
 
-def _runs(name: str, series: int, system: NamedSystem, found: FoundSystem | None) -> tuple[ReportRun, ...]:
+def _runs(name: str, series: int, system: SystemSpec, loaded: LoadedSystem | None) -> tuple[ReportRun, ...]:
     if system.state:  # such as the input files of a test, which are not the output of a run
         return ()
-    folders = [folder for folder in (found.folders if found else ()) if folder]
+    folders = [folder for folder in (loaded.folders if loaded else ()) if folder]
     folders += [folder for path in system.paths if path.is_dir() and (folder := find_run(path))]
     distinct = list(dict.fromkeys(folder.absolute() for folder in folders))
     return tuple(
-        ReportRun(f"{name} ({folder.name})" if len(distinct) > 1 else name, name, series, folder, config_of(folder))
+        ReportRun(f"{name} ({folder.name})" if len(distinct) > 1 else name, name, series, folder, main_config(folder))
         for folder in distinct
     )

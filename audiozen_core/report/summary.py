@@ -9,10 +9,10 @@ from pathlib import Path
 from audiozen_core.diagnostics.listed import plural
 from audiozen_core.report.chosen_files import FileOrder
 from audiozen_core.report.run_facts import RunFacts
-from audiozen_core.report.score_tables import MetricTable, Score, decimals_of
+from audiozen_core.report.score_tables import MetricTable, ScoreCell, decimals_of
 from audiozen_core.report.standing import Standing, files_text
 from audiozen_core.report.subjects import Subject
-from audiozen_core.report.words import headline, joined, size_words
+from audiozen_core.report.words import headline, join_words, size_words
 from audiozen_core.results.compared import ComparedScores
 from audiozen_core.results.comparison_notes import ONE_RUN_EACH, too_few
 from audiozen_core.results.paired import PairedDifference
@@ -37,7 +37,7 @@ class SummaryRow:
     name: str
     series: int
     facts: tuple[str, ...]
-    scores: tuple[Score | None, ...]
+    scores: tuple[ScoreCell | None, ...]
     missing: str = ""
 
 
@@ -57,7 +57,7 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ReportSummary:
     """The summary at the top of a report.
 
     Attributes:
@@ -85,11 +85,11 @@ def summarise(
     orders: Sequence[FileOrder],
     facts: Sequence[RunFacts],
     subjects: Sequence[Subject],
-) -> Summary:
+) -> ReportSummary:
     """Writes the summary of a report."""
     comparison = standing.comparison
     chosen = tables[:MOST_METRICS]
-    return Summary(
+    return ReportSummary(
         tuple(_verdicts(standing, tables)),
         tuple(_failing(standing, orders)),
         tuple(table.metric for table in chosen),
@@ -107,7 +107,7 @@ def _cautions(standing: Standing) -> Iterator[str]:
         return
     more = {system.name: len(system.ids) - len(comparison.ids) for system in comparison.systems}
     if any(more.values()):
-        counts = joined([f"{name} has {count:,} more" for name, count in more.items() if count])
+        counts = join_words([f"{name} has {count:,} more" for name, count in more.items() if count])
         files = plural(len(comparison.ids), "file")
         yield f"All means are over the {files} that all systems share: {counts}."
     decisive = (ONE_RUN_EACH, too_few(comparison.differences))
@@ -156,7 +156,7 @@ def _best(standing: Standing, metric: MetricInfo) -> str:
     if best.improvement <= 0 and equal:
         rest = [difference for name, difference in differences.items() if name not in equal]
         certainty = _than_all_others(all(difference.verdict == "worse" for difference in rest)) if rest else ""
-        return f"{joined([base, *equal])} have the best {label}, with the same value for every file{certainty}."
+        return f"{join_words([base, *equal])} have the best {label}, with the same value for every file{certainty}."
     if best.improvement <= 0:
         certain = all(difference.verdict == "worse" for difference in differences.values())
         return f"{base} has the best {label}{_than_all_others(certain)}."
@@ -238,8 +238,8 @@ def _facts_of(name: str, base: str, subject: Subject | None, facts: Sequence[Run
         return
     if name == base:
         yield "the other systems are compared with this one"
-    if subject.found:
-        checkpoints = dict.fromkeys(filter(None, map(_checkpoint, subject.found.scored.sources)))
+    if subject.loaded:
+        checkpoints = dict.fromkeys(filter(None, map(_checkpoint, subject.loaded.scored.sources)))
         if checkpoints:
             yield f"checkpoint {', '.join(checkpoints)}"
     if len(facts) > 1:

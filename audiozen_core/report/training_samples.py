@@ -45,11 +45,11 @@ def _clip(run: ReportRun, samples: Sequence[Sample], seconds: float) -> Clip:
     chosen = _spread(samples)
     newest = chosen[-1]
     folder = run.folder / FOLDER
-    given = {name: signal for name, signal in newest.signals.items() if signal.given}
+    given = {name: signal for name, signal in newest.signals.items() if signal.from_dataset}
     before = [name for name in given if name.startswith(GIVEN_FIRST)]
     signals = {name: _wave(folder / given[name].path, newest.sr, given[name].gain_db) for name in before}
     for sample in chosen:
-        outputs = {name: signal for name, signal in sample.signals.items() if not signal.given}
+        outputs = {name: signal for name, signal in sample.signals.items() if not signal.from_dataset}
         for name, signal in outputs.items():
             track = f"epoch {sample.epoch}{f', {name}' if len(outputs) > 1 else ''}"
             if track in signals:  # an epoch can have several validations

@@ -116,21 +116,21 @@ def headline(name: str, base: str, rows: Iterable[tuple[PairedDifference, Metric
             parts[paired.verdict].append(f"{label} (by {size_words(paired.mean, metric, decimals)})")
         else:
             parts["same" if paired.equal == paired.files else ""].append(label)
-    certain = [f"{word} than {base} in {joined(parts[word])}" for word in ("better", "worse") if parts[word]]
+    certain = [f"{word} than {base} in {join_words(parts[word])}" for word in ("better", "worse") if parts[word]]
     between = f" between {name} and {base}" * (not certain)
     sentences = [f"{name} is certainly {' and '.join(certain)}."] if certain else []
     if parts[""]:
-        sentences.append(f"No certain difference{between} in {joined(parts[''])}.")
+        sentences.append(f"No certain difference{between} in {join_words(parts[''])}.")
     if parts["same"]:
-        sentences.append(f"{name} and {base} are the same in {joined(parts['same'])} for every file.")
+        sentences.append(f"{name} and {base} are the same in {join_words(parts['same'])} for every file.")
     return " ".join(sentences)
 
 
-def joined(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Joins words with commas and `and`.
 
     Example:
-        >>> joined(["a"]), joined(["a", "b", "c"])
+        >>> join_words(["a"]), join_words(["a", "b", "c"])
         ('a', 'a, b and c')
     """
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
@@ -144,7 +144,7 @@ CERTAIN = (
 """The explanation of the word `certain` in the page."""
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Formats a duration with its two largest units.
 
     Example:

@@ -23,7 +23,7 @@ from audiozen_core.results.files import read_number
 from audiozen_core.results.paired import PairedDifference, corrected, paired_difference
 from audiozen_core.results.rated import rated_difference
 from audiozen_core.results.records import MetricInfo
-from audiozen_core.results.scores import in_order
+from audiozen_core.results.scores import sort_condition_values
 from audiozen_core.results.systems import ScoredSystem, complete_files, known_metric
 
 
@@ -63,7 +63,7 @@ def compare_systems(
         files_by_value: dict[str, list[str]] = {}
         for file in ids:
             files_by_value.setdefault(value_of_file.get(file, ""), []).append(file)
-        values = in_order(files_by_value)
+        values = sort_condition_values(files_by_value)
         # All differences of a condition are corrected together. Afterwards, they are split by the values of the
         # condition.
         uncorrected = [

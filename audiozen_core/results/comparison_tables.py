@@ -11,7 +11,7 @@ from audiozen_core.results.compared import ComparedScores
 from audiozen_core.results.paired import PairedDifference, SystemMean
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.rounding import digits, fixed, interval, mark, p_text, signed
-from audiozen_core.results.tables import Table
+from audiozen_core.results.tables import FormattedTable
 
 _HEADINGS = ["mean", "difference", "95 % interval", "p", "better", "worse", "equal", "verdict"]
 
@@ -47,7 +47,7 @@ def method(comparison: ComparedScores, differences: Sequence[PairedDifference]) 
     return f"{test} ({' or '.join(how)}), corrected by Holm's method for {count} test{'s' * (count != 1)}"
 
 
-def _means(comparison: ComparedScores) -> Table:
+def _means(comparison: ComparedScores) -> FormattedTable:
     sections = [list(_rows(comparison, metric, comparison.differences, "", "")) for metric in comparison.metrics]
     notes = [
         f"{len(comparison.ids)} file{'s' * (len(comparison.ids) != 1)}{_listeners(comparison)}; difference: system "
@@ -57,7 +57,7 @@ def _means(comparison: ComparedScores) -> Table:
         "* p < 0.05, ** p < 0.01, *** p < 0.001; better, worse, equal: numbers of files",
         *(metric.described for metric in comparison.metrics if metric.described),
     ]
-    return Table(["metric", "system", *_HEADINGS], sections, notes, left=2)
+    return FormattedTable(["metric", "system", *_HEADINGS], sections, notes, left=2)
 
 
 def _listeners(comparison: ComparedScores) -> str:
@@ -73,7 +73,7 @@ def _over_seeds(comparison: ComparedScores) -> str:
     return " over files and seeds; ±: standard deviation over seeds"
 
 
-def _by(comparison: ComparedScores, condition: str) -> Table:
+def _by(comparison: ComparedScores, condition: str) -> FormattedTable:
     sections = [
         [
             [level or "–", *row]
@@ -83,7 +83,9 @@ def _by(comparison: ComparedScores, condition: str) -> Table:
         for level, differences in comparison.by[condition].items()
     ]
     flat = [difference for differences in comparison.by[condition].values() for difference in differences]
-    return Table([condition, "metric", "system", *_HEADINGS], sections, [f"p: {method(comparison, flat)}"], left=3)
+    return FormattedTable(
+        [condition, "metric", "system", *_HEADINGS], sections, [f"p: {method(comparison, flat)}"], left=3
+    )
 
 
 def _rows(
@@ -120,7 +122,7 @@ def _mean(mean: SystemMean, decimals: int) -> str:
     return f"{text} ± {fixed(mean.deviation, decimals)}" if mean.seeds > 1 else text
 
 
-def _files(comparison: ComparedScores, count: int) -> Table:
+def _files(comparison: ComparedScores, count: int) -> FormattedTable:
     sections = []
     for metric in comparison.metrics:
         for difference in comparison.differences:
@@ -146,7 +148,7 @@ def _files(comparison: ComparedScores, count: int) -> Table:
                 ]
             )
     shown = [row[3] for section in sections for row in section]
-    return Table(
+    return FormattedTable(
         ["metric", "system", "", "file", comparison.baseline.name, "value", "difference"],
         [section for section in sections if section],
         _audio_lines(comparison, list(dict.fromkeys(shown))),
@@ -164,7 +166,7 @@ def _audio_lines(comparison: ComparedScores, ids: Sequence[str]) -> list[str]:
     return [*lines, "`audiozen report` plays these files side by side"] if lines else []
 
 
-def _settings(comparison: ComparedScores) -> Table:
+def _settings(comparison: ComparedScores) -> FormattedTable:
     names = [system.name for system in comparison.systems]
     rows = [[row.key, *(row.values.get(name, "") for name in names)] for row in comparison.settings]
-    return Table(["setting", *names], [rows], left=1 + len(names))
+    return FormattedTable(["setting", *names], [rows], left=1 + len(names))

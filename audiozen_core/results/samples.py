@@ -26,12 +26,12 @@ class SampleSignal:
 
     Attributes:
         path: the path of the audio file, relative to the samples folder.
-        given: whether the signal comes from the data set and is therefore the same in every validation.
+        from_dataset: whether the signal comes from the data set and is therefore the same in every validation.
         gain_db: the gain that was applied to the audio, in decibels: 0, or negative if the signal exceeded full scale.
     """
 
     path: str
-    given: bool = False
+    from_dataset: bool = False
     gain_db: float = 0.0
 
 

@@ -16,7 +16,7 @@ from audiozen_core.results.intervals import LEVEL, RESAMPLES, SEED, Mean, mean_w
 from audiozen_core.results.records import FileScores, MetricInfo
 from audiozen_core.results.result_folders import KIND
 from audiozen_core.results.rounding import fixed, interval
-from audiozen_core.results.tables import SUFFIXES, Table, TableForm
+from audiozen_core.results.tables import SUFFIXES, FormattedTable, TableForm
 from audiozen_core.storage.atomic import write_whole
 
 _MOST_REASONS = 5
@@ -68,7 +68,7 @@ class Scores:
         groups: dict[str, list[FileScores]] = {}
         for file in self.files:
             groups.setdefault(file.conditions.get(condition, ""), []).append(file)
-        return {value: groups[value] for value in in_order(groups)}
+        return {value: groups[value] for value in sort_condition_values(groups)}
 
     def missing(self, metric: str) -> dict[str, str]:
         """Returns the files for which a metric has no value: the reason by file ID, or "" if it is unknown."""
@@ -84,7 +84,7 @@ class Scores:
         """
         return self._table().render(form)
 
-    def _table(self) -> Table:
+    def _table(self) -> FormattedTable:
         if not self.conditions:
             return self._table_of_metrics()
         several = len(self.conditions) > 1
@@ -97,9 +97,9 @@ class Scores:
         ]
         sections.append([["all", *self._cells(self.files)]])
         first = "condition" if several else self.conditions[0]
-        return Table([first, "files", *(metric.heading for metric in self.metrics)], sections, self._notes())
+        return FormattedTable([first, "files", *(metric.heading for metric in self.metrics)], sections, self._notes())
 
-    def _table_of_metrics(self) -> Table:
+    def _table_of_metrics(self) -> FormattedTable:
         """Returns a table with a row for each metric. A single row with all metrics would be too wide."""
         rows = []
         for metric in self.metrics:
@@ -107,7 +107,7 @@ class Scores:
             rows.append(
                 [metric.heading, str(mean.count), fixed(mean.mean, digits), interval(mean.low, mean.high, digits)]
             )
-        return Table(["metric", "files", "mean", "95 % interval"], [rows], self._notes())
+        return FormattedTable(["metric", "files", "mean", "95 % interval"], [rows], self._notes())
 
     def _cells(self, files: Sequence[FileScores]) -> list[str]:
         cells = [str(len(files))]
@@ -199,7 +199,7 @@ class Scores:
         return [csv_path, identities_beside(csv_path), write_json(folder / "scores.json", self.to_json()), table]
 
 
-def in_order(values: Iterable[str]) -> list[str]:
+def sort_condition_values(values: Iterable[str]) -> list[str]:
     """Sorts the values of a condition: numbers in ascending order, then words, then "" (unknown)."""
     return sorted(values, key=_rank)
 

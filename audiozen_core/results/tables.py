@@ -1,7 +1,7 @@
 r"""Formats tables as text, LaTeX (booktabs) or Markdown.
 
 Example:
-    >>> table = Table(("SNR", "SI-SDR"), ((("0", "5.1"), ("5", "8.0")), (("all", "6.5"),)), ("10 files",))
+    >>> table = FormattedTable(("SNR", "SI-SDR"), ((("0", "5.1"), ("5", "8.0")), (("all", "6.5"),)), ("10 files",))
     >>> print(table.render("markdown"))
     | SNR | SI-SDR |
     | :-- | -----: |
@@ -42,7 +42,7 @@ def check_form(form: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FormattedTable:
     """A table with columns of text on the left, followed by columns of numbers.
 
     Attributes:
@@ -68,7 +68,9 @@ class Table:
         """
         check_form(form)
         sections = [[list(map(printable, row)) for row in section] for section in self.sections]
-        table = Table(list(map(printable, self.headings)), sections, list(map(printable, self.notes)), self.left)
+        table = FormattedTable(
+            list(map(printable, self.headings)), sections, list(map(printable, self.notes)), self.left
+        )
         return {"text": table._text, "latex": table._latex, "markdown": table._markdown}[form]()
 
     def _text(self) -> str:

@@ -17,7 +17,7 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.kinds import affects
 from audiozen_core.results.aligning import width as width_of
 from audiozen_core.results.files import number
-from audiozen_core.results.tables import Table
+from audiozen_core.results.tables import FormattedTable
 from audiozen_core.runs.listing import ListedRun, RunList
 from audiozen_core.runs.summary import EpochScore, RunSummary
 
@@ -76,8 +76,8 @@ def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = 
     reasons = [_first_line(each.run.reason) if each.run.state != "finished" else "" for each in runs.runs]
     reserved = min(max(map(len, reasons), default=0), _LEAST_REASON) + _GAP if any(reasons) else 0
     left_out, most = [], len(columns) + _MOST_SETTINGS
-    headings = _short_keys(runs.differing)
-    for key in _by_importance(runs.differing):
+    headings = _short_keys(runs.varying_keys)
+    for key in _by_importance(runs.varying_keys):
         cells = [_value(each.settings.get(key)) for each in runs.runs]
         needed = max(map(width_of, [headings[key], *cells])) + _GAP
         if len(columns) == most or (width is not None and used + needed + reserved > width):
@@ -100,7 +100,7 @@ def as_table(runs: RunList, *, width: int | None = None, now: datetime | None = 
 def as_markdown(runs: RunList) -> str:
     """Returns the runs as a Markdown table."""
     table = as_table(runs)
-    return Table(table.headings, [table.rows], table.notes, left=2).render("markdown")
+    return FormattedTable(table.headings, [table.rows], table.notes, left=2).render("markdown")
 
 
 def as_json(runs: RunList) -> str:
@@ -114,7 +114,7 @@ def as_csv(runs: RunList) -> str:
     writer = csv.writer(text, lineterminator="\n")
     facts = ("run", "state", "reason", "epoch", "max_epochs", "step", "monitor")
     results = ("best", "best_epoch", "last", "last_epoch", "training_seconds", "written", "tested", "test_score")
-    writer.writerow([*facts, *results, *runs.differing])
+    writer.writerow([*facts, *results, *runs.varying_keys])
     for each in runs.runs:
         data, main = _as_data(each), _main_test(each.run)
         best, last = data["best"] or {}, data["last"] or {}
@@ -122,7 +122,9 @@ def as_csv(runs: RunList) -> str:
         row += [best.get("score"), best.get("epoch"), last.get("score"), last.get("epoch")]
         row += [data["training_seconds"], data["written"]]
         row += [main[0] if main else "", number(main[1]) if main else ""]
-        writer.writerow(["" if cell is None else cell for cell in row + [each.settings.get(k) for k in runs.differing]])
+        writer.writerow(
+            ["" if cell is None else cell for cell in row + [each.settings.get(k) for k in runs.varying_keys]]
+        )
     return text.getvalue().rstrip("\n")
 
 

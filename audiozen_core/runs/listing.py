@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.config_diff import PLACES, settings_of
 from audiozen_core.experiment.run_records import main_record
-from audiozen_core.runs.found import RUN_FILES, find_runs
+from audiozen_core.runs.find_runs import RUN_FILES, find_runs
 from audiozen_core.runs.summary import RunState, RunSummary, read_run
 
 RunOrder = Literal["name", "best", "time", "written"]
@@ -39,12 +39,12 @@ class RunList:
 
     Attributes:
         runs: the runs.
-        differing: the keys of the settings that differ between the runs, in the order of the configurations.
+        varying_keys: the keys of the settings that differ between the runs, in the order of the configurations.
         warnings: the folders and runs that could not be read, with the reasons.
     """
 
     runs: Sequence[ListedRun]
-    differing: Sequence[str]
+    varying_keys: Sequence[str]
     warnings: Sequence[str]
 
 
@@ -89,12 +89,12 @@ def list_runs(
             continue
         if not states or run.state in states:
             chosen.append((name, run, cache.settings(run)))
-    differing = _differing([settings for _, _, settings in chosen])
+    varying_keys = _differing([settings for _, _, settings in chosen])
     runs = [
-        ListedRun(name, run, {key: settings[key] for key in differing if key in settings})
+        ListedRun(name, run, {key: settings[key] for key in varying_keys if key in settings})
         for name, run, settings in chosen
     ]
-    return RunList(_sorted(runs, order), differing, warnings)
+    return RunList(_sorted(runs, order), varying_keys, warnings)
 
 
 class ConfigCache:

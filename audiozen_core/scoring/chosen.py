@@ -15,8 +15,8 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError, MissingExtraError, RegistryError, RunError
 from audiozen_core.registry.paths import resolve
 from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
-from audiozen_core.scoring.of_torchmetrics import adapted
 from audiozen_core.scoring.report import STATES, scalar_names
+from audiozen_core.scoring.torchmetrics_adapter import adapt_torchmetrics
 from audiozen_core.trainer.held_modules import held_modules
 
 MetricSpec = Annotated[str, ComponentName("metric")] | Mapping[str, Any] | Metric
@@ -50,7 +50,7 @@ def build_metric(spec: MetricSpec) -> Metric:
     metric: Any = spec
     if isinstance(spec, Mapping):
         metric = _built(spec["path"], spec.get("args", {}))
-    metric = adapted(metric)
+    metric = adapt_torchmetrics(metric)
     if not callable(metric) or not all(hasattr(metric, name) for name in _ATTRIBUTES):
         raise RunError(
             f"`{spec}` is not a metric, which must be callable and have "

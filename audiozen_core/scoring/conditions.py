@@ -68,7 +68,7 @@ def conditions_of(
         if not any(values.values()):
             raise _unknown(name, ids, table)
         for key, value in values.items():
-            values_by_id[key][name] = canonical(value)
+            values_by_id[key][name] = canonical_number(value)
         if without := [key for key, value in values.items() if not value]:
             findings.append(
                 f"{len(without)} of {len(ids)} files have no value for the condition `{name}`: {listed(without)}"
@@ -76,11 +76,11 @@ def conditions_of(
     return values_by_id, findings
 
 
-def canonical(value: str) -> str:
+def canonical_number(value: str) -> str:
     """Returns a number in its shortest form, and any other text unchanged: `5.0` and `+5` become `5`.
 
     Example:
-        >>> [canonical(value) for value in ("+5", "5.0", "-2.50", "-0.0", "007", "1e5", "babble")]
+        >>> [canonical_number(value) for value in ("+5", "5.0", "-2.50", "-0.0", "007", "1e5", "babble")]
         ['5', '5', '-2.5', '0', '007', '1e5', 'babble']
     """
     match = _NUMBER.fullmatch(value)

@@ -16,8 +16,8 @@ from audiozen_core.scoring.file_signals import SignalFacts
 from audiozen_core.scoring.pairing import RATED, PairedFile
 from audiozen_core.scoring.progress import with_progress
 from audiozen_core.scoring.rated_metrics import RatedMetric
-from audiozen_core.scoring.score_cache import Score, ScoreCache
-from audiozen_core.scoring.worker_pool import Failed, run_jobs, workers_are_copies
+from audiozen_core.scoring.score_cache import CachedScore, ScoreCache
+from audiozen_core.scoring.worker_pool import FailedStep, run_jobs, workers_are_copies
 
 _EXAMPLES = 5
 
@@ -50,7 +50,7 @@ class EvaluationRun:
         self._require_all = require_all
         self._progress = progress
         self._unreadable: dict[int, str] = {}
-        self._scores: dict[Step, Score] = {}
+        self._scores: dict[Step, CachedScore] = {}
         self._keys: dict[Step, str] = {}
         self._failures: dict[Step, str] = {}
         self._fitting: set[int] = set()
@@ -101,13 +101,15 @@ class EvaluationRun:
         steps: list[Step] = [(index, metric_index) for metric_index in metric_indices]
         return [step for step in steps if step in self._keys and step not in self._scores]
 
-    def _keep(self, step: Step, result: FileContent | Score | Failed, metric_indices: Sequence[int]) -> list[Step]:
+    def _keep(
+        self, step: Step, result: FileContent | CachedScore | FailedStep, metric_indices: Sequence[int]
+    ) -> list[Step]:
         """Stores the result of a step. If the step read a file, returns the steps that rate this file."""
         index, metric_index = step
         if isinstance(result, FileContent):
             self._note_content(index, result)
             return self._missing(index, metric_indices)
-        if isinstance(result, Score):
+        if isinstance(result, CachedScore):
             self._scores[step] = result
             if key := self._keys[step]:
                 self._cache.keep(key, result)
@@ -115,14 +117,14 @@ class EvaluationRun:
             self._unreadable[index] = result.reason
         else:
             self._failures[step] = result.reason
-            self._scores[step] = Score(math.nan, result.reason)
+            self._scores[step] = CachedScore(math.nan, result.reason)
         return []
 
     def _note_content(self, index: int, content: FileContent) -> None:
         self.facts[index] = content.facts
         for metric_index, (rate, key) in enumerate(zip(content.rates, content.keys, strict=True)):
             if rate is None:
-                self._scores[index, metric_index] = Score(math.nan, content.facts.refusal or WRONG_RATE)
+                self._scores[index, metric_index] = CachedScore(math.nan, content.facts.refusal or WRONG_RATE)
                 continue
             self.rates[metric_index].add(rate)
             used = (RATED, *self._rating.metrics[metric_index].needs)
@@ -147,7 +149,7 @@ class EvaluationRun:
         values, reasons = {}, {}
         for metric_index in metric_indices:
             name = self._rating.metrics[metric_index].metric.name
-            score = self._scores.get((index, metric_index)) or Score(math.nan, self._unreadable.get(index, ""))
+            score = self._scores.get((index, metric_index)) or CachedScore(math.nan, self._unreadable.get(index, ""))
             values[name] = score.value if math.isfinite(score.value) else math.nan
             if not math.isfinite(score.value):
                 reasons[name] = score.reason or f"the metric gives {score.value} for this file"

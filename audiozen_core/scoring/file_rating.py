@@ -14,8 +14,8 @@ from audiozen_core.audio.resampling import resample
 from audiozen_core.scoring.file_signals import SignalFacts, SignalOptions, read_signals
 from audiozen_core.scoring.pairing import RATED, PairedFile
 from audiozen_core.scoring.rated_metrics import RatedMetric
-from audiozen_core.scoring.rating import KnownFaults, Rater
-from audiozen_core.scoring.score_cache import Score
+from audiozen_core.scoring.rating import FaultCache, Rater
+from audiozen_core.scoring.score_cache import CachedScore
 
 Step = tuple[int, int | None]
 """The index of a file and the index of a metric: the step rates the file with the metric.
@@ -51,7 +51,7 @@ class _OpenFile:
         facts: the properties of the signals.
         rate: the sample rate of `waves`, in hertz: the rate at which the last metric rated the file.
         waves: the signals that have been resampled to `rate` for metrics, by role.
-        known: a cache of the faults of `waves`.
+        fault_cache: a cache of the faults of `waves`.
     """
 
     index: int
@@ -59,7 +59,7 @@ class _OpenFile:
     facts: SignalFacts
     rate: int | None = None
     waves: dict[str, Tensor] = field(default_factory=dict)
-    known: KnownFaults = field(default_factory=KnownFaults)
+    fault_cache: FaultCache = field(default_factory=FaultCache)
 
 
 class FileRating:
@@ -89,7 +89,7 @@ class FileRating:
         self._keeps_scores = keeps_scores
         self._last: _OpenFile | None = None
 
-    def __call__(self, step: Step) -> FileContent | Score:
+    def __call__(self, step: Step) -> FileContent | CachedScore:
         """Runs one step.
 
         Raises:
@@ -126,12 +126,12 @@ class FileRating:
         keys = [key if metric.key else "" for key, metric in zip(keys, self.metrics, strict=True)]
         return FileContent(file.facts, rates, tuple(keys))
 
-    def _rate(self, file: _OpenFile, metric: RatedMetric) -> Score:
+    def _rate(self, file: _OpenFile, metric: RatedMetric) -> CachedScore:
         sr = file.facts.sr
         rate = metric.rate(sr, resample=self.options.resample)
         assert rate is not None
         if file.rate != rate:
-            file.rate, file.waves, file.known = rate, {}, KnownFaults()
+            file.rate, file.waves, file.fault_cache = rate, {}, FaultCache()
         # `Rater` expects the rated signal last.
         kinds = [kind for kind in (*metric.needs, RATED) if kind in file.signals]
         for kind in kinds:
@@ -139,7 +139,7 @@ class FileRating:
                 file.waves[kind] = resample(file.signals[kind], sr, rate)
         waves = {kind: file.waves[kind] for kind in kinds}
         far_end = waves.pop("far_end", None)
-        rater = Rater([metric.metric], rate, known=file.known)
+        rater = Rater([metric.metric], rate, fault_cache=file.fault_cache)
         text = self.texts[file.index]
         row = rater.rate(self.files[file.index].id, waves, far_end=far_end, text=text, only=RATED)
-        return Score(row.values[RATED][metric.metric.name], "; ".join(row.faults.values()))
+        return CachedScore(row.values[RATED][metric.metric.name], "; ".join(row.faults.values()))

@@ -16,8 +16,8 @@ from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.provided_modules import providers
 from audiozen_core.registry.scope import installed_path
 from audiozen_core.scoring.metric import Metric
-from audiozen_core.scoring.of_torchmetrics import OfTorchmetrics
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
+from audiozen_core.scoring.torchmetrics_adapter import TorchmetricsAdapter
 
 # `MetricIdentity.line` names at most this many weight files. The JSON files name all of them.
 _MOST_WEIGHTS = 2
@@ -98,7 +98,7 @@ def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
     inner: Any = metric.metric if isinstance(metric, MeanOverSpeakers) else metric
     # `same_as` is not inherited, because a derived class may compute something else.
     rating_class = vars(type(inner)).get("same_as", type(inner))
-    component = type(inner.metric) if isinstance(inner, OfTorchmetrics) else rating_class
+    component = type(inner.metric) if isinstance(inner, TorchmetricsAdapter) else rating_class
     distributions = _distributions(component.__module__.partition(".")[0])
     versions = [(name, _version(name)) for name in dict.fromkeys((*distributions, *getattr(inner, "packages", ())))]
     return MetricIdentity(

@@ -27,7 +27,7 @@ Inputs = Mapping[Need, Tensor | str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RatedFile:
     """The values of one file, in each state that was rated: before and after enhancement, for example.
 
     Attributes:
@@ -94,7 +94,7 @@ class Rater:
         sr: the sample rate of all files, in hertz.
         reference: the name of the signal with which the states are compared.
         noisy: the name of the state that is the network's input, for metrics that need the input.
-        known: a cache of faults, which raters that rate the same signals can share.
+        fault_cache: a cache of faults, which raters that rate the same signals can share.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class Rater:
         *,
         reference: str = "clean",
         noisy: str = "noisy",
-        known: KnownFaults | None = None,
+        fault_cache: FaultCache | None = None,
     ) -> None:
         self.metrics = tuple(metrics)
         self.sr = sr
         self.reference = reference
         self.noisy = noisy
-        self._faults_of = known or faults_of
+        self._faults_of = fault_cache or faults_of
         self._needed = {need for metric in self.metrics for need in needs_of(metric)}
         self._kept: dict[bytes, tuple[dict[str, float], dict[str, str]]] = {}
 
@@ -123,8 +123,8 @@ class Rater:
         far_end: Tensor | None = None,
         text: str | None = None,
         only: str | None = None,
-    ) -> Row:
-        """Rates one file. If the file lacks an input of a metric, the metric has no value, and `Row.faults` says why.
+    ) -> RatedFile:
+        """Rates one file. If the file lacks an input of a metric, the metric has no value; see `RatedFile.faults`.
 
         Args:
             name: the ID of the file.
@@ -178,14 +178,14 @@ class Rater:
                 stack.enter_context(torch.autocast(device, enabled=False))
             return {
                 state: self._rate(file, state, self.metrics if metrics is None else metrics)
-                for state in self.unrated(file)
+                for state in self.states_to_rate(file)
             }
 
-    def unrated(self, file: FileToRate) -> list[str]:
+    def states_to_rate(self, file: FileToRate) -> list[str]:
         """Returns the states of a file whose values the rater has not stored yet."""
         return [state for state in file.states if file.keys.get(state) not in self._kept]
 
-    def finish(self, file: FileToRate, *parts: Rated) -> Row:
+    def finish(self, file: FileToRate, *parts: Rated) -> RatedFile:
         """Builds the row of a file from the results of one or more calls of `compute`, each for some or all metrics."""
         rated: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
         for state in file.states:
@@ -199,7 +199,7 @@ class Rater:
             if key is not None:
                 self._kept[key] = rated[state]
         faults = {kind: reason for _, found in rated.values() for kind, reason in found.items()}
-        return Row(file.name, {state: values for state, (values, _) in rated.items()}, faults, file.group)
+        return RatedFile(file.name, {state: values for state, (values, _) in rated.items()}, faults, file.group)
 
     def _check(
         self, name: str, signals: Collection[str], present: Mapping[str, Tensor], far_end: Tensor | None
@@ -358,10 +358,10 @@ def _differ_in_the_middle(signal: Tensor, reference: Tensor) -> bool:
     return bool(rest @ rest > 4 * torch.finfo(torch.float32).eps ** 2 * (signal @ signal))
 
 
-class KnownFaults:
+class FaultCache:
     """Caches the results of `faults_of`, because several metrics check the same signals of a file.
 
-    A `KnownFaults` keeps the signals in memory, so use a new `KnownFaults` for each file.
+    A `FaultCache` keeps the signals in memory, so use a new `FaultCache` for each file.
     """
 
     def __init__(self) -> None:

@@ -19,10 +19,10 @@ from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.scoring.metric import Metric, needs_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
-from audiozen_core.scoring.rating import FileToRate, Rated, Rater, Row
+from audiozen_core.scoring.rating import FileToRate, Rated, RatedFile, Rater
 from audiozen_core.scoring.worker_pool import (
     DeadWorkerError,
-    Failed,
+    FailedStep,
     Worker,
     one_thread,
     workers_are_copies,
@@ -52,13 +52,13 @@ def default_workers(device: torch.device, processes: int) -> int:
     return left + 1 if left > 0 else 0
 
 
-class PendingRow(Row):
-    """A row whose values may not exist yet. Reading an attribute waits for the values. A copy is an ordinary `Row`."""
+class PendingRow(RatedFile):
+    """A `RatedFile` whose values may not exist yet. Reading an attribute waits for them. A copy is a `RatedFile`."""
 
     __slots__ = ("_wait",)
-    _wait: Callable[[], Row]
+    _wait: Callable[[], RatedFile]
 
-    def __init__(self, waits: Callable[[], Row]) -> None:
+    def __init__(self, waits: Callable[[], RatedFile]) -> None:
         object.__setattr__(self, "_wait", waits)
 
     id = property(lambda self: self._wait().id)
@@ -72,8 +72,8 @@ class PendingRow(Row):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        row: Row = self._wait()
-        return Row, (row.id, row.values, row.faults, row.group)
+        row: RatedFile = self._wait()
+        return RatedFile, (row.id, row.values, row.faults, row.group)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +83,7 @@ class _Task:
     rater: Rater
     file: FileToRate
     network_values: Rated
-    row: Row | None = None
+    row: RatedFile | None = None
     error: Exception | None = None
 
     def finish(self, rated: Rated) -> None:
@@ -135,7 +135,7 @@ class RatingPool:
             self._count = 0
             self._stop()
 
-    def rate(self, rater: Rater, name: str, signals: Mapping[str, Tensor | None], **options: Any) -> Row:
+    def rate(self, rater: Rater, name: str, signals: Mapping[str, Tensor | None], **options: Any) -> RatedFile:
         """Rates a file like `Rater.rate`, either immediately or in a worker.
 
         Raises:
@@ -199,7 +199,7 @@ class RatingPool:
             idle = [worker for worker in self._workers if worker not in self._busy]
             worker = idle[0] if idle else self._new_worker()
             task = self._waiting.popleft()
-            worker.send(_Sent.of(task))
+            worker.send(_Sent.from_task(task))
             self._busy[worker] = task
 
     def _new_worker(self) -> Worker[Any, Rated]:
@@ -226,7 +226,7 @@ class RatingPool:
                 ),
             )
             return
-        if isinstance(result, Failed):
+        if isinstance(result, FailedStep):
             # Rating the file again raises the worker's error with its cause, which can't be sent between processes.
             self._rate_here(task)
         else:
@@ -242,7 +242,7 @@ class RatingPool:
         task.error = error
         self._failed.append(task)
 
-    def _wait_for(self, task: _Task) -> Row:
+    def _wait_for(self, task: _Task) -> RatedFile:
         if task in self._waiting:
             self._waiting.remove(task)
             self._rate_here(task)
@@ -275,11 +275,11 @@ class _Sent:
     text: str | None
 
     @classmethod
-    def of(cls, task: _Task) -> _Sent:
+    def from_task(cls, task: _Task) -> _Sent:
         file = task.file
         signals = {kind: signal.detach().cpu().numpy() for kind, signal in file.signals.items()}
         far_end = None if file.far_end is None else file.far_end.detach().cpu().numpy()
-        return cls(file.name, signals, task.rater.unrated(file), far_end, file.text)
+        return cls(file.name, signals, task.rater.states_to_rate(file), far_end, file.text)
 
 
 def _compute(rater: Rater, file: FileToRate, metrics: Sequence[Metric]) -> Rated:

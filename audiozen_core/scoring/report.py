@@ -15,7 +15,7 @@ from audiozen_core.results.files import write_csv, write_json
 from audiozen_core.results.rounding import fixed, signed
 from audiozen_core.scoring.identity import identities, identity_of
 from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
-from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.rating import RatedFile
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,7 @@ class Report:
     def __init__(
         self,
         metrics: Sequence[Metric],
-        rows: Iterable[Row],
+        rows: Iterable[RatedFile],
         *,
         states: Mapping[str, str] = STATES,
         group: str = "snr",
@@ -123,7 +123,7 @@ class Report:
                 result[f"{metric.name}_missing"] = missing
         return result
 
-    def without_value(self, metric: Metric) -> tuple[list[Row], list[Row]]:
+    def without_value(self, metric: Metric) -> tuple[list[RatedFile], list[RatedFile]]:
         """Returns two lists of rows without a value: with a faulty pair of signals, and with a faulty output."""
         return self._without_value(metric, self.rows)
 
@@ -273,7 +273,7 @@ class Report:
         header = ["id", *([self.group] if self.group else []), *columns, "note"]
         return write_csv(path, header, map(self._cells_of, self.rows), identities(self.metrics, self.sr))
 
-    def _cells_of(self, row: Row) -> list[str | float]:
+    def _cells_of(self, row: RatedFile) -> list[str | float]:
         """Returns the cells of a row of the CSV file."""
         cells: list[str | float] = [row.id]
         if self.group:
@@ -288,7 +288,7 @@ class Report:
         """The metric's name and the state for each value in a row."""
         return [(metric.name, state) for metric in self.metrics for state in self.states]
 
-    def _by_group(self) -> dict[float | None, list[Row]]:
+    def _by_group(self) -> dict[float | None, list[RatedFile]]:
         """Groups the rows by their `group`, sorted from the lowest number to the highest.
 
         Rows whose number is not finite come last, under None. The result is empty if the rows are not grouped, if a row
@@ -296,7 +296,7 @@ class Report:
         """
         if not self.group:
             return {}
-        groups: dict[float | None, list[Row]] = {}
+        groups: dict[float | None, list[RatedFile]] = {}
         for row in self.rows:
             if row.group is None:
                 return {}
@@ -305,16 +305,16 @@ class Report:
             return {}
         return dict(sorted(groups.items(), key=lambda group: math.inf if group[0] is None else group[0]))
 
-    def _means(self, metric: Metric, rows: Iterable[Row]) -> list[float]:
+    def _means(self, metric: Metric, rows: Iterable[RatedFile]) -> list[float]:
         """Returns the mean in each state; NaN if all rows are left out, or if one of the other rows has no value."""
         counted = [row for row in rows if self._fault(metric, row) != _PAIR]
         return [_mean([row.values[state][metric.name] for row in counted]) for state in self.states]
 
-    def _without_value(self, metric: Metric, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    def _without_value(self, metric: Metric, rows: Iterable[RatedFile]) -> tuple[list[RatedFile], list[RatedFile]]:
         faults = [(row, self._fault(metric, row)) for row in rows]
         return [row for row, fault in faults if fault == _PAIR], [row for row, fault in faults if fault == _OUTPUT]
 
-    def _fault(self, metric: Metric, row: Row) -> int | None:
+    def _fault(self, metric: Metric, row: RatedFile) -> int | None:
         """Returns what is at fault for a missing value, `_PAIR` or `_OUTPUT`; None if the file has a value."""
         *inputs, output = (math.isfinite(row.values[state][metric.name]) for state in self.states)
         # A faulty state has no finite value, which `inputs` shows. Faults of other signals are checked separately.
@@ -322,7 +322,7 @@ class Report:
             return _PAIR
         return None if output else _OUTPUT
 
-    def _faults(self, metric: Metric, row: Row) -> dict[str, str]:
+    def _faults(self, metric: Metric, row: RatedFile) -> dict[str, str]:
         """Returns the faults of a row that affect a metric: faults of states and of inputs that the metric needs."""
         needs = needs_of(metric)
         return {
@@ -331,12 +331,12 @@ class Report:
             if kind in self.states or ("clean" if kind not in NEEDS else kind) in needs
         }
 
-    def _reason(self, metric: Metric, row: Row, fault: int) -> str:
+    def _reason(self, metric: Metric, row: RatedFile, fault: int) -> str:
         """Returns why a metric has no value for a row: the faults of the pair of signals, or of the output."""
         faults = self._faults(metric, row)
         return "; ".join(reason for kind, reason in faults.items() if (kind == self._output) == (fault == _OUTPUT))
 
-    def _mean_table(self, rows: Sequence[Row]) -> dict[str, dict[str, float | int | None]]:
+    def _mean_table(self, rows: Sequence[RatedFile]) -> dict[str, dict[str, float | int | None]]:
         table = {}
         for metric in self.metrics:
             means = dict(zip(self.states, self._means(metric, rows), strict=True))
@@ -345,7 +345,7 @@ class Report:
             table[metric.name] = {**finite, "missing": sum(map(len, self._without_value(metric, rows)))}
         return table
 
-    def _cells(self, rows: Sequence[Row]) -> list[str]:
+    def _cells(self, rows: Sequence[RatedFile]) -> list[str]:
         cells = [str(len(rows))]
         for metric in self.metrics:
             means = self._means(metric, rows)

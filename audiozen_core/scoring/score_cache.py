@@ -19,7 +19,7 @@ _MOST_KEYS = 500  # the most keys in one query
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class CachedScore:
     """The value of a metric for one file. If the value is NaN, `reason` says why; it is "" if the reason is unknown."""
 
     value: float
@@ -40,7 +40,7 @@ class ScoreCache:
         self.file = None if folder is None else folder / FILE
         self._connection: sqlite3.Connection | None = None
         self._written = time.monotonic()
-        self._pending: dict[str, Score] = {}
+        self._pending: dict[str, CachedScore] = {}
         if self.file is None:
             return
         try:
@@ -53,10 +53,10 @@ class ScoreCache:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def find(self, keys: Iterable[str]) -> dict[str, Score]:
+    def find(self, keys: Iterable[str]) -> dict[str, CachedScore]:
         """Returns the cached scores by key."""
         wanted = list(dict.fromkeys(keys))
-        found: dict[str, Score] = {}
+        found: dict[str, CachedScore] = {}
         try:
             for start in range(0, len(wanted) if self._connection else 0, _MOST_KEYS):
                 batch = wanted[start : start + _MOST_KEYS]
@@ -64,12 +64,12 @@ class ScoreCache:
                 rows = self._connection.execute(
                     f"SELECT key, value, reason FROM scores WHERE key IN ({','.join('?' * len(batch))})", batch
                 )
-                found |= {key: Score(math.nan if value is None else value, reason) for key, value, reason in rows}
+                found |= {key: CachedScore(math.nan if value is None else value, reason) for key, value, reason in rows}
         except sqlite3.Error as error:
             self._give_up(error)
         return found
 
-    def keep(self, key: str, score: Score) -> None:
+    def keep(self, key: str, score: CachedScore) -> None:
         """Stores a score. Scores are written to disk about once a second, and by `close`.
 
         A NaN without a reason is not stored, because its cause may be temporary. For example, a program that the metric

@@ -47,7 +47,7 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     rounding = max(
         torch.finfo(signal.dtype).eps if signal.is_floating_point() else 0.0 for signal in (estimate, reference)
     )
-    signals = [_Doubles.of(signal) for signal in (estimate, reference)]
+    signals = [_Doubles.from_signal(signal) for signal in (estimate, reference)]
     totals = [_dot(signal, signal) for signal in signals]
     floors = [_SILENCE * total for total in totals]
     if zero_mean:
@@ -77,7 +77,7 @@ class _Doubles:
         self._kept = list(make()) if keeps else None
 
     @classmethod
-    def of(cls, signal: Tensor) -> _Doubles:
+    def from_signal(cls, signal: Tensor) -> _Doubles:
         """Returns the blocks of a signal. They are kept in memory if the signal is short."""
         return cls(lambda: (part.double() for part in blocks(signal)), keeps=signal.numel() <= _MOST_KEPT)
 

@@ -46,7 +46,7 @@ def _stop_all() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedStep:
     """The result of a step that has failed; `reason` says why."""
 
     reason: str
@@ -67,8 +67,8 @@ def run_jobs(
     jobs: Iterable[Sequence[Step]],
     *,
     workers: int,
-    then: Callable[[Step, Result | Failed], Sequence[Step]] = no_more,
-) -> Iterator[tuple[Step, Result | Failed]]:
+    then: Callable[[Step, Result | FailedStep], Sequence[Step]] = no_more,
+) -> Iterator[tuple[Step, Result | FailedStep]]:
     """Runs the steps of many jobs, and yields each result as soon as it is ready, in any order.
 
     Each worker is a process with one thread, which is forked from this process on systems that support forking. The
@@ -82,7 +82,7 @@ def run_jobs(
         then: called in this process with a step and its result; returns further steps for the same job.
 
     Yields:
-        Each step with its result. If `work` has raised an exception or its process has died, the result is `Failed`.
+        Each step with its result. If `work` raised an exception or its process died, the result is `FailedStep`.
     """
     if not workers:
         yield from _in_this_process(work, jobs, then)
@@ -106,9 +106,9 @@ def run_jobs(
                 job = jobs_of.pop(worker)
                 step = job.popleft()
                 try:
-                    result: Result | Failed = worker.receive()
+                    result: Result | FailedStep = worker.receive()
                 except DeadWorkerError as dead:
-                    result = Failed(f"the worker process died ({dead})")
+                    result = FailedStep(f"the worker process died ({dead})")
                     pool[pool.index(worker)] = worker = Worker(work)
                 job.extend(then(step, result))
                 start(worker, job)
@@ -143,14 +143,14 @@ class Worker(Generic[Step, Result]):
         with contextlib.suppress(OSError):  # if the worker has died, `receive` raises the error
             self.pipe.send(step)
 
-    def receive(self) -> Result | Failed:
+    def receive(self) -> Result | FailedStep:
         """Waits for the result of the step.
 
         Raises:
             DeadWorkerError: the worker has died.
         """
         try:
-            result: Result | Failed = self.pipe.recv()
+            result: Result | FailedStep = self.pipe.recv()
         except (EOFError, OSError):
             raise DeadWorkerError(self._exit_reason()) from None
         return result
@@ -200,8 +200,8 @@ def keep_freed_memory() -> None:
 def _in_this_process(
     work: Callable[[Step], Result],
     jobs: Iterable[Sequence[Step]],
-    then: Callable[[Step, Result | Failed], Sequence[Step]],
-) -> Iterator[tuple[Step, Result | Failed]]:
+    then: Callable[[Step, Result | FailedStep], Sequence[Step]],
+) -> Iterator[tuple[Step, Result | FailedStep]]:
     for job in jobs:
         steps = deque(job)
         while steps:
@@ -223,10 +223,10 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _attempt(work: Callable[[Step], Result], step: Step) -> Result | Failed:
+def _attempt(work: Callable[[Step], Result], step: Step) -> Result | FailedStep:
     try:
         return work(step)
     except AudioZenError as error:
-        return Failed(error.message)
+        return FailedStep(error.message)
     except Exception as error:
-        return Failed(printable(exception_text(error)))
+        return FailedStep(printable(exception_text(error)))

@@ -36,7 +36,7 @@ class TextColumn(Sequence[str]):
             preserved.
 
     Example:
-        >>> column = TextColumn(*pack(["one", "", "zwölf"]))
+        >>> column = TextColumn(*pack_strings(["one", "", "zwölf"]))
         >>> len(column), column[2], list(column)
         (3, 'zwölf', ['one', '', 'zwölf'])
     """
@@ -64,14 +64,14 @@ class TextColumn(Sequence[str]):
         return self.content[start:end].tobytes().decode("utf-8", "surrogateescape")
 
 
-def pack(strings: Iterable[str]) -> tuple[Array, Array]:
+def pack_strings(strings: Iterable[str]) -> tuple[Array, Array]:
     """Returns the two arrays of a `TextColumn`."""
     parts = [string.encode("utf-8", "surrogateescape") for string in strings]
     ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
     return ends.astype(np.int64), np.frombuffer(b"".join(parts), np.uint8)
 
 
-class Table:
+class MappedTable:
     """Columns by name, and additional facts.
 
     If the table was read from a file that still exists, pickling it for another process sends only the path.
@@ -93,7 +93,7 @@ class Table:
 
     def add_text(self, name: str, strings: Iterable[str]) -> None:
         """Adds a text column."""
-        self.arrays[f"{name}.ends"], self.arrays[f"{name}.content"] = pack(strings)
+        self.arrays[f"{name}.ends"], self.arrays[f"{name}.content"] = pack_strings(strings)
 
     def text(self, name: str) -> TextColumn:
         """Returns a text column."""
@@ -121,7 +121,7 @@ class Table:
                 file.write(bytes(-array.nbytes % _ALIGNMENT))
 
     @classmethod
-    def read(cls, path: Path, *, verify: bool = False) -> Table:
+    def read(cls, path: Path, *, verify: bool = False) -> MappedTable:
         """Maps a table into memory.
 
         Args:
@@ -160,7 +160,7 @@ class Table:
                 return _read_again, (self.file, self.token)
         except (OSError, ValueError):  # somebody has deleted or replaced the file
             pass
-        return Table, (self.facts, self.arrays)
+        return MappedTable, (self.facts, self.arrays)
 
 
 def _token(facts: Mapping[str, Any], places: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
@@ -171,13 +171,13 @@ def _token(facts: Mapping[str, Any], places: Mapping[str, Any], arrays: Mapping[
     return token.hexdigest()
 
 
-def _read_again(path: Path, token: str) -> Table:
+def _read_again(path: Path, token: str) -> MappedTable:
     """Maps the table of another process.
 
     Raises:
         ValueError: the file has been replaced.
     """
-    table = Table.read(path)
+    table = MappedTable.read(path)
     if table.token != token:
         raise ValueError(f"`{path}` has been replaced since this run has started")
     return table

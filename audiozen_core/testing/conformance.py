@@ -17,7 +17,7 @@ from audiozen_core.kinds import kind_of
 from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.index import forget_installed, installed_index
 from audiozen_core.registry.installed import normalised
-from audiozen_core.registry.paths import load
+from audiozen_core.registry.paths import load_entry
 from audiozen_core.registry.scope import installed_path
 
 
@@ -44,7 +44,7 @@ def check_entry_points(distribution: str) -> tuple[Entry, ...]:
     findings = [*metadata_findings(index), *stray_group_findings(strays), *of_imports]
     assert not findings, "\n\n".join(render(finding) for finding in findings)
     for entry in entries:
-        hook = load(entry).target if entry.kind == "hooks" else None
+        hook = load_entry(entry).target if entry.kind == "hooks" else None
         if isinstance(hook, type):
             check_hooks(hook)
     return entries

@@ -42,7 +42,7 @@ class HookRecorder:
             for name, given in self.calls
         ]
 
-    def of(self, hook: str) -> list[dict[str, Any]]:
+    def calls_of(self, hook: str) -> list[dict[str, Any]]:
         """Returns the arguments of each call of one hook."""
         return [given for name, given in self.calls if name == hook]
 

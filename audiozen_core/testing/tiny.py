@@ -66,7 +66,7 @@ _VALUES: dict[str, Any] = {
 
 
 @dataclass(slots=True)
-class Outcome:
+class TinyRun:
     """The results of a run.
 
     Attributes:
@@ -144,7 +144,7 @@ class TinyExperiment:
         ckpt_path: str | None = None,
         weights: str | None = None,
         hooks: HookRecorder | None = None,
-    ) -> Outcome:
+    ) -> TinyRun:
         """Checks the experiment and runs it in this process.
 
         Args:
@@ -162,7 +162,7 @@ class TinyExperiment:
         loaded = Experiment.load(self.write(), modes=modes)
         experiment = _Recorded(loaded, hooks or HookRecorder())
         experiment.run(resume=resume, ckpt_path=ckpt_path, weights=weights)
-        return Outcome(experiment.folder, experiment.recorder)
+        return TinyRun(experiment.folder, experiment.recorder)
 
 
 class _Recorded(Experiment):

@@ -15,7 +15,7 @@ from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.nonfinite import NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
+from audiozen_core.trainer.epoch_ends import add_prefix, scalars_of
 from audiozen_core.trainer.passes import Passes
 from audiozen_core.trainer.state import kept_generators
 from audiozen_core.trainer.stop_request import StopRequest
@@ -167,7 +167,7 @@ class BaseTrainer(Passes):
         self.max_nonfinite = max_nonfinite
         for suffix, scheduler in self.lr_schedulers.items():
             scheduler.check(save_max_score=save_max_score)
-            scheduler.check_rates(self.optimizers[suffix])
+            scheduler.check_learning_rates(self.optimizers[suffix])
 
     # ------------------------------------------------------------------------------- training
 
@@ -320,12 +320,12 @@ class BaseTrainer(Passes):
             )
         scalars = {**self.scalars.rates, **scalars_of(self.training_epoch_end, steps)}
         added = self.added_scalars("epoch_scalars", scalars, epoch=epoch)
-        return prefixed("train", {**scalars, **added})
+        return add_prefix("train", {**scalars, **added})
 
     def _record_epoch(self, metrics: Mapping[str, float]) -> None:
         # The record of the last step is part of the record of the epoch, so that a resumed run replaces both.
         newest = self.scalars.last_record if self.progress.step < self.log_interval else None
-        record = {**metrics, **(prefixed("step", newest.metrics) if newest else {})}
+        record = {**metrics, **(add_prefix("step", newest.metrics) if newest else {})}
         step, epoch = self.progress.step, self.progress.current_epoch
         self.hooks.on_log(trainer=self, mode="train", metrics=record, step=step, epoch=epoch)
 

@@ -17,7 +17,7 @@ from audiozen_core.kinds import section_name, split_section
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.trainer.checkpointed import CheckpointedTrainer
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.epoch_ends import prefixed
+from audiozen_core.trainer.epoch_ends import add_prefix
 from audiozen_core.trainer.evaluation import NO_CONTEXT
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import LearningRates
@@ -126,7 +126,7 @@ class BatchTraining(CheckpointedTrainer):
             elif not self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch, samples=samples):
                 losses = {}
         if self._turns:
-            agreed = self._turns.agree(losses, samples, last=not self._window_open)
+            agreed = self._turns.exchange_losses(losses, samples, last=not self._window_open)
             if agreed is None:
                 self.scalars.leave_out(batch_idx)
             losses = agreed or {}
@@ -238,14 +238,14 @@ class BatchTraining(CheckpointedTrainer):
             self.step_optimizers()
             clock.begin("rest")
         elif self._turns:
-            self._turns.settle()
+            self._turns.handle_error()
         if self._turns:
             self._turns.share_buffers(self.modules)
         self._gradients.clear()
         self._window_open = False
         self.progress.step = step = self.progress.step + 1
         is_due = self.log_interval > 0 and step % self.log_interval == 0
-        rates, added = self._learning_rates.now(), None
+        rates, added = self._learning_rates.current(), None
         if is_due:
             added = self.hooks.added_scalars("step_scalars", rates, trainer=trainer, step=step)
         self.scalars.close_step(step, rates, added)
@@ -323,7 +323,7 @@ class BatchTraining(CheckpointedTrainer):
         """Records the steps that are due and whose values were read. On a GPU, this can be a few steps later."""
         for record in self.scalars.take_records():
             if self.log_interval and record.step % self.log_interval == 0:
-                metrics = prefixed("step", record.metrics)
+                metrics = add_prefix("step", record.metrics)
                 self.hooks.on_log(
                     trainer=self._as_trainer, mode="train", metrics=metrics, step=record.step, epoch=record.epoch
                 )
@@ -331,7 +331,7 @@ class BatchTraining(CheckpointedTrainer):
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for suffix, scheduler in self.lr_schedulers.items():
             scheduler.step(interval, score)
-            scheduler.check_rates(self.optimizers[suffix])
+            scheduler.check_learning_rates(self.optimizers[suffix])
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
         """Asks the hooks how to handle a loss or gradient that is not finite. Returns only if the batch is skipped."""
@@ -365,7 +365,7 @@ class BatchTraining(CheckpointedTrainer):
         # A run that resumes from the checkpoint starts with the next step, so these steps must be recorded now.
         self.scalars.flush()
         if self._turns:
-            self._turns.settle()
+            self._turns.handle_error()
             self.scalars.combine(self._turns.combine)
             self.unreadable.share(self.ranks)
         self._log_steps()

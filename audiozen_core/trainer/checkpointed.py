@@ -12,7 +12,7 @@ from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.nonfinite import check_weights
-from audiozen_core.trainer.sharded_state import gathered
+from audiozen_core.trainer.sharded_state import gather_state
 from audiozen_core.trainer.state import EXTRA, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 
@@ -51,7 +51,7 @@ class CheckpointedTrainer(Evaluation):
             self.hooks.on_state_collect(trainer=self._as_trainer)
             extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self._as_trainer)}
             state = {**self.state.state_dict(), EXTRA: extra}
-            yield gathered(state, self.ranks) if self.is_sharded else state
+            yield gather_state(state, self.ranks) if self.is_sharded else state
         except UnstorableStateError as error:
             raise _naming_the_hook(error, self.hooks.plugins) from None
         finally:

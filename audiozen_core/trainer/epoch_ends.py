@@ -40,6 +40,6 @@ def scalars_of(
     return {name: float(value) for name, value in scalars.items()}
 
 
-def prefixed(prefix: str, scalars: Mapping[str, float | Tensor]) -> dict[str, float]:
+def add_prefix(prefix: str, scalars: Mapping[str, float | Tensor]) -> dict[str, float]:
     """Adds a prefix to the names of scalars, such as `train` in `train/loss`."""
     return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}

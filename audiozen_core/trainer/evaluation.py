@@ -22,11 +22,11 @@ from audiozen_core.errors import DataError, HookError, RunError
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
+from audiozen_core.trainer.component_access import ComponentAccess
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
+from audiozen_core.trainer.epoch_ends import add_prefix, scalars_of
 from audiozen_core.trainer.memory import translate_memory_errors
 from audiozen_core.trainer.part_errors import explain_step_error, translate_step_errors
-from audiozen_core.trainer.parts import Parts
 from audiozen_core.trainer.results import ResultFolder
 from audiozen_core.trainer.steps import Steps
 
@@ -34,7 +34,7 @@ NO_CONTEXT = nullcontext()
 _RUNS: dict[Mode, str] = {"validate": "validation run", "test": "test run", "predict": "prediction run"}
 
 
-class Evaluation(Steps, Parts):
+class Evaluation(Steps, ComponentAccess):
     """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments.
 
     Attributes:
@@ -87,7 +87,7 @@ class Evaluation(Steps, Parts):
                     main = self.ranks.is_main
                     scalars = scalars_of(self.test_epoch_end, outputs, may_be_none=True) if main else {}
                     scalars = self.ranks.from_main(scalars)
-                    metrics = prefixed("test", self._with_added("test", scalars))
+                    metrics = add_prefix("test", self._with_added("test", scalars))
                 self._end_evaluation("test", None, metrics)
             self.hooks.on_log(
                 trainer=self._as_trainer,
@@ -213,7 +213,7 @@ class Evaluation(Steps, Parts):
                 remedy=self._suggest_monitor(scalars),
             )
         score = scalars[self.monitor]
-        metrics = prefixed("validate", {**scalars, "score": score})
+        metrics = add_prefix("validate", {**scalars, "score": score})
         if compare:
             self.progress.validations += counts
         if compare and self._is_better(score):
@@ -254,7 +254,7 @@ class Evaluation(Steps, Parts):
             HookError: the scalars differ between the ranks, because a hook used only the data of its own rank.
         """
         added = self.hooks.added_scalars(hook, taken, trainer=self._as_trainer, **arguments)
-        if self.ranks.several and self.ranks.differing(added):
+        if self.ranks.several and self.ranks.differing_ranks(added):
             raise HookError(
                 f"the scalars that hooks add in `{hook}` differ between the ranks, so they don't cover all data",
                 remedy="collect the values of all ranks in the hook with `trainer.ranks.gather(...)`",
@@ -269,7 +269,7 @@ class Evaluation(Steps, Parts):
         Args:
             signals: the signals by name, such as `enhanced` [time].
         """
-        if self._evaluated and self.hooks.asks_for_signals(self._evaluated):
+        if self._evaluated and self.hooks.uses_signals(self._evaluated):
             self._shown.append(signals)
 
     def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
@@ -301,7 +301,7 @@ class Evaluation(Steps, Parts):
                         results.append((batch_idx, step(batch, batch_idx, dataloader_idx)))
                     shown, self._shown = self._shown, []
                     # Hooks get a copy of the outputs, so that they can't change the results.
-                    needs_outputs = self.hooks.asks("on_evaluation_step_end", "outputs")
+                    needs_outputs = self.hooks.uses_argument("on_evaluation_step_end", "outputs")
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer,
                         mode=mode,
@@ -363,11 +363,11 @@ class Evaluation(Steps, Parts):
         except Exception as another:
             self.log.error("a hook failed while the run was ending", reason=str(another))
 
-    def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0, may_lack: int = 0) -> Iterator[Any]:
+    def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0, allowed_missing: int = 0) -> Iterator[Any]:
         """Returns the batches of an epoch: see `BatchLoader.epoch`."""
         self.batch_size, self.participants.batches_from = loader.batch_size, loader.origin
-        batches = loader.epoch(epoch, start=start, may_lack=may_lack, unreadable=self.unreadable)
-        if self.ranks.several and (others := self.ranks.differing(loader.order_digest)):
+        batches = loader.epoch(epoch, start=start, allowed_missing=allowed_missing, unreadable=self.unreadable)
+        if self.ranks.several and (others := self.ranks.differing_ranks(loader.order_digest)):
             raise DataError(
                 f"the sampler of {loader.origin} yields a different order on rank {others[0]} than on rank 0",
                 remedy="draw from the generators of Python, NumPy or torch, which have the same seed on all ranks",

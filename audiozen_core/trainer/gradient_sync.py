@@ -60,7 +60,7 @@ class GradientSync:
             if trained:
                 self._gates[name] = self._gate(trained)
 
-    def through(self, name: str, loss: Tensor) -> Tensor:
+    def pass_through_gate(self, name: str, loss: Tensor) -> Tensor:
         """Passes a loss through its gate. The backward pass then averages the gradients of all ranks.
 
         The average includes the gradients that earlier backward passes accumulated in the weights.
@@ -90,7 +90,7 @@ class GradientSync:
         # A loss of zero that depends on the weights makes DDP average their gradients without changing them.
         zero_loss = sum((weight.sum().real for weight in averaged), start=torch.zeros(())) * 0
         with self._ranks.explained():
-            torch.autograd.backward(self.through(name, zero_loss))
+            torch.autograd.backward(self.pass_through_gate(name, zero_loss))
 
     def _gate(self, weights: Sequence[Tensor]) -> DistributedDataParallel:
         with warnings.catch_warnings():

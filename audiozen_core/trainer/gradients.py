@@ -13,7 +13,7 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import AudioZenError, HookError, RunError
 from audiozen_core.kinds import section_name
-from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, named_weights
+from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, all_weights
 from audiozen_core.trainer.part_errors import explain_method_error
 
 _MOST_SHAPES = 8
@@ -63,7 +63,7 @@ class Gradients:
             RunError: an optimiser has a weight that belongs to no network or loss function. Its gradient would not be
                 averaged, measured or clipped, and checkpoints would not contain the weight.
         """
-        weights = {suffix: named_weights(modules) for suffix, modules in self._parts.items()}
+        weights = {suffix: all_weights(modules) for suffix, modules in self._parts.items()}
         owned = {id(weight.tensor) for suffix_weights in weights.values() for weight in suffix_weights}
         optimised: set[int] = set()
         for suffix, optimizer in self._optimizers.items():

@@ -96,7 +96,7 @@ def _note_version(versions: list[int], tensor: Tensor) -> Tensor:
     return tensor
 
 
-def protected(function: Callable[..., Any]) -> nn.Module | CopiesInputs:
+def protect_inputs(function: Callable[..., Any]) -> nn.Module | CopiesInputs:
     """Makes a loss function work on copies of its argument tensors.
 
     Returns the same object for a module, and a wrapper for any other function. Torch's own losses get no copies,
@@ -122,7 +122,7 @@ class CopiesInputs:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function."""
-        output = self.function(*copied(args), **copied(kwargs))
+        output = self.function(*copy_tensors(args), **copy_tensors(kwargs))
         if self.on_return:
             self.on_return(output)
         return output
@@ -132,12 +132,12 @@ class CopiesInputs:
         return getattr(object.__getattribute__(self, "function"), name)
 
 
-def copied(value: Any) -> Any:
+def copy_tensors(value: Any) -> Any:
     """Copies every tensor that `map_tensors` finds in a value. Gradients flow through the copies."""
     return map_tensors(value, Tensor.clone)
 
 
 def _pass_copies(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     # Most networks are called with positional tensors, so this case is fast.
-    copies = tuple([value.clone() if type(value) is Tensor else copied(value) for value in args])
-    return copies, copied(kwargs) if kwargs else kwargs
+    copies = tuple([value.clone() if type(value) is Tensor else copy_tensors(value) for value in args])
+    return copies, copy_tensors(kwargs) if kwargs else kwargs

@@ -23,7 +23,7 @@ class LearningRates:
         self._cached_rates: list[Any] | None = None
         self._cached: Mapping[str, float | Tensor] = {}
 
-    def now(self) -> Mapping[str, float | Tensor]:
+    def current(self) -> Mapping[str, float | Tensor]:
         """Returns the same as `learning_rates`. Returns the identical mapping until a rate changes."""
         rates = []
         for optimizer in self._optimizers.values():

@@ -15,7 +15,7 @@ from traceback import walk_tb
 import torch
 
 from audiozen_core.errors import RunError
-from audiozen_core.trainer.parts import Parts
+from audiozen_core.trainer.component_access import ComponentAccess
 
 _SMALLER = (
     "set a smaller `batch_size` (`gradient_accumulation_steps` can make up for it) or shorter clips; "
@@ -32,7 +32,7 @@ _LOADER_MODULES = ("torch.utils.data.dataloader", "torch.utils.data._utils.signa
 
 
 @contextmanager
-def translate_memory_errors(trainer: Parts) -> Iterator[None]:
+def translate_memory_errors(trainer: ComponentAccess) -> Iterator[None]:
     """Translates an out-of-memory error or an error of the data loader that is raised in the block.
 
     Raises:
@@ -53,7 +53,7 @@ def translate_memory_errors(trainer: Parts) -> Iterator[None]:
             del translated
 
 
-def _translate(trainer: Parts, error: BaseException | None) -> RunError | None:
+def _translate(trainer: ComponentAccess, error: BaseException | None) -> RunError | None:
     """Returns the error to raise instead; None if the error is neither about memory nor from the data loader.
 
     The causes of an error are examined too, because torch can notice a dead worker at any time, even within a hook.
@@ -80,12 +80,12 @@ def _was_raised_by_loader(error: BaseException) -> bool:
     return isinstance(error, OSError | EOFError) and "multiprocessing.resource_sharer" in modules
 
 
-def _place(trainer: Parts) -> str:
+def _place(trainer: ComponentAccess) -> str:
     progress = trainer.progress
     return f"step {progress.step + 1} (epoch {progress.epoch + 1}, batch {progress.batch})"
 
 
-def _is_full(trainer: Parts, device: torch.device) -> str:
+def _is_full(trainer: ComponentAccess, device: torch.device) -> str:
     # With a `batch_sampler`, batches can differ in size, so the message does not contain a size.
     batch_size = f", with batches of {trainer.batch_size} samples" if trainer.batch_size else ""
     used = f"{peak_memory(device) / 2**30:.2f}"

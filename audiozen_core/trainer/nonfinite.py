@@ -27,7 +27,7 @@ class Weight(NamedTuple):
     tensor: Tensor
 
 
-def named_weights(modules: Mapping[str, nn.Module]) -> list[Weight]:
+def all_weights(modules: Mapping[str, nn.Module]) -> list[Weight]:
     """Returns all weights of the modules. The keys of `modules` are sections."""
     return [Weight(section, *named) for section, module in modules.items() for named in module.named_parameters()]
 

@@ -73,9 +73,9 @@ class Passes(BatchTraining):
         # With `steps_per_epoch`, a window can contain batches of two passes.
         window = self.gradient_accumulation_steps if self.steps_per_epoch is None else 1
         start = progress.resumed_batch(ranks, window)
-        may_lack = progress.ranks - 1 if progress.ranks != ranks else 0
+        allowed_missing = progress.ranks - 1 if progress.ranks != ranks else 0
         # The pass begins before `num_batches` is read, because a sampler can yield a different number in each pass.
-        batches = self.batches(loader, progress.passes + 1, start=start, may_lack=may_lack)
+        batches = self.batches(loader, progress.passes + 1, start=start, allowed_missing=allowed_missing)
         if self._turns:
             batches = self._turns.in_turns(batches, start, loader.num_batches, drop_last=loader.drop_last)
         is_epoch = self.steps_per_epoch is None

@@ -39,14 +39,14 @@ class TakenSample:
         id: the ID of the file.
         begin: the position in the file where the signals begin, in seconds.
         waves: the signals [time] by name, float32 on the CPU.
-        given: the names of the signals that come from the data set.
+        dataset_signals: the names of the signals that come from the data set.
     """
 
     dataset: str
     id: str
     begin: float
     waves: Mapping[str, Tensor]
-    given: frozenset[str]
+    dataset_signals: frozenset[str]
 
 
 class WrittenSamples:
@@ -123,7 +123,7 @@ class WrittenSamples:
                 continue
             peak = float(wave.abs().max())
             scaled = wave / peak if peak > 1 else wave
-            is_input = name in taken.given
+            is_input = name in taken.dataset_signals
             path = f"{_INPUTS}/{subfolder}/{_part(name)}.flac"
             # If a signal of the data set has changed, the old file is kept, because earlier samples refer to it.
             if not is_input or ((self._folder / path).exists() and not _has(self._folder / path, scaled)):

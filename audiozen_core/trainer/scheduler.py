@@ -64,7 +64,7 @@ class Scheduler:
                 '`interval = "step"`, the scheduler steps once per optimiser step, otherwise once per epoch',
             ) from error
 
-    def check_rates(self, optimizer: Optimizer) -> None:
+    def check_learning_rates(self, optimizer: Optimizer) -> None:
         """Checks that each learning rate is a number, after the scheduler was created or has stepped.
 
         Raises:

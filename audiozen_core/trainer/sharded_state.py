@@ -15,7 +15,7 @@ from audiozen_core.distributed.ranks import Ranks
 from audiozen_core.distributed.sharding import is_sharded, local_part, shard_like, whole_tensor
 
 
-def gathered(state: Any, ranks: Ranks) -> Any:
+def gather_state(state: Any, ranks: Ranks) -> Any:
     """Gathers each sharded tensor of a state on the CPU of rank 0, one at a time. All ranks must call it.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-Part = Literal["data", "transfer", "forward", "backward", "optimizer", "rest", "outside"]
+StepPart = Literal["data", "transfer", "forward", "backward", "optimizer", "rest", "outside"]
 """A part of a training.
 
 - `data`: waiting for a batch.
@@ -20,7 +20,7 @@ Part = Literal["data", "transfer", "forward", "backward", "optimizer", "rest", "
 - `outside`: everything that belongs to no step, such as validations and the time between two epochs.
 """
 
-PARTS: tuple[Part, ...] = get_args(Part)
+STEP_PARTS: tuple[StepPart, ...] = get_args(StepPart)
 """All parts, in the order of a step."""
 
 
@@ -43,11 +43,11 @@ class StepClock:
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
-        self._part: Part = "outside"
+        self._seconds: dict[StepPart, float] = dict.fromkeys(STEP_PARTS, 0.0)
+        self._part: StepPart = "outside"
         self._since = perf_counter()
 
-    def begin(self, part: Part) -> None:
+    def begin(self, part: StepPart) -> None:
         """Ends the current part, and begins another one. This is called ten times in a step, so it must be fast."""
         now = perf_counter()
         self._seconds[self._part] += now - self._since
@@ -81,13 +81,13 @@ class GpuStepClock(StepClock):
         super().__init__()
         self._device = device
         self._steps = 0
-        self._gpu_seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+        self._gpu_seconds: dict[str, float] = dict.fromkeys(STEP_PARTS, 0.0)
         self._measured = 0
         # The events of the step that is currently measured, and of measured steps whose events are not read yet.
-        self._open: list[tuple[Part, Any]] | None = None
-        self._queued: deque[list[tuple[Part, Any]]] = deque()
+        self._open: list[tuple[StepPart, Any]] | None = None
+        self._queued: deque[list[tuple[StepPart, Any]]] = deque()
 
-    def begin(self, part: Part) -> None:
+    def begin(self, part: StepPart) -> None:
         """Ends the current part, and begins another one."""
         super().begin(part)
         if self._open is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Row(NamedTuple):
+class ScalarRow(NamedTuple):
     """The scalars of a batch or a step.
 
     Attributes:

@@ -17,7 +17,7 @@ from audiozen_core.hooks.scalars import as_scalar, form_of, is_truth_value
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.host_copy import HostCopy
 from audiozen_core.trainer.nonfinite import MeasuredGradients, blame
-from audiozen_core.trainer.step_records import Row, StepRecord
+from audiozen_core.trainer.step_records import ScalarRow, StepRecord
 
 # On a GPU, a loss is read this many steps late. By then it is computed and copied, so reading it does not wait.
 GPU_LAG = 8
@@ -245,7 +245,7 @@ class StepScalars:
             del self._origins[-1], self.per_batch[-1]
             self._read_of_step = None
 
-    def combine(self, combine: Callable[[Sequence[Row]], Sequence[Row]]) -> None:
+    def combine(self, combine: Callable[[Sequence[ScalarRow]], Sequence[ScalarRow]]) -> None:
         """Replaces the scalars of each new batch and of the latest step by the means over all ranks.
 
         All values must have been read before.
@@ -254,12 +254,12 @@ class StepScalars:
             combine: combines the rows of this rank with the rows of the other ranks.
         """
         new = zip(self._origins[self._combined :], self.per_batch[self._combined :], strict=True)
-        rows = combine([Row(*origin, values) for origin, values in new])
+        rows = combine([ScalarRow(*origin, values) for origin, values in new])
         self.per_batch[self._combined :] = [dict(row.scalars) for row in rows]
         self._origins[self._combined :] = [(row.number, row.samples) for row in rows]
         self._combined = len(self.per_batch)
         last, step = self.last_record, self._progress.step
-        newest = combine([Row(last.batch_idx, last.samples, last.scalars)] if last and last.step == step else [])
+        newest = combine([ScalarRow(last.batch_idx, last.samples, last.scalars)] if last and last.step == step else [])
         self._records = []
         # The record gets the row of the last turn. A rank without a batch in that turn has a row of an earlier turn.
         for row in newest[-1:]:

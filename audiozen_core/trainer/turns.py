@@ -22,7 +22,7 @@ from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.trainer.gradient_sync import GradientSync
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.sharded_gradients import ShardedGradients
-from audiozen_core.trainer.step_records import Row
+from audiozen_core.trainer.step_records import ScalarRow
 
 _END: Any = object()
 
@@ -59,10 +59,10 @@ class Turns:
         self._averaged: set[str] = set()
 
     def note(self, error: NonFiniteError) -> None:
-        """Stores the first error until `settle` passes it to the other ranks."""
+        """Stores the first error until `handle_error` passes it to the other ranks."""
         self._error = self._error or error
 
-    def settle(self) -> bool:
+    def handle_error(self) -> bool:
         """Passes an error that any rank has noted to the hooks of all ranks.
 
         Returns:
@@ -121,7 +121,7 @@ class Turns:
         stand_in = self._ranks.from_rank(has_batch.index(True), item)
         return stand_in if item is None else item
 
-    def agree(self, losses: Mapping[str, Tensor], samples: int, *, last: bool) -> dict[str, Tensor] | None:
+    def exchange_losses(self, losses: Mapping[str, Tensor], samples: int, *, last: bool) -> dict[str, Tensor] | None:
         """Exchanges the losses of a turn with the other ranks, and weights them.
 
         Args:
@@ -147,7 +147,7 @@ class Turns:
                 f"rank {others[0]} trains other weights than rank 0",
                 remedy="look for a hook or a trainer that changes `requires_grad` only on some ranks",
             )
-        if any(failed for failed, _, _ in turn) and self.settle():
+        if any(failed for failed, _, _ in turn) and self.handle_error():
             if self._sharded:
                 self._sharded.forget_turn()
             return None
@@ -168,7 +168,7 @@ class Turns:
             # If a rank lacks this loss, its gradients are averaged in `average` instead.
             if all(mask & 1 << names.index(name) for _, mask, _ in turn):
                 self._prepare(name)
-                weighted[name] = self._sync.through(name, weighted[name])
+                weighted[name] = self._sync.pass_through_gate(name, weighted[name])
                 self._averaged.add(name)
         return weighted
 
@@ -233,16 +233,16 @@ class Turns:
         all_weights = [weight.detach() for part in modules.values() for weight in part.parameters()]
         weights = [weight for weight in all_weights if not is_sharded(weight)]
         norms = torch.stack([norm.cpu().double() for norm in torch._foreach_norm(weights)]).tolist() if weights else []
-        if others := self._ranks.differing(norms):
+        if others := self._ranks.differing_ranks(norms):
             raise RunError(
                 f"the weights of rank {others[0]} differ from the weights of rank 0",
                 remedy="look for a hook or a trainer that changes weights only on some ranks, or with random numbers, "
                 "which differ between ranks",
             )
 
-    def combine(self, rows: Sequence[Row]) -> list[Row]:
+    def combine(self, rows: Sequence[ScalarRow]) -> list[ScalarRow]:
         """Combines the rows of all ranks: each scalar becomes the mean over all samples of its batch or step."""
-        by_number: dict[int, list[Row]] = {}
+        by_number: dict[int, list[ScalarRow]] = {}
         for row in (row for rank_rows in self._ranks.gather(list(rows)) for row in rank_rows):
             by_number.setdefault(row.number, []).append(row)
         return [_combined(number, by_number[number]) for number in sorted(by_number)]
@@ -258,10 +258,10 @@ def _check_same(present: Sequence[str], masks: Sequence[int], names: Sequence[st
             )
 
 
-def _combined(number: int, rows: Sequence[Row]) -> Row:
+def _combined(number: int, rows: Sequence[ScalarRow]) -> ScalarRow:
     names = dict.fromkeys(name for row in rows for name in row.scalars)
     means = {name: _mean([(row.samples, row.scalars[name]) for row in rows if name in row.scalars]) for name in names}
-    return Row(number, sum(row.samples for row in rows), means)
+    return ScalarRow(number, sum(row.samples for row in rows), means)
 
 
 def _mean(parts: Sequence[tuple[int, float]]) -> float:

@@ -13,7 +13,7 @@ GAIN = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class BatchSizeResult:
     """The result of training for a few steps with one batch size.
 
     Attributes:
@@ -36,7 +36,9 @@ class Measured:
     reason: str = ""
 
 
-def search_sizes(measure: Callable[[int], Measured], *, first: int = 1, most: int | None = None) -> list[Measured]:
+def search_sizes(
+    measure: Callable[[int], BatchSizeResult], *, first: int = 1, most: int | None = None
+) -> list[BatchSizeResult]:
     """Measures growing batch sizes, up to the size of the data set.
 
     The search doubles the size until a size does not fit. It then bisects the interval between the largest size that
@@ -90,12 +92,12 @@ def search_sizes(measure: Callable[[int], Measured], *, first: int = 1, most: in
     return measured
 
 
-def largest(measured: Sequence[Measured]) -> Measured:
+def largest(measured: Sequence[BatchSizeResult]) -> BatchSizeResult:
     """Returns the largest size that fits."""
     return max((result for result in measured if result.fits), key=lambda result: result.batch_size)
 
 
-def recommended(measured: Sequence[Measured]) -> Measured:
+def recommended(measured: Sequence[BatchSizeResult]) -> BatchSizeResult:
     """Returns the smallest size that is nearly as fast as the fastest size.
 
     A larger size would save hardly any time, but would mean fewer steps per epoch.
@@ -106,7 +108,7 @@ def recommended(measured: Sequence[Measured]) -> Measured:
     return min(near, key=lambda result: result.batch_size)
 
 
-def _gains_nothing(measured: Sequence[Measured]) -> bool:
+def _gains_nothing(measured: Sequence[BatchSizeResult]) -> bool:
     """Returns whether neither of the last two sizes is faster than the best size before them."""
     speeds = [result.samples_per_second for result in measured]
     return len(speeds) > 2 and max(speeds[-2:]) < GAIN * max(speeds[:-2])

@@ -26,7 +26,7 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.storage.atomic import write_whole
 from audiozen_core.trainer.memory import peak_memory
-from audiozen_core.tuning.batch_sizes import Measured
+from audiozen_core.tuning.batch_sizes import BatchSizeResult
 from audiozen_core.tuning.short_training import short_training
 
 # When memory runs out, torch and CUDA sometimes raise only a RuntimeError. Its message then contains one of these
@@ -34,7 +34,7 @@ from audiozen_core.tuning.short_training import short_training
 _FULL = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, seconds: float = 20.0) -> Measured:
+def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, seconds: float = 20.0) -> BatchSizeResult:
     """Measures the speed and the memory of training with one batch size.
 
     The first step is not timed, because the optimiser creates its state during that step.
@@ -54,7 +54,7 @@ def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, sec
             clock.observe(loader)
             trainer.train(loader)
             ended = loader.size is None and clock.largest < batch_size
-            return Measured(
+            return BatchSizeResult(
                 batch_size,
                 fits=True,
                 samples_per_second=clock.samples_per_second,
@@ -65,7 +65,7 @@ def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, sec
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return Measured(batch_size, fits=False, reason="out of memory")
+        return BatchSizeResult(batch_size, fits=False, reason="out of memory")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

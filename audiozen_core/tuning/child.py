@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from audiozen_core.errors import RunError
-from audiozen_core.tuning.batch_sizes import Measured
+from audiozen_core.tuning.batch_sizes import BatchSizeResult
 from audiozen_core.tuning.free_memory import free_memory
 
 # The time between two checks of the free memory. It is so short that a process can't fill the reserve in between.
@@ -47,7 +47,7 @@ class MemoryLimit:
 
 def measure_in_child(
     file: Path, overrides: Sequence[str], batch_size: int, *, steps: int, limit: MemoryLimit
-) -> Measured:
+) -> BatchSizeResult:
     """Runs `measure_size` in a child process.
 
     The batch size does not fit if the child process is killed, either by this function at the memory limit or by the
@@ -62,9 +62,11 @@ def measure_in_child(
         with output.open("wb") as log:
             code, was_ended = run_within(_command(answer), json.dumps(request), log.fileno(), limit)
         if was_ended:
-            return Measured(batch_size, fits=False, reason="the training would use more memory than --memory allows")
+            return BatchSizeResult(
+                batch_size, fits=False, reason="the training would use more memory than --memory allows"
+            )
         if code == -signal.SIGKILL:
-            return Measured(batch_size, fits=False, reason="the system killed the training")
+            return BatchSizeResult(batch_size, fits=False, reason="the system killed the training")
         last = (output.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
         if not answer.exists():
             message = f"training with `batch_size = {batch_size}` ended with exit code {code}: {last}"
@@ -74,7 +76,7 @@ def measure_in_child(
         problem = result["error"]
         message = f"training with `batch_size = {batch_size}` failed: {problem['message']}"
         raise RunError(message, remedy=problem["remedy"], notes=problem["notes"])
-    return Measured(**result)
+    return BatchSizeResult(**result)
 
 
 def _command(answer: Path) -> list[str]:

@@ -32,7 +32,7 @@ class Suggestion:
     remedy: str = ""
 
 
-class Curve:
+class RangeTestCurve:
     """The losses of a range test.
 
     Args:

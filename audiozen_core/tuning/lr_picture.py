@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiozen_core.errors import MissingExtraError, RunError
 from audiozen_core.storage.atomic import write_whole
-from audiozen_core.tuning.lr_curve import Curve, Suggestion, as_toml
+from audiozen_core.tuning.lr_curve import RangeTestCurve, Suggestion, as_toml
 
 FORMATS = (".svg", ".png", ".pdf")
 _BLUE, _GREY, _GREEN = "#1f6fb2", "#9aa5b1", "#2e8b57"
@@ -37,7 +37,7 @@ def check_picture(path: Path) -> None:
         raise MissingExtraError("matplotlib", extra="plot", needed_by="the picture of a range test")
 
 
-def write_points(curve: Curve, path: Path) -> None:
+def write_points(curve: RangeTestCurve, path: Path) -> None:
     """Writes a CSV file with the columns `learning_rate`, `loss` and `smoothed_loss`. The write is atomic."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -47,7 +47,7 @@ def write_points(curve: Curve, path: Path) -> None:
     write_whole(path, text.getvalue())
 
 
-def draw_curve(curve: Curve, suggestion: Suggestion, path: Path, title: str) -> None:
+def draw_curve(curve: RangeTestCurve, suggestion: Suggestion, path: Path, title: str) -> None:
     """Plots the loss against the learning rate, marks the suggested rate, and writes the picture atomically."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -84,7 +84,7 @@ def draw_curve(curve: Curve, suggestion: Suggestion, path: Path, title: str) -> 
     write_whole(path, drawn.getvalue())
 
 
-def _limits(curve: Curve) -> tuple[float, float]:
+def _limits(curve: RangeTestCurve) -> tuple[float, float]:
     """Returns the range of the loss axis. Losses above the ceiling are cut off, to keep lower losses visible."""
     shown = [loss for loss in (*curve.losses, *curve.smoothed) if loss <= curve.ceiling] or [curve.start]
     low, high = min(shown), max((*shown, *curve.smoothed))

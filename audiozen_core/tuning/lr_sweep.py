@@ -18,7 +18,7 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.learning_rates import learning_rates
-from audiozen_core.tuning.lr_curve import FEWEST_POINTS, Curve, Suggestion, rates_between
+from audiozen_core.tuning.lr_curve import FEWEST_POINTS, RangeTestCurve, Suggestion, rates_between
 from audiozen_core.tuning.short_training import check_single_process, short_training
 
 
@@ -36,7 +36,7 @@ class RangeTest:
     """
 
     section: str
-    curve: Curve
+    curve: RangeTestCurve
     suggestion: Suggestion
     ended_early: str
     groups: Mapping[str, float]
@@ -148,7 +148,7 @@ class _Sweep:
         return self._rates[min(max(self.done - 1, 0), len(self._rates) - 1)]
 
     @property
-    def curve(self) -> Curve:
+    def curve(self) -> RangeTestCurve:
         """The losses of all completed steps. A step without a loss gets the loss of the step before it."""
         means: list[float] = []
         for losses in self._losses[:-1][: len(self._rates) + 1]:
@@ -156,7 +156,7 @@ class _Sweep:
                 means.append(statistics.fmean(losses))
             elif means:
                 means.append(means[-1])
-        return Curve(self._rates, means[0] if means else math.nan, means[1:])
+        return RangeTestCurve(self._rates, means[0] if means else math.nan, means[1:])
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from audiozen_core.config.sections import Dataloader
 from audiozen_core.data.loader import BatchLoader
-from audiozen_core.distributed.environment import find_place
+from audiozen_core.distributed.environment import read_rank_info
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.owners import name_owners
@@ -34,7 +34,7 @@ def check_single_process(command: str = "tune") -> None:
     Raises:
         RunError: this process is one of several that `torchrun` or `srun` has started.
     """
-    size = find_place().size
+    size = read_rank_info().size
     if size > 1:
         raise RunError(
             f"`audiozen {command}` needs a single process, but this is one of {size}",

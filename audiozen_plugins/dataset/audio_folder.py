@@ -53,7 +53,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
         found = _listed(files or ()) if folder is None else list_folder(Path(folder).expanduser(), "noisy")
         self._remarks = Remarks()
         self.files = found.checked(sr, self._remarks)
-        self._remarks.say()
+        self._remarks.warn()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -74,7 +74,7 @@ def _listed(files: Sequence[str | Path]) -> AlignedList:
         twice = Counter(relative).most_common(1)[0][0]
         raise DataError(f"`files` contains `{twice}` twice", remedy="list each file once")
     # The paths are kept as the user wrote them, so that messages show them in the same way.
-    return AlignedList.of({"noisy": Path()}, ids_of_files(relative), {"noisy": list(map(str, paths))})
+    return AlignedList.from_columns({"noisy": Path()}, ids_of_files(relative), {"noisy": list(map(str, paths))})
 
 
 def _absolute(path: Path) -> Path:

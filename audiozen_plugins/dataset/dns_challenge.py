@@ -87,7 +87,7 @@ class DnsChallenge(Dataset[dict[str, Any]]):
             )
         names = [Path(noisy[number]).stem for number in chosen]
         snrs = [snr for snr in map(_snr, names) if snr is not None]
-        self.pairs = AlignedList.of(
+        self.pairs = AlignedList.from_columns(
             folders,
             unique_ids(names),
             {"noisy": [noisy[number] for number in chosen], "clean": [clean[number] for number in chosen]},

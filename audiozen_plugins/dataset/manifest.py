@@ -12,7 +12,7 @@ COLUMNS = ("file", "role", "voice", "kind", "split")
 """The columns that a manifest must have. Other columns are ignored."""
 
 
-def read_manifest(manifest: Path) -> Iterator[dict[str, str]]:
+def read_manifest_rows(manifest: Path) -> Iterator[dict[str, str]]:
     """Reads the rows of a manifest, one after another.
 
     Raises:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from audiozen_core.errors import DataError
 
-Wave = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 PEAK = 0.99
 """The largest magnitude of a sample in a mixture. A mixture with a higher peak is scaled down, and never clipped."""
@@ -28,20 +28,20 @@ def decibel_range(name: str, value: Sequence[float]) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-def rms(wave: Wave) -> float:
+def rms(wave: FloatArray) -> float:
     """Computes the root mean square of a wave [time]; 0 for an empty wave."""
     return float(np.sqrt(np.vdot(wave, wave) / max(1, len(wave))))
 
 
-def spoken_rms(wave: Wave) -> float:
+def spoken_rms(wave: FloatArray) -> float:
     """Computes the root mean square of a wave [time] up to its last sample that is not 0."""
     sounding = np.flatnonzero(wave)
     return rms(wave[: sounding[-1] + 1]) if len(sounding) else 0.0
 
 
 def mix(
-    speech: Wave, noise: Wave, *, snr: float, level: float, loudness: tuple[float, float] | None = None
-) -> tuple[Wave, Wave]:
+    speech: FloatArray, noise: FloatArray, *, snr: float, level: float, loudness: tuple[float, float] | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Adds noise to speech. Both arrays are overwritten, because allocating a new array takes as long as adding.
 
     Args:
@@ -71,7 +71,9 @@ def mix(
     return noise, speech
 
 
-def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float) -> tuple[Wave, list[Wave]]:
+def mix_speakers(
+    waves: Sequence[FloatArray], *, gains: Sequence[float], level: float
+) -> tuple[FloatArray, list[FloatArray]]:
     """Makes the levels of speakers equal, applies a gain to each speaker, and adds the speakers.
 
     Silence after the end of a speaker does not count for the level of this speaker.
@@ -92,18 +94,18 @@ def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float)
         '3.000 -26.000'
     """
     scaled = [wave * np.float32(10 ** (gain / 20) / spoken_rms(wave)) for wave, gain in zip(waves, gains, strict=True)]
-    mixture: Wave = np.sum(scaled, axis=0, dtype=np.float32)
+    mixture: FloatArray = np.sum(scaled, axis=0, dtype=np.float32)
     peak = max(map(_peak, (mixture, *scaled)))
     scale = np.float32(min(10 ** (level / 20) / max(rms(mixture), 1e-12), PEAK / peak))
     return mixture * scale, [wave * scale for wave in scaled]
 
 
-def _peak(wave: Wave) -> float:
+def _peak(wave: FloatArray) -> float:
     """Returns the largest magnitude, without allocating an array of magnitudes."""
     return max(float(wave.max()), -float(wave.min()))
 
 
-def change_speed(waves: Wave, length: int) -> Wave:
+def change_speed(waves: FloatArray, length: int) -> FloatArray:
     """Plays waves [count, time] faster or slower, so that they have the given length. Pitch and tempo change alike.
 
     The spectrum is cut off at the end, or extended with zeros. Frequencies that would be too high for the sample rate
@@ -117,11 +119,11 @@ def change_speed(waves: Wave, length: int) -> Wave:
     """
     # The FFT of torch computes in float32, and is several times as fast as that of NumPy, which computes in float64.
     spectrum = torch.fft.rfft(torch.from_numpy(waves))
-    resampled: Wave = torch.fft.irfft(spectrum, length).numpy() * np.float32(length / waves.shape[1])
+    resampled: FloatArray = torch.fft.irfft(spectrum, length).numpy() * np.float32(length / waves.shape[1])
     return resampled
 
 
-def loop(noise: Wave, length: int, *, start: int, fade: int) -> Wave:
+def loop(noise: FloatArray, length: int, *, start: int, fade: int) -> FloatArray:
     """Repeats a short noise without clicks, with an equal-power crossfade from its end to its beginning.
 
     Args:

@@ -66,7 +66,7 @@ class MixtureFolders(Dataset[dict[str, Any]]):
         self._remarks = Remarks()
         if check:
             self.mixtures = self.mixtures.checked(sr, self._remarks)
-            self._remarks.say()
+            self._remarks.warn()
 
     def __len__(self) -> int:
         return len(self.mixtures)

@@ -59,7 +59,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         self._remarks = Remarks()
         if check:
             self.pairs = self.pairs.checked(sr, self._remarks)
-            self._remarks.say()
+            self._remarks.warn()
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -17,7 +17,7 @@ from audiozen_core.binding.ranges import Positive, Range, out_of_range
 from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
-from audiozen_plugins.dataset.mixing import Wave, change_speed, decibel_range, loop, mix, rms
+from audiozen_plugins.dataset.mixing import FloatArray, change_speed, decibel_range, loop, mix, rms
 from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length
 from audiozen_plugins.dataset.pool import Pool
 from audiozen_plugins.dataset.recordings import Recordings, from_folder, from_manifest
@@ -216,7 +216,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             snr = self.snrs[grid_index] if self.fixed else rng.choice(self.snrs)
         return Draw(speech, length, noise, noise_start, snr, level, source)
 
-    def _noise(self, draw: Draw) -> Wave:
+    def _noise(self, draw: Draw) -> FloatArray:
         if draw.noise_start + draw.source_length <= self.noise.lengths[draw.noise]:
             return self.noise.read(draw.noise, draw.noise_start, draw.source_length)
         fade = round(_FADE_SECONDS * self.sr)

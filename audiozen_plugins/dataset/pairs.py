@@ -15,12 +15,12 @@ import numpy as np
 
 from audiozen_core.audio.files import AudioFile, open_audio
 from audiozen_core.audio.listing import scan_audio
-from audiozen_core.audio.remembered import Sources, recall, remember
+from audiozen_core.audio.table_cache import Sources, cache_table, cached_table
 from audiozen_core.binding.ranges import Range
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.diagnostics.listed import listed, plural
 from audiozen_core.errors import DataError
-from audiozen_core.storage.mapped_table import Table
+from audiozen_core.storage.mapped_table import MappedTable
 from audiozen_plugins.dataset.ids import ids_of_files, unique_ids
 from audiozen_plugins.dataset.remarks import Remarks
 
@@ -72,7 +72,7 @@ class AlignedFiles:
         # Each file is opened only once, because opening takes longer than reading on a network drive.
         with self._open(sr) as opened:
             for key, file in opened.items():
-                remarks.say_first(self.files[key], file.info)
+                remarks.warn_of_first(self.files[key], file.info)
             frames = next(iter(opened.values())).info.frames
             length = frames if clip is None else min(clip, frames)
             start = random.randrange(frames - length + 1) if length < frames else 0
@@ -106,7 +106,9 @@ class AlignedList(Sequence[AlignedFiles]):
         keep: stores the table on disk for the next start; None if the list is too short for this to be useful.
     """
 
-    def __init__(self, folders: Mapping[str, Path], table: Table, keep: Callable[[Table], Table] | None = None) -> None:
+    def __init__(
+        self, folders: Mapping[str, Path], table: MappedTable, keep: Callable[[MappedTable], MappedTable] | None = None
+    ) -> None:
         self.folders = dict(folders)
         self.table = table
         self._keep = keep
@@ -114,7 +116,7 @@ class AlignedList(Sequence[AlignedFiles]):
         self._files = {key: table.text(f"file.{key}") for key in folders}
 
     @classmethod
-    def of(
+    def from_columns(
         cls,
         folders: Mapping[str, Path],
         ids: Sequence[str],
@@ -122,7 +124,7 @@ class AlignedList(Sequence[AlignedFiles]):
         snrs: Sequence[float] | np.ndarray | None = None,
     ) -> AlignedList:
         """Makes the columns from lists of the same length."""
-        table = Table({})
+        table = MappedTable({})
         table.add_text("id", ids)
         for key in folders:
             table.add_text(f"file.{key}", files[key])
@@ -165,8 +167,10 @@ class AlignedList(Sequence[AlignedFiles]):
             some = [self[index] for index in kept]
             files = {key: [self._files[key][index] for index in kept] for key in self.folders}
             snrs = self.table.arrays.get("snr")
-            return AlignedList.of(self.folders, [file.id for file in some], files, None if snrs is None else snrs[kept])
-        table = Table({**self.table.facts, "sr": sr, "remarks": remarks.counted}, self.table.arrays)
+            return AlignedList.from_columns(
+                self.folders, [file.id for file in some], files, None if snrs is None else snrs[kept]
+            )
+        table = MappedTable({**self.table.facts, "sr": sr, "remarks": remarks.counted}, self.table.arrays)
         return AlignedList(self.folders, table if self._keep is None else self._keep(table))
 
 
@@ -201,7 +205,7 @@ def list_folder(folder: Path, key: str) -> AlignedList:
     """
 
     def items(folders: Mapping[str, Path], names: Mapping[str, Sequence[str]]) -> AlignedList:
-        return AlignedList.of(folders, ids_of_files([PurePath(name) for name in names[key]]), names)
+        return AlignedList.from_columns(folders, ids_of_files([PurePath(name) for name in names[key]]), names)
 
     return _from_folders({key: folder}, "single files", items)
 
@@ -215,9 +219,9 @@ def _from_folders(
     listings = {key: scan_audio(folder) for key, folder in folders.items()}
     tokens = [listing.table.token for listing in listings.values()]
     what = f"{kind} of { {key: str(folder.absolute()) for key, folder in folders.items()} }"
-    known = recall(what) if all(tokens) else None
+    known = cached_table(what) if all(tokens) else None
     # The listings are stored with the modification times of their folders. The items depend on nothing else.
-    keep = partial(remember, what, sources=Sources()) if all(tokens) else None
+    keep = partial(cache_table, what, sources=Sources()) if all(tokens) else None
     if known is not None and known.facts.get("listings") == tokens:
         return AlignedList(folders, known, keep)
     table = items(folders, {key: listing.names for key, listing in listings.items()}).table
@@ -241,7 +245,7 @@ def _match(folders: Mapping[str, Path], names_of: Mapping[str, Sequence[str]]) -
             "files away",
         )
     names = sorted(everywhere)
-    return AlignedList.of(
+    return AlignedList.from_columns(
         folders, unique_ids(names), {key: [files[name] for name in names] for key, files in found.items()}
     )
 

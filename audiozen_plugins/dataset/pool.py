@@ -16,7 +16,7 @@ from audiozen_core.audio.files import AudioInfo, audio_info, open_audio, read_au
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
-from audiozen_plugins.dataset.mixing import Wave
+from audiozen_plugins.dataset.mixing import FloatArray
 from audiozen_plugins.dataset.recordings import Headers, Recording, Recordings
 from audiozen_plugins.dataset.remarks import Remarks
 
@@ -48,11 +48,11 @@ class Pool:
 
     def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
         self.sr = sr
-        found = recordings if isinstance(recordings, Recordings) else Recordings.of(recordings)
+        found = recordings if isinstance(recordings, Recordings) else Recordings.from_recordings(recordings)
         headers = found.headers(sr)
         if headers is None:
             found, headers = _read_headers(found, sr)
-        headers.remarks.say()
+        headers.remarks.warn()
         self.recordings = found
         # All samples are in one array, which forked worker processes share. If each recording was an object, each use
         # would change its reference count, so the worker would soon have copies of all memory pages with such objects.
@@ -113,7 +113,7 @@ class Pool:
         """Whether the waves are in memory."""
         return self._bytes is not None
 
-    def read(self, index: int, start: int = 0, length: int | None = None) -> Wave:
+    def read(self, index: int, start: int = 0, length: int | None = None) -> FloatArray:
         """Reads a segment of one recording.
 
         Args:
@@ -139,7 +139,7 @@ class Pool:
         wave *= np.float32(1 / 32768)
         return wave
 
-    def _read_file(self, index: int, start: int, length: int) -> Wave:
+    def _read_file(self, index: int, start: int, length: int) -> FloatArray:
         path = self.recordings.path(index)
         with open_audio(path, sr=self.sr) as audio:
             if audio.info.frames != self.lengths[index]:
@@ -206,7 +206,7 @@ def _some(recordings: Recordings, kept: Sequence[int]) -> Recordings:
 
     The selection is not saved, so the next start warns of the dropped recordings again.
     """
-    some = Recordings.of(recordings[index] for index in kept)
+    some = Recordings.from_recordings(recordings[index] for index in kept)
     if "sr" in recordings.table.facts:
         some.table.facts.update({key: recordings.table.facts[key] for key in ("sr", "remarks")})
         some.table.arrays["frames"] = recordings.frames[kept]

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from audiozen_core.audio.listing import scan_audio
-from audiozen_core.audio.remembered import WORTH_REMEMBERING, Sources, look_at, recall, remember
+from audiozen_core.audio.table_cache import WORTH_REMEMBERING, Sources, cache_table, cached_table, file_stamp
 from audiozen_core.errors import DataError
-from audiozen_core.storage.mapped_table import Table, TextColumn
+from audiozen_core.storage.mapped_table import MappedTable, TextColumn
 from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.manifest import label_column, read_manifest
+from audiozen_plugins.dataset.manifest import label_column, read_manifest_rows
 from audiozen_plugins.dataset.remarks import Remarks
 
 
@@ -62,7 +62,9 @@ class Recordings(Sequence[Recording]):
         keep: stores the table on disk for the next start; None if the list is too short for this to be useful.
     """
 
-    def __init__(self, root: Path, table: Table, keep: Callable[[Table], Table] | None = None) -> None:
+    def __init__(
+        self, root: Path, table: MappedTable, keep: Callable[[MappedTable], MappedTable] | None = None
+    ) -> None:
         self.root = root
         self.table = table
         self._keep = keep
@@ -70,12 +72,12 @@ class Recordings(Sequence[Recording]):
         self._voices, self._kinds = table.text("voices"), table.text("kinds")
 
     @classmethod
-    def of(
+    def from_recordings(
         cls,
         recordings: Iterable[Recording],
         *,
         root: Path | None = None,
-        keep: Callable[[Table], Table] | None = None,
+        keep: Callable[[MappedTable], MappedTable] | None = None,
     ) -> Recordings:
         """Makes a list of recordings. If there is a root, the files must be relative to it."""
         files, names, voices, kinds = [], [], [], []
@@ -84,20 +86,20 @@ class Recordings(Sequence[Recording]):
             names.append(recording.name)
             voices.append(recording.voice)
             kinds.append(recording.kind)
-        return cls.of_columns(root or Path(), files, names, voices, kinds, keep=keep)
+        return cls.from_columns(root or Path(), files, names, voices, kinds, keep=keep)
 
     @classmethod
-    def of_columns(
+    def from_columns(
         cls,
         root: Path,
         files: Sequence[str],
         names: Sequence[str],
         voices: Sequence[str],
         kinds: Sequence[str],
-        keep: Callable[[Table], Table] | None = None,
+        keep: Callable[[MappedTable], MappedTable] | None = None,
     ) -> Recordings:
         """Makes a list of recordings from columns of the same length."""
-        table = Table({})
+        table = MappedTable({})
         table.add_text("file", files)
         table.add_text("name", names)
         for column, values in (("voice", voices), ("kind", kinds)):
@@ -164,7 +166,7 @@ class Recordings(Sequence[Recording]):
     def with_headers(self, headers: Headers) -> Recordings:
         """Returns the recordings with the content of their headers. A long list is stored for the next start."""
         facts = {**self.table.facts, "sr": headers.sr, "remarks": headers.remarks.counted}
-        table = Table(facts, {**self.table.arrays, "frames": np.array(headers.frames, np.int64)})
+        table = MappedTable(facts, {**self.table.arrays, "frames": np.array(headers.frames, np.int64)})
         return Recordings(self.root, table if self._keep is None else self._keep(table))
 
 
@@ -187,15 +189,15 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Reco
     what = f"recordings of {os.path.abspath(manifest)}, {role=}, {split=}"  # noqa: PTH100 - a link is another manifest
     sources = Sources()
     with contextlib.suppress(OSError):  # reading the manifest raises a better error
-        sources.add(manifest, look_at(manifest))
-    keep = partial(remember, what, sources=sources) if sources.paths else None
-    if (known := recall(what)) is not None:
+        sources.add(manifest, file_stamp(manifest))
+    keep = partial(cache_table, what, sources=sources) if sources.paths else None
+    if (known := cached_table(what)) is not None:
         return Recordings(manifest.parent, known, keep)
     files, voices, kinds, labels = [], [], [], []
     splits: set[str] = set()
     rows = 0
     column = label_column(role)
-    for row in read_manifest(manifest):
+    for row in read_manifest_rows(manifest):
         rows += 1
         if row["role"] != role:
             continue
@@ -213,7 +215,7 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Reco
             remedy=f"choose a split that has {role}: {', '.join(sorted(splits))}",
         )
     keep = keep if rows >= WORTH_REMEMBERING else None
-    return Recordings.of_columns(manifest.parent, files, _unique(labels), voices, kinds, keep=keep)
+    return Recordings.from_columns(manifest.parent, files, _unique(labels), voices, kinds, keep=keep)
 
 
 def from_folder(folder: str | Path) -> Recordings:
@@ -229,8 +231,8 @@ def from_folder(folder: str | Path) -> Recordings:
     what = f"recordings in {os.path.abspath(folder)}"  # noqa: PTH100 - a link is another folder
     token = listing.table.token
     # The listing is stored with the modification times of its folders. The recordings depend on nothing else.
-    keep = partial(remember, what, sources=Sources()) if token else None
-    known = recall(what) if token else None
+    keep = partial(cache_table, what, sources=Sources()) if token else None
+    known = cached_table(what) if token else None
     if known is not None and known.facts.get("listing") == token:
         return Recordings(folder, known, keep)
     files = list(listing.names)
@@ -238,7 +240,7 @@ def from_folder(folder: str | Path) -> Recordings:
     names = _unique(["-".join(path.with_suffix("").parts) for path in relative])
     # With another separator, the joined name could equal the name of another folder, and both voices would be mixed up.
     parents = ["/".join(path.parent.parts) for path in relative]
-    found = Recordings.of_columns(folder, files, names, parents, parents, keep=keep)
+    found = Recordings.from_columns(folder, files, names, parents, parents, keep=keep)
     found.table.facts["listing"] = token
     return found
 

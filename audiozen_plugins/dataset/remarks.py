@@ -20,10 +20,10 @@ class Remarks:
         self._checked = 0
         self._found: dict[str, int] = {_SEVERAL: 0, _CUT_OFF: 0}
         self._examples: dict[str, list[str]] = {_SEVERAL: [], _CUT_OFF: []}
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def count(self, path: Path, info: AudioInfo) -> None:
-        """Counts a file whose header is read while the data set is built. Call `say` after the last file."""
+        """Counts a file whose header is read while the data set is built. Call `warn` after the last file."""
         self._checked += 1
         if info.channels > 1:
             self._add(_SEVERAL, f"{path} ({info.channels})")
@@ -39,14 +39,14 @@ class Remarks:
         """Restores counts from an earlier start."""
         self._checked, self._found, self._examples = (counted[key] for key in ("checked", "found", "examples"))
 
-    def say(self) -> None:
+    def warn(self) -> None:
         """Warns if any of the counted files has several channels, or may be cut off."""
         about = {_SEVERAL: "have several channels, which are averaged to one", _CUT_OFF: f"lack {_END}"}
         for kind, what in about.items():
             if count := self._found[kind]:
                 self._warn(kind, f"{count} of {self._checked} files {what}", examples=self._examples[kind])
 
-    def say_first(self, path: Path, info: AudioInfo) -> None:
+    def warn_of_first(self, path: Path, info: AudioInfo) -> None:
         """Warns of the first such file, in a data set that has not read all headers at the start."""
         if info.channels > 1:
             self._warn(
@@ -62,6 +62,6 @@ class Remarks:
             self._examples[kind].append(example)
 
     def _warn(self, about: str, message: str, **more: object) -> None:
-        if about not in self._said:
-            self._said.add(about)
+        if about not in self._warned:
+            self._warned.add(about)
             get_logger().warning(message, **more)

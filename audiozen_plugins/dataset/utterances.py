@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audiozen_plugins.dataset.mixing import Wave
+from audiozen_plugins.dataset.mixing import FloatArray
 from audiozen_plugins.dataset.pool import Pool
 
 PAUSE = 1e-3
@@ -83,7 +83,7 @@ class Utterances:
         room = max(0, self.pool.lengths[utterance] - length)
         return (Segment(utterance, rng.randrange(room + 1), 0),)
 
-    def read(self, segments: Sequence[Segment], length: int) -> Wave:
+    def read(self, segments: Sequence[Segment], length: int) -> FloatArray:
         """Reads segments one after another, as float32 [length]. If they are too short, silence follows."""
         first = segments[0]
         if self.pool.lengths[first.utterance] - first.start >= length:

@@ -15,7 +15,7 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.hooks.trainer_protocol import Weights as WeightsChoice
 from audiozen_core.trainer.module_state import named_weights
 
-Weights = dict[str, Tensor]
+NamedTensors = dict[str, Tensor]
 
 
 class Ema:
@@ -62,9 +62,9 @@ class Ema:
         self.start = start
         self.evaluate = evaluate
         self.save_average = save_average
-        self._weights: Weights = {}
-        self._average: Weights = {}
-        self._raw: Weights = {}  # the trained weights, while the networks hold the average
+        self._weights: NamedTensors = {}
+        self._average: NamedTensors = {}
+        self._raw: NamedTensors = {}  # the trained weights, while the networks hold the average
         self._evaluating = False
         self._choice: WeightsChoice | None = None
 
@@ -163,17 +163,17 @@ class Ema:
             self._raw = {}
 
 
-def _named_weights(models: Mapping[str, nn.Module]) -> Weights:
+def _named_weights(models: Mapping[str, nn.Module]) -> NamedTensors:
     """Returns the parameters of all networks, by section and name. A shared parameter is included once."""
     networks = nn.ModuleDict({f"model_{suffix}" if suffix else "model": model for suffix, model in models.items()})
     return dict(named_weights(networks))
 
 
-def _copy(weights: Weights) -> Weights:
+def _copy(weights: NamedTensors) -> NamedTensors:
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
-def _like(weights: Weights, saved: Weights) -> Weights:
+def _like(weights: NamedTensors, saved: NamedTensors) -> NamedTensors:
     # With `strategy = "fully_sharded"`, each process has only a share of the weights, but a checkpoint has all of them.
     copies = {name: saved[name].to(device=weight.device, copy=True) for name, weight in weights.items()}
     return {name: shard_like(copies[name], weight) for name, weight in weights.items()}

@@ -67,7 +67,7 @@ class EpochTable:
         self._has_rate = False
         self._score = ""  # the name of the metric that is the score
         self._widths = {"epoch": max(longest_name, _LEAST_WIDTHS["epoch"])}
-        self._given: dict[str, str] = {}  # the cells of the row below the header
+        self._baseline_cells: dict[str, str] = {}  # the cells of the row below the header
         self._shown: tuple[tuple[str, int], ...] = ()
 
     def lines(self, row: EpochRow, width: int) -> list[str]:
@@ -80,9 +80,9 @@ class EpochTable:
         self._note(row)
         cells = self._cells(row)
         columns = self._columns()
-        self._given |= self._baselines(row.metrics)
+        self._baseline_cells |= self._baselines(row.metrics)
         for column in columns:
-            texts = (column.heading, cells[column.name], self._given.get(column.name, ""))
+            texts = (column.heading, cells[column.name], self._baseline_cells.get(column.name, ""))
             least = _LEAST_WIDTHS.get(column.name, _LEAST_WIDTH)
             self._widths[column.name] = max(self._widths.get(column.name, least), *map(self._width, texts))
         chosen = self._fitting(columns, width)
@@ -91,8 +91,8 @@ class EpochTable:
         if shown != self._shown:
             self._shown = shown
             lines.append(self._line(chosen, {column.name: column.heading for column in chosen}, _BOLD))
-            if any(column.name in self._given and "/" in column.name for column in chosen):
-                lines.append(self._line(chosen, self._given, _DIM))
+            if any(column.name in self._baseline_cells and "/" in column.name for column in chosen):
+                lines.append(self._line(chosen, self._baseline_cells, _DIM))
         lines.append(self._line(chosen, cells, "", is_best=row.is_best))
         return lines
 
@@ -134,9 +134,9 @@ class EpochTable:
         found = {}
         for name, value in metrics.items():
             for end in _BASELINES:
-                of = name.removesuffix(end)
-                if of != name and of in self._names:
-                    found["validate/score" if of == self._score else of] = _number(value)
+                metric = name.removesuffix(end)
+                if metric != name and metric in self._names:
+                    found["validate/score" if metric == self._score else metric] = _number(value)
                     found["epoch"] = end[1:]
         return found
 
@@ -144,8 +144,8 @@ class EpochTable:
         cells = {name: _number(row.metrics[name]) if name in row.metrics else self._absent for name in self._names}
         cells["epoch"], cells["lr"] = row.epoch, row.rate or self._absent
         cells["best"] = self._mark if row.is_best else ""
-        cells["time"] = self._absent if row.seconds is None else duration(row.seconds)
-        cells["left"] = self._absent if row.left is None else duration(row.left)
+        cells["time"] = self._absent if row.seconds is None else short_duration(row.seconds)
+        cells["left"] = self._absent if row.left is None else short_duration(row.left)
         return cells
 
     def _fitting(self, columns: Sequence[_Column], width: int) -> list[_Column]:
@@ -172,7 +172,7 @@ class EpochTable:
         return f"{style}{line}{_RESET}" if style and self._colours else line
 
 
-def duration(seconds: float) -> str:
+def short_duration(seconds: float) -> str:
     """Returns a duration as a short text with its units.
 
     Example:

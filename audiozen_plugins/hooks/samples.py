@@ -69,14 +69,14 @@ class Samples:
         self.max_seconds = max_seconds
         self._training = False
         self._validations = 0
-        self._taken: dict[_Key, TakenSample] = {}
+        self._collected: dict[_Key, TakenSample] = {}
         self._written: WrittenSamples | None = None
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Removes the samples of the validations that the training will repeat."""
-        self._training, self._taken = mode == "train", {}
+        self._training, self._collected = mode == "train", {}
         if not self._training or not trainer.ranks.is_main:
             return
         try:
@@ -95,7 +95,7 @@ class Samples:
     @hookimpl.on_evaluation_start
     def on_evaluation_start(self, trainer: Trainer) -> None:
         """Begins to collect signals."""
-        self._taken = {}
+        self._collected = {}
         self._validations = trainer.progress.validations
 
     @hookimpl.on_evaluation_step_end
@@ -113,17 +113,17 @@ class Samples:
         dataset = trainer.dataset_name("validate", dataloader_idx)
         for index, (id, shown) in enumerate(zip(_ids(batch, batch_idx, len(signals)), signals, strict=True)):
             key = dataset, id
-            if key in self._taken or not self._wants(key):
+            if key in self._collected or not self._wants(key):
                 continue
             waves = self._waves(trainer, shown)
             if waves:
-                self._taken[key] = self._copied(trainer, key, waves, _given(batch, index, waves))
+                self._collected[key] = self._copied(trainer, key, waves, _dataset_signals(batch, index, waves))
                 self._drop_surplus(dataset)
 
     @hookimpl.on_evaluation_end
     def on_evaluation_end(self, trainer: Trainer, mode: Mode) -> None:
         """Writes the samples of this validation if they are kept, and passes them to the other hooks."""
-        taken, self._taken = self._taken, {}
+        taken, self._collected = self._collected, {}
         if not self._training or mode != "validate":
             return
         progress, stride = trainer.progress, self._stride(trainer.progress.validations)
@@ -147,7 +147,7 @@ class Samples:
     @hookimpl.on_evaluation_abandoned
     def on_evaluation_abandoned(self) -> None:
         """Discards the signals."""
-        self._taken = {}
+        self._collected = {}
 
     def _stride(self, validation: int) -> int:
         stride = self.every
@@ -158,13 +158,13 @@ class Samples:
     def _wants(self, key: _Key) -> bool:
         if self.files:
             return key[1] in self.files
-        rivals = [other for other in self._taken if other[0] == key[0]]
+        rivals = [other for other in self._collected if other[0] == key[0]]
         return len(rivals) < self.count or _rank(key) < max(map(_rank, rivals))
 
     def _drop_surplus(self, dataset: str) -> None:
-        own = sorted((key for key in self._taken if key[0] == dataset), key=_rank)
+        own = sorted((key for key in self._collected if key[0] == dataset), key=_rank)
         for key in () if self.files else own[self.count :]:
-            del self._taken[key]
+            del self._collected[key]
 
     def _waves(self, trainer: Trainer, shown: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns the signals of a file that are waveforms [time] with at least one sample."""
@@ -173,12 +173,14 @@ class Samples:
             self._warn(trainer, f"{', '.join(sorted(others))}: only signals [time] are written as samples", "")
         return waves if all(map(len, waves.values())) else {}
 
-    def _copied(self, trainer: Trainer, key: _Key, waves: Mapping[str, Tensor], given: frozenset[str]) -> TakenSample:
+    def _copied(
+        self, trainer: Trainer, key: _Key, waves: Mapping[str, Tensor], dataset_signals: frozenset[str]
+    ) -> TakenSample:
         whole = min(map(len, waves.values()))
         begin = max(0, whole - round(self.max_seconds * trainer.sr)) // 2
         end = begin + round(self.max_seconds * trainer.sr)
         cut = {name: wave[begin:end].detach().to("cpu", torch.float32, copy=True) for name, wave in waves.items()}
-        return TakenSample(*key, begin / trainer.sr, cut, given)
+        return TakenSample(*key, begin / trainer.sr, cut, dataset_signals)
 
     def _of_all_ranks(self, trainer: Trainer, taken: dict[_Key, TakenSample]) -> dict[_Key, TakenSample]:
         """Returns the samples of all ranks. Each rank chose the smallest hashes among its own files."""
@@ -203,8 +205,8 @@ class Samples:
             self._warn(trainer, f"no validation set has the file {', '.join(sorted(missing))}, which `files` names", "")
 
     def _warn(self, trainer: Trainer, message: str, reason: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
+        if message not in self._warned:
+            self._warned.add(message)
             trainer.log.warning(message, **({"reason": reason} if reason else {}))
 
 
@@ -220,7 +222,7 @@ def _ids(batch: Any, batch_idx: int, count: int) -> list[str]:
     return [f"batch_{batch_idx:04d}_{index}" for index in range(count)]
 
 
-def _given(batch: Any, index: int, waves: Mapping[str, Tensor]) -> frozenset[str]:
+def _dataset_signals(batch: Any, index: int, waves: Mapping[str, Tensor]) -> frozenset[str]:
     """Returns the names of the signals that come from the data set, because the batch contains them.
 
     Each tensor of the batch is matched only once, so that an output that equals the input is not mistaken for the

@@ -58,7 +58,7 @@ class TensorBoard:
         check_ranges(TensorBoard, locals())
         self.histogram_epochs = histogram_epochs
         self._histograms_due = False
-        self._heard: set[str] = set()
+        self._written_inputs: set[str] = set()
         self._writer: SummaryWriter | None = None
         self._failed = False
         self._folder = Path()
@@ -79,7 +79,7 @@ class TensorBoard:
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the log. A resumed run hides the points of the steps that it will repeat."""
         training = mode == "train"
-        self._heard = set()  # signals that were written in a hidden step must be written again
+        self._written_inputs = set()  # signals that were written in a hidden step must be written again
         self._folder = trainer.folder / "tb_log" if training else trainer.folder / "tb_log" / "evaluation"
         with self._tolerate_full_disk(trainer):
             self._open(trainer.progress.step + 1 if training and trainer.progress.step else None)
@@ -125,10 +125,10 @@ class TensorBoard:
                 assert self._writer is not None
                 for name, signal in sample.signals.items():
                     tag = f"samples/{sample.title}/{name}"
-                    if not signal.given or tag not in self._heard:
+                    if not signal.from_dataset or tag not in self._written_inputs:
                         wave, sr = soundfile.read(folder / signal.path, dtype="float32")
                         self._writer.add_audio(tag, torch.from_numpy(wave), step, sample_rate=sr)
-                        self._heard.add(tag)
+                        self._written_inputs.add(tag)
                 self._add_picture(f"samples/{sample.title}", (folder / sample.sheet).read_bytes(), step)
 
     @hookimpl.on_log

@@ -137,7 +137,7 @@ class Tracker:
                 new = {name: one.path for name, one in sample.signals.items() if one.path not in self._sent}
                 folder = trainer.folder / "samples"
                 self.log_sample(sample, {name: folder / path for name, path in new.items()}, folder / sample.sheet)
-                self._sent.update(one.path for one in sample.signals.values() if one.given)
+                self._sent.update(one.path for one in sample.signals.values() if one.from_dataset)
 
     @hookimpl.on_checkpoint_saved
     def on_checkpoint_saved(self, trainer: Trainer, folder: Path, is_best: bool) -> None:

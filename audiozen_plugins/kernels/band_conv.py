@@ -112,16 +112,16 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():
             return gradients_of_plain(_plain, (*ctx.saved_tensors, ctx.groups), grads)
         x, weight, bias = ctx.saved_tensors
-        given, grad_x = to_read(x, grads[0]), None
+        arrays, grad_x = to_read(x, grads[0]), None
         if ctx.needs_input_grad[0]:
             # The gradient of the input is the gradient of the output, convolved with the reversed kernel.
             turned = _transposed(weight, ctx.groups).flip(-1)
             grad_x = x.new_empty(x.shape)
             zeros = x.new_zeros(x.shape[1])
-            _forward(given[1], *to_read(turned, zeros), ctx.groups, *to_write(grad_x))
-        found = weight.new_zeros(weight.shape), bias.new_zeros(bias.shape)
-        _backward(*given, ctx.groups, *to_write(*found))
-        return grad_x, *found, None
+            _forward(arrays[1], *to_read(turned, zeros), ctx.groups, *to_write(grad_x))
+        weight_grads = weight.new_zeros(weight.shape), bias.new_zeros(bias.shape)
+        _backward(*arrays, ctx.groups, *to_write(*weight_grads))
+        return grad_x, *weight_grads, None
 
 
 @fast_sums

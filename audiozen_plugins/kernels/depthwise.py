@@ -71,9 +71,9 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():
             return gradients_of_plain(_plain, (*ctx.saved_tensors, *ctx.sizes), grads)
         x, weight, bias = ctx.saved_tensors
-        found = x.new_empty(x.shape), weight.new_zeros(weight.shape), bias.new_zeros(bias.shape)
-        _backward(*to_read(x, weight, grads[0]), *ctx.sizes, *to_write(*found))
-        return *found, None, None
+        gradients = x.new_empty(x.shape), weight.new_zeros(weight.shape), bias.new_zeros(bias.shape)
+        _backward(*to_read(x, weight, grads[0]), *ctx.sizes, *to_write(*gradients))
+        return *gradients, None, None
 
 
 @fast_sums
@@ -106,9 +106,9 @@ def _forward(x: Any, weight: Any, bias: Any, dilation: Any, missing: Any, output
                         sums[i] += a * left[i] + b * middle[i] + c * right[i]
                     continue
                 for band in range(width):
-                    scale, here = weight[channel, 0, tap, band], padded[shift + band :]
+                    scale, shifted = weight[channel, 0, tap, band], padded[shift + band :]
                     for i in range(length):
-                        sums[i] += scale * here[i]
+                        sums[i] += scale * shifted[i]
             for t in range(output.shape[2]):
                 for f in range(bands):
                     output[item, channel, t, f] = sums[t * row + f]
@@ -143,9 +143,9 @@ def _backward(  # noqa: PLR0912 - numba compiles one loop
             for tap in range(taps):
                 shift = tap * dilation * row
                 for band in range(width):
-                    scale, here = weight[channel, 0, tap, band], sums[shift + band :]
+                    scale, shifted = weight[channel, 0, tap, band], sums[shift + band :]
                     for i in range(length):
-                        here[i] += scale * spaced[i]
+                        shifted[i] += scale * spaced[i]
                 if width == 3:
                     left, middle, right = padded[shift:], padded[shift + 1 :], padded[shift + 2 :]
                     a = b = c = _F(0)
@@ -158,9 +158,9 @@ def _backward(  # noqa: PLR0912 - numba compiles one loop
                     grad_weight[channel, 0, tap, 2] += c
                     continue
                 for band in range(width):
-                    total, here = _F(0), padded[shift + band :]
+                    total, shifted = _F(0), padded[shift + band :]
                     for i in range(length):
-                        total += here[i] * spaced[i]
+                        total += shifted[i] * spaced[i]
                     grad_weight[channel, 0, tap, band] += total
             for t in range(frames):
                 for f in range(bands):

@@ -80,8 +80,8 @@ class _Scaled(torch.autograd.Function):
             return gradients_of_plain(torch.mul, ctx.saved_tensors, grads)
         x, gate = ctx.saved_tensors
         grad_x, grad_gate = x.new_empty(x.shape), gate.new_empty(gate.shape)
-        given = to_read(_rows(x), gate.flatten(), _rows(grads[0]))
-        _scaled_backward(*given, *to_write(_rows(grad_x), grad_gate.view(-1)))
+        arrays = to_read(_rows(x), gate.flatten(), _rows(grads[0]))
+        _scaled_backward(*arrays, *to_write(_rows(grad_x), grad_gate.view(-1)))
         return grad_x, grad_gate
 
 

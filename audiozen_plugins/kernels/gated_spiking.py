@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from audiozen_plugins.kernels import on_gpu
 from audiozen_plugins.kernels.on_cpu import can_compute, cpu_kernel, to_read, to_write
 from audiozen_plugins.kernels.operators import differentiable, operator
-from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace, empty_trace
+from audiozen_plugins.kernels.spiking_trace import MOMENTUM, SpikingTrace, empty_trace
 
 
 def has_kernel(x: Tensor) -> bool:
@@ -44,7 +44,7 @@ def gated_spikes(
     potential: Tensor,
     spike: Tensor,
     remember: bool,
-) -> Trace:
+) -> SpikingTrace:
     """Runs a gated spiking layer over all frames.
 
     On a CPU, PyTorch computes the products, the sigmoid and the batch norm. So all numbers are rounded as in the plain
@@ -66,7 +66,7 @@ def gated_spikes(
             but all other values only for the last frame.
 
     Returns:
-        A `Trace`, as a plain tuple.
+        A `SpikingTrace`, as a plain tuple.
     """
     trace = empty_trace(products, weight, norm, training, potential, remember)
     trace.potentials[0] = potential
@@ -82,7 +82,7 @@ def gated_spikes(
 
 
 def _forward(
-    trace: Trace,
+    trace: SpikingTrace,
     products: Tensor,
     weight: Tensor,
     gate_bias: Tensor,
@@ -163,12 +163,12 @@ def gated_spikes_backward(
 
     Args:
         grad: the gradient with respect to the spikes.
-        spikes: see `Trace`.
-        potentials: see `Trace`.
-        inputs: see `Trace`.
-        gates: see `Trace`.
-        means: see `Trace`. If the batch norm uses its running mean, this is the running mean [1, neurons].
-        scales: see `Trace`. If the batch norm uses its running variance, this is the factor for all frames
+        spikes: see `SpikingTrace`.
+        potentials: see `SpikingTrace`.
+        inputs: see `SpikingTrace`.
+        gates: see `SpikingTrace`.
+        means: see `SpikingTrace`. If the batch norm uses its running mean, this is the running mean [1, neurons].
+        scales: see `SpikingTrace`. If the batch norm uses its running variance, this is the factor for all frames
             [1, neurons].
         weight: see `gated_spikes`.
         bias: see `gated_spikes`.
@@ -308,7 +308,7 @@ def _frame_backward(  # noqa: PLR0912 - many short loops
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, weight, _, bias, norm, training, eps, _, spike, _ = inputs
-    trace = Trace(*output)
+    trace = SpikingTrace(*output)
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # otherwise autograd makes zeros for missing gradients
     ctx.training, ctx.norms = training, len(norm)

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace
+from audiozen_plugins.kernels.spiking_trace import MOMENTUM, SpikingTrace
 
 _NEURONS = 16
 _BATCH = 64
@@ -104,7 +104,7 @@ def _forward_frame(
 
 
 def forward(
-    trace: Trace,
+    trace: SpikingTrace,
     products: Tensor,
     weight: Tensor,
     gate_bias: Tensor,
@@ -244,14 +244,14 @@ def backward(
     sums = torch.zeros(4, neurons, dtype=torch.float64, device=grad.device)
     carry, grad_spike = torch.zeros_like(gates[0]), grad[-1].contiguous()
     bias, norm_weight = bias.contiguous(), (norm or [bias])[0].contiguous()
-    given = torch.empty_like(grad_spike)
+    buffer = torch.empty_like(grad_spike)
     later = grad_inputs.unbind()
     states, rows, gate_rows, grads = potentials.unbind(), inputs.unbind(), gates.unbind(), grad.unbind()
     mean_rows, scale_rows = means.unbind() or (bias,), scales.unbind() or (bias,)
     grid = (triton.cdiv(neurons, _NEURONS),)
     for frame in reversed(range(frames)):
         if frame + 1 < frames:
-            grad_spike = torch.addmm(grads[frame], later[frame + 1], weight, out=given)
+            grad_spike = torch.addmm(grads[frame], later[frame + 1], weight, out=buffer)
         measured = frame if len(mean_rows) > 1 else 0  # running statistics have only one row, for all frames
         _backward_frame[grid](
             grad_spike, states[frame], states[frame + 1], rows[frame], gate_rows[frame], mean_rows[measured],

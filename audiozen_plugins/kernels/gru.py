@@ -159,11 +159,11 @@ class _Fused(torch.autograd.Function):
             return gradients_of_plain(_plain, (x, state, ctx.directions, *weights), grads)
         grad_x, grad_state = x.new_zeros(x.shape), grads[1].clone(memory_format=torch.contiguous_format)
         w_x, w_h, biases = gru_on_cpu.padded(to_read(*weights))
-        found = [np.zeros_like(weight) for weight in (w_x, w_h, biases)]
+        gradients = [np.zeros_like(weight) for weight in (w_x, w_h, biases)]
         turned = [np.ascontiguousarray(weight.swapaxes(1, 2)) for weight in (w_x, w_h)]
         tensors = *to_read(output, state, grads[0]), *to_write(grad_state, grad_x)
         gru_on_cpu.backward(
-            *to_read(x), w_x, w_h, biases, *turned, weights[0].shape[1], ctx.directions, *tensors, *found
+            *to_read(x), w_x, w_h, biases, *turned, weights[0].shape[1], ctx.directions, *tensors, *gradients
         )
-        grad_weights = gru_on_cpu.unpadded(*found, inputs=weights[0].shape[1], units=state.shape[2])
+        grad_weights = gru_on_cpu.unpadded(*gradients, inputs=weights[0].shape[1], units=state.shape[2])
         return grad_x, grad_state, None, *map(torch.from_numpy, grad_weights)

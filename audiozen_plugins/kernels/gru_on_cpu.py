@@ -163,16 +163,16 @@ def parts(values: Any) -> Any:
 
 
 @_fast
-def add_up(w_x: Any, w_h: Any, biases: Any, xs: Any, hs: Any, now: Any) -> None:
-    """Computes one step: fills `now` [4 * units*, LANES] with the new values, both gates, and the hidden sums."""
+def add_up(w_x: Any, w_h: Any, biases: Any, xs: Any, hs: Any, step_values: Any) -> None:
+    """Computes one step: fills `step_values` [4 * units*, LANES] with the new values, gates and hidden sums."""
     padded, half = hs.shape[0], _F(0.5)
     for row in range(4 * padded):
         bias = biases[row]
         for lane in range(LANES):
-            now[row, lane] = bias
-    add_product(w_x, xs, now[: 3 * padded])
-    add_product(w_h, hs, now[padded:])
-    new, reset, update, hidden = parts(now)
+            step_values[row, lane] = bias
+    add_product(w_x, xs, step_values[: 3 * padded])
+    add_product(w_h, hs, step_values[padded:])
+    new, reset, update, hidden = parts(step_values)
     for i in range(new.size):
         reset[i] = half * tanh(half * reset[i]) + half
     for i in range(new.size):
@@ -206,8 +206,8 @@ def forward(x: Any, w_x: Any, w_h: Any, biases: Any, inputs: int, directions: in
     flat_x, flat_h = x.reshape(-1), output.reshape(-1)
     xs = np.zeros((w_x.shape[2], LANES), np.float32)
     hs = np.zeros((padded, LANES), np.float32)
-    now = np.empty((4 * padded, LANES), np.float32)
-    new, _, update, _ = parts(now)
+    step_values = np.empty((4 * padded, LANES), np.float32)
+    new, _, update, _ = parts(step_values)
     flat_hs = hs.reshape(-1)
     for cell in range(cells):
         first = cell // directions * inputs
@@ -222,7 +222,7 @@ def forward(x: Any, w_x: Any, w_h: Any, biases: Any, inputs: int, directions: in
             for step in range(steps):
                 t = steps - 1 - step if cell % directions else step
                 read_lanes(flat_x, places_x, t * jump_x + first, count, inputs, xs)
-                add_up(w_x[cell], w_h[cell], biases[cell], xs, hs, now)
+                add_up(w_x[cell], w_h[cell], biases[cell], xs, hs, step_values)
                 for i in range(size):
                     flat_hs[i] = new[i] + update[i] * (flat_hs[i] - new[i])
                 write_lanes(flat_h, places_h, t * jump_h + cell * units, count, units, hs)
@@ -293,8 +293,8 @@ def backward(  # noqa: PLR0912, PLR0915 - numba compiles one loop
     sums = np.zeros((4 * padded, LANES), np.float32)
     flat_dh, flat_earlier, flat_from_output = dh.reshape(-1), earlier.reshape(-1), from_output.reshape(-1)
     flat_d, flat_sums, one = d.reshape(-1), sums.reshape(-1), _F(1)
-    now = np.empty((4 * padded, LANES), np.float32)
-    new, reset, update, hidden = parts(now)
+    step_values = np.empty((4 * padded, LANES), np.float32)
+    new, reset, update, hidden = parts(step_values)
     d_new, d_reset, d_update, d_hidden = parts(d)
     for cell in range(cells):
         sums[:] = 0
@@ -323,7 +323,7 @@ def backward(  # noqa: PLR0912, PLR0915 - numba compiles one loop
                     for lane in range(count):
                         for j in range(units):
                             earlier[j, lane] = state[cell, start + lane, j]
-                add_up(w_x[cell], w_h[cell], biases[cell], xs, earlier, now)
+                add_up(w_x[cell], w_h[cell], biases[cell], xs, earlier, step_values)
                 for i in range(size):
                     flat_dh[i] += flat_from_output[i]
                 for i in range(size):

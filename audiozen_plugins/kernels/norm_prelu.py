@@ -86,7 +86,7 @@ class _Fused(torch.autograd.Function):
         training: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         output = x.new_empty(x.shape)
-        used_mean, used_variance = (known.clone(memory_format=torch.contiguous_format) for known in (mean, variance))
+        used_mean, used_variance = (values.clone(memory_format=torch.contiguous_format) for values in (mean, variance))
         if training:
             _statistics(*to_read(x.flatten(2)), *to_write(used_mean, used_variance))
         inverse = (used_variance + eps).rsqrt()
@@ -98,19 +98,19 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        given = ctx.saved_tensors
+        saved = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return gradients_of_plain(_plain, (*given, ctx.eps, ctx.training), grads[:1])
-        x, weight, bias, slope, mean, variance = given
+            return gradients_of_plain(_plain, (*saved, ctx.eps, ctx.training), grads[:1])
+        x, weight, bias, slope, mean, variance = saved
         inverse = (variance + ctx.eps).rsqrt()
         grad_x = x.new_empty(x.shape)
-        found = weight.new_empty(weight.shape), bias.new_empty(bias.shape), slope.new_zeros(slope.shape)
+        weight_grads = weight.new_empty(weight.shape), bias.new_empty(bias.shape), slope.new_zeros(slope.shape)
         _backward(
             *to_read(x.flatten(2), mean, inverse, weight, bias, slope, grads[0].flatten(2)),
             ctx.training,
-            *to_write(grad_x.flatten(2), *found),
+            *to_write(grad_x.flatten(2), *weight_grads),
         )
-        return grad_x, *found, None, None, None, None
+        return grad_x, *weight_grads, None, None, None, None
 
 
 @fast_sums

@@ -202,24 +202,24 @@ def fused(function: type[torch.autograd.Function], *args: Any) -> Any:
     return function.apply(*args)  # type: ignore[no-untyped-call]
 
 
-def gradients_of_plain(plain: Callable[..., Any], given: tuple[Any, ...], grads: tuple[Tensor | None, ...]) -> Any:
+def gradients_of_plain(plain: Callable[..., Any], args: tuple[Any, ...], grads: tuple[Tensor | None, ...]) -> Any:
     """Returns the gradients of a kernel, computed with its plain form, so that they can be differentiated again.
 
     Args:
         plain: computes the same as the kernel, with PyTorch.
-        given: the arguments of the kernel. For arguments that are not tensors, the gradient is None.
+        args: the arguments of the kernel. For arguments that are not tensors, the gradient is None.
         grads: the gradients with respect to the outputs of the kernel.
     """
     with torch.enable_grad():
         # If one argument was computed from another, its gradient must not flow on to the other one. Views prevent this.
-        given = tuple(x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x for x in given)
-        found = plain(*given)
-    found = (found,) if isinstance(found, Tensor) else found
-    pairs = [(out, grad) for out, grad in zip(found, grads, strict=True) if grad is not None]
-    wanted = [x for x in given if isinstance(x, Tensor) and x.requires_grad]
+        args = tuple(x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x for x in args)
+        outputs = plain(*args)
+    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+    pairs = [(out, grad) for out, grad in zip(outputs, grads, strict=True) if grad is not None]
+    wanted = [x for x in args if isinstance(x, Tensor) and x.requires_grad]
     gradients = iter(
         torch.autograd.grad(
             [out for out, _ in pairs], wanted, [grad for _, grad in pairs], create_graph=True, allow_unused=True
         )
     )
-    return tuple(next(gradients) if isinstance(x, Tensor) and x.requires_grad else None for x in given)
+    return tuple(next(gradients) if isinstance(x, Tensor) and x.requires_grad else None for x in args)

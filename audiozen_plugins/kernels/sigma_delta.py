@@ -82,20 +82,20 @@ def _plain_delta_levels(
 ) -> tuple[Tensor, Tensor]:
     spikes = torch.empty_like(activation, memory_format=torch.contiguous_format)
     change, residual = torch.empty_like(previous), residual.clone()
-    for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
-        torch.sub(now, previous, out=change).add_(residual)
+    for current, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
+        torch.sub(current, previous, out=change).add_(residual)
         # The residual is the change if its magnitude is below the threshold, and 0 otherwise. `hardtanh_backward`
         # computes exactly this in one operation instead of three (`abs`, `<` and `where`).
         torch.ops.aten.hardtanh_backward.grad_input(change, change, -threshold, threshold, grad_input=residual)
         torch.sub(change, residual, out=spike)
-        previous = now
+        previous = current
     # All frames are rounded in one call. A call for each frame would start several threads each time, which takes
     # longer than the rounding itself.
     spikes.floor_()
     # The running sum is computed in place: each spike becomes the level of its frame.
     levels = spikes
-    for before, now in itertools.pairwise((level, *levels.unbind(1))):
-        now.add_(before)
+    for before, current in itertools.pairwise((level, *levels.unbind(1))):
+        current.add_(before)
     return levels, residual
 
 
@@ -116,13 +116,13 @@ def _delta_levels(
     threshold, zero = thresholds[0], np.zeros(1, activation.dtype)[0]
     tile = np.empty((frames, _CHANNELS * batch), activation.dtype)
     last = np.empty(_CHANNELS * batch, activation.dtype)
-    rest = np.empty(_CHANNELS * batch, activation.dtype)
+    unsent = np.empty(_CHANNELS * batch, activation.dtype)
     total = np.empty(_CHANNELS * batch, activation.dtype)
     for first in range(0, channels, _CHANNELS):
         some = min(_CHANNELS, channels - first)
         for c in range(some):
             last[c * batch : (c + 1) * batch] = previous[first + c]
-            rest[c * batch : (c + 1) * batch] = residual[first + c]
+            unsent[c * batch : (c + 1) * batch] = residual[first + c]
             total[c * batch : (c + 1) * batch] = level[first + c]
             row, column = activation[first + c], tile[:, c * batch : (c + 1) * batch]
             for t in range(frames):
@@ -131,17 +131,17 @@ def _delta_levels(
         for t in range(frames):
             line = tile[t]
             for i in range(some * batch):
-                now = line[i]
-                if rectify and now < zero:
-                    now = zero
-                change = (now - last[i]) + rest[i]
+                current = line[i]
+                if rectify and current < zero:
+                    current = zero
+                change = (current - last[i]) + unsent[i]
                 kept = zero if change <= -threshold or change >= threshold else change
                 total[i] += np.floor(change - kept)
-                rest[i] = kept
-                last[i] = now
+                unsent[i] = kept
+                last[i] = current
                 line[i] = total[i]
         for c in range(some):
-            residual[first + c] = rest[c * batch : (c + 1) * batch]
+            residual[first + c] = unsent[c * batch : (c + 1) * batch]
             row, column = levels[first + c], tile[:, c * batch : (c + 1) * batch]
             for t in range(frames):
                 for b in range(batch):

@@ -35,22 +35,22 @@ def _delta_levels(
     exists = neuron < count
     place = (neuron // batch).to(tl.int64) * frames * batch + neuron % batch  # the index of the first frame
     last = tl.load(previous + neuron, exists)
-    rest = tl.load(residual + neuron, exists)
+    unsent = tl.load(residual + neuron, exists)
     total = tl.load(level + neuron, exists)
     limit = tl.load(threshold)
-    coming = tl.load(activation + place, exists)
+    next_frame = tl.load(activation + place, exists)
     for frame in range(frames):
-        now = coming
+        current = next_frame
         # The next frame is loaded while this frame is computed.
-        coming = tl.load(activation + place + tl.minimum(frame + 1, frames - 1) * batch, exists)
+        next_frame = tl.load(activation + place + tl.minimum(frame + 1, frames - 1) * batch, exists)
         if RECTIFY:
-            now = tl.where(now < 0, tl.zeros_like(now), now)
-        change = (now - last) + rest
-        rest = tl.where((change <= -limit) | (change >= limit), tl.zeros_like(change), change)
-        total += tl.floor(change - rest)
+            current = tl.where(current < 0, tl.zeros_like(current), current)
+        change = (current - last) + unsent
+        unsent = tl.where((change <= -limit) | (change >= limit), tl.zeros_like(change), change)
+        total += tl.floor(change - unsent)
         tl.store(levels + place + frame * batch, total, exists)
-        last = now
-    tl.store(last_residual + neuron, rest, exists)
+        last = current
+    tl.store(last_residual + neuron, unsent, exists)
 
 
 def delta_levels(
@@ -113,9 +113,9 @@ def _delay_levels_backward(
         place = start + tl.arange(0, SIZE)
         inside = place < size
         grads = tl.load(grad + channel * size + place, inside, other=0)
-        now = tl.load(delayed + channel * size + place, inside, other=0)
+        current = tl.load(delayed + channel * size + place, inside, other=0)
         before = tl.load(delayed + channel * size + place - batch, inside & (place >= batch), other=0)
-        rises += (now - before) * grads
+        rises += (current - before) * grads
         later = tl.load(grad + channel * size + place + late, place + late < size, other=0)
         tl.store(grad_levels + channel * size + place, later, inside)
     tl.store(grad_delay + channel, -tl.sum(rises, 0))

@@ -102,9 +102,17 @@ class Matrix:
 
     def _strip(self, band: Band, scores: Tensor, rows: slice, columns: slice) -> Strip:
         shape = columns.stop - columns.start, rows.stop - rows.start
-        own = scores[: shape[0] * shape[1]]
+        strip_scores = scores[: shape[0] * shape[1]]
         limits = band.low[rows] - columns.start, band.high[rows] - columns.start
-        return Strip(rows, columns, self.frames.x[rows], self.frames.y[columns], own.view(shape), own.numpy(), *limits)
+        return Strip(
+            rows,
+            columns,
+            self.frames.x[rows],
+            self.frames.y[columns],
+            strip_scores.view(shape),
+            strip_scores.numpy(),
+            *limits,
+        )
 
 
 def forward(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Tensor, Tensor]:
@@ -168,9 +176,9 @@ def backward(
     grad_x, grad_y = (torch.empty_like(side) if need else None for side, need in zip((x, y), needs, strict=True))
     weighted_x, weighted_y = torch.empty_like(matrix.frames.x), torch.empty_like(matrix.frames.y)
     weights = np.empty((matrix.width + ROWS) * 2 * ROWS)
-    # `received` has the visits that the last row of a strip gets from the strip below. The sweep writes to `given` what
-    # the strip passes on to the strip above.
-    received, given = np.empty(y.shape[1]), np.empty(y.shape[1])
+    # `received` has the visits that the last row of a strip gets from the strip below. The sweep writes to
+    # `passed_on` what the strip passes on to the strip above.
+    received, passed_on = np.empty(y.shape[1]), np.empty(y.shape[1])
     nowhere = np.empty((2, 0))
     for index, (above, seed) in enumerate(zip(edges.numpy(), grad.tolist(), strict=True)):
         matrix.frames.load(index)
@@ -183,10 +191,12 @@ def backward(
             sweep_probabilities(strip.cells, strip.low, strip.high, edge, nowhere, 0, weights, True, *matrix.memory)
             if radius is not None:
                 strip.scores.zero_()  # the sweep does not write to cells outside the band
-            given.fill(0)
+            passed_on.fill(0)
             start = strip.columns.start
-            sweep_visits(strip.cells, strip.low, strip.high, weights, received[start:], given, -start, *matrix.memory)
-            received, given = given, received
+            sweep_visits(
+                strip.cells, strip.low, strip.high, weights, received[start:], passed_on, -start, *matrix.memory
+            )
+            received, passed_on = passed_on, received
             if need_x:
                 torch.mm(strip.scores.T, strip.y, out=weighted_x[strip.rows])
             if need_y:

@@ -101,8 +101,8 @@ def forward(x: Tensor, y: Tensor, gamma: float, radius: int | None) -> tuple[Ten
     layout = _Layout(Band(frames, y.shape[1], radius))
     completed_x, completed_y, _ = _completed(x, y, gamma)
     scores = completed_x.new_empty(batch, frames, layout.width)
-    for rows, columns, held in layout.blocks():
-        scores[:, rows, held] = completed_x[:, rows] @ completed_y[:, columns].mT
+    for rows, columns, stored in layout.blocks():
+        scores[:, rows, stored] = completed_x[:, rows] @ completed_y[:, columns].mT
     weights = scores.new_empty(batch, 2, frames, layout.width)
     mantissas, exponents = scores.new_empty(2, batch, 3, frames)
     result = scores.new_empty(batch, 2)
@@ -143,8 +143,8 @@ def backward(
     _launch("sweep_visits", batch, visits, weights, layout.bases(x.device), limits, passed, seeds, *sizes)
     completed_x, completed_y, scale = _completed(x, y, gamma)
     weighted_x, weighted_y = torch.empty_like(completed_x), torch.zeros_like(completed_y)
-    for rows, columns, held in layout.blocks():
-        part = visits[:, rows, held]
+    for rows, columns, stored in layout.blocks():
+        part = visits[:, rows, stored]
         if needs[0]:
             weighted_x[:, rows] = part @ completed_y[:, columns]
         if needs[1]:

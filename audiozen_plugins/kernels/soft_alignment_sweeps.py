@@ -196,13 +196,13 @@ def sweep_visits(
         column = t - rows + 1
         cells = memory[start:]
         cells[RECORD + up + rows] = below[column] if 0 <= column < below.size else 0.0
-        given = weights[t * 2 * ROWS :]
+        cell_weights = weights[t * 2 * ROWS :]
         for i in range(ROWS):
             visit = cells[i + RECORD + up + 1] + cells[i + RECORD + left] + cells[i + 2 * RECORD + before + 1]
             visit = visit if visit > TINY or visit < -TINY else 0.0
             line[i] = visit
-            upwards = visit * given[i]
-            leftwards = visit * given[i + ROWS]
+            upwards = visit * cell_weights[i]
+            leftwards = visit * cell_weights[i + ROWS]
             cells[i + up] = upwards
             cells[i + left] = leftwards
             cells[i + before] = visit - upwards - leftwards

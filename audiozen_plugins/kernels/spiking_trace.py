@@ -9,7 +9,7 @@ from torch import Tensor
 MOMENTUM = 0.1  # the momentum of the batch norm's running statistics
 
 
-class Trace(NamedTuple):
+class SpikingTrace(NamedTuple):
     """The values that `gated_spikes` returns. Only the spikes have a gradient.
 
     Attributes:
@@ -38,12 +38,12 @@ class Trace(NamedTuple):
 
 def empty_trace(
     products: Tensor, weight: Tensor, norm: list[Tensor], training: bool, potential: Tensor, remember: bool
-) -> Trace:
+) -> SpikingTrace:
     """Allocates a trace for the arguments of `gated_spikes`."""
     frames, (batch, neurons) = len(products), potential.shape
     kept = frames if remember else 1
     measured = kept if norm and training else 0
-    return Trace(
+    return SpikingTrace(
         products.new_empty(frames, batch, neurons),
         products.new_empty(kept + remember, batch, neurons),
         products.new_empty(kept, batch, len(weight)),

@@ -103,7 +103,7 @@ class Aecmos:
             raise ValueError(f"the shapes differ: {', '.join(str(list(signal.shape)) for signal in signals)}")
         if not (rateable(estimate) and rateable(noisy) and torch.isfinite(far_end).all()):
             return math.nan
-        ratings = _RATINGS.of(signals, (self._network.path, self.talk), lambda: self._rate(signals))
+        ratings = _RATINGS.get_or_compute(signals, (self._network.path, self.talk), lambda: self._rate(signals))
         return ratings[0 if self.aspect == "echo" else 1]
 
     def _rate(self, signals: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:

@@ -24,7 +24,7 @@ _FULL_SCALE = 32768
 """Samples are divided by this before their spectral slopes are computed; see `weighted_slope`."""
 
 
-class Parts(NamedTuple):
+class CompositeTerms(NamedTuple):
     """The terms of the composite measures: PESQ, the distances LLR and WSS, and the segmental SNR in dB."""
 
     pesq: float
@@ -82,11 +82,11 @@ class Composite:
         if not comparable(estimate, reference):
             return math.nan
         estimate, reference = (resampled(signal, sr, _RATE) for signal in (estimate, reference))
-        parts = _PARTS.of((estimate, reference), None, lambda: _parts(self._pesq, estimate, reference))
+        parts = _PARTS.get_or_compute((estimate, reference), None, lambda: _parts(self._pesq, estimate, reference))
         value = self.combined(parts)
         return min(5.0, max(1.0, value)) if math.isfinite(value) else math.nan
 
-    def combined(self, parts: Parts) -> float:
+    def combined(self, parts: CompositeTerms) -> float:
         """Returns the linear combination, which is not yet limited to 1 … 5."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class Csig(Composite):
         MissingExtraError: pesq is not installed.
     """
 
-    def combined(self, parts: Parts) -> float:
+    def combined(self, parts: CompositeTerms) -> float:
         """Returns the linear combination for the speech signal."""
         return 3.093 - 1.029 * parts.llr + 0.603 * parts.pesq - 0.009 * parts.slope
 
@@ -118,7 +118,7 @@ class Cbak(Composite):
         MissingExtraError: pesq is not installed.
     """
 
-    def combined(self, parts: Parts) -> float:
+    def combined(self, parts: CompositeTerms) -> float:
         """Returns the linear combination for the background."""
         return 1.634 + 0.478 * parts.pesq - 0.007 * parts.slope + 0.063 * parts.ssnr
 
@@ -134,16 +134,16 @@ class Covl(Composite):
         MissingExtraError: pesq is not installed.
     """
 
-    def combined(self, parts: Parts) -> float:
+    def combined(self, parts: CompositeTerms) -> float:
         """Returns the linear combination for the overall quality."""
         return 1.594 + 0.805 * parts.pesq - 0.512 * parts.llr - 0.007 * parts.slope
 
 
-_PARTS: SharedResult[Parts] = SharedResult()
+_PARTS: SharedResult[CompositeTerms] = SharedResult()
 
 
-def _parts(pesq: Pesq, estimate: Tensor, reference: Tensor) -> Parts:
-    return Parts(
+def _parts(pesq: Pesq, estimate: Tensor, reference: Tensor) -> CompositeTerms:
+    return CompositeTerms(
         pesq(estimate, reference, sr=_RATE),
         log_likelihood_ratio(estimate, reference, _RATE),
         weighted_slope(estimate, reference, _RATE),

@@ -64,7 +64,7 @@ class _OfWindows:
         """Returns the excerpts of the estimate [time]; an empty list if the estimate can't be rated."""
         if not self.resample:
             check_rate(self.label, self._path, sr, (_SR,), resamples=True)
-        return windows(resampled(estimate, sr, _SR).float().numpy()) if rateable(estimate) else []
+        return network_windows(resampled(estimate, sr, _SR).float().numpy()) if rateable(estimate) else []
 
 
 class Dnsmos(_OfWindows):
@@ -103,7 +103,7 @@ class Dnsmos(_OfWindows):
         compute: Callable[[], np.ndarray] = lambda: np.stack(  # noqa: E731 - shared by the three aspects
             [self._network({"input_1": segment[None]})[0] for segment in segments]
         )
-        raw = _RAW.of((estimate,), sr, compute)
+        raw = _RAW.get_or_compute((estimate,), sr, compute)
         ratings = np.polynomial.polynomial.polyval(raw.astype(np.float64)[:, self._index], self._mapping)
         return float(ratings.mean())
 
@@ -143,7 +143,7 @@ class DnsmosP808(_OfWindows):
         return float(np.mean(ratings)) if ratings else math.nan
 
 
-def windows(signal: np.ndarray) -> list[np.ndarray]:
+def network_windows(signal: np.ndarray) -> list[np.ndarray]:
     """Cuts a signal [time] into the inputs of the network, each [144160]."""
     while len(signal) < _WINDOW:
         signal = np.concatenate([signal, signal])

@@ -34,7 +34,7 @@ class SiSdrImprovement(SiSdr):
         Raises:
             ValueError: the noisy signal is missing, or the shapes differ.
         """
-        before = super().__call__(_given(noisy), reference, sr=sr)
+        before = super().__call__(_require_noisy(noisy), reference, sr=sr)
         return super().__call__(estimate, reference, sr=sr) - before
 
 
@@ -60,11 +60,11 @@ class SdrImprovement(Sdr):
         Raises:
             ValueError: the noisy signal is missing, or the shapes differ.
         """
-        before = super().__call__(_given(noisy), reference, sr=sr)
+        before = super().__call__(_require_noisy(noisy), reference, sr=sr)
         return super().__call__(estimate, reference, sr=sr) - before
 
 
-def _given(noisy: Tensor | None) -> Tensor:
+def _require_noisy(noisy: Tensor | None) -> Tensor:
     if noisy is None:
         raise ValueError("an improvement needs the noisy signal as `noisy`")
     return noisy

@@ -20,7 +20,7 @@ class SharedResult(Generic[Result]):
     def __init__(self) -> None:
         self._last: tuple[bytes, Result] | None = None
 
-    def of(self, signals: tuple[Tensor, ...], settings: object, compute: Callable[[], Result]) -> Result:
+    def get_or_compute(self, signals: tuple[Tensor, ...], settings: object, compute: Callable[[], Result]) -> Result:
         """Returns the result for signals and settings. Calls `compute` only if they differ from the last call."""
         key = hashlib.blake2b(repr(settings).encode(), digest_size=16)
         for signal in signals:

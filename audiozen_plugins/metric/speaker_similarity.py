@@ -93,7 +93,7 @@ class SpeakerSimilarity:
             check_rate(self.label, "speaker_similarity", sr, (_SR,), resamples=True)
         if not comparable(estimate, reference):
             return math.nan
-        voice = _REFERENCE.of((reference,), sr, lambda: self.embedding(reference, sr))
+        voice = _REFERENCE.get_or_compute((reference,), sr, lambda: self.embedding(reference, sr))
         other = self.embedding(estimate, sr)
         return math.nan if voice is None or other is None else float(voice @ other)
 

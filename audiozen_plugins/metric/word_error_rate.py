@@ -90,10 +90,10 @@ class WordErrorRate:
                 raise ValueError("the word error rate needs the clean signal")
             if not comparable(estimate, reference):
                 return math.nan
-            said = _CLEAN.of((reference,), sr, lambda: self.heard(reference, sr))
-        return word_error_rate(self.heard(estimate, sr), said)
+            said = _CLEAN.get_or_compute((reference,), sr, lambda: self.transcribe(reference, sr))
+        return word_error_rate(self.transcribe(estimate, sr), said)
 
-    def heard(self, signal: Tensor, sr: int) -> list[str]:
+    def transcribe(self, signal: Tensor, sr: int) -> list[str]:
         """Returns the words that are recognised in a signal [time]."""
         from pocketsphinx import Decoder  # type: ignore[import-not-found, unused-ignore]
 

@@ -43,10 +43,10 @@ class MetricDiscriminator(nn.Module):
         self.stft = Stft(Acoustics(n_fft=fft_size, win_length=fft_size, hop_length=hop_size))
         widths = [2, *[channels] * 4]
         self.convolutions = nn.ModuleList(
-            spectral_norm(nn.Conv2d(given, made, 5)) for given, made in itertools.pairwise(widths)
+            spectral_norm(nn.Conv2d(inputs, outputs, 5)) for inputs, outputs in itertools.pairwise(widths)
         )
         self.dense = nn.ModuleList(
-            spectral_norm(nn.Linear(given, made)) for given, made in ((channels, 50), (50, 10), (10, 1))
+            spectral_norm(nn.Linear(inputs, outputs)) for inputs, outputs in ((channels, 50), (50, 10), (10, 1))
         )
 
     def forward(self, estimate: Tensor, clean: Tensor) -> Tensor:
@@ -117,11 +117,11 @@ class MultiResolutionDiscriminator(nn.Module):
             assert isinstance(network, nn.ModuleList)
             hidden = stft.transform(wave).abs().unsqueeze(1)
             *layers, last = network
-            found = []
+            features = []
             for layer in layers:
                 hidden = F.leaky_relu(layer(hidden), 0.2)
-                found.append(hidden)
-            judgements.append([*found, last(hidden)])
+                features.append(hidden)
+            judgements.append([*features, last(hidden)])
         return judgements
 
 
@@ -134,6 +134,6 @@ def _convolutions(channels: int) -> nn.ModuleList:
         (channels, 1, (3, 3), (1, 1)),
     ]
     return nn.ModuleList(
-        weight_norm(nn.Conv2d(given, made, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2)))
-        for given, made, kernel, stride in shapes
+        weight_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2)))
+        for inputs, outputs, kernel, stride in shapes
     )

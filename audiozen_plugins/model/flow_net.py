@@ -48,12 +48,16 @@ class FlowNet(nn.Module):
         widths = [min(channels * 2**level, width) for level in range(levels)]
         self.enter = nn.Conv2d(4, channels, (4, 3), (2, 1), padding=(1, 1))
         self.down = nn.ModuleList(
-            nn.Conv2d(given, made, (4, 3), (2, 1), padding=(1, 1)) for given, made in itertools.pairwise(widths)
+            nn.Conv2d(in_channels, out_channels, (4, 3), (2, 1), padding=(1, 1))
+            for in_channels, out_channels in itertools.pairwise(widths)
         )
-        self.down_blocks = nn.ModuleList(_Block(made, width) for made in widths[:-1])
+        self.down_blocks = nn.ModuleList(_Block(out_channels, width) for out_channels in widths[:-1])
         self.middle = nn.ModuleList(_Block(widths[-1], width, dilation=2 ** (index % 4)) for index in range(blocks))
-        self.up = nn.ModuleList(nn.Conv2d(given, made, (3, 3), padding=1) for made, given in itertools.pairwise(widths))
-        self.up_blocks = nn.ModuleList(_Block(made, width) for made in widths[:-1])
+        self.up = nn.ModuleList(
+            nn.Conv2d(in_channels, out_channels, (3, 3), padding=1)
+            for out_channels, in_channels in itertools.pairwise(widths)
+        )
+        self.up_blocks = nn.ModuleList(_Block(out_channels, width) for out_channels in widths[:-1])
         self.leave = nn.Conv2d(channels + 4, 2, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(cast(Tensor, self.leave.bias))
@@ -70,8 +74,8 @@ class FlowNet(nn.Module):
             Real and imaginary part [batch, 2, frequencies, frames] of the velocities.
         """
         embedded = self.time(_embedding(time))
-        given = torch.cat([state, noisy], dim=1)
-        hidden = self.enter(given)
+        inputs = torch.cat([state, noisy], dim=1)
+        hidden = self.enter(inputs)
         kept = []
         for block, down in zip(self.down_blocks, self.down, strict=True):
             hidden = block(hidden, embedded)
@@ -82,8 +86,8 @@ class FlowNet(nn.Module):
         for block, up, skipped in _backwards(self.up_blocks, self.up, kept):
             hidden = F.interpolate(up(hidden), size=skipped.shape[2:]) + skipped
             hidden = block(hidden, embedded)
-        hidden = F.interpolate(F.silu(hidden), size=given.shape[2:])
-        velocity: Tensor = self.leave(torch.cat([hidden, given], dim=1))
+        hidden = F.interpolate(F.silu(hidden), size=inputs.shape[2:])
+        velocity: Tensor = self.leave(torch.cat([hidden, inputs], dim=1))
         return velocity
 
 
@@ -100,8 +104,8 @@ class _Block(nn.Module):
     def forward(self, hidden: Tensor, embedded: Tensor) -> Tensor:
         scale, shift = self.film(embedded)[..., None, None].chunk(2, dim=1)
         inner = self.first(F.silu(self.norm(hidden) * (1 + scale) + shift))
-        made: Tensor = hidden + self.second(F.silu(inner))
-        return made
+        output: Tensor = hidden + self.second(F.silu(inner))
+        return output
 
 
 def _embedding(time: Tensor) -> Tensor:

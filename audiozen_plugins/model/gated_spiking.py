@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiozen_plugins.kernels.gated_spiking import gated_spikes, has_kernel
-from audiozen_plugins.kernels.spiking_trace import MOMENTUM, Trace
+from audiozen_plugins.kernels.spiking_trace import MOMENTUM, SpikingTrace
 from audiozen_plugins.model.past import keep, recall
 
 
@@ -96,7 +96,9 @@ class GatedSpikingLayer(nn.Module):
         stats: list[Any] = [] if norm is None else [norm.weight, norm.bias, norm.running_mean, norm.running_var]
         options = (False, 0.0) if norm is None else (norm.training, norm.eps)
         biases, remember = weights.bias_ih.chunk(2), torch.is_grad_enabled()
-        trace = Trace(*gated_spikes(products, weights.weight_hh, *biases, stats, *options, potential, spike, remember))
+        trace = SpikingTrace(
+            *gated_spikes(products, weights.weight_hh, *biases, stats, *options, potential, spike, remember)
+        )
         if norm is not None and norm.training:
             with torch.no_grad():
                 for old, new in zip(stats[2:], trace[6:], strict=True):
@@ -111,8 +113,8 @@ class GatedSpikingLayer(nn.Module):
         gate_bias, bias = weights.bias_ih.chunk(2)
         recurrent = weights.weight_hh.t()
         spikes = []
-        for now in products.unbind():
-            inputs = torch.addmm(now, spike, recurrent)
+        for frame_products in products.unbind():
+            inputs = torch.addmm(frame_products, spike, recurrent)
             to_gate, to_potential = (inputs, inputs) if weights.shared else inputs.chunk(2, 1)
             forget = (to_gate + gate_bias).sigmoid()
             potential = forget * potential + (1 - forget) * (to_potential + bias)

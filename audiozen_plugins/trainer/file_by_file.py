@@ -34,7 +34,7 @@ from audiozen_core.scoring.chosen import (
     sample_rate_error,
 )
 from audiozen_core.scoring.metric import Metric, needs_of
-from audiozen_core.scoring.rating import Rater, Row, faults_of
+from audiozen_core.scoring.rating import RatedFile, Rater, faults_of
 from audiozen_core.scoring.rating_pool import RatingPool, default_workers
 from audiozen_core.scoring.report import Report
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -44,7 +44,7 @@ from audiozen_plugins.trainer.long_files import LongFiles
 from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals
 from audiozen_plugins.trainer.result_audio import write_finite
-from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, unknown_set, unrated, validation_scores
+from audiozen_plugins.trainer.scores import FileResult, index_of_set, no_pair, unknown_set, unrated, validation_scores
 
 
 class FileByFile(RatedSignals, LongFiles, BaseTrainer):
@@ -210,7 +210,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
 
     def _find_pair(self, loader: BatchLoader, prefix: str) -> None:
         """Reads batches of a validation set until one has a pair that can be rated. Mostly, the first batch has one."""
-        rows: list[Row] = []
+        rows: list[RatedFile] = []
         found = False
         for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
             for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
@@ -235,7 +235,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         self._ratings.check()
         return super().load_batch(item, mode, batch_idx)
 
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[FileResult]:
         """Returns the score of each file before and after enhancement, and the loss if there is a loss function."""
         validated = []
         for file in self.each_file(batch):
@@ -244,10 +244,10 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
             self.show(**self.audio(signals))
             row = self._rate(self._validation_rater, file, signals)
             loss = self.file_loss(file, wave, spectrum)
-            validated.append(Validated(row, loss, self.take_loss_scalars()))
+            validated.append(FileResult(row, loss, self.take_loss_scalars()))
         return validated
 
-    def validation_epoch_end(self, outputs: list[list[list[Validated]]]) -> Mapping[str, float]:
+    def validation_epoch_end(self, outputs: list[list[list[FileResult]]]) -> Mapping[str, float]:
         """Returns the mean score over the files of each data set, before and after enhancement, and the mean loss.
 
         Raises:
@@ -265,7 +265,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                 self.why_no_score = scores.why_no_mean
             result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
             # Faulty pairs are the same in every validation, so they are named only once. Faulty outputs may change.
-            for line in (*self._pairs.news(scores.faulty_pairs), *scores.faulty_outputs):
+            for line in (*self._pairs.new_lines(scores.faulty_pairs), *scores.faulty_outputs):
                 self.log.warning(f"validation {name}{line}")
             given = next(iter(self.states))
             self._pairs.check_unchanged(name, given, scores.scalars[f"{self.score.name}_{given}"])
@@ -279,7 +279,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                     stack.enter_context(metric.watch(unwrapped(self.model)))  # type: ignore[attr-defined]
             return super().test(loaders)
 
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[RatedFile]:
         """Measures each file before and after enhancement, and writes its audio."""
         rows = []
         for file in self.each_file(batch):
@@ -292,7 +292,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                     self._write(dataloader_idx, f"audio/{file['id'][0]}", len(signal), [{f"_{kind}": signal}])
         return rows
 
-    def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
+    def test_epoch_end(self, outputs: list[list[list[RatedFile]]]) -> Mapping[str, float]:
         """Prints a table of each data set, and writes its CSV and JSON files.
 
         Raises:
@@ -337,7 +337,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     def _enhanced(self, file: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
         """Yields the signals of a file: piece by piece if possible, and otherwise the whole signals at once."""
         # If the targets are known, the speakers are sorted in the order of the targets. This needs the whole file.
-        if self._is_whole(file) or self.target in file or self.hooks.asks_for_signals("predict"):
+        if self._is_whole(file) or self.target in file or self.hooks.uses_signals("predict"):
             wave, _ = self.enhance_file(file)
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))
@@ -366,7 +366,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
                 remedy="look for silent or very loud files, and for a division or a logarithm of 0 in the network",
             )
 
-    def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
+    def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> RatedFile:
         """Rates one file before and after enhancement, given its `signals`."""
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         far_end = file["far_end"][0].float().cpu() if "far_end" in file else None
@@ -381,7 +381,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
             self._test_raters[available] = Rater(metrics, self.sr, reference=self.target, noisy=noisy)
         return self._test_raters[available]
 
-    def _test_report(self, batches: Sequence[Sequence[Row]]) -> Report:
+    def _test_report(self, batches: Sequence[Sequence[RatedFile]]) -> Report:
         """Returns the report of a data set, without the metrics that need something that the data set lacks."""
         rows = [row for batch in batches for row in batch]
         rated = {name for row in rows for values in row.values.values() for name in values}

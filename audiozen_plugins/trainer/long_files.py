@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from audiozen_core.audio.chunks import DEFAULT_CHUNK, chunk_error, chunk_samples, in_chunks, joined
+from audiozen_core.audio.chunks import DEFAULT_CHUNK, chunk_error, chunk_samples, in_chunks, join_pieces
 
 
 class LongFiles:
@@ -54,7 +54,7 @@ class LongFiles:
         if self._is_whole(file):
             # The network may change its input in place, but the noisy signal is needed later.
             return self.enhance_batch({**file, "noisy": noisy.clone()})
-        return joined(self.enhance_pieces(file, [noisy]), noisy.shape[-1]), None
+        return join_pieces(self.enhance_pieces(file, [noisy]), noisy.shape[-1]), None
 
     def _is_whole(self, file: Mapping[str, Any]) -> bool:
         """Returns whether a file [1, time] is enhanced as a whole."""

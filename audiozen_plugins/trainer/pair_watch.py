@@ -15,13 +15,13 @@ class PairWatch:
     """Checks the pairs of data sets (a noisy and a clean file each), and remembers what it has warned about."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._seen_lines: set[str] = set()
         self._before: dict[str, float] = {}
 
-    def news(self, lines: Iterable[str]) -> list[str]:
+    def new_lines(self, lines: Iterable[str]) -> list[str]:
         """Returns those lines that no earlier call has returned."""
-        new = [line for line in lines if line not in self._said]
-        self._said.update(new)
+        new = [line for line in lines if line not in self._seen_lines]
+        self._seen_lines.update(new)
         return new
 
     def check_unchanged(self, prefix: str, given: str, score: float) -> None:
@@ -35,7 +35,7 @@ class PairWatch:
         before = self._before.setdefault(prefix, score)
         line = f"validation {prefix}the {given} files have changed since the first validation"
         differ = math.isfinite(score) and not math.isclose(score, before, rel_tol=1e-6, abs_tol=1e-6)
-        if differ and self.news([line]):
+        if differ and self.new_lines([line]):
             get_logger().warning(
                 f"{line}, so the scores of two epochs can't be compared",
                 before=before,
@@ -64,6 +64,6 @@ class PairWatch:
         for metric in report.metrics:
             line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} {given} files"
             has_value = any(math.isfinite(row.values[given][metric.name]) for row in rows)
-            if rows and not has_value and self.news([line]):
+            if rows and not has_value and self.new_lines([line]):
                 remedy = "use files that the metric can rate (are they too short?), or another metric"
                 get_logger().warning(line, remedy=remedy)

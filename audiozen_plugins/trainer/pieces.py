@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from audiozen_core.audio.chunks import windows
+from audiozen_core.audio.chunks import overlapping_windows
 from audiozen_core.audio.stft import Stft
 from audiozen_plugins.model.past import Past
 
@@ -51,7 +51,7 @@ def enhance_in_pieces(
     begin, written = 0, 0  # the index of the first frame in `output`, and the number of samples that were yielded
     received = 0
     skipped = 0  # the number of frames at the start of the output that were dropped, because they match no input
-    for section in windows(blocks, (frames + 2 * edge) * hop, frames * hop):
+    for section in overlapping_windows(blocks, (frames + 2 * edge) * hop, frames * hop):
         samples = section.samples
         received += samples.shape[-1] if section.is_first else samples.shape[-1] - 2 * edge * hop
         if section.is_last and delay:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from audiozen_core.scoring.metric import Metric
-from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.rating import RatedFile
 from audiozen_core.scoring.report import STATES, Report
 
 
@@ -66,6 +66,6 @@ class RatedSignals:
         """Returns the waves [time] that a prediction writes. The keys are the parts of the file names after the ID."""
         return {"": signals[list(self.states)[-1]]}
 
-    def report(self, metrics: Sequence[Metric], rows: Sequence[Row]) -> Report:
+    def report(self, metrics: Sequence[Metric], rows: Sequence[RatedFile]) -> Report:
         """Returns the report of a data set."""
         return Report(metrics, rows, states=self.states, group=self.group, sr=self.sr)

@@ -13,15 +13,15 @@ from audiozen_core.errors import DataError, RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.logging import get_logger
 from audiozen_core.scoring.metric import Metric
-from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.rating import RatedFile
 from audiozen_core.scoring.report import Report
 
 
 @dataclass(frozen=True, slots=True)
-class Validated:
+class FileResult:
     """The ratings of one validation file, its loss if there is a loss function, and the scalars of the loss."""
 
-    row: Row
+    row: RatedFile
     loss: Tensor | None
     recorded: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class ValidationScores:
     why_no_mean: str
 
 
-def validation_scores(report: Report, files: Sequence[Validated], *, gain: bool = False) -> ValidationScores:
+def validation_scores(report: Report, files: Sequence[FileResult], *, gain: bool = False) -> ValidationScores:
     """Computes the means of a validation set, over the files whose noisy signal has a value.
 
     Args:
@@ -72,9 +72,9 @@ def validation_scores(report: Report, files: Sequence[Validated], *, gain: bool 
     return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs, why_no_mean)
 
 
-def unrated(name: str, faults: Mapping[str, str], metric: Metric, states: Iterable[str]) -> Row:
+def unrated(name: str, faults: Mapping[str, str], metric: Metric, states: Iterable[str]) -> RatedFile:
     """Returns the row of a pair that is checked, but not rated. It has the faults of the signals, and no values."""
-    return Row(name, {state: {metric.name: math.nan} for state in states}, faults)
+    return RatedFile(name, {state: {metric.name: math.nan} for state in states}, faults)
 
 
 def no_pair(mode: Mode, prefix: str, report: Report, remedy: str) -> DataError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from audiozen_core.trainer.step_clock import Part, StepClock
+from audiozen_core.trainer.step_clock import StepClock, StepPart
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds
 
 # The parts whose start a training step records, in order. `tests/core/trainer/test_step_clock.py` counts them.
-MARKS: tuple[Part, ...] = (
+MARKS: tuple[StepPart, ...] = (
     *("data", "rest", "transfer", "rest", "forward", "rest", "backward", "rest", "optimizer", "rest"),
 )
 STEPS = 20_000

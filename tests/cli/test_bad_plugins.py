@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from audiozen_core.registry.index import forget_installed, installed_index
-from audiozen_core.registry.process_state import read_state, restore_state
+from audiozen_core.registry.process_state import read_process_state, restore_process_state
 from tests.bad_plugins import BAD, install_all, install_bad
 from tests.cli.conftest import audiozen  # noqa: F401 - fixtures
 from tests.installed import site  # noqa: F401 - fixtures
@@ -20,9 +20,9 @@ ROUTINE = ("--help", "plugins", "check", "hooks")
 
 @pytest.fixture(autouse=True)
 def _restored():
-    before = read_state()
+    before = read_process_state()
     yield
-    restore_state(before)
+    restore_process_state(before)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_baseline_is_named_and_comes_first(audiozen, here):
     assert "no system is called `fast`" in done.err
 
 
-def test_latest_test_or_that_of_a_checkpoint_is_taken_and_told(audiozen, here):
+def test_latest_test_or_that_of_a_checkpoint_is_taken_and_reported(audiozen, here):
     tests = here / "exp/slow/test"
     os.utime(shutil.copytree(tests / "best_epoch_0001", tests / "latest_epoch_0001"))
     done = audiozen("compare", "exp/slow", "exp/fast_seed_1")
@@ -118,7 +118,7 @@ def test_latest_test_or_that_of_a_checkpoint_is_taken_and_told(audiozen, here):
     assert "has no test of the checkpoint `epoch_0007`" in done.err
 
 
-def test_run_that_is_still_being_tested_is_told_or_an_error(audiozen, here):
+def test_run_that_is_still_being_tested_is_reported_or_an_error(audiozen, here):
     tests = here / "exp/slow/test"
     os.utime(shutil.copytree(tests / "best_epoch_0001", tests / "best_epoch_0002.incomplete"))
     done = audiozen("compare", "exp/slow", "exp/fast_seed_1")
@@ -130,7 +130,7 @@ def test_run_that_is_still_being_tested_is_told_or_an_error(audiozen, here):
     assert "has only an incomplete test, so it has no results" in done.err
 
 
-def test_test_set_of_the_same_ids_and_other_files_is_told(audiozen, here):
+def test_test_set_of_the_same_ids_and_other_files_is_reported(audiozen, here):
     file = here / "exp/fast_seed_1/test/best_epoch_0001/0/scores.csv"
     lines = file.read_text().splitlines()
     place = lines[0].split(",").index("si_sdr_noisy")
@@ -149,7 +149,7 @@ def test_run_of_another_rate_is_a_warning_that_names_both(audiozen, here):
     assert "warning: si_sdr: different rate: 16000 Hz in slow, 48000 Hz in fast_seed_1" in done.err
 
 
-def test_the_same_run_twice_is_told(audiozen, here):
+def test_the_same_run_twice_is_reported(audiozen, here):
     done = audiozen("compare", "exp/slow", "exp/slow")
     assert done.code == 0
     assert "warning: the scores of exp/slow and exp/slow (2) are identical, file by file" in done.err
@@ -223,7 +223,7 @@ def test_empty_and_infinite_cells_are_counted_and_not_averaged(csvs):
     assert [note for note in found.notes if note.startswith("4 files are left out, because only a has them")]
 
 
-def test_conditions_that_contradict_each_other_are_told(csvs):
+def test_conditions_that_contradict_each_other_are_reported(csvs):
     csvs("c.csv", *(f"x_{number}.wav,0,{number}" for number in range(8)))
     found = compare(["a.csv", "c.csv"], by=["snr"])
     assert [note for note in found.notes if "4 files have a different `snr` in c than in a" in note]

@@ -107,7 +107,7 @@ def test_broken_files_are_reported_and_the_rest_is_scored(here, evaluate):
     assert "5 of 8 files have no value and are not in the mean" in done.out
 
 
-def test_stereo_is_averaged_and_told(here, evaluate):
+def test_stereo_is_averaged_and_reported(here, evaluate):
     wave, rate = soundfile.read(here / "enhanced" / "a.wav")
     before = evaluate().out
     write(here / "enhanced" / "a.wav", np.stack([wave, wave], axis=1), rate)
@@ -189,7 +189,7 @@ def test_full_disk_leaves_the_old_files_and_the_next_call_continues(here, evalua
         (["--noisy", "nowhere"], "the folder `nowhere` does not exist"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_computed(here, evaluate, arguments, complaint):
+def test_wrong_options_are_reported_before_anything_is_computed(here, evaluate, arguments, complaint):
     (here / "texts.txt").write_text("a one\n")
     (here / "conditions.csv").write_text("id,snr,noise,note,si_sdr\na,5,car,x,1\n")
     done = evaluate(*arguments)
@@ -198,7 +198,7 @@ def test_wrong_options_are_told_before_anything_is_computed(here, evaluate, argu
     assert not list(here.glob("*/scores.csv"))
 
 
-def test_reference_free_metrics_are_left_out_for_reasons_that_are_told(here, audiozen):
+def test_reference_free_metrics_are_left_out_for_reasons_that_are_reported(here, audiozen):
     done = audiozen("evaluate", "enhanced", "--num-workers", "0", "--metrics", "si_sdr")
     assert done.code == 2
     assert "needs clean" in done.err

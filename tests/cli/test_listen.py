@@ -64,7 +64,7 @@ def test_run_without_audio_says_what_to_do(audiozen, here):
     assert not (here / "test.key.json").exists()
 
 
-def test_runs_that_were_tested_with_other_noise_are_told(audiozen, here):
+def test_runs_that_were_tested_with_other_noise_are_reported(audiozen, here):
     (file,) = here.glob("exp/fast/test/*/0/audio/clip_0_noisy.wav")
     wave, sr = soundfile.read(file)
     soundfile.write(file, -wave, sr)

@@ -89,7 +89,7 @@ def test_group_of_ours_with_another_name_suggests_the_right_one(install, audioze
 def test_bare_group_is_found_without_a_suggestion(install, site):
     write_groups(install("acme", {}), "[audiozen]\nnet = acme:Net\n")
     (stray,) = stray_groups([str(site)])
-    assert (stray.group, stray.meant) == ("audiozen", "")
+    assert (stray.group, stray.intended_group) == ("audiozen", "")
 
 
 def test_groups_of_other_programs_are_not_reported(install, site):
@@ -99,7 +99,7 @@ def test_groups_of_other_programs_are_not_reported(install, site):
     write_groups(install("other", {}, requires="torch"), text)
     assert list(stray_groups([str(site)])) == []
     write_groups(install("acme", {}, requires="audiozen>=0.1"), text)
-    found = {stray.group: stray.meant for stray in stray_groups([str(site)])}
+    found = {stray.group: stray.intended_group for stray in stray_groups([str(site)])}
     assert found["audiozn.model"] == "audiozen.model", "a distribution that requires AudioZEN misspelt a group of it"
     assert "console_scripts" not in found
 

@@ -155,9 +155,9 @@ def test_the_toml_shown_for_our_own_components_can_be_pasted(entry):
     from audiozen_core.binding.signature import signature_of
     from audiozen_core.inspection.snippet import snippet
     from audiozen_core.kinds import KINDS
-    from audiozen_core.registry.paths import load
+    from audiozen_core.registry.paths import load_entry
 
-    component = load(entry).target
+    component = load_entry(entry).target
     assert inspect.getdoc(component)
     parts = tomli.loads(snippet(entry.kind, entry.spelling, component))
     table = parts.get(entry.kind, {})

@@ -33,7 +33,7 @@ def test_profile_prints_a_table_and_one_sentence_and_writes_a_trace(audiozen, ti
     assert tiny.file.read_bytes() == before
 
 
-def test_profile_writes_where_it_is_told_and_takes_changes(audiozen, tiny, tmp_path):
+def test_profile_writes_to_the_output_option_and_accepts_overrides(audiozen, tiny, tmp_path):
     folder = tmp_path / "a/b"
     done = audiozen(
         "profile", str(tiny.write()), "--steps", "3", "-o", str(folder), "--set", "dataset.dataloader.batch_size=1"

@@ -41,7 +41,7 @@ def test_a_step_by_its_number(audiozen, tiny_run):
     assert re.search(r"^loss +0\.\d+ +as recorded$", done.out, re.MULTILINE)
 
 
-def test_a_module_that_is_not_called_is_told(audiozen, tmp_path):
+def test_a_module_that_is_not_called_is_reported(audiozen, tmp_path):
     experiment = WaveExperiment(tmp_path)
     parts = experiment.folder / "parts.py"
     called = "self.last(self.drop(torch.relu(self.first(noisy))))"

@@ -11,7 +11,7 @@ import tomli
 
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.tuning import child
-from audiozen_core.tuning.batch_sizes import Measured
+from audiozen_core.tuning.batch_sizes import BatchSizeResult
 
 needs_matplotlib = pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="needs audiozen[plot]")
 
@@ -142,8 +142,8 @@ def test_batch_size_prints_a_table_and_the_line_to_paste(audiozen, tiny, monkeyp
         asked.append((size, overrides, steps))
         speeds = {1: 10.0, 2: 19.0, 4: 19.5}
         if size > 4:
-            return Measured(size, fits=False, device="cpu", data_size=40, reason="out of memory")
-        return Measured(size, True, speeds.get(size, 19.4), size * 2**20, "cpu", 40)
+            return BatchSizeResult(size, fits=False, device="cpu", data_size=40, reason="out of memory")
+        return BatchSizeResult(size, True, speeds.get(size, 19.4), size * 2**20, "cpu", 40)
 
     monkeypatch.setattr(child, "measure_in_child", measured)
     done = audiozen("tune", "batch_size", str(tiny.write()), "--set", "meta.seed=3", "--steps", "2")
@@ -164,7 +164,9 @@ def test_batch_size_says_which_of_several_data_sets_decides(audiozen, tiny, monk
     """Only the `dataloader` of the first one is used, and no header can name it."""
     sizes = {1: 10.0, 2: 20.0}
     monkeypatch.setattr(
-        child, "measure_in_child", lambda file, overrides, size, **_: Measured(size, True, sizes[size], 0, "cpu", 40)
+        child,
+        "measure_in_child",
+        lambda file, overrides, size, **_: BatchSizeResult(size, True, sizes[size], 0, "cpu", 40),
     )
     tiny.values["dataset"] = [tiny.values["dataset"], tiny.values["dataset"]]
     done = audiozen("tune", "batch_size", str(tiny.write()), "--max", "2")

@@ -5,7 +5,7 @@ import torch
 
 from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.replay.replay import replay
-from audiozen_core.replay.target import Place, Target
+from audiozen_core.replay.target import BatchPosition, Target
 from tests.core.replay.waves import WaveExperiment, recorded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -17,7 +17,7 @@ def test_the_loss_is_the_recorded_one(tmp_path, amp):
     parts = WaveExperiment(tmp_path)
     (tmp_path / "parts.py").write_text((tmp_path / "parts.py").read_text().replace(".numpy()", ".cpu().numpy()"))
     run = parts.train(ON_GPU, ("seed = 3", f"seed = 3\nuse_amp = {amp}"))
-    found = replay(run, Target(Place(3, 2)), step=True)
+    found = replay(run, Target(BatchPosition(3, 2)), step=True)
     assert found.step.scalars["loss"] == recorded(run)[11]["step/loss"]
     # The gradient of the loss itself is 1, whatever the scaler multiplies it with.
     assert found.step.rows[-1].output_gradient.norm == pytest.approx(1)

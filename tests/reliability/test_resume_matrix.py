@@ -102,8 +102,8 @@ def test_these_tests_detect_different_data(tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("told epochs")])
-def test_these_tests_use_data_that_depend_on_the_told_epoch(tmp_path, name, monkeypatch):
+def test_these_tests_use_data_that_depend_on_the_epoch(tmp_path, name, monkeypatch):
     whole = ROWS[name].run(tmp_path / "whole")
     for module in ("seeded", "sampling"):
-        monkeypatch.setattr(f"audiozen_core.data.{module}.tell_epoch", lambda *_, **__: None)
+        monkeypatch.setattr(f"audiozen_core.data.{module}.propagate_epoch", lambda *_, **__: None)
     assert end_difference(whole, ROWS[name].run(tmp_path / "untold")) is not None

@@ -87,7 +87,7 @@ def _layout(tensor: Tensor) -> tuple[object, ...]:
     return tensor.shape, tensor.dtype, tensor.stride()
 
 
-def pack(state: Mapping[str, Any]) -> PackedState:
+def pack_state(state: Mapping[str, Any]) -> PackedState:
     """Splits the states of all owners into tensors and JSON."""
     tensors: dict[str, dict[str, Tensor]] = {}
     metadata: dict[str, dict[str, str]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli
 
-from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, Range, TooDeepError, find_positions
+from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, TextRange, TooDeepError, find_positions
 from audiozen_core.config.toml.source import Source
 from audiozen_core.config.toml.syntax_errors import explain_syntax_error
 from audiozen_core.config.toml.text_file import read_text
@@ -99,14 +99,14 @@ class Document:
         """
         return self._span(self.positions.values, key_path)
 
-    def value_range(self, key_path: KeyPath) -> Range:
+    def value_range(self, key_path: KeyPath) -> TextRange:
         """Returns the position of a value as character offsets (start, end)."""
         return self._range(self.positions.values, key_path)
 
-    def _span(self, ranges: Mapping[KeyPath, Range], key_path: KeyPath) -> Span:
+    def _span(self, ranges: Mapping[KeyPath, TextRange], key_path: KeyPath) -> Span:
         return self.source.span(*self._range(ranges, key_path))
 
-    def _range(self, ranges: Mapping[KeyPath, Range], key_path: KeyPath) -> Range:
+    def _range(self, ranges: Mapping[KeyPath, TextRange], key_path: KeyPath) -> TextRange:
         while key_path and key_path not in ranges:
             key_path = key_path[:-1]
         return ranges.get(key_path, (0, 0))

@@ -17,7 +17,7 @@ from audiozen_core.diagnostics.key_path import KeyPath
 
 MAX_DEPTH = 64
 
-Range = tuple[int, int]
+TextRange = tuple[int, int]
 
 _BLANK = re.compile(r"[ \t]*")
 _BLANK_LINES = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
@@ -50,9 +50,9 @@ class Positions:
         twice: each key that is set twice, which TOML does not allow, with both positions of the key.
     """
 
-    keys: dict[KeyPath, Range] = field(default_factory=dict)
-    values: dict[KeyPath, Range] = field(default_factory=dict)
-    twice: list[tuple[KeyPath, Range, Range]] = field(default_factory=list)
+    keys: dict[KeyPath, TextRange] = field(default_factory=dict)
+    values: dict[KeyPath, TextRange] = field(default_factory=dict)
+    twice: list[tuple[KeyPath, TextRange, TextRange]] = field(default_factory=list)
 
 
 def find_positions(text: str) -> Positions:
@@ -154,13 +154,13 @@ class _Reader:
         self._set_once(path, place, (value, end))
         return end
 
-    def _set_once(self, path: KeyPath, key: Range, value: Range) -> None:
+    def _set_once(self, path: KeyPath, key: TextRange, value: TextRange) -> None:
         if path in self.positions.keys:
             self.positions.twice.append((path, self.positions.keys[path], key))
         self._record(path, key, value)
         self.fixed.add(path)
 
-    def _record(self, path: KeyPath, key: Range, value: Range) -> None:
+    def _record(self, path: KeyPath, key: TextRange, value: TextRange) -> None:
         self.positions.keys.setdefault(path, key)
         self.positions.values.setdefault(path, value)
 
@@ -170,7 +170,7 @@ class _Reader:
 
     # ------------------------------------------------------------------------------------------ keys
 
-    def _key(self, position: int) -> tuple[list[tuple[str, Range]], int]:
+    def _key(self, position: int) -> tuple[list[tuple[str, TextRange]], int]:
         """Reads a dotted key and the blanks around it."""
         parts = []
         while True:

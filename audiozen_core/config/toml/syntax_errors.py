@@ -6,7 +6,7 @@ import re
 
 import tomli
 
-from audiozen_core.config.toml.positions import Positions, Range
+from audiozen_core.config.toml.positions import Positions, TextRange
 from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -43,7 +43,7 @@ def explain_syntax_error(error: ValueError, source: Source, positions: Positions
     return [*twice, source.finding(config_codes.NOT_TOML, message, span, suggestion=suggestion, notes=notes)]
 
 
-def _explain_duplicate(source: Source, key_path: KeyPath, first: Range, second: Range) -> Diagnostic:
+def _explain_duplicate(source: Source, key_path: KeyPath, first: TextRange, second: TextRange) -> Diagnostic:
     earlier = source.span(*first)
     return source.finding(
         config_codes.NOT_TOML,

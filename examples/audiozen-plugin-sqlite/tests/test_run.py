@@ -114,7 +114,7 @@ def test_a_resumed_run_has_no_row_twice(tmp_path):
     experiment = experiment_in(tmp_path / "tiny")
     with pytest.raises(AudioZenError):
         experiment.run("train", hooks=watch)
-    trainer = watch.of("on_run_start")[0]["trainer"]
+    trainer = watch.calls_of("on_run_start")[0]["trainer"]
     with sqlite3.connect(trainer.folder.parent / "runs.sqlite") as database:
         assert database.execute("SELECT status, epoch, step FROM runs").fetchall() == [("failed", 1, 4)]
         [(reason,)] = database.execute("SELECT reason FROM runs").fetchall()

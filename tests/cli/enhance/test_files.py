@@ -116,7 +116,7 @@ def test_name_that_has_no_encoding(enhance, place):
     assert r"caf\xe9.wav" in enhance("in", "-o", "out", code=1).err
 
 
-def test_clipped_samples_are_told(enhance, model, place, monkeypatch):
+def test_clipped_samples_are_reported(enhance, model, place, monkeypatch):
 
     real = Enhancer.enhance_stream
     monkeypatch.setattr(Enhancer, "enhance_stream", lambda *args, **kwargs: (30 * one for one in real(*args, **kwargs)))
@@ -154,7 +154,7 @@ def test_attenuation_limit_and_mix(enhance, model, place):
         (("a.wav", "-o", "out", "--attenuation-limit", "nan"), "the attenuation limit is nan dB"),
     ],
 )
-def test_mistakes_in_the_command_are_told_before_anything_is_written(enhance, place, arguments, what):
+def test_mistakes_in_the_command_are_reported_before_anything_is_written(enhance, place, arguments, what):
     write("a.wav"), write("b.wav")
     Path("empty").mkdir()
     Path("list.csv").write_text("path;snr\na.wav;5\n")
@@ -208,7 +208,7 @@ def test_device_that_does_not_exist_is_named_and_no_place_that_nobody_wrote(enha
     assert "--set" not in err
 
 
-def test_run_without_a_checkpoint_is_told_without_options_of_other_commands(command, place):
+def test_run_without_a_checkpoint_is_reported_without_options_of_other_commands(command, place):
     write("in/a.wav")
     Path("run/checkpoints").mkdir(parents=True)
     err = command("enhance", "run", "in", "-o", "out", code=2).err

@@ -16,13 +16,13 @@ from audiozen.model import CRN
 from audiozen_core.inference import jobs
 from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.records import Records, source_facts
-from audiozen_core.inference.results import Written
+from audiozen_core.inference.results import EnhancedFile
 from audiozen_core.storage.atomic import hash_file
 from tests.cli.enhance.audio_files import SR, noise, read, write
 from tests.cli.enhance.conftest import ARGS
 
 
-def test_what_is_done_is_skipped_and_what_was_made_otherwise_is_told(enhance, model, command, place):
+def test_existing_results_are_skipped_and_results_with_other_settings_are_reported(enhance, model, command, place):
     write("in/a.wav"), write("in/b.wav", noise(3000, seed=1))
     enhance("in", "-o", "out")
     stamps = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
@@ -58,7 +58,7 @@ def test_same_weights_elsewhere_are_the_same_model(enhance, model, command, plac
     assert "skipped 1" in command("enhance", str(moved), "in", "-o", "out", code=0).out
 
 
-def test_result_with_other_samples_of_the_same_size_is_told_and_a_copy_is_skipped(enhance, place):
+def test_result_with_other_samples_of_the_same_size_is_reported_and_a_copy_is_skipped(enhance, place):
     write("in/a.wav")
     enhance("in", "-o", "out")
     result = Path("out/a.wav")
@@ -202,7 +202,7 @@ def test_notes_of_an_interrupted_command_say_which_results_it_may_have_left(plac
     for job in (first, second):
         killed.begin(job)
         write(job.target)
-    written = Written((first.target,), 4000, SR, 0)
+    written = EnhancedFile((first.target,), 4000, SR, 0)
     killed.add(first, written, [digest_of(first.target)], source_facts(first))
     # The command is killed here: one result is recorded, the other one is not.
     later = Records(out, {})

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from audiozen_core.binding.messages import label_and_suggestion, type_text
-from audiozen_core.binding.values import convert, fits, wrong_places
+from audiozen_core.binding.values import convert_value, fits, wrong_places
 from audiozen_core.diagnostics.toml_text import value_in_words
 
 Rate = NewType("Rate", float)
@@ -246,13 +246,13 @@ def test_any_value_can_be_checked_against_any_annotation(value, annotation):
 @given(values, annotations)
 def test_conversion_of_a_value_that_fits_never_fails(value, annotation):
     if fits(value, annotation) == "yes":
-        convert(value, annotation)
+        convert_value(value, annotation)
 
 
 def test_values_inside_arrays_and_tables_are_converted():
-    assert convert(["a", "b"], list[Path]) == [Path("a"), Path("b")]
-    assert convert({"x": ["a"]}, dict[str, tuple[Path, ...]]) == {"x": (Path("a"),)}
-    assert convert([3, 3], int | tuple[int, int]) == (3, 3)
-    assert convert("a", str | Path) == "a"
-    assert convert("a", Path | None) == Path("a")
-    assert convert(["x"], tuple[int, ...]) == ["x"], "a value that does not fit is returned unchanged"
+    assert convert_value(["a", "b"], list[Path]) == [Path("a"), Path("b")]
+    assert convert_value({"x": ["a"]}, dict[str, tuple[Path, ...]]) == {"x": (Path("a"),)}
+    assert convert_value([3, 3], int | tuple[int, int]) == (3, 3)
+    assert convert_value("a", str | Path) == "a"
+    assert convert_value("a", Path | None) == Path("a")
+    assert convert_value(["x"], tuple[int, ...]) == ["x"], "a value that does not fit is returned unchanged"

@@ -13,7 +13,7 @@ import torch
 
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.format import checkpoint
-from audiozen_core.checkpoint.format.checkpoint import pack
+from audiozen_core.checkpoint.format.checkpoint import pack_state
 from audiozen_core.checkpoint.writer import CheckpointWriter
 from audiozen_core.storage import atomic
 from tests.core.checkpoint.exactness import difference
@@ -142,8 +142,8 @@ def test_flipped_bit_of_a_large_file_is_found_in_every_piece(store):
 def test_save_in_the_background_copies_each_tensor_once_into_the_same_memory(store, monkeypatch):
     writer = CheckpointWriter(store, background=True)
     for step in (1, 2):
-        packed = pack(state())
-        monkeypatch.setattr("audiozen_core.checkpoint.format.checkpoint.pack", lambda _, packed=packed: packed)
+        packed = pack_state(state())
+        monkeypatch.setattr("audiozen_core.checkpoint.format.checkpoint.pack_state", lambda _, packed=packed: packed)
         writer.save({}, epoch=step, step=step)
         writer.wait()
         assert writer._copy is not None

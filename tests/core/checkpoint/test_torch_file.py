@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from audiozen_core.checkpoint.read_torch_file import convert
+from audiozen_core.checkpoint.read_torch_file import convert_weights
 from audiozen_core.checkpoint.torch_file import convert_torch_file
 from audiozen_core.cli.main import main
 from audiozen_core.errors import CheckpointError
@@ -45,7 +45,7 @@ def saved(folder, content, **options):
 )
 def test_weights_are_found_and_keep_their_values(tmp_path, content, key, left_out, zipped):
     path = saved(tmp_path, content, _use_new_zipfile_serialization=zipped)
-    done = convert(path, tmp_path / "out.safetensors", "")
+    done = convert_weights(path, tmp_path / "out.safetensors", "")
     assert done == {"key": key, "tensors": 2, "weights": 7, "left_out": left_out}
     found = load_file(tmp_path / "out.safetensors")
     assert found.keys() == WEIGHTS.keys()
@@ -58,13 +58,13 @@ def test_state_of_an_optimiser_is_not_taken_for_weights(tmp_path):
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    assert convert(saved(tmp_path, content), tmp_path / "out.safetensors", "")["key"] == "model"
+    assert convert_weights(saved(tmp_path, content), tmp_path / "out.safetensors", "")["key"] == "model"
 
 
 def test_tied_and_strided_weights_are_written(tmp_path):
     weight = torch.arange(6.0).view(2, 3).t()
     path = saved(tmp_path, {"first": weight, "second": weight})
-    assert "error" not in convert(path, tmp_path / "out.safetensors", "")
+    assert "error" not in convert_weights(path, tmp_path / "out.safetensors", "")
     assert all(torch.equal(value, weight) for value in load_file(tmp_path / "out.safetensors").values())
 
 
@@ -79,18 +79,18 @@ def test_tied_and_strided_weights_are_written(tmp_path):
     ],
 )
 def test_file_without_one_set_of_weights_is_refused_and_nothing_is_written(tmp_path, content, key, message, remedy):
-    done = convert(saved(tmp_path, content), tmp_path / "out.safetensors", key)
+    done = convert_weights(saved(tmp_path, content), tmp_path / "out.safetensors", key)
     assert message in done["error"]
     assert remedy == done["remedy"]
     assert not (tmp_path / "out.safetensors").exists()
     if "a" in content and isinstance(content["a"], dict):  # the key is what decides
-        assert convert(tmp_path / "weights.tar", tmp_path / "out.safetensors", "b")["key"] == "b"
+        assert convert_weights(tmp_path / "weights.tar", tmp_path / "out.safetensors", "b")["key"] == "b"
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_file_is_named_and_not_run(tmp_path, zipped):
     path = saved(tmp_path, {"model": WEIGHTS, "x": Code(tmp_path / "ran")}, _use_new_zipfile_serialization=zipped)
-    done = convert(path, tmp_path / "out.safetensors", "")
+    done = convert_weights(path, tmp_path / "out.safetensors", "")
     assert "`posix.mkdir`, which is code; it was not run" in done["error"]
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "out.safetensors").exists()
@@ -101,9 +101,9 @@ def test_code_in_a_file_is_named_and_not_run(tmp_path, zipped):
 def test_file_that_is_cut_or_something_else_is_refused(tmp_path):
     path = saved(tmp_path, WEIGHTS)
     path.write_bytes(path.read_bytes()[:-100])
-    assert "torch can't read it" in convert(path, tmp_path / "out.safetensors", "")["error"]
+    assert "torch can't read it" in convert_weights(path, tmp_path / "out.safetensors", "")["error"]
     path.write_text("hello")
-    assert "torch can't read it" in convert(path, tmp_path / "out.safetensors", "")["error"]
+    assert "torch can't read it" in convert_weights(path, tmp_path / "out.safetensors", "")["error"]
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -111,7 +111,7 @@ def test_file_that_is_cut_or_something_else_is_refused(tmp_path):
 def test_code_in_a_plain_pickle_is_refused_without_torchs_advice_to_run_it(tmp_path, protocol):
     path = tmp_path / "weights.tar"
     path.write_bytes(pickle.dumps({"model": Code(tmp_path / "ran")}, protocol))
-    done = convert(path, tmp_path / "out.safetensors", "")
+    done = convert_weights(path, tmp_path / "out.safetensors", "")
     assert "weights_only" not in done["error"]
     assert done["error"].rpartition(": ")[2]
     assert not (tmp_path / "ran").exists()

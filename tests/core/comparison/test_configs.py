@@ -28,7 +28,7 @@ def test_seed_counts_between_single_runs_and_not_between_groups_of_seeds():
     assert rows({"a": [BASE], "b": [other, BASE]}) == ({}, [])
 
 
-def test_runs_of_a_group_that_differ_in_more_than_the_seed_are_told():
+def test_runs_of_a_group_that_differ_in_more_than_the_seed_are_reported():
     other = BASE.replace("0.1", "0.3").replace("seed = 1", "seed = 2")
     _, notes = rows({"a": [BASE, other]})
     assert notes == ["warning: the runs of a differ in more than their seeds: optimizer.args.lr"]

@@ -90,7 +90,7 @@ def epochs_seen(loader, epochs=(1, 2, 3, 0, 3)):
 
 @WORKERS
 @pytest.mark.parametrize("persistent", [True, False])
-def test_a_data_set_is_told_each_epoch_also_in_persistent_workers(workers, persistent):
+def test_a_data_set_is_given_each_epoch_also_in_persistent_workers(workers, persistent):
     options = {"persistent_workers": persistent} if workers else {}
     loader = BatchLoader(Told(), batch_size=2, num_workers=workers, **options)
     assert epochs_seen(loader) == [{1}, {2}, {3}, {0}, {3}]
@@ -113,7 +113,7 @@ def test_a_data_set_is_told_each_epoch_also_in_persistent_workers(workers, persi
         lambda told: Holds(told, lambda base: {"first": (base,), "then": base}),
     ],
 )
-def test_a_data_set_within_others_is_told_each_epoch(workers, wrap):
+def test_a_data_set_within_others_is_given_each_epoch(workers, wrap):
     def collate(items):
         return torch.stack(
             [torch.stack(list(item.values()) if isinstance(item, dict) else list(item)) for item in items]
@@ -125,7 +125,7 @@ def test_a_data_set_within_others_is_told_each_epoch(workers, wrap):
     assert epochs_seen(loader, (1, 2)) == [{1}, {2}]
 
 
-def test_a_data_set_is_told_once_an_epoch_not_once_an_item():
+def test_a_data_set_is_given_the_epoch_once_an_epoch_not_once_an_item():
     told = Told()
     loader = BatchLoader(ConcatDataset([told, told]), batch_size=2)
     list(loader.epoch(1))
@@ -133,7 +133,7 @@ def test_a_data_set_is_told_once_an_epoch_not_once_an_item():
     assert told.calls == 2
 
 
-def test_a_data_set_that_is_held_twice_is_told_once_and_circles_end():
+def test_a_data_set_that_is_held_twice_is_given_the_epoch_once_and_circles_end():
     told = Told()
     holds = Holds(told, lambda base: [base, base])
     holds.again, holds.circle = told, holds
@@ -155,7 +155,7 @@ class Outer(Sampler):
         return iter(self.inner)
 
 
-def test_a_sampler_within_another_is_told_but_not_its_data_set():
+def test_a_sampler_within_another_is_given_the_epoch_but_not_its_data_set():
     told = Told()
     orders = [order(BatchLoader(told, batch_size=8, sampler=Outer(Shuffled(told), told)), epoch) for epoch in (1, 2)]
     assert orders == [
@@ -212,7 +212,7 @@ SAMPLERS = {
 
 @WORKERS
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_sampler_is_told_each_epoch(workers, name):
+def test_a_sampler_is_given_each_epoch(workers, name):
     loader = BatchLoader(Told(), num_workers=workers, **SAMPLERS[name]())
     orders = {epoch: order(loader, epoch) for epoch in (0, 1, 2)}
     loader.close()
@@ -238,7 +238,7 @@ class Growing(Shuffled):
         return iter(range(2 + self.epoch))
 
 
-def test_the_number_of_batches_is_that_of_the_told_epoch():
+def test_the_number_of_batches_is_that_of_the_current_epoch():
     loader = BatchLoader(Told(), sampler=Growing(range(8)), batch_size=2)
     for epoch, count in ((1, 2), (4, 3), (0, 1)):
         batches = loader.epoch(epoch)
@@ -273,7 +273,7 @@ class CountingStream(IterableDataset):
 
 @WORKERS
 @pytest.mark.parametrize("wrap", [lambda stream: stream, lambda stream: ChainDataset([stream, CountingStream()])])
-def test_a_stream_is_told_each_epoch(workers, wrap):
+def test_a_stream_is_given_each_epoch(workers, wrap):
     assert epochs_seen(BatchLoader(wrap(CountingStream()), num_workers=workers)) == [{1}, {2}, {3}, {0}, {3}]
 
 
@@ -357,8 +357,8 @@ def test_training_tells_each_epoch_and_evaluation_epoch_0():
 
 def test_without_the_telling_these_tests_fail(monkeypatch):
     """The negative control."""
-    monkeypatch.setattr("audiozen_core.data.seeded.tell_epoch", lambda *_, **__: None)
-    monkeypatch.setattr("audiozen_core.data.sampling.tell_epoch", lambda *_, **__: None)
+    monkeypatch.setattr("audiozen_core.data.seeded.propagate_epoch", lambda *_, **__: None)
+    monkeypatch.setattr("audiozen_core.data.sampling.propagate_epoch", lambda *_, **__: None)
     assert epochs_seen(BatchLoader(Told(), batch_size=2), (1, 2)) == [{-1}, {-1}]
     loader = BatchLoader(Told(), **SAMPLERS["sampler"]())
     assert order(loader, 0) == order(loader, 1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from audiozen_core.data.epochs import tell_epoch
+from audiozen_core.data.epochs import propagate_epoch
 from audiozen_core.data.loader import BatchLoader
 from tests.core.data.test_epochs import WORKERS, Shuffled, Told, epochs_seen, order
 
@@ -72,7 +72,7 @@ TRANSFORMS = {
 
 @WORKERS
 @pytest.mark.parametrize("keep", TRANSFORMS.values(), ids=TRANSFORMS)
-def test_a_transform_is_told_each_epoch(workers, keep):
+def test_a_transform_is_given_each_epoch(workers, keep):
     crop = Crop()
     loader = BatchLoader(Transforms(crop, keep), batch_size=2, num_workers=workers)
     assert epochs_seen(loader, (1, 2)) == [{1}, {2}]
@@ -86,7 +86,7 @@ class Collates(Crop):
 
 @WORKERS
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_collate_function_is_told_each_epoch(workers, is_stream):
+def test_a_collate_function_is_given_each_epoch(workers, is_stream):
     dataset = EpochStream() if is_stream else Told()
     collate = Collates()
     loader = BatchLoader(
@@ -96,7 +96,7 @@ def test_a_collate_function_is_told_each_epoch(workers, is_stream):
     assert collate.calls == 2
 
 
-def test_a_sampler_without_a_base_class_is_told_and_its_data_set_only_once():
+def test_a_sampler_without_a_base_class_is_given_the_epoch_and_its_data_set_only_once():
     class Order:
         __slots__ = ("data_source", "inner")
 
@@ -124,7 +124,7 @@ def test_objects_that_answer_to_every_name_are_left_alone():
         answers = Answers()
 
     told = Crop()
-    tell_epoch([Answers(), HasOne(), {"a": told}, torch.ones(2), np.ones(2)], 3)
+    propagate_epoch([Answers(), HasOne(), {"a": told}, torch.ones(2), np.ones(2)], 3)
     assert told.epoch == 3
 
 
@@ -133,14 +133,14 @@ class ModuleCrop(torch.nn.Module):
         self.epoch = epoch
 
 
-def test_modules_within_modules_and_what_modules_hold_are_told():
+def test_modules_within_modules_and_what_modules_hold_are_given_the_epoch():
     class Augments(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.inner = [Crop()]
 
     crop, augments = ModuleCrop(), Augments()
-    tell_epoch(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(crop), augments), 3)
+    propagate_epoch(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(crop), augments), 3)
     assert (crop.epoch, augments.inner[0].epoch) == (3, 3)
 
 
@@ -195,22 +195,22 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_receivers_in_defaults_classes_and_rarer_containers_are_told_once(form):
+def test_receivers_in_defaults_classes_and_rarer_containers_are_given_the_epoch_once(form):
     crop = Crop()
     dataset = Holder(transform=form(crop))
-    tell_epoch(dataset, 3)
+    propagate_epoch(dataset, 3)
     assert (crop.epoch, crop.calls) == (3, 1)
 
 
-def test_an_attribute_hides_that_of_its_class_and_a_replaced_one_is_told():
+def test_an_attribute_hides_that_of_its_class_and_a_replaced_one_is_given_the_epoch():
     first, own, second = Crop(), Crop(), Crop()
     holder = in_class(first)
     holder.transform = own
-    tell_epoch(holder, 1)
+    propagate_epoch(holder, 1)
     assert (first.epoch, own.epoch) == (-1, 1)
     del holder.transform
     type(holder).__mro__[1].transform = second
-    tell_epoch(holder, 2)
+    propagate_epoch(holder, 2)
     assert (first.epoch, second.epoch) == (-1, 2)
 
 
@@ -229,24 +229,24 @@ def rows(count):
     return [{"files": [[index], [index]], "speaker": (index,)} for index in range(count)]
 
 
-def test_a_transform_behind_any_number_of_objects_is_told():
+def test_a_transform_behind_any_number_of_objects_is_given_the_epoch():
     """The table has more than 50,000 lists, dicts and tuples, and it is found before the transform."""
     crop = Crop()
-    tell_epoch(Holder(table=rows(9_999), transform=Slots(Slots([[[crop]]]))), 3)
+    propagate_epoch(Holder(table=rows(9_999), transform=Slots(Slots([[[crop]]]))), 3)
     assert (crop.epoch, crop.calls) == (3, 1)
 
 
 @pytest.mark.parametrize("form", [list, tuple, lambda parts: dict(enumerate(parts))], ids=["list", "tuple", "dict"])
-def test_data_sets_and_receivers_in_a_container_of_any_length_are_told(form):
+def test_data_sets_and_receivers_in_a_container_of_any_length_are_given_the_epoch(form):
     crops = [Crop(), Crop(), Crop()]
     parts = [Holder(), Holder(transform=crops[0]), crops[1], functools.partial(crops[2]), *["name"] * 20_000]
-    tell_epoch(Holder(parts=form(parts), files=form(parts[4:])), 5)
+    propagate_epoch(Holder(parts=form(parts), files=form(parts[4:])), 5)
     assert [crop.epoch for crop in crops] == [5, 5, -1]  # the last is in an entry that is neither
 
 
-def test_the_parts_of_a_long_concatenation_are_told():
+def test_the_parts_of_a_long_concatenation_are_given_the_epoch():
     crops = [Crop() for _ in range(10_001)]
-    tell_epoch(torch.utils.data.ConcatDataset([Holder(transform=crop) for crop in crops]), 2)
+    propagate_epoch(torch.utils.data.ConcatDataset([Holder(transform=crop) for crop in crops]), 2)
     assert {crop.epoch for crop in crops} == {2}
 
 
@@ -260,7 +260,7 @@ def test_a_row_of_plain_values_costs_one_call_in_each_epoch():
         calls = []
         sys.setprofile(lambda _, event, __, calls=calls: calls.append(event == "call"))
         try:
-            tell_epoch(Holder(table=table, transform=crop), 3)
+            propagate_epoch(Holder(table=table, transform=crop), 3)
         finally:
             sys.setprofile(None)
         assert count <= sum(calls) < most * count
@@ -268,17 +268,17 @@ def test_a_row_of_plain_values_costs_one_call_in_each_epoch():
 
 
 @pytest.mark.parametrize("levels", range(1, 9))
-def test_a_transform_in_a_row_is_told_at_any_depth(levels):
+def test_a_transform_in_a_row_is_given_the_epoch_at_any_depth(levels):
     crop, circle = Crop(), []
     row = {"crop": crop}
     for _ in range(levels):
         row = {"id": 1, "parts": [row, ["name"]]}
     circle.append(circle)
-    tell_epoch(Holder(table={"speaker": [{"id": 0}, circle, row]}), 4)
+    propagate_epoch(Holder(table={"speaker": [{"id": 0}, circle, row]}), 4)
     assert (crop.epoch, crop.calls) == (4, 1)
 
 
-def test_a_transform_that_replaces_another_between_epochs_is_told():
+def test_a_transform_that_replaces_another_between_epochs_is_given_the_epoch():
     first, second = Crop(), Crop()
     dataset = Transforms(first, lambda crop: crop)
     loader = BatchLoader(dataset, batch_size=2)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from audiozen_core.data.loader import to_device
-from audiozen_core.trainer.input_copies import copied
+from audiozen_core.trainer.input_copies import copy_tensors
 
 Pair = namedtuple("Pair", ["noisy", "clean"])
 
@@ -54,7 +54,7 @@ def test_tensors_in_any_holder_are_moved_and_copied(hold, held):
     moved = to_device(given, torch.device("meta"))
     assert held(moved).device.type == "meta"
     assert type(moved) is (dict if isinstance(given, MappingProxyType) else type(given))
-    copy = copied(given)
+    copy = copy_tensors(given)
     assert torch.equal(held(copy), x)
     assert held(copy).data_ptr() != x.data_ptr()
     assert held(given) is x

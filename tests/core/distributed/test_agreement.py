@@ -114,7 +114,7 @@ def test_answer_of_a_hook_of_the_main_process_counts_for_all(tmp_path):
     assert (tmp_path / "exp/tiny/checkpoints/latest").resolve().name.endswith("step_0000003")
 
 
-def test_signal_that_arrives_while_the_ranks_tell_each_other_is_told_the_next_time():
+def test_signal_that_arrives_during_an_exchange_is_reported_in_the_next_exchange():
     ranks = SimpleNamespace(is_main=True, several=True)
     hook, trainer = Signals(), SimpleNamespace(ranks=ranks, between_steps=True)
     told = []
@@ -262,7 +262,7 @@ def test_call_of_one_rank_never_gets_the_values_of_another_call():
     assert all("rank 1 at `gather` in `other` of" in result.args[0] for result in results), results
 
 
-def test_hook_that_gathers_in_the_steps_of_an_evaluation_is_told_where_the_ranks_are(tmp_path):
+def test_hook_that_gathers_in_the_steps_of_an_evaluation_gets_an_error_that_says_where_the_ranks_are(tmp_path):
     # Seven clips: rank 0 has one more to validate than rank 1.
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.GathersInSteps")
     results = on_ranks(2, lambda rank: tiny.run() and None)

@@ -12,7 +12,7 @@ import torch
 
 from audiozen_core.cli.main import cli
 from audiozen_core.distributed.cpus import usable_cpus
-from audiozen_core.distributed.environment import Place, find_place
+from audiozen_core.distributed.environment import RankInfo, read_rank_info
 from audiozen_core.distributed.launch import endpoint_of, machines_of, processes_of
 from audiozen_core.errors import AudioZenError, RunError
 from tests.core.distributed.test_data_parallel import experiment, records, state_of
@@ -231,7 +231,9 @@ def test_port_in_use_is_refused_before_anything_starts(tmp_path):
         (["--weights", "ema"], "but the modes include a training"),
     ],
 )
-def test_mistake_is_told_once_and_before_the_launcher_waits_for_other_machines(tmp_path, monkeypatch, options, message):
+def test_mistake_is_reported_once_and_before_the_launcher_waits_for_other_machines(
+    tmp_path, monkeypatch, options, message
+):
     monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # which the command sets
     monkeypatch.setattr("audiozen_core.cli.run._ignore_usr1_until_training", lambda: None)
     file = experiment(tmp_path, batch_size=2).write()
@@ -261,12 +263,12 @@ SRUN = {
 
 
 def test_place_is_found_in_the_environment():
-    assert find_place({}) == Place()
-    assert find_place({"RANK": "0", "WORLD_SIZE": "1"}) == Place()
-    assert find_place({**TORCHRUN, "MASTER_PORT": "29500"}) == Place(3, 4, 1, 2, "a", 29500)
-    assert find_place(SRUN) == Place(3, 4, 1, 2, "a", 20217)
+    assert read_rank_info({}) == RankInfo()
+    assert read_rank_info({"RANK": "0", "WORLD_SIZE": "1"}) == RankInfo()
+    assert read_rank_info({**TORCHRUN, "MASTER_PORT": "29500"}) == RankInfo(3, 4, 1, 2, "a", 29500)
+    assert read_rank_info(SRUN) == RankInfo(3, 4, 1, 2, "a", 20217)
     # The script that `sbatch` starts is one process, whatever the number of tasks is.
-    assert find_place({name: value for name, value in SRUN.items() if name != "SLURM_STEP_ID"}) == Place()
+    assert read_rank_info({name: value for name, value in SRUN.items() if name != "SLURM_STEP_ID"}) == RankInfo()
 
 
 @pytest.mark.parametrize(
@@ -279,4 +281,4 @@ def test_place_is_found_in_the_environment():
 )
 def test_wrong_environment_is_refused(changed, message):
     with pytest.raises(RunError, match=message):
-        find_place({**TORCHRUN, **changed})
+        read_rank_info({**TORCHRUN, **changed})

@@ -8,7 +8,7 @@ import pytest
 import tomli
 import torch
 
-from audiozen_core.config.used_plugins import header
+from audiozen_core.config.used_plugins import used_plugins_header
 from audiozen_core.errors import AudioZenError, ConfigError
 from audiozen_core.experiment import auto_threads, threads
 from audiozen_core.experiment.dry_run import dry_run
@@ -88,7 +88,7 @@ def trained_with(tiny, name="tiny"):
 def recorded(tiny, name="tiny"):
     """The number in the newest record of a training, and the line that says why."""
     file = training_records(tiny.folder / "exp" / name)[0]
-    return tomli.loads(file.read_text())["meta"]["num_threads"], header(file, "threads")
+    return tomli.loads(file.read_text())["meta"]["num_threads"], used_plugins_header(file, "threads")
 
 
 def test_the_fastest_number_is_measured_used_recorded_and_remembered(tiny, machine):

@@ -130,14 +130,14 @@ def table(path, first=0, size=6, **dataloader):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_streams_are_chained_and_told_the_epoch(build, workers):
+def test_streams_are_chained_and_given_the_epoch(build, workers):
     loader = build([table("parts.Stream", 0, 3, batch_size=2, num_workers=workers), table("parts.Stream", 10, 2)])
     for epoch in (1, 2):
         assert epoch_of(loader, epoch) == ([[0, 1], [2, 10], [11]], {epoch})
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_joined_data_sets_are_told_the_epoch_also_in_persistent_workers(build, workers):
+def test_joined_data_sets_are_given_the_epoch_also_in_persistent_workers(build, workers):
     dataloader = {"batch_size": 4, "num_workers": workers, "shuffle": False}
     loader = build([table("parts.Numbers", 0, 3, **dataloader), table("parts.Numbers", 10, 3)])
     for epoch in (1, 2, 1):
@@ -184,7 +184,7 @@ def test_sampler_sees_all_joined_data_sets(build):
     assert epoch_of(loader, 1)[0] == [[11], [10], [1], [0]]
 
 
-def test_batch_sampler_makes_the_batches_and_is_told_the_epoch(build):
+def test_batch_sampler_makes_the_batches_and_is_given_the_epoch(build):
     loader = build([table("parts.Numbers", batch_sampler="parts.Pairwise")])
     assert epoch_of(loader, 1) == ([[1, 5], [1, 4], [1, 3]], {1})
     assert epoch_of(loader, 2)[0] == [[2, 5], [2, 4], [2, 3]]

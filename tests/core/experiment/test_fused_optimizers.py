@@ -88,5 +88,5 @@ def test_measuring_changes_no_weights_and_no_state(one_thread):
         (torch.optim.SGD, {"foreach": True}),
     ],
 )
-def test_who_has_no_choice_or_has_chosen_is_told_nothing(make, arguments):
+def test_nothing_is_reported_without_a_choice_or_after_a_choice(make, arguments):
     assert fused_facts({"": optimizer(make, **arguments)}) == {}

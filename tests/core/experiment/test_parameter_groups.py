@@ -8,7 +8,7 @@ import torch
 from audiozen_core.errors import BuildError, CheckpointError, ConfigError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
-from audiozen_core.experiment.regrouped import regrouped
+from audiozen_core.experiment.regroup_state import regroup_state
 from tests.core.checkpoint.exactness import difference
 from tests.on_ranks import all_right, on_ranks
 from tests.tiny_experiment import TOML, TinyExperiment
@@ -315,7 +315,7 @@ def test_parameters_keep_their_state_when_patterns_change_or_groups_come_and_go(
     order = [*ENCODER, "head.weight", "head.bias"]
     before = {name: tiny.state()["optimizer"]["state"][index]["exp_avg"] for index, name in enumerate(order)}
     trainer, _ = tiny.build(NET, still, tables)
-    moved = regrouped(tiny.state()["optimizer"], trainer.optimizer.state_dict(), trainer, "")
+    moved = regroup_state(tiny.state()["optimizer"], trainer.optimizer.state_dict(), trainer, "")
     names = [name for group in trainer.optimizer.param_groups for name in group["param_names"]]
     assert names != order
     assert all(moved["state"][index]["exp_avg"].equal(before[name]) for index, name in enumerate(names))

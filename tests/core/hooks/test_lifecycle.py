@@ -107,9 +107,9 @@ def test_two_epochs_call_the_hooks_in_order(trained):
 
 
 def test_evaluation_and_best_hooks_receive_the_validation_score(trained):
-    scores = [call["score"] for call in trained.hooks.of("on_evaluation_end")]
+    scores = [call["score"] for call in trained.hooks.calls_of("on_evaluation_end")]
     assert scores == trained.metrics("validate/score")
-    assert [call["score"] for call in trained.hooks.of("on_best_found")] == scores[:1]
+    assert [call["score"] for call in trained.hooks.calls_of("on_best_found")] == scores[:1]
 
 
 def test_test_and_predict_modes_call_the_hooks_in_order(trained, tiny):
@@ -250,7 +250,7 @@ def test_error_calls_on_exception_and_on_teardown_but_not_on_run_end(mine, hook_
         mine.add_hook("mine.Breaks").run("train", hooks=hook_recorder)
     assert hook_recorder.names[-2:] == ["on_exception", "on_teardown"]
     assert "on_run_end" not in hook_recorder.names
-    assert isinstance(hook_recorder.of("on_exception")[0]["error"], AudioZenError)
+    assert isinstance(hook_recorder.calls_of("on_exception")[0]["error"], AudioZenError)
 
 
 class Ends(HookRecorder):
@@ -282,7 +282,7 @@ class Ends(HookRecorder):
         self.endings.append(("teardown", ending))
 
 
-def test_end_and_teardown_are_told_how_the_run_has_ended(tmp_path):
+def test_end_and_teardown_receive_the_ending_of_the_run(tmp_path):
     hooks, tiny = Ends(), TinyExperiment(tmp_path)
     tiny.set("trainer", max_epochs=1).run("train", "test", hooks=hooks)
     trained, tested = RunEnding("finished", "max_epochs = 1 is reached"), RunEnding()

@@ -6,11 +6,11 @@ import itertools
 import pytest
 
 from audiozen.testing import check_hooks as assert_hooks
-from audiozen_core.config.hooks import check_hooks
+from audiozen_core.config.hooks import check_hook_plugins
 from audiozen_core.errors import HookError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.order import OrderError, in_order
+from audiozen_core.hooks.order import OrderError, calling_order
 from audiozen_core.hooks.plugin import meant_plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.inspection.probe import findings_about
@@ -27,7 +27,7 @@ def plugin(name, distribution="", path="", **attributes):
 
 def order(*plugins):
     """Returns the names in order, which must not depend on the order of the arguments."""
-    orders = {tuple(found.name for found in in_order(each)) for each in itertools.permutations(plugins)}
+    orders = {tuple(found.name for found in calling_order(each)) for each in itertools.permutations(plugins)}
     assert len(orders) == 1, orders
     return "".join(orders.pop())
 
@@ -67,7 +67,7 @@ def test_error_names_all_plugins_of_a_circle_and_no_others():
     others = [plugin("0", before="a"), plugin("d", after="a"), plugin("e")]
     for each in itertools.permutations([*around, *others]):
         with pytest.raises(OrderError) as error:
-            in_order(each)
+            calling_order(each)
         circle = error.value.message.partition("in a circle: ")[2]
         assert circle in {
             "`a` before `b` before `c` before `a`",
@@ -81,7 +81,7 @@ def test_error_names_all_plugins_of_a_circle_and_no_others():
 
 def test_a_plugin_that_waits_for_itself_is_a_circle():
     with pytest.raises(OrderError, match="in a circle: `a` before `a`"):
-        in_order([plugin("a", after="a"), plugin("b")])
+        calling_order([plugin("a", after="a"), plugin("b")])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_plugins_that_undo_a_change_are_called_in_the_reverse_order(end):
 
 def test_an_unknown_phase_is_an_error_here_too():
     with pytest.raises(HookError, match="unknown phase `late`"):
-        in_order([plugin("a", phase="late")])
+        calling_order([plugin("a", phase="late")])
 
 
 class SetInTheConstructor:
@@ -188,11 +188,11 @@ def test_check_leaves_an_order_that_a_constructor_sets_to_the_object():
         after = "checkpoint"
 
     last = Plugin("checkpoint", type("Last", (), {"phase": "persist"}))
-    assert list(check_hooks({Plugin("late", SetInTheConstructor): None, last: None})) == []
-    ((finding, _),) = check_hooks({Plugin("late", Fixed): None, last: None})
+    assert list(check_hook_plugins({Plugin("late", SetInTheConstructor): None, last: None})) == []
+    ((finding, _),) = check_hook_plugins({Plugin("late", Fixed): None, last: None})
     assert "must run before" in finding.message, "negative control"
     with pytest.raises(OrderError, match="must run before"):
-        in_order([Plugin("late", SetInTheConstructor("gradient")), last])
+        calling_order([Plugin("late", SetInTheConstructor("gradient")), last])
 
 
 NEAR = """
@@ -226,9 +226,11 @@ def test_a_name_that_is_probably_misspelt_is_a_warning_everywhere(install, tmp_p
 
 def test_names_of_the_run_are_known_too():
     later = Plugin("later", type("Later", (), {"after": ("parts.Emma", "parts.Ema")}))
-    ((finding, _),) = check_hooks({later: None, Plugin("parts.Ema", type("Ema", (), {}), path="parts.Ema"): None})
+    ((finding, _),) = check_hook_plugins(
+        {later: None, Plugin("parts.Ema", type("Ema", (), {}), path="parts.Ema"): None}
+    )
     assert finding.message.startswith("hook plugin `later` (default): `after` names the hook plugin `parts.Emma`")
-    assert list(check_hooks({later: None})) == [], "they are legal where no plugin has a similar name"
+    assert list(check_hook_plugins({later: None})) == [], "they are legal where no plugin has a similar name"
 
 
 def test_name_of_a_plugin_that_is_switched_off_is_known(install, monkeypatch):

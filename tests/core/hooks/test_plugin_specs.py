@@ -45,7 +45,7 @@ SPECS = '''
     class Mixer:
         @hookimpl
         def on_epoch_end(self, trainer: Trainer) -> None:
-            own = trainer.hooks.of(AcmeHooks)
+            own = trainer.hooks.plugin_hooks(AcmeHooks)
             own.acme_mixed(trainer=trainer, snr=own.acme_gain(trainer=trainer) or 0.0)
 '''
 LISTENER = """
@@ -86,7 +86,7 @@ def plugins(*objects):
 def of(lifecycle):
     import acme
 
-    return lifecycle.of(acme.AcmeHooks)
+    return lifecycle.plugin_hooks(acme.AcmeHooks)
 
 
 # ------------------------------------------------------------------------------------------ calls
@@ -253,7 +253,7 @@ def test_hook_of_two_plugins_is_a_fault(acme, install):
 
 def test_class_without_specs_can_not_be_called():
     with pytest.raises(HookError, match="has no hook"):
-        Lifecycle().of(Silent)
+        Lifecycle().plugin_hooks(Silent)
 
 
 def test_broken_specs_harm_only_those_who_use_them(install, tmp_path):

@@ -79,7 +79,7 @@ def test_its_reason_ends_the_training_before_the_epoch(stop_at):
     assert starts(hook) == [("asked", f"epoch {epoch}") for epoch in range(1, stop_at + 1)]
 
 
-def test_a_resume_that_is_told_to_stop_at_once_changes_nothing():
+def test_a_resume_that_stops_at_once_changes_nothing():
     first = train(Asked(stop_at=1))
     again = train(Asked(stop_at=1), state_of(first))
     assert again.progress.epoch == 1

@@ -45,7 +45,7 @@ class AcmeHooks:
 
 
 def call(trainer: Trainer) -> None:
-    own = trainer.hooks.of(AcmeHooks)
+    own = trainer.hooks.plugin_hooks(AcmeHooks)
     {line}
 """
 GOOD = f"""

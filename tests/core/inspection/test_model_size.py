@@ -140,7 +140,7 @@ class Undeclared(nn.Linear):
         (Undeclared, "4 weights; MACs not known: the model has no attribute `domain`"),
     ],
 )
-def test_what_is_not_known_is_said(target, text):
+def test_unknown_sizes_are_reported(target, text):
     assert str(model_size(target)) == text
 
 

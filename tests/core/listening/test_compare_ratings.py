@@ -88,14 +88,14 @@ def test_one_listener_who_disagrees_with_all_others_widens_the_interval_and_ends
     assert found.verdict == ""
 
 
-def test_one_listener_is_compared_over_the_files_and_told(here, key):
+def test_one_listener_is_compared_over_the_files_and_reported(here, key):
     found = compare_ratings(many(here, key, count=1))
     assert any(note.startswith("only one listener:") for note in found.notes)
     assert not found.difference("mushra", "beta_net").over_seeds
     assert "files and 1 listener;" in found.table()
 
 
-def test_listener_who_misses_the_reference_is_excluded_and_told(here, key):
+def test_listener_who_misses_the_reference_is_excluded_and_reported(here, key):
     paths = many(here, key, count=3)
     bad = write_ratings(here, key, "deaf", rater(9, reference=89, beta_net=0))
     good = compare_ratings(paths)
@@ -124,7 +124,7 @@ def test_limit_of_the_screening_is_15_percent(here, key, misses, excluded):
     assert ("x" not in found.listeners) is excluded
 
 
-def test_incomplete_ratings_count_as_far_as_they_go_and_are_told(here, key):
+def test_incomplete_ratings_count_as_far_as_they_go_and_are_reported(here, key):
     files = sorted({of["file"] for of in key["stimuli"].values()})
 
     def partly(system, file, scale):

@@ -154,7 +154,7 @@ def test_loud_recordings_are_made_quieter_together_and_never_clipped(copied, mak
     assert level["reference"] < 0.2
 
 
-def test_files_that_nobody_can_hear_are_replaced_and_told(copied, make):
+def test_files_that_nobody_can_hear_are_replaced_and_reported(copied, make):
     soundfile.write(copied / "clean/f0.wav", np.zeros(4800), SR)
     wave = soundfile.read(copied / "alpha_net/f1.wav")[0]
     wave[7] = np.nan
@@ -175,7 +175,7 @@ def test_files_that_nobody_can_hear_are_replaced_and_told(copied, make):
         make(root=copied, page="none.html")
 
 
-def test_other_rates_channels_lengths_and_inputs_are_told(copied, make):
+def test_other_rates_channels_lengths_and_inputs_are_reported(copied, make):
     for file in (copied / "beta_net").iterdir():
         soundfile.write(file, soundfile.read(file)[0][::2][:1800], SR // 2)
     for file in (copied / "alpha_net").iterdir():
@@ -189,7 +189,7 @@ def test_other_rates_channels_lengths_and_inputs_are_told(copied, make):
     assert len(lengths) == 1
 
 
-def test_few_files_and_missing_ones_are_told(copied, make):
+def test_few_files_and_missing_ones_are_reported(copied, make):
     (copied / "beta_net/f3.wav").unlink()
     made = make(root=copied, files=8)
     assert set(made.files) == {"f0", "f1", "f2"}
@@ -228,7 +228,7 @@ def test_names_are_clear(folder, tmp_path):
         listen([f"{folder}/alpha_net,{folder}/beta_net"], tmp_path / "a.html")
 
 
-def test_many_systems_are_told_and_too_many_refused(folder, tmp_path, make):
+def test_many_systems_are_reported_and_too_many_refused(folder, tmp_path, make):
     systems = {f"s{number}": folder / "alpha_net" for number in range(30)}
     options = {"clean": folder / "clean", "noisy": folder / "noisy", "files": 1}
     made = listen(dict(list(systems.items())[:10]), tmp_path / "many.html", **options)

@@ -40,7 +40,7 @@ def test_audio_is_that_of_each_system(noise):
 @pytest.mark.parametrize(("centre", "begin"), [(None, 1.5), (2.5, 2), (0, 0), (4, 3)])
 def test_long_file_is_cut_for_all_systems_at_the_same_moment(noise, centre, begin):
     clip = make_clip("a", {"noisy": noise, "clean": -noise}, SR, seconds=1, centre=centre)
-    assert (clip.seconds, clip.begin, clip.of, clip.is_cut) == (1, begin, 4, True)
+    assert (clip.seconds, clip.begin, clip.file_seconds, clip.is_cut) == (1, begin, 4, True)
     expected = noise[round(begin * SR) :][:SR]
     np.testing.assert_allclose(audio_of(clip.tracks[0])[0], expected, atol=2**-15)
     np.testing.assert_allclose(audio_of(clip.tracks[1])[0], -expected, atol=2**-15)

@@ -6,7 +6,7 @@ import re
 import pytest
 from jinja2 import UndefinedError
 
-from audiozen_core.pages.page import clock, json_for_script, render_page
+from audiozen_core.pages.page import clip_time, json_for_script, render_page
 
 PAGE = """{% extends "shell.html" %}{% block main %}<p>{{ text }}</p><script>const data = {{ data|json }}</script>
 {% endblock %}{% block script %}{{ asset("player.js") }}{% endblock %}"""
@@ -51,4 +51,4 @@ def test_json_has_no_nan_and_no_end_of_script():
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00.0"), (5.04, "0:05.0"), (59.96, "1:00.0"), (754.3, "12:34.3")])
 def test_clock(seconds, shown):
-    assert clock(seconds) == shown
+    assert clip_time(seconds) == shown

@@ -89,7 +89,7 @@ def never(count):
 def test_a_data_set_that_sleeps_is_the_bottleneck_and_workers_help(tiny, monkeypatch):
     monkeypatch.setattr("audiozen_core.profiling.profile.usable_cpus", lambda: 2)
     experiment = Experiment.load(tiny.write(SLOW_DATA))
-    found, trace = profile_training(experiment, steps=3, compares_threads=False)
+    found, trace = profile_training(experiment, steps=3, compare_threads=False)
     assert trace is None
     assert found.share("data") > 0.6
     assert found.seconds > 0.06
@@ -97,7 +97,7 @@ def test_a_data_set_that_sleeps_is_the_bottleneck_and_workers_help(tiny, monkeyp
     tried = []
 
     def trial(count):
-        tried.append(profile_training(experiment, steps=3, num_workers=count, compares_threads=False)[0])
+        tried.append(profile_training(experiment, steps=3, num_workers=count, compare_threads=False)[0])
         return tried[-1]
 
     sentence = advice(found, trial)

@@ -125,7 +125,7 @@ def watched(clock):
     return SimpleNamespace(line=line, lifecycle=lifecycle, stops=stops)
 
 
-def test_each_hook_of_a_lifecycle_is_told(watched):
+def test_each_hook_of_a_lifecycle_is_reported(watched):
     watched.lifecycle.on_epoch_start(trainer=None, epoch=1)
     # The precision is part of the forward pass.
     watched.lifecycle.autocast(trainer=None)

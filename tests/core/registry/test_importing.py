@@ -50,7 +50,7 @@ def test_missing_import_inside_a_module_is_an_import_failure(failure):
     assert "`az_not_installed`" in error.remedy
 
 
-def test_import_from_the_core_is_told_where_public_names_are(failure):
+def test_import_from_the_core_is_reported_where_public_names_are(failure):
     found = failure(bad="from audiozen_core.hookspecs import hookimpl")
     assert found.remedy == "import public names, which do not move, such as `from audiozen import hookimpl`"
 

@@ -14,7 +14,7 @@ from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import PluginIndex
-from audiozen_core.registry.paths import load, resolve
+from audiozen_core.registry.paths import load_entry, resolve
 from audiozen_core.registry.scope import ImportScope
 
 
@@ -360,5 +360,5 @@ def test_audiozen_error_during_an_import_is_not_changed(write, site):
 
 def test_load_resolves_an_entry_without_an_index():
     entry = Entry("audiozen.metric", "half", "fractions:Fraction.from_float", "acme", "1.0")
-    found = load(entry)
+    found = load_entry(entry)
     assert (found.path, found.dotted, found.entry) == ("acme:half", "fractions.Fraction.from_float", entry)

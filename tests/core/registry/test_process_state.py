@@ -21,7 +21,7 @@ from audiozen_core.registry import paths
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import resolve
-from audiozen_core.registry.process_state import PARTS, read_state, restore_state
+from audiozen_core.registry.process_state import PARTS, read_process_state, restore_process_state
 from tests.installed import install, site  # noqa: F401 - fixtures
 from tests.tiny_experiment import TinyExperiment
 
@@ -62,13 +62,13 @@ CHANGES = {
 
 @pytest.fixture(autouse=True)
 def _restored():
-    before = read_state()
+    before = read_process_state()
     # Otherwise an earlier test may have left the very state that an import of these tests sets.
     random.seed(1234)
     np.random.seed(1234)
     torch.manual_seed(1234)
     yield
-    restore_state(before)
+    restore_process_state(before)
 
 
 def observed():
@@ -161,7 +161,7 @@ def test_looking_up_what_is_imported_reads_no_state(install, site, monkeypatch):
     (site / "acme").mkdir()
     install("acme", {"acme/__init__": "", "acme/late": CLASS}, loss_function={"late": "acme.late:Loss"})
     resolve("late")
-    monkeypatch.setattr(paths, "read_state", lambda: pytest.fail("it has read the state"))
+    monkeypatch.setattr(paths, "read_process_state", lambda: pytest.fail("it has read the state"))
     assert resolve("late").target is resolve("acme.late.Loss").target
 
 

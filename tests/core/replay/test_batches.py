@@ -8,13 +8,13 @@ import torch
 from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.experiment.lock import run_lock
-from audiozen_core.replay.replay import Progressing, replay
-from audiozen_core.replay.target import Place, Target
+from audiozen_core.replay.replay import ProgressReporter, replay
+from audiozen_core.replay.target import BatchPosition, Target
 from tests.core.replay.waves import WaveExperiment, digest, recorded
 
 
 def at(epoch: int, batch: int) -> Target:
-    return Target(Place(epoch, batch))
+    return Target(BatchPosition(epoch, batch))
 
 
 def check_batches(experiment: WaveExperiment, run, *, every: bool = False) -> None:
@@ -111,7 +111,7 @@ def test_a_step_has_a_place(tiny, run, tmp_path):
         record = records[step]
         found = replay(run, Target(step=step), output=tmp_path / "out")
         assert found.place.epoch == record["epoch"]
-        assert found.place == Place((step - 1) // 4 + 1, (step - 1) % 4)
+        assert found.place == BatchPosition((step - 1) // 4 + 1, (step - 1) % 4)
     with pytest.raises(RunError, match="no step 13"):
         replay(run, Target(step=13))
 
@@ -214,7 +214,7 @@ def test_a_stream_tells_how_many_batches_come_before(tmp_path):
     experiment = WaveExperiment(tmp_path)
     run = experiment.train(*SETUPS["endless stream"])
     told = []
-    progress = Progressing(lambda what, total: told.append(total), told.append)
+    progress = ProgressReporter(lambda what, total: told.append(total), told.append)
     replay(run, at(3, 0), progress=progress, output=tmp_path / "out")
     assert told == [8, *range(1, 9)]
     # Nothing comes before the first one, and nothing before any batch of other data.

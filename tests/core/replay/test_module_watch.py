@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from audiozen_core.replay.module_watch import Summary, watched
+from audiozen_core.replay.module_watch import TensorStatistics, watched
 
 
 class Net(nn.Module):
@@ -84,18 +84,18 @@ def test_several_calls_are_added_and_recomputation_is_not():
 
 
 def test_summaries_of_extremes():
-    summary = Summary()
+    summary = TensorStatistics()
     summary.add(torch.tensor([3e38, 3e38]))
     assert summary.norm == pytest.approx(3e38 * math.sqrt(2))  # beyond float32
     summary.add(torch.empty(0))
     summary.add(torch.tensor([3 + 4j]))
     assert (summary.count, summary.largest) == (4, pytest.approx(3e38))
-    half = Summary()
+    half = TensorStatistics()
     half.add(torch.full((100_000,), 8.0, dtype=torch.float16))
     assert half.norm == pytest.approx(8 * math.sqrt(100_000), rel=1e-5)
-    sparse = Summary()
+    sparse = TensorStatistics()
     sparse.add(torch.sparse_coo_tensor([[0, 0]], [1.0, 2.0], (4,), check_invariants=True))
     assert (sparse.norm, sparse.count) == (3.0, 1)
-    nothing = Summary()
+    nothing = TensorStatistics()
     nothing.add(torch.tensor([math.nan, math.inf]))
     assert nothing.described() == {"norm": None, "max": None, "not_finite": 2, "count": 2}

@@ -12,11 +12,11 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.replay import output
 from audiozen_core.replay.preview import preview
 from audiozen_core.replay.replay import replay
-from audiozen_core.replay.samples import Sample, Wave
-from audiozen_core.replay.target import Place, Target
+from audiozen_core.replay.samples import BatchSample, Waveform
+from audiozen_core.replay.target import BatchPosition, Target
 from tests.core.replay.waves import TOML
 
-FIRST = Target(Place(1, 0))
+FIRST = Target(BatchPosition(1, 0))
 
 
 def test_each_sample_has_a_picture(run, tmp_path):
@@ -65,8 +65,8 @@ def test_only_an_earlier_replay_is_replaced(run, tmp_path):
 
 def test_odd_ids_become_file_names(tmp_path):
     ids = ("../../etc/passwd", "a b/c", 300 * "x", "<script>", "")
-    samples = [Sample(id, {"noisy": Wave(torch.zeros(400), 16000)}) for id in ids]
-    found = output.write_samples(tmp_path, samples)
+    samples = [BatchSample(id, {"noisy": Waveform(torch.zeros(400), 16000)}) for id in ids]
+    found = output.write_batch_samples(tmp_path, samples)
     assert len(list(tmp_path.iterdir())) == 10
     assert [entry["id"] for entry in found] == list(ids)
     assert found[0]["picture"] == "0_etc-passwd.png"
@@ -78,7 +78,7 @@ def test_a_preview_has_the_first_batches_of_the_training(tiny, run, tmp_path):
     found = preview(experiment, 3)
     assert found.folder == tiny.folder / "exp" / "new_preview"
     assert not (tiny.folder / "exp" / "new").exists()
-    places = Place(1, 0), Place(1, 1)
+    places = BatchPosition(1, 0), BatchPosition(1, 1)
     trained = [sample for place in places for sample in replay(run, Target(place), output=tmp_path / "out").samples]
     assert [sample.id for sample in found.samples] == [sample.id for sample in trained][:3]
     for mine, other in zip(found.samples, trained, strict=False):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.replay.replay import replay
-from audiozen_core.replay.target import Place, Target
+from audiozen_core.replay.target import BatchPosition, Target
 from tests.core.replay.waves import TOML, WaveExperiment, digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_no_pictures")]
@@ -32,8 +32,8 @@ def test_the_batch_of_the_guilty_rank_is_replayed(tmp_path):
         kept = [json.loads(line) for line in (tmp_path / f"kept{rank}.jsonl").read_text().splitlines()]
         assert len(kept) == 4
         for epoch, batch, expected in kept:
-            found = replay(run, Target(Place(epoch, batch)), rank=rank, output=tmp_path / "out")
+            found = replay(run, Target(BatchPosition(epoch, batch)), rank=rank, output=tmp_path / "out")
             assert digest(found.batch) == expected
     # Right after a checkpoint, one process can make the step of each rank.
-    step = replay(run, Target(Place(2, 0)), rank=1, step=True, output=tmp_path / "out").step
+    step = replay(run, Target(BatchPosition(2, 0)), rank=1, step=True, output=tmp_path / "out").step
     assert (step.step, digest(step.batch)) == (3, kept[2][2])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiozen_core.replay.samples import Wave, samples_of
+from audiozen_core.replay.samples import Waveform, samples_of
 
 SR = 16000
 
@@ -16,7 +16,7 @@ def wave(*shape):
     return torch.rand(*shape, 800)
 
 
-def test_waveforms_are_told_from_other_tensors():
+def test_waveforms_are_distinguished_from_other_tensors():
     batch = {
         "id": ["a", "b"],
         "noisy": wave(2),
@@ -82,17 +82,17 @@ def test_a_batch_without_waveforms_has_samples():
 
 def test_a_waveform_is_described():
     sine = torch.from_numpy(np.sin(np.arange(1600) * 2 * np.pi / 16)).float()
-    found = Wave(2 * sine, SR)
+    found = Waveform(2 * sine, SR)
     assert found.seconds == 0.1
     assert found.peak == pytest.approx(2)
     assert found.level == pytest.approx(20 * math.log10(math.sqrt(2)), abs=1e-4)
     assert found.remark == "louder than full scale: peak 2"
     sine[7], sine[9] = math.nan, -math.inf
-    broken = Wave(sine, SR)
+    broken = Waveform(sine, SR)
     assert broken.described()["not_finite"] == 2
     assert broken.described()["first_not_finite"] == 7
     assert broken.finite[[7, 9]].tolist() == [0, 0]
     assert "2 samples are not finite" in broken.remark
-    silent = Wave(torch.zeros(9), SR)
+    silent = Waveform(torch.zeros(9), SR)
     assert silent.described() == {"seconds": 9 / SR, "peak": 0.0, "level_db": None}
     assert silent.remark == "silent"

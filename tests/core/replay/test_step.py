@@ -13,8 +13,8 @@ from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.trial import Trial
 from audiozen_core.hooks.nonfinite import NonFiniteError
-from audiozen_core.replay.replay import Progressing, replay
-from audiozen_core.replay.target import Place, Target
+from audiozen_core.replay.replay import ProgressReporter, replay
+from audiozen_core.replay.target import BatchPosition, Target
 from audiozen_core.trainer.step_scalars import StepScalars
 from tests.core.replay.waves import TOML, WaveExperiment, digest, recorded
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("_no_pictures")
 
 
 def at(epoch: int, batch: int) -> Target:
-    return Target(Place(epoch, batch))
+    return Target(BatchPosition(epoch, batch))
 
 
 def files(folder):
@@ -44,7 +44,7 @@ def test_the_loss_is_the_recorded_one(tiny, run, epoch, batch, tmp_path):
     assert found.step.scalars["loss"] == record["step/loss"]
     assert found.step.scalars["power"] == record["step/power"]
     assert found.recorded["loss"] == record["step/loss"]
-    assert found.differing == []
+    assert found.differing_scalars == []
     assert found.start == f"epoch_000{epoch - 1}"
     assert digest(found.batch) == tiny.kept()[epoch, batch]
     assert files(run) == before
@@ -57,7 +57,7 @@ def test_gradients_are_those_without_the_scale_of_the_loss(tmp_path):
         (tmp_path / name).mkdir()
         run = WaveExperiment(tmp_path / name).train(*changes, ("max_epochs = 3", "max_epochs = 1"))
         found = replay(run, at(1, 0), step=True)
-        assert found.differing == []
+        assert found.differing_scalars == []
         norms.append(
             [(row.output_gradient.norm, row.weight_gradient) for row in found.step.rows if row.output_gradient]
         )
@@ -74,7 +74,7 @@ def test_the_losses_are_those_of_modules_that_nobody_watches(tmp_path):
     parts.write_text(parts.read_text().replace(drawn, f"{drawn} * {other}"))
     found = replay(experiment.train(), at(2, 2), step=True)
     assert found.recorded
-    assert found.differing == []
+    assert found.differing_scalars == []
     (watched,) = (row for row in found.step.rows if row.name == "[loss_function]")
     assert watched.activation.norm != found.step.scalars["loss"]
 
@@ -106,7 +106,7 @@ def test_the_watched_pass_starts_from_the_same_state(tmp_path):
     text = text.replace(step, '        batch["noisy"] += 1\n' + step)
     parts.write_text(text)
     found = replay(experiment.train(), at(1, 1), step=True, catch_up=True)
-    assert found.differing == []
+    assert found.differing_scalars == []
     (watched,) = (row for row in found.step.rows if row.name == "[loss_function]")
     assert watched.activation.norm == found.step.scalars["loss"]
 
@@ -117,7 +117,7 @@ def test_mixed_precision_is_replayed(tmp_path):
     assert found.recorded["loss"] == found.step.scalars["loss"]
 
 
-def test_another_recorded_loss_is_told(run):
+def test_another_recorded_loss_is_reported(run):
     copy = run.parent / "other_loss"
     shutil.copytree(run, copy, symlinks=True)
     lines = (copy / "metrics.jsonl").read_text().splitlines()
@@ -127,7 +127,7 @@ def test_another_recorded_loss_is_told(run):
             record["step/loss"] = math.nextafter(record["step/loss"], 1)
     (copy / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in changed) + '{"step": 5')
     found = replay(copy, at(2, 0), step=True)
-    assert found.differing == ["loss"]
+    assert found.differing_scalars == ["loss"]
     assert json.loads((found.folder / "replay.json").read_text())["differing"] == ["loss"]
 
 
@@ -136,7 +136,7 @@ def test_the_state_of_each_step_within_an_epoch_is_exact(tmp_path):
     accumulates = ("log_interval = 1", "log_interval = 1\ngradient_accumulation_steps = 3")
     run = experiment.train(accumulates)
     records = recorded(run)
-    for step, place in ((3, Place(2, 2)), (4, Place(2, 3)), (6, Place(3, 3))):
+    for step, place in ((3, BatchPosition(2, 2)), (4, BatchPosition(2, 3)), (6, BatchPosition(3, 3))):
         found = replay(run, Target(step=step), step=True, output=tmp_path / "out")
         assert found.place == place
         assert found.step.scalars["loss"] == records[step]["step/loss"]
@@ -159,13 +159,13 @@ def test_an_epoch_without_a_checkpoint_before_it_is_an_error(run):
     assert "--catch-up" in e.value.remedy
     assert not (copy / "replay" / "epoch_0003_batch_0001").exists()
     done = []
-    progress = Progressing(lambda what, total: done.append((what, total)), done.append)
+    progress = ProgressReporter(lambda what, total: done.append((what, total)), done.append)
     found = replay(copy, at(3, 1), step=True, catch_up=True, progress=progress)
     assert found.step.scalars["loss"] == recorded(run)[10]["step/loss"]
     assert done == [("training from epoch_0001", 5), 1, 2, 3, 4, 5]
 
 
-def test_a_damaged_checkpoint_is_told_and_not_used(run, capsys):
+def test_a_damaged_checkpoint_is_reported_and_not_used(run, capsys):
     copy = run.parent / "damaged"
     shutil.copytree(run, copy, symlinks=True)
     state = copy / "checkpoints" / "epoch_0002" / "state.json"
@@ -211,7 +211,7 @@ def test_a_finetuning_does_not_start_from_other_weights(tmp_path):
         replay(run, at(1, 1), step=True, catch_up=True)
 
 
-def test_a_resume_with_other_settings_is_told(tmp_path, capsys):
+def test_a_resume_with_other_settings_is_reported(tmp_path, capsys):
     experiment = WaveExperiment(tmp_path)
     experiment.train(("max_epochs = 3", "max_epochs = 1"))
     run = experiment.train(("args.lr = 0.01", "args.lr = 0.5"), resume=True, allow_drift=True)
@@ -277,7 +277,7 @@ def test_a_nan_in_the_first_epoch_asks_to_catch_up(tmp_path):
     assert weights["[model] last"] > 0
 
 
-def test_of_several_batches_the_guilty_one_is_told(tmp_path):
+def test_of_several_batches_the_guilty_one_is_reported(tmp_path):
     experiment = WaveExperiment(tmp_path)
     accumulates = ("max_epochs = 3", "max_epochs = 3\ngradient_accumulation_steps = 3")
     error, run = broken(experiment, accumulates, place=(2, 1), in_loss=False)
@@ -326,7 +326,7 @@ def test_a_rollback_is_repeated(tmp_path):
     assert not math.isfinite(replay(run, at(2, 1), step=True).step.scalars["loss"])
 
 
-def test_broken_weights_are_told(tmp_path):
+def test_broken_weights_are_reported(tmp_path):
     experiment = WaveExperiment(tmp_path)
     parts = experiment.folder / "parts.py"
     layers = "nn.Dropout(0.3), nn.Linear(8, 480)\n"

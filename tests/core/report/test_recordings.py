@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiozen_core.comparison.found import FoundSystem
+from audiozen_core.comparison.load_systems import LoadedSystem
 from audiozen_core.report.recordings import clip_of, recordings_of
 from audiozen_core.results.records import FileScores, MetricInfo
 from audiozen_core.results.scores import Scores
@@ -18,7 +18,7 @@ SR = 8000
 
 def system(name, audio, references):
     scores = Scores((MetricInfo("q"),), (FileScores("a", {"q": 1.0}),))
-    return FoundSystem(ScoredSystem(name, (scores,), ("",), (audio,)), (None,), None, (), (None,), references)
+    return LoadedSystem(ScoredSystem(name, (scores,), ("",), (audio,)), (None,), None, (), (None,), references)
 
 
 def samples(clip, track):
@@ -65,7 +65,7 @@ def test_part_in_which_the_systems_differ_most_is_heard(files):
     clip = make(files(A=noise, B=other, clean=noise), "A", "B")
     assert clip.begin <= 21
     assert clip.begin + clip.seconds >= 22
-    assert (clip.seconds, clip.of, clip.is_cut) == (2, 30, True)
+    assert (clip.seconds, clip.file_seconds, clip.is_cut) == (2, 30, True)
     begin = round(clip.begin * SR)
     wave, _ = samples(clip, "B")
     np.testing.assert_allclose(wave, other[begin : begin + 2 * SR], atol=2**-15)
@@ -86,7 +86,7 @@ def test_whole_short_file_is_heard(files):
     assert (clip.begin, clip.seconds, clip.is_cut, clip.notes) == (0, 1, False, ())
 
 
-def test_other_rates_channels_and_lengths_are_told(files):
+def test_other_rates_channels_and_lengths_are_reported(files):
     times = np.arange(2 * SR) / SR
     tone = 0.3 * np.sin(2 * np.pi * 440 * times)
     wide = 0.3 * np.sin(2 * np.pi * 440 * np.arange(3 * SR) / (2 * SR))

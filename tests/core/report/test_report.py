@@ -113,7 +113,7 @@ def test_validation_samples_show_the_epochs(page, runs):
     np.testing.assert_allclose(soundfile.read(io.BytesIO(base64.b64decode(found)))[0], wave, atol=2**-14)
 
 
-def test_run_without_samples_is_told(runs, tmp_path):
+def test_run_without_samples_is_reported(runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs / "untested", run, ignore=shutil.ignore_patterns("samples"))
     text = plain(write_report([run], tmp_path / "page.html").path.read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ def test_text_with_html_shows_as_text(page):
     assert EVIL in plain(page.text)
 
 
-def test_run_without_a_test_is_told_with_what_to_do(page):
+def test_run_without_a_test_is_reported_with_a_remedy(page):
     assert list(page.written.missing) == ["untested"]
     assert (
         "has no test, so it has no results. Test the run first: <code>audiozen run EXP.toml --mode test</code>."
@@ -174,7 +174,7 @@ def test_run_that_is_being_written(runs, tmp_path):
     assert "No file was chosen, because no system has scores." in text
 
 
-def test_other_test_sets_are_told_and_not_compared(write):
+def test_other_test_sets_are_reported_and_not_compared(write):
     one = write("a.csv", [f"x{index},{index}" for index in range(6)])
     two = write("b.csv", [f"x{index},{index + 1}" for index in range(6)])
     other = write("c.csv", [f"y{index},{index}" for index in range(6)])
@@ -279,8 +279,8 @@ def test_page_is_kept_small_and_says_so(runs, tmp_path):
     assert small.size < large.size - 1e5
     assert 0 < small.clips < large.clips
     left_out = large.clips - small.clips
-    assert small.told == (f"Left out to limit the size of the page: {left_out} clip{'s' * (left_out > 1)} of 3.",)
-    assert small.told[0] in plain(small.path.read_text(encoding="utf-8"))
+    assert small.size_notes == (f"Left out to limit the size of the page: {left_out} clip{'s' * (left_out > 1)} of 3.",)
+    assert small.size_notes[0] in plain(small.path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audiozen_core.report.words import difference_words, headline, joined
+from audiozen_core.report.words import difference_words, headline, join_words
 from audiozen_core.results.paired import corrected, paired_difference
 from audiozen_core.results.records import MetricInfo
 
@@ -81,4 +81,4 @@ def test_headline_says_what_is_the_same():
 
 
 def test_joined():
-    assert [joined([]), joined(["a", "b"])] == ["", "a and b"]
+    assert [join_words([]), join_words(["a", "b"])] == ["", "a and b"]

@@ -54,7 +54,7 @@ def test_files_are_matched_by_id_and_not_by_their_order():
     assert [row.difference for row in compare_systems([a, b]).files("m", "b")] == [0.5] * 3
 
 
-def test_files_of_one_system_only_are_told_and_left_out():
+def test_files_of_one_system_only_are_reported_and_left_out():
     a = system("a", {"m": {**numbered([1, 2, 3]), "only": 100.0}})
     b = system("b", {"m": {**numbered([2, 3, 4]), "own": -100.0, "mine": -100.0}})
     found = compare_systems([a, b])
@@ -161,7 +161,7 @@ def plain(values):
     return scores(values, [MetricInfo(name, name) for name in values])
 
 
-def test_direction_of_a_plain_csv_is_told_asked_for_or_taken_from_the_other_system():
+def test_direction_of_a_plain_csv_is_set_required_or_taken_from_the_other_system():
     a, b = system("a", plain({"wer": numbered([4, 5])})), system("b", plain({"wer": numbered([3, 4])}))
     found = compare_systems([a, b])
     assert "--lower-is-better" in noted(found, "higher or lower is better")
@@ -186,7 +186,7 @@ def test_unknown_metric_has_a_suggestion():
         compare_systems([system(name, {"pesq": numbered([1, 2])}) for name in "ab"], metrics=["peqs"])
 
 
-def test_identical_scores_are_told_and_not_significant():
+def test_identical_scores_are_reported_and_not_significant():
     values = {"m": numbered([1, 2, 3])}
     found = compare_systems([system("a", values), system("b", values), system("c", {"m": numbered([1, 2, 4])})])
     assert noted(found, "identical") == "warning: the scores of a and b are identical, file by file"
@@ -215,7 +215,7 @@ def test_few_files_give_a_table_and_a_note_that_nothing_can_be_significant(count
         assert "nan" not in found.table(form, intervals=True).lower()
 
 
-def test_seeds_have_mean_and_deviation_and_files_that_a_seed_lacks_are_told():
+def test_seeds_have_mean_and_deviation_and_files_that_a_seed_lacks_are_reported():
     a = system("a", {"m": numbered([1, 2, 3])}, {"m": {**numbered([3, 4, 5]), "more": 100.0}})
     b = system("b", {"m": numbered([2, 3, 5])})
     found = compare_systems([a, b])
@@ -234,7 +234,7 @@ def test_file_without_value_in_one_seed_has_none():
     assert noted(found, "no value in a")
 
 
-def test_significant_files_with_uncertain_seeds_are_told():
+def test_significant_files_with_uncertain_seeds_are_reported():
     generator = np.random.default_rng(2)
     base = generator.normal(0, 1, 30)
     b = system("b", {"m": numbered(base + 0.1)}, {"m": numbered(base + 0.9 + generator.normal(0, 0.01, 30))})

@@ -19,7 +19,7 @@ SAMPLE = Sample(
     seconds=10.0,
     sheet="epoch_0003/0/a/b/spectrograms.png",
     signals={
-        "noisy": SampleSignal("inputs/0/a/b/noisy.flac", given=True),
+        "noisy": SampleSignal("inputs/0/a/b/noisy.flac", from_dataset=True),
         "enhanced": SampleSignal("epoch_0003/0/a/b/enhanced.flac", gain_db=-1.5),
     },
 )

@@ -10,8 +10,8 @@ from audiozen.metric import SiSdr, Stoi
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.reading import read_scores
 from audiozen_core.results.records import FileScores, MetricInfo
-from audiozen_core.results.scores import Scores, in_order
-from audiozen_core.scoring.rating import Row
+from audiozen_core.results.scores import Scores, sort_condition_values
+from audiozen_core.scoring.rating import RatedFile
 from audiozen_core.scoring.report import Report
 from audiozen_core.storage import atomic
 
@@ -110,8 +110,8 @@ def test_scores_of_a_test_are_read_by_state(tmp_path):
     before, after = {"si_sdr": 1.0, "stoi": 0.5}, {"si_sdr": 5.0, "stoi": 0.7}
     silent, also_silent = {"si_sdr": 2.0, "stoi": NAN}, {"si_sdr": 6.0, "stoi": NAN}
     rows = [
-        Row("a", {"noisy": before, "enhanced": after}, group=0.0),
-        Row("b", {"noisy": silent, "enhanced": also_silent}, {"clean": "clean is silent"}, 5.0),
+        RatedFile("a", {"noisy": before, "enhanced": after}, group=0.0),
+        RatedFile("b", {"noisy": silent, "enhanced": also_silent}, {"clean": "clean is silent"}, 5.0),
     ]
     report = Report([SiSdr(), Stoi()], rows)
     report.write_csv(tmp_path / "scores.csv")
@@ -155,7 +155,7 @@ def test_digits_with_underscores_are_words(tmp_path):
     (tmp_path / "a.csv").write_text("id,take,pesq\na,1_2,2.0\nb,3_4,2.5\n")
     found = read_scores(tmp_path / "a.csv")
     assert ([metric.name for metric in found.metrics], found.conditions) == (["pesq"], ("take",))
-    assert in_order(["12", "1_2", "3"]) == ["3", "12", "1_2"]
+    assert sort_condition_values(["12", "1_2", "3"]) == ["3", "12", "1_2"]
     (tmp_path / "b.csv").write_text("id,take\na,1_2\n")
     with pytest.raises(DataError, match="no column of numbers"):
         read_scores(tmp_path / "b.csv")

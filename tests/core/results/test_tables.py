@@ -2,9 +2,11 @@
 
 import os
 
-from audiozen_core.results.tables import Table
+from audiozen_core.results.tables import FormattedTable
 
-TABLE = Table(("SNR", "files", "SI-SDR in dB"), ((("5", "10", "8.00"),), (("all", "100", "12.50"),)), ("a note",))
+TABLE = FormattedTable(
+    ("SNR", "files", "SI-SDR in dB"), ((("5", "10", "8.00"),), (("all", "100", "12.50"),)), ("a note",)
+)
 
 
 def test_text_is_aligned():
@@ -35,18 +37,20 @@ def test_latex_has_booktabs_rules_between_sections_and_notes_as_comments():
 
 
 def test_latex_escapes_its_special_characters():
-    rendered = Table(("a_b", "50 % & more"), ((("{x}~^\\", "#1$"),),)).render("latex")
+    rendered = FormattedTable(("a_b", "50 % & more"), ((("{x}~^\\", "#1$"),),)).render("latex")
     assert r"a\_b & 50 \% \& more \\" in rendered
     assert r"\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{} & \#1\$ \\" in rendered
 
 
 def test_markdown_escapes_bars_and_aligns_numbers_to_the_right():
-    lines = Table(("a|b", "n"), ((("x", "1"),),), ("note",)).render("markdown").splitlines()
+    lines = FormattedTable(("a|b", "n"), ((("x", "1"),),), ("note",)).render("markdown").splitlines()
     assert lines == [r"| a\|b |   n |", "| :--- | --: |", "| x    |   1 |", "", "note"]
 
 
 def test_wide_characters_take_two_columns_and_odd_bytes_are_escaped():
     rows = (
-        Table(("voice", "n"), ((("女声", "1"), ("ab", "2"), (os.fsdecode(b"\xe9"), "3")),)).render("text").splitlines()
+        FormattedTable(("voice", "n"), ((("女声", "1"), ("ab", "2"), (os.fsdecode(b"\xe9"), "3")),))
+        .render("text")
+        .splitlines()
     )
     assert rows[2:5] == ["女声   1", "ab     2", "\\xe9   3"]

@@ -15,8 +15,8 @@ import pytest
 
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.session_file import SESSIONS, read_sessions, write_session
+from audiozen_core.runs.find_runs import find_runs
 from audiozen_core.runs.forms import as_csv, as_json, as_markdown, as_table, plain
-from audiozen_core.runs.found import find_runs
 from audiozen_core.runs.listing import ConfigCache, RunList, list_runs
 from tests.tiny_experiment import TinyExperiment
 
@@ -85,7 +85,7 @@ def test_links_are_followed_and_circles_end(folder):
     assert names(folder.parent / "other") == ["linked"]
 
 
-def test_folder_that_can_not_be_read_is_told(folder, monkeypatch):
+def test_folder_that_can_not_be_read_is_reported(folder, monkeypatch):
     real = os.scandir
 
     def scandir(path):
@@ -139,9 +139,9 @@ def test_only_runs_in_a_state(folder):
 
 def test_only_settings_that_differ_between_the_runs_shown_are_listed(folder):
     found = listed(folder)
-    assert found.differing == ["optimizer.args.lr"]
+    assert found.varying_keys == ["optimizer.args.lr"]
     assert [each.settings["optimizer.args.lr"] for each in found.runs] == ["0.1", "0.2", "0.1"]
-    assert listed(folder, states=("failed",)).differing == []
+    assert listed(folder, states=("failed",)).varying_keys == []
 
 
 def test_configuration_that_is_broken_or_missing_hides_no_run(folder):
@@ -151,7 +151,7 @@ def test_configuration_that_is_broken_or_missing_hides_no_run(folder):
     record.unlink()
     found = listed(folder)
     assert len(found.runs) == 3
-    assert found.differing == []
+    assert found.varying_keys == []
 
 
 def test_table(folder):
@@ -236,7 +236,7 @@ def test_configuration_is_read_once(folder, monkeypatch):
     first = list_runs([folder], cache=cache)
     for record in folder.rglob("config__*.toml"):
         record.write_text("never read again")
-    assert list_runs([folder], cache=cache).differing == first.differing == ["optimizer.args.lr"]
+    assert list_runs([folder], cache=cache).varying_keys == first.varying_keys == ["optimizer.args.lr"]
 
 
 def test_time_that_is_too_short_is_marked(folder):

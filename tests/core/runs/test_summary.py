@@ -153,7 +153,7 @@ def test_ending_of_the_training_is_the_state(run, ending):
     assert (read_run(run).state, read_run(run).reason) == (ending, "why")
 
 
-def test_failure_of_the_test_after_the_training_is_told_until_the_next_start(run):
+def test_failure_of_the_test_after_the_training_is_reported_until_the_next_start(run):
     (record,) = read_sessions(run)
     change(run, done=record.done[:1], ending="failed", reason="in the test")
     assert (read_run(run).state, read_run(run).reason) == ("failed", "in the test")

@@ -9,7 +9,7 @@ from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.scoring.chosen import build_metrics, check_metrics
 from audiozen_core.scoring.metric import Metric
-from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.rating import RatedFile
 from audiozen_core.scoring.report import Report, scalar_names
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
@@ -96,8 +96,8 @@ def test_metric_with_the_name_of_a_scalar_of_another_metric_is_refused_in_either
 
 def test_scalar_names_are_those_that_a_report_has():
     rows = [
-        Row("x", {"noisy": {"a": 1.0}, "enhanced": {"a": 3.0}}),
-        Row("y", {"noisy": {"a": float("nan")}, "enhanced": {"a": 1.0}}),
+        RatedFile("x", {"noisy": {"a": 1.0}, "enhanced": {"a": 3.0}}),
+        RatedFile("y", {"noisy": {"a": float("nan")}, "enhanced": {"a": 1.0}}),
     ]
     summary = Report([Mine("a")], rows).summary()
     assert summary == dict(zip(scalar_names("a"), (3.0, 1.0, 2.0, 1), strict=True))

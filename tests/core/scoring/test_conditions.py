@@ -32,7 +32,7 @@ def test_column_of_the_table_comes_first(tmp_path):
     assert values("snr", table=table) == ["7", "9"]
 
 
-def test_files_without_a_value_are_told(tmp_path):
+def test_files_without_a_value_are_reported(tmp_path):
     found, findings = conditions_of(["snr"], ["a_snr_5", "b"], None)
     assert found["b"] == {"snr": ""}
     assert findings == ["1 of 2 files have no value for the condition `snr`: b"]

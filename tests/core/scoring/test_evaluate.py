@@ -296,7 +296,7 @@ def test_reason_of_a_missing_value_is_known_from_the_cache_too(folders, score, t
     assert first.files[0].reasons == again.files[0].reasons == {"si_sdr": "enhanced is silent"}
 
 
-def test_lengths_channels_delays_and_signs_are_told_in_one_line_each(folders, score):
+def test_lengths_channels_delays_and_signs_are_reported_in_one_line_each(folders, score):
     signals = {name: soundfile.read(folders[0] / f"{name}.wav")[0] for name in "abc"}
     write(folders[0] / "a.wav", signals["a"][:-100])
     write(folders[0] / "b.wav", -np.stack([signals["b"], signals["b"]], axis=1))
@@ -334,7 +334,7 @@ def test_rates_are_refused_or_resampled_on_request(folders, score):
     assert "are compared at the lower rate" in resampled.findings[0]
 
 
-def test_mixed_rates_in_a_folder_are_told_and_each_pair_is_rated_at_its_own(folders, score):
+def test_mixed_rates_in_a_folder_are_reported_and_each_pair_is_rated_at_its_own(folders, score):
     for folder in folders:
         write(folder / "a.wav", noise(len(folder.name)), 8000)
     found = score(metrics=["si_sdr", Wants16k()])

@@ -17,7 +17,7 @@ from audiozen_core.errors import MissingExtraError
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.scoring.identity import identity_of
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
-from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.rating import RatedFile
 from audiozen_core.scoring.report import Report
 from tests.core.scoring.shown import shown
 
@@ -99,7 +99,7 @@ def test_metric_of_torchmetrics_is_named_with_its_version():
 
 
 def test_scores_of_a_test_carry_the_identities(tmp_path):
-    rows = [Row("a", {"noisy": {"si_sdr": 1.0, "stoi": 0.5}, "enhanced": {"si_sdr": 2.0, "stoi": 0.6}})]
+    rows = [RatedFile("a", {"noisy": {"si_sdr": 1.0, "stoi": 0.5}, "enhanced": {"si_sdr": 2.0, "stoi": 0.6}})]
     report = Report([SiSdr(), Stoi()], rows, sr=16000)
     wanted = {"si_sdr": identity_of(SiSdr(), 16000).to_json(), "stoi": identity_of(Stoi(), 16000).to_json()}
     assert json.loads(report.write_json(tmp_path / "scores.json").read_text())["metrics"] == wanted

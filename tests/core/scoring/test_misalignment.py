@@ -45,7 +45,7 @@ def test_unrelated_silent_and_short_signals_say_nothing():
     assert find_misalignment(torch.ones(1), torch.ones(1), RATE) == Misalignment()
 
 
-def test_delay_of_a_tone_is_not_told_because_every_period_fits():
+def test_delay_of_a_tone_is_not_reported_because_every_period_fits():
     tone = torch.sin(torch.arange(RATE) * 0.1)
     assert find_misalignment(tone + 0.1 * noise(1), tone, RATE) == Misalignment()
 

@@ -46,7 +46,7 @@ def test_endings_of_a_test_are_paired_in_one_folder_and_with_other_folders(tree)
     assert paths(pair_files(root / "r/audio", {"clean": root / "c"}), root)["b"]["clean"] == "c/b_clean.wav"
 
 
-def test_folders_of_different_structure_are_paired_by_name_and_that_is_told(tree):
+def test_folders_of_different_structure_are_paired_by_name_and_that_is_reported(tree):
     root = tree("e/1.wav", "e/2.wav", "c/p232/1.wav", "c/p257/2.wav")
     pairing = pair_files(root / "e", {"clean": root / "c"})
     assert paths(pairing, root)["2"]["clean"] == "c/p257/2.wav"

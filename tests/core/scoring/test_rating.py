@@ -431,9 +431,9 @@ def test_short_look_at_the_middle_never_decides_otherwise_than_the_whole(level, 
 def test_faults_of_a_file_are_looked_for_once_and_those_of_other_signals_anew(monkeypatch):
     calls = []
     monkeypatch.setattr(rating, "faults_of", lambda pair: calls.append(list(pair)) or faults_of(pair))
-    known = rating.KnownFaults()
+    known = rating.FaultCache()
     for metric in (SiSdr(), Stoi()):
-        Rater([metric], SR, known=known).rate("a", {"clean": CLEAN, "enhanced": BETTER})
+        Rater([metric], SR, fault_cache=known).rate("a", {"clean": CLEAN, "enhanced": BETTER})
     assert calls == [["clean", "enhanced"]]
-    row = Rater([SiSdr()], SR, known=known).rate("a", {"clean": CLEAN, "enhanced": SILENT})
+    row = Rater([SiSdr()], SR, fault_cache=known).rate("a", {"clean": CLEAN, "enhanced": SILENT})
     assert row.faults == {"enhanced": "enhanced is silent"}

@@ -13,7 +13,7 @@ import torch
 
 from audiozen_core.errors import RunError
 from audiozen_core.scoring import rating_pool
-from audiozen_core.scoring.rating import Rater, Row
+from audiozen_core.scoring.rating import RatedFile, Rater
 from audiozen_core.scoring.rating_pool import PendingRow, RatingPool, default_workers
 from audiozen_core.scoring.worker_pool import Worker, workers_are_copies
 from audiozen_plugins.metric.si_sdr import SiSdr
@@ -87,7 +87,7 @@ def test_values_and_order_are_the_same_to_the_last_bit_with_and_without_processe
 
 
 def as_row(row):
-    return Row(row.id, row.values, row.faults, row.group)
+    return RatedFile(row.id, row.values, row.faults, row.group)
 
 
 def test_first_file_is_rated_here_and_the_others_elsewhere():
@@ -202,7 +202,7 @@ def test_no_process_is_left_after_an_error_or_an_interruption():
 
 def test_copy_of_a_pending_row_is_a_row():
     rows = rated(1, [SiSdr()], [signals(0), signals(1)])
-    assert type(copy.copy(rows[1])) is Row
+    assert type(copy.copy(rows[1])) is RatedFile
     assert copy.copy(rows[1]) == rows[1]
     assert rows[1] != rows[0]
     assert math.isfinite(rows[1].values["noisy"]["si_sdr"])

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from audiozen.metric import SiSdr, Stoi
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.rating import RatedFile
 from audiozen_core.scoring.report import Report
 from audiozen_core.storage import atomic
 from tests.core.scoring.shown import shown
@@ -24,7 +24,7 @@ def report(*rows: tuple[str, float | None, float, float, float, float]) -> Repor
     made = []
     for name, snr, si_sdr, si_sdr_after, stoi, stoi_after in rows:
         noisy, enhanced = {"si_sdr": si_sdr, "stoi": stoi}, {"si_sdr": si_sdr_after, "stoi": stoi_after}
-        made.append(Row(name, {"noisy": noisy, "enhanced": enhanced}, group=snr))
+        made.append(RatedFile(name, {"noisy": noisy, "enhanced": enhanced}, group=snr))
     return Report([SiSdr(), Stoi()], made)
 
 
@@ -189,8 +189,8 @@ def test_no_number_is_cut_where_the_output_is_a_pipe(monkeypatch, capsys):
     metrics = [Wide(index) for index in range(8)]
     values = {metric.name: 10 + index for index, metric in enumerate(metrics)}
     states = {"noisy": values, "enhanced": values}
-    rows = [Row(f"file {index}", states, group=snr) for index, snr in enumerate((0.0, 5.0, 0.0, 5.0))]
-    broken = Row("broken", {**states, "noisy": dict.fromkeys(values, NAN)}, group=5.0)
+    rows = [RatedFile(f"file {index}", states, group=snr) for index, snr in enumerate((0.0, 5.0, 0.0, 5.0))]
+    broken = RatedFile("broken", {**states, "noisy": dict.fromkeys(values, NAN)}, group=5.0)
     made = Report(metrics, [*rows, broken])
     made.show("a title that is longer than many tables are wide: noisy and enhanced", Console())
     shown = capsys.readouterr().out
@@ -212,9 +212,9 @@ def test_ids_and_titles_with_brackets_are_shown_as_they_are(capsys):
 # ------------------------------------------------------------------------------- other states
 
 
-def states_of(name: str, group: float | None, **values: float) -> Row:
+def states_of(name: str, group: float | None, **values: float) -> RatedFile:
     """Creates a row of SI-SDR with the states that are given."""
-    return Row(name, {state: {"si_sdr": value} for state, value in values.items()}, group=group)
+    return RatedFile(name, {state: {"si_sdr": value} for state, value in values.items()}, group=group)
 
 
 def test_report_has_the_states_of_another_task(tmp_path):
@@ -233,7 +233,7 @@ def test_report_has_the_states_of_another_task(tmp_path):
 def test_report_of_a_single_state_has_no_gain_and_groups_by_any_number(tmp_path):
     values = ((6.0, 3.0), (12.0, 8.0), (6.0, 5.0), (12.0, 10.0))
     rows = [states_of(str(index), rate, decoded=value) for index, (rate, value) in enumerate(values)]
-    broken = Row("broken", {"decoded": {"si_sdr": NAN}}, {"original": "original is silent"}, group=6.0)
+    broken = RatedFile("broken", {"decoded": {"si_sdr": NAN}}, {"original": "original is silent"}, group=6.0)
     made = Report(
         [SiSdr()], [*rows, broken], states={"decoded": "decoded"}, group="kbps", group_heading="rate\nin kbit/s"
     )
@@ -257,7 +257,7 @@ def test_gain_of_a_metric_that_is_better_when_lower_is_positive_if_it_has_fallen
     class Distance(SiSdr):
         higher_is_better = False
 
-    made = Report([Distance()], [Row("a", {"noisy": {"si_sdr": 5.0}, "enhanced": {"si_sdr": 1.5}})])
+    made = Report([Distance()], [RatedFile("a", {"noisy": {"si_sdr": 5.0}, "enhanced": {"si_sdr": 1.5}})])
     assert made.summary() == {"si_sdr": 1.5, "si_sdr_noisy": 5.0, "si_sdr_gain": 3.5}
     assert "+3.50" in shown(made)
 
@@ -295,7 +295,7 @@ def test_metric_with_the_name_of_another_entry_replaces_nothing(name, tmp_path):
     metric = SiSdr()
     metric.name = name
     rows = [
-        Row(str(index), {"noisy": {name: 1.0}, "enhanced": {name: 2.0 + index}}, group=5.0 * (index % 2))
+        RatedFile(str(index), {"noisy": {name: 1.0}, "enhanced": {name: 2.0 + index}}, group=5.0 * (index % 2))
         for index in range(4)
     ]
     made = Report([metric], rows)

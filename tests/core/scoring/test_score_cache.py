@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.scoring.score_cache import FILE, Score, ScoreCache
+from audiozen_core.scoring.score_cache import FILE, CachedScore, ScoreCache
 from audiozen_core.storage.cache_folder import default_cache
 
 
 def test_scores_are_read_back_exactly_with_their_reasons(tmp_path):
     cache = ScoreCache(tmp_path / "new")
-    kept = {"third": Score(1 / 3), "huge": Score(1e300), "negative": Score(-math.inf)}
+    kept = {"third": CachedScore(1 / 3), "huge": CachedScore(1e300), "negative": CachedScore(-math.inf)}
     for key, score in kept.items():
         cache.keep(key, score)
-    cache.keep("none", Score(math.nan, "clean is silent"))
+    cache.keep("none", CachedScore(math.nan, "clean is silent"))
     cache.close()
     again = ScoreCache(tmp_path / "new")
     found = again.find(["third", "huge", "negative", "none", "other"])
@@ -30,9 +30,9 @@ def test_scores_are_read_back_exactly_with_their_reasons(tmp_path):
 def test_value_that_is_missing_without_a_reason_is_not_kept(tmp_path):
     cache = ScoreCache(tmp_path)
     for key, score in {
-        "killed": Score(math.nan),
-        "silent": Score(math.nan, "silent"),
-        "infinite": Score(math.inf),
+        "killed": CachedScore(math.nan),
+        "silent": CachedScore(math.nan, "silent"),
+        "infinite": CachedScore(math.inf),
     }.items():
         cache.keep(key, score)
     cache.write()
@@ -43,7 +43,7 @@ def test_value_that_is_missing_without_a_reason_is_not_kept(tmp_path):
 def test_many_keys_are_found_at_once(tmp_path):
     cache = ScoreCache(tmp_path)
     for number in range(2500):
-        cache.keep(str(number), Score(float(number)))
+        cache.keep(str(number), CachedScore(float(number)))
     cache.write()
     found = cache.find(map(str, range(3000)))
     cache.close()
@@ -54,7 +54,7 @@ def test_many_keys_are_found_at_once(tmp_path):
 def fill(folder, name):
     cache = ScoreCache(folder)
     for number in range(200):
-        cache.keep(f"{name} {number}", Score(float(number)))
+        cache.keep(f"{name} {number}", CachedScore(float(number)))
         if number % 20 == 0:
             cache.write()
     cache.close()
@@ -74,11 +74,11 @@ def test_processes_write_at_the_same_time_and_lose_nothing(tmp_path):
 
 def test_kept_scores_are_lost_or_whole_if_the_process_ends_without_closing(tmp_path):
     cache = ScoreCache(tmp_path)
-    cache.keep("a", Score(1.0))
+    cache.keep("a", CachedScore(1.0))
     cache.write()
-    cache.keep("b", Score(2.0))
+    cache.keep("b", CachedScore(2.0))
     other = ScoreCache(tmp_path)
-    assert other.find(["a", "b"]) == {"a": Score(1.0)}
+    assert other.find(["a", "b"]) == {"a": CachedScore(1.0)}
     other.close()
     cache.close()
 
@@ -94,7 +94,7 @@ def test_cache_that_cant_be_used_warns_once_and_keeps_nothing(tmp_path, capsys, 
         assert cache._connection is not None
         cache._connection.execute("PRAGMA max_page_count = 2")  # as if the disk had no more room
     for number in range(500):
-        cache.keep(f"key {number} {'x' * 100}", Score(1.0))
+        cache.keep(f"key {number} {'x' * 100}", CachedScore(1.0))
         cache.write()
     assert cache.find(["a"]) == {}
     cache.close()
@@ -104,7 +104,7 @@ def test_cache_that_cant_be_used_warns_once_and_keeps_nothing(tmp_path, capsys, 
 
 def test_no_folder_keeps_nothing():
     cache = ScoreCache(None)
-    cache.keep("a", Score(1.0))
+    cache.keep("a", CachedScore(1.0))
     assert cache.find(["a"]) == {}
     cache.close()
 
@@ -118,7 +118,7 @@ def test_default_folder_follows_the_environment(monkeypatch):
 
 def test_file_is_a_plain_database(tmp_path):
     cache = ScoreCache(tmp_path)
-    cache.keep("a", Score(1.5))
+    cache.keep("a", CachedScore(1.5))
     cache.close()
     with sqlite3.connect(tmp_path / FILE) as database:
         assert database.execute("SELECT * FROM scores").fetchall() == [("a", 1.5, "")]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import DataError
-from audiozen_core.scoring.worker_pool import Failed, run_jobs
+from audiozen_core.scoring.worker_pool import FailedStep, run_jobs
 
 
 def work(step):
@@ -41,10 +41,10 @@ def test_each_step_has_its_result_whatever_the_number_of_workers(workers):
 def test_failing_and_dying_steps_are_reported_and_the_rest_goes_on(workers):
     jobs = [[(0, 0), (0, "die"), (0, 2)], [(1, "exit")], [(2, "refuse"), (2, "raise"), (2, 2)], [(3, 0)]]
     results = dict(run_jobs(work, jobs, workers=workers))
-    assert results[0, "die"] == Failed("the worker process died (signal SIGKILL)")
-    assert results[1, "exit"] == Failed("the worker process died (exit code 3)")
-    assert results[2, "refuse"] == Failed("refused")
-    assert results[2, "raise"] == Failed("KeyError: 'x'")
+    assert results[0, "die"] == FailedStep("the worker process died (signal SIGKILL)")
+    assert results[1, "exit"] == FailedStep("the worker process died (exit code 3)")
+    assert results[2, "refuse"] == FailedStep("refused")
+    assert results[2, "raise"] == FailedStep("KeyError: 'x'")
     assert [results[step][:2] for step in ((0, 0), (0, 2), (2, 2), (3, 0))] == [(0, 0), (0, 2), (2, 2), (3, 0)]
 
 

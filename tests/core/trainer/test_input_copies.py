@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_sequence
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.input_copies import CopiesInputs, copied, copy_inputs
+from audiozen_core.trainer.input_copies import CopiesInputs, copy_inputs, copy_tensors
 from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, weights_of
 
 
@@ -177,7 +177,7 @@ WAVE = torch.arange(3.0)
     ids=["tensor", "nested", "tuple", "named tuple", "mapping", "dataclass", "result of torch", "packed sequence"],
 )
 def test_copies_are_of_the_same_class_and_share_no_memory(value, wave_of):
-    made = copied(value)
+    made = copy_tensors(value)
     assert type(made) is type(value)
     assert torch.equal(wave_of(made), WAVE)
     wave_of(made).zero_()
@@ -186,7 +186,7 @@ def test_copies_are_of_the_same_class_and_share_no_memory(value, wave_of):
 
 def test_what_has_no_tensor_is_passed_as_it_is():
     for value in (torch.Size([1, 2]), ("a", 1), None, "text", 3):
-        assert copied(value) is value
+        assert copy_tensors(value) is value
 
 
 def test_gradients_flow_through_the_copy():

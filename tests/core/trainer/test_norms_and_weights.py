@@ -8,7 +8,7 @@ from torch import nn
 
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
-from audiozen_core.trainer.nonfinite import GradientNorms, check_weights, named_weights
+from audiozen_core.trainer.nonfinite import GradientNorms, all_weights, check_weights
 from tests.core.trainer.test_nonfinite import two_layers
 
 LAST_STEP = BatchLocation(9, 3, (0, 1), ("a", "b"))
@@ -17,7 +17,7 @@ LAST_STEP = BatchLocation(9, 3, (0, 1), ("a", "b"))
 def test_error_says_if_only_the_total_norm_is_infinite():
     model = nn.Linear(1, 1)
     model.weight.grad, model.bias.grad = torch.full((1, 1), 1.5e19), torch.full((1,), 1.5e19)
-    measured = GradientNorms({"": named_weights({"model": model})}).measure()[""]
+    measured = GradientNorms({"": all_weights({"model": model})}).measure()[""]
     assert measured.single.isfinite().all()
     assert "is infinite, although each gradient is finite" in measured.complaint()
 
@@ -26,7 +26,7 @@ def test_total_gradient_norm_equals_that_of_torch():
     model = two_layers()
     model(torch.ones(2, 4)).sum().backward()
     total = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
-    assert torch.equal(GradientNorms({"": named_weights({"model": model})}).measure()[""].total, total)
+    assert torch.equal(GradientNorms({"": all_weights({"model": model})}).measure()[""].total, total)
 
 
 def test_weights_of_any_type_and_layout_can_be_checked():
@@ -73,5 +73,5 @@ def test_sparse_gradients_are_measured_as_if_they_were_dense():
         model = nn.Sequential(nn.Embedding(5, 3, sparse=sparse), nn.Linear(3, 1))
         model(torch.tensor([1, 1, 4])).square().sum().backward()
         assert model[0].weight.grad.is_sparse is sparse
-        norms.append(GradientNorms({"": named_weights({"model": model})}).measure()[""].single)
+        norms.append(GradientNorms({"": all_weights({"model": model})}).measure()[""].single)
     torch.testing.assert_close(*norms)

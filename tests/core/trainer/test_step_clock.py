@@ -8,7 +8,7 @@ import torch
 from audiozen_core.errors import AudioZenError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import step_clock
-from audiozen_core.trainer.step_clock import PARTS, GpuStepClock, StepClock
+from audiozen_core.trainer.step_clock import STEP_PARTS, GpuStepClock, StepClock
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
 
@@ -26,7 +26,7 @@ def test_a_part_lasts_until_the_next_one_begins(readings):
     clock.begin("forward")
     clock.begin("data")
     clock.begin("rest")
-    assert clock.seconds() == {**dict.fromkeys(PARTS, 0.0), "outside": 1, "data": 2, "forward": 1, "rest": 1}
+    assert clock.seconds() == {**dict.fromkeys(STEP_PARTS, 0.0), "outside": 1, "data": 2, "forward": 1, "rest": 1}
     assert sum(clock.seconds().values()) == len(readings) - 1
 
 
@@ -117,7 +117,7 @@ def test_one_step_of_sixteen_is_measured_on_a_gpu_from_optimiser_to_optimiser(gp
     seconds, steps = gpu.clock.gpu_seconds()
     assert steps == 2
     assert seconds == {
-        **dict.fromkeys(PARTS, 0.0),
+        **dict.fromkeys(STEP_PARTS, 0.0),
         **{"data": 2.0, "forward": 4.0, "backward": 8.0, "optimizer": 16.0, "rest": 1.0, "outside": 64.0},
     }
 
@@ -125,7 +125,7 @@ def test_one_step_of_sixteen_is_measured_on_a_gpu_from_optimiser_to_optimiser(gp
 def test_what_the_gpu_has_not_done_yet_is_read_later(gpu):
     for _ in range(4):
         gpu_step(gpu)
-    assert gpu.clock.gpu_seconds() == (dict.fromkeys(PARTS, 0.0), 0)
+    assert gpu.clock.gpu_seconds() == (dict.fromkeys(STEP_PARTS, 0.0), 0)
     gpu.queue.run()
     assert gpu.clock.gpu_seconds()[1] == 1
     assert gpu.clock.gpu_seconds()[0]["optimizer"] == 8.0

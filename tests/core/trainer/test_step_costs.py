@@ -114,7 +114,7 @@ def test_the_check_of_each_element_finds_what_the_norms_find_and_changes_no_grad
     for weight in model.parameters():
         weight.grad = torch.randn(weight.shape, dtype=dtype)
     before = [weight.grad.clone() for weight in model.parameters()]
-    norms = nonfinite.GradientNorms({"": nonfinite.named_weights({"model": model})})
+    norms = nonfinite.GradientNorms({"": nonfinite.all_weights({"model": model})})
     assert norms.check() == {}
     assert all(torch.equal(old, weight.grad) for old, weight in zip(before, model.parameters(), strict=True))
     model[0].bias.grad[1] = bad
@@ -129,7 +129,7 @@ def test_what_the_check_of_each_element_does_not_know_is_measured(weight, looks)
     model = nn.Embedding(4, 2, sparse=True) if weight == "sparse" else nn.Linear(4, 1).bfloat16()
     given = torch.tensor([1]) if weight == "sparse" else torch.ones(1, 4, dtype=torch.bfloat16)
     model(given).sum().backward()
-    assert nonfinite.GradientNorms({"": nonfinite.named_weights({"model": model})}).check()[""].complaint() is None
+    assert nonfinite.GradientNorms({"": nonfinite.all_weights({"model": model})}).check()[""].complaint() is None
     assert looks == {LOOKS[0]: 1}
 
 

@@ -10,7 +10,7 @@ from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.tuning import batch_trial
-from audiozen_core.tuning.batch_sizes import Measured, largest, recommended, search_sizes
+from audiozen_core.tuning.batch_sizes import BatchSizeResult, largest, recommended, search_sizes
 from audiozen_core.tuning.batch_trial import is_out_of_memory, measure_size
 from audiozen_core.tuning.short_training import check_batch_size_is_used, short_training
 from tests.tiny_experiment import TinyExperiment
@@ -21,8 +21,8 @@ def machine(*, capacity=10**9, data=None, device="cuda", speed=float):
 
     def measure(size):
         if size > capacity:
-            return Measured(size, fits=False, device=device, data_size=data, reason="out of memory")
-        return Measured(size, fits=True, samples_per_second=speed(size), device=device, data_size=data)
+            return BatchSizeResult(size, fits=False, device=device, data_size=data, reason="out of memory")
+        return BatchSizeResult(size, fits=True, samples_per_second=speed(size), device=device, data_size=data)
 
     return measure
 
@@ -214,7 +214,7 @@ def answer_of(monkeypatch, folder, **request):
 def test_the_program_answers_a_request(tiny, monkeypatch, tmp_path):
     file = str(tiny.write(("parts.Trainer", "parts.Full"), ("max_epochs = 2", 'error = "other"')))
     found = answer_of(monkeypatch, tmp_path, file=file, batch_size=2)
-    assert Measured(**found).fits
+    assert BatchSizeResult(**found).fits
     assert found["samples_per_second"] > 0
     found = answer_of(monkeypatch, tmp_path, file=file, batch_size=4)
     assert "planted" in found["error"]["message"]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from audiozen_core.tuning.lr_curve import Curve, exponential_means, rates_between
+from audiozen_core.tuning.lr_curve import RangeTestCurve, exponential_means, rates_between
 
 RATES = rates_between(1e-6, 1.0, 120)
 
@@ -19,7 +19,7 @@ def valley(rate, at=1e-2, depth=10.0):
 
 def curve_of(loss, *, noise=0.0, rates=RATES, seed=0):
     generator = random.Random(seed)
-    return Curve(rates, loss(rates[0]), [loss(rate) + generator.gauss(0, noise) for rate in rates])
+    return RangeTestCurve(rates, loss(rates[0]), [loss(rate) + generator.gauss(0, noise) for rate in rates])
 
 
 @pytest.mark.parametrize("offset", [0.0, 100.0, -100.0])  # SI-SNR losses are negative
@@ -41,7 +41,7 @@ def test_the_mean_of_the_past_alone_would_be_late():
 def test_a_huge_loss_at_the_end_does_not_move_the_suggestion():
     plain = curve_of(valley)
     losses = [*plain.losses[:100], 1e12]
-    exploded = Curve(RATES, plain.start, losses)
+    exploded = RangeTestCurve(RATES, plain.start, losses)
     assert exploded.diverges
     assert exploded.suggest("it diverged").lowest == plain.suggest().lowest
 
@@ -57,7 +57,7 @@ def test_noise_alone_suggests_nothing(noise):
 def test_noise_alone_does_not_diverge():
     for seed in range(50):
         curve = curve_of(lambda rate: -5.0, noise=1.0, seed=seed)
-        assert not any(Curve(RATES, curve.start, curve.losses[:count]).diverges for count in range(len(RATES)))
+        assert not any(RangeTestCurve(RATES, curve.start, curve.losses[:count]).diverges for count in range(len(RATES)))
 
 
 @pytest.mark.parametrize("offset", [0.0, -100.0])
@@ -66,7 +66,9 @@ def test_a_loss_that_rises_above_its_start_diverges(offset):
         return offset + (valley(rate) if rate < 1e-2 else -10 + 60 * math.log10(rate / 1e-2))
 
     curve = curve_of(loss, noise=0.5)
-    ends = next(count for count in range(len(RATES)) if Curve(RATES, curve.start, curve.losses[:count]).diverges)
+    ends = next(
+        count for count in range(len(RATES)) if RangeTestCurve(RATES, curve.start, curve.losses[:count]).diverges
+    )
     # From -10, it reaches +10 a third of a decade above 1e-2.
     assert 1e-2 * 10 ** (1 / 3) < RATES[ends - 1] < 1e-1
 
@@ -93,10 +95,10 @@ def test_a_lowest_loss_near_the_first_rate_asks_for_a_lower_one():
 
 
 def test_few_points_suggest_nothing():
-    curve = Curve(RATES, 1.0, [])
+    curve = RangeTestCurve(RATES, 1.0, [])
     assert (curve.smoothed, curve.ceiling, curve.diverges) == ([], 1.0, False)
     assert curve.suggest("a loss was not finite").problem == "the test has only 0 points, because a loss was not finite"
-    suggestion = Curve(RATES, 1.0, [1.0, 0.9, 0.5]).suggest("a loss was not finite")
+    suggestion = RangeTestCurve(RATES, 1.0, [1.0, 0.9, 0.5]).suggest("a loss was not finite")
     assert suggestion.rate is None
     assert suggestion.problem == "the test has only 3 points, because a loss was not finite"
 

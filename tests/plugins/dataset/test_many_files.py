@@ -15,7 +15,7 @@ import torch
 from structlog.testing import capture_logs
 
 from audiozen.dataset import AudioFolder, MixtureFolders, NoisyCleanFolders, NoisySpeechMix, SpeakerMix
-from audiozen_core.audio import listing, remembered
+from audiozen_core.audio import listing, table_cache
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable_files import skip_unreadable_files
 from audiozen_core.errors import DataError
@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for module in (listing, recordings):
         monkeypatch.setattr(module, "WORTH_REMEMBERING", 6)
-    monkeypatch.setattr(remembered, "_SETTLED_SECONDS", -1.0)  # so that a file may have changed just now
+    monkeypatch.setattr(table_cache, "_SETTLED_SECONDS", -1.0)  # so that a file may have changed just now
     return tmp_path / "cache" / "audiozen" / "listings"
 
 
@@ -155,7 +155,7 @@ def test_a_manifest_that_can_not_be_looked_at_is_not_remembered(write_manifest, 
     def look_at(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(recordings, "look_at", look_at)
+    monkeypatch.setattr(recordings, "file_stamp", look_at)
     NoisySpeechMix(manifest=manifest)
     assert not cache.exists() or not list(cache.glob("*.table"))
 
@@ -259,7 +259,9 @@ def test_pairs_keep_their_snrs_if_one_of_them_can_not_be_read(tmp_path):
     noisy, clean = folders(tmp_path, ["noisy", "clean"])
     names = [f"{number}.wav" for number in range(3)]
     (noisy / names[1]).write_bytes(b"no audio")
-    pairs = AlignedList.of({"noisy": noisy, "clean": clean}, names, {"noisy": names, "clean": names}, [0.0, 5.0, 10.0])
+    pairs = AlignedList.from_columns(
+        {"noisy": noisy, "clean": clean}, names, {"noisy": names, "clean": names}, [0.0, 5.0, 10.0]
+    )
     with skip_unreadable_files(lambda error: None):
         kept = pairs.checked(SR, Remarks())
     assert [(pair.id, pair.snr) for pair in kept[:]] == [("0.wav", 0.0), ("2.wav", 10.0)]
@@ -295,7 +297,7 @@ def test_what_a_worker_is_sent_does_not_grow_with_the_number_of_files(write_mani
         assert torch.equal(pickle.loads(content)[4]["noisy"], data[4]["noisy"])  # noqa: S301
         sizes.append(len(content))
     assert sizes[1] - sizes[0] < 500
-    in_memory = recordings.Recordings.of(data.speech.recordings)
+    in_memory = recordings.Recordings.from_recordings(data.speech.recordings)
     assert len(pickle.dumps(in_memory)) > 50_000  # the control
 
 

@@ -6,7 +6,7 @@ import torch
 
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import step_clock
-from audiozen_core.trainer.step_clock import PARTS
+from audiozen_core.trainer.step_clock import STEP_PARTS
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from audiozen_plugins.hooks.resources import Resources
 from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, state_of, weights_of
@@ -155,7 +155,7 @@ def test_a_run_resumed_within_an_epoch_measures_its_own_steps(training):
 
 
 def test_with_several_ranks_the_one_that_has_waited_longest_counts(monkeypatch):
-    parts = dict.fromkeys(PARTS, 0.0)
+    parts = dict.fromkeys(STEP_PARTS, 0.0)
     trainer = SimpleNamespace(
         device=torch.device("cuda"), part_seconds=parts, progress=SimpleNamespace(step=0), log_interval=0
     )

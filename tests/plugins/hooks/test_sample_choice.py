@@ -92,7 +92,7 @@ def test_an_output_that_equals_the_input_is_not_taken_for_the_input(tmp_path):
 
     train(tmp_path, cls=DoesNothing, max_epochs=1)
     (sample,) = read_samples(tmp_path)
-    assert {name: signal.given for name, signal in sample.signals.items()} == {
+    assert {name: signal.from_dataset for name, signal in sample.signals.items()} == {
         "noisy": True,
         "enhanced": False,
         "clean": True,
@@ -106,7 +106,7 @@ def test_input_of_another_name_is_recognised(tmp_path):
 
     train(tmp_path, cls=Mixture, max_epochs=1)
     (sample,) = read_samples(tmp_path)
-    assert [signal.given for signal in sample.signals.values()] == [True, False, True]
+    assert [signal.from_dataset for signal in sample.signals.values()] == [True, False, True]
 
 
 def test_a_data_set_that_has_changed_does_not_replace_the_audio_of_earlier_samples(tmp_path):

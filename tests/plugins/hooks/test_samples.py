@@ -93,7 +93,7 @@ def test_only_the_best_validation_is_marked_as_the_best(run):
     assert [sample.best for sample in read_samples(folder)] == [False, False, True, True]
 
 
-def test_other_hooks_are_told_of_each_validation_that_was_written(tmp_path):
+def test_other_hooks_are_notified_of_each_written_validation(tmp_path):
     told = []
 
     class Better(Shows):
@@ -288,7 +288,7 @@ def test_only_a_validation_holds_signals_for_the_hook():
             pass
 
     default = Lifecycle([Plugin("samples", Samples())])
-    assert [default.asks_for_signals(mode) for mode in ("validate", "test", "predict")] == [True, False, False]
+    assert [default.uses_signals(mode) for mode in ("validate", "test", "predict")] == [True, False, False]
     other = Lifecycle([Plugin("samples", Samples()), Plugin("wants", Wants())])
-    assert other.asks_for_signals("predict")
-    assert not Lifecycle([]).asks_for_signals("validate")
+    assert other.uses_signals("predict")
+    assert not Lifecycle([]).uses_signals("validate")

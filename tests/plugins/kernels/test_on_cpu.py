@@ -26,7 +26,7 @@ def untried(monkeypatch):
     monkeypatch.setattr(on_cpu, "_numba_works", None)
 
 
-def test_a_numba_that_can_not_be_imported_is_not_used_and_told_once(untried, monkeypatch, tmp_path):
+def test_a_numba_that_can_not_be_imported_is_not_used_and_reported_once(untried, monkeypatch, tmp_path):
     (tmp_path / "numba").mkdir()
     (tmp_path / "numba" / "__init__.py").write_text('raise ImportError("Numba needs NumPy 2.2 or less")\n')
     monkeypatch.syspath_prepend(tmp_path)
@@ -116,7 +116,7 @@ def test_a_kernel_that_used_the_cache_before_is_compiled_without_it_too(monkeypa
     assert x.tolist() == [2, 2, 2]
 
 
-def test_only_the_first_compilation_is_told(monkeypatch, tmp_path):
+def test_only_the_first_compilation_is_reported(monkeypatch, tmp_path):
     pytest.importorskip("numba")
     assert CpuKernel.is_available()
     (tmp_path / "kernel_of_a_test.py").write_text(DOUBLE + DOUBLE.replace("double", "twice"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import DataError, MissingExtraError
-from audiozen_plugins.metric.dnsmos import Dnsmos, windows
+from audiozen_plugins.metric.dnsmos import Dnsmos, network_windows
 
 SR = 16000
 
@@ -24,7 +24,7 @@ def tone(seconds: float) -> torch.Tensor:
 @pytest.mark.parametrize(("seconds", "count"), [(0.5, 7), (4.6, 1), (9.01, 1), (10.5, 1), (12.1, 3)])
 def test_windows_start_one_second_apart_and_repeat_a_short_file(seconds, count):
     signal = np.arange(int(seconds * SR), dtype=np.float32)
-    pieces = windows(signal)
+    pieces = network_windows(signal)
     assert {window.shape for window in pieces} == {(144_160,)}
     assert len(pieces) == count
     assert [window[0] for window in pieces] == [index * SR % len(signal) for index in range(count)]

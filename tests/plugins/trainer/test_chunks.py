@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.chunks import chunk_samples, in_chunks, joined, windows
+from audiozen_core.audio.chunks import chunk_samples, in_chunks, join_pieces, overlapping_windows
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError, RunError
@@ -119,21 +119,21 @@ def test_network_that_sees_further_than_the_overlap_is_not_exact():
     whole = enhance(make(network, "waveform"), noisy)
     chunks = enhance(make(network, "waveform", chunk_seconds=1.0, overlap_seconds=0.005), noisy)
     assert (chunks - whole).abs().max() < 1e-6
-    short = joined(in_chunks(lambda wave: network(wave).detach(), [noisy], chunk=400, overlap=30), 48000)
+    short = join_pieces(in_chunks(lambda wave: network(wave).detach(), [noisy], chunk=400, overlap=30), 48000)
     assert (short - whole).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("sizes", [[1000], [1] * 100, [99, 1], [100, 1], [30, 70, 45, 0, 55]])
 def test_windows_and_chunks_do_not_depend_on_the_blocks(sizes):
     wave = noise(sum(sizes))
-    found = list(windows(wave.split(sizes, dim=-1), 40, 30))
+    found = list(overlapping_windows(wave.split(sizes, dim=-1), 40, 30))
     expected = [wave[:, begin : begin + 40] for begin in range(0, max(1, sum(sizes) - 10), 30)]
     assert [window.samples.tolist() for window in found] == [part.tolist() for part in expected]
     assert [(window.is_first, window.is_last) for window in found] == [
         (place == 0, place == len(found) - 1) for place in range(len(found))
     ]
     pieces = in_chunks(lambda part: torch.stack([part, -part], 1), wave.split(sizes, dim=-1), chunk=40, overlap=12)
-    result = joined(pieces, sum(sizes))
+    result = join_pieces(pieces, sum(sizes))
     torch.testing.assert_close(result, torch.stack([wave, -wave], 1), rtol=0, atol=1e-7)
 
 

@@ -43,8 +43,8 @@ def test_validation_and_test_find_the_same_and_hooks_see_the_same(tmp_path, monk
             calls.append((mode, batch_idx, repr(rows), [{k: v.sum().item() for k, v in s.items()} for s in signals]))
 
         monkeypatch.setattr(trainer.hooks, "on_evaluation_step_end", seen)
-        monkeypatch.setattr(trainer.hooks, "asks", lambda hook, argument: asked)
-        monkeypatch.setattr(trainer.hooks, "asks_for_signals", lambda mode: True)
+        monkeypatch.setattr(trainer.hooks, "uses_argument", lambda hook, argument: asked)
+        monkeypatch.setattr(trainer.hooks, "uses_signals", lambda mode: True)
         validated = [(trainer.validate([loader(2, size=6)]), dict(trainer.last_scalars)) for _ in range(2)]
         tested = trainer.test([loader(size=6)])
         files = {path.name: path.read_bytes() for path in results(folder).iterdir() if path.is_file()}

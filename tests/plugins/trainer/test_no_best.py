@@ -85,7 +85,7 @@ def test_network_without_finite_output_gives_no_best_epoch_and_the_run_says_why(
     assert "asked_for=latest" in last_words
     assert outcome.checkpoints == ["epoch_0001", "epoch_0002"]
     assert not (outcome.folder / "checkpoints/best").exists()
-    assert not outcome.hooks.of("on_best_found")
+    assert not outcome.hooks.calls_of("on_best_found")
     assert [path.name for path in (outcome.folder / "test").iterdir()] == ["latest_epoch_0002"]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from audiozen.model import BSRNN, CRN, GTCRN, SDNN, ULUNAS, SpikingFullSubNet
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.chunks import joined
+from audiozen_core.audio.chunks import join_pieces
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.model.past import Past, keep, recall
 from audiozen_plugins.trainer import enhancement
@@ -52,7 +52,7 @@ def make(model, acoustics, **args):
 
 def in_pieces(trainer, noisy, block=777):
     with torch.no_grad():
-        return joined(trainer.enhance_blocks(noisy.split(block, dim=-1), ["a"] * len(noisy)), noisy.shape[-1])
+        return join_pieces(trainer.enhance_blocks(noisy.split(block, dim=-1), ["a"] * len(noisy)), noisy.shape[-1])
 
 
 def whole(trainer, noisy):

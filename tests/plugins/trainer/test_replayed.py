@@ -4,7 +4,7 @@ import pytest
 
 from audiozen_core.replay import output
 from audiozen_core.replay.replay import replay
-from audiozen_core.replay.target import Place, Target
+from audiozen_core.replay.target import BatchPosition, Target
 from audiozen_core.testing.tiny import TinyExperiment
 from tests.plugins.trainer import test_adversarial, test_flow, test_separation
 
@@ -23,7 +23,7 @@ def test_the_step_is_that_of_the_training(tmp_path, monkeypatch, name):
     tiny = make(tmp_path, **arguments)
     tiny.set("trainer", log_interval=1, max_epochs=2)
     run = tiny.run().folder
-    found = replay(run, Target(Place(2, 1)), step=True)
+    found = replay(run, Target(BatchPosition(2, 1)), step=True)
     assert {*found.samples[0].waves} == signals
     assert found.recorded.keys() > {*found.step.losses}
     assert found.step.scalars.keys() <= found.recorded.keys()

@@ -10,7 +10,7 @@ import torch
 from audiozen.audio import Acoustics, write_audio
 from audiozen.errors import DataError, Diagnostic, RunError
 from audiozen.hooks import Mode
-from audiozen.metric import Metric, MetricSpec, Rater, Report, Row, build_metrics, check_metrics
+from audiozen.metric import Metric, MetricSpec, RatedFile, Rater, Report, build_metrics, check_metrics
 from audiozen.trainer import BaseTrainer, Components
 from rich.console import Console
 from torch import Tensor
@@ -30,7 +30,7 @@ _METRICS = ("si_sdr",)
 class Validated(NamedTuple):
     """The values and the loss of one validation file."""
 
-    row: Row
+    row: RatedFile
     loss: Tensor
 
 
@@ -141,7 +141,7 @@ class SeparationTrainer(BaseTrainer):
 
     # ------------------------------------------------------------------------------- test and prediction
 
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[RatedFile]:
         """Measures each file, and writes its audio."""
         rows = []
         for file in self.each_file(batch):
@@ -154,7 +154,7 @@ class SeparationTrainer(BaseTrainer):
                 self._write_sources(dataloader_idx, name, ordered)
         return rows
 
-    def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
+    def test_epoch_end(self, outputs: list[list[list[RatedFile]]]) -> Mapping[str, float]:
         """Prints a table of each data set, and writes its CSV and JSON files."""
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
@@ -189,7 +189,9 @@ class SeparationTrainer(BaseTrainer):
         _, assignment = self.score.rate(found, sources, sr=self.sr)
         return mixture, sources, found[assignment]
 
-    def _row(self, rater: Rater, file: Mapping[str, Any], mixture: Tensor, sources: Tensor, estimates: Tensor) -> Row:
+    def _row(
+        self, rater: Rater, file: Mapping[str, Any], mixture: Tensor, sources: Tensor, estimates: Tensor
+    ) -> RatedFile:
         """Rates the estimates. For comparison, rates the mixture as if it were the estimate of each source."""
         signals = {"mixture": mixture.expand_as(sources), "separated": estimates, "sources": sources}
         return rater.rate(file["id"][0], signals)
@@ -209,5 +211,5 @@ class SeparationTrainer(BaseTrainer):
         write_audio(self.result_file(dataloader_idx, name), wave, self.sr, encoding="float")
 
 
-def _report(metrics: Sequence[Metric], rows: Sequence[Row]) -> Report:
+def _report(metrics: Sequence[Metric], rows: Sequence[RatedFile]) -> Report:
     return Report(metrics, rows, states=_STATES, group="")

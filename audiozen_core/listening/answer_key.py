@@ -52,7 +52,7 @@ class Stimulus:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class AnswerKey:
     """The key of a page.
 
     Attributes:
@@ -120,7 +120,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
-def read_key(path: Path) -> Key:
+def read_key(path: Path) -> AnswerKey:
     """Reads the key of a page.
 
     Raises:
@@ -145,7 +145,7 @@ def read_key(path: Path) -> Key:
             str(token): Stimulus(str(row["trial"]), str(row["file"]), str(row["system"]), str(row["path"]))
             for token, row in content["stimuli"].items()
         }
-        key = Key(str(content["page"]), method, str(content["title"]), systems, stimuli, content["settings"])
+        key = AnswerKey(str(content["page"]), method, str(content["title"]), systems, stimuli, content["settings"])
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"the key `{path}` is incomplete or was changed: {error!r}", remedy=remedy) from error
     names = {system.name for system in systems}

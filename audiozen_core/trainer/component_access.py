@@ -20,7 +20,7 @@ from audiozen_core.kinds import Mode, section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.held_modules import held_modules
-from audiozen_core.trainer.input_copies import copy_inputs, protected, report_changed_inputs
+from audiozen_core.trainer.input_copies import copy_inputs, protect_inputs, report_changed_inputs
 from audiozen_core.trainer.losses import follow_mode
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import translate_method_errors
@@ -31,7 +31,7 @@ from audiozen_core.trainer.weight_choice import WeightChoice
 _Part = TypeVar("_Part")
 
 
-class Parts:
+class ComponentAccess:
     """Makes the components available as attributes.
 
     For each kind of component, an attribute such as `models` maps suffixes to components. If an experiment has only one
@@ -69,7 +69,7 @@ class Parts:
     def __init__(self, components: Components) -> None:
         self.models: Mapping[str, nn.Module] = BySuffix("model", components.models)
         self.participants = Participants()
-        losses = {suffix: protected(loss) for suffix, loss in components.loss_functions.items()}
+        losses = {suffix: protect_inputs(loss) for suffix, loss in components.loss_functions.items()}
         self.loss_functions: Mapping[str, Callable[..., Any]] = BySuffix("loss_function", losses)
         for suffix, model in self.models.items():
             copy_inputs(model)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from audiozen_core.audio import listing, remembered
+from audiozen_core.audio import listing, table_cache
 from audiozen_core.audio.listing import list_audio, scan_audio
 
 _scanned: list[list[str]] = []
@@ -36,7 +36,7 @@ def scanned():
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(listing, "WORTH_REMEMBERING", 4)
-    monkeypatch.setattr(remembered, "_SETTLED_SECONDS", -1.0)  # so that a folder may have changed just now
+    monkeypatch.setattr(table_cache, "_SETTLED_SECONDS", -1.0)  # so that a folder may have changed just now
     return tmp_path / "cache" / "audiozen" / "listings"
 
 
@@ -115,7 +115,7 @@ def test_a_folder_that_replaces_another_one_is_listed(cache, data, tmp_path):
 
 def test_a_folder_that_has_just_changed_is_not_remembered(cache, data, monkeypatch):
     """A second change within the resolution of its time would not be noticed."""
-    monkeypatch.setattr(remembered, "_SETTLED_SECONDS", 2.0)
+    monkeypatch.setattr(table_cache, "_SETTLED_SECONDS", 2.0)
     assert len(list_audio(data)) == 4
     assert not cache.exists()
 
@@ -138,7 +138,7 @@ def test_a_folder_that_changes_while_it_is_listed_is_not_remembered(cache, data,
 @pytest.mark.parametrize("fails", ["stat", "list", "link"])
 def test_a_list_without_a_folder_that_could_not_be_read_is_not_remembered(cache, data, monkeypatch, fails):
     (data / "a/b/link").symlink_to("../../a-b")
-    real, real_look = os.scandir, listing.look_at
+    real, real_look = os.scandir, listing.file_stamp
 
     def scandir(path):
         if Path(path).name == "b" and fails == "list":
@@ -152,7 +152,7 @@ def test_a_list_without_a_folder_that_could_not_be_read_is_not_remembered(cache,
 
     monkeypatch.setattr(listing, "WORTH_REMEMBERING", 1)
     monkeypatch.setattr(os, "scandir", scandir)
-    monkeypatch.setattr(listing, "look_at", look_at)
+    monkeypatch.setattr(listing, "file_stamp", look_at)
     with capture_logs() as logs:
         found = list_audio(data)
     assert data / "four.wav" in found

@@ -11,7 +11,7 @@ from torch import Tensor
 from audiozen_core.errors import RunError
 
 
-class OfTorchmetrics:
+class TorchmetricsAdapter:
     """Rates files with a metric of torchmetrics, such as `torchmetrics.audio.SignalNoiseRatio`.
 
     Args:
@@ -44,7 +44,7 @@ class OfTorchmetrics:
         return float(value)
 
 
-def adapted(metric: Any) -> Any:
+def adapt_torchmetrics(metric: Any) -> Any:
     """Wraps a metric of torchmetrics in the interface `Metric`. Returns any other object unchanged."""
     is_torchmetrics = any(base.__module__ == "torchmetrics.metric" for base in type(metric).__mro__)
-    return OfTorchmetrics(metric) if is_torchmetrics and not hasattr(metric, "label") else metric
+    return TorchmetricsAdapter(metric) if is_torchmetrics and not hasattr(metric, "label") else metric

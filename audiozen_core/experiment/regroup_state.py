@@ -10,7 +10,9 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.module_state import parameter_names
 
 
-def regrouped(saved: Mapping[str, Any], fresh: Mapping[str, Any], trainer: BaseTrainer, suffix: str) -> dict[str, Any]:
+def regroup_state(
+    saved: Mapping[str, Any], fresh: Mapping[str, Any], trainer: BaseTrainer, suffix: str
+) -> dict[str, Any]:
     """Returns a saved state with the groups of a new optimiser, and with each parameter's state under its new number.
 
     An optimiser numbers its parameters in the order of its groups. In the state, the groups of the TOML file contain

@@ -18,7 +18,7 @@ import numpy as np
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import is_temporary, make_folder, remove
 from audiozen_core.storage.cache_folder import default_cache
-from audiozen_core.storage.mapped_table import Table
+from audiozen_core.storage.mapped_table import MappedTable
 
 WORTH_REMEMBERING = 10_000
 """Facts about fewer files than this are not cached: reading the files again at each start takes about a second."""
@@ -46,7 +46,7 @@ class Sources:
 
         Args:
             path: the file or folder.
-            stamp: its stamp. Call `look_at` before you read the file, so that a change during the reading is noticed.
+            stamp: its stamp. Call `file_stamp` before you read the file, so that changes while reading are noticed.
         """
         self.paths.append(path.absolute())
         self._stamps.append(stamp)
@@ -59,23 +59,23 @@ class Sources:
         return np.array(rows, np.uint64).reshape(-1, 5).view(np.int64)
 
     @property
-    def settled(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether no source had changed shortly before its stamp was taken, and no source has changed since.
 
         File times have a limited resolution. If a file changes twice within the resolution, its stamp may stay the
         same.
         """
         newest = max((max(stamp[-2:]) for stamp in self._stamps), default=0)
-        return self._time - newest > _SETTLED_SECONDS * 1e9 and self._stamps == list(map(look_at, self.paths))
+        return self._time - newest > _SETTLED_SECONDS * 1e9 and self._stamps == list(map(file_stamp, self.paths))
 
 
-def look_at(path: Path) -> Stamp:
+def file_stamp(path: Path) -> Stamp:
     """Returns the stamp of a file or folder. The stamp changes when the file, or a name in the folder, changes."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def remember(what: str, table: Table, sources: Sources) -> Table:
+def cache_table(what: str, table: MappedTable, sources: Sources) -> MappedTable:
     """Writes a table to the cache, and returns the table as mapped from the cache file.
 
     If a source has just changed, nothing is written. If the file can't be written, a warning is logged. In both cases,
@@ -88,17 +88,17 @@ def remember(what: str, table: Table, sources: Sources) -> Table:
     """
     path = _file(what)
     try:
-        if not sources.settled:
+        if not sources.is_unchanged:
             return table
     except OSError:  # a source has been deleted
         return table
-    whole = Table(table.facts, {**table.arrays, _STAMPS: sources.stamps})
+    whole = MappedTable(table.facts, {**table.arrays, _STAMPS: sources.stamps})
     whole.add_text(_SOURCES, map(str, sources.paths))
     try:
         make_folder(path.parent)
         _remove_abandoned(path.parent)
         whole.write(path)
-        return Table.read(path)
+        return MappedTable.read(path)
     except (OSError, ValueError) as error:
         get_logger().warning(
             f"`{path}` can't be written: {error}",
@@ -107,7 +107,7 @@ def remember(what: str, table: Table, sources: Sources) -> Table:
         return table
 
 
-def recall(what: str) -> Table | None:
+def cached_table(what: str) -> MappedTable | None:
     """Returns a table from the cache.
 
     The result is None if the table is not cached, if its file is damaged, or if one of its sources has changed.
@@ -116,10 +116,10 @@ def recall(what: str) -> Table | None:
     if not path.exists():
         return None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        table = Table.read(path, verify=True)
+        table = MappedTable.read(path, verify=True)
         now = Sources()
         for source in map(Path, table.text(_SOURCES)):
-            now.add(source, look_at(source))
+            now.add(source, file_stamp(source))
         if np.array_equal(now.stamps, table.arrays[_STAMPS]):
             return table
     return None

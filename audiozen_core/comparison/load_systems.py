@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from audiozen_core.comparison.configs import config_of, find_run
-from audiozen_core.comparison.named import NamedSystem
+from audiozen_core.comparison.configs import find_run, main_config
+from audiozen_core.comparison.system_specs import SystemSpec
 from audiozen_core.errors import DataError
 from audiozen_core.results.files import number
 from audiozen_core.results.id_table import audio_id
@@ -32,13 +32,13 @@ _OF_KIND = re.compile(r"(.+?)_([a-z]+(?:_\d+)?)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class FoundSystem:
+class LoadedSystem:
     """A system with its scores, configurations, folders and audio.
 
     Attributes:
         scored: the scores of the system.
         configs: the configuration of each run as TOML; None if it is unknown.
-        given: the scores of the unprocessed input files, if a test has them.
+        unprocessed: the scores of the unprocessed input files, if a test has them.
         notes: notes about the system, such as warnings.
         folders: the folder of each run; None if it is unknown.
         references: the audio files that the system's files were made from or compared with, by the name of the signal,
@@ -47,7 +47,7 @@ class FoundSystem:
 
     scored: ScoredSystem
     configs: tuple[str | None, ...]
-    given: Scores | None
+    unprocessed: Scores | None
     notes: tuple[str, ...]
     folders: tuple[Path | None, ...] = ()
     references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -59,11 +59,11 @@ class _Run:
     source: str
     audio: Mapping[str, str]
     folder: Path | None
-    given: Scores | None
+    unprocessed: Scores | None
     notes: tuple[str, ...]
 
 
-def find_systems(named: Sequence[NamedSystem], *, checkpoint: str, by: Collection[str]) -> list[FoundSystem]:
+def load_systems(named: Sequence[SystemSpec], *, checkpoint: str, by: Collection[str]) -> list[LoadedSystem]:
     """Reads the scores of systems, and gives each system a unique name.
 
     Args:
@@ -85,30 +85,30 @@ def find_systems(named: Sequence[NamedSystem], *, checkpoint: str, by: Collectio
             tuple(run.source for run in seeds),
             tuple(run.audio for run in seeds),
         )
-        configs = tuple(config_of(run.folder) if run.folder else None for run in seeds)
+        configs = tuple(main_config(run.folder) if run.folder else None for run in seeds)
         notes = (*system.notes, *(note for run in seeds for note in run.notes))
         folders = tuple(run.folder for run in seeds)
-        found.append(FoundSystem(scored, configs, seeds[0].given, notes, folders, _references(scored)))
+        found.append(LoadedSystem(scored, configs, seeds[0].unprocessed, notes, folders, _references(scored)))
     return found
 
 
-def other_inputs(systems: Sequence[FoundSystem]) -> Iterator[str]:
+def other_inputs(systems: Sequence[LoadedSystem]) -> Iterator[str]:
     """Yields a warning for each test in which the unprocessed files have other scores than in the baseline's test.
 
     Two test sets may have the same IDs but different files, for example with other noises.
     """
     first = systems[0]
-    if first.given is None:
+    if first.unprocessed is None:
         return
-    before = {file.id: file.values for file in first.given.files}
+    before = {file.id: file.values for file in first.unprocessed.files}
     for system in systems[1:]:
-        if system.given is None:
+        if system.unprocessed is None:
             continue
-        after = {file.id: file.values for file in system.given.files}
-        for metric in first.given.metrics:
+        after = {file.id: file.values for file in system.unprocessed.files}
+        for metric in first.unprocessed.metrics:
             same = [
                 other
-                for other in system.given.metrics
+                for other in system.unprocessed.metrics
                 if (other.name, other.identity) == (metric.name, metric.identity)
             ]
             if not same:
@@ -132,12 +132,12 @@ def _read(path: Path, state: str, checkpoint: str, by: Collection[str]) -> _Run:
     source = f"{results}{f', {state}' * bool(state)}"
     states = _states(results)
     if states:
-        given = read_scores(results, state=states[0]) if len(states) > 1 else None
+        unprocessed = read_scores(results, state=states[0]) if len(states) > 1 else None
         chosen = state or states[-1]
         audio = _audio(results / "audio", chosen)
         # Without a folder, no settings are compared. They do not affect the scores of a run's input files.
         folder = find_run(results) if chosen == states[-1] else None
-        return _Run(scores, source, audio, folder, given, tuple(_newer(path, results)))
+        return _Run(scores, source, audio, folder, unprocessed, tuple(_newer(path, results)))
     enhanced = scores.sources.get("enhanced", "")
     folder = Path(enhanced) if enhanced else None
     run = find_run(folder) if folder and folder.is_dir() else None
@@ -224,7 +224,7 @@ def _newer(path: Path, results: Path) -> Iterator[str]:
         )
 
 
-def _name_of(system: NamedSystem, runs: Sequence[_Run]) -> str:
+def _name_of(system: SystemSpec, runs: Sequence[_Run]) -> str:
     if system.state:
         return system.state
     path, run = system.paths[0], runs[0].folder
@@ -238,7 +238,7 @@ def _name_of(system: NamedSystem, runs: Sequence[_Run]) -> str:
     return name.rpartition("_seed_")[0] or name if len(runs) > 1 else name
 
 
-def _names(wanted: Sequence[str], named: Sequence[NamedSystem]) -> list[str]:
+def _names(wanted: Sequence[str], named: Sequence[SystemSpec]) -> list[str]:
     """Returns a unique name for each system. Equal names are replaced by the user's texts, and then numbered."""
     counts = Counter(wanted)
     names = [

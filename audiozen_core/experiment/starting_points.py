@@ -20,14 +20,14 @@ from audiozen_core.trainer.module_state import ModuleState
 _OTHER_MODEL = "give the model the arguments that it had when the checkpoint was saved"
 
 
-class Start(NamedTuple):
+class StartingPoint(NamedTuple):
     """The checkpoint folder or file of weights that a mode starts from, and what the user wrote to choose it."""
 
     asked_for: str
     path: Path
 
 
-class Starts:
+class StartingPoints:
     """Finds what each mode of a run starts from.
 
     Args:
@@ -59,7 +59,7 @@ class Starts:
                 else f"continue the run with {RESUME}, or rename the TOML file, because a run is named after its file",
             )
 
-    def of_mode(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:
+    def of_mode(self, mode: RunMode, which: str | None, *, resume: bool) -> StartingPoint | None:
         """Returns the checkpoint whose weights a mode starts from, or None.
 
         The result is None for training, and for resumed finetuning that continues from a checkpoint of this run. An
@@ -80,31 +80,31 @@ class Starts:
         """Returns whether a resumed run continues from a checkpoint. Finetuning continues only from its own
         checkpoints.
         """
-        named = which is not None and (mode == "train" or self.is_own(which))
+        named = which is not None and (mode == "train" or self.belongs_to_run(which))
         return named or bool(self._store.list(verify=False))
 
-    def continued(self, mode: RunMode, which: str | None) -> Start:
+    def continued(self, mode: RunMode, which: str | None) -> StartingPoint:
         """Finds the checkpoint that a resumed run continues from. Call it only if `continues` returns True."""
-        named = which is not None and (mode == "train" or self.is_own(which))
+        named = which is not None and (mode == "train" or self.belongs_to_run(which))
         return self.locate(which if which is not None and named else "latest")
 
-    def is_own(self, which: str) -> bool:
+    def belongs_to_run(self, which: str) -> bool:
         """Returns whether the checkpoint that the user chose belongs to this run."""
         if which in ("best", "latest"):
             return True
         folder, path = self._store.folder, Path(which)
         return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
 
-    def locate(self, which: str) -> Start:
+    def locate(self, which: str) -> StartingPoint:
         """Finds the checkpoint or the file of weights that the user chose."""
         if which in ("best", "latest"):
-            return Start(which, self._store.locate(checkpoint_name(which)))
+            return StartingPoint(which, self._store.locate(checkpoint_name(which)))
         # A checkpoint of this run takes precedence over a file with the same name in the working directory.
         path = Path(which)
         is_own = path.name == which and ((self._store.folder / which).is_dir() or not path.exists())
-        return Start(which, self._store.locate(path) if is_own else follow_link(path))
+        return StartingPoint(which, self._store.locate(path) if is_own else follow_link(path))
 
-    def load_weights(self, trainer: BaseTrainer, start: Start) -> None:
+    def load_weights(self, trainer: BaseTrainer, start: StartingPoint) -> None:
         """Loads the weights of all networks from a checkpoint or a file.
 
         Raises:

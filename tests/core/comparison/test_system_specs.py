@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from audiozen_core.comparison.named import parse_systems
+from audiozen_core.comparison.system_specs import parse_systems
 from audiozen_core.errors import RunError
 
 
@@ -50,7 +50,7 @@ def test_dict_gives_names_and_groups(here):
     assert [(one.name, len(one.paths)) for one in found] == [("a", 1), ("b", 2)]
 
 
-def test_seeds_that_are_not_complete_are_taken_and_told(here):
+def test_seeds_that_are_not_complete_are_taken_and_reported(here):
     (found,) = parse_systems(["exp/open"])
     assert [path.name for path in found.paths] == ["open_seed_3"]
     assert "there may be more seeds" in found.notes[0]

@@ -18,7 +18,7 @@ _SEEDS = "_seeds.json"
 
 
 @dataclass(frozen=True, slots=True)
-class NamedSystem:
+class SystemSpec:
     """A system that a user has named.
 
     Attributes:
@@ -38,7 +38,7 @@ class NamedSystem:
 
 def parse_systems(
     systems: Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str] | Sequence[str | os.PathLike[str]]],
-) -> list[NamedSystem]:
+) -> list[SystemSpec]:
     """Finds the paths of the systems that a user has named.
 
     Args:
@@ -62,11 +62,11 @@ def parse_systems(
             raise RunError(f"the paths of `{name}` have different states", remedy="name the same state for all paths")
         paths = tuple(path for part in parts for path in part.paths)
         notes = tuple(note for part in parts for note in part.notes)
-        named.append(NamedSystem(name, paths, parts[0].state, ", ".join(map(str, texts)), notes))
+        named.append(SystemSpec(name, paths, parts[0].state, ", ".join(map(str, texts)), notes))
     return named
 
 
-def _parse(text: str, named: bool = False) -> NamedSystem:
+def _parse(text: str, named: bool = False) -> SystemSpec:
     name, rest = "", text
     before, equals, after = text.partition("=")
     if equals and not named and os.sep not in before and not Path(text).exists():
@@ -83,7 +83,7 @@ def _parse(text: str, named: bool = False) -> NamedSystem:
     if found is None:
         raise _not_found(rest)
     paths, notes = found
-    return NamedSystem(name, paths, state, text, notes)
+    return SystemSpec(name, paths, state, text, notes)
 
 
 def _paths(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]] | None:
