@@ -107,7 +107,7 @@ def checkpoint_config(path: Path, folder: Path) -> tuple[Document, dict[str, lis
     if config is None:
         raise RunError(
             f"{path} has no configuration, and {folder} has no record `config__….toml` of a training",
-            remedy="name a checkpoint that a training has saved",
+            remedy="name a checkpoint that a training run has saved",
         )
     # Only the record contains the folders from which the run imported its own modules. A checkpoint does not contain
     # them.

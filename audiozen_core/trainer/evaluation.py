@@ -41,8 +41,8 @@ class Evaluation(Steps, ComponentAccess):
         ending: how the mode ended. It does not contain the error that ended the mode.
         last_scalars: the scalars of the last evaluation, by their names in records.
         results_folder: the folder of the complete results of a test or a prediction; None if no results were written.
-        why_no_score: why the last validation had no finite score, for the warning at the end of a training without a
-            score. A trainer that knows the reason sets it in `validation_epoch_end`.
+        why_no_score: why the last validation had no finite score, for the warning at the end of a training run without
+            a score. A trainer that knows the reason sets it in `validation_epoch_end`.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Evaluation(Steps, ComponentAccess):
         return path
 
     def _warn_without_best(self) -> None:
-        """Warns, at the end of a training with validations, that no validation had a finite score."""
+        """Warns, at the end of a training run with validations, that no validation had a finite score."""
         self.log.warning(
             "no validation had a finite score, so the run has no checkpoint `best`, and a test uses the latest "
             "checkpoint",

@@ -41,7 +41,7 @@ class LossChoice:
         """
         if type(result) is not dict and not isinstance(result, Mapping):
             result = {"loss": result}
-        if len(suffixes) == 1 and "loss" in result:  # a fast path for most trainings
+        if len(suffixes) == 1 and "loss" in result:  # a fast path for most training runs
             _check("loss", result["loss"])
             return {"loss": result["loss"]}
         network_losses = [f"loss_{suffix}" for suffix in suffixes if suffix]

@@ -94,7 +94,7 @@ class WrittenSamples:
         return written
 
     def remove_repeated(self, progress: Progress) -> None:
-        """Removes the samples of all validations that a training which continues from this progress will repeat.
+        """Removes the samples of all validations that a run continuing from this progress will repeat.
 
         Raises:
             OSError: a file can't be removed.

@@ -1,4 +1,4 @@
-"""Measures how much time a training spends in each part, such as data, forward pass, and optimiser."""
+"""Measures how much time a training run spends in each part, such as data, forward pass, and optimiser."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 StepPart = Literal["data", "transfer", "forward", "backward", "optimizer", "rest", "outside"]
-"""A part of a training.
+"""A part of a training run.
 
 - `data`: waiting for a batch.
 - `transfer`: moving the batch to the device, and the trainer's `prepare_batch`.
@@ -122,5 +122,5 @@ class GpuStepClock(StepClock):
 
 
 def step_clock(device: torch.device) -> StepClock:
-    """Returns the clock for a training on a device."""
+    """Returns the clock for a training run on a device."""
     return GpuStepClock(device) if device.type == "cuda" else StepClock()

@@ -1,4 +1,4 @@
-"""The exception that ends a training within an epoch."""
+"""The exception that ends a training run within an epoch."""
 
 from __future__ import annotations
 

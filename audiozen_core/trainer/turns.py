@@ -28,7 +28,7 @@ _END: Any = object()
 
 
 class Turns:
-    """Coordinates each turn of a training with the other ranks.
+    """Coordinates each turn of a training run with the other ranks.
 
     Args:
         ranks: the processes of the run; at least two.

@@ -105,8 +105,8 @@ def _check(experiment: Experiment, least: float, most: float, steps: int) -> Non
         raise RunError(
             f"the experiment has several optimisers, {' and '.join(optimizers)}, so a range test can't tell which of "
             "them changed a loss",
-            remedy="choose the learning rates by the scores of short trainings, or test a TOML file that trains only "
-            "one network",
+            remedy="choose the learning rates by the scores of short training runs, or test a TOML file that trains "
+            "only one network",
         )
 
 

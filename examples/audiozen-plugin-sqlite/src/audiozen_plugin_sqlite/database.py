@@ -21,7 +21,7 @@ _TABLES = (
         seed INTEGER NOT NULL,
         monitor TEXT NOT NULL,  -- the scalar of the validation that decides which epoch is the best
         higher_is_better INTEGER NOT NULL,
-        status TEXT,  -- running, finished, stopped, interrupted or failed; NULL without a training
+        status TEXT,  -- running, finished, stopped, interrupted or failed; NULL without a training run
         reason TEXT,  -- why it is no longer running
         epoch INTEGER NOT NULL,
         step INTEGER NOT NULL,
@@ -44,7 +44,7 @@ _TABLES = (
         run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
         epoch INTEGER NOT NULL,
         step INTEGER NOT NULL,
-        checkpoint TEXT,  -- the checkpoint that was evaluated; NULL during a training
+        checkpoint TEXT,  -- the checkpoint that was evaluated; NULL during a training run
         time TEXT NOT NULL
     )""",
     """

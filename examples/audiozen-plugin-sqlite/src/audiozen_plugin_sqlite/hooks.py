@@ -111,7 +111,7 @@ class Sqlite:
         }
         changing = ("experiment", "seed", "monitor", "higher_is_better")
         conflict = "UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in changing)
-        # An evaluation must not change the row of a training, which may be running now.
+        # An evaluation must not change the row of a training run, which may be running now.
         conflict = conflict if self._training else "NOTHING"
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         insert = f"INSERT INTO runs ({names}) VALUES ({marks}) ON CONFLICT (folder) DO {conflict}"
