@@ -106,7 +106,7 @@ def checkpoint_config(path: Path, folder: Path) -> tuple[Document, dict[str, lis
     config = _saved_config(path) or recorded
     if config is None:
         raise RunError(
-            f"{path} has no configuration, and {folder} has no record `config__….toml` of a training",
+            f"{path} has no configuration, and {folder} has no record `config__….toml` of a training run",
             remedy="name a checkpoint that a training run has saved",
         )
     # Only the record contains the folders from which the run imported its own modules. A checkpoint does not contain

@@ -40,13 +40,14 @@ def check_run_options(
     training = [mode for mode in modes if mode in TRAINING]
     if weights is not None and training:
         raise RunError(
-            f"{WEIGHTS} chooses the weights of a validation, test or prediction, but the modes include a training",
-            remedy="choose the weights for the validations of the training in the arguments of the hook, or run the "
-            "test "
+            f"{WEIGHTS} chooses the weights of a validation, test or prediction, but the modes include training",
+            remedy="choose the weights for validation during training in the arguments of the hook, or run the test "
             "separately",
         )
     if resume and not training:
-        raise RunError("none of the modes is a training that can be resumed", remedy=f"leave {RESUME} out")
+        raise RunError(
+            "none of the modes is a training mode, so there is nothing to resume", remedy=f"leave {RESUME} out"
+        )
     if training and not resume and modes[0] not in TRAINING:
         raise RunError(
             f"`{modes[0]}` comes before the training, so it has no checkpoint",

@@ -70,7 +70,7 @@ class RunFolder:
         self.store = CheckpointStore(folder / "checkpoints")
         self.records = training_records(folder)
         if not self.records and not self.store.list(verify=False):
-            reason = "does not exist" if not folder.exists() else f"has no file `{RECORDS}` of a training"
+            reason = "does not exist" if not folder.exists() else f"has no file `{RECORDS}` of a training run"
             raise RunError(
                 f"`{folder}` is not the folder of a training run: it {reason}",
                 remedy=f"give a run folder, such as `exp/baseline`; relative paths start from `{Path.cwd()}`",

@@ -342,7 +342,7 @@ def test_sys_exit_in_a_component_ends_the_run_with_an_error(failing_run, project
 
 
 def test_contradictory_modes_and_options_are_an_error(failing_run, project):
-    assert "none of the modes is a training that can be resumed" in failing_run("tiny.toml", "-M", "test", "--resume")
+    assert "none of the modes is a training mode" in failing_run("tiny.toml", "-M", "test", "--resume")
     assert "does not start from a checkpoint" in failing_run("tiny.toml", "--ckpt-path", "somewhere")
     assert "`test` comes before the training" in failing_run("tiny.toml", "-M", "test", "train")
 

@@ -228,7 +228,7 @@ def test_port_in_use_is_refused_before_anything_starts(tmp_path):
     [
         (["--set", "trainer.args.max_epochs=1.5"], "takes `int`"),
         (["--ckpt-path", "best"], "does not start from a checkpoint"),
-        (["--weights", "ema"], "but the modes include a training"),
+        (["--weights", "ema"], "but the modes include training"),
     ],
 )
 def test_mistake_is_reported_once_and_before_the_launcher_waits_for_other_machines(

@@ -86,7 +86,7 @@ def trained_with(tiny, name="tiny"):
 
 
 def recorded(tiny, name="tiny"):
-    """The number in the newest record of a training, and the line that says why."""
+    """The number in the newest record of a training run, and the line that says why."""
     file = training_records(tiny.folder / "exp" / name)[0]
     return tomli.loads(file.read_text())["meta"]["num_threads"], used_plugins_header(file, "threads")
 

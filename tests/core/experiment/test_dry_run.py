@@ -63,7 +63,7 @@ def test_second_pass_has_the_state_of_the_optimizer_and_the_same_weights(tiny, w
     facts = dry_run(Experiment.load(tiny.write(*changes)))
     first, second = map(json.loads, (tiny.folder / "seen.jsonl").read_text().splitlines())
     assert (first[0], second[0]) == (0, 2 * 5)  # Adam keeps two values for each of the five weights
-    assert (first[1], second[1]) == (False, window > 1)  # as when the second batch of a training begins
+    assert (first[1], second[1]) == (False, window > 1)  # as when the second batch of a training run begins
     assert first[2] == second[2]
     assert "of the whole process" in facts["memory"]
 

@@ -1,4 +1,4 @@
-"""Batches and errors of a training in several processes."""
+"""Batches and errors of a training run in several processes."""
 
 import json
 import shlex

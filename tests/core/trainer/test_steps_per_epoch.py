@@ -111,7 +111,7 @@ def test_epochs_have_so_many_steps_and_each_pass_has_every_sample_once():
     trainer = train(loader(), steps_per_epoch=3)
     assert [(epoch, batch) for epoch, batch, _ in trainer.seen] == [(e, b) for e in range(1, 5) for b in range(3)]
     assert (trainer.progress.epoch, trainer.progress.step, trainer.num_batches) == (4, 12, 3)
-    # Passes have five batches. They are those of a training in which each epoch is a pass.
+    # Passes have five batches. They are those of a training run in which each epoch is a pass.
     plain = train(loader())
     assert trainer.items == plain.items[:24]
     found = passes(trainer.items)

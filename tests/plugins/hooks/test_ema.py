@@ -256,7 +256,7 @@ def test_the_user_chooses_the_weights_of_an_evaluation(finished, copied):
     with pytest.raises(RunError, match="no hook offers weights named `swa`") as caught:
         copied.run("test", weights="swa")
     assert "`raw`, `ema`" in str(caught.value.remedy)
-    with pytest.raises(RunError, match="the modes include a training"):
+    with pytest.raises(RunError, match="the modes include training"):
         copied.run("train", "test", resume=True, weights="raw")
 
 

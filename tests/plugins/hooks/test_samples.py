@@ -28,7 +28,7 @@ from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Returns the folder of a training of two epochs, and what its validations showed, by epoch and ID."""
+    """Returns the folder of a training run of two epochs, and what its validations showed, by epoch and ID."""
     folder = tmp_path_factory.mktemp("run")
     shown = {}
 

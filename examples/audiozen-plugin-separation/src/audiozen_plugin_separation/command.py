@@ -14,8 +14,8 @@ import click
 def command(run: Path, files: tuple[Path, ...], checkpoint: str) -> None:
     """Separate the speakers in audio files.
 
-    RUN is the folder of a training with the trainer `source_separation`. The results are written to its subfolder `predict`,
-    as `NAME_1.wav`, `NAME_2.wav`, … for each file, and listed.
+    RUN is the folder of a training run with the trainer `source_separation`. The results are written to its subfolder
+    `predict`, as `NAME_1.wav`, `NAME_2.wav`, … for each file, and listed.
 
     \b
     audiozen separate exp/example meeting.wav
