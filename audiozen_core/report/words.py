@@ -148,7 +148,7 @@ def format_duration(seconds: float) -> str:
     """Formats a duration with its two largest units.
 
     Example:
-        >>> duration(59.4), duration(3661), duration(90061), duration(0.25)
+        >>> format_duration(59.4), format_duration(3661), format_duration(90061), format_duration(0.25)
         ('59 s', '1 h 1 min', '1 d 1 h', '0.2 s')
     """
     if seconds < 10:

@@ -16,7 +16,7 @@ _CHILD = """
 import json, logging, os, random, sys, threading, time
 sys.path[:] = json.loads(sys.argv[2])
 import numpy, torch, audiozen_core.experiment.experiment
-from audiozen_core.registry.process_state import read_state, restore_state
+from audiozen_core.registry.process_state import read_process_state, restore_process_state
 def others():
     return {
         "files in the working directory": sorted(os.listdir()),
@@ -25,12 +25,12 @@ def others():
         "the level of the root logger": logging.getLogger().level,
         "threads": sorted(thread.name for thread in threading.enumerate()),
     }
-before, others_before = read_state(), others()
+before, others_before = read_process_state(), others()
 start = time.process_time()
 __import__(sys.argv[1])
 seconds = time.process_time() - start
 others_after = others()
-changed = [*restore_state(before), *(name for name in others_before if others_before[name] != others_after[name])]
+changed = [*restore_process_state(before), *(name for name in others_before if others_before[name] != others_after[name])]
 print("\\x00" + json.dumps({"seconds": seconds, "changed": changed}), file=sys.__stderr__)
 """
 

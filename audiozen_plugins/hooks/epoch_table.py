@@ -176,7 +176,7 @@ def short_duration(seconds: float) -> str:
     """Returns a duration as a short text with its units.
 
     Example:
-        >>> [duration(seconds) for seconds in (0.42, 12.3, 59.7, 205, 7380, 273_600)]
+        >>> [short_duration(seconds) for seconds in (0.42, 12.3, 59.7, 205, 7380, 273_600)]
         ['0.4s', '12s', '1m00s', '3m25s', '2h03m', '3d04h']
     """
     if seconds < 0.05:

@@ -128,7 +128,7 @@ def test_changed_package_version_is_logged_and_the_run_resumes(audiozen, ran, mo
 
 
 def test_kernels_of_numba_that_are_new_are_logged(audiozen, ran, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_numba_version", lambda: "0.99")
+    monkeypatch.setattr(checkpoint, "numba_version", lambda: "0.99")
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 0
     assert "the version of numba has changed since the checkpoint was saved, so results may differ" in outcome.err

@@ -231,14 +231,14 @@ def test_rate_that_a_scheduler_sets_when_it_is_made_names_section_and_group():
     optimizer = torch.optim.SGD([{"params": weights[:1]}, {"params": weights[1:]}], lr=0.1)
     Sets(optimizer, "fast").step()
     with pytest.raises(RunError, match=r"\[lr_scheduler_g\] Sets .* of parameter group 1 to 'fast', which"):
-        Scheduler(Sets(optimizer, "fast"), section="lr_scheduler_g").check_rates(optimizer)
+        Scheduler(Sets(optimizer, "fast"), section="lr_scheduler_g").check_learning_rates(optimizer)
 
 
 def test_optimizer_that_was_made_without_a_rate_may_have_a_scheduler():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     optimizer.defaults["lr"] = None
     Sets(optimizer, None).step()
-    Scheduler(Sets(optimizer, None)).check_rates(optimizer)
+    Scheduler(Sets(optimizer, None)).check_learning_rates(optimizer)
 
 
 def test_optimizer_without_a_rate_does_not_end_the_run(capsys):

@@ -197,17 +197,17 @@ def test_only_the_implementations_of_a_hook_are_called(monkeypatch):
 def test_learning_rates_are_named_anew_only_if_one_has_changed():
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
     rates = LearningRates({"": optimizer})
-    first = rates.now()
-    assert rates.now() is first
+    first = rates.current()
+    assert rates.current() is first
     optimizer.param_groups[0]["lr"] = 0.2
-    assert rates.now() == learning_rates({"": optimizer}) == {"lr": 0.2}
+    assert rates.current() == learning_rates({"": optimizer}) == {"lr": 0.2}
     assert first == {"lr": 0.1}
     optimizer.param_groups[0]["lr"] = torch.tensor(0.3)
-    noted = rates.now()
+    noted = rates.current()
     optimizer.param_groups[0]["lr"].fill_(0.4)  # in place
-    assert [float(noted["lr"]), float(rates.now()["lr"])] == pytest.approx([0.3, 0.4])
+    assert [float(noted["lr"]), float(rates.current()["lr"])] == pytest.approx([0.3, 0.4])
     optimizer.add_param_group({"params": [torch.zeros(1)], "lr": 0.5})
-    assert set(rates.now()) == {"lr_0", "lr_1"}
+    assert set(rates.current()) == {"lr_0", "lr_1"}
 
 
 def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked():

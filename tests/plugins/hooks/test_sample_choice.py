@@ -62,7 +62,7 @@ def test_several_ranks_choose_the_files_that_one_rank_would(tmp_path, named):
             signals = [{"noisy": noise(f"sample {index}"), "enhanced": noise("x")}]
             hook.on_evaluation_step_end(trainer, {"id": [f"sample {index}"]}, index, 0, signals)
         hooks.append(hook)
-        taken.append(hook._taken)
+        taken.append(hook._collected)
     first, second, alone = taken
     ranks = Ranks()
     of_one = hooks[2]._of_all_ranks(SimpleNamespace(ranks=SimpleNamespace(several=False)), alone)

@@ -27,5 +27,5 @@ def test_the_step_is_that_of_the_training(tmp_path, monkeypatch, name):
     assert {*found.samples[0].waves} == signals
     assert found.recorded.keys() > {*found.step.losses}
     assert found.step.scalars.keys() <= found.recorded.keys()
-    assert found.differing == []
+    assert found.differing_scalars == []
     assert any(row.weight_gradient for row in found.step.rows)
