@@ -147,7 +147,7 @@ def check_results(states: Mapping[Path, str]) -> None:
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         raise RunError(
             f"`{path}` exists, but {state}{more}; nothing was changed",
-            remedy="name another output folder, or replace the files with `--overwrite`",
+            remedy="give another output folder, or replace the files with `--overwrite`",
         )
 
 
