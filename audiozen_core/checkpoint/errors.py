@@ -23,7 +23,7 @@ def not_a_checkpoint(folder: Path, missing: str, notes: Sequence[str] = ()) -> N
     """Returns the error for a folder that lacks the file `missing` of a checkpoint, such as a run folder."""
     remedy = "give the folder of a checkpoint, such as exp/baseline/checkpoints/best"
     if (folder / "checkpoints").is_dir():
-        remedy = f"it is the folder of a run: name one of its checkpoints, such as {folder / 'checkpoints' / 'best'}"
+        remedy = f"it is the folder of a run: give one of its checkpoints, such as {folder / 'checkpoints' / 'best'}"
     return NoCheckpointError(f"{folder} is not a checkpoint: it has no {missing}", remedy=remedy, notes=notes)
 
 

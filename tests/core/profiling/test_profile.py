@@ -224,8 +224,14 @@ def test_nothing_stands_out_if_the_passes_take_the_time():
             "[meta].",
         ),
         # Two threads gain little, so one is left as it is, and two are not blamed either.
-        (of(threads=1, thread_seconds={1: 0.09, 2: 0.08}), "Nothing stands out: the forward and backward pass takes 100%"),
-        (of(threads=2, thread_seconds={1: 0.09, 2: 0.08}), "Nothing stands out: the forward and backward pass takes 100%"),
+        (
+            of(threads=1, thread_seconds={1: 0.09, 2: 0.08}),
+            "Nothing stands out: the forward and backward pass takes 100",
+        ),
+        (
+            of(threads=2, thread_seconds={1: 0.09, 2: 0.08}),
+            "Nothing stands out: the forward and backward pass takes 100",
+        ),
     ],
 )
 def test_the_largest_part_is_named(profile, expected):
