@@ -19,8 +19,9 @@ from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.records import Records, source_facts
 from audiozen_core.inference.results import EnhancedFile
 from audiozen_core.storage.atomic import hash_file
-from tests.cli.enhance.audio_files import SR, noise, read, write
+from tests.cli.enhance.audio_files import SR, noise, read, records, write
 from tests.cli.enhance.conftest import ARGS
+from tests.test_json_pages import unexplained
 
 
 def test_existing_results_are_skipped_and_results_with_other_settings_are_reported(enhance, model, command, place):
@@ -50,6 +51,12 @@ def test_existing_results_are_skipped_and_results_with_other_settings_are_report
     assert "no record says how it was made" in enhance("in", "-o", "out", code=2).err
     assert "enhanced 2 files" in enhance("in", "-o", "out", "--overwrite").out
     assert len(read("out/a.wav")) == 5000
+
+
+def test_keys_of_the_record_are_explained(enhance, place):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    assert set(unexplained(records("out"), "use_a_model.md")) == {"a.wav"}
 
 
 def test_same_weights_elsewhere_are_the_same_model(enhance, model, command, place):
