@@ -168,7 +168,9 @@ def _cached_choice(file: Path, counts: list[int]) -> ThreadChoice | None:
         count, reason, measured = content["num_threads"], str(content["reason"]), str(content["measured"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return ThreadChoice(count, f"{reason}, measured on {measured}") if count in counts else None
+    # `True` and `1.0` equal 1, but would be written into the record of the run as they are.
+    is_valid = type(count) is int and count in counts
+    return ThreadChoice(count, f"{reason}, measured on {measured}") if is_valid else None
 
 
 def _digest(checked: CheckedConfig) -> str:
