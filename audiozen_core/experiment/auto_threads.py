@@ -116,8 +116,9 @@ def _choose(checked: CheckedConfig, ranks: Ranks, build: Build | None) -> Thread
     try:
         times = _times(build, counts)
     except AudioZenError as error:
-        # Either training will raise the same error, or the pass needs something that a hook prepares in `on_run_start`.
-        return ThreadChoice(1, f"a pass outside a training run fails: {error.message}")
+        # Either training will raise the same error, or the forward and backward pass needs something that a hook
+        # prepares in `on_run_start`.
+        return ThreadChoice(1, f"a forward and backward pass outside a training run fails: {error.message}")
     if disturbed := disturbed_reason(times):
         return ThreadChoice(1, disturbed)
     count = fastest_count(times.best)

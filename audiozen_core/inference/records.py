@@ -38,7 +38,7 @@ class Records:
         self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
         self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else set()
-        self._command = secrets.token_hex(8)  # shows which notes and which records are of the same command
+        self._command = secrets.token_hex(8)  # shows which notes and which records belong to the same command
 
     def state(self, job: Job) -> str:
         """Returns the state of a result: "" if it must be made, `done`, or a text that says how it differs."""
@@ -147,7 +147,7 @@ def check_results(states: Mapping[Path, str]) -> None:
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         raise RunError(
             f"`{path}` exists, but {state}{more}; nothing was changed",
-            remedy="name another output folder, or replace the files with `--overwrite`",
+            remedy="give another output folder, or replace the files with `--overwrite`",
         )
 
 

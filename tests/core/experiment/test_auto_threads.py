@@ -308,7 +308,7 @@ def test_an_error_in_a_step_is_shown_as_without_the_measurement(tiny):
         tiny.run(NET, count_of(1), bad, name="plain")
     assert str(auto.value).replace("exp/tiny", "exp/plain") == str(plain.value)
     assert "returned by [model]" in str(plain.value)
-    assert recorded(tiny)[1].startswith("1, because a pass outside a training run fails: ")
+    assert recorded(tiny)[1].startswith("1, because a forward and backward pass outside a training run fails: ")
     assert cached(tiny) == []
 
 
