@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,8 @@ def enhance_jobs(
         try:
             written, digests = found.write()
         except AudioZenError:
-            records.give_up(job)
+            with suppress(RunError):  # the error of the result matters, even if the note can't be written either
+                records.give_up(job)
             raise
         folders.update(path.parent for path in written.paths)
         records.add(job, written, digests, sources.pop(job))
