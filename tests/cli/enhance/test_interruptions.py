@@ -308,11 +308,56 @@ def test_each_result_is_synced_before_its_name_and_the_names_before_the_end(enha
     assert len(events) == last + 4
 
 
+def test_names_of_the_record_and_of_results_in_other_folders_are_synced(enhance, place, monkeypatch):
+    write("in/sub/a.wav")
+    Path("out/sub").mkdir(parents=True)
+    synced = []
+    monkeypatch.setattr(jobs, "sync_folder", synced.append)
+    enhance("in", "-o", "out")
+    assert sorted(synced) == [Path("out"), Path("out/sub")]
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_folder_that_can_not_be_synced_is_an_error_unless_another_one_ended_the_command(
+    enhance, place, monkeypatch, full_disk, is_full
+):
+    for name in "ab":
+        write(f"in/{name}.wav", noise(50_000))
+    closed = []
+    close = Records.close
+
+    def fail(folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(jobs, "sync_folder", fail)
+    monkeypatch.setattr(Records, "close", lambda records: closed.append(close(records)))
+    with full_disk(150_000 if is_full else 10**6):
+        told = enhance("in", "-o", "out", "--num-workers", 0, code=2).err
+    expected = "the disk is full: `out/b.wav`" if is_full else "the names in `out` can't be written: Input/output error"
+    assert expected in told
+    assert len(closed) == 1
+
+
 def test_result_whose_name_was_lost_in_a_power_failure_is_made_again(enhance, place):
     write("in/a.wav"), write("in/b.wav")
     enhance("in", "-o", "out")
     Path("out/b.wav").unlink()
     assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+def test_old_result_whose_new_name_was_lost_in_a_power_failure_is_not_taken_for_the_new_one(enhance, place):
+    write("in/a.wav")
+    result = Path("out/a.wav")
+    enhance("in", "-o", "out")
+    old = shutil.copy2(result, place / "old.wav")
+    options = ("in", "-o", "out", "--attenuation-limit", "6")
+    enhance(*options, "--overwrite")
+    new = result.read_bytes()
+    shutil.copy2(old, result)
+    assert "`out/a.wav` exists, but it was changed afterwards" in enhance(*options, code=2).err
+    assert result.read_bytes() == old.read_bytes() != new
+    enhance(*options, "--overwrite")
+    assert result.read_bytes() == new
 
 
 def test_system_calls_of_a_file(enhance, place, monkeypatch):
