@@ -18,6 +18,7 @@ import numpy as np
 from audiozen_core.audio.length import Length
 
 _HEADER_BYTES = 44
+_MOST_BYTES = 2**32 - _HEADER_BYTES  # of samples, because the header has 32 bits for the size of the file
 # Maps (format tag, bits per sample) to libsndfile's name of the encoding and the dtype of a sample.
 _ENCODINGS: dict[tuple[int, int], tuple[str, np.dtype[Any]]] = {
     (1, 16): ("PCM_16", np.dtype("<i2")),
@@ -147,6 +148,7 @@ class PlainWavWriter:
             OSError: the file would be larger than a WAV file can be.
         """
         data = samples.astype("<i2", order="C", copy=False)
+        _check_size(self._data_bytes + data.nbytes)
         if self._is_new:
             self._file.write(self._header)
             self._is_new = False
@@ -163,8 +165,12 @@ class PlainWavWriter:
     def _header_for(self, frames: int) -> bytes:
         block = 2 * self._channels
         data_bytes = frames * block
-        if data_bytes > 2**32 - _HEADER_BYTES:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        _check_size(data_bytes)
         size = struct.pack("<I", _HEADER_BYTES - 8 + data_bytes)
         form = struct.pack("<IHHIIHH", 16, 1, self._channels, self._samplerate, self._samplerate * block, block, 16)
         return b"".join((b"RIFF", size, b"WAVEfmt ", form, b"data", struct.pack("<I", data_bytes)))
+
+
+def _check_size(data_bytes: int) -> None:
+    if data_bytes > _MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

@@ -80,13 +80,19 @@ class AudioWriter:
         """Appends samples.
 
         Args:
-            wave: [time], or [channels, time], on any device and of any floating type.
+            wave: [channels, time], or [time] for one channel, on any device and of any floating type.
 
         Raises:
-            DataError: a sample is NaN or infinite.
+            DataError: the wave has another number of channels than the file, or a sample is NaN or infinite.
             OSError: the disk is full, for example.
         """
         samples = wave.detach().to("cpu").float().numpy()
+        if samples.shape[:-1] != (self.channels,) and (samples.ndim != 1 or self.channels != 1):
+            raise DataError(
+                f"the wave for `{self.path}` has the shape {list(samples.shape)}, but the file has {self.channels} "
+                f"channel{'s' if self.channels > 1 else ''}",
+                remedy="give it as [channels, time], and open the file with its number of channels",
+            )
         for begin in range(0, samples.shape[-1], _PIECE):
             self._write(samples[..., begin : begin + _PIECE])
 

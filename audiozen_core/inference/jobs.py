@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -142,9 +142,10 @@ def enhance_jobs(
         try:
             written, digests = found.write()
         except AudioZenError:
-            records.give_up(job)
+            with suppress(RunError):  # the error of the result matters, even if the note can't be written either
+                records.give_up(job)
             raise
-        folders.update(path.parent for path in written.paths)
+        folders.update((folder, *(path.parent for path in written.paths)))  # `folder` has the record
         records.add(job, written, digests, sources.pop(job))
         return written
 
@@ -163,8 +164,13 @@ def enhance_jobs(
                         outcome.failed[job.source] = result
                     else:
                         outcome.written[job.source] = result
-    finally:
+    except BaseException:
+        with suppress(RunError):  # the first error says more
+            _sync_folders(folders)
+        raise
+    else:
         _sync_folders(folders)
+    finally:
         records.close()
     outcome.wall = time.monotonic() - start
     return outcome
@@ -342,7 +348,8 @@ def _sync_folders(folders: Iterable[Path]) -> None:
     """Waits until the names of the results are on the disk.
 
     This is done once at the end. If the power fails earlier, a name may be lost. Then the next command finds a record
-    without its file, and enhances the file again.
+    without its file, and enhances the file again. If a result was replaced with `--overwrite`, the name may still be
+    that of the old file. Then the next command says that the result was changed afterwards, and replaces nothing.
     """
     for folder in folders:
         try:

@@ -37,7 +37,9 @@ class Records:
         self._lines: LineFile | None = None
         self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
-        self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else set()
+        # The command that began each result that has no record of that command.
+        self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else {}
+        self._begun_before: dict[str, str | None] = {}
         self._command = secrets.token_hex(8)  # shows which notes and which records belong to the same command
 
     def state(self, job: Job) -> str:
@@ -71,7 +73,8 @@ class Records:
             RunError: the file can't be written.
         """
         key = self._key(job)
-        self._begun.add(key)
+        self._begun_before[key] = self._begun.get(key)
+        self._begun[key] = self._command
         self._note({"begun": key, "command": self._command})
 
     def _note(self, note: Mapping[str, str]) -> None:
@@ -116,13 +119,20 @@ class Records:
             # JSON escapes bytes of names that are not UTF-8, and restores them when it is read.
             if error := self._lines.write(json.dumps(record)):
                 raise error
-        self._begun.discard(key)
+        self._begun.pop(key, None)
 
     def give_up(self, job: Job) -> None:
-        """Notes that a result was not written after `begin`."""
+        """Notes that a result was not written after `begin`.
+
+        If an earlier command was interrupted, its result may still be there, and may still be replaced.
+        """
         key = self._key(job)
-        self._begun.discard(key)
-        self._note({"given_up": key})
+        if earlier := self._begun_before[key]:
+            self._begun[key] = earlier
+            self._note({"given_up": key, "to": earlier})
+        else:
+            del self._begun[key]
+            self._note({"given_up": key})
 
     def close(self) -> None:
         """Waits until the records are on the disk, and closes the files."""
@@ -174,8 +184,8 @@ def _read(path: Path) -> dict[str, Any]:
     return records
 
 
-def _read_begun(path: Path, records: Mapping[str, Any]) -> set[str]:
-    """Returns the results that were begun, but not recorded, by a command that was interrupted.
+def _read_begun(path: Path, records: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the results that were begun, but not recorded, each with the command that was interrupted.
 
     Args:
         path: the file with the notes.
@@ -188,9 +198,11 @@ def _read_begun(path: Path, records: Mapping[str, Any]) -> set[str]:
                 note = json.loads(line)
                 if "begun" in note:
                     begun[note["begun"]] = note["command"]
+                elif "to" in note:
+                    begun[note["given_up"]] = note["to"]
                 else:
                     del begun[note["given_up"]]
-    return {key for key, command in begun.items() if records.get(key, {}).get("command") != command}
+    return {key: command for key, command in begun.items() if records.get(key, {}).get("command") != command}
 
 
 def source_facts(job: Job) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -133,20 +134,32 @@ def test_record_that_can_not_be_written_is_named(enhance, place, monkeypatch):
     assert "enhanced 1 file" in enhance("in", "-o", "out").out
 
 
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Returns a context in which the disk has room for some bytes."""
+
+    @contextmanager
+    def fill(room):
+        real, left = os.write, [room]
+
+        def write_some(descriptor, data):
+            if len(data) > left[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            left[0] -= len(data)
+            return real(descriptor, data)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", write_some)
+            yield
+
+    return fill
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_full_disk_stops_and_the_same_command_continues(enhance, place, monkeypatch, workers):
+def test_full_disk_stops_and_the_same_command_continues(enhance, place, full_disk, workers):
     for name in "abc":
         write(f"in/{name}.wav", noise(50_000))
-    real, left = os.write, [150_000]
-
-    def write_some(descriptor, data):
-        left[0] -= len(data)
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(descriptor, data)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "write", write_some)
+    with full_disk(150_000):
         told = enhance("in", "-o", "out", "--num-workers", workers, code=2).err
     assert "the disk is full" in told
     assert "skips what is done" in told
@@ -184,6 +197,27 @@ def test_result_that_an_interruption_left_without_a_record_is_made_again(enhance
     # A file of the user is still safe.
     write("in/c.wav"), write("out/c.wav")
     assert "`out/c.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
+
+
+def test_result_that_an_interruption_left_is_made_again_even_if_other_commands_fail_before(
+    enhance, place, monkeypatch, full_disk
+):
+    write("in/a.wav")
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Records, "add", interrupted)
+        enhance("in", "-o", "out", "--num-workers", 0, code=130)
+    left = Path("out/a.wav").read_bytes()
+    for room in (1000, 70):  # there is room for all notes, or only for the note that a result is begun
+        with full_disk(room):
+            assert "the disk is full: `out/a.wav`" in enhance("in", "-o", "out", code=2).err
+        assert Path("out/a.wav").read_bytes() == left
+    # Before, the second command forgot the interrupted one, and this command refused the result.
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+    assert [path.name for path in Path("out").iterdir() if path.name.startswith(".")] == []
 
 
 def test_files_of_the_user_are_never_replaced_after_an_interruption(enhance, place, monkeypatch):
@@ -274,11 +308,56 @@ def test_each_result_is_synced_before_its_name_and_the_names_before_the_end(enha
     assert len(events) == last + 4
 
 
+def test_names_of_the_record_and_of_results_in_other_folders_are_synced(enhance, place, monkeypatch):
+    write("in/sub/a.wav")
+    Path("out/sub").mkdir(parents=True)
+    synced = []
+    monkeypatch.setattr(jobs, "sync_folder", synced.append)
+    enhance("in", "-o", "out")
+    assert sorted(synced) == [Path("out"), Path("out/sub")]
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_folder_that_can_not_be_synced_is_an_error_unless_another_one_ended_the_command(
+    enhance, place, monkeypatch, full_disk, is_full
+):
+    for name in "ab":
+        write(f"in/{name}.wav", noise(50_000))
+    closed = []
+    close = Records.close
+
+    def fail(folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(jobs, "sync_folder", fail)
+    monkeypatch.setattr(Records, "close", lambda records: closed.append(close(records)))
+    with full_disk(150_000 if is_full else 10**6):
+        told = enhance("in", "-o", "out", "--num-workers", 0, code=2).err
+    expected = "the disk is full: `out/b.wav`" if is_full else "the names in `out` can't be written: Input/output error"
+    assert expected in told
+    assert len(closed) == 1
+
+
 def test_result_whose_name_was_lost_in_a_power_failure_is_made_again(enhance, place):
     write("in/a.wav"), write("in/b.wav")
     enhance("in", "-o", "out")
     Path("out/b.wav").unlink()
     assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+def test_old_result_whose_new_name_was_lost_in_a_power_failure_is_not_taken_for_the_new_one(enhance, place):
+    write("in/a.wav")
+    result = Path("out/a.wav")
+    enhance("in", "-o", "out")
+    old = shutil.copy2(result, place / "old.wav")
+    options = ("in", "-o", "out", "--attenuation-limit", "6")
+    enhance(*options, "--overwrite")
+    new = result.read_bytes()
+    shutil.copy2(old, result)
+    assert "`out/a.wav` exists, but it was changed afterwards" in enhance(*options, code=2).err
+    assert result.read_bytes() == old.read_bytes() != new
+    enhance(*options, "--overwrite")
+    assert result.read_bytes() == new
 
 
 def test_system_calls_of_a_file(enhance, place, monkeypatch):

@@ -14,6 +14,7 @@ from audiozen_core.inference import jobs
 from audiozen_core.inference.enhancer import Enhancer
 from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.load import load
+from audiozen_core.inference.records import Records
 from audiozen_core.storage.atomic import is_temporary
 from tests.cli.enhance.audio_files import noise, write
 
@@ -111,9 +112,11 @@ def test_full_disk_ends_the_workers_at_once(model, place, monkeypatch):
         raise DataError("full") from OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("audiozen_core.inference.results.EncodedResult.write", full)
-    out = Path("out")
+    out, alive = Path("out"), []
+    monkeypatch.setattr(Records, "close", lambda records: alive.append(multiprocessing.active_children()))
     with pytest.raises(RunError, match="the disk is full") as error:
         jobs.enhance_jobs(load(model, device="cpu"), list_jobs(["in"], out), out, jobs.Options(), num_workers=2)
     # The traceback of the error still refers to the generators.
     assert error.tb is not None
     assert multiprocessing.active_children() == []
+    assert alive == [[]]  # when the records were closed

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from audiozen_core.audio import plain_wav
 from audiozen_core.audio.files import open_audio
 from audiozen_core.audio.plain_wav import PlainWavWriter
 from audiozen_core.audio.writing import encode_pieces, write_audio, write_pieces
@@ -105,12 +106,42 @@ def test_plain_wav_file_has_the_bytes_of_libsndfile(tmp_path, monkeypatch, chann
     assert encoder.content == expected
 
 
+@pytest.mark.parametrize(("form", "subtype"), [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("FLAC", "PCM_16")])
+@pytest.mark.parametrize(
+    ("channels", "shape"), [(1, (2, 100)), (2, (101,)), (2, (1, 100)), (2, (3, 100)), (1, (1, 1, 100)), (2, (1, 0))]
+)
+def test_wave_with_another_number_of_channels_is_an_error(tmp_path, form, subtype, channels, shape):
+    for open_writer in (write_pieces, encode_pieces):
+        with (
+            pytest.raises(DataError, match=rf"has the shape \[{shape[0]}.*\], but the file has {channels} channel"),
+            open_writer(tmp_path / "a", SR, channels=channels, form=form, subtype=subtype) as writer,
+        ):
+            writer.write(torch.zeros(shape))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wav_file_without_samples_and_one_that_is_too_large(tmp_path):
     with write_pieces(tmp_path / "a.wav", SR):
         pass
     assert soundfile.info(tmp_path / "a.wav").frames == 0
     with pytest.raises(OSError, match="File too large"):
         PlainWavWriter(io.BytesIO(), SR, 1, 2**31)
+
+
+def test_wav_file_that_becomes_too_large_is_an_error_before_the_samples_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain_wav, "_MOST_BYTES", 200)
+    sink = io.BytesIO()
+    writer = PlainWavWriter(sink, SR, 1, 0)
+    writer.write(np.zeros(100, np.int16))
+    with pytest.raises(OSError, match="File too large"):
+        writer.write(np.zeros(1, np.int16))
+    assert len(sink.getvalue()) == 244
+    with (
+        pytest.raises(DataError, match="can't be written: File too large"),
+        write_pieces(tmp_path / "a.wav", SR) as opened,
+    ):
+        opened.write(torch.zeros(101))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
