@@ -52,6 +52,10 @@ from audiozen_core.storage.atomic import make_folder, read_regular, write_whole
 from audiozen_core.storage.cache_folder import default_cache
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
+# Part of the name of each cached file. Change it together with the way of measuring, so that choices which were measured
+# in another way are not read.
+_SCHEME = 2
+
 Build = Callable[[], tuple[BaseTrainer, Mapping[Any, list[BatchLoader]]]]
 """Builds a trainer and its data for a measurement. Both are discarded afterwards."""
 
@@ -171,11 +175,11 @@ def _cached_choice(file: Path, counts: list[int]) -> ThreadChoice | None:
 
 
 def _digest(checked: CheckedConfig) -> str:
-    """Returns a hash of everything that affects the duration of a step: machine, versions and experiment."""
+    """Returns a hash of everything that affects a choice: scheme, machine, versions and experiment."""
     step = {name: value for name, value in checked.composition.values.items() if affects(name, "step")}
     # Kernels compiled by numba use one thread, so the best number of threads depends on whether numba is installed.
     versions = [__version__, str(torch.__version__), numba_version()]
-    machine = [_processor(), usable_cpus(), versions, checked.config.meta.use_amp]
+    machine = [_SCHEME, _processor(), usable_cpus(), versions, checked.config.meta.use_amp]
     text = json.dumps([machine, emit(step), code_of(checked)])
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]
 
