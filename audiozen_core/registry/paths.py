@@ -47,9 +47,9 @@ _PLAIN = re.compile(f"{NAME}(:{NAME})?", re.ASCII)
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
     """Imports the object that a path names. To find modules next to the TOML file, enter an `ImportScope` first.
 
-    Within one `ImportScope`, a path is resolved only once. What an experiment builds is therefore what was checked, even
-    if its module is reloaded (`importlib.reload`) in between. Names that are looked up in another `index` than that of
-    this process are resolved each time.
+    Within one `ImportScope`, a path is resolved only once. What an experiment builds is therefore what was checked,
+    even if its module is reloaded (`importlib.reload`) in between. Names that are looked up in another `index` than
+    that of this process are resolved each time.
 
     Args:
         path: the value of `path` in the TOML file. Values that are not a string raise an error.
