@@ -34,9 +34,18 @@ class Net(nn.Sequential):
 class Threads:
     affects_training = False
 
+    def __init__(self, times: int = 1): ...
+
     @hookimpl
     def on_epoch_start(self, trainer):
         trainer.log.info(f"trains with {torch.get_num_threads()}")
+
+
+class Widens:
+    def __init__(self, times: int = 1): ...
+
+    @hookimpl
+    def on_component_built(self, section, component): ...
 """
 NET = ('path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}', 'path = "parts.Net"')
 HOOK = ("[dataset]", '[[hooks]]\npath = "tensorboard"\nenabled = false\n[[hooks]]\npath = "parts.Threads"\n[dataset]')
@@ -154,6 +163,24 @@ def test_a_step_of_another_size_is_measured_anew(tiny, machine):
     machine.passes.clear()
     tiny.run(*AUTO, ("batch_size = 2", "batch_size = 3"), name="larger")
     assert machine.passes == [1, 2] * 5
+    assert len(cached(tiny)) == 2
+
+
+@pytest.mark.parametrize(("hook", "choices"), [("Widens", 2), ("Threads", 1)])
+def test_another_argument_of_a_hook_is_measured_anew_unless_the_hook_only_watches(tiny, machine, hook, choices):
+    two = ('path = "parts.Threads"', 'path = "parts.Threads"\n[[hooks]]\npath = "parts.Widens"')
+    tiny.run(*AUTO, two)
+    machine.passes.clear()
+    tiny.run(*AUTO, two, (f'"parts.{hook}"', f'"parts.{hook}"\nargs.times = 50'), name="other")
+    assert len(cached(tiny)) == choices
+    assert bool(machine.passes) == (choices == 2)
+
+
+def test_without_a_default_hook_that_sets_the_precision_a_step_is_measured_anew(tiny, machine):
+    tiny.run(*AUTO)
+    tiny.run(*AUTO, ("[dataset]", '[[hooks]]\npath = "progress"\nenabled = false\n[dataset]'), name="quiet")
+    assert len(cached(tiny)) == 1
+    tiny.run(*AUTO, ("[dataset]", '[[hooks]]\npath = "amp"\nenabled = false\n[dataset]'), name="precise")
     assert len(cached(tiny)) == 2
 
 
