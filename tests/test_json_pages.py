@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from audiozen_core.listening.listen import listen
 from audiozen_core.testing.tiny import TinyExperiment
+from audiozen_plugins.hooks.samples import Samples
 from tests.cli.conftest import audiozen  # noqa: F401 - a fixture
+from tests.core.listening.sessions import key_of, write_folders
+from tests.plugins.hooks.showing_trainer import train
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 # The keys below these keys are names of metrics, systems, settings, …
 BY_NAME = (
     *("all", "build", "means", "metrics", "missing", "modules", "packages", "parts", "recorded", "scalars", "settings"),
-    *("sources", "systems", "thread_seconds", "values", "waves", "weights"),
+    *("signals", "sources", "stimuli", "systems", "thread_seconds", "values", "waves", "weights"),
 )
 
 
@@ -108,3 +112,21 @@ def test_keys_of_the_files_of_a_run_are_explained(tiny):
     assert unexplained(json.loads(session.read_text()), "runs.md") == []
     identities = json.loads((run / "test/best_epoch_0001/0/scores.metrics.json").read_text())
     assert unexplained(identities, "metrics.md", by_name=True) == []
+    scores = json.loads((run / "test/best_epoch_0001/0/scores.json").read_text())
+    assert unexplained(scores, "getting_started.md", "metrics.md") == []
+
+
+def test_keys_of_the_samples_of_a_training_are_explained(tmp_path):
+    train(tmp_path, samples=Samples(count=1), max_epochs=1)
+    data = json.loads((tmp_path / "samples/samples.json").read_text())
+    assert unexplained(data, "watch_a_training.md") == []
+
+
+def test_keys_of_the_key_of_a_listening_test_are_explained(tmp_path):
+    write_folders(tmp_path)
+    systems = {name: tmp_path / name for name in ("alpha_net", "beta_net")}
+    made = listen(systems, tmp_path / "test.html", clean=tmp_path / "clean", noisy=tmp_path / "noisy", files=1)
+    key = key_of(made.page)
+    settings = key.pop("settings")
+    assert set(settings.pop("begins")) >= set(made.files)
+    assert unexplained([key, settings], "listening_tests.md") == []

@@ -169,14 +169,17 @@ def _tag_end(content: bytes, position: int) -> int | None:
 
 
 def _side_bytes(frame: _Frame) -> int:
-    """Returns the size of the part of a layer III frame that comes before the Xing header."""
+    """Returns the size of a layer III frame's side information, which lies between its header and the Xing header."""
     if frame.mpeg1:
         return 17 if frame.mono else 32
     return 9 if frame.mono else 17
 
 
 def _find_xing(content: bytes, first: int, frame: _Frame) -> int | None:
-    """Returns the position of the Xing header in the first frame, or None. The decoder ignores similar headers."""
+    """Returns the position of the Xing header in the first frame, or None.
+
+    Other headers of this kind, such as VBRI, are not looked for, because the decoder ignores them.
+    """
     if frame.layer < 3:
         return None
     # Only some encoders leave room for the frame's checksum before the Xing header.

@@ -21,7 +21,8 @@ _BETA = 14.769656459379492
 # many phases, each with a filter of its own.
 _MOST_WEIGHTS = 20_000_000
 _SECONDS = 10  # the length of the windows of a stream
-# A lower rate was probably given in kilohertz. Read as hertz, 16 would stretch a second to a quarter of an hour.
+# A lower rate was probably given in kilohertz. If 16 kHz were taken for 16 Hz, one second of audio would last a quarter
+# of an hour.
 _LOWEST = 1000
 
 
@@ -97,7 +98,7 @@ def check_sample_rates(source: int, target: int) -> None:
     if new * (2 * _width(old, new) + old) > _MOST_WEIGHTS:
         raise DataError(
             f"audio of {source} Hz can't be resampled to {target} Hz, because the rates have no large common divisor",
-            remedy=f"resample it to a usual rate with another program: ffmpeg -i IN.wav -ar {target} OUT.wav",
+            remedy=f"resample the audio to {target} Hz with another program: ffmpeg -i IN.wav -ar {target} OUT.wav",
         )
 
 

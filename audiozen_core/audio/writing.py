@@ -41,6 +41,7 @@ class AudioWriter:
 
     Attributes:
         path: the file.
+        channels: the number of channels.
         frames: the number of samples that have been written to each channel.
         clipped: the number of samples in all channels that were clipped, because they were louder than full scale.
         peak: the largest magnitude of a sample, before clipping.
@@ -50,6 +51,7 @@ class AudioWriter:
         self, path: Path, sink: _Sink | _Memory, sr: int, channels: int, form: str, subtype: str, *, frames: int = 0
     ) -> None:
         self.path = path
+        self.channels = channels
         self.frames = 0
         self.clipped = 0
         self.peak = 0.0
@@ -137,7 +139,14 @@ class AudioWriter:
 
 @contextmanager
 def write_pieces(
-    path: str | Path, sr: int, *, channels: int = 1, form: str = "WAV", subtype: str = "PCM_16", frames: int = 0
+    path: str | Path,
+    sr: int,
+    *,
+    channels: int = 1,
+    form: str = "WAV",
+    subtype: str = "PCM_16",
+    frames: int = 0,
+    temporary: Path | None = None,
 ) -> Iterator[AudioWriter]:
     """Writes an audio file in pieces. The file appears when the block ends without an error.
 
@@ -151,6 +160,8 @@ def write_pieces(
             RF64.
         subtype: the encoding of the samples, such as `PCM_16`.
         frames: the number of samples that each channel will have, if the number is known.
+        temporary: the file to write instead, which the caller renames to `path`. Errors name `path`, and there is no
+            warning if samples were clipped.
 
     Raises:
         DataError: libsndfile does not support this combination of format, encoding, rate and channels, a sample is NaN
@@ -160,7 +171,7 @@ def write_pieces(
     form = _fitting_form(form, frames * channels * _BYTES.get(subtype, 1))
     try:
         make_folder(path.parent)
-        with replacing(path) as descriptor:
+        with replacing(temporary or path) as descriptor:
             sink = _Sink(descriptor)
             writer = AudioWriter(path, sink, sr, channels, form, subtype, frames=frames)
             try:
@@ -169,7 +180,8 @@ def write_pieces(
                 writer.close()
     except OSError as error:
         raise not_writable(path, error) from error
-    warn_if_clipped(path, writer.clipped, writer.frames * channels, writer.peak)
+    if temporary is None:
+        warn_if_clipped(path, writer.clipped, writer.frames * channels, writer.peak)
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
     if inspect.isabstract(target):
         methods = ", ".join(f"`{method}`" for method in sorted(target.__abstractmethods__))
         message = f"`{name}` is abstract and can't be built, because it lacks {methods}"
-        return _about_path(config_codes.ABSTRACT, message, f"name a subclass that defines {methods}")
+        return _about_path(config_codes.ABSTRACT, message, f"use a subclass that defines {methods}")
     if kind is None or not kind.base:
         return None
     if not isinstance(target, type):

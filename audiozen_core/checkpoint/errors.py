@@ -21,9 +21,9 @@ class NoCheckpointError(CheckpointError):
 
 def not_a_checkpoint(folder: Path, missing: str, notes: Sequence[str] = ()) -> NoCheckpointError:
     """Returns the error for a folder that lacks the file `missing` of a checkpoint, such as a run folder."""
-    remedy = "name the folder of a checkpoint, such as exp/baseline/checkpoints/best"
+    remedy = "give the folder of a checkpoint, such as exp/baseline/checkpoints/best"
     if (folder / "checkpoints").is_dir():
-        remedy = f"it is the folder of a run: name one of its checkpoints, such as {folder / 'checkpoints' / 'best'}"
+        remedy = f"it is the folder of a run: give one of its checkpoints, such as {folder / 'checkpoints' / 'best'}"
     return NoCheckpointError(f"{folder} is not a checkpoint: it has no {missing}", remedy=remedy, notes=notes)
 
 

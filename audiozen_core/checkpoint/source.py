@@ -73,7 +73,7 @@ def read_source(
     if not (path / MANIFEST).exists():
         raise NoCheckpointError(
             f"{path} is neither a run folder nor a checkpoint: it has no folder `checkpoints` and no {MANIFEST}",
-            remedy="name a folder such as exp/baseline or exp/baseline/checkpoints/best, or a .safetensors file",
+            remedy="give a folder such as exp/baseline or exp/baseline/checkpoints/best, or a .safetensors file",
         )
     owners = read_state(path, read_manifest(path))
     owner = owner or _owner(owners, section, path)
@@ -101,5 +101,5 @@ def _owner(owners: Collection[str], section: str, path: Path) -> str:
         return models[0]
     raise CheckpointError(
         f"{path} has no weights of `{section}`",
-        remedy=f"choose one of {listed(models)} with `owner`" if models else "name the checkpoint of a model",
+        remedy=f"choose one of {listed(models)} with `owner`" if models else "give the checkpoint of a model",
     )

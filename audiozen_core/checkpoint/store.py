@@ -294,7 +294,7 @@ class CheckpointStore:
             )
         raise NoCheckpointError(
             f"{self.folder} has no checkpoints",
-            remedy=f"train first, or name another checkpoint with {CKPT_PATH}",
+            remedy=f"train first, or give another checkpoint with {CKPT_PATH}",
             notes=self._notes(),
         )
 

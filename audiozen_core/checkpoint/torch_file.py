@@ -50,9 +50,9 @@ def convert_torch_file(source: Path, target: Path, key: str = "") -> Converted:
             f"{target} does not end in .safetensors", remedy=f"write {target.with_suffix('.safetensors')}"
         )
     if target.exists() or target.is_symlink():
-        raise CheckpointError(f"{target} already exists", remedy="delete it, or name another file")
+        raise CheckpointError(f"{target} already exists", remedy="delete it, or give another file")
     if not source.is_file():
-        raise CheckpointError(f"{source} is not a file", remedy="name a file such as weights.tar, .pt, .pth or .ckpt")
+        raise CheckpointError(f"{source} is not a file", remedy="give a file such as weights.tar, .pt, .pth or .ckpt")
     if not target.absolute().parent.is_dir():
         raise CheckpointError(f"the folder {target.absolute().parent} does not exist", remedy="create it first")
     # Python imports modules from the working directory, where the author of an untrusted file may have put some. So

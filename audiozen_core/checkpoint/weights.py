@@ -127,15 +127,15 @@ def _other_format(path: Path) -> CheckpointError:
             begin = file.read(2)
     except OSError as error:
         return DamagedCheckpointError(path, f"the file can't be read: {error}")
-    # Torch writes zip files, and before version 1.6 pickles.
+    # Torch writes zip files; versions before 1.6 wrote pickles.
     if begin in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".tar", ".ckpt", ".bin", ".th"):
         return CheckpointError(
             f"{path} is a PyTorch file, which can contain code, so only `audiozen convert` reads it",
-            remedy=f"run `audiozen convert {path} {path.with_suffix('.safetensors').name}`, and name the new file",
+            remedy=f"run `audiozen convert {path} {path.with_suffix('.safetensors').name}`, and use the new file",
         )
     return CheckpointError(
         f"{path} is neither the folder of a checkpoint nor a .safetensors file",
-        remedy="name a checkpoint, such as exp/baseline/checkpoints/best, or a .safetensors file",
+        remedy="give a checkpoint, such as exp/baseline/checkpoints/best, or a .safetensors file",
     )
 
 

@@ -107,7 +107,7 @@ def command(
 
     A SYSTEM is a run folder (its latest finished test is used), the result folder of a test, a folder with a
     scores.csv, or a CSV file with one row for each file. NAME=SYSTEM gives a system a name. For a system with several
-    seeds, separate the paths by commas, write a pattern in quotes, or name the experiment of `audiozen run --seeds`.
+    seeds, separate the paths by commas, write a pattern in quotes, or give the experiment of `audiozen run --seeds`.
 
     Files are matched by their IDs. Only files that all systems have are compared, and for each metric only files with
     a value in all systems. The other files are counted and listed.

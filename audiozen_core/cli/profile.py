@@ -96,7 +96,7 @@ def _show(profile: StepProfile) -> None:
             rows.append((_TITLES.get(name, name), f"{1000 * seconds:.3f}", f"{100 * profile.share(name):.1f}", bar))
     rows.append(("a step", f"{1000 * profile.seconds:.3f}", "100.0", ""))
     echo_table(rows, headings=("part", "ms", "%", ""), right=("ms", "%"))
-    speed = f"{profile.samples_per_second:.1f} samples a second"
+    speed = f"{profile.samples_per_second:.1f} training samples per second"
     if profile.real_time_factor is not None:
         speed += f", {profile.real_time_factor:.1f} times as fast as the audio plays"
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"

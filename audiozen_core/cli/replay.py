@@ -87,7 +87,7 @@ def command(
     from audiozen_core.replay.target import BatchPosition, Target
 
     if (at_step is None) == (epoch is None and batch is None) or (at_step is None and None in (epoch, batch)):
-        raise click.UsageError("name a batch with --epoch and --batch, or an optimiser step with --at-step")
+        raise click.UsageError("choose a batch with --epoch and --batch, or an optimiser step with --at-step")
     if not step and (catch_up or device):
         raise click.UsageError("--catch-up and --device need --step")
     logging.configure(level="warning")

@@ -57,8 +57,8 @@ def command(folders: tuple[Path, ...], watch: bool, order: str, states: tuple[st
     audiozen runs recipes --format json    data for programs
 
     The columns are the current epoch of max_epochs, the best score and its epoch (at), the score of the last
-    validation, the first score of the last test, the total training time, the time of the last change, and the settings
-    that differ between the listed runs.
+    validation, the first scalar of the newest test, the total training time, the time of the last change, and the
+    settings that differ between the listed runs.
 
     \b
     running      a process is training, on this machine or another machine

@@ -60,8 +60,7 @@ def tune_lr(file: Path, least: float, most: float, steps: int, output: Path | No
     The experiment is trained for some steps, with its data, losses, hooks and seed, but without its scheduler. Each
     step multiplies the learning rate by the same factor, from --min to --max. At first, the rate is too small to change
     the loss. Then the loss falls, and finally it rises again, because the rate is too large. The test ends early if the
-    loss diverges, that is, if its rise above the initial loss is as large as its fall below the initial loss
-    was.
+    loss diverges: it has risen as far above its initial value as it had fallen below it.
 
     The suggestion is a tenth of the rate with the lowest smoothed loss. At a higher rate the loss begins to rise, so a
     long training needs a safety margin. The rate at the steepest fall, which other tools suggest, depends on how much
@@ -205,8 +204,8 @@ def _show_sizes(measured: Sequence[BatchSizeResult], dataset: KeyPath) -> None:
     click.echo(f"\nlargest that fits: {largest(measured).batch_size}")
     where, line = "", f"[{dataset[0]}.dataloader]\nbatch_size = {best.batch_size}"
     if len(dataset) > 1:
-        # A header at the end of the file would belong to the last data set, but only the `dataloader` of the first data
-        # set is used.
+        # No header is printed here: pasted at the end of the file, it would belong to the last data set, but only the
+        # first data set's `dataloader` is used.
         where, line = f", for the `dataloader` of the first [[{dataset[0]}]]", f"batch_size = {best.batch_size}"
     click.echo(f"smallest that is nearly as fast as the fastest{where}:\n\n{line}")
     click.echo("\nA new batch size needs a new learning rate: `audiozen tune lr` finds it.")

@@ -58,7 +58,7 @@ def compare(
     """
     named = parse_systems(systems)
     if len(named) < 2:
-        raise RunError("a comparison needs at least two systems", remedy="name two runs, folders or CSV files")
+        raise RunError("a comparison needs at least two systems", remedy="give two runs, folders or CSV files")
     found = load_systems(named, checkpoint=checkpoint or "", by=by)
     if baseline is not None:
         names = [system.scored.name for system in found]

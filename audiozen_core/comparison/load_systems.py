@@ -93,7 +93,7 @@ def load_systems(named: Sequence[SystemSpec], *, checkpoint: str, by: Collection
 
 
 def other_inputs(systems: Sequence[LoadedSystem]) -> Iterator[str]:
-    """Yields a warning for each test in which the unprocessed files have other scores than in the baseline's test.
+    """Yields a warning for each test whose unprocessed files don't have the same scores as in the baseline's test.
 
     Two test sets may have the same IDs but different files, for example with other noises.
     """

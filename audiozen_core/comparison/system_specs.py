@@ -59,7 +59,7 @@ def parse_systems(
         texts = [value] if isinstance(value, str | os.PathLike) else list(value)
         parts = [_parse(os.fspath(text), named=True) for text in texts]
         if len({part.state for part in parts}) > 1:
-            raise RunError(f"the paths of `{name}` have different states", remedy="name the same state for all paths")
+            raise RunError(f"the paths of `{name}` have different states", remedy="give the same state for all paths")
         paths = tuple(path for part in parts for path in part.paths)
         notes = tuple(note for part in parts for note in part.notes)
         named.append(SystemSpec(name, paths, parts[0].state, ", ".join(map(str, texts)), notes))
@@ -138,6 +138,6 @@ def _not_found(text: str) -> RunError:
     note = did_you_mean(nearest(path.name, siblings))
     return RunError(
         f"`{path}` does not exist{f': {note}' if note else ''}",
-        remedy="name a run, the result folder of a test, a folder that `audiozen evaluate -o` has written, or a CSV "
+        remedy="give a run, the result folder of a test, a folder that `audiozen evaluate -o` has written, or a CSV "
         "file",
     )

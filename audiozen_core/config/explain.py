@@ -35,7 +35,7 @@ def explain(loaded: LoadedConfig, key: str) -> str:
     try:
         place = composition.with_indices(current_path(parse_key_path(key)))
     except ValueError as error:
-        raise AudioZenError(f"`{key}` is not a key: {error}", remedy="write it as `optimizer.args.lr`") from error
+        raise AudioZenError(f"`{key}` is not a key: {error}", remedy="write a key like `optimizer.args.lr`") from error
     facts = _facts(loaded, place)
     try:
         value = composition.get(place)

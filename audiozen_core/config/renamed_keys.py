@@ -22,7 +22,7 @@ RENAMED_ARGUMENTS: dict[KeyPath, str] = {
 OLD_SETTINGS: dict[KeyPath, tuple[str, tuple[Any, ...]]] = {
     ("meta", "description"): ("write it as a comment", ()),
     ("meta", "config_path"): ("leave it out: AudioZEN knows the file", ()),
-    ("meta", "ckpt_path"): ("name the checkpoint on the command line, with `--ckpt-path`", ()),
+    ("meta", "ckpt_path"): ("give the checkpoint on the command line, with `--ckpt-path`", ()),
     ("trainer", "args", "max_steps"): ("leave it out: without it, the number of steps has no limit", (0,)),
     ("trainer", "args", "clip_grad_norm_value"): ("leave it out: without it, gradients are not clipped", (0, -1)),
 }

@@ -31,7 +31,7 @@ def stream_errors(
         shards_itself: whether all parts of the stream yield, in each worker, only the share of that worker.
         num_workers: the number of workers.
         shuffle: whether `shuffle = true` is set.
-        sampler: the key of the sampler that is set, `sampler` or `batch_sampler`; "" if none is set.
+        sampler: the key that sets a sampler, `sampler` or `batch_sampler`; "" if neither is set.
 
     Yields:
         The key of the setting, and the error.

@@ -176,11 +176,11 @@ class UnreadableSamples:
         return {"samples": sorted(self.skipped), "files": sorted(self._skipped_files)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Adds the skipped samples of a checkpoint. Warns if the data sets skip other files than when it was saved."""
+        """Adds a checkpoint's skipped samples. Warns if the data sets did not skip the same files as they do now."""
         self.skipped |= set(state_dict["samples"])
         if differing := self._skipped_files ^ set(state_dict["files"]):
             get_logger().warning(
-                "the data sets skip other files than when the checkpoint was saved, so the result will differ from "
-                "an uninterrupted run",
+                "the data sets don't skip the same files as when the checkpoint was saved, so the result will differ "
+                "from an uninterrupted run",
                 files="; ".join(sorted(differing)[:9]),
             )

@@ -89,7 +89,7 @@ def compare_ranks(ranks: Ranks, config: str, options: Mapping[str, object]) -> N
         options: other values that must be the same on all ranks, such as the modes, by name.
 
     Raises:
-        RunError: the configuration, an option or a version is different on another rank than on rank 0.
+        RunError: the configuration, an option or a version is not the same on all ranks.
     """
     own = {
         "config": config,

@@ -238,7 +238,7 @@ def _use_interface_of(address: str) -> None:
 
 @contextmanager
 def _handled_signals() -> Iterator[None]:
-    """Handles the signals that the agent does not handle, or handles in another way than we need.
+    """Handles the signals that the agent does not handle in the way we need.
 
     With the agent's own handler, a second Ctrl-C would only interrupt the agent while it waits for the processes to
     save.

@@ -120,8 +120,9 @@ def _choose(checked: CheckedConfig, ranks: Ranks, build: Build | None) -> Thread
     try:
         times = _times(build, counts)
     except AudioZenError as error:
-        # Either training will raise the same error, or the pass needs something that a hook prepares in `on_run_start`.
-        return ThreadChoice(1, f"a pass outside a training run fails: {error.message}")
+        # Either training will raise the same error, or the forward and backward pass needs something that a hook
+        # prepares in `on_run_start`.
+        return ThreadChoice(1, f"a forward and backward pass outside a training run fails: {error.message}")
     if disturbed := disturbed_reason(times):
         return ThreadChoice(1, disturbed)
     count = fastest_count(times.best)
@@ -171,7 +172,9 @@ def _cached_choice(file: Path, counts: list[int]) -> ThreadChoice | None:
         count, reason, measured = content["num_threads"], str(content["reason"]), str(content["measured"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return ThreadChoice(count, f"{reason}, measured on {measured}") if count in counts else None
+    # `True` and `1.0` equal 1, but would be written into the record of the run as they are.
+    is_valid = type(count) is int and count in counts
+    return ThreadChoice(count, f"{reason}, measured on {measured}") if is_valid else None
 
 
 def _digest(checked: CheckedConfig) -> str:

@@ -1,8 +1,9 @@
 """Runs one batch for `audiozen check --build`, to measure the cost of an experiment before it runs for days.
 
-No run starts, so the hook `on_run_start` is not called. During the two passes, only the hook `autocast` is called,
-because the precision of the forward pass affects the memory. Other hooks, such as hooks that scale losses or step an
-optimiser, are not called, because they may need something that their plugin prepares in `on_run_start`.
+No run starts, so the hook `on_run_start` is not called. During the forward and the backward pass, only the hook
+`autocast` is called, because the precision of the forward pass affects the memory. Other hooks, such as hooks that
+scale losses or step an optimiser, are not called, because they may need something that their plugin prepares in
+`on_run_start`.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from audiozen_core.trainer.memory import peak_memory
 
 
 def dry_run(experiment: Experiment) -> dict[str, str]:
-    """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
+    """Builds the experiment, and runs one training batch forward and backward, in two rounds. Writes nothing.
 
-    Between the two passes, each optimiser takes a step with gradients of 0, so that the peak memory includes the state
+    Between the two rounds, each optimiser takes a step with gradients of 0, so that the peak memory includes the state
     of the optimisers. Adam, for example, stores two values for each weight. If no mode trains, no batch is run.
 
     Returns:
         Facts as text, by name: the device, the number of trained weights of each section, and the groups of each
         optimiser. If a mode trains, the facts include the shapes in the batch, the losses, the peak memory, and the
-        time of the second pass. The first pass is slower and not counted. On a CPU they also include the number of
-        threads, the time of a pass with one thread, and the optimisers that `fused = true` would make faster.
+        time of the second round. The first round is slower and not counted. On a CPU they also include the number of
+        threads, the time of a round with one thread, and the optimisers that `fused = true` would make faster.
 
     Raises:
         AudioZenError: a component can't be built, or an optimiser can't step.
@@ -93,7 +94,7 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader, choice: ThreadChoice 
 
 
 def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: float) -> str:
-    """Describes the number of threads. If torch uses several threads, times another pass with one thread to compare."""
+    """Describes the number of threads. If torch uses several threads, times another round with one thread."""
     count = torch.get_num_threads()
     if count == 1:
         return "1"
@@ -102,7 +103,7 @@ def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: 
 
 
 def thread_fact(count: int, seconds: float, seconds_of_one: float) -> str:
-    """Describes how much faster a pass is with `count` threads than with one thread.
+    """Describes how much faster a forward and backward pass is with `count` threads than with one thread.
 
     Threads wait for each other after each operation. If another program prevents one thread from running, all threads
     wait, and training can become many times slower. Several threads are therefore recommended only if they are much
@@ -110,8 +111,8 @@ def thread_fact(count: int, seconds: float, seconds_of_one: float) -> str:
 
     Args:
         count: the number of threads.
-        seconds: the time of a pass with `count` threads.
-        seconds_of_one: the time of a pass with one thread.
+        seconds: the time of a forward and backward pass with `count` threads.
+        seconds_of_one: the same with one thread.
 
     Example:
         >>> thread_fact(4, 0.5, 1.4)
@@ -128,7 +129,7 @@ def _make_optimizer_states(trainer: BaseTrainer) -> None:
     weights = [weight for module in trainer.modules.values() for weight in module.parameters()]
     for weight in weights:
         if weight.grad is not None:
-            # A step with the real gradients would change the weights that the second pass uses.
+            # A step with the real gradients would change the weights that the second round uses.
             weight.grad.zero_()
     trainer.step_optimizers(ask_hooks=False)
     # With gradient accumulation, the gradients stay in memory while the next batch runs. Otherwise they are freed

@@ -70,7 +70,7 @@ def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrid
     if not store.folder.is_dir():
         raise RunError(
             f"`{folder}` is not a run folder, because it has no folder `checkpoints`",
-            remedy="name the folder of a run that has saved a checkpoint, such as `exp/baseline`",
+            remedy="give the folder of a run that has saved a checkpoint, such as `exp/baseline`",
         )
     path = locate_checkpoint(store, checkpoint)
     config, import_from = checkpoint_config(path, folder)
@@ -107,7 +107,7 @@ def checkpoint_config(path: Path, folder: Path) -> tuple[Document, dict[str, lis
     if config is None:
         raise RunError(
             f"{path} has no configuration, and {folder} has no record `config__….toml` of a training run",
-            remedy="name a checkpoint that a training run has saved",
+            remedy="give a checkpoint that a training run has saved",
         )
     # Only the record contains the folders from which the run imported its own modules. A checkpoint does not contain
     # them.

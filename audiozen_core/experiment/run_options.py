@@ -35,7 +35,7 @@ def check_run_options(
     if not modes:
         raise RunError(
             "the experiment has no mode to run, because it was loaded without modes, only to use its networks",
-            remedy='name the modes, such as `audiozen.load_experiment("exp.toml", modes=["test"])`',
+            remedy='give the modes, such as `audiozen.load_experiment("exp.toml", modes=["test"])`',
         )
     training = [mode for mode in modes if mode in TRAINING]
     if weights is not None and training:
@@ -59,7 +59,7 @@ def check_run_options(
             remedy="use a separate TOML file for the finetuning; it may extend this file",
         )
     if "finetune" in modes and not resume and ckpt_path is None:
-        raise RunError("finetuning starts from a checkpoint", remedy=f"name a checkpoint with {CKPT_PATH}")
+        raise RunError("finetuning starts from a checkpoint", remedy=f"give a checkpoint with {CKPT_PATH}")
     if ckpt_path is not None and not resume and training == ["train"]:
         raise RunError(
             "a new training does not start from a checkpoint",

@@ -48,7 +48,7 @@ _BUSY_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ThreadTimes:
-    """How long passes took, by number of threads.
+    """How long forward and backward passes took, by number of threads.
 
     Attributes:
         seconds: the duration of each pass in seconds.
@@ -65,7 +65,7 @@ class ThreadTimes:
         return {count: min(passes) for count, passes in self.seconds.items() if passes}
 
     def add_pass(self, run: Callable[[], object], count: int) -> None:
-        """Runs and times a pass with `count` threads."""
+        """Runs and times a forward and backward pass with `count` threads."""
         torch.set_num_threads(count)
         before, started = _cpu_waits(), perf_counter()
         run()
@@ -90,7 +90,9 @@ class ThreadTimes:
 def time_threads(
     run: Callable[[], object], counts: Sequence[int], *, rounds: int = 4, seconds: float = 20.0, once: bool = False
 ) -> ThreadTimes:
-    """Times a pass with each number of threads. The numbers take turns, so that a disturbance affects all numbers.
+    """Times a forward and backward pass with each number of threads.
+
+    The numbers take turns, so that a disturbance affects all numbers.
 
     Before the first round, an untimed pass with each number of threads starts the threads, and imports and compiles
     whatever the pass needs. `torch.compile` may compile again for each number. The first round rules out numbers of
@@ -98,7 +100,7 @@ def time_threads(
     Afterwards torch has its previous number of threads again.
 
     Args:
-        run: runs the pass.
+        run: runs the forward and backward pass.
         counts: the numbers of threads, beginning with the number that the others are compared with.
         rounds: the least number of rounds.
         seconds: the time in seconds, without the untimed passes, after which no further round begins. At least one

@@ -24,7 +24,7 @@ def run_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tens
 
 
 def timed_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> float:
-    """Runs a pass, and returns its duration in seconds."""
+    """Runs a forward and a backward pass, and returns their duration in seconds."""
     started = time.perf_counter()
     run_pass(trainer, batch, batch_idx)
     return time.perf_counter() - started

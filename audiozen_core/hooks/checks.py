@@ -221,7 +221,7 @@ def _argument_faults(hook: str, spec: Spec, function: Callable[..., Any], static
             stars = "*" if argument.kind is Parameter.VAR_POSITIONAL else "**"
             yield (
                 f"`{stars}{argument.name}` of `{hook}` is always empty",
-                f"name the arguments that the method needs: {', '.join(known)}",
+                f"list the arguments that the method needs: {', '.join(known)}",
             )
         elif argument.name not in known:
             yield f"hook `{hook}` has no argument `{argument.name}`", _meant(argument.name, known)

@@ -203,7 +203,7 @@ class Lifecycle(specs.Hooks[Trainer]):
             arguments: the arguments of the hook.
 
         Raises:
-            HookError: two plugins, or a plugin and the trainer, use the same name.
+            HookError: two plugins, or a plugin and the trainer, use the same name; or a tensor can't be read.
         """
         owners: dict[str, object] = dict.fromkeys(taken, "the trainer")
         scalars: dict[str, float] = {}
@@ -215,7 +215,12 @@ class Lifecycle(specs.Hooks[Trainer]):
                         remedy="rename the scalar, for instance with the name of the hook as a prefix",
                     )
                 owners[name] = plugin
-                scalars[name] = float(as_scalar(value))
+                scalar = as_scalar(value)
+                try:
+                    scalars[name] = float(scalar.detach() if hasattr(scalar, "detach") else scalar)
+                except RuntimeError as error:  # a tensor without data, or an earlier error on the GPU
+                    what = f"the scalar `{name}` that {plugin} adds in `{hook}` can't be read:"
+                    raise HookError.caused_by(error, what) from error
         return scalars
 
     def collect_extra(self, trainer: Trainer) -> dict[str, dict[str, Any]]:

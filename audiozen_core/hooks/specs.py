@@ -1,10 +1,9 @@
 """Every hook of the lifecycle: when it runs, which arguments it gets, and what its answer means.
 
 A hook implementation is a method marked with `hookimpl`, in a class that a TOML file names under `[[hooks]]`. The
-method takes the arguments that it needs, by name. Hook plugins are called in the order of their phases. The attribute
-`phase` of a class names its phase, which is `monitor` by default; `PHASES` lists the phases in order. Within a phase,
-plugins are sorted by `before` and `after`, and then by name. Checkpoints contain the state of a class with `state_dict`
-and `load_state_dict`. Both may take an argument `trainer`.
+method gets the arguments that it names. Hook plugins are called in the order of `PHASES`; the attribute `phase` of a
+class is `monitor` by default. Within a phase, plugins are sorted by `before` and `after`, and then by name. Checkpoints
+contain the state of a class with `state_dict` and `load_state_dict`. Both may take an argument `trainer`.
 
 The return annotation of a hook says what an implementation may return (see `answers`). The types of `hookimpl` are
 generated from the annotations (see `marker.pyi`).
@@ -160,8 +159,9 @@ class Hooks(Generic[Trainer]):
         """Adds scalars to the record of a step, as `step/…`; called for the steps that `log_interval` divides.
 
         Returns:
-            The scalars by name, or None. A name that a learning rate or another hook also uses is an error; a scalar
-            of the training step is recorded instead. With several processes, only the main process records scalars.
+            The scalars by name, or None. It is an error to use the name of a learning rate or of another hook's scalar.
+            If the training step has a scalar of that name, its value is recorded, and the hook's is dropped. With
+            several processes, only the main process records scalars.
         """
 
     @hookspec
@@ -194,9 +194,10 @@ class Hooks(Generic[Trainer]):
     def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
         """Adds scalars to the record of an epoch; called after the last step of the epoch, before its validation.
 
-        In records, their names begin with `train/`, like the scalars of the training steps. Do not change state here,
-        because a resumed run calls this hook again if the validation was interrupted or `max_steps` ended the epoch
-        early. If you count something in an epoch, reset it in `on_epoch_start` if `trainer.progress.batch` is 0.
+        In records, their names begin with `train/`, like the epoch means of the training steps' scalars. Do not change
+        state here, because a resumed run calls this hook again if the validation was interrupted or `max_steps` ended
+        the epoch early. To count something per epoch, reset the count in `on_epoch_start`, but only if
+        `trainer.progress.batch` is 0; otherwise a resumed run is continuing the epoch.
 
         Args:
             trainer: the trainer.
@@ -210,7 +211,7 @@ class Hooks(Generic[Trainer]):
     def on_validation_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """A validation during training has ended and is recorded, and the schedulers have used its score.
 
-        If `trainer.progress.batch` is not 0, checkpoints are saved here. Otherwise, `on_epoch_end` follows.
+        Within an epoch (`trainer.progress.batch` is not 0), checkpoints are saved here; at its end, in `on_epoch_end`.
         """
 
     @hookspec
@@ -289,10 +290,10 @@ class Hooks(Generic[Trainer]):
             batch_idx: the index of the batch in the data set, from 0.
             dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
             outputs: a copy of the results of the step.
-            signals: for each file of the batch, the signals by name that the step passed to `self.show`, each [time] on
-                the CPU. The trainer `enhancement` passes `noisy`, `enhanced` and, except in a prediction, `clean`. The
-                signals are freed after the call unless a hook stores them. To get signals in validations only, set
-                `signal_modes = ("validate",)` in your class.
+            signals: one mapping for each file of the batch, from name to signal [time] on the CPU: the signals that the
+                step passed to the trainer's `show`. The trainer `enhancement` passes `noisy`, `enhanced` and, except in
+                a prediction, `clean`. The signals are freed after the call unless a hook stores them. To get signals in
+                validations only, set `signal_modes = ("validate",)` in your class.
         """
 
     @hookspec

@@ -84,9 +84,9 @@ class Weights(Protocol):
 
         Args:
             name: the name of the weights for `--weights`.
-            use: a function that permanently loads the weights into the networks, if evaluations use these weights. The
-                function is called if a trained network is used outside a run, for example by `audiozen enhance
-                --weights`.
+            use: a function that checks whether these weights are the ones to evaluate, and if so copies them into the
+                networks for good. The function is called if a trained network is used outside a run, for example by
+                `audiozen enhance --weights`.
         """
         ...
 

@@ -53,7 +53,7 @@ def export(
     """
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"`{folder}` exists and is not empty, so nothing was written", remedy="name a new folder")
+        raise RunError(f"`{folder}` exists and is not empty, so nothing was written", remedy="give a new folder")
     found = find_network(source, checkpoint)
     model = build_enhancer(found, weights=weights, device="cpu")
     suffix = next(suffix for suffix, network in model.trainer.models.items() if network is model.network)

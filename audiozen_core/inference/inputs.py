@@ -71,11 +71,11 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
         if form is not None and FORMATS[form] != FORMATS[ending]:
             raise DataError(
                 f"`{output}` and the format `{form}` contradict each other",
-                remedy="leave out `--format`, or name a folder",
+                remedy="leave out `--format`, or give a folder",
             )
         if len(found) != 1:
             raise DataError(
-                f"`{output}` is the name of one file, but there are {len(found)} inputs", remedy="name a folder"
+                f"`{output}` is the name of one file, but there are {len(found)} inputs", remedy="give a folder"
             )
         ((source, relative),) = found.items()
         jobs = [Job(source, output, relative.with_suffix("").as_posix())]
@@ -91,7 +91,7 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
     if clash := next((job for job in jobs if _place(job.target) in sources), None):
         raise DataError(
             f"the result of `{clash.source}` would replace the input `{clash.target}`",
-            remedy="name another output folder",
+            remedy="give another output folder",
         )
     return jobs
 
@@ -102,7 +102,7 @@ def _check_folder(folder: Path) -> None:
     if in_the_way is not None and not in_the_way.is_dir():
         raise DataError(
             f"the output folder `{folder}` can't be created, because `{in_the_way}` is a file",
-            remedy="name another output folder",
+            remedy="give another output folder",
         )
 
 
@@ -114,7 +114,7 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
     if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is not an error
         inside = [file for file in list_audio(path) if not _is_in(file, output) or _is_in(path, output)]
         if not inside:
-            raise DataError(f"the folder `{path}` has no audio except the results", remedy="name another folder")
+            raise DataError(f"the folder `{path}` has no audio except the results", remedy="give another folder")
         yield from ((file, file.relative_to(path)) for file in inside)
     elif os.path.exists(path):  # noqa: PTH110
         if path.suffix.lower() in _MANIFESTS:

@@ -153,8 +153,9 @@ def enhance_jobs(
         # The generators are seeded for each file. They belong to the caller, who gets them back.
         with keep_generators():
             unwritten = _in_workers(enhancing, batches(), workers) if workers else enhancing.all(batches())
-            # An error closes the generator, and with it the processes, before the records are closed.
-            with closing(_written(unwritten, write, most_waiting=max(1, workers))) as results:
+            # An error closes both generators, and with them the processes, before the records are closed. Otherwise
+            # the processes would run until the error is forgotten, because its traceback refers to the generators.
+            with closing(unwritten), closing(_written(unwritten, write, most_waiting=max(1, workers))) as results:
                 for job, result in results:
                     if isinstance(result, _FullDiskError):
                         raise result
@@ -221,7 +222,7 @@ class _Enhancing:
     options: Options
     on_part: Callable[[Job, float], object]
 
-    def all(self, batches: Iterable[_Batch]) -> Iterator[_Unwritten]:
+    def all(self, batches: Iterable[_Batch]) -> Generator[_Unwritten, None, None]:
         """Enhances the batches one after another."""
         for batch in batches:
             yield from self(batch)
@@ -280,7 +281,7 @@ class _Enhancing:
         return done
 
 
-def _in_workers(enhancing: _Enhancing, batches: Iterable[_Batch], workers: int) -> Iterator[_Unwritten]:
+def _in_workers(enhancing: _Enhancing, batches: Iterable[_Batch], workers: int) -> Generator[_Unwritten, None, None]:
     """Enhances batches in several processes. The largest batches come first, so that all processes end together."""
     on_part = enhancing.on_part
     alone = replace(enhancing, on_part=lambda job, part: None)

@@ -175,19 +175,19 @@ def _not_found(source: str, path: Path) -> RunError:
     if path.suffix == ".toml":
         return RunError(
             f"`{source}` is the file of an experiment, not a trained network",
-            remedy="name the folder of its run, such as `exp/baseline`; `audiozen.load_experiment` loads the file",
+            remedy="give the folder of its run, such as `exp/baseline`; `audiozen.load_experiment` loads the file",
         )
     if not path.exists():
         return RunError(
             f"`{source}` does not exist, and no installed plugin publishes a network of this name",
-            remedy="name the folder of a run, of a checkpoint or of an exported network; relative paths are resolved "
+            remedy="give the folder of a run, of a checkpoint or of an exported network; relative paths are resolved "
             f"from `{Path.cwd()}`",
             notes=notes,
         )
     return RunError(
         f"`{source}` is not a trained network: it has neither a folder `checkpoints`, nor {MANIFEST}, nor {CONFIG} and "
         f"{WEIGHTS}",
-        remedy="name the folder of a run that has saved a checkpoint, such as `exp/baseline`",
+        remedy="give the folder of a run that has saved a checkpoint, such as `exp/baseline`",
         notes=notes,
     )
 

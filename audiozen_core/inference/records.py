@@ -38,7 +38,7 @@ class Records:
         self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
         self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else set()
-        self._command = secrets.token_hex(8)  # shows which notes and which records are of the same command
+        self._command = secrets.token_hex(8)  # shows which notes and which records belong to the same command
 
     def state(self, job: Job) -> str:
         """Returns the state of a result: "" if it must be made, `done`, or a text that says how it differs."""
@@ -50,11 +50,11 @@ class Records:
             first = job.target.with_stem(f"{job.target.stem}_1")
             unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
             return unknown if job.target.exists() or first.exists() else ""
-        states = [_is_unchanged(self.folder / name, facts) for name, facts in record["files"].items()]
-        if None in states:
+        changes = [_change_of(self.folder / name, facts) for name, facts in record["files"].items()]
+        if None in changes:
             return ""
-        if not all(states):
-            return "it was changed afterwards"
+        if any(changes):
+            return next(filter(None, changes))
         if record["source"] != source_facts(job):
             return "it was made from another input"
         for key, value in self._made_with.items():
@@ -147,7 +147,7 @@ def check_results(states: Mapping[Path, str]) -> None:
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         raise RunError(
             f"`{path}` exists, but {state}{more}; nothing was changed",
-            remedy="name another output folder, or replace the files with `--overwrite`",
+            remedy="give another output folder, or replace the files with `--overwrite`",
         )
 
 
@@ -207,18 +207,21 @@ def _file_facts(path: Path, digest: Digest) -> dict[str, Any]:
     return {"size": digest.size, "mtime_ns": path.stat().st_mtime_ns, "xxh3": digest.xxh3}
 
 
-def _is_unchanged(path: Path, facts: Any) -> bool | None:
-    """Returns whether a result is unchanged since it was recorded; None if it does not exist.
+def _change_of(path: Path, facts: Any) -> str | None:
+    """Returns how a result differs from its record: "" if it does not differ, and None if it does not exist.
 
     The file is only read if its modification time differs, as for a copy.
     """
+    changed = "it was changed afterwards"
     try:
         status = path.stat()
         if not isinstance(facts, dict) or status.st_size != facts.get("size"):
-            return False
+            return changed
         if status.st_mtime_ns == facts.get("mtime_ns"):
-            return True
+            return ""
+        if "xxh3" not in facts:
+            return "it may have been changed afterwards: another version of AudioZEN recorded it, without an XXH3 hash"
         with path.open("rb") as file:
-            return hash_file(file).xxh3 == facts.get("xxh3")
+            return "" if hash_file(file).xxh3 == facts["xxh3"] else changed
     except OSError:
         return None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from audiozen_core.audio.files import AudioInfo
 from audiozen_core.audio.writing import AudioWriter, encode_pieces, not_writable, warn_if_clipped, write_pieces
-from audiozen_core.errors import RunError
 from audiozen_core.inference.formats import Format
 from audiozen_core.storage.atomic import Digest, hash_file, make_folder, temporary_name, write_whole
 
@@ -91,7 +90,7 @@ class EnhancedResult:
         opener = partial(encode_pieces, sr=info.sr, form=form.name, subtype=form.subtype, frames=info.frames)
         writers = _fill(self.pieces, self.target, opener)
         files = tuple(EncodedFile(one.path, one.content, one.clipped, one.peak) for one in writers)
-        return EncodedResult(files, info.frames, info.sr, samples=info.frames * len(self.pieces[0]))
+        return EncodedResult(files, info.frames, info.sr, samples=info.frames * writers[0].channels)
 
     def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
         """Encodes and writes the files; see `EncodedResult.write`."""
@@ -125,7 +124,7 @@ class EncodedResult:
     samples: int
 
     def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
-        """Writes each file completely or not at all. The caller syncs the folders.
+        """Writes all files, or none if one of them can't be written. The caller syncs the folders.
 
         Returns:
             The result, and the size and the hash of each file.
@@ -134,48 +133,90 @@ class EncodedResult:
             DataError: a file can't be written.
         """
         digests = []
-        for file in self.files:
-            try:
-                make_folder(file.path.parent)
-                digests.append(write_whole(file.path, file.content, syncs_folder=False))
-            except OSError as error:
-                raise not_writable(file.path, error) from error
-            warn_if_clipped(file.path, file.clipped, self.samples, file.peak)
-        clipped = sum(file.clipped for file in self.files)
-        return EnhancedFile(tuple(file.path for file in self.files), self.frames, self.sr, clipped), digests
+        with _removed_on_error() as placed:
+            for file in self.files:
+                try:
+                    make_folder(file.path.parent)
+                    digests.append(write_whole(file.path, file.content, syncs_folder=False))
+                except OSError as error:
+                    raise not_writable(file.path, error) from error
+                placed.append(file.path)
+        return _completed(self), digests
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that was written as `temporary`; the other attributes are as in `EncodedFile`."""
+
+    path: Path
+    temporary: Path
+    clipped: int
+    peak: float
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """The result of a long file, which was written piece by piece under a temporary name.
+    """The result of a long file, which was written piece by piece under a temporary name; see `EncodedResult`."""
 
-    Attributes:
-        written: the temporary files.
-        targets: the path of each of them in the end.
-    """
-
-    written: EnhancedFile
-    targets: tuple[Path, ...]
+    files: tuple[StoredFile, ...]
+    frames: int
+    sr: int
+    samples: int
 
     def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
-        """Puts the files in their places. The caller syncs the folders. The result is as in `EncodedResult.write`."""
+        """Puts the files in their places, as `EncodedResult.write` does."""
         digests = []
-        for path, target in zip(self.written.paths, self.targets, strict=True):
-            try:
-                path.replace(target)
-                with target.open("rb") as file:
-                    digests.append(hash_file(file))
-            except OSError as error:
-                raise RunError(f"`{target}` can't be written: {error.strerror}") from error
-        return replace(self.written, paths=self.targets), digests
+        with _removed_on_error(file.temporary for file in self.files) as placed:
+            for file in self.files:
+                try:
+                    file.temporary.replace(file.path)
+                    placed.append(file.path)
+                    with file.path.open("rb") as content:
+                        digests.append(hash_file(content))
+                except OSError as error:
+                    raise not_writable(file.path, error) from error
+        return _completed(self), digests
 
 
 def store_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> StoredResult:
     """Writes the result of a long file, so that its pieces need not be kept in memory.
 
-    If the process dies, the next command removes the temporary file.
+    If the process dies, the next command removes the temporary files.
     """
-    temporary = target.with_name(temporary_name(target.name))
-    written = write_result(pieces, temporary, info, form)
-    signals = 0 if written.paths == (temporary,) else len(written.paths)
-    return StoredResult(written, tuple(_paths(target, signals)))
+    temporaries: dict[Path, Path] = {}
+
+    def opener(path: Path, channels: int) -> AbstractContextManager[AudioWriter]:
+        temporaries[path] = path.with_name(temporary_name(path.name))
+        return write_pieces(
+            path, info.sr, channels=channels, form=form.name, subtype=form.subtype, frames=info.frames,
+            temporary=temporaries[path],
+        )  # fmt: skip
+
+    # The files are named when the first piece shows the number of signals.
+    with _removed_on_error(temporaries.values()):
+        writers = _fill(pieces, target, opener)
+    files = tuple(StoredFile(one.path, temporaries[one.path], one.clipped, one.peak) for one in writers)
+    return StoredResult(files, info.frames, info.sr, samples=info.frames * writers[0].channels)
+
+
+def _completed(result: EncodedResult | StoredResult) -> EnhancedFile:
+    for file in result.files:
+        warn_if_clipped(file.path, file.clipped, result.samples, file.peak)
+    clipped = sum(file.clipped for file in result.files)
+    return EnhancedFile(tuple(file.path for file in result.files), result.frames, result.sr, clipped)
+
+
+@contextmanager
+def _removed_on_error(files: Iterable[Path] = ()) -> Iterator[list[Path]]:
+    """Yields a list for more files. If the block raises an error, all files are removed.
+
+    A part of a result has no record, so the next command would take it for a file of the user and refuse to replace it.
+    """
+    placed: list[Path] = []
+    try:
+        yield placed
+    except BaseException:
+        for path in (*files, *placed):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise

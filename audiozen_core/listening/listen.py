@@ -108,7 +108,7 @@ def listen(
         seconds: the maximum duration of a recording. Longer files are cut to their loudest part.
         seed: the seed with which the files are drawn.
         same_loudness: whether to scale all recordings of a file to the same root mean square.
-        checkpoint: the checkpoint of runs whose test is used; None for the latest test.
+        checkpoint: for systems that are runs: the checkpoint whose test is used; None for the latest test.
         title: the title that listeners see.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reads the recordings of one file from all systems, and cuts them to the part that listeners hear."""
+"""Reads all systems' versions of one file, and cuts them to the part that listeners hear."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def find_recordings(
         systems: runs, result folders of tests or folders of audio, as for `compare`.
         clean: the folder of the clean recordings; None for the clean recordings of the tests.
         noisy: the folder of the noisy recordings; None for the noisy recordings of the tests.
-        checkpoint: the checkpoint of runs whose test is used; None for the latest test.
+        checkpoint: for systems that are runs: the checkpoint whose test is used; None for the latest test.
 
     Raises:
         RunError: a run has no finished test, or its test did not save its audio.

@@ -23,7 +23,7 @@ _SHORT_STEP = 0.005
 
 
 def advice(profile: StepProfile, trial: WorkerTrial) -> str:
-    """Returns the advice as one sentence.
+    """Returns the advice, in one or two sentences.
 
     The advice is about the most expensive part of a step other than the forward and backward pass, if that part takes a
     notable share of the step. More workers are tried before they are recommended. If they don't help, the advice says
@@ -42,7 +42,7 @@ def advice(profile: StepProfile, trial: WorkerTrial) -> str:
     name = max(costs, key=lambda name: costs[name], default="")
     if not name or costs[name] < _NOTABLE:
         passes = profile.share("forward") + profile.share("backward")
-        return f"Nothing stands out: {passes:.0%} of a step is forward and backward."
+        return f"Nothing stands out: the forward and backward pass takes {passes:.0%} of a step."
     if name == "threads":
         return _of_threads(profile, threads or 1)
     if name == "data":
@@ -66,12 +66,12 @@ def _of_threads(profile: StepProfile, best: int) -> str:
     busy = f"; {profile.busy}" if profile.busy else ""
     if best < profile.threads:
         return (
-            f"{profile.threads} threads are slower than {best} here ({1000 * now:.1f} ms forward and backward, instead "
-            f"of {1000 * then:.1f}{busy}): set `num_threads = {best}` in [meta]."
+            f"With {profile.threads} threads, the forward and backward pass is slower here than with {best} "
+            f"({1000 * now:.1f} ms instead of {1000 * then:.1f}{busy}): set `num_threads = {best}` in [meta]."
         )
     return (
-        f"{best} threads are {now / then:.1f} times as fast as {profile.threads} forward and backward: set "
-        f"`num_threads = {best}` in [meta]."
+        f"With {best} threads, the forward and backward pass is {now / then:.1f} times as fast as with "
+        f"{profile.threads}: set `num_threads = {best}` in [meta]."
     )
 
 

@@ -57,13 +57,13 @@ class PluginIndex:
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
                 what = f"the metadata in {folder} can't be read: {error}"
-                problems.setdefault(distribution_of(folder), []).append(_bad_metadata(what))
+                problems.setdefault(distribution_of(folder), []).append(_bad_metadata(what, "remove the folder"))
                 continue
             for group, key, value in lines:
                 entry = Entry(group, key, value, name, version, requirements)
                 if entries.setdefault((group, key, name), entry) is not entry:
                     what = f"{entry.origin} has two entry points `{key}` in the group {group}"
-                    problems.setdefault(name, []).append(_bad_metadata(what))
+                    problems.setdefault(name, []).append(_bad_metadata(what, "remove one of them"))
         return cls(entries.values(), problems)
 
     def without(self, distributions: Collection[str]) -> PluginIndex:
@@ -125,7 +125,8 @@ class PluginIndex:
         changes the components of an experiment. `namesakes` returns the components of other distributions.
 
         Raises:
-            PathError: the name or the distribution does not exist, or several other distributions have the name.
+            PathError: the name or the distribution does not exist; or AudioZEN has no such component and several
+                plugins do.
         """
         distribution, colon, plain = name.rpartition(":")
         entries = self.entries(kind)
@@ -218,8 +219,8 @@ def off_note(entry: Entry) -> str:
     return f"note: {entry.title} is {HOW_SWITCHED_OFF}"
 
 
-def _bad_metadata(message: str) -> Diagnostic:
-    remedy = "help: reinstall the distribution with pip install --force-reinstall, or remove that folder"
+def _bad_metadata(message: str, otherwise: str) -> Diagnostic:
+    remedy = f"help: reinstall the distribution with pip install --force-reinstall, or {otherwise}"
     return Diagnostic(codes.BAD_METADATA, message, notes=(remedy,))
 
 

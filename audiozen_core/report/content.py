@@ -97,7 +97,8 @@ def read_content(
 
     Args:
         named: the systems that the user named.
-        checkpoint: the checkpoint of runs whose latest test is read; "" for the latest test of any checkpoint.
+        checkpoint: for systems that are runs: the checkpoint whose latest test is read; "" for the latest test of any
+            checkpoint.
         metric: the metric that ranks the files; None for the first compared metric.
         by: the conditions by which the files are grouped; empty for the conditions in the scores.
         lower_is_better: the metrics for which lower values are better, in case the scores don't give the direction.

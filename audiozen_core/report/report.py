@@ -87,7 +87,8 @@ def write_report(
         by: the conditions by which the files are grouped, as in `compare`; empty for the conditions in the scores.
         lower_is_better: the metrics for which lower values are better, in case the scores don't give the direction.
         conditions: a CSV, TSV or JSONL file with the conditions of the files.
-        checkpoint: the checkpoint of runs whose test is used, such as `best`; None for the latest test.
+        checkpoint: for systems that are runs: the checkpoint whose test is used, such as `best`; None for the latest
+            test.
         megabytes: the maximum size of the page in megabytes. If the clips don't fit, some are shortened or left out,
             and the page says so.
 

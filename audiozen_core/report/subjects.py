@@ -62,7 +62,8 @@ def find_subjects(named: Sequence[SystemSpec], *, checkpoint: str, by: Collectio
 
     Args:
         named: the systems that the user named.
-        checkpoint: the checkpoint of runs whose latest test is read; "" for the latest test of any checkpoint.
+        checkpoint: for systems that are runs: the checkpoint whose latest test is read; "" for the latest test of any
+            checkpoint.
         by: the names of conditions. In a CSV file from another program, these columns are not metrics.
 
     Raises:

@@ -78,7 +78,7 @@ def _effects(values: _Array) -> tuple[list[float], list[float]]:
         return [], []
     files = np.nanmean(values, axis=0)
     listeners = np.nanmean(values - files, axis=1) + files.mean()
-    # Ratings are integers, so differences in later digits are rounding errors.
+    # These are means of integers, so differences beyond the 9th decimal are rounding errors.
     return [_rounded(value) for value in files], [_rounded(value) for value in listeners]
 
 

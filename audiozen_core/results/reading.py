@@ -183,7 +183,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[dict[str, str]]]:
     for record in records:
         row = dict(zip(header, record, strict=True))
         if not row[_ID_COLUMN]:
-            raise DataError(f"a row of `{file}` has no ID", remedy="name the audio file, or remove the row")
+            raise DataError(f"a row of `{file}` has no ID", remedy="write the ID of the audio file, or remove the row")
         if row[_ID_COLUMN] in rows:
             raise DataError(
                 f"`{file}` has two rows for `{row[_ID_COLUMN]}`", remedy="keep only one row for each audio file"

@@ -73,7 +73,7 @@ def new_recipe(name: str, into: Path, manifest: Path | None = None) -> Path:
     if manifest is None or not manifest.is_file():
         raise RunError(
             f"the manifest {manifest} does not exist" if manifest else "the small corpus was not found",
-            remedy="name the manifest of your recordings, a CSV file that lists them, with --manifest FILE",
+            remedy="give the manifest of your recordings, a CSV file that lists them, with --manifest FILE",
         )
     relative = Path(os.path.relpath(manifest.resolve(), folder.resolve())).as_posix()
     file = Path(os.path.relpath(folder / "baseline.toml")).as_posix()

@@ -29,7 +29,7 @@ def check_condition_names(names: Sequence[str], metrics: Collection[str]) -> Non
     """
     for place, name in enumerate(names):
         if name in names[:place]:
-            raise RunError(f"the condition `{name}` is named twice", remedy="name each condition once")
+            raise RunError(f"the condition `{name}` is given twice", remedy="give each condition once")
         if name in _TAKEN or name in metrics:
             raise RunError(
                 f"a condition can't be called `{name}`, because the score files have "

@@ -143,7 +143,7 @@ def _condition_table(enhanced: str | Path, file: str | Path | None, by: Sequence
         if not by:
             raise RunError(
                 f"`{file}` has conditions, but `--by` names none of them",
-                remedy=f"name some with `--by`; the file has {', '.join(table.columns) or 'no columns'}",
+                remedy=f"choose some with `--by`; the file has {', '.join(table.columns) or 'no columns'}",
             )
         return table
     results = find_results(Path(enhanced)) if by else None

@@ -93,8 +93,11 @@ class EvaluationRun:
         )
         rated = (index for (index, _), _ in results if not self._missing(index, metric_indices))
         label = ", ".join(self._rating.metrics[metric_index].metric.name for metric_index in metric_indices)
-        for _ in with_progress(rated, total=sum(map(bool, jobs)), label=label, shown=self._progress):
-            pass
+        with contextlib.closing(
+            results
+        ):  # an error ends the processes, even while its traceback refers to the generator
+            for _ in with_progress(rated, total=sum(map(bool, jobs)), label=label, shown=self._progress):
+                pass
 
     def _missing(self, index: int, metric_indices: Sequence[int]) -> list[Step]:
         """Returns the steps that compute the scores of a file that are still missing."""

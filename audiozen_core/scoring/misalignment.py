@@ -11,7 +11,7 @@ from torch import Tensor
 LONGEST_SECONDS = 1.0
 """The longest delay that is searched for, in either direction."""
 
-_SECONDS = 60.0  # the longest part of a signal that is compared; an hour would need gigabytes of memory
+_SECONDS = 60.0  # the longest part of a signal to compare; an hour would need gigabytes of memory
 _LEAST_CORRELATION = 0.3  # below this value, the highest correlation may be at a random lag
 _LEAST_GAIN = 1.0  # a shift is a delay only if it raises the SI-SDR by this many dB
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from audiozen_core.audio.listing import list_audio
-from audiozen_core.diagnostics.listed import listed, plural
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.printable import printable
 from audiozen_core.errors import DataError
 from audiozen_core.results.result_folders import find_audio
@@ -73,7 +73,8 @@ def pair_files(
     complete = set(rated)
     for kind, folder in folders.items():
         files = _list(folder, kind, {})
-        if folder == rated_folder:  # the folder has the results of a test, or the noisy files are the files to rate
+        # Either this is the result folder of a test, or the user gave one folder twice, to rate the noisy files.
+        if folder == rated_folder:
             files = {key: path for key, path in files.items() if key.endswith(f"_{kind}")} or files
         matched = {key: name for key in rated if (name := _partner(key, kind, files)) is not None}
         if not matched:
@@ -117,7 +118,7 @@ def _folders(enhanced: Path, partners: Mapping[str, str | Path | None]) -> tuple
     if not any(name.endswith(f"_{RATED}") for name in names):
         raise DataError(
             f"`{audio}` has no file whose name ends in `_{RATED}`",
-            remedy="name the folder of the files to rate, and pass the folder of the clean files as `--clean`",
+            remedy="give the folder of the files to rate instead, and the folder of the clean files with `--clean`",
         )
     for kind in ("clean", "noisy"):
         if kind not in folders and any(name.endswith(f"_{kind}") for name in names):
@@ -143,14 +144,14 @@ def _list(folder: Path, kind: str, others: Mapping[str, Path]) -> dict[str, Path
         files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     if twice := [same for same in files.values() if len(same) > 1]:
         raise DataError(
-            f"{plural(len(twice), 'name')} in `{folder}` with several files: "
+            f"several files in `{folder}` differ only in their extensions: "
             f"{listed(' and '.join(path.name for path in same) for same in twice)}",
             remedy="keep one file for each name: files are paired by their paths without extensions",
         )
     if not files:
         raise DataError(
             f"the folder `{folder}` has no audio files apart from those of the other folders",
-            remedy="name another folder",
+            remedy="give another folder",
         )
     return {key: same[0] for key, same in files.items()}
 

@@ -211,10 +211,10 @@ class Rater:
         notes = (f"given: {', '.join(f'{kind} {shape}' for kind, shape in shapes.items()) or 'no signal'}",)
         if "clean" in self._needed and self.reference not in signals:
             message = f"`{name}` can't be rated, because the signals lack the reference `{self.reference}`"
-            raise DataError(message, notes=notes, remedy="add it, or name another `reference`")
+            raise DataError(message, notes=notes, remedy="add it, or choose another `reference`")
         if "noisy" in self._needed and self.noisy not in present:
             message = f"`{name}` can't be rated, because the signals lack `{self.noisy}`, the input of the network"
-            raise DataError(message, notes=notes, remedy="add it, or name another signal as `noisy`")
+            raise DataError(message, notes=notes, remedy="add it, or choose another signal as `noisy`")
         # The far-end signal has one channel, even if the other signals have a channel for each speaker.
         lengths = {tuple(shape[-1:]) for shape in shapes.values()}
         if len({tuple(signal.shape) for signal in present.values()}) > 1 or len(lengths) > 1:

@@ -14,7 +14,7 @@ import signal
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -68,7 +68,7 @@ def run_jobs(
     *,
     workers: int,
     then: Callable[[Step, Result | FailedStep], Sequence[Step]] = no_more,
-) -> Iterator[tuple[Step, Result | FailedStep]]:
+) -> Generator[tuple[Step, Result | FailedStep], None, None]:
     """Runs the steps of many jobs, and yields each result as soon as it is ready, in any order.
 
     Each worker is a process with one thread, which is forked from this process on systems that support forking. The

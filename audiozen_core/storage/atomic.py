@@ -324,7 +324,11 @@ def _is_abandoned(name: str) -> bool:
 
 
 def process_exists(pid: int) -> bool:
-    """Returns whether a process exists on this machine; always True on Windows, where `kill` would end the process."""
+    """Returns whether a process is running on this machine; always True on Windows, where `kill` would end the process.
+
+    A process that has ended is not running, even if its parent has not collected its exit code. In a container, the
+    first process often never does that for the workers of a killed command.
+    """
     if os.name == "nt":
         return True
     try:
@@ -333,4 +337,9 @@ def process_exists(pid: int) -> bool:
         return False
     except OSError:  # The process belongs to another user.
         return True
-    return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The state follows the name of the program in brackets, which may itself contain brackets.
+            return not file.read().rpartition(b") ")[2].startswith((b"Z", b"X"))
+    except OSError:  # not Linux
+        return True

@@ -30,7 +30,10 @@ start = time.process_time()
 __import__(sys.argv[1])
 seconds = time.process_time() - start
 others_after = others()
-changed = [*restore_process_state(before), *(name for name in others_before if others_before[name] != others_after[name])]
+changed = [
+    *restore_process_state(before),
+    *(name for name in others_before if others_before[name] != others_after[name]),
+]
 print("\\x00" + json.dumps({"seconds": seconds, "changed": changed}), file=sys.__stderr__)
 """
 

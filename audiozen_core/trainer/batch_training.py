@@ -133,7 +133,7 @@ class BatchTraining(CheckpointedTrainer):
         self._has_batch = bool(losses)
         clock.begin("backward")
         try:
-            if self._turns:  # while it waits for the gradients of other ranks, one of them may end
+            if self._turns:  # while this rank waits for gradients, another rank may end
                 with self.ranks.explained():
                     self.backward_losses(losses)
             else:
@@ -153,7 +153,8 @@ class BatchTraining(CheckpointedTrainer):
             self._gradients.find_weights()  # hooks may have replaced or frozen weights since the trainer was built
         autocast: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self._as_trainer)
         try:
-            if autocast is None and self._sharded is None:  # an empty `with` takes as long as a hook
+            # This skips the `with`: even an empty one costs as much time as calling a hook.
+            if autocast is None and self._sharded is None:
                 result = self.training_step(batch, batch_idx)
             else:
                 with autocast or NO_CONTEXT, self._sharded.explained() if self._sharded else NO_CONTEXT:
@@ -299,8 +300,8 @@ class BatchTraining(CheckpointedTrainer):
     def _warn_of_idle_optimizers(self, epoch: int) -> None:
         """Warns once about each optimiser or network that was not trained in an epoch.
 
-        The optimiser has not stepped, although hooks returned True from `optimizer_step`, or the network had no
-        gradients.
+        An optimiser was not trained if hooks returned True from `optimizer_step` but it has not stepped. A network was
+        not trained if none of its weights had a gradient.
         """
         for suffix in sorted(self._left_to_hooks - self._stepped - self._idle):
             self._idle.add(suffix)
@@ -362,7 +363,8 @@ class BatchTraining(CheckpointedTrainer):
         return not self._window_open
 
     def _complete_records(self) -> None:
-        # A run that resumes from the checkpoint starts with the next step, so these steps must be recorded now.
+        # A checkpoint may be saved now, and a run resumed from it starts with the next step, so all steps up to here
+        # must be recorded first.
         self.scalars.flush()
         if self._turns:
             self._turns.handle_error()

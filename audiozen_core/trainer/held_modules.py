@@ -1,7 +1,7 @@
 """Finds modules and parameters that an object holds, but does not register.
 
-`nn.Module` registers only the modules and parameters in its own attributes, and in `nn.ModuleList`, `nn.ParameterList`
-and similar containers. It can't train, save, move or switch the mode of any others.
+`nn.Module` registers only the modules and parameters in its own attributes, and in containers such as `nn.ModuleList`
+and `nn.ParameterList`. It can't train, save, move or switch the mode of any other modules and parameters.
 """
 
 from __future__ import annotations

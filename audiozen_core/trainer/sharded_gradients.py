@@ -1,7 +1,8 @@
 """Handles the gradients of sharded networks: which weights were used, and which weights a loss trains.
 
-FSDP itself averages the gradients. For a pass, it gathers the sharded weights into whole tensors, which are the leaves
-of the autograd graph. It then adds the averaged gradients of the leaves to the gradients of the sharded weights.
+FSDP itself averages the gradients. For each forward and backward pass, it gathers the sharded weights into whole
+tensors, which are the leaves of the autograd graph. It then adds the averaged gradients of the leaves to the gradients
+of the sharded weights.
 """
 
 from __future__ import annotations
@@ -80,9 +81,10 @@ class ShardedGradients:
         return not self._used.isdisjoint(map(id, weights))
 
     def drop_unused(self) -> None:
-        """Sets the gradients of weights that no rank has used to None, and begins a window. All ranks must call it.
+        """Sets to None the gradients of the weights that no rank has used, and begins a new window.
 
-        These gradients are zero. With a gradient of zero, weight decay would change the weights.
+        All ranks must call it. Without this method, these gradients would be zero, and with a gradient of zero, weight
+        decay would change the weights.
         """
         if self._finds_unused:
             used_by_rank = self._ranks.gather([id(weight) in self._used for weight in self._weights])
@@ -101,7 +103,7 @@ class ShardedGradients:
 
         Raises:
             PeerError: another rank has ended.
-            RunError: the weights of a network were used outside of its calls.
+            RunError: weights of a sharded network were used outside of a call.
         """
         try:
             yield
@@ -115,7 +117,8 @@ class ShardedGradients:
                 raise
             raise RunError.caused_by(
                 cause,
-                "the weights of a sharded network were used outside of a call of the network or its unit:",
+                "weights of a sharded network were used while neither the network nor the module that they are "
+                "gathered with was being called:",
                 remedy="call the network itself, or add the method that you call to `forward_methods` of "
                 "[distributed]; if the network uses weights of its layers directly, set larger modules in "
                 "`shard_classes`",

@@ -118,8 +118,8 @@ class StateRegistry:
     def register_components(self, components: Components, trainer: Trainer) -> None:
         """Registers each component under the name of its section, and each hook with state as `hook_<name>`.
 
-        A loss function is registered only if it has a state, and a component of another kind only if it is a module
-        with weights or buffers.
+        Models, optimisers and schedulers are always registered. A loss function is registered only if it has a state,
+        and a component of any other kind only if it is a module with weights or buffers.
         """
         for suffix, model in components.models.items():
             self.register(section_name("model", suffix), ModuleState(model))
@@ -148,7 +148,7 @@ class StateRegistry:
             self.register(name, HookState(hook, trainer), training_only=training_only)
 
     def register(self, name: str, entry: Stateful, *, training_only: bool = False) -> None:
-        """Registers an object whose state checkpoints must contain.
+        """Registers an object. Every checkpoint must contain its state.
 
         Args:
             name: the name of the state in checkpoints.
@@ -233,7 +233,8 @@ class StateRegistry:
     def evaluation_names(self) -> set[str]:
         """Returns the names of the states that `load_for_evaluation` restores.
 
-        They include neither states for training only nor the networks, whose weights are loaded separately.
+        These are all states except those registered with `training_only=True` and those of the networks. The weights
+        of the networks are loaded separately.
         """
         return self._entries.keys() - self._training_only - self._models
 
@@ -242,8 +243,8 @@ class StateRegistry:
     ) -> None:
         """Restores the states that a validation, test or prediction needs, except the networks.
 
-        These are all states that are not for training only. The checkpoint can contain other states, such as the states
-        of hooks that were removed from the TOML file.
+        These are all states except those registered with `training_only=True`. The checkpoint can contain further
+        states, such as the states of hooks that were removed from the TOML file.
 
         Args:
             state_dict: the states to restore, by name.

@@ -105,6 +105,8 @@ class StepScalars:
         # The completed steps with unread batches, their learning rates, and the scalars that hooks add.
         self._taken: deque[tuple[int, Mapping[str, float | Tensor], Mapping[str, float] | None]] = deque()
         self._read_of_step: tuple[BatchLocation, dict[str, float], int] | None = None
+        # The latest closed step, and the scalars that hooks add to it. This rank may have no batch in this step.
+        self._added: tuple[int, Mapping[str, float] | None] = (0, None)
         self._records: list[StepRecord] = []
         # The names of outputs that are not scalars. Each is reported once.
         self._left_out: set[str] = set()
@@ -203,7 +205,7 @@ class StepScalars:
             added: the scalars that hooks add to the record of this step. If it is None, `take_records` does not return
                 the record.
         """
-        self.rates = rates
+        self.rates, self._added = rates, (step, added)
         if self._pending:
             self._taken.append((step, rates, added))
             self._complete_records()
@@ -264,7 +266,7 @@ class StepScalars:
         # The record gets the row of the last turn. A rank without a batch in that turn has a row of an earlier turn.
         for row in newest[-1:]:
             is_new = step > self._combined_step
-            added = last.added if last and last.step == step else None
+            added = self._added[1] if self._added[0] == step else None
             self.last_record = StepRecord(
                 step, self._progress.epoch + 1, row.scalars, self.rates, row.samples, row.number, added
             )

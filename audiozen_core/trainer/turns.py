@@ -133,7 +133,7 @@ class Turns:
             The weighted losses of this rank; None if the turn is to be skipped.
 
         Raises:
-            RunError: a rank has frozen other weights than rank 0, so torch would wait forever for gradients; or
+            RunError: a rank does not train the same weights as rank 0, so torch would wait forever for gradients; or
                 networks are sharded, and the ranks have different losses.
         """
         names = self._names
@@ -144,7 +144,7 @@ class Turns:
         turn = [numbers[:3] for numbers in exchanged]
         if others := [rank for rank, (*_, trained) in enumerate(exchanged) if trained != exchanged[0][-1]]:
             raise RunError(
-                f"rank {others[0]} trains other weights than rank 0",
+                f"rank {others[0]} does not train the same weights as rank 0",
                 remedy="look for a hook or a trainer that changes `requires_grad` only on some ranks",
             )
         if any(failed for failed, _, _ in turn) and self.handle_error():

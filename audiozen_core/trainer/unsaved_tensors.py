@@ -66,7 +66,7 @@ def _plain_tensors(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tens
             if cls.get_extra_state is not nn.Module.get_extra_state or cls.state_dict is not nn.Module.state_dict:
                 continue  # the module defines what it saves, so plain attributes can be in the checkpoint
             for name, held in vars(part).items():
-                # Weight norm, spectral norm and pruning compute `weight` in each pass from parameters such as
+                # Weight norm, spectral norm and pruning compute `weight` in each forward pass from parameters such as
                 # `weight_g`, which are saved.
                 if name in _OF_MODULE or any(other.startswith(f"{name}_") for other in part._parameters):
                     continue

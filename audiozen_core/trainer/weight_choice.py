@@ -30,9 +30,9 @@ class WeightChoice:
 
         Args:
             name: the name of the weights for `--weights`.
-            use: a function of the hook. If evaluations use these weights, it copies them into the networks permanently.
-                It is called when a trained network is loaded for use outside of a run, after the state of the hook was
-                restored.
+            use: a function of the hook that checks whether these weights are the ones to evaluate, and if so copies
+                them into the networks for good. It is called when a trained network is loaded for use outside of a run,
+                after the state of the hook was restored.
         """
         self._offered.append(name)
         if use is not None:

@@ -94,7 +94,7 @@ def _convert(sample: Any, name: str) -> dict[str, Any]:
     if not isinstance(sample, Mapping):
         raise DataError(
             f"{name} is {describe(sample)}, but `pad_collate` needs dicts",
-            remedy='return a dict such as `{"id": …, "noisy": …, "clean": …, "sr": …}`, or name a `collate_fn` '
+            remedy='return a dict such as `{"id": …, "noisy": …, "clean": …, "sr": …}`, or set a `collate_fn` '
             "of your own in the table `dataloader`",
         )
     converted = {key: _wave(value, key, name) if key in _WAVES else _value(value) for key, value in sample.items()}

@@ -186,7 +186,8 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> Reco
             or a kind of noise contains `/`.
     """
     manifest = Path(manifest).expanduser()
-    what = f"recordings of {os.path.abspath(manifest)}, {role=}, {split=}"  # noqa: PTH100 - a link is another manifest
+    # Links are not resolved: a link to a manifest counts as a different manifest.
+    what = f"recordings of {os.path.abspath(manifest)}, {role=}, {split=}"  # noqa: PTH100
     sources = Sources()
     with contextlib.suppress(OSError):  # reading the manifest raises a better error
         sources.add(manifest, file_stamp(manifest))
@@ -228,7 +229,8 @@ def from_folder(folder: str | Path) -> Recordings:
     """
     folder = Path(folder).expanduser()
     listing = scan_audio(folder)
-    what = f"recordings in {os.path.abspath(folder)}"  # noqa: PTH100 - a link is another folder
+    # Links are not resolved: a link to a folder counts as a different folder.
+    what = f"recordings in {os.path.abspath(folder)}"  # noqa: PTH100
     token = listing.table.token
     # The listing is stored with the modification times of its folders. The recordings depend on nothing else.
     keep = partial(cache_table, what, sources=Sources()) if token else None
@@ -246,5 +248,5 @@ def from_folder(folder: str | Path) -> Recordings:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Makes names unique, and removes the separator of the parts of an ID from them, so that IDs are unique, too."""
+    """Makes names unique. Also removes `__`, which separates the parts of an ID, so that the IDs stay unique."""
     return unique_ids([re.sub("_{2,}", "_", name).strip("_") for name in names])

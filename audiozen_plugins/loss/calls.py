@@ -48,7 +48,7 @@ def domains_of(loss: Any, chosen: LossDomain | None = None) -> tuple[str | None,
         raise RunError(
             f"the function `{name}` of torchmetrics does not declare that a higher value is better, so training would "
             "make the value as low as possible",
-            remedy="name the class, such as `torchmetrics.audio.SignalNoiseRatio`: it becomes a loss with the opposite "
+            remedy="use the class, such as `torchmetrics.audio.SignalNoiseRatio`: it becomes a loss with the opposite "
             "sign",
         )
     if domain is None:

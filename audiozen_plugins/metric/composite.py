@@ -38,10 +38,11 @@ class Composite:
 
     The distances are the log-likelihood ratio (LLR) and the weighted spectral slope (WSS). Hu and Loizou, "Evaluation
     of Objective Quality Measures for Speech Enhancement", TASLP 2008. This is the variant that papers report for
-    VoiceBank+DEMAND. It uses wide-band PESQ, although the coefficients were fitted to narrow-band PESQ. LLR and WSS
-    are averaged over the 95 % of the segments with the lowest distances. For WSS, samples within -1 … 1 are divided by
-    32768. The MATLAB program of Loizou's book and `compute_metrics.py` of CMGAN do the same, and the values equal the
-    values of CMGAN. pysepm does not divide the samples for WSS, and has lower values; see docs/metrics.md.
+    VoiceBank+DEMAND. It uses wide-band PESQ, although the coefficients were fitted to narrow-band PESQ. LLR and WSS are
+    averaged over the 95 % of the segments with the lowest distances. For WSS, the samples, although already scaled to
+    -1 … 1, are divided by 32768. The MATLAB program of Loizou's book and `compute_metrics.py` of CMGAN do the same, and
+    the values equal the values of CMGAN. pysepm does not divide the samples for WSS, and has lower values; see
+    docs/metrics.md.
 
     The value is NaN if PESQ is NaN, or if a signal is silent or shorter than a segment. Segments in which a signal is
     digitally silent have no LLR, and are left out of its mean.
@@ -92,7 +93,9 @@ class Composite:
 
 
 class Csig(Composite):
-    """CSIG, from 1 to 5: how natural the speech signal is. See `Composite` for equal implementations.
+    """CSIG, from 1 to 5: how natural the speech signal is.
+
+    `Composite` says which other implementations give the same values.
 
     Args:
         resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
@@ -108,7 +111,9 @@ class Csig(Composite):
 
 
 class Cbak(Composite):
-    """CBAK, from 1 to 5: how little the background noise disturbs. See `Composite` for equal implementations.
+    """CBAK, from 1 to 5: how little the background noise disturbs.
+
+    `Composite` says which other implementations give the same values.
 
     Args:
         resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
@@ -124,7 +129,9 @@ class Cbak(Composite):
 
 
 class Covl(Composite):
-    """COVL, from 1 to 5: the overall quality. See `Composite` for equal implementations.
+    """COVL, from 1 to 5: the overall quality.
+
+    `Composite` says which other implementations give the same values.
 
     Args:
         resample: whether to accept audio of any sample rate, and to rate copies that are resampled to 16 kHz. The
@@ -188,8 +195,8 @@ def _predictor(correlation: Tensor) -> Tensor:
 def weighted_slope(estimate: Tensor, reference: Tensor, sr: int) -> float:
     """Computes the mean weighted distance between spectral slopes (WSS, Klatt 1982); NaN without segments.
 
-    The samples within -1 … 1 are divided by 32768, as in the program of Loizou's book. Energies below -100 dB count as
-    -100 dB, so quiet parts have no influence after the division.
+    The samples, although already scaled to -1 … 1, are divided by 32768, as in the program of Loizou's book. Energies
+    below -100 dB count as -100 dB, so quiet parts have no influence after the division.
     """
     filters = critical_band_filters(sr)
     slopes, weights = [], []
@@ -209,8 +216,8 @@ def weighted_slope(estimate: Tensor, reference: Tensor, sr: int) -> float:
 def _nearest_peaks(slope: Tensor) -> Tensor:
     """Returns the index of the peak that each slope belongs to, [segments, slopes].
 
-    A rising slope belongs to the last rising band to its right, as in the program of Loizou's book. A falling slope
-    belongs to the peak on its left.
+    For a falling slope, this is the peak on its left. For a rising slope, it is the last band from which the same rise
+    goes up, one band before the peak, as in the program of Loizou's book.
     """
     bands = slope.shape[-1]
     peaks = torch.zeros(slope.shape, dtype=torch.int64)

@@ -51,7 +51,7 @@ def validation_scores(report: Report, files: Sequence[FileResult], *, gain: bool
 
     Args:
         report: the values of the files. Its only metric is the metric of the score.
-        files: the same files.
+        files: the results of the files that `report` covers.
         gain: whether to add the mean improvement over the noisy signals (`<metric>_gain`).
     """
     (metric,) = report.metrics

@@ -74,9 +74,9 @@ def test_another_loss_is_a_warning(audiozen, tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "name a batch with --epoch and --batch, or an optimiser step with --at-step"),
-        (("--epoch", "1"), "name a batch"),
-        (("--epoch", "1", "--batch", "0", "--at-step", "3"), "name a batch"),
+        ((), "choose a batch with --epoch and --batch, or an optimiser step with --at-step"),
+        (("--epoch", "1"), "choose a batch"),
+        (("--epoch", "1", "--batch", "0", "--at-step", "3"), "choose a batch"),
         (("--epoch", "1", "--batch", "0", "--catch-up"), "need --step"),
         (("--epoch", "0", "--batch", "0"), "0 is not in the range"),
         (("--epoch", "1", "--batch", "9"), "0 to 3, so it has no batch 9"),

@@ -1,6 +1,7 @@
 """`audiozen enhance`: what is done, and what an interruption or a full disk leaves behind."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -18,8 +19,9 @@ from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.records import Records, source_facts
 from audiozen_core.inference.results import EnhancedFile
 from audiozen_core.storage.atomic import hash_file
-from tests.cli.enhance.audio_files import SR, noise, read, write
+from tests.cli.enhance.audio_files import SR, noise, read, records, write
 from tests.cli.enhance.conftest import ARGS
+from tests.test_json_pages import unexplained
 
 
 def test_existing_results_are_skipped_and_results_with_other_settings_are_reported(enhance, model, command, place):
@@ -51,6 +53,12 @@ def test_existing_results_are_skipped_and_results_with_other_settings_are_report
     assert len(read("out/a.wav")) == 5000
 
 
+def test_keys_of_the_record_are_explained(enhance, place):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    assert set(unexplained(records("out"), "use_a_model.md")) == {"a.wav"}
+
+
 def test_same_weights_elsewhere_are_the_same_model(enhance, model, command, place):
     write("in/a.wav")
     enhance("in", "-o", "out")
@@ -67,6 +75,20 @@ def test_result_with_other_samples_of_the_same_size_is_reported_and_a_copy_is_sk
     assert "skipped 1" in enhance("in", "-o", "out").out
     result.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
     assert "`out/a.wav` exists, but it was changed afterwards" in enhance("in", "-o", "out", code=2).err
+
+
+def test_result_that_an_earlier_version_recorded_is_skipped_unless_it_may_have_changed(enhance, place):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    path = Path("out/enhanced.jsonl")
+    record = json.loads(path.read_text())
+    del record["command"], record["files"]["a.wav"]["xxh3"]
+    path.write_text(json.dumps(record) + "\n")
+    assert "skipped 1" in enhance("in", "-o", "out").out
+    os.utime("out/a.wav", (1, 1))  # as in a copy
+    told = enhance("in", "-o", "out", code=2).err
+    assert "`out/a.wav` exists, but it may have been changed afterwards: another version of AudioZEN" in told
+    assert "--overwrite" in told
 
 
 def test_recording_that_grew_while_it_was_enhanced_is_not_done(enhance, place, monkeypatch):

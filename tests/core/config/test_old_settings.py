@@ -69,7 +69,7 @@ def test_file_of_the_first_audiozen_passes_the_check_with_warnings_that_say_what
         (3, "write it as a comment"),
         (5, "write `id`"),
         (6, "leave it out: AudioZEN knows the file"),
-        (7, "name the checkpoint on the command line, with `--ckpt-path`"),
+        (7, "give the checkpoint on the command line, with `--ckpt-path`"),
         (12, "leave it out: a loss that is not finite is always reported"),
         (13, "leave it out: without it, the number of steps has no limit"),
         (15, "write `clip_grad_norm_value`"),

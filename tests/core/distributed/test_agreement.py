@@ -322,7 +322,7 @@ def test_error_in_the_backward_pass_of_one_rank_ends_the_others_with_words(tmp_p
 def test_weight_that_is_frozen_on_one_rank_only_is_an_error_on_all(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FreezesOnOneRank")
     results = on_ranks(2, lambda rank: tiny.run() and None)
-    assert all("rank 1 trains other weights than rank 0" in result.args[0] for result in results), results
+    assert all("rank 1 does not train the same weights as rank 0" in result.args[0] for result in results), results
 
 
 def test_other_settings_on_a_rank_are_refused_before_anything_is_written(tmp_path):

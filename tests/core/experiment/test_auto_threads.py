@@ -357,10 +357,17 @@ def test_check_and_short_trainings_use_the_same_choice(tiny, machine):
     assert not (tiny.folder / "exp").exists()
 
 
+# `True` equals 1, and 2.0 equals 2, but they would be written into the record of the run.
+DAMAGED = (
+    *("{", "[]"),
+    *(f'{{"num_threads": {count}, "reason": "", "measured": ""}}' for count in ("64", "true", "2.0")),
+)
+
+
 def test_a_remembered_number_that_can_not_be_read_is_measured_again(tiny, machine):
     tiny.run(*AUTO)
     (file,) = cached(tiny)
-    for number, content in enumerate(["{", "[]", '{"num_threads": 64, "reason": "", "measured": ""}']):
+    for number, content in enumerate(DAMAGED):
         file.write_text(content)
         machine.passes.clear()
         tiny.run(*AUTO, name=f"again_{number}")
@@ -376,7 +383,7 @@ def test_an_error_in_a_step_is_shown_as_without_the_measurement(tiny):
         tiny.run(NET, count_of(1), bad, name="plain")
     assert str(auto.value).replace("exp/tiny", "exp/plain") == str(plain.value)
     assert "returned by [model]" in str(plain.value)
-    assert recorded(tiny)[1].startswith("1, because a pass outside a training run fails: ")
+    assert recorded(tiny)[1].startswith("1, because a forward and backward pass outside a training run fails: ")
     assert cached(tiny) == []
 
 

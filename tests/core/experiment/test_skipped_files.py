@@ -6,7 +6,7 @@ from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.errors import DataError
 from audiozen_core.testing.tiny import TinyExperiment, write_pairs
 
-CHANGED = "the data sets skip other files than when the checkpoint was saved"
+CHANGED = "the data sets don't skip the same files as when the checkpoint was saved"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -136,6 +137,11 @@ def test_scalars_are_names_with_numbers(hook):
             collect(answer)
     with pytest.raises(HookError, match=f"answered `{hook}` with a dict in which `mine` is a `torch.Tensor`"):
         collect({"mine": torch.ones(2)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert collect({"mine": torch.ones(1, requires_grad=True)}) == {"mine": 1.0}
+    with pytest.raises(HookError, match=f"the scalar `mine` that .*`a`.* adds in `{hook}` can't be read: RuntimeError"):
+        collect({"mine": torch.ones(1, device="meta")})
 
 
 @pytest.mark.parametrize("hook", LISTENERS)

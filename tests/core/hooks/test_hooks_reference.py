@@ -15,10 +15,10 @@ PAGE = SPECS.parents[2] / "docs" / "hooks_reference.md"
 HEAD = """# Hooks, one by one
 
 All hooks, in the order of a run. [Write a hook](write_a_hook.md) explains how to write one. A method names only the
-arguments that it needs. If the first answer counts, the remaining plugins are not asked. `False` and an empty text are
-no answers, and any value that is not of the type in the signature is an error; so is a value from a hook that returns
-None. Plugins are called in the order of their phases, within a phase as their `before` and `after` say, and otherwise
-by name.
+arguments that it needs. Where a hook says "The first answer counts", the plugins after the one that answered are not
+asked. `False` and an empty text do not count as answers. A value that is not of the type in the signature is an error.
+It is also an error to return a value from a hook whose signature says `-> None`. Plugins are called in the order of
+their phases, within a phase as their `before` and `after` say, and otherwise by name.
 
 This page is generated from `audiozen_core/hooks/specs.py` by `python -m tests.core.hooks.test_hooks_reference`.
 """

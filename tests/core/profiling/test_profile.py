@@ -197,7 +197,7 @@ def of(**shares):
 
 
 def test_nothing_stands_out_if_the_passes_take_the_time():
-    assert advice(BASE, never) == "Nothing stands out: 94% of a step is forward and backward."
+    assert advice(BASE, never) == "Nothing stands out: the forward and backward pass takes 94% of a step."
 
 
 @pytest.mark.parametrize(
@@ -210,19 +210,28 @@ def test_nothing_stands_out_if_the_passes_take_the_time():
         (of(rest=0.4, seconds=0.1), "Checking losses and gradients, and recording values, takes 40% of a step"),
         (
             of(threads=2, thread_seconds={1: 0.05, 2: 0.09}),
-            "2 threads are slower than 1 here (90.0 ms forward and backward, instead of 50.0): set `num_threads = 1`",
+            "With 2 threads, the forward and backward pass is slower here than with 1 (90.0 ms instead of 50.0): set "
+            "`num_threads = 1`",
         ),
         (
             of(threads=2, thread_seconds={1: 0.05, 2: 0.09}, busy="the machine is busy"),
-            "2 threads are slower than 1 here (90.0 ms forward and backward, instead of 50.0; the machine is busy): ",
+            "With 2 threads, the forward and backward pass is slower here than with 1 (90.0 ms instead of 50.0; the "
+            "machine is busy): ",
         ),
         (
             of(threads=1, thread_seconds={1: 0.09, 2: 0.05, 4: 0.049}),
-            "2 threads are 1.8 times as fast as 1 forward and backward: set `num_threads = 2` in [meta].",
+            "With 2 threads, the forward and backward pass is 1.8 times as fast as with 1: set `num_threads = 2` in "
+            "[meta].",
         ),
         # Two threads gain little, so one is left as it is, and two are not blamed either.
-        (of(threads=1, thread_seconds={1: 0.09, 2: 0.08}), "Nothing stands out: 100%"),
-        (of(threads=2, thread_seconds={1: 0.09, 2: 0.08}), "Nothing stands out: 100%"),
+        (
+            of(threads=1, thread_seconds={1: 0.09, 2: 0.08}),
+            "Nothing stands out: the forward and backward pass takes 100",
+        ),
+        (
+            of(threads=2, thread_seconds={1: 0.09, 2: 0.08}),
+            "Nothing stands out: the forward and backward pass takes 100",
+        ),
     ],
 )
 def test_the_largest_part_is_named(profile, expected):

@@ -89,7 +89,7 @@ def test_nothing_in_common_is_an_error_even_if_files_may_be_missing(tree):
 @pytest.mark.parametrize("folder", ["e", "c"])
 def test_two_files_of_one_stem_are_refused(tree, folder):
     root = tree("e/a.wav", "c/a.wav", f"{folder}/a.flac")
-    with pytest.raises(DataError, match=r"1 name in .* with several files: a.flac and a.wav"):
+    with pytest.raises(DataError, match=r"several files in .* differ only in their extensions: a.flac and a.wav"):
         pair_files(root / "e", {"clean": root / "c"})
 
 

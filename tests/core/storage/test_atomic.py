@@ -150,6 +150,18 @@ def test_error_for_a_failed_write_names_the_file(tmp_path, monkeypatch, call):
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "scores.csv"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs the processes of Linux as files")
+def test_process_that_has_ended_does_not_exist_even_if_nobody_waits_for_it():
+    assert atomic.process_exists(os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert child.stdout.read() == b""  # until it has ended
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    os.kill(child.pid, 0)  # the system still knows it
+    assert not atomic.process_exists(child.pid)
+    child.wait()
+    assert not atomic.process_exists(child.pid)
+
+
 def test_only_partial_files_of_dead_processes_are_deleted(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

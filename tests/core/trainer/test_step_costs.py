@@ -13,11 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.progress import Progress
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.trainer import host_copy, nonfinite
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.learning_rates import LearningRates, learning_rates
+from audiozen_core.trainer.step_records import ScalarRow
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
@@ -315,3 +317,16 @@ def test_a_hook_can_not_add_a_scalar_with_the_name_of_a_learning_rate():
 
     with pytest.raises(HookError, match="adds the scalar `lr` in `step_scalars`, but the trainer already uses"):
         make_trainer(hooks={"adds": AddsRate()}, max_epochs=1, log_interval=1).train(make_loader())
+
+
+def test_scalars_of_a_hook_are_recorded_if_only_other_ranks_have_a_batch_in_the_step():
+    progress = Progress()
+    scalars = StepScalars(progress, torch.device("cpu"), {}, judge=lambda error: None)
+    for step in (1, 2):
+        if step == 1:  # in the second step, the batch of this rank is skipped
+            scalars.add({"loss": 1.0}, losses=(), batch_idx=0, batch=None)
+        progress.step = step
+        scalars.close_step(step, {"lr": 0.1}, {"waited": 0.5 * step})
+        scalars.combine(lambda rows: [ScalarRow(step - 1, 1, {"loss": 2.0})])  # noqa: B023
+        (record,) = scalars.take_records()
+        assert record.metrics == {"lr": 0.1, "waited": 0.5 * step, "loss": 2.0}

@@ -49,7 +49,9 @@ def levels_of(activation, rectify, state, threshold=THRESHOLD):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rectify", [True, False])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (19, 37, 3), (32, 16, 4), (5, 33, 1)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (19, 37, 3), (32, 16, 4), (17, 70, 4), (2, 33, 8), (3, 40, 5), (5, 33, 1)]
+)
 def test_levels_are_those_of_the_plain_form_bit_for_bit(plain, shape, rectify, dtype):
     activation = activations(*shape, dtype=dtype)
     state = states(activation)
@@ -58,6 +60,14 @@ def test_levels_are_those_of_the_plain_form_bit_for_bit(plain, shape, rectify, d
     assert torch.equal(levels, expected)
     assert torch.equal(residual, expected_residual)
     assert levels.dtype == dtype
+
+
+@pytest.mark.parametrize(("batch", "pieces"), [(1, 1), (3, 3), (4, 1), (8, 2), (32, 32)])
+def test_a_small_batch_is_copied_in_pieces_of_16_bytes(batch, pieces):
+    array = activations(batch=batch).numpy()
+    in_pieces = sigma_delta._in_pieces(array)
+    assert in_pieces.shape == (19, 37, pieces)
+    assert in_pieces.tobytes() == array.tobytes()
 
 
 def test_levels_with_another_threshold_or_state_differ():

@@ -38,7 +38,7 @@ def command(path: Path, names: tuple[str, ...]) -> None:
     """
     file = path / "runs.sqlite" if path.is_dir() else path
     if not file.exists():
-        raise AudioZenError(f"`{file}` does not exist", remedy="name the file, or the folder that contains the runs")
+        raise AudioZenError(f"`{file}` does not exist", remedy="give the file, or the folder that contains the runs")
     with closing(connect(file)) as database:
         rows = list(_rows(database, names))
     headings = ("run", "status", "epoch", "step", "score", "best", "at epoch", "updated", *names)

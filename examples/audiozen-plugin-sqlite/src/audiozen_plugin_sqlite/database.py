@@ -138,13 +138,13 @@ def connect(path: Path, *, timeout: float = 5.0, create: bool = False) -> sqlite
             version = _version(connection)
     except sqlite3.Error as error:
         raise AudioZenError(
-            f"`{path}` can't be opened: {error}", remedy="name an SQLite file that you may write to"
+            f"`{path}` can't be opened: {error}", remedy="give an SQLite file that you may write to"
         ) from error
     if version != _VERSION:
         connection.close()
         raise AudioZenError(
             f"`{path}` has tables of version {version}, but audiozen-plugin-sqlite needs version {_VERSION}",
-            remedy="name another file, or install the version of the plugin that has written it",
+            remedy="give another file, or install the version of the plugin that has written it",
         )
     return connection
 
