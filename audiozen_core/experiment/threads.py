@@ -105,7 +105,7 @@ def time_threads(
         rounds: the least number of rounds.
         seconds: the time in seconds, without the untimed passes, after which no further round begins. At least one
             round is completed.
-        once: whether to run a single round, without the untimed passes.
+        once: whether to run a single round.
 
     Returns:
         The times. Numbers of threads that were ruled out as far too slow have fewer passes.
@@ -113,7 +113,7 @@ def time_threads(
     before = torch.get_num_threads()
     times = ThreadTimes({count: [] for count in counts}, {count: [] for count in counts})
     try:
-        for count in () if once else counts:
+        for count in counts:
             torch.set_num_threads(count)
             run()
         began = perf_counter()

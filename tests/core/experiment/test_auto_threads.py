@@ -443,6 +443,17 @@ def test_numbers_take_turns_and_the_threads_are_as_before(machine):
     assert torch.get_num_threads() == 3
 
 
+def test_a_single_round_comes_after_an_untimed_pass_too(machine):
+    """`torch.compile` compiles again for another number of threads."""
+    delays = [30.0, 0.0]
+
+    def run():
+        machine.time += machine.seconds[torch.get_num_threads()] + delays.pop(0)
+
+    assert time_threads(run, [1], once=True).seconds == {1: [1.0]}
+    assert not delays
+
+
 SAYS = """
 class Says(Data):
     def __init__(self):
