@@ -195,7 +195,6 @@ _ROWS = (
         name="hooks",
         prose="hook",
         array=True,
-        affects=("training",),
         synonyms={"hooks": "hook callback callbacks plugin plugins logger loggers event_handlers"},
     ),
     Kind(name="metric", prose="metric", section=False, key=("trainer", "args", "metrics")),

@@ -214,7 +214,9 @@ class Stft:
 
     def _window(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         if (device, dtype) not in self._windows:
-            self._windows[device, dtype] = _make_window(self.acoustics, device=device, dtype=dtype)
+            # Autograd can't use a tensor that was made in inference mode, not even after this mode.
+            with torch.inference_mode(False):
+                self._windows[device, dtype] = _make_window(self.acoustics, device=device, dtype=dtype)
         return self._windows[device, dtype]
 
     def _inverse_factors(self, device: torch.device, dtype: torch.dtype, count: int) -> tuple[Tensor, Tensor]:
@@ -223,8 +225,9 @@ class Stft:
         hop, parts = numbers.hop_length, -(-numbers.n_fft // numbers.hop_length)
         if (device, dtype) not in self._factors:
             paddings = (self._offset, numbers.n_fft - numbers.win_length - self._offset)
-            window = torch.nn.functional.pad(self._window(device, dtype), paddings)
-            self._factors[device, dtype] = window, _overlap_add(window.square().expand(parts, -1), hop)
+            with torch.inference_mode(False):
+                window = torch.nn.functional.pad(self._window(device, dtype), paddings)
+                self._factors[device, dtype] = window, _overlap_add(window.square().expand(parts, -1), hop)
         window, weights = self._factors[device, dtype]
         if count < parts:
             return window, _overlap_add(window.square().expand(count, -1), hop)

@@ -10,7 +10,7 @@ from typing import Any
 from audiozen_core.binding.signature import Signature
 from audiozen_core.config.composition import Composition, Origin
 from audiozen_core.config.plugin_sections import PluginSections
-from audiozen_core.config.sections import Component, ExperimentConfig
+from audiozen_core.config.sections import Component, ExperimentConfig, HookComponent
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.registry.paths import Resolved
@@ -88,3 +88,11 @@ class CheckedConfig:
             KeyError: the component is a disabled hook, or belongs to another configuration.
         """
         return self.components[component.key]
+
+    def affecting_hooks(self) -> list[HookComponent]:
+        """Returns the hooks of the TOML file that may affect a training or the outputs of networks.
+
+        Hooks that are switched off, and hooks whose class says `affects_training = False`, are left out.
+        """
+        enabled = (hook for hook in self.config.hooks if hook.enabled)
+        return [hook for hook in enabled if getattr(self.component(hook).target, "affects_training", True)]

@@ -24,6 +24,8 @@ from audiozen_core.registry.paths import resolve
 Schema = dict[str, Any]
 
 _SCALARS: dict[Any, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
+# The keyword of draft 7 for each limit of a `Range`. Validators apply the keywords to numbers only.
+_LIMITS = {"least": "minimum", "most": "maximum", "above": "exclusiveMinimum", "below": "exclusiveMaximum"}
 # A string with a reference, which is allowed for each key because a reference may resolve to a value of any type.
 _REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 
@@ -136,7 +138,8 @@ def _key(key: KeySchema, index: PluginIndex) -> Schema:
     else:
         schema = _type(key.type)
     for limits in (limits for _, ranges in annotated_members(key.type, Range) for limits in ranges):
-        schema = {**schema, "minimum": limits.least}
+        given = {keyword: getattr(limits, name) for name, keyword in _LIMITS.items()}
+        schema = {**schema, **{keyword: limit for keyword, limit in given.items() if limit is not None}}
     if isinstance(key.default, str | int | float):
         schema = {**schema, "default": key.default}
     return {**schema, "description": str(rules.get("doc", ""))}

@@ -52,6 +52,10 @@ from audiozen_core.storage.atomic import make_folder, read_regular, write_whole
 from audiozen_core.storage.cache_folder import default_cache
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
+# Part of the name of each cached file. Change it together with the way of measuring, so that choices of an earlier way
+# are not read.
+_SCHEME = 2
+
 Build = Callable[[], tuple[BaseTrainer, Mapping[Any, list[BatchLoader]]]]
 """Builds a trainer and its data for a measurement. Both are discarded afterwards."""
 
@@ -174,12 +178,15 @@ def _cached_choice(file: Path, counts: list[int]) -> ThreadChoice | None:
 
 
 def _digest(checked: CheckedConfig) -> str:
-    """Returns a hash of everything that affects the duration of a step: machine, versions and experiment."""
+    """Returns a hash of everything that affects a choice: scheme, machine, versions and experiment."""
     step = {name: value for name, value in checked.composition.values.items() if affects(name, "step")}
+    # Hooks may replace the network, or set its precision. Hooks that only watch are left out.
+    step["hooks"] = [{"path": hook.path, "args": hook.args} for hook in checked.affecting_hooks()]
+    defaults = [hook.path for hook in checked.default_hooks if getattr(hook.target, "affects_training", True)]
     # Kernels compiled by numba use one thread, so the best number of threads depends on whether numba is installed.
     versions = [__version__, str(torch.__version__), numba_version()]
-    machine = [_processor(), usable_cpus(), versions, checked.config.meta.use_amp]
-    text = json.dumps([machine, emit(step), code_of(checked)])
+    machine = [_SCHEME, _processor(), usable_cpus(), versions, checked.config.meta.use_amp]
+    text = json.dumps([machine, emit(step), defaults, code_of(checked)])
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]
 
 

@@ -27,8 +27,7 @@ WORTHWHILE = 1.3
 
 # A number of threads is not timed again if a pass takes more than this many times as long as with the fastest number.
 _HOPELESS = 3.0
-# A number of threads is not ruled out if the first pass took at most this many seconds, because the first pass also
-# starts threads and allocates memory.
+# A number of threads is not ruled out if a pass took at most this many seconds, because a short pass says little.
 _QUICK = 0.1
 # Short passes are timed for at least this many seconds, so that a short disturbance does not affect most of them.
 _LEAST_SECONDS = 1.0
@@ -76,11 +75,16 @@ class ThreadTimes:
         self.waits[count].append(waited / max(seconds, 1e-9))
 
     def hopeless(self) -> set[int]:
-        """Returns the numbers of threads that were far too slow in a pass that no other program disturbed."""
+        """Returns the numbers of threads that were far too slow in a pass that no other program disturbed.
+
+        The first number is never one of them. The other numbers are compared with it, and only several of its passes
+        show whether the measurement was disturbed.
+        """
         limit = max(_HOPELESS * min(self.best.values(), default=0.0), _QUICK)
         passes = {count: zip(self.seconds[count], self.waits[count], strict=True) for count in self.seconds}
         undisturbed = {count: [s for s, wait in found if wait <= _WAITED] for count, found in passes.items()}
-        return {count for count, found in undisturbed.items() if found and min(found) > limit}
+        _, *others = self.seconds
+        return {count for count in others if undisturbed[count] and min(undisturbed[count]) > limit}
 
 
 def time_threads(
@@ -90,34 +94,37 @@ def time_threads(
 
     The numbers take turns, so that a disturbance affects all numbers.
 
-    An extra round first starts the threads, and rules out numbers of threads that are far too slow. Short passes, and
-    passes that other programs disturb, are timed more often. Afterwards torch has its previous number of threads again.
+    Before the first round, an untimed pass with each number of threads starts the threads, and imports and compiles
+    whatever the pass needs. `torch.compile` may compile again for each number. The first round rules out numbers of
+    threads that are far too slow. Short passes, and passes that other programs disturb, are timed more often.
+    Afterwards torch has its previous number of threads again.
 
     Args:
         run: runs the forward and backward pass.
-        counts: the numbers of threads.
+        counts: the numbers of threads, beginning with the number that the others are compared with.
         rounds: the least number of rounds.
-        seconds: the time in seconds after which no further round begins. At least one round is completed.
-        once: whether to run a single round, without the extra round.
+        seconds: the time in seconds, without the untimed passes, after which no further round begins. At least one
+            round is completed.
+        once: whether to run a single round.
 
     Returns:
         The times. Numbers of threads that were ruled out as far too slow have fewer passes.
     """
     before = torch.get_num_threads()
     times = ThreadTimes({count: [] for count in counts}, {count: [] for count in counts})
-    began = perf_counter()
     try:
-        for number in range(1) if once else itertools.count():
+        for count in counts:
+            torch.set_num_threads(count)
+            run()
+        began = perf_counter()
+        for number in range(1, 2) if once else itertools.count(1):
             hopeless = times.hopeless()
-            if number == 1:  # the extra round does not count
-                for count in set(counts) - hopeless:
-                    times.seconds[count], times.waits[count] = [], []
             for count in counts:
                 if count not in hopeless:
                     times.add_pass(run, count)
             elapsed = perf_counter() - began
             repeats = elapsed < _LEAST_SECONDS or (elapsed < _PATIENCE and disturbed_reason(times))
-            if number > 0 and (elapsed > seconds or (number >= rounds and not repeats)):
+            if elapsed > seconds or (number >= rounds and not repeats):
                 break
     finally:
         torch.set_num_threads(before)

@@ -83,7 +83,6 @@ class Lifecycle(specs.Hooks[Trainer]):
             self._by_pluggy |= {name: reverse[name] for name in _LAST_FIRST}
         # The hooks that currently do nothing, by the name of the plugin.
         self._idle: dict[str, frozenset[str]] = {}
-        self._made: dict[str, Callable[..., Any]] = {}
         self._make_calls()
 
     def _make_calls(self) -> None:
@@ -96,10 +95,7 @@ class Lifecycle(specs.Hooks[Trainer]):
         if not self._is_main:
             calls["on_log"] = _no_answers
         for name, call in calls.items():
-            # A test may have replaced the attribute, and must not lose it in the middle of a run.
-            if vars(self).get(name) is self._made.get(name):
-                setattr(self, name, call)
-        self._made = calls
+            setattr(self, name, call)
 
     def leave_out_idle(self, trainer: Trainer) -> None:
         """Asks the plugins which of their hooks currently do nothing, and leaves these out until the next request.

@@ -198,8 +198,7 @@ def _for_use(config: Document, import_from: Sequence[str]) -> Document:
     kept: dict[str, Any] = {"meta": {"save_dir": "exp", **_part(values.get("meta"), _OF_META)}}
     for section, table in values.items():
         kind = kind_of(section)
-        # Hooks are kept, because some change a network when it is built.
-        if section == "meta" or not (section == "hooks" or affects(section, "outputs")):
+        if section == "meta" or not affects(section, "outputs"):
             continue
         kept[section] = _part(table, ("path", "args")) if kind and kind.name == "model" else table
     args, unused = _part(kept.get("trainer"), ("args",)).get("args"), _only_for_runs(kept.get("trainer"), import_from)
@@ -269,12 +268,8 @@ def build_enhancer(found: FoundNetwork, *, weights: str | None = None, device: s
 
 def _without_monitors(checked: CheckedConfig) -> CheckedConfig:
     """Returns the configuration without hooks that can't affect the output of the networks."""
-    hooks = [
-        hook
-        for hook in checked.config.hooks
-        if hook.enabled and getattr(checked.component(hook).target, "affects_training", True)
-    ]
-    return dataclasses.replace(checked, config=dataclasses.replace(checked.config, hooks=hooks), default_hooks=())
+    config = dataclasses.replace(checked.config, hooks=checked.affecting_hooks())
+    return dataclasses.replace(checked, config=config, default_hooks=())
 
 
 @contextmanager

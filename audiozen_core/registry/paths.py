@@ -47,7 +47,9 @@ _PLAIN = re.compile(f"{NAME}(:{NAME})?", re.ASCII)
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
     """Imports the object that a path names. To find modules next to the TOML file, enter an `ImportScope` first.
 
-    Within one `ImportScope`, a path is resolved only once. What an experiment builds is therefore what was checked.
+    Within one `ImportScope`, a path is resolved only once. What an experiment builds is therefore what was checked,
+    even if its module is reloaded (`importlib.reload`) in between. Names that are looked up in another `index` than
+    that of this process are resolved each time.
 
     Args:
         path: the value of `path` in the TOML file. Values that are not a string raise an error.
@@ -66,9 +68,10 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
     """
     scope = ImportScope.current()
     kind = kind_of(section) if section else None
-    # The kind does not change the meaning of a dotted import.
+    # Neither the kind nor the index changes the meaning of a dotted import.
     group = kind.name if kind and kind.group and _is_name(path) else None
-    if scope and isinstance(path, str) and (known := scope.resolved.get((path, group))):
+    once = not _is_name(path) or index is None or index is installed_index()
+    if scope and once and isinstance(path, str) and (known := scope.resolved.get((path, group))):
         return known
     path = _well_formed(path)
     if _is_name(path):
@@ -76,7 +79,7 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
     else:
         module, *names = path.split(".")
         found = _import_object(module, names, path, section)
-    if scope:
+    if scope and once:
         scope.resolved[path, group] = found
     return found
 

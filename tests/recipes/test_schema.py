@@ -1,14 +1,17 @@
 """The JSON Schema of the recipes is tested with taplo. Editors use taplo to check TOML files."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 
-from audiozen_core.config.json_schema import experiment_schema
+from audiozen_core.binding.ranges import Range
+from audiozen_core.config.json_schema import _table, experiment_schema
 from audiozen_core.registry.index import PluginIndex, installed_index
 
 from .test_recipes import FILES, RECIPES
@@ -65,3 +68,22 @@ def test_component_names_in_the_schema_have_descriptions():
         if "enum" in entry
     }
     assert names["sdnn"].startswith("A sigma-delta network")
+
+
+def test_each_limit_of_a_range_is_in_the_schema():
+    @dataclasses.dataclass
+    class Table:
+        share: Annotated[float, Range(above=0, below=1)] = 0.5
+        count: Annotated[int, Range(least=1, most=8)] | Literal["auto"] = 1
+        size: Annotated[int, Range(least=2)] = 2
+
+    limits = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    properties = _table(Table, None, PluginIndex([]))["properties"]
+    found = {name: {key: value for key, value in of.items() if key in limits} for name, of in properties.items()}
+    assert found == {
+        "share": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        "count": {"minimum": 1, "maximum": 8},
+        "size": {"minimum": 2},
+    }
+    meta = experiment_schema(PluginIndex([]))["definitions"]["meta"]["properties"]
+    assert (meta["num_threads"]["minimum"], meta["num_threads"]["maximum"]) == (1, 1024)

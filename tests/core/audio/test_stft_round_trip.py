@@ -218,3 +218,16 @@ def test_inverse_is_the_plain_overlap_add_to_the_last_bit(n_fft, win_length, hop
         torch.testing.assert_close(
             stft.inverse(spectrum), wave[:, start:] / weights[start:], rtol=0, atol=0, equal_nan=True
         )
+
+
+def test_a_call_in_inference_mode_does_not_prevent_training_afterwards():
+    stft = Stft(Acoustics(n_fft=64, win_length=48, hop_length=16))
+    with torch.inference_mode():
+        stft.inverse(stft.transform(wave_of(400)))
+    for frames in (1, 9):  # fewer frames than a sample is in, and more
+        spectrogram = torch.randn(2, 33, frames, dtype=torch.complex64, requires_grad=True)
+        stft.inverse(spectrogram).square().sum().backward()
+        assert spectrogram.grad is not None
+    wave = wave_of(400).requires_grad_()
+    stft.transform(wave).abs().sum().backward()
+    assert wave.grad is not None

@@ -24,8 +24,28 @@ class Gained(Trainer):
 
     def predict_step(self, batch, batch_idx, dataloader_idx):
         pass
+
+
+class Scales:
+    def __init__(self, by: float = 1.0):
+        self.by = by
+
+    @hookimpl
+    def on_component_built(self, section, component):
+        if section == "model":
+            component.gain *= self.by
+
+
+class Watches:
+    affects_training = False
+
+    def __init__(self, by: float = 1.0): ...
+
+    @hookimpl
+    def on_run_start(self, trainer): ...
 """
 BASE = (
+    ("[dataset]", '[[hooks]]\npath = "parts.Scales"\n[[hooks]]\npath = "parts.Watches"\n[dataset]'),
     ('path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}', 'path = "parts.Net"\nargs.gain = 2.0'),
     ('"parts.Trainer"', '"parts.Gained"'),
     ("[validate_dataset]", '[predict_dataset]\npath = "parts.Data"\n[validate_dataset]'),
@@ -55,8 +75,9 @@ def warnings(tiny, capfd, *changes, modes=("test",), **options):
         (("[model]", "[acoustics]\nsr = 8000\n[model]"), "acoustics.sr: (not set) -> 8000"),
         (("max_epochs = 2", "max_epochs = 2\nfloor = 0.5"), "trainer.args.floor: (not set) -> 0.5"),
         (('device = "cpu"', 'device = "cpu"\nuse_amp = true'), "meta.use_amp: (not set) -> true"),
+        (('"parts.Scales"', '"parts.Scales"\nargs.by = 5.0'), 'hooks."parts.Scales".args.by: (not set) -> 5.0'),
     ],
-    ids=["model", "acoustics", "trainer", "precision"],
+    ids=["model", "acoustics", "trainer", "precision", "hook"],
 )
 def test_setting_that_decides_what_the_network_computes_is_named_with_both_values(tiny, capfd, change, said):
     (warning,) = warnings(tiny, capfd, change)
@@ -85,8 +106,9 @@ def test_all_changes_are_in_one_warning(tiny, capfd):
         ("args.lr = 0.1", "args.lr = 0.2"),
         ('[test_dataset]\npath = "parts.Data"', '[test_dataset]\npath = "parts.Data"\nargs.size = 8'),
         ('device = "cpu"', 'device = "cpu"\nnum_threads = 1'),
+        ('"parts.Watches"', '"parts.Watches"\nargs.by = 5.0'),
     ],
-    ids=["none", "safe", "gradients", "score", "optimizer", "data", "threads"],
+    ids=["none", "safe", "gradients", "score", "optimizer", "data", "threads", "watching hook"],
 )
 def test_other_changes_are_no_warning(tiny, capfd, change):
     assert not warnings(tiny, capfd, change)

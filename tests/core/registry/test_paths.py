@@ -13,7 +13,7 @@ from audiozen_core.diagnostics import codes
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import PluginIndex
+from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import load_entry, resolve
 from audiozen_core.registry.scope import ImportScope
 
@@ -362,3 +362,23 @@ def test_load_resolves_an_entry_without_an_index():
     entry = Entry("audiozen.metric", "half", "fractions:Fraction.from_float", "acme", "1.0")
     found = load_entry(entry)
     assert (found.path, found.dotted, found.entry) == ("acme:half", "fractions.Fraction.from_float", entry)
+
+
+def test_a_scope_keeps_what_the_installed_index_finds_and_nothing_of_another_index(tmp_path):
+    other, third = component("fractions:Fraction", "sdnn"), component("decimal:Decimal", "sdnn")
+    with ImportScope([tmp_path]) as scope:
+        assert resolve("sdnn", section="model", index=other).target.__name__ == "Fraction"
+        assert not scope.resolved
+        installed = resolve("sdnn", section="model")
+        assert resolve("sdnn", section="model", index=third).target.__name__ == "Decimal"
+        assert resolve("sdnn", section="model", index=installed_index()) is installed
+        assert resolve("fractions.Fraction", index=other) is resolve("fractions.Fraction")
+
+
+def test_a_scope_keeps_the_class_of_a_module_that_is_reloaded(tmp_path):
+    (tmp_path / "own_parts.py").write_text("class Part: ...")
+    with ImportScope([tmp_path]):
+        before = resolve("own_parts.Part").target
+        module = importlib.reload(sys.modules["own_parts"])
+        assert module.Part is not before
+        assert resolve("own_parts.Part").target is before
