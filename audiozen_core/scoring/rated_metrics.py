@@ -158,9 +158,10 @@ def _code(component: type) -> str:
     """Returns a hash of the code that values depend on; "" if a class is not in a file, as at the Python prompt.
 
     The hash covers all modules in the folders of the class and of its base classes, because a metric may call functions
-    of other modules. The hash also covers the code that rates files: all modules in the folder of this module.
+    of other modules. The hash also covers the code that reads, resamples and rates files, and that seeds metrics.
     """
-    folders = {Path(__file__).parent}
+    core = Path(__file__).parent.parent
+    folders = {core / "audio", core / "data", core / "scoring"}
     for base in component.__mro__:
         if base.__module__.partition(".")[0] in (*sys.stdlib_module_names - {"__main__"}, "torch"):
             continue
