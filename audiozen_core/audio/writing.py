@@ -196,8 +196,8 @@ def encode_pieces(
 ) -> Iterator[AudioWriter]:
     """Encodes an audio file in memory, as `write_pieces` writes it. `AudioWriter.content` is then the file.
 
-    The arguments and the errors are the same. The path is only needed for messages. There is no warning if samples
-    were clipped.
+    The arguments and the errors are the same. The path is only needed for messages. The caller warns about clipped
+    samples; see `warn_if_clipped`.
     """
     form = _fitting_form(form, frames * channels * _BYTES.get(subtype, 1))
     writer = AudioWriter(Path(path), _Memory(), sr, channels, form, subtype, frames=frames)
