@@ -21,20 +21,8 @@ from audiozen_core.kinds import affects, section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.run_arguments import only_for_runs
 from audiozen_core.trainer.scheduler import Scheduler
-
-# These arguments of the trainer do not affect the outputs of the networks. They affect only training or the score.
-_NOT_FOR_OUTPUT = tuple(
-    f"trainer.args.{name}"
-    for name in (
-        "clip_grad_norm_value",
-        "gradient_accumulation_steps",
-        "monitor",
-        "save_max_score",
-        "score",
-        "score_dataset",
-    )
-)
 
 # The entries in the state of `ReduceLROnPlateau` that depend on earlier scores. All other entries are constructor
 # arguments.
@@ -100,7 +88,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
         extra = state.pop("extra", {})
         trainer.hooks.distribute_extra(trainer, extra.get("hooks", {}))
         changes = _changes(extra, checked) if checked else []
-        if changed := [str(change) for change in changes if _affects_output(change)]:
+        if changed := [str(change) for change in changes if _affects_output(change, trainer)]:
             get_logger().warning(
                 "settings have changed since the checkpoint was saved, so the outputs of the networks may differ from "
                 "those in training: change the settings back, unless you changed them on purpose",
@@ -213,12 +201,14 @@ def _is_for_training(state: str) -> bool:
     return kind_and_suffix is not None and kind_and_suffix[0] in ("optimizer", "lr_scheduler")
 
 
-def _affects_output(change: Change) -> bool:
+def _affects_output(change: Change, trainer: BaseTrainer) -> bool:
     """Returns whether a changed setting affects the outputs of the networks in an evaluation."""
-    if not change.affects_training or change.key in _NOT_FOR_OUTPUT:
+    if not change.affects_training:
         return False
     section, _, rest = change.key.partition(".")
     kind, _ = split_section(section) or (section, "")
+    if kind == "trainer" and rest.startswith("args."):
+        return rest.split(".")[1] not in only_for_runs(type(trainer))
     if kind == "model" and rest.partition(".")[0] in ("init", "compile"):
         return False
     is_plugins = split_section(section) is None
