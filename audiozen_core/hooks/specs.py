@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 
-from audiozen_core.hooks.marker import HookMarker
 from audiozen_core.kinds import Mode
 
 if TYPE_CHECKING:
@@ -390,11 +389,3 @@ class Hooks(Generic[Trainer]):
 
         `extra` contains the data that this hook plugin saved in `on_checkpoint_save`; it is empty if no data was saved.
         """
-
-
-hookimpl = HookMarker(PROJECT)
-"""Marks a method as the implementation of a hook.
-
-With `@hookimpl`, the name of the method is the name of the hook. `@hookimpl.on_epoch_end` names the hook explicitly.
-`@hookimpl(wrapper=True)` marks a wrapper.
-"""

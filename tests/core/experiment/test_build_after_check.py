@@ -21,7 +21,7 @@ from tests.tiny_experiment import TinyExperiment
 PARTS = """\
 import torch
 from torch import nn
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import (
 from audiozen_core.errors import CheckpointError
 from audiozen_core.experiment.config_diff import Change
 from audiozen_core.experiment.resume import adapt_state
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from tests.tiny_training import make_loader, make_trainer, state_of
 
 
