@@ -17,7 +17,7 @@ from audiozen_core.config.plugin_sections import section_table
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, changed_hook, compare_configs, refuse_changes
 from audiozen_core.experiment.regroup_state import regroup_state
-from audiozen_core.kinds import affects, section_name, split_section
+from audiozen_core.kinds import KINDS, affects, kind_of, section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -148,9 +148,10 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
         _adapt_optimizer(state, changed, suffix, trainer)
     fresh = trainer.state.state_dict()
     for section in changed:
-        if section.startswith(("loss_function", "lr_scheduler")) and section not in fresh:
+        kind = kind_of(section)
+        if kind in (KINDS["loss_function"], KINDS["lr_scheduler"]) and section not in fresh:
             state.pop(section, None)
-        elif section in fresh and (section.startswith("loss_function") or section not in state):
+        elif section in fresh and (kind == KINDS["loss_function"] or section not in state):
             state[section] = fresh[section]
     for name in {f"hook_{name}" for name in map(changed_hook, changes) if name}:
         if name not in fresh:
@@ -197,8 +198,7 @@ def _changes(extra: Mapping[str, Any], checked: CheckedConfig) -> list[Change]:
 
 def _is_for_training(state: str) -> bool:
     """Returns whether a state in a checkpoint belongs to an optimiser or a scheduler, which evaluations do not use."""
-    kind_and_suffix = split_section(state)
-    return kind_and_suffix is not None and kind_and_suffix[0] in ("optimizer", "lr_scheduler")
+    return kind_of(state) in (KINDS["optimizer"], KINDS["lr_scheduler"])
 
 
 def _affects_output(change: Change, trainer: BaseTrainer) -> bool:
@@ -206,10 +206,10 @@ def _affects_output(change: Change, trainer: BaseTrainer) -> bool:
     if not change.affects_training:
         return False
     section, _, rest = change.key.partition(".")
-    kind, _ = split_section(section) or (section, "")
-    if kind == "trainer" and rest.startswith("args."):
+    kind = kind_of(section)
+    if kind == KINDS["trainer"] and rest.startswith("args."):
         return rest.split(".")[1] not in only_for_runs(type(trainer))
-    if kind == "model" and rest.partition(".")[0] in ("init", "compile"):
+    if kind == KINDS["model"] and rest.partition(".")[0] in ("init", "compile"):
         return False
     is_plugins = split_section(section) is None
     return (affects(section, "outputs") and not is_plugins) or change.key == "meta.use_amp"
