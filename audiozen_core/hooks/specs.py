@@ -290,9 +290,9 @@ class Hooks(Generic[Trainer]):
             dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
             outputs: a copy of the results of the step.
             signals: one mapping for each file of the batch, from name to signal [time] on the CPU: the signals that the
-                step passed to the trainer's `show`. The trainer `enhancement` passes `noisy`, `enhanced` and, except in
-                a prediction, `clean`. The signals are freed after the call unless a hook stores them. To get signals in
-                validations only, set `signal_modes = ("validate",)` in your class.
+                step passed to the trainer's `show`, under names that the trainer chooses. The signals are freed after
+                the call unless a hook stores them. To get signals in validations only, set
+                `signal_modes = ("validate",)` in your class.
         """
 
     @hookspec
@@ -350,7 +350,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_samples(self, trainer: Trainer, samples: Sequence[Sample], step: int, epoch: int) -> None:
-        """The hook `samples` has written files to `trainer.folder / "samples"`; called on the main process only."""
+        """A hook has written samples to `trainer.folder / "samples"`; called on the main process only."""
 
     @hookspec
     def on_state_collect(self, trainer: Trainer) -> None:
