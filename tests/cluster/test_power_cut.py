@@ -75,8 +75,8 @@ def test_run_whose_power_is_cut_many_times_ends_with_the_same_state(tmp_path, di
     (project / "exp").symlink_to(disk.mount)
     for _ in range(cuts):
         process = start(project, "--resume")
-        # A slow disk needs the time of several steps for a checkpoint. By step 7 the first one must have reached the disk,
-        # because a save waits for the one before it.
+        # A slow disk needs the time of several steps for a checkpoint. By step 7 the first one must have reached the
+        # disk, because a save waits for the one before it.
         going = reads_until(process, "step", chooser.randint(1, 8))
         spin(chooser.randrange(2_000_000))
         disk.cut_power()
