@@ -9,7 +9,7 @@ from pathlib import Path
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
 from audiozen_core.checkpoint.writer import CheckpointWriter, SaveResult
 from audiozen_core.hooks.ending import RunEnding
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 

@@ -8,7 +8,7 @@ import torch
 from audiozen_core.checkpoint import CheckpointStore, UnstorableStateError
 from audiozen_core.errors import CheckpointError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.components import Components
 from tests.tiny_training import TinyTrainer
 
