@@ -5,11 +5,16 @@ The time from the first file to the last file is measured; imports don't count. 
 peer has half of the files, and the time before both processes have started does not count. For AudioZEN, the start of
 the processes does count. So there are more files, as in a folder that is worth two processes. Both sides keep freed
 memory, as the command does.
+
+Rows without a goal show the bound. In one, AudioZEN enhances with a network that returns its input, so only what
+AudioZEN adds is measured. Two others are about two processes: the CPU time of all processes, and the wall-clock time to
+start and end two processes that do nothing.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +22,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiozen_core import logging
 from audiozen_core.audio.files import audio_info, read_audio
@@ -25,7 +30,7 @@ from audiozen_core.inference.enhancer import Enhancer
 from audiozen_core.inference.inputs import Job, list_jobs
 from audiozen_core.inference.jobs import Options, enhance_jobs
 from audiozen_core.inference.load import load
-from audiozen_core.scoring.worker_pool import keep_freed_memory
+from audiozen_core.scoring.worker_pool import keep_freed_memory, run_jobs
 from audiozen_plugins.model.gtcrn import GTCRN
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds
 from benchmarks.measuring import seconds as measured
@@ -35,14 +40,28 @@ FILES = 24
 FILES_OF_TWO = 96  # for two processes
 CONFIG = """
 [model]
-path = "gtcrn"
+path = "{path}"
 [trainer]
 path = "enhancement"
 """
 
 
+class Unchanged(nn.Module):
+    """A network that returns its input, spectra as for GTCRN."""
+
+    domain, layout = GTCRN.domain, GTCRN.layout
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Returns its input."""
+        return noisy
+
+
 def rows(rounds: int = 5) -> list[Row]:
-    """Measures three rows: the CPU time and the wall-clock time of one process, and the wall-clock time of two."""
+    """Measures the CPU time and the wall-clock time of one process and of two, and the CPU time without a network."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()
@@ -50,11 +69,12 @@ def rows(rounds: int = 5) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_pairs(folder, FILES_OF_TWO)
-        model = _network(folder / "model")
+        model = _network(folder / "model", "gtcrn", GTCRN())
+        unchanged = _network(folder / "unchanged", f"{__name__}.Unchanged", Unchanged())
         jobs = list_jobs([str(folder / "noisy")], folder / "listed")
         spectra = [_spectrum(model, job) for job in jobs]
 
-        def enhance(share: Sequence[int], num_workers: int = 0) -> None:
+        def enhance(share: Sequence[int], num_workers: int = 0, model: Enhancer = model) -> None:
             # A new folder each time, because files whose results exist would be skipped.
             output = Path(tempfile.mkdtemp(dir=folder))
             own = [_moved(jobs[index], output) for index in share]
@@ -65,33 +85,47 @@ def rows(rounds: int = 5) -> list[Row]:
                 for index in share:
                     model.network(spectra[index])
 
-        def row(files: int, how: str, unit: str, ours: Callable[[], float], peer: Callable[[], float]) -> Row:
+        def row(files: int, how: str, unit: str, ours: Callable[[], float], peer: Callable[[], float],
+                goal: Goal | None = None) -> Row:  # fmt: skip
             seconds = sum(audio_info(job.source).seconds for job in jobs[:files])
-            return compare(
-                f"enhancing {files} files ({seconds:.0f} s) with GTCRN, {how}",
-                ours,
-                {"the network alone": peer},
-                unit=unit,
-                goal=Goal("at most", 1 / 0.9),
-                rounds=rounds,
-            )
+            what, peers = f"enhancing {files} files ({seconds:.0f} s) with {how}", {"GTCRN alone": peer}
+            return compare(what, ours, peers, unit=unit, goal=goal, rounds=rounds)
+
+        def start_and_end() -> None:
+            for _ in run_jobs(lambda step: step, [[0], [1]], workers=2):
+                pass
 
         few, many = range(FILES), range(FILES_OF_TWO)
+        goal = Goal("at most", 1 / 0.9)
         return [
-            row(FILES, "one process", "s of CPU", lambda: cpu_seconds(lambda: enhance(few)),
-                lambda: cpu_seconds(lambda: alone(few))),
-            row(FILES, "one process", "s", lambda: measured(lambda: enhance(few)),
-                lambda: measured(lambda: alone(few))),
-            row(FILES_OF_TWO, "two processes", "s", lambda: measured(lambda: enhance(many, 2)),
-                lambda: _in_processes(alone, many, 2)),
+            row(FILES, "GTCRN, one process", "s of CPU", lambda: cpu_seconds(lambda: enhance(few)),
+                lambda: cpu_seconds(lambda: alone(few)), goal),
+            row(FILES, "GTCRN, one process", "s", lambda: measured(lambda: enhance(few)),
+                lambda: measured(lambda: alone(few)), goal),
+            row(FILES, "a network that returns its input", "s of CPU",
+                lambda: cpu_seconds(lambda: enhance(few, model=unchanged)), lambda: cpu_seconds(lambda: alone(few))),
+            row(FILES_OF_TWO, "GTCRN, two processes", "s", lambda: measured(lambda: enhance(many, 2)),
+                lambda: _in_processes(alone, many, 2), goal),
+            row(FILES_OF_TWO, "GTCRN, two processes", "s of CPU", lambda: _all_seconds(lambda: enhance(many, 2)),
+                lambda: _all_seconds(lambda: _in_processes(alone, many, 2))),
+            compare("starting and ending two processes that do nothing", lambda: measured(start_and_end),
+                {f"GTCRN alone, {FILES_OF_TWO} files": lambda: _in_processes(alone, many, 2)},
+                unit="s", goal=None, rounds=rounds),
         ]  # fmt: skip
 
 
-def _network(folder: Path) -> Enhancer:
+def _all_seconds(call: Callable[[], object]) -> float:
+    """Returns the CPU time of a call in seconds. The processes that it starts and ends count, too."""
+    before = os.times()
+    call()
+    return sum(os.times()[:4]) - sum(before[:4])
+
+
+def _network(folder: Path, path: str, network: nn.Module) -> Enhancer:
     """Saves a network with random weights, and loads it like `audiozen enhance`."""
     folder.mkdir()
-    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
-    save_file(GTCRN().state_dict(), folder / "model.safetensors")
+    (folder / "config.toml").write_text(CONFIG.format(path=path), encoding="utf-8")
+    save_file(network.state_dict(), folder / "model.safetensors")
     return load(folder, device="cpu")
 
 
