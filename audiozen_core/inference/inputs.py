@@ -8,7 +8,7 @@ import io
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,14 +86,23 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
             for (source, relative), target in zip(found.items(), targets, strict=True)
         ]
     _check_folder(jobs[0].target.parent if len(jobs) == 1 else output)
-    # Both the path of a link and the file that it points to count as inputs.
-    sources = {place for source in found for place in (_place(source), os.path.realpath(source))}
-    if clash := next((job for job in jobs if _place(job.target) in sources), None):
-        raise DataError(
-            f"the result of `{clash.source}` would replace the input `{clash.target}`",
-            remedy="give another output folder",
-        )
+    places = places_of(found)
+    for job in jobs:
+        check_is_no_input(job.target, job, places)
     return jobs
+
+
+def places_of(inputs: Iterable[Path]) -> set[str]:
+    """Returns where the inputs are. Both the path of a link and the file that it points to are an input."""
+    return {place for path in inputs for place in (_place(path), os.path.realpath(path))}
+
+
+def check_is_no_input(path: Path, job: Job, places: set[str]) -> None:
+    """Raises a `DataError` if a file of the result of a job would replace an input at one of the places."""
+    if _place(path) in places:
+        raise DataError(
+            f"the result of `{job.source}` would replace the input `{path}`", remedy="give another output folder"
+        )
 
 
 def _check_folder(folder: Path) -> None:
