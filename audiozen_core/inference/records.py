@@ -49,7 +49,8 @@ class Records:
             return ""  # an interrupted command may have left a result that it had not recorded yet
         record = self._records.get(self._key(job))
         if record is None:
-            return self._unknown if job.target.exists() else ""
+            unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
+            return unknown if job.target.exists() else ""
         changes = [_change_of(self.folder / name, facts) for name, facts in record["files"].items()]
         if None in changes:
             return ""
@@ -72,13 +73,9 @@ class Records:
         others = (path for path in paths if self._name(path) not in own and path.exists())
         if key not in self._begun and (path := next(others, None)):
             raise DataError(
-                f"`{path}` exists, but {self._unknown}",
+                f"`{path}` exists, but no record says that it is a result of this input",
                 remedy="give another output folder, or replace the files with `--overwrite`",
             )
-
-    @property
-    def _unknown(self) -> str:
-        return f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
 
     def begin(self, job: Job) -> None:
         """Notes in a hidden file that a result is about to be written.

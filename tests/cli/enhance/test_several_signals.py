@@ -142,7 +142,7 @@ def test_files_of_the_user_and_inputs_are_not_replaced_by_signals(enhance, place
     before = {path: path.read_bytes() for path in map(Path, ("rec/talk_2.wav", "out/a_2.wav"))}
     changed(three)
     told = enhance("in", "-o", "out", code=1)
-    assert "`out/a_2.wav` exists, but no record says how it was made" in told.err
+    assert "`out/a_2.wav` exists, but no record says that it is a result of this input" in told.err
     results = {"enhanced.jsonl", "b_1.wav", "b_2.wav", "b_3.wav"}
     assert {path.name for path in Path("out").iterdir()} == {"a_2.wav", *results}
     for overwrite in ((), ("--overwrite",)):
