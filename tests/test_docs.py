@@ -10,6 +10,7 @@ import re
 import shlex
 import socket
 import sys
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -434,6 +435,21 @@ def test_internal_links_point_to_existing_files():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@cache
+def anchors(page):
+    """Returns the anchors that GitHub gives the headings of a page: letters, digits, `_` and `-`, in lower case."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_internal_links_with_an_anchor_point_to_a_heading():
+    assert "version" not in anchors(REPOSITORY / "docs/public_api.md")
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert anchor in anchors(page.parent / target if target else page), f"{page.name}: {target}#{anchor}"
 
 
 def test_every_test_that_reliability_names_exists():
