@@ -431,6 +431,27 @@ def test_every_metric_of_audiozen_is_among_the_variants():
     assert ours == {path for path, _ in VARIANTS}
 
 
+PRIVATE_PATH = re.compile(r"""["']audiozen_(?:core|plugins)(?:\.\w+)+["']""")
+
+
+def test_toml_names_components_by_their_public_names():
+    files = [
+        file for folder in ("recipes", "examples", "audiozen_core") for file in (REPOSITORY / folder).rglob("*.toml")
+    ]
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
+    for page in PAGES:
+        texts[page] = "\n".join(block["text"] for block in blocks(page) if block["language"] == "toml")
+    assert len([file for file in files if "path" in texts[file]]) > 10
+    assert {file.name: found for file, text in texts.items() if (found := PRIVATE_PATH.findall(text))} == {}
+
+
+def test_private_path_is_found_and_an_entry_point_is_not():
+    assert PRIVATE_PATH.findall('path = "audiozen_plugins.loss.si_snr.SiSnrLoss"')
+    assert not PRIVATE_PATH.findall(
+        'si_snr = "audiozen_plugins.loss.si_snr:SiSnrLoss"\npath = "audiozen.loss.SiSnrLoss"'
+    )
+
+
 def test_internal_links_point_to_existing_files():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
