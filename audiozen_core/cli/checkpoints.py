@@ -13,7 +13,8 @@ from audiozen_core.cli.table import echo_table
 from audiozen_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from audiozen_core.checkpoint import CheckpointInfo, CheckpointStore
+    from audiozen_core.checkpoint.info import CheckpointInfo
+    from audiozen_core.checkpoint.store import CheckpointStore
 
 
 @click.group(cls=ListByDefault, name="checkpoints")
@@ -124,7 +125,7 @@ def average_command(exp: Path, last: int, output: Path | None) -> None:
 
 
 def _store(exp: Path) -> CheckpointStore:
-    from audiozen_core.checkpoint import CheckpointStore
+    from audiozen_core.checkpoint.store import CheckpointStore
 
     if exp.suffix == ".toml" and exp.is_file():
         from audiozen_core.config.load import load_config

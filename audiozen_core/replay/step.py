@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiozen_core.checkpoint import LoadedCheckpoint
+from audiozen_core.checkpoint.info import LoadedCheckpoint
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.hooks.scalars import as_scalar

@@ -10,8 +10,8 @@ import signal
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.format import checkpoint
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.experiment import resume as resuming
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lock import run_lock

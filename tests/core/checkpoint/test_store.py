@@ -12,15 +12,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from audiozen_core.checkpoint import (
-    CheckpointStore,
+from audiozen_core.checkpoint import directory
+from audiozen_core.checkpoint.errors import (
     CheckpointWriteError,
     DamagedCheckpointError,
     NoCheckpointError,
     UnstorableStateError,
-    directory,
 )
 from audiozen_core.checkpoint.format import checkpoint
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage import atomic
 from tests.core.checkpoint.exactness import difference

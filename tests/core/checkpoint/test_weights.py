@@ -6,15 +6,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from audiozen_core.checkpoint import (
-    CheckpointStore,
-    DamagedCheckpointError,
-    NoCheckpointError,
-    average,
-    load_weights,
-)
+from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.format import checkpoint
-from audiozen_core.checkpoint.weights import write_average
+from audiozen_core.checkpoint.store import CheckpointStore
+from audiozen_core.checkpoint.weights import average, load_weights, write_average
 from audiozen_core.errors import CheckpointError
 from tests.core.checkpoint.exactness import difference
 
