@@ -355,7 +355,8 @@ def _sync_folders(folders: Iterable[Path]) -> None:
         try:
             sync_folder(folder)
         except OSError as error:
-            raise RunError(f"the names in `{folder}` can't be written: {error.strerror}") from error
+            remedy = "check the disk, and run the command again"
+            raise RunError(f"the names in `{folder}` can't be written: {error.strerror}", remedy=remedy) from error
 
 
 def _result(job: Job, writing: Future[EnhancedFile]) -> _Done:

@@ -47,7 +47,11 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
         with _Child(waiting) as child:
             # The child answers once it has imported torch, so that a slow import of torch is not blamed on a component.
             if child.answer() is None:
-                raise RegistryError("the process that imports the plugins did not start", notes=child.output())
+                raise RegistryError(
+                    "the process that imports the plugins did not start",
+                    remedy="check that `python -c 'import torch'` works in this environment",
+                    notes=child.output(),
+                )
             while waiting:
                 entry = waiting.pop(0)
                 try:

@@ -135,7 +135,7 @@ def test_averaging_different_models_or_no_checkpoint_is_an_error(store):
     second = store.save({"model": {"w": torch.ones(3)}}, epoch=2, step=1)
     with pytest.raises(CheckpointError, match="the names, shapes or kinds of numbers of their weights differ"):
         average([first, second])
-    with pytest.raises(CheckpointError, match="no checkpoints to average"):
+    with pytest.raises(CheckpointError, match="no weights to average"):
         average([])
 
 
