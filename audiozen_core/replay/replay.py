@@ -179,8 +179,8 @@ def _step(
     near = saved is not None and start.epoch == place.epoch - 1
     if ranks > 1 and between != 0:
         raise RunError(
-            f"the step of {place} can't be replayed: the run had {ranks} processes, a replay has one, and there is no "
-            "checkpoint directly before this batch",
+            f"the step of {place} can't be replayed: the run had {ranks} processes, a replay has one, and no "
+            "checkpoint is directly before this batch",
             notes=_checkpoints(run),
             remedy="omit --step to recreate only the batch, or choose the batch that follows one of these checkpoints",
         )
