@@ -8,7 +8,7 @@ from audiozen_core.experiment.load_run import LoadedRun as LoadedRun
 from audiozen_core.experiment.load_run import load_run as load_run
 from audiozen_core.experiment.result import ModeResult as ModeResult
 from audiozen_core.experiment.result import RunResult as RunResult
-from audiozen_core.hooks.specs import hookimpl as hookimpl
+from audiozen_core.hooks.marker import hookimpl as hookimpl
 from audiozen_core.hooks.specs import hookspec as hookspec
 from audiozen_core.inference.enhancer import Enhancer as Enhancer
 from audiozen_core.inference.enhancer import EnhancingTrainer as EnhancingTrainer

@@ -11,7 +11,7 @@ PARTS = """\
 import torch
 from torch import nn
 from torch.nn import functional as F
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 

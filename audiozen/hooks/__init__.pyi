@@ -4,6 +4,7 @@ from audiozen_core.distributed.sharding import shard_like as shard_like
 from audiozen_core.hooks.ending import EndingKind as EndingKind
 from audiozen_core.hooks.ending import RunEnding as RunEnding
 from audiozen_core.hooks.lifecycle import Lifecycle as Lifecycle
+from audiozen_core.hooks.marker import hookimpl as hookimpl
 from audiozen_core.hooks.nonfinite import BatchLocation as BatchLocation
 from audiozen_core.hooks.nonfinite import NonFiniteAnswer as NonFiniteAnswer
 from audiozen_core.hooks.nonfinite import NonFiniteError as NonFiniteError
@@ -12,7 +13,6 @@ from audiozen_core.hooks.phases import DEFAULT_PHASE as DEFAULT_PHASE
 from audiozen_core.hooks.phases import PHASES as PHASES
 from audiozen_core.hooks.phases import Phase as Phase
 from audiozen_core.hooks.plugin import Plugin as Plugin
-from audiozen_core.hooks.specs import hookimpl as hookimpl
 from audiozen_core.hooks.trainer_protocol import Scalars as Scalars
 from audiozen_core.hooks.trainer_protocol import State as State
 from audiozen_core.hooks.trainer_protocol import Stateful as Stateful

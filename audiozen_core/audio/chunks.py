@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from audiozen_core.errors import RunError
-
 DEFAULT_CHUNK = 60.0
 """The default length of a chunk, in seconds."""
 
-# The default overlap of two chunks, as a fraction of a chunk.
-_OVERLAP = 0.1
-
-
-def chunk_error(chunk_seconds: float | None, overlap_seconds: float | None) -> tuple[str, RunError] | None:
-    """Returns the name of the wrong argument and an error; None if both arguments are valid."""
-    chunk = DEFAULT_CHUNK if chunk_seconds is None else chunk_seconds
-    overlap = _OVERLAP * chunk if overlap_seconds is None else overlap_seconds
-    if not (0 < chunk < math.inf and 2 * overlap <= chunk):
-        return "overlap_seconds" if chunk_seconds is None else "chunk_seconds", RunError(
-            f"`chunk_seconds` is {chunk}{' by default' if chunk_seconds is None else ''}, but must be finite, above 0, "
-            f"and at least twice `overlap_seconds`{f', {overlap}' if overlap_seconds is not None else ''}",
-            remedy="set a larger `chunk_seconds` in [trainer.args], such as 10, or a smaller `overlap_seconds`",
-        )
-    return None
+DEFAULT_OVERLAP = 0.1
+"""The default overlap of two chunks, as a fraction of a chunk."""
 
 
 def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: int, hop: int) -> tuple[int, int]:
@@ -41,7 +25,7 @@ def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: in
         >>> chunk_samples(10, 0.1, sr=16000, hop=128)
         (160000, 1536)
     """
-    seconds = _OVERLAP * chunk_seconds if overlap_seconds is None else overlap_seconds
+    seconds = DEFAULT_OVERLAP * chunk_seconds if overlap_seconds is None else overlap_seconds
     overlap = 3 * max(1, round(seconds * sr / (3 * hop))) * hop
     return max(2 * overlap, round(chunk_seconds * sr / hop) * hop), overlap
 

@@ -86,7 +86,7 @@ class Stft:
             raise RunError(
                 f"{samples} samples are too few for an STFT of {numbers.n_fft} points, which needs more than {least} "
                 "samples",
-                remedy="leave out such short files, or set a larger `clip_seconds` or a smaller `n_fft`",
+                remedy="leave out such short files, train on longer parts of the files, or set a smaller `n_fft`",
             )
         if numbers.center:
             paddings = (0, self._paddings[(samples - numbers.n_fft % 2) % numbers.hop_length])

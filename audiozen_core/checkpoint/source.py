@@ -15,6 +15,7 @@ from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.checkpoint.weights import load_weights
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import CheckpointError
+from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.storage.atomic import open_regular, read_regular
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _sha256(file: BinaryIO) -> str:
 def _owner(owners: Collection[str], section: str, path: Path) -> str:
     if section in owners:
         return section
-    models = [owner for owner in owners if owner == "model" or owner.startswith("model_")]
+    models = [owner for owner in owners if kind_of(owner) == KINDS["model"]]
     if len(models) == 1:
         return models[0]
     raise CheckpointError(

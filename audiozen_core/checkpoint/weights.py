@@ -10,6 +10,7 @@ from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError, not_a_checkpoint
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
+from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.storage.atomic import make_folder, open_regular, read_hashed
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
     from audiozen_core.checkpoint.format.checkpoint import pack_state, read_checkpoint, write_checkpoint
 
     manifest, newest = read_checkpoint(paths[-1])
-    owners = [owner for owner in newest if owner == "model" or owner.startswith("model_")]
+    owners = [owner for owner in newest if kind_of(owner) == KINDS["model"]]
     packed = pack_state({owner: average(paths, owner=owner) for owner in owners})
     make_folder(output.parent)
     write_checkpoint(output, packed, epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)

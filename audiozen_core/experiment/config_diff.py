@@ -22,7 +22,7 @@ import tomli
 from audiozen_core.diagnostics.run_options import ALLOW_DRIFT
 from audiozen_core.diagnostics.toml_text import toml_text
 from audiozen_core.errors import CheckpointError
-from audiozen_core.kinds import SECTIONS, affects, split_section
+from audiozen_core.kinds import KINDS, SECTIONS, affects, kind_of, split_section
 
 FindComponent = Callable[[str, str], object]
 """Takes a section and a path, and returns the object that the path names, or None if it does not exist.
@@ -127,9 +127,10 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
     yield from (f"meta.{name}" for name in _SAFE_META)
     yield from (f"distributed.{name}" for name in _SAFE_DISTRIBUTED)
     for section, key, table in _components(values):
-        if (split_section(section) or ("",))[0] == "model":
+        kind = kind_of(section)
+        if kind == KINDS["model"]:
             yield f"{key}.gradient_checkpointing"  # does not change the result, not even the last bit
-        if "dataset" in section:
+        if kind == KINDS["dataset"]:
             yield f"{key}.name"
             yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER)
         of_plugin = split_section(section) is None

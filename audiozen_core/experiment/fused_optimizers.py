@@ -8,7 +8,6 @@ Steps are therefore timed with and without `fused`.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.kinds import section_name
 
 _ROUNDS = 3
@@ -58,14 +58,17 @@ def fused_fact(section: str, seconds: float, fused: float) -> str:
 def _step_times(optimizer: Optimizer) -> tuple[float, float] | None:
     """Returns the seconds of a step without and with `fused`.
 
-    Returns None if the optimiser has no argument `fused`, if `fused` or `foreach` is already set, or if the weights are
-    too many or not floating-point tensors on a CPU.
+    Returns None if the optimiser has no argument `fused` or can't be made again from its defaults, if `fused` or
+    `foreach` is already set, or if the weights are too many or not floating-point tensors on a CPU.
     """
     make: Any = type(optimizer)
-    accepted = inspect.signature(make).parameters
+    signature = signature_of(make)
+    accepted = {each.name: each.default is each.empty for each in signature.parameters} if signature else {}
     arguments = {name: value for name, value in optimizer.defaults.items() if name in accepted}
+    if not {name for name, is_required in accepted.items() if is_required} <= {"params", *arguments}:
+        return None
     # If `fused` or `foreach` is set, the user has already chosen how to step.
-    if not {"params", "fused"} <= set(accepted) or arguments.get("fused") is not None or arguments.get("foreach"):
+    if not {"params", "fused"} <= accepted.keys() or arguments.get("fused") is not None or arguments.get("foreach"):
         return None
     weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
     if not 0 < sum(weight.numel() for weight in weights) <= _MOST_WEIGHTS or not all(

@@ -18,24 +18,12 @@ from audiozen_core.config.plugin_sections import section_table
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, changed_hook, compare_configs, refuse_changes
 from audiozen_core.experiment.regroup_state import regroup_state
-from audiozen_core.kinds import affects, section_name, split_section
+from audiozen_core.kinds import KINDS, affects, kind_of, section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.run_arguments import only_for_runs
 from audiozen_core.trainer.scheduler import Scheduler
-
-# These arguments of the trainer do not affect the outputs of the networks. They affect only training or the score.
-_NOT_FOR_OUTPUT = tuple(
-    f"trainer.args.{name}"
-    for name in (
-        "clip_grad_norm_value",
-        "gradient_accumulation_steps",
-        "monitor",
-        "save_max_score",
-        "score",
-        "score_dataset",
-    )
-)
 
 # The entries in the state of `ReduceLROnPlateau` that depend on earlier scores. All other entries are constructor
 # arguments.
@@ -101,7 +89,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
         extra = state.pop("extra", {})
         trainer.hooks.distribute_extra(trainer, extra.get("hooks", {}))
         changes = _changes(extra, checked) if checked else []
-        if changed := [str(change) for change in changes if _affects_output(change)]:
+        if changed := [str(change) for change in changes if _affects_output(change, trainer)]:
             get_logger().warning(
                 "settings have changed since the checkpoint was saved, so the outputs of the networks may differ from "
                 "those in training: change the settings back, unless you changed them on purpose",
@@ -161,9 +149,10 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
         _adapt_optimizer(state, changed, suffix, trainer)
     fresh = trainer.state.state_dict()
     for section in changed:
-        if section.startswith(("loss_function", "lr_scheduler")) and section not in fresh:
+        kind = kind_of(section)
+        if kind in (KINDS["loss_function"], KINDS["lr_scheduler"]) and section not in fresh:
             state.pop(section, None)
-        elif section in fresh and (section.startswith("loss_function") or section not in state):
+        elif section in fresh and (kind == KINDS["loss_function"] or section not in state):
             state[section] = fresh[section]
     for name in {f"hook_{name}" for name in map(changed_hook, changes) if name}:
         if name not in fresh:
@@ -210,17 +199,18 @@ def _changes(extra: Mapping[str, Any], checked: CheckedConfig) -> list[Change]:
 
 def _is_for_training(state: str) -> bool:
     """Returns whether a state in a checkpoint belongs to an optimiser or a scheduler, which evaluations do not use."""
-    kind_and_suffix = split_section(state)
-    return kind_and_suffix is not None and kind_and_suffix[0] in ("optimizer", "lr_scheduler")
+    return kind_of(state) in (KINDS["optimizer"], KINDS["lr_scheduler"])
 
 
-def _affects_output(change: Change) -> bool:
+def _affects_output(change: Change, trainer: BaseTrainer) -> bool:
     """Returns whether a changed setting affects the outputs of the networks in an evaluation."""
-    if not change.affects_training or change.key in _NOT_FOR_OUTPUT:
+    if not change.affects_training:
         return False
     section, _, rest = change.key.partition(".")
-    kind, _ = split_section(section) or (section, "")
-    if kind == "model" and rest.partition(".")[0] in ("init", "compile"):
+    kind = kind_of(section)
+    if kind == KINDS["trainer"] and rest.startswith("args."):
+        return rest.split(".")[1] not in only_for_runs(type(trainer))
+    if kind == KINDS["model"] and rest.partition(".")[0] in ("init", "compile"):
         return False
     is_plugins = split_section(section) is None
     return (affects(section, "outputs") and not is_plugins) or change.key == "meta.use_amp"

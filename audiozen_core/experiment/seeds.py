@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiozen_core.config.load import load_config
-from audiozen_core.config.overrides import Overrides
+from audiozen_core.config.overrides import as_assignments
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.result import RunResult
 from audiozen_core.kinds import TRAINING, RunMode
@@ -79,8 +79,8 @@ def run_seeds(
     results: list[RunResult] = []
     for index, seed in enumerate(seeds, start=1):
         get_logger().info(f"seed {seed}, run {index} of {count}")
-        with_seed: Overrides = (*overrides, f"+meta.seed={seed}", f"+meta.id={json.dumps(f'{config.id}_seed_{seed}')}")
-        experiment = Experiment.load(file, overrides=with_seed, modes=modes)
+        of_this_run = as_assignments({"+meta.seed": seed, "+meta.id": f"{config.id}_seed_{seed}"})
+        experiment = Experiment.load(file, overrides=[*overrides, *of_this_run], modes=modes)
         resume = trains and experiment.folder.exists()
         results.append(experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift))
     found = [_scalars(result) for result in results]

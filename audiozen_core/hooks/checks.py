@@ -38,8 +38,9 @@ def implemented_hooks(cls: type) -> dict[str, str]:
 
     AudioZEN's own hooks come first, in the order of `specs`, then the hooks of plugins.
 
+    >>> from audiozen_core.hooks.marker import hookimpl
     >>> class Announce:
-    ...     @specs.hookimpl
+    ...     @hookimpl
     ...     def on_epoch_end(self, epoch): ...
     >>> implemented_hooks(Announce)
     {'on_epoch_end': 'on_epoch_end'}

@@ -7,6 +7,8 @@ from typing import Any
 
 import pluggy
 
+from audiozen_core.hooks.specs import PROJECT
+
 
 class HookMarker:
     """Marks a method as the implementation of a hook.
@@ -42,3 +44,11 @@ class HookMarker:
         # raised an `AttributeError`, the import would fail, and all other classes of the module would be unavailable,
         # too.
         return functools.partial(self, specname=name)
+
+
+hookimpl = HookMarker(PROJECT)
+"""Marks a method as the implementation of a hook.
+
+With `@hookimpl`, the name of the method is the name of the hook. `@hookimpl.on_epoch_end` names the hook explicitly.
+`@hookimpl(wrapper=True)` marks a wrapper.
+"""

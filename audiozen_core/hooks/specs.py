@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 
-from audiozen_core.hooks.marker import HookMarker
 from audiozen_core.kinds import Mode
 
 if TYPE_CHECKING:
@@ -291,9 +290,9 @@ class Hooks(Generic[Trainer]):
             dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
             outputs: a copy of the results of the step.
             signals: one mapping for each file of the batch, from name to signal [time] on the CPU: the signals that the
-                step passed to the trainer's `show`. The trainer `enhancement` passes `noisy`, `enhanced` and, except in
-                a prediction, `clean`. The signals are freed after the call unless a hook stores them. To get signals in
-                validations only, set `signal_modes = ("validate",)` in your class.
+                step passed to the trainer's `show`, under names that the trainer chooses. The signals are freed after
+                the call unless a hook stores them. To get signals in validations only, set
+                `signal_modes = ("validate",)` in your class.
         """
 
     @hookspec
@@ -351,7 +350,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_samples(self, trainer: Trainer, samples: Sequence[Sample], step: int, epoch: int) -> None:
-        """The hook `samples` has written files to `trainer.folder / "samples"`; called on the main process only."""
+        """A hook has written samples to `trainer.folder / "samples"`; called on the main process only."""
 
     @hookspec
     def on_state_collect(self, trainer: Trainer) -> None:
@@ -390,11 +389,3 @@ class Hooks(Generic[Trainer]):
 
         `extra` contains the data that this hook plugin saved in `on_checkpoint_save`; it is empty if no data was saved.
         """
-
-
-hookimpl = HookMarker(PROJECT)
-"""Marks a method as the implementation of a hook.
-
-With `@hookimpl`, the name of the method is the name of the hook. `@hookimpl.on_epoch_end` names the hook explicitly.
-`@hookimpl(wrapper=True)` marks a wrapper.
-"""

@@ -28,7 +28,7 @@ from audiozen_core.inference.records import Records, check_results, source_facts
 from audiozen_core.inference.results import EncodedResult, EnhancedFile, EnhancedResult, StoredResult, store_result
 from audiozen_core.logging import get_logger
 from audiozen_core.scoring.worker_pool import FailedStep, run_jobs, workers_are_copies
-from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files, sync_folder
+from audiozen_core.storage.atomic import NO_ROOM, remove_partial_files
 
 # Longer files make full use of a GPU without batching.
 _LONGEST_IN_BATCH = 60.0
@@ -129,7 +129,6 @@ def enhance_jobs(
     sizes = {job: float(source_facts(job).get("size", 0)) for job in waiting}
     on_start(sum(sizes.values()))
     sources: dict[Job, dict[str, Any]] = {}
-    folders: set[Path] = set()
 
     def batches() -> Iterator[_Batch]:
         for batch in _batches(waiting, batch_size, outcome):
@@ -145,7 +144,6 @@ def enhance_jobs(
             with suppress(RunError):  # the error of the result matters, even if the note can't be written either
                 records.give_up(job)
             raise
-        folders.update((folder, *(path.parent for path in written.paths)))  # `folder` has the record
         records.add(job, written, digests, sources.pop(job))
         return written
 
@@ -166,12 +164,9 @@ def enhance_jobs(
                         outcome.written[job.source] = result
     except BaseException:
         with suppress(RunError):  # the first error says more
-            _sync_folders(folders)
+            records.close()
         raise
-    else:
-        _sync_folders(folders)
-    finally:
-        records.close()
+    records.close()
     outcome.wall = time.monotonic() - start
     return outcome
 
@@ -342,21 +337,6 @@ def _written(
                 yield _result(*writing.popleft())
         while writing:
             yield _result(*writing.popleft())
-
-
-def _sync_folders(folders: Iterable[Path]) -> None:
-    """Waits until the names of the results are on the disk.
-
-    This is done once at the end. If the power fails earlier, a name may be lost. Then the next command finds a record
-    without its file, and enhances the file again. If a result was replaced with `--overwrite`, the name may still be
-    that of the old file. Then the next command says that the result was changed afterwards, and replaces nothing.
-    """
-    for folder in folders:
-        try:
-            sync_folder(folder)
-        except OSError as error:
-            remedy = "check the disk, and run the command again"
-            raise RunError(f"the names in `{folder}` can't be written: {error.strerror}", remedy=remedy) from error
 
 
 def _result(job: Job, writing: Future[EnhancedFile]) -> _Done:

@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 
-from audiozen_core.binding.signature import signature_of
 from audiozen_core.checkpoint.errors import NoCheckpointError
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.checkpoint.store import CheckpointStore
@@ -43,6 +42,7 @@ from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load_entry, resolve
 from audiozen_core.registry.scope import ImportScope
 from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.run_arguments import only_for_runs
 from audiozen_core.trainer.state import kept_generators
 
 CONFIG = "config.toml"
@@ -209,16 +209,13 @@ def _for_use(config: Document, import_from: Sequence[str]) -> Document:
 
 
 def _only_for_runs(trainer: Any, import_from: Sequence[str]) -> set[str]:
-    """Returns the arguments of a trainer that only training and evaluations need, such as metrics."""
-    base = signature_of(BaseTrainer)
-    names = {parameter.name for parameter in base.parameters} if base else set()
+    """Returns the arguments of the trainer in a configuration that only training and evaluations need."""
     path = _part(trainer, ("path",)).get("path")
+    target: object = None
     # Errors of the trainer are reported later, when the configuration is checked.
     with ImportScope(import_from), contextlib.suppress(AudioZenError):
         target = resolve(str(path), section="trainer").target
-        for base_class in getattr(target, "__mro__", ()):
-            names.update(vars(base_class).get("only_for_runs", ()))
-    return names
+    return only_for_runs(target)
 
 
 def _part(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from audiozen_core.errors import RunError
 from audiozen_core.inference.inputs import Job
 from audiozen_core.inference.results import EnhancedFile
 from audiozen_core.storage.append import LineFile
-from audiozen_core.storage.atomic import Digest, hash_file, make_folder
+from audiozen_core.storage.atomic import Digest, hash_file, make_folder, sync_folder
 
 # Hidden, so that it is not taken for a result. Two commands in one folder share the file, and the first to end removes
 # it. An interruption of the other command then leaves results without a record, which are refused, not mistaken.
@@ -34,9 +34,11 @@ class Records:
         self.folder = folder
         self._keeps = keeps
         self._made_with = dict(made_with)
+        self._folders: set[Path] = set()  # the folders of new results
         self._lines: LineFile | None = None
         self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
+        self._files = {name for record in self._records.values() for name in record["files"]}
         # The command that began each result that has no record of that command.
         self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else {}
         self._begun_before: dict[str, str | None] = {}
@@ -48,10 +50,11 @@ class Records:
             return ""  # an interrupted command may have left a result that it had not recorded yet
         record = self._records.get(self._key(job))
         if record is None:
-            # If a network returns several signals, their files are numbered.
-            first = job.target.with_stem(f"{job.target.stem}_1")
+            # With a record, `a_1.wav` is the result of an input of that name, not the first signal of `a.wav`.
+            first = _first_signal(job.target)
+            exists = job.target.exists() or (self._name(first) not in self._files and first.exists())
             unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
-            return unknown if job.target.exists() or first.exists() else ""
+            return unknown if exists else ""
         changes = [_change_of(self.folder / name, facts) for name, facts in record["files"].items()]
         if None in changes:
             return ""
@@ -99,12 +102,13 @@ class Records:
         Raises:
             RunError: the record can't be written.
         """
+        self._folders.update((self.folder, *(path.parent for path in written.paths)))  # `self.folder` has the record
         if not self._keeps:  # the facts of the files need not be computed
             return
         key = self._key(job)
         with _explained_errors(self.folder / RECORD):
             facts = [_file_facts(*file) for file in zip(written.paths, digests, strict=True)]
-            names = [path.relative_to(self.folder).as_posix() for path in written.paths]
+            names = list(map(self._name, written.paths))
             record = {
                 "result": key,
                 "files": dict(zip(names, facts, strict=True)),
@@ -135,18 +139,44 @@ class Records:
             self._note({"given_up": key})
 
     def close(self) -> None:
-        """Waits until the records are on the disk, and closes the files."""
-        if self._lines is not None:
-            self._lines.sync()  # errors of writing have been raised by `add`
-        for file in (self._lines, self._notes):
-            if file is not None:
-                file.close()
+        """Waits until the names of the results and the records are on the disk, and closes the files.
+
+        Raises:
+            RunError: the disk reports an error. The notes of what was begun are kept.
+        """
+        try:
+            self._sync()
+        finally:
+            for file in (self._lines, self._notes):
+                if file is not None:
+                    file.close()
         if self._keeps and not self._begun:
             with suppress(OSError):
                 (self.folder / _BEGUN).unlink(missing_ok=True)
 
+    def _sync(self) -> None:
+        """Waits until the names of the results and the records are on the disk.
+
+        This is done once at the end. If the power fails earlier, a name may be lost. Then the next command finds a
+        record without its file, and enhances the file again. If a result was replaced with `--overwrite`, the name may
+        still be that of the old file. Then the next command says that the result was changed afterwards, and replaces
+        nothing.
+        """
+        for folder in self._folders:
+            try:
+                sync_folder(folder)
+            except OSError as error:
+                remedy = "check the disk, and run the command again"
+                raise RunError(f"the names in `{folder}` can't be written: {error.strerror}", remedy=remedy) from error
+        with _explained_errors(self.folder / RECORD):
+            if self._lines is not None and (unsynced := self._lines.sync()):
+                raise unsynced
+
     def _key(self, job: Job) -> str:
-        return job.target.relative_to(self.folder).as_posix()
+        return self._name(job.target)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
 
 def check_results(states: Mapping[Path, str]) -> None:
@@ -154,11 +184,17 @@ def check_results(states: Mapping[Path, str]) -> None:
     others = {path: state for path, state in states.items() if state not in ("", "done")}
     if others:
         path, state = next(iter(others.items()))
+        path = path if path.exists() else _first_signal(path)
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         raise RunError(
             f"`{path}` exists, but {state}{more}; nothing was changed",
             remedy="give another output folder, or replace the files with `--overwrite`",
         )
+
+
+def _first_signal(target: Path) -> Path:
+    """Returns the file of the first signal of a result that has several signals, whose files are numbered."""
+    return target.with_stem(f"{target.stem}_1")
 
 
 @contextmanager

@@ -44,7 +44,8 @@ def snippet(kind: str, path: str, target: Any) -> str:
         return "\n".join([f"[{path.rpartition(':')[2]}]", *lines])
     if kind == "metric":
         entry = f"{{ path = {toml_text(path)} }}" if any("required" in line for line in lines) else toml_text(path)
-        return f"[trainer.args]\nmetrics = [{entry}]"
+        *table, key = KINDS[kind].key
+        return f"[{'.'.join(table)}]\n{key} = [{entry}]"
     header = f"[[{kind}]]" if kind == "hooks" else f"[{kind}]"
     args = [f"[{kind}.args]", *lines] if lines else []
     return "\n".join([header, f"path = {toml_text(path)}", *args])

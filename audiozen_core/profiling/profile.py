@@ -19,7 +19,7 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.threads import busy_reason, disturbed_reason, thread_counts, time_threads
 from audiozen_core.experiment.timed_pass import run_pass
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.profiling.amounts import Amounts
 from audiozen_core.profiling.timeline import HOOK, Timeline

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from audiozen_core.checkpoint.info import LoadedCheckpoint
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.scalars import as_scalar
-from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.replay.module_watch import ModuleRow, ModuleWatch, watched
 from audiozen_core.replay.target import BatchPosition

@@ -58,8 +58,9 @@ def find_audio(path: Path) -> Path | None:
     if path == results and not _is_from_test(results):
         return None  # an audio folder that also contains the scores of its files
     raise RunError(
-        f"the results in `{results}` have no audio, because `save_enhanced` was off in the test",
-        remedy="test again with `save_enhanced = true` in [trainer.args]; `audiozen compare` only needs the scores",
+        f"the results in `{results}` have no audio, because the test did not save it",
+        remedy="test again with the trainer's setting that saves audio, such as `save_enhanced = true` in "
+        "[trainer.args]; `audiozen compare` only needs the scores",
     )
 
 

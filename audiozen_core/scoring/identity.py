@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.provided_modules import providers
 from audiozen_core.registry.scope import installed_path
@@ -124,10 +124,8 @@ def identities(metrics: Iterable[Metric], sr: int | None = None) -> dict[str, di
 def _settings(metric: Any, rating_class: type) -> Mapping[str, Any]:
     if isinstance(declared := getattr(metric, "settings", None), Mapping):
         return declared
-    try:
-        names: Sequence[str] = list(inspect.signature(rating_class).parameters)
-    except (TypeError, ValueError):  # a class without a signature, such as one of an extension module
-        return {}
+    signature = signature_of(rating_class)  # None for some classes, such as those of extension modules
+    names = [parameter.name for parameter in signature.parameters] if signature else []
     attributes = vars(metric) if hasattr(metric, "__dict__") else {}
     return {
         name: attributes[name]

@@ -128,8 +128,7 @@ def choose_metrics(
         raise RunError(
             "no metric can be computed from the given files",
             notes=[f"left out: `{name}`: {reason}" for name, reason in left_out.items()],
-            remedy="give the clean files with `--clean`, or install the reference-free metrics: "
-            "pip install 'audiozen[dnsmos]'",
+            remedy="give the clean files with `--clean`, or install the package of a metric that needs no clean files",
         )
     metrics = list(chosen.values())
     return (metrics if specs is not None else sorted(metrics, key=lambda metric: metric.has_network)), left_out

@@ -106,10 +106,12 @@ class RatingPool:
     Args:
         workers: the number of workers; 0 for none. With None, `running` sets the number, and the main process rates all
             files until a file takes at least 10 ms of CPU time.
+        argument: the name of the trainer's argument for `workers`, for the error about a worker that died.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, *, argument: str = "") -> None:
         self._wanted = workers
+        self._argument = argument
         self._count = 0
         self._rater: Rater | None = None
         self._workers: list[Worker[Any, Rated]] = []
@@ -216,13 +218,14 @@ class RatingPool:
             self._workers.remove(worker)
             worker.stop()
             names = ", ".join(f"`{metric.name}`" for metric in self._divided(task.rater)[1])
+            without = f"`{self._argument} = 0` in [trainer.args] computes the metrics in the main process"
             self._fail(
                 task,
                 RunError(
                     f"the process that computed the metrics of `{task.file.name}` died ({dead})",
                     notes=(f"metrics: {names}",),
-                    remedy="check whether the machine ran out of memory, or whether a metric crashes; "
-                    "`metric_workers = 0` in [trainer.args] computes the metrics in the main process",
+                    remedy=f"check whether the machine ran out of memory, or whether a metric crashes"
+                    f"{f'; {without}' if self._argument else ''}",
                 ),
             )
             return

@@ -8,7 +8,7 @@ from typing import Any
 
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.checks import HOOK_NAMES
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 
 
 class HookRecorder:

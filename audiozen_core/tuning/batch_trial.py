@@ -22,7 +22,7 @@ import torch
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import AudioZenError
 from audiozen_core.experiment.experiment import Experiment
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.storage.atomic import write_whole
 from audiozen_core.trainer.memory import peak_memory

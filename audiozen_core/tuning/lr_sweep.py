@@ -13,8 +13,8 @@ from torch import Tensor
 
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.nonfinite import NonFiniteError
-from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.learning_rates import learning_rates

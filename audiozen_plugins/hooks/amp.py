@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.host_copy import HostCopy
 

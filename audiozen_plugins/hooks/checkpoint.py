@@ -10,7 +10,7 @@ from audiozen_core.checkpoint.errors import CheckpointWriteError, NoCheckpointEr
 from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.checkpoint.writer import CheckpointWriter, SaveResult
 from audiozen_core.hooks.ending import RunEnding
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 
 

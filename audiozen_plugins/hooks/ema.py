@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.distributed.sharding import shard_like
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.hooks.trainer_protocol import Weights as WeightsChoice
 from audiozen_core.trainer.module_state import named_weights

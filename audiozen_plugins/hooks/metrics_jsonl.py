@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import RunError
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.progress import Progress
-from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.storage.append import LineFile

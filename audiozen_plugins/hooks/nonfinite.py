@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
-from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 
 

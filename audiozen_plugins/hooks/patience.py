@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 
 

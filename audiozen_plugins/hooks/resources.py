@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.memory import peak_memory
 

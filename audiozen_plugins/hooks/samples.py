@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.results.samples import Sample, read_samples

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.distributed.restarts import note_stop
 from audiozen_core.errors import Interrupted
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.state import RandomState

@@ -13,7 +13,7 @@ import torch
 
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import MissingExtraError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.results.samples import Sample

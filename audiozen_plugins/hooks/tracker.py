@@ -12,7 +12,7 @@ import tomli
 
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.hooks.ending import RunEnding
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.results.samples import Sample

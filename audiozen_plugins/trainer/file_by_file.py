@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.chunks import chunk_error
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
@@ -40,7 +39,7 @@ from audiozen_core.scoring.report import Report
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
-from audiozen_plugins.trainer.long_files import LongFiles
+from audiozen_plugins.trainer.long_files import LongFiles, chunk_error
 from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals
 from audiozen_plugins.trainer.result_audio import write_finite
@@ -111,7 +110,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
         check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
         self._set_chunks(chunk_seconds, overlap_seconds)
-        self._ratings = RatingPool(metric_workers)
+        self._ratings = RatingPool(metric_workers, argument="metric_workers")
         if components.only_enhances:
             return
         self.score = self.metric_of_file(build_metric(score))

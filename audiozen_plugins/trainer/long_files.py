@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from audiozen_core.audio.chunks import DEFAULT_CHUNK, chunk_error, chunk_samples, in_chunks, join_pieces
+from audiozen_core.audio.chunks import DEFAULT_CHUNK, DEFAULT_OVERLAP, chunk_samples, in_chunks, join_pieces
+from audiozen_core.errors import RunError
+
+
+def chunk_error(chunk_seconds: float | None, overlap_seconds: float | None) -> tuple[str, RunError] | None:
+    """Returns the name of the wrong argument and an error; None if both arguments are valid."""
+    chunk = DEFAULT_CHUNK if chunk_seconds is None else chunk_seconds
+    overlap = DEFAULT_OVERLAP * chunk if overlap_seconds is None else overlap_seconds
+    if not (0 < chunk < math.inf and 2 * overlap <= chunk):
+        return "overlap_seconds" if chunk_seconds is None else "chunk_seconds", RunError(
+            f"`chunk_seconds` is {chunk}{' by default' if chunk_seconds is None else ''}, but must be finite, above 0, "
+            f"and at least twice `overlap_seconds`{f', {overlap}' if overlap_seconds is not None else ''}",
+            remedy="set a larger `chunk_seconds` in [trainer.args], such as 10, or a smaller `overlap_seconds`",
+        )
+    return None
 
 
 class LongFiles:

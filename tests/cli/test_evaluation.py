@@ -15,7 +15,7 @@ import copy
 
 import torch
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 
 
 class Average:
@@ -154,7 +154,7 @@ def test_finetuning_sets_its_hooks_up_with_the_weights_that_it_starts_from(audio
 
 def test_state_in_hooks_and_in_extra_is_restored_by_a_test(audiozen, project):
     (project / "hooks.py").write_text(
-        "from audiozen_core.hooks.specs import hookimpl\n"
+        "from audiozen_core.hooks.marker import hookimpl\n"
         "class Counts:\n"
         "    steps = 0\n"
         "    @hookimpl\n"

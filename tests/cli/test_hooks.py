@@ -3,7 +3,7 @@
 import json
 
 HOOKS = """
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 
 
 class First:

@@ -59,7 +59,8 @@ def test_runs_become_a_page_whose_ratings_are_compared(audiozen, here):
 def test_run_without_audio_says_what_to_do(audiozen, here):
     done = audiozen("listen", "exp/slow", "exp/mute", "-o", "test.html")
     assert done.code == 2
-    assert "`save_enhanced` was off" in done.err
+    assert "have no audio, because the test did not save it" in done.err
+    assert "`save_enhanced = true`" in done.err
     assert not (here / "test.html").exists()
     assert not (here / "test.key.json").exists()
 

@@ -13,7 +13,7 @@ from tests.installed import install, site  # noqa: F401 - fixtures
 
 ACME = """
     from torch import nn
-    from audiozen_core.hooks.specs import hookimpl
+    from audiozen_core.hooks.marker import hookimpl
     from audiozen_plugins.metric.si_sdr import SiSdr
 
     class Net(nn.Module): ...

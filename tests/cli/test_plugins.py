@@ -19,7 +19,7 @@ ACME = """
     from typing import Literal
     from torch import nn
 
-    from audiozen_core.hooks.specs import hookimpl
+    from audiozen_core.hooks.marker import hookimpl
 
     class Net(nn.Module):
         \"\"\"A network.
@@ -172,7 +172,7 @@ def test_the_toml_shown_for_our_own_components_can_be_pasted(entry):
 @pytest.fixture
 def broken_plugins(install):  # noqa: F811
     hooks = (
-        "from audiozen_core.hooks.specs import hookimpl\nclass Bar:\n    @hookimpl\n    def on_epoch_begin(self): ..."
+        "from audiozen_core.hooks.marker import hookimpl\nclass Bar:\n    @hookimpl\n    def on_epoch_begin(self): ..."
     )
     install("acme-raises", {"acme_raises": "1 / 0"}, model={"raises": "acme_raises:Model"})
     install("acme-exits", {"acme_exits": "import sys\nsys.exit(3)"}, metric={"exits": "acme_exits:Metric"})

@@ -146,7 +146,7 @@ def test_after_an_uninstall_the_error_names_the_distribution_that_the_run_used(t
 
 def test_record_names_the_plugins_of_metrics_and_hooks_too(install, project, audiozen):
     code = """
-        from audiozen_core.hooks.specs import hookimpl
+        from audiozen_core.hooks.marker import hookimpl
         from audiozen_plugins.metric.si_sdr import SiSdr
 
         class Announce:

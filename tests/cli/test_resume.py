@@ -15,7 +15,7 @@ from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.experiment import resume as resuming
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lock import run_lock
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.signals import Signals
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from tests.cli.conftest import write_pairs, write_project

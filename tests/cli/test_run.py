@@ -170,7 +170,7 @@ msk_num_stacks = 1
 
 def test_config_adds_hooks_and_switches_off_default_hooks(audiozen, project):
     (project / "hooks.py").write_text(
-        "from audiozen_core.hooks.specs import hookimpl\n"
+        "from audiozen_core.hooks.marker import hookimpl\n"
         "class StopAt:\n"
         "    def __init__(self, epoch: int): self.epoch = epoch\n"
         "    @hookimpl\n"

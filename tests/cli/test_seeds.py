@@ -82,6 +82,14 @@ def test_scalar_that_a_run_lacks_is_null_at_its_place(monkeypatch, tiny, tmp_pat
     assert row == {"mean": None, "standard_deviation": None, "values": [2.0, None]}
 
 
+def test_id_may_have_characters_that_toml_and_json_escape_differently(monkeypatch, tiny, tmp_path):
+    monkeypatch.setattr(seeds, "_scalars", lambda result: {})
+    monkeypatch.setattr(seeds.Experiment, "run", lambda experiment, **options: experiment)
+    (tmp_path / "exp").mkdir()
+    tiny.values["meta"]["id"] = "\U00020000"
+    assert seeds.run_seeds(tiny.write(), 1).file == tmp_path / "exp/\U00020000_seeds.json"
+
+
 @pytest.mark.parametrize("option", [["--resume"], ["--fast-dev-run"], ["--nproc-per-node", "2"]])
 def test_options_that_contradict_seeds_are_refused(audiozen, tiny, option):
     done = audiozen("run", str(tiny.write()), "--seeds", "2", *option)

@@ -16,7 +16,7 @@ from tests.tiny_experiment import TinyExperiment
 
 ACME = """
     from torch import nn
-    from audiozen_core.hooks.specs import hookimpl
+    from audiozen_core.hooks.marker import hookimpl
 
     class Loss(nn.MSELoss): ...
 

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 import audiozen_core
+from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.paths import resolve
+from audiozen_core.trainer.base_trainer import BaseTrainer
 from tests.copied_tree import copied_tree
 
 CORE = Path(audiozen_core.__file__).parent
@@ -37,8 +41,8 @@ LONGEST_FILE = 400
 
 
 def modules(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yields the path and the dotted name of every module in a package."""
-    for path in sorted(root.rglob("*.py")):
+    """Yields the path and the dotted name of every module in a package, also of each stub (`.pyi`)."""
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.pyi")]):
         parts = path.relative_to(root.parent).with_suffix("").parts
         yield path, ".".join(parts)
 
@@ -106,15 +110,15 @@ def violations(root: Path) -> list[str]:
 def _modules_below(root: Path) -> dict[str, set[str]]:
     """Maps each module to the modules that it imports."""
     names = {module.removesuffix(".__init__") for _, module in modules(root)}
-    return {
-        module.removesuffix(".__init__"): {
+    below: dict[str, set[str]] = {}
+    for path, module in modules(root):  # a module and its stub have the same name
+        below.setdefault(module.removesuffix(".__init__"), set()).update(
             target
             for name in imported(path, module)
             for target in (name, name.rpartition(".")[0])
             if target in names and target != "audiozen_core"
-        }
-        for path, module in modules(root)
-    }
+        )
+    return below
 
 
 def _circle(below: dict[str, set[str]]) -> list[str]:
@@ -127,7 +131,7 @@ def _circle(below: dict[str, set[str]]) -> list[str]:
 
 
 def _too_long(root: Path) -> Iterator[str]:
-    for path, _ in modules(root):
+    for path in sorted(root.rglob("*.py")):  # the stub is generated
         lines = len(path.read_text(encoding="utf-8").splitlines())
         if lines > LONGEST_FILE:
             yield f"{path.relative_to(root)} has {lines} lines"
@@ -152,6 +156,8 @@ def test_imports_point_downwards_and_every_file_has_a_floor():
         ("storage/append.py", "from ..config import load", "storage (floor 1) imports config (floor 4)"),
         ("experiment/build.py", "import audiozen_plugins.loss", "experiment/build.py imports audiozen_plugins.loss"),
         ("storage/atomic.py", "from audiozen_core.storage import append", "modules import each other in a circle"),
+        ("hooks/marker.pyi", "from audiozen_core.trainer import state", "hooks (floor 3) imports trainer (floor 5)"),
+        ("hooks/specs.py", "import audiozen_core.hooks.marker", "modules import each other in a circle"),
         ("errors.py", "#\n" * 400, "errors.py has 6"),
         ("attic.py", "", "attic.py has no floor"),
         ("cellar/__init__.py", "", "cellar/__init__.py has no floor"),
@@ -220,7 +226,7 @@ def _found(name: str) -> bool:
 # The only names of components in the core. A tiny experiment for tests needs components, and the error of a batch that
 # can't be collated checks whether `pad_collate` could, and works without it.
 NAMED = {("testing/tiny.py", "*"), ("data/collating.py", "audiozen.dataset.pad_collate")}
-_DOTTED = r"\baudiozen(?:_plugins)?\.(?:hooks|loss|model|dataset|metric)\.\w+"
+_DOTTED = r"\baudiozen(?:_plugins)?\.(?:hooks|loss|model|dataset|metric|trainer|lr_scheduler)\.\w+"
 # Components whose names are also words of the core, such as the argument `patience` of the trainer.
 WORDS = {"checkpoint", "patience", "progress", "samples", "signals", "snr"}
 
@@ -235,9 +241,7 @@ def named_components(root: Path) -> set[tuple[str, str]]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in comments:
                 spelt = {node.value, *re.findall(r"`(\w+)`", node.value)} & names
-                spelt |= set(
-                    re.findall(r"\baudiozen(?:_plugins)?\.(?:hooks|loss|model|dataset|metric)\.\w+", node.value)
-                )
+                spelt |= set(re.findall(_DOTTED, node.value))
                 found |= {(str(path.relative_to(root)), name) for name in spelt}
     return found
 
@@ -247,6 +251,59 @@ def test_core_names_no_component_of_the_plugins():
     assert {(file, name) for file, name in found if not NAMED & {(file, name), (file, "*")}} == set()
     assert ("testing/tiny.py", "enhancement") in found, "the negative control"
     assert NAMED - {("testing/tiny.py", "*")} <= found
+
+
+# The arguments of components that the core names, and the conventions of docs/architecture.md that allow this.
+NAMED_ARGUMENTS = {
+    ("testing/tiny.py", "*"),  # the settings of the tiny experiment
+    ("config/renamed_keys.py", "warmup_steps"),  # an argument of the first trainer of AudioZEN
+    ("results/result_folders.py", "save_enhanced"),
+    ("trainer/scheduler.py", "total_steps"),
+    ("scoring/chosen.py", "metrics"),
+    ("inspection/model_size.py", "domain"),
+    ("inspection/model_size.py", "layout"),
+}
+# Arguments without an underscore are mostly words that the core uses, too. These are not.
+SINGLE_WORDS = {"metrics", "domain", "layout"}
+
+
+def arguments_of_plugins() -> set[str]:
+    """Returns the arguments of AudioZEN's components, except those that the core defines and words of one part."""
+    signatures = [
+        signature_of(resolve(entry.spelling, section=entry.kind).target)
+        for entry in installed_index()
+        if entry.distribution == FIRST_PARTY and entry.kind not in ("pretrained", "commands", "hookspecs", "section")
+    ]
+    names = {parameter.name for signature in signatures if signature for parameter in signature.parameters}
+    own = {name for cls in (BaseTrainer, Acoustics) for name in signature_of(cls).names()}
+    return {name for name in names - own if "_" in name} | SINGLE_WORDS
+
+
+def named_arguments(root: Path, names: set[str]) -> set[tuple[str, str]]:
+    """Returns the names that strings of the core consist of or have in backticks, except in docstrings, in other
+    examples, and in files with an argument of their own that has this name.
+    """
+    found = set()
+    for path in root.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        own = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in comments:
+                # Without backticks, `metrics` is a key of our own files, too.
+                spelt = {node.value} - {"metrics"} | set(re.findall(r"`(\w+)", node.value))
+                found |= {(str(path.relative_to(root)), name) for name in spelt & names - own}
+    return found
+
+
+def test_core_names_no_argument_of_the_plugins():
+    names = arguments_of_plugins()
+    assert {"save_enhanced", "chunk_seconds", "metric_workers", "warmup_steps"} <= names
+    assert not {"n_fft", "save_max_score"} & names
+    found = named_arguments(CORE, names)
+    assert {(file, name) for file, name in found if not NAMED_ARGUMENTS & {(file, name), (file, "*")}} == set()
+    assert NAMED_ARGUMENTS - {("testing/tiny.py", "*")} <= found
+    assert ("testing/tiny.py", "clip_seconds") in found, "the negative control"
 
 
 @pytest.mark.parametrize(

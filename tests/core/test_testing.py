@@ -21,7 +21,7 @@ from audiozen.testing import (
     check_model,
     check_signature,
 )
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from tests.installed import install, site  # noqa: F401 - fixtures
 
 # ------------------------------------------------------------------------------------------ entry points

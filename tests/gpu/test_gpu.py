@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.host_copy import HostCopy
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm

@@ -83,7 +83,7 @@ path = "reports.Reports"
 REPORTS = """\
 import os
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 
 
 def report(what):

@@ -37,6 +37,7 @@ from audiozen_core.checkpoint.format.manifest import (
 from audiozen_core.checkpoint.format.safetensors_file import FormatError, parse_tensors, write_tensors
 from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from audiozen_core.errors import CheckpointError
+from audiozen_core.kinds import kind_of
 from audiozen_core.registry.provided_modules import numba_version
 from audiozen_core.storage.atomic import make_new_folder, remove, rename, sync_folder, temporary_name, write_new
 
@@ -229,7 +230,11 @@ def _aliases(encoded: Any) -> dict[str, str]:
 
 
 def _suffix_remedy(missing: str, owners: Iterable[str]) -> str:
-    """Returns the advice to use the suffix of the checkpoint; "" if it has no other owner of this kind."""
-    kind = missing.partition("_")[0]
-    others = " or ".join(f"[{owner}]" for owner in owners if owner.partition("_")[0] == kind)
+    """Returns the advice to use the suffix of the checkpoint; "" if it has no other section of this kind.
+
+    >>> _suffix_remedy("model_x", ["model", "hook_ema"]), _suffix_remedy("hook_x", ["model", "hook_ema"])
+    ('call the section [model_x] as in the checkpoint: [model]', '')
+    """
+    kind = kind_of(missing)
+    others = " or ".join(f"[{owner}]" for owner in owners if kind and kind_of(owner) == kind)
     return f"call the section [{missing}] as in the checkpoint: {others}" if others else ""

@@ -19,6 +19,7 @@ from audiozen_core.inference import jobs
 from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.records import Records, source_facts
 from audiozen_core.inference.results import EnhancedFile
+from audiozen_core.storage.append import LineFile
 from audiozen_core.storage.atomic import hash_file
 from tests.cli.enhance.audio_files import SR, noise, read, records, write
 from tests.cli.enhance.conftest import ARGS
@@ -312,7 +313,7 @@ def test_names_of_the_record_and_of_results_in_other_folders_are_synced(enhance,
     write("in/sub/a.wav")
     Path("out/sub").mkdir(parents=True)
     synced = []
-    monkeypatch.setattr(jobs, "sync_folder", synced.append)
+    monkeypatch.setattr("audiozen_core.inference.records.sync_folder", synced.append)
     enhance("in", "-o", "out")
     assert sorted(synced) == [Path("out"), Path("out/sub")]
 
@@ -324,18 +325,35 @@ def test_folder_that_can_not_be_synced_is_an_error_unless_another_one_ended_the_
     for name in "ab":
         write(f"in/{name}.wav", noise(50_000))
     closed = []
-    close = Records.close
+    close = LineFile.close
 
     def fail(folder):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(jobs, "sync_folder", fail)
-    monkeypatch.setattr(Records, "close", lambda records: closed.append(close(records)))
+    monkeypatch.setattr("audiozen_core.inference.records.sync_folder", fail)
+    monkeypatch.setattr(LineFile, "close", lambda file: closed.append(file.path.name) or close(file))
     with full_disk(150_000 if is_full else 10**6):
         told = enhance("in", "-o", "out", "--num-workers", 0, code=2).err
     expected = "the disk is full: `out/b.wav`" if is_full else "the names in `out` can't be written: Input/output error"
     assert expected in told
-    assert len(closed) == 1
+    assert closed == ["enhanced.jsonl", ".enhanced_begun.jsonl"]
+
+
+def test_record_that_can_not_be_synced_is_an_error_and_the_results_are_made_again(enhance, place, monkeypatch):
+    write("in/a.wav")
+    fsync = os.fsync
+
+    def fail(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "enhanced.jsonl":
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        assert "`out/enhanced.jsonl` can't be written: Input/output error" in enhance("in", "-o", "out", code=2).err
+    # The record was lost with the power. The note that the result was begun allows the command to replace it.
+    Path("out/enhanced.jsonl").unlink()
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
 
 
 def test_result_whose_name_was_lost_in_a_power_failure_is_made_again(enhance, place):

@@ -104,6 +104,16 @@ def test_part_of_a_result_is_removed_so_that_the_next_command_continues(enhance,
     assert not Path("out/c_1.wav").exists()
 
 
+def test_result_of_a_numbered_input_is_not_taken_for_a_signal_of_another_one(enhance, place):
+    write("in/a_1.wav")
+    enhance("in", "-o", "out")
+    write("in/a.wav")
+    assert "skipped 1 already enhanced" in enhance("in", "-o", "out").out
+    # Without a record, the file may be a signal that the network returned.
+    write("in/b.wav"), write("out/b_1.wav")
+    assert "`out/b_1.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
+
+
 def test_full_disk_ends_the_workers_at_once(model, place, monkeypatch):
     for name in "abcdef":
         write(f"in/{name}.wav", noise(1000))

@@ -32,7 +32,7 @@ ACME = '''
     from pathlib import Path
     from typing import Literal
 
-    from audiozen_core.hooks.specs import hookimpl
+    from audiozen_core.hooks.marker import hookimpl
 
     @dataclass
     class Limits:

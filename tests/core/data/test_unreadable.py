@@ -10,7 +10,7 @@ from torch.utils.data import IterableDataset
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadableSamples
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from tests.tiny_training import Pairs, TinyTrainer, make_trainer, state_of
 

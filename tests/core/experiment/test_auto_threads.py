@@ -16,7 +16,7 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.run_records import training_records
 from audiozen_core.experiment.threads import fastest_count, time_threads
 from audiozen_core.experiment.timed_pass import run_pass
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.tuning.short_training import short_training
 from tests.tiny_experiment import TinyExperiment
 

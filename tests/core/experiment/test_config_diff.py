@@ -89,6 +89,16 @@ def test_the_order_of_hooks_is_not_a_change():
     assert drift(BEFORE, BEFORE[:first] + BEFORE[second:] + BEFORE[first:second]) == []
 
 
+def test_section_of_a_plugin_that_is_named_like_a_data_set_has_no_safe_keys():
+    before = '[dataset_cache]\nname = "a"\ndataloader.timeout = 1\n'
+    now = before.replace('"a"', '"b"').replace("= 1", "= 2")
+    affecting = [change.key for change in drift(before, now, lambda section, path: None) if change.affects_training]
+    assert affecting == ["dataset_cache.name", "dataset_cache.dataloader.timeout"]
+    # The negative control: in a data set, both keys are safe.
+    data = [text.replace("[dataset_cache]", '[dataset]\npath = "mix"') for text in (before, now)]
+    assert [change.affects_training for change in drift(*data)] == [False, False]
+
+
 TRAINER = '[trainer]\npath = "enhancement"\n[trainer.args]\n'
 
 

@@ -79,10 +79,25 @@ def test_measuring_changes_no_weights_and_no_state(one_thread):
     assert not adam.state
 
 
+class Forwards(torch.optim.Adam):
+    def __init__(self, params, **kwargs):
+        super().__init__(params, **kwargs)
+
+
+class Needs(torch.optim.Adam):
+    def __init__(self, params, wanted, **kwargs):
+        super().__init__(params, **kwargs)
+
+
+def test_class_that_passes_its_arguments_to_adam_is_measured(one_thread):
+    assert fused_optimizers._step_times(optimizer(Forwards, weight_decay=0.1)) is not None
+
+
 @pytest.mark.parametrize(
     ("make", "arguments"),
     [
         (torch.optim.RMSprop, {}),
+        (Needs, {"wanted": 1}),
         (torch.optim.Adam, {"fused": True}),
         (torch.optim.Adam, {"fused": False}),
         (torch.optim.SGD, {"foreach": True}),

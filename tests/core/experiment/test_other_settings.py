@@ -18,8 +18,9 @@ class Net(nn.Linear):
 
 class Gained(Trainer):
     resume_safe = ("plot",)
+    only_for_runs = ("weights",)
 
-    def __init__(self, components, *, floor: float = 0.0, plot: bool = False, **kwargs):
+    def __init__(self, components, *, floor: float = 0.0, plot: bool = False, weights: dict | None = None, **kwargs):
         super().__init__(components, **kwargs)
 
     def predict_step(self, batch, batch_idx, dataloader_idx):
@@ -103,12 +104,13 @@ def test_all_changes_are_in_one_warning(tiny, capfd):
         ("max_epochs = 2", "max_epochs = 5\nplot = true\nlog_interval = 1"),
         ("max_epochs = 2", "max_epochs = 2\nclip_grad_norm_value = 1.0\ngradient_accumulation_steps = 2"),
         ("max_epochs = 2", 'max_epochs = 2\nmonitor = "loss"\nsave_max_score = false'),
+        ("max_epochs = 2", "max_epochs = 2\nweights = {stoi = 0.5, pesq = 0.5}"),
         ("args.lr = 0.1", "args.lr = 0.2"),
         ('[test_dataset]\npath = "parts.Data"', '[test_dataset]\npath = "parts.Data"\nargs.size = 8'),
         ('device = "cpu"', 'device = "cpu"\nnum_threads = 1'),
         ('"parts.Watches"', '"parts.Watches"\nargs.by = 5.0'),
     ],
-    ids=["none", "safe", "gradients", "score", "optimizer", "data", "threads", "watching hook"],
+    ids=["none", "safe", "gradients", "score", "only for runs", "optimizer", "data", "threads", "watching hook"],
 )
 def test_other_changes_are_no_warning(tiny, capfd, change):
     assert not warnings(tiny, capfd, change)

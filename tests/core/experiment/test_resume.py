@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import (
 from audiozen_core.errors import CheckpointError
 from audiozen_core.experiment.config_diff import Change
 from audiozen_core.experiment.resume import adapt_state
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from tests.tiny_training import make_loader, make_trainer, state_of
 
 
@@ -232,3 +232,10 @@ def test_a_loss_gets_its_new_arguments():
     state = state_of(run(1.0))
     adapted = adapt_state(state, changed("loss_function.args.weight"), run(4.0))
     assert adapted["loss_function"]["weight"].item() == 4.0
+
+
+def test_state_of_a_plugins_section_that_is_named_like_a_loss_is_kept():
+    state = state_of(make_trainer(max_epochs=1)) | {"loss_functions": {"seen": 3}, "loss_function_d": {"seen": 4}}
+    adapted = adapt_state(state, changed("loss_functions.size", "loss_function_d.path"), make_trainer(max_epochs=1))
+    assert adapted["loss_functions"] == {"seen": 3}
+    assert "loss_function_d" not in adapted  # the negative control: a loss that the run does not have

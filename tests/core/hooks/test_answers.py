@@ -16,9 +16,9 @@ from audiozen_core.hooks import specs
 from audiozen_core.hooks.answers import answer_fits, is_number
 from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.scalars import as_scalar
 from audiozen_core.hooks.spec_lookup import OWN, first_answer_counts, return_annotation
-from audiozen_core.hooks.specs import hookimpl
 from tests.tiny_training import make_loader, make_trainer, weights_of
 
 ANSWERED = [hook for hook in HOOK_NAMES if first_answer_counts(OWN[hook])]

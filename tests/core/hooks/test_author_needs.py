@@ -13,7 +13,7 @@ import torch
 from audiozen_core.checkpoint.errors import CheckpointWriteError
 from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import HookError, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from audiozen_plugins.hooks.patience import Patience

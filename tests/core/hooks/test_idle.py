@@ -4,7 +4,7 @@ import pytest
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.nonfinite import NonFinite
 from audiozen_plugins.hooks.tensorboard import TensorBoard

@@ -8,7 +8,7 @@ import pytest
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.hooks.ending import RunEnding
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.testing.recorder import HookRecorder
 from audiozen_core.testing.tiny import TinyExperiment
 
@@ -144,7 +144,7 @@ def test_resumed_run_calls_on_checkpoint_load_before_on_run_start(trained, tiny)
 
 
 MINE = """
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 
 
 class Adds:

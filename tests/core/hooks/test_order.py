@@ -10,9 +10,9 @@ from audiozen_core.config.hooks import check_hook_plugins
 from audiozen_core.errors import HookError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.order import OrderError, calling_order
 from audiozen_core.hooks.plugin import meant_plugin
-from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.inspection.probe import findings_about
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import resolve
@@ -196,7 +196,7 @@ def test_check_leaves_an_order_that_a_constructor_sets_to_the_object():
 
 
 NEAR = """
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 
 class Late:
     after = ("clip_grad_nrom", "wandb", "amp_2", "tensorboardx", "progress_bar", "amp2")

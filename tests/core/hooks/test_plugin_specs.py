@@ -13,8 +13,8 @@ from audiozen_core.errors import ConfigError, HookError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.checks import hook_findings, implemented_hooks
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.spec_lookup import plugin_specs
-from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.inspection.probe import findings_about
 from audiozen_core.registry.index import installed_index
 from tests.cli.conftest import audiozen  # noqa: F401 - fixtures
@@ -49,7 +49,7 @@ SPECS = '''
             own.acme_mixed(trainer=trainer, snr=own.acme_gain(trainer=trainer) or 0.0)
 '''
 LISTENER = """
-    from audiozen_core.hooks.specs import hookimpl
+    from audiozen_core.hooks.marker import hookimpl
     heard = []
 
     class Listener:
@@ -264,7 +264,7 @@ def test_broken_specs_harm_only_those_who_use_them(install, tmp_path):
 
 @pytest.mark.usefixtures("acme")
 def test_plugin_whose_specs_are_only_looked_up_is_not_used_by_the_run(install, tmp_path):
-    ours = "from audiozen_core.hooks.specs import hookimpl\nclass Ours:\n    @hookimpl(optionalhook=True)\n"
+    ours = "from audiozen_core.hooks.marker import hookimpl\nclass Ours:\n    @hookimpl(optionalhook=True)\n"
     install("other", {"other": ours + "    def other_event(self): ..."}, hooks={"ours": "other:Ours"})
     experiment = Experiment.load(TinyExperiment(tmp_path).write(text="[[hooks]]\npath = 'ours'\n" + TOML))
     assert {entry.distribution for _, entry in experiment.scope.used} == {"audiozen", "other"}

@@ -6,7 +6,7 @@ import pytest
 from audiozen_core.errors import HookError, RunError
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.lifecycle import HOOK_NAMES, Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from tests.tiny_training import make_trainer
 

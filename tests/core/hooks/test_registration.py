@@ -11,7 +11,7 @@ import torch
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.checks import hook_findings, implemented_hooks
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 
 
 class Generator:

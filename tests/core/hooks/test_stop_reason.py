@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from tests.tiny_training import make_loader, make_trainer, weights_of
 
 

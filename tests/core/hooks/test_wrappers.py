@@ -4,7 +4,7 @@ import pytest
 
 from audiozen_core.errors import HookError, RunError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 
 
 def wrapper(hook, function):

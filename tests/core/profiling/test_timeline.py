@@ -7,7 +7,7 @@ import torch
 
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.profiling import timeline
 from audiozen_core.profiling.amounts import Amounts
 from audiozen_core.profiling.timeline import Timeline

@@ -85,6 +85,19 @@ def test_digest_differs_in_whatever_changes_a_value(tmp_path):
     assert len({found.digest() for found in (*first, *others)}) == 7
 
 
+class Forwards(Own):
+    def __init__(self, path: Path, **kwargs):
+        super().__init__(path, **kwargs)
+
+
+def test_settings_that_a_class_passes_to_its_base_class_are_part_of_the_identity(tmp_path):
+    weights = tmp_path / "net.onnx"
+    weights.write_bytes(b"first")
+    found = [identity_of(Forwards(weights, window=window)) for window in (3, 4)]
+    assert [each.settings for each in found] == [{"window": 3}, {"window": 4}]
+    assert found[0].digest() != found[1].digest()
+
+
 def test_identity_of_a_mean_over_speakers_is_that_of_the_metric():
     found, inner = identity_of(MeanOverSpeakers(Stoi()), 8000), identity_of(Stoi(), 8000)
     assert found.mean_over_speakers

@@ -178,8 +178,8 @@ def test_killed_process_is_an_error_that_says_so_before_the_next_file():
                 pool.check()
 
     with pytest.raises(RunError, match=r"computed the metrics of `killed` died \(signal SIGKILL\)") as caught:
-        rate_and_check(RatingPool(1), Rater([Where()], SR))
-    assert "metric_workers = 0" in caught.value.remedy
+        rate_and_check(RatingPool(1, argument="workers"), Rater([Where()], SR))
+    assert "`workers = 0` in [trainer.args]" in caught.value.remedy
 
 
 def test_no_process_is_left_after_an_error_or_an_interruption():

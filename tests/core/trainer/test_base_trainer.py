@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import CheckpointError, HookError, RunError
 from audiozen_core.hooks.lifecycle import Lifecycle
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.hooks.patience import Patience

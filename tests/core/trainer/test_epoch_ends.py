@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import HookError, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 

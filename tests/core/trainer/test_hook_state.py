@@ -9,7 +9,7 @@ from audiozen_core.checkpoint.errors import UnstorableStateError
 from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import CheckpointError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.components import Components
 from tests.tiny_training import TinyTrainer
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from audiozen_core.data.loader import BatchLoader
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.input_copies import CopiesInputs, copy_inputs, copy_tensors
 from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, weights_of

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.scheduler import Scheduler
 from audiozen_plugins.hooks.progress import ProgressBar

@@ -13,7 +13,7 @@ import torch
 
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer
 
 

@@ -10,8 +10,8 @@ from audiozen_core.binding.arguments import check_arguments
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError, RollbackRequest
-from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import checkpointed
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_plugins.hooks.checkpoint import Checkpoint

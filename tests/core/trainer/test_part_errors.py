@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from audiozen_core.errors import DataError, HookError, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.scheduler import Scheduler
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 

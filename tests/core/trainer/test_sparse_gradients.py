@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of

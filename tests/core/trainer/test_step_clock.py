@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import AudioZenError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer import step_clock
 from audiozen_core.trainer.step_clock import STEP_PARTS, GpuStepClock, StepClock
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.hooks.progress import Progress
-from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.trainer import host_copy, nonfinite
 from audiozen_core.trainer.components import Components

@@ -12,7 +12,7 @@ from audiozen_core.distributed.join import joined_ranks
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.errors import DataError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.nonfinite import NonFinite

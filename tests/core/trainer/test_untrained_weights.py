@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.components import Components
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 

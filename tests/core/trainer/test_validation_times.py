@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.ema import Ema
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl

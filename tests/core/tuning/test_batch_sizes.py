@@ -8,7 +8,7 @@ import pytest
 
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.experiment.experiment import Experiment
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.tuning import batch_trial
 from audiozen_core.tuning.batch_sizes import BatchSizeResult, largest, recommended, search_sizes
 from audiozen_core.tuning.batch_trial import is_out_of_memory, measure_size

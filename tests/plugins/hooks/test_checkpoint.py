@@ -12,7 +12,7 @@ from audiozen_core.checkpoint.errors import CheckpointWriteError, UnstorableStat
 from audiozen_core.checkpoint.format.checkpoint import PackedState
 from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import HookError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from tests.tiny_training import make_loader, make_trainer, weights_of
 

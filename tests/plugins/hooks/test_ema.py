@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import AudioZenError, Interrupted, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.testing.recorder import HookRecorder
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_plugins.hooks.ema import Ema

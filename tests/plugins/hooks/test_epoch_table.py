@@ -12,7 +12,7 @@ import torch
 from rich.cells import cell_len
 
 from audiozen_core import logging
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.logging import get_logger, log_file, shown_as
 from audiozen_plugins.hooks.epoch_table import EpochRow, EpochTable
 from audiozen_plugins.hooks.progress import ProgressBar

@@ -8,7 +8,7 @@ from torch import nn
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.hooks.amp import Amp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.progress import ProgressBar
 from audiozen_plugins.hooks.resources import Resources
 from tests.tiny_training import make_loader, make_trainer

@@ -9,7 +9,7 @@ from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
 from tensorboard.summary.writer import event_file_writer
 
 from audiozen_core.errors import MissingExtraError, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.logging import log_file
 from audiozen_core.storage import append
 from audiozen_plugins.hooks import metrics_jsonl

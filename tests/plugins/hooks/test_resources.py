@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer import step_clock
 from audiozen_core.trainer.step_clock import STEP_PARTS
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.results.samples import read_samples
 from audiozen_plugins.hooks.samples import Samples
 from tests.plugins.hooks.showing_trainer import Shows, kept, noise, train

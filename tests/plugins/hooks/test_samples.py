@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from audiozen_core.audio.spectrogram_picture import draw_sheet
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.results.samples import read_samples
 from audiozen_core.trainer import sample_files
 from audiozen_plugins.hooks.samples import Samples

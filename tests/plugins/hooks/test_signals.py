@@ -8,7 +8,7 @@ import torch
 
 from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import Interrupted, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.signals import Signals
 from tests.tiny_training import make_loader, make_trainer, state_of, weights_of

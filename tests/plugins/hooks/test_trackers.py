@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import HookError, MissingExtraError, RunError
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_plugins.hooks.mlflow import MLflow
 from audiozen_plugins.hooks.trackio import Trackio

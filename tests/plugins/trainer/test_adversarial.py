@@ -13,7 +13,7 @@ from audiozen_core.distributed.settings import Distributed
 from audiozen_core.errors import ConfigError, RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.trainer.adversarial import AdversarialTrainer

@@ -1,6 +1,8 @@
 """Metrics beside the network change neither what an evaluation finds nor what hooks see."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -19,6 +21,15 @@ class Fails:
     def __call__(self, estimate, reference, *, sr):
         if len(estimate) == 5555:
             raise ValueError("too odd")
+        return 1.0
+
+
+class Kills(Fails):
+    process = os.getpid()
+
+    def __call__(self, estimate, reference, *, sr):
+        if os.getpid() != self.process:
+            os.kill(os.getpid(), signal.SIGKILL)
         return 1.0
 
 
@@ -69,6 +80,12 @@ def test_metric_that_fails_names_its_file_and_no_other(tmp_path):
             trainer.test([loader(size=6)])
         assert "f3" not in repr(caught.value.notes)
         assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_killed_process_is_an_error_that_names_the_argument(tmp_path):
+    with pytest.raises(RunError, match="died") as caught:
+        make(tmp_path, Norm(), metrics=[Kills()], metric_workers=1).test([loader(size=6)])
+    assert "`metric_workers = 0` in [trainer.args]" in caught.value.remedy
 
 
 def test_processes_end_with_an_evaluation_that_fails(tmp_path, monkeypatch):
