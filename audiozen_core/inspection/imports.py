@@ -58,7 +58,8 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
                     answer = child.answer(limit)
                 except queue.Empty:
                     message = f"{entry.title}: its import takes longer than {limit:g} s"
-                    yield entry, [Diagnostic(codes.IMPORT_TAKES_TOO_LONG, message)]
+                    notes = ("help: do slow work, such as a download, when the component is built",)
+                    yield entry, [Diagnostic(codes.IMPORT_TAKES_TOO_LONG, message, notes=notes)]
                     break
                 if answer is None:
                     message = f"{entry.title}: its import ends the process, {child.end()}"
