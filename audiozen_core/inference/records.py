@@ -176,7 +176,8 @@ class Records:
             try:
                 sync_folder(folder)
             except OSError as error:
-                raise RunError(f"the names in `{folder}` can't be written: {error.strerror}") from error
+                remedy = "check the disk, and run the command again"
+                raise RunError(f"the names in `{folder}` can't be written: {error.strerror}", remedy=remedy) from error
         with _explained_errors(self.folder / RECORD):
             if self._lines is not None and (unsynced := self._lines.sync()):
                 raise unsynced
