@@ -9,7 +9,7 @@ import rich.table
 
 from audiozen_core.results.tables import FormattedTable
 
-HEADINGS = ("what", "ours", "peer", "rounds", "ratio", "goal", "met")
+HEADINGS = ("what", "ours", "peer", "rounds", "ratio or difference", "goal", "met")
 
 
 def for_terminal(measured: Sequence[Mapping[str, Any]]) -> rich.table.Table:
@@ -39,7 +39,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         if row["goal"]["figure"] != "ratio":
             goal = f"{row['goal']['figure']} {goal} {row['unit']}"
         if row["goal"]["figure"] == "difference":
-            compared = f"{figure(row['difference'])} {row['unit']} (difference)"
+            compared = f"{figure(row['difference'])} {row['unit']}"
         verdict = "yes" if row["met"] else "no"
     return (
         row["what"],
