@@ -1,6 +1,6 @@
 """Measures a training step of a network on a CPU, with and without `torch.compile` or the memory format channels-last.
 
-`python -m benchmarks.compiled_step crn` takes seconds. With `gtcrn` instead of `crn`, compiling takes 20 minutes. With
+`python -m benchmarks.compiled_step crn` takes seconds. With `gtcrn` instead of `crn`, compiling takes many minutes. With
 `--channels-last`, nothing is compiled.
 """
 

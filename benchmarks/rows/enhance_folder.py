@@ -32,7 +32,7 @@ from audiozen_core.inference.jobs import Options, enhance_jobs
 from audiozen_core.inference.load import load
 from audiozen_core.scoring.worker_pool import keep_freed_memory, run_jobs
 from audiozen_plugins.model.gtcrn import GTCRN
-from benchmarks.measuring import Goal, Row, compare, cpu_seconds
+from benchmarks.measuring import Goal, Row, alternate, compare, cpu_seconds, row_of
 from benchmarks.measuring import seconds as measured
 from benchmarks.noisy_speech import write_pairs
 
@@ -85,40 +85,54 @@ def rows(rounds: int = 5) -> list[Row]:
                 for index in share:
                     model.network(spectra[index])
 
-        def row(files: int, how: str, unit: str, ours: Callable[[], float], peer: Callable[[], float],
-                goal: Goal | None = None) -> Row:  # fmt: skip
-            seconds = sum(audio_info(job.source).seconds for job in jobs[:files])
-            what, peers = f"enhancing {files} files ({seconds:.0f} s) with {how}", {"GTCRN alone": peer}
-            return compare(what, ours, peers, unit=unit, goal=goal, rounds=rounds)
-
         def start_and_end() -> None:
             for _ in run_jobs(lambda step: step, [[0], [1]], workers=2):
                 pass
 
+        def name_of(files: int, how: str) -> str:
+            seconds = sum(audio_info(job.source).seconds for job in jobs[:files])
+            return f"enhancing {files} files ({seconds:.0f} s) with {how}"
+
         few, many = range(FILES), range(FILES_OF_TWO)
-        goal = Goal("at most", 1 / 0.9)
+        goal, gtcrn = Goal("at most", 1 / 0.9), "GTCRN alone"
+
+        def one(how: str, model: Enhancer, cost: Callable[[Callable[[], object]], float], unit: str,
+                goal: Goal | None) -> Row:  # fmt: skip
+            peers = {gtcrn: lambda: cost(lambda: alone(few))}
+            what, ours = name_of(FILES, how), lambda: cost(lambda: enhance(few, model=model))
+            return compare(what, ours, peers, unit=unit, goal=goal, rounds=rounds)
+
+        of_one = [
+            one("GTCRN, one process", model, cpu_seconds, "s of CPU", goal),
+            one("GTCRN, one process", model, measured, "s", goal),
+            one("a network that returns its input", unchanged, cpu_seconds, "s of CPU", None),
+        ]
+
+        cpu: dict[str, list[float]] = {"ours": [], gtcrn: []}
+
+        def noting(side: str, clock: Callable[[], float]) -> float:
+            """Returns the wall-clock time of a side, and notes the CPU time of all its processes."""
+            before = os.times()
+            seconds = clock()
+            cpu[side].append(sum(os.times()[:4]) - sum(before[:4]))
+            return seconds
+
+        ours, others = alternate(
+            lambda: noting("ours", lambda: measured(lambda: enhance(many, 2))),
+            {
+                gtcrn: lambda: noting(gtcrn, lambda: _in_processes(alone, many, 2)),
+                "nothing": lambda: measured(start_and_end),
+            },
+            rounds=rounds,
+            warm_up=0,  # the network has run above
+        )
+        what, idle = name_of(FILES_OF_TWO, "GTCRN, two processes"), "starting and ending two processes that do nothing"
         return [
-            row(FILES, "GTCRN, one process", "s of CPU", lambda: cpu_seconds(lambda: enhance(few)),
-                lambda: cpu_seconds(lambda: alone(few)), goal),
-            row(FILES, "GTCRN, one process", "s", lambda: measured(lambda: enhance(few)),
-                lambda: measured(lambda: alone(few)), goal),
-            row(FILES, "a network that returns its input", "s of CPU",
-                lambda: cpu_seconds(lambda: enhance(few, model=unchanged)), lambda: cpu_seconds(lambda: alone(few))),
-            row(FILES_OF_TWO, "GTCRN, two processes", "s", lambda: measured(lambda: enhance(many, 2)),
-                lambda: _in_processes(alone, many, 2), goal),
-            row(FILES_OF_TWO, "GTCRN, two processes", "s of CPU", lambda: _all_seconds(lambda: enhance(many, 2)),
-                lambda: _all_seconds(lambda: _in_processes(alone, many, 2))),
-            compare("starting and ending two processes that do nothing", lambda: measured(start_and_end),
-                {f"GTCRN alone, {FILES_OF_TWO} files": lambda: _in_processes(alone, many, 2)},
-                unit="s", goal=None, rounds=rounds),
-        ]  # fmt: skip
-
-
-def _all_seconds(call: Callable[[], object]) -> float:
-    """Returns the CPU time of a call in seconds. The processes that it starts and ends count, too."""
-    before = os.times()
-    call()
-    return sum(os.times()[:4]) - sum(before[:4])
+            *of_one,
+            row_of(what, ours, gtcrn, others[gtcrn], unit="s", goal=goal),
+            row_of(what, cpu["ours"], gtcrn, cpu[gtcrn], unit="s of CPU", goal=None),
+            row_of(idle, others["nothing"], f"{gtcrn}, {FILES_OF_TWO} files", others[gtcrn], unit="s", goal=None),
+        ]
 
 
 def _network(folder: Path, path: str, network: nn.Module) -> Enhancer:
