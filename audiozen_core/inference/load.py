@@ -290,7 +290,9 @@ def _code(installed: str, files: Iterable[Path]) -> str:
 
 def _without_monitors(checked: CheckedConfig) -> CheckedConfig:
     """Returns the configuration without hooks that can't affect the output of the networks."""
-    config = dataclasses.replace(checked.config, hooks=checked.affecting_hooks())
+    targets = {hook.key: checked.component(hook).target for hook in checked.affecting_hooks()}
+    hooks = [hook for hook in checked.affecting_hooks() if getattr(targets[hook.key], "affects_outputs", True)]
+    config = dataclasses.replace(checked.config, hooks=hooks)
     return dataclasses.replace(checked, config=config, default_hooks=())
 
 
