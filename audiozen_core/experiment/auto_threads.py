@@ -194,7 +194,7 @@ def _digest(checked: CheckedConfig) -> str:
     machine = [_SCHEME, _processor(), usable_cpus(), versions, meta.use_amp, meta.use_deterministic_algorithms]
     targets = [part.target for component in checked.components.values() for part in component.walk()]
     affecting = [target for target in targets if getattr(target, "affects_training", True)]
-    installed = code_hash(affecting, rooms=("audio", "data", "trainer"), own_modules=False)
+    installed = code_hash(affecting, rooms=("audio", "data", "trainer"), own_folders=False)
     text = json.dumps([machine, emit(step), defaults, code_of(checked), installed])
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]
 

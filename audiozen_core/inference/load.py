@@ -252,7 +252,7 @@ def build_enhancer(found: FoundNetwork, *, weights: str | None = None, device: s
         restore_for_evaluation(trainer, found.path, None)
         trainer.weights.choose(weights)
         trainer.weights.use()
-        installed = _installed_code(checked, trainer)
+        imported = _imported_code(checked, trainer)
     known = found.path.is_dir()
     settings = emit({key: value for key, value in found.config.values.items() if key != "meta"})
     files = tuple(checked.scope.imported_files())
@@ -264,25 +264,24 @@ def build_enhancer(found: FoundNetwork, *, weights: str | None = None, device: s
         trainer.progress.step if known else None,
         settings,
         files,
-        _code(installed, files),
+        _code(imported, files),
     )
     return Enhancer(trainer, source)
 
 
-def _installed_code(checked: CheckedConfig, trainer: BaseTrainer) -> str:
-    """Returns a hash of the installed code that decides what the networks of a trainer compute."""
+def _imported_code(checked: CheckedConfig, trainer: BaseTrainer) -> str:
+    """Returns a hash of the code that decides what the networks of a trainer compute. Call it within the scope."""
     models, config = trainer.models.values(), checked.config
     parts = [*config.components.get("model", {}).values(), config.trainer, *config.hooks]
     targets = [part.target for component in parts for part in checked.component(component).walk()]
     modules = {type(module): None for model in models for module in model.modules()}
-    # Own modules have no name outside the scope, so the caller adds their files.
     objects = [type(trainer), *modules, *targets]
-    return code_hash(objects, rooms=("audio", "data", "inference"), packages=("torchaudio",), own_modules=False)
+    return code_hash(objects, rooms=("audio", "data", "inference"), packages=("torchaudio",), own_folders=False)
 
 
-def _code(installed: str, files: Iterable[Path]) -> str:
-    """Returns a hash of the installed code and of the experiment's own modules."""
-    digest = hashlib.blake2b(installed.encode(), digest_size=16)
+def _code(imported: str, files: Iterable[Path]) -> str:
+    """Returns a hash of code and of all of the experiment's own modules that have been imported."""
+    digest = hashlib.blake2b(imported.encode(), digest_size=16)
     for name, content in sorted((file.name, file.read_bytes()) for file in files):
         digest.update(name.encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()

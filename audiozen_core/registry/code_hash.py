@@ -18,7 +18,7 @@ _LEFT_OUT = frozenset({*sys.stdlib_module_names, "torch", "numpy", "audiozen"}) 
 
 
 def code_hash(
-    objects: Iterable[object], *, rooms: Collection[str], packages: Collection[str] = (), own_modules: bool = True
+    objects: Iterable[object], *, rooms: Collection[str], packages: Collection[str] = (), own_folders: bool = True
 ) -> str:
     """Returns a hash of the code of classes and functions, and of the versions of the packages that this code imports.
 
@@ -30,18 +30,23 @@ def code_hash(
         objects: the classes and functions. Their modules must have been imported.
         rooms: the folders of `audiozen_core` that the result depends on, such as `audio`.
         packages: further top-level modules whose versions the result depends on.
-        own_modules: whether to include modules from the folders of the open import scope. If they are left out, the
-            hash still covers what they import.
+        own_folders: whether the folders of the open import scope count, too. Otherwise, only the modules in them count
+            that the objects use, because such a folder may have any other code.
     """
-    modules, imported = _modules_of(objects, without=None if own_modules else ImportScope.current())
-    files = {f"{module.__package__}/{path.name}": path for module in modules for path in _beside(module)}
+    scope = ImportScope.current()
+    modules, imported = _modules_of(objects, scope)
     core = Path(__file__).parent.parent
-    files |= {f"{_CORE}.{room}/{path.name}": path for room in rooms for path in (core / room).glob("*.py")}
+    # The names do not depend on where a package is installed.
+    files = {path: f"{_CORE}.{room}" for room in rooms for path in (core / room).glob("*.py")}
+    for module in modules:
+        file = Path(str(module.__file__))
+        alone = not own_folders and scope is not None and scope.is_local(module.__name__)
+        files |= dict.fromkeys([file] if alone else file.parent.glob("*.py"), str(module.__package__))
     digest = hashlib.blake2b(__version__.encode(), digest_size=16)
     for name in sorted({*imported, *packages}):
         digest.update(f"{name} {_version(name)}\n".encode())
-    for name, path in sorted(files.items()):
-        digest.update(name.encode("utf-8", "surrogateescape") + path.read_bytes())
+    for name, content in sorted((f"{package}/{path.name}", path.read_bytes()) for path, package in files.items()):
+        digest.update(name.encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
 
 
@@ -53,13 +58,12 @@ def module_names(thing: object) -> Iterator[str]:
             yield name
 
 
-def _modules_of(objects: Iterable[object], without: ImportScope | None) -> tuple[list[ModuleType], set[str]]:
-    """Returns the modules whose folders count, and the top-level modules whose versions count."""
+def _modules_of(objects: Iterable[object], scope: ImportScope | None) -> tuple[list[ModuleType], set[str]]:
+    """Returns the modules whose files count, and the top-level modules whose versions count."""
     found: list[ModuleType] = []
     imported: set[str] = set()
     waiting = list(dict.fromkeys(name for each in objects for name in module_names(each)))
     seen = set(waiting)
-    scope = ImportScope.current()
     while waiting:
         name = waiting.pop()
         top, module = name.partition(".")[0], sys.modules.get(name)
@@ -68,7 +72,7 @@ def _modules_of(objects: Iterable[object], without: ImportScope | None) -> tuple
         if top in RESERVED - {_CORE, _COMPONENTS, "__main__"}:  # such as torchaudio
             imported.add(top)
             continue
-        if not (without and without.is_local(name)):
+        if getattr(module, "__file__", None):  # a module at the Python prompt has no file
             found.append(module)
         if top == _CORE:  # `rooms` says which parts of the core count
             continue
@@ -79,8 +83,8 @@ def _modules_of(objects: Iterable[object], without: ImportScope | None) -> tuple
                 waiting.append(other)
             elif other_top not in _LEFT_OUT | {_CORE}:
                 imported.add(other_top)
-    imported |= {module.__name__.partition(".")[0] for module in found} - {_CORE, "__main__"}
-    return found, imported
+    installed = (module.__name__ for module in found if not (scope and scope.is_local(module.__name__)))
+    return found, imported | {name.partition(".")[0] for name in installed} - {_CORE, "__main__"}
 
 
 def _names_in(module: ModuleType) -> set[str]:
@@ -89,12 +93,6 @@ def _names_in(module: ModuleType) -> set[str]:
     names = {value.__name__ for value in values if isinstance(value, ModuleType)}
     names |= {value.__module__ for value in values if isinstance(value, type | FunctionType)}
     return {name for name in names if isinstance(name, str) and name.partition(".")[0] not in _LEFT_OUT}
-
-
-def _beside(module: ModuleType) -> Iterator[Path]:
-    """Yields the modules in the folder of a module; none if the module is not in a file."""
-    file = getattr(module, "__file__", None)
-    yield from Path(file).parent.glob("*.py") if file else ()
 
 
 def _version(module: str) -> str:

@@ -1,5 +1,6 @@
 """A trained network is found and loaded: of a run, of a checkpoint, exported, published by a plugin."""
 
+import importlib
 import random
 import shutil
 import sys
@@ -79,6 +80,23 @@ def test_module_of_the_recipe_that_was_changed_is_other_code(tiny, run):
     finally:
         helper.write_text(content)
     assert use(run).source.code == before
+
+
+def test_module_that_was_imported_before_the_network_is_loaded_is_code_too(tiny, run, monkeypatch):
+    own = tiny.folder / "own.py"
+    monkeypatch.syspath_prepend(tiny.folder)
+    for name in ("own", "helper"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    imported, content = importlib.import_module("own"), own.read_text()
+    before = use(run).source.code
+    assert type(use(run).network) is imported.Gate
+    try:
+        own.write_text(content + "# changed\n")
+        assert use(run).source.code != before
+    finally:
+        own.write_text(content)
+        for name in ("own", "helper"):
+            sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(

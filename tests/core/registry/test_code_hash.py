@@ -88,17 +88,46 @@ def test_place_of_a_package_does_not_count(acme, tmp_path_factory, monkeypatch):
     assert hash_of_net() == before
 
 
-def test_own_modules_of_an_experiment_can_be_left_out_but_not_what_they_import(acme, tmp_path_factory):
+def test_of_the_folder_of_an_experiment_only_the_modules_that_are_used_can_count(acme, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
     (folder / "own_net.py").write_text("from acme.ops.gates import gate\nimport own_parts\nclass Own: ...\n")
     (folder / "own_parts.py").write_text("from acme.nets.net import Net\n")
+    (folder / "prepare.py").write_text("")
     with ImportScope([folder]):
         own = importlib.import_module("own_net").Own
-        complete, without = (code_hash([own], rooms=ROOMS, own_modules=value) for value in (True, False))
+
+        def both():
+            return [code_hash([own], rooms=ROOMS, own_folders=value) for value in (True, False)]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "distributions_with", lambda name: pytest.fail(f"looks for the package of {name}"))
+            patch.setattr(module, "version_of", lambda name: "1" if name == "acme" else pytest.fail(name))
+            both()
+        first = both()
+        (folder / "prepare.py").write_text("# changed\n")
+        second = both()
+        assert (second[0] != first[0], second[1] != first[1]) == (True, False)
         (folder / "own_parts.py").write_text("# changed\n")
-        assert code_hash([own], rooms=ROOMS, own_modules=True) != complete
-        assert code_hash([own], rooms=ROOMS, own_modules=False) == without
-        before, read = without, module.version_of
+        third = both()
+        assert all(now != before for now, before in zip(third, second, strict=True))
+        read = module.version_of
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "version_of", lambda name: "9.9" if name == "acme" else read(name))
-            assert code_hash([own], rooms=ROOMS, own_modules=False) != before
+            assert all(now != before for now, before in zip(both(), third, strict=True))
+
+
+def test_modules_of_the_same_name_in_several_folders_all_count(tmp_path, monkeypatch):
+    functions = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"acme_{name}.py").write_text("def f(): ...\n")
+        (tmp_path / name / "helper.py").write_text("")
+        monkeypatch.syspath_prepend(tmp_path / name)
+        functions.append(importlib.import_module(f"acme_{name}").f)
+    hashes = {code_hash(functions, rooms=ROOMS)}
+    for name in ("first", "second"):
+        (tmp_path / name / "helper.py").write_text("# changed\n")
+        hashes.add(code_hash(functions, rooms=ROOMS))
+    assert len(hashes) == 3
+    for name in ("first", "second"):
+        del sys.modules[f"acme_{name}"]
