@@ -1,7 +1,7 @@
 """Measures a training step of a network on a CPU, with and without `torch.compile` or the memory format channels-last.
 
-`python -m benchmarks.compiled_step crn` takes seconds. With `gtcrn` instead of `crn`, compiling takes many minutes. With
-`--channels-last`, nothing is compiled.
+`python -m benchmarks.compiled_step crn` takes seconds. With `gtcrn` instead of `crn`, compiling takes many minutes.
+With `--channels-last`, nothing is compiled.
 """
 
 from __future__ import annotations
