@@ -14,8 +14,11 @@ RECIPE := recipes/mini_denoise/crn
 RUN    := $(RECIPE)/exp/baseline
 
 LIGHT := click filelock hypothesis numpy packaging pluggy pytest rich safetensors soundfile structlog tomli xxhash
-LIGHT_TESTS := tests/core/diagnostics tests/core/storage tests/core/experiment/test_lock.py \
-  tests/core/registry/test_compatibility.py
+LIGHT_TESTS := $(addprefix tests/core/,comparison diagnostics results storage audio/test_table_cache.py \
+  config/test_compose.py config/test_load.py config/test_references.py config/toml/test_document.py \
+  distributed/test_cpus.py experiment/test_lock.py hooks/test_wrappers.py launcher/test_requeue.py \
+  registry/test_compatibility.py scoring/test_conditions.py scoring/test_pairing.py scoring/test_progress.py \
+  scoring/test_score_cache.py test_errors.py) --ignore=tests/core/results/test_scores.py
 
 .PHONY: help demo test lint types unit test-all light torture trackers bench clean
 

@@ -64,7 +64,7 @@ def page() -> str:
     described: set[str] = set()
     for module in STUBS:
         found = import_module(module)
-        links = ", ".join(f"[`{name}`](#{name.lower().strip('_')})" for name in found.__all__)
+        links = ", ".join(f"[`{name}`](#{name.lower()})" for name in found.__all__)
         parts.append(f"## `{module}`\n\n{wrapped(summary(found))}\n{wrapped(links)}")
         parts += [entry(name, getattr(found, name)) for name in found.__all__ if name not in described]
         described.update(found.__all__)

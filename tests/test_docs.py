@@ -5,10 +5,12 @@ and runs the commands of a block marked `<!-- run -->` in the same folder. All o
 """
 
 import ast
+import inspect
 import re
 import shlex
 import socket
 import sys
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -42,10 +44,13 @@ from audiozen_core.cli.tune import command as tune_command
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_of
+from audiozen_core.config.sections import Dataloader
 from audiozen_core.errors import MissingExtraError
+from audiozen_core.experiment.config_diff import compare_configs
 from audiozen_core.kinds import SECTIONS
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.paths import resolve
 from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_plugins.model.sdnn import SDNN
@@ -382,10 +387,6 @@ def test_arguments_page_lists_every_key_of_every_section():
 
 @pytest.mark.parametrize("path", ["audiozen.trainer.base_trainer.BaseTrainer", "enhancement"])
 def test_arguments_page_lists_every_argument_of_the_trainers(path):
-    import inspect
-
-    from audiozen_core.registry.paths import resolve
-
     text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
     parameters = inspect.signature(resolve(path, section="trainer").target).parameters
     for name, parameter in parameters.items():
@@ -430,16 +431,53 @@ def test_every_metric_of_audiozen_is_among_the_variants():
     assert ours == {path for path, _ in VARIANTS}
 
 
+PRIVATE_PATH = re.compile(r"""["']audiozen_(?:core|plugins)(?:\.\w+)+["']""")
+
+
+def test_toml_names_components_by_their_public_names():
+    files = [
+        file for folder in ("recipes", "examples", "audiozen_core") for file in (REPOSITORY / folder).rglob("*.toml")
+    ]
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
+    for page in PAGES:
+        texts[page] = "\n".join(block["text"] for block in blocks(page) if block["language"] == "toml")
+    assert len([file for file in files if "path" in texts[file]]) > 10
+    assert {file.name: found for file, text in texts.items() if (found := PRIVATE_PATH.findall(text))} == {}
+
+
+def test_private_path_is_found_and_an_entry_point_is_not():
+    assert PRIVATE_PATH.findall('path = "audiozen_plugins.loss.si_snr.SiSnrLoss"')
+    assert not PRIVATE_PATH.findall(
+        'si_snr = "audiozen_plugins.loss.si_snr:SiSnrLoss"\npath = "audiozen.loss.SiSnrLoss"'
+    )
+
+
 def test_internal_links_point_to_existing_files():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@cache
+def anchors(page):
+    """Returns the anchors that GitHub gives the headings of a page: letters, digits, `_` and `-`, in lower case."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_internal_links_with_an_anchor_point_to_a_heading():
+    assert "version" not in anchors(REPOSITORY / "docs/public_api.md")
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert anchor in anchors(page.parent / target if target else page), f"{page.name}: {target}#{anchor}"
+
+
 def test_every_test_that_reliability_names_exists():
     page = BLOCK.sub("", (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8"))
     files = {path: path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("*.py")}
     named = {name for code in re.findall(r"`([^`]+)`", page) for name in re.findall(r"[\w/]*\btest_\w+(?:\.py)?", code)}
+    named -= SECTIONS.keys()  # `test_dataset`
     assert len(named) > 150
     missing = []
     for name in sorted(named):
@@ -448,7 +486,56 @@ def test_every_test_that_reliability_names_exists():
         else:
             there = any(f"def {name}(" in text for text in files.values())
         missing += [] if there else [name]
+    for file, name in re.findall(r"`([\w/]+\.py)::(test_\w+)`", page):
+        there = any(path.as_posix().endswith(f"/{file}") and f"def {name}(" in text for path, text in files.items())
+        missing += [] if there else [f"{file}::{name}"]
     assert missing == []
+
+
+DATA_SETS = [section for section, kind in SECTIONS.items() if kind.modes]
+PLACES_OF_SETTINGS = {
+    "in `[meta]`": ["meta"],
+    "in `[distributed]`": ["distributed"],
+    "in `[model]`": ["model"],
+    "in a data set": DATA_SETS,
+    "in `dataloader`": [f"{section}.dataloader" for section in DATA_SETS],
+}
+
+
+def is_free_to_change(key):
+    (change,) = compare_configs("", f"{key} = 1", lambda section, path: None)
+    return not change.affects_training
+
+
+def free_settings_of_reliability():
+    """Returns the names in the list of settings that may change before a resume, by the words before the colon."""
+    text = (REPOSITORY / "docs/reliability.md").read_text(encoding="utf-8")
+    text = text.partition("\n## A changed TOML file\n")[2].partition("\n## ")[0].partition("\n\n`--allow-drift`")[0]
+    items = [" ".join(item.split()).partition(". ")[0].partition(": ") for item in text.split("\n- ")[1:]]
+    return {place: re.findall(r"`([^`]+)`", names) for place, _, names in items}
+
+
+def test_reliability_lists_every_setting_that_may_change_before_a_resume():
+    """Hooks have a list of their own."""
+    listed = free_settings_of_reliability()
+    sections = {section: keys_of(table_of(kind)) for section, kind in SECTIONS.items() if section != "hooks"}
+    keys = {f"{section}.{key}" for section, names in sections.items() for key in names}
+    keys |= {f"{section}.dataloader.{key}" for section in DATA_SETS for key in keys_of(Dataloader)}
+    free = {key for key in keys if is_free_to_change(key)}
+    whole = sections.keys() - {key.partition(".")[0] for key in keys - free}
+    assert set(listed["whole sections"]) == whole
+    named = {f"{at}.{name}" for place, ats in PLACES_OF_SETTINGS.items() for at in ats for name in listed[place]}
+    in_whole = {key for key in keys if key.partition(".")[0] in whole}
+    assert named - in_whole == free - in_whole
+    assert {"meta.seed", "optimizer.args", "dataset.path"} <= keys - free
+
+
+def test_reliability_lists_every_hook_that_may_change_before_a_resume():
+    listed = free_settings_of_reliability()["hooks whose class says `affects_training = False`"]
+    ours = [entry.name for entry in installed_index() if entry.kind == "hooks" and entry.distribution == FIRST_PARTY]
+    hooks = {name: resolve(name, section="hooks").target for name in ours}
+    assert listed == sorted(name for name, hook in hooks.items() if getattr(hook, "affects_training", True) is False)
+    assert "ema" in hooks.keys() - listed
 
 
 def test_use_of_a_model_works_as_written(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,8 @@ import torch
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.files import read_audio
-from audiozen_core.checkpoint import CheckpointStore, load_weights
+from audiozen_core.checkpoint.store import CheckpointStore
+from audiozen_core.checkpoint.weights import load_weights
 from audiozen_core.cli.main import main
 from audiozen_core.errors import Interrupted
 from audiozen_core.experiment.experiment import Experiment

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audiozen_core.binding.ranges import Positive
+from audiozen_core.binding.settings import setting
 
 # The windows by name, with the name of the window's parameter and whether the parameter is required. All windows except
 # `sqrt_hann` and `rectangular` are in `torch.signal.windows`.
@@ -28,19 +29,15 @@ WINDOWS: dict[str, tuple[str, bool]] = {
 }
 
 
-def _value(default: Any, doc: str, **rules: Any) -> Any:
-    return field(default=default, metadata={"doc": doc, **rules})
-
-
 @dataclass(frozen=True, slots=True)
 class Acoustics:
     """The section `[acoustics]`."""
 
-    sr: Positive = _value(16000, "the sample rate, in hertz")
-    n_fft: Positive = _value(512, "the FFT size, in samples")
-    hop_length: Positive = _value(256, "the number of samples between successive frames")
-    win_length: Positive = _value(512, "the length of the STFT window, in samples; at most `n_fft`")
-    window: str = _value("hann", "the window of the STFT", choices=tuple(WINDOWS))
+    sr: Positive = setting("the sample rate, in hertz", default=16000)
+    n_fft: Positive = setting("the FFT size, in samples", default=512)
+    hop_length: Positive = setting("the number of samples between successive frames", default=256)
+    win_length: Positive = setting("the length of the STFT window, in samples; at most `n_fft`", default=512)
+    window: str = setting("the window of the STFT", default="hann", choices=tuple(WINDOWS))
     window_args: dict[str, Any] = field(
         default_factory=dict,
         hash=False,  # a dict has no hash
@@ -48,13 +45,13 @@ class Acoustics:
             "doc": "the parameters of the window, such as `beta` of `kaiser` or `std` (in samples) of `gaussian`"
         },
     )
-    center: bool = _value(True, "whether the first frame is centred on the first sample")
-    pad_mode: str = _value(
-        "reflect",
+    center: bool = setting("whether the first frame is centred on the first sample", default=True)
+    pad_mode: str = setting(
         "how `center` pads the wave at both ends: with its mirror image, or with zeros",
+        default="reflect",
         choices=("reflect", "constant"),
     )
-    normalized: bool = _value(False, "whether the STFT is divided by the square root of `n_fft`")
+    normalized: bool = setting("whether the STFT is divided by the square root of `n_fft`", default=False)
 
 
 def window_error(window: str, args: Mapping[str, Any]) -> str | None:

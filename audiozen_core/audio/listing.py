@@ -244,6 +244,11 @@ def _counted(kinds: Counter[str]) -> str:
     return ", ".join([*shown, *[f"{hidden} others"] * bool(hidden)])
 
 
+def absolute_path(path: Path) -> Path:
+    """Makes a path absolute, and removes each `..` from it. Symbolic links are not replaced by their targets."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace links
+
+
 def require_folder(folder: Path) -> None:
     """Checks that a folder exists.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from audiozen_core.audio.plain_wav import PlainWavWriter
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
-from audiozen_core.storage.atomic import INCOMPLETE, make_folder, replacing
+from audiozen_core.storage.atomic import INCOMPLETE, creating, make_folder, replacing
 
 SUBTYPES = {"pcm_16": "PCM_16", "float": "FLOAT"}
 """The names that libsndfile has for the encodings of `write_audio`."""
@@ -166,8 +166,8 @@ def write_pieces(
             RF64.
         subtype: the encoding of the samples, such as `PCM_16`.
         frames: the number of samples that each channel will have, if the number is known.
-        temporary: the file to write instead, which the caller renames to `path`. Errors name `path`, and there is no
-            warning if samples were clipped.
+        temporary: a new file to write instead, in the same folder, which the caller renames to `path`. Errors name
+            `path`, and the caller warns about clipped samples; see `warn_if_clipped`.
 
     Raises:
         DataError: libsndfile does not support this combination of format, encoding, rate and channels, a sample is NaN
@@ -177,7 +177,7 @@ def write_pieces(
     form = _fitting_form(form, frames * channels * _BYTES.get(subtype, 1))
     try:
         make_folder(path.parent)
-        with replacing(temporary or path) as descriptor:
+        with creating(temporary) if temporary else replacing(path) as descriptor:
             sink = _Sink(descriptor)
             writer = AudioWriter(path, sink, sr, channels, form, subtype, frames=frames)
             try:

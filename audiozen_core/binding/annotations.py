@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from inspect import Parameter
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from audiozen_core.kinds import GROUPS
+
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping, collections.OrderedDict)
 """The classes for which a TOML table can be passed."""
 
@@ -58,6 +60,30 @@ def annotated_members(annotation: Any, kind: type[_Metadata]) -> Iterator[tuple[
     for member in get_args(annotation):
         for bare, more in annotated_members(member, kind):
             yield bare, (*metadata, *more)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ComponentMarker:
+    """The base class of metadata that mark a part of an annotation as a component.
+
+    Args:
+        kind: the kind of the component: the name of an entry-point group without `audiozen.`.
+
+    Raises:
+        ValueError: plugins do not publish components of this kind.
+    """
+
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in GROUPS:
+            raise ValueError(f"plugins publish no components of the kind {self.kind!r}, only {', '.join(GROUPS)}")
+
+
+def marked_kind(annotation: Any, marker: type[ComponentMarker]) -> str | None:
+    """Returns the kind in the marker of an annotation; None if the annotation has no marker of this class."""
+    members = annotated_members(annotation, marker)
+    return next((found.kind for _, markers in members for found in markers), None)
 
 
 def _without_wrapper(annotation: Any) -> Any:

@@ -249,7 +249,8 @@ def _wrong_values(
             field = inline_field(cls)
             if field and field.name not in table:
                 message = f"{noun} `{spell(inner[1:])}` of {name} has no `path`"
-                found.append(Diagnostic(config_codes.MISSING_ARGUMENT, message, place=inner))
+                notes = ("help: add `path`, the name of a component",)
+                found.append(Diagnostic(config_codes.MISSING_ARGUMENT, message, notes=notes, place=inner))
                 continue
             found += _findings(fields, table, (), cls.__qualname__, inner, noun) if fields else []
             continue

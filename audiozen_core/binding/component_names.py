@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from audiozen_core.binding.annotations import annotated_members
+from audiozen_core.binding.annotations import ComponentMarker, annotated_members, marked_kind
 from audiozen_core.binding.values import fits
-from audiozen_core.kinds import GROUPS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ComponentName:
+class ComponentName(ComponentMarker):
     """Marks a string in an annotation as the `path` of a component: `Annotated[str, ComponentName("metric")]`.
 
     `audiozen check` resolves the string like the `path` of a section, and reports a name that does not exist. The
@@ -30,12 +29,6 @@ class ComponentName:
         >>> def trainer(components, *, metrics: list[Annotated[str, ComponentName("metric")]]): ...
     """
 
-    kind: str
-
-    def __post_init__(self) -> None:
-        if self.kind not in GROUPS:
-            raise ValueError(f"plugins publish no components of the kind {self.kind!r}, only {', '.join(GROUPS)}")
-
 
 def kind_of_component(annotation: Any) -> str | None:
     """Returns the kind in the `ComponentName` of an annotation; None if the annotation has no `ComponentName`.
@@ -44,8 +37,7 @@ def kind_of_component(annotation: Any) -> str | None:
     >>> kind_of_component(Annotated[str, ComponentName("metric")] | None), kind_of_component(str)
     ('metric', None)
     """
-    members = annotated_members(annotation, ComponentName)
-    return next((marker.kind for _, markers in members for marker in markers), None)
+    return marked_kind(annotation, ComponentName)
 
 
 def is_component_name(value: Any, annotation: Any) -> bool:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from inspect import Parameter
 from typing import Any
 
-from audiozen_core.binding.annotations import annotated_members, members_of
+from audiozen_core.binding.annotations import ComponentMarker, marked_kind, members_of
 from audiozen_core.binding.signature import signature_of
-from audiozen_core.kinds import GROUPS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class InlineComponent:
+class InlineComponent(ComponentMarker):
     """Marks the field of a dataclass that holds a component.
 
     The keys `path` and `args` of the table name the component and its arguments. The other keys of the table become the
@@ -34,12 +33,6 @@ class InlineComponent:
         {'loss': {'path': 'si_snr'}, 'weight': 0.5}
     """
 
-    kind: str
-
-    def __post_init__(self) -> None:
-        if self.kind not in GROUPS:
-            raise ValueError(f"plugins publish no components of the kind {self.kind!r}, only {', '.join(GROUPS)}")
-
 
 def inline_field(annotation: Any) -> Parameter | None:
     """Returns the field marked as `InlineComponent` in the dataclass of an annotation; None if no field is marked."""
@@ -54,8 +47,7 @@ def inline_field(annotation: Any) -> Parameter | None:
 
 def inline_kind(annotation: Any) -> str | None:
     """Returns the kind in the `InlineComponent` of a field's annotation; None if the field is not marked."""
-    members = annotated_members(annotation, InlineComponent)
-    return next((marker.kind for _, markers in members for marker in markers), None)
+    return marked_kind(annotation, InlineComponent)
 
 
 def with_inline(value: Mapping[str, Any], cls: type) -> Mapping[str, Any]:

@@ -190,7 +190,8 @@ def _below(annotation: Any, key: str | int) -> Iterator[Any]:
 
 
 def _annotated(annotation: Any, added: tuple[Any, ...]) -> Any:
-    return typing.Annotated[(annotation, *added)] if added else annotation
+    parts = (annotation, *added)
+    return typing.Annotated[parts] if added else annotation
 
 
 def is_component(value: Any) -> bool:

@@ -11,6 +11,8 @@ from audiozen_core.errors import CheckpointError
 from audiozen_core.storage.atomic import NO_ROOM
 
 MAKE_ROOM = "free some disk space; the existing checkpoints are intact"
+_CHECK_DISK = "check the disk and the permissions of the folder; the existing checkpoints are intact"
+_USE_ANOTHER = "use another checkpoint, or restore this one from a copy"
 
 
 class NoCheckpointError(CheckpointError):
@@ -38,7 +40,7 @@ class DamagedCheckpointError(CheckpointError):
 
     code = "AZ402"
 
-    def __init__(self, path: Path, reason: str, *, remedy: str = "") -> None:
+    def __init__(self, path: Path, reason: str, *, remedy: str = _USE_ANOTHER) -> None:
         super().__init__(f"{path} can't be used: {reason}", remedy=remedy)
         self.path = path
         self.reason = reason
@@ -85,4 +87,5 @@ def translate_disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointWriteError(f"{what}: {error}", remedy=MAKE_ROOM if error.errno in NO_ROOM else "") from error
+        remedy = MAKE_ROOM if error.errno in NO_ROOM else _CHECK_DISK
+        raise CheckpointWriteError(f"{what}: {error}", remedy=remedy) from error

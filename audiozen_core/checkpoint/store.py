@@ -34,6 +34,7 @@ Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
 _NO_BEST = "no checkpoint is marked as the best"
 _CHOOSE = f"choose a checkpoint, such as {CKPT_PATH_LATEST}"
+_START_OVER = f"delete or move the checkpoints of this run to start over, or continue from another run with {CKPT_PATH}"
 # Saving leaves this many bytes free on the disk, for the log and the metrics.
 _HEADROOM = 1 << 20
 
@@ -289,8 +290,7 @@ class CheckpointStore:
             raise DamagedCheckpointError(
                 self.folder,
                 f"all of its checkpoints are damaged ({'; '.join(damaged)})",
-                remedy="delete or move this folder to start over, or continue from a checkpoint of another run with "
-                f"{CKPT_PATH}",
+                remedy=_START_OVER,
             )
         raise NoCheckpointError(
             f"{self.folder} has no checkpoints",
@@ -336,7 +336,7 @@ class CheckpointStore:
             raise DamagedCheckpointError(
                 entry.path,
                 error.reason,
-                remedy=f"use an intact checkpoint: {', '.join(intact)}" if intact else "there is no intact checkpoint",
+                remedy=f"use an intact checkpoint: {', '.join(intact)}" if intact else _START_OVER,
             ) from error
 
     def _folder_of(self, path: Path) -> Path:
@@ -349,7 +349,11 @@ class CheckpointStore:
                 remedy=f"to start over from the weights in the file, use {FINETUNE}",
             )
         if not path.is_dir():
-            raise NoCheckpointError(f"the checkpoint {path} does not exist", notes=self._notes())
+            raise NoCheckpointError(
+                f"the checkpoint {path} does not exist",
+                remedy="give `best`, `latest`, the name of a checkpoint of this run, or the folder of another one",
+                notes=self._notes(),
+            )
         if not (path / MANIFEST).exists() and not self._directory.name_of(path):
             raise not_a_checkpoint(path, MANIFEST, self._notes())
         return path.resolve()

@@ -74,7 +74,10 @@ def convert_torch_file(source: Path, target: Path, key: str = "") -> Converted:
         last = (
             done.stderr.strip().splitlines() or [f"the process that reads it ended with exit code {done.returncode}"]
         )[-1]
-        raise CheckpointError(f"{source} can't be converted: {last}") from None
+        raise CheckpointError(
+            f"{source} can't be converted: {last}",
+            remedy="check that `torch.save` has written the file, and that the file is complete",
+        ) from None
     if "error" in answer:
         raise CheckpointError(f"{source} can't be converted: {answer['error']}", remedy=answer["remedy"])
     return Converted(**answer)

@@ -34,7 +34,11 @@ def load_weights(
     """
     path = follow_link(path)
     if not path.exists():
-        raise NoCheckpointError(f"{path} does not exist", notes=_neighbours(path))
+        raise NoCheckpointError(
+            f"{path} does not exist",
+            remedy="give a checkpoint, such as exp/baseline/checkpoints/best, or a .safetensors file",
+            notes=_neighbours(path),
+        )
     if path.is_dir():
         from audiozen_core.checkpoint.format.checkpoint import read_checkpoint
 
@@ -62,7 +66,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
     import torch
 
     if not paths:
-        raise CheckpointError("there are no checkpoints to average")
+        raise CheckpointError("`paths` is empty, so it has no weights to average", remedy="give one or more paths")
     total: dict[str, torch.Tensor] = {}
     latest: dict[str, torch.Tensor] = {}
     for path in paths:

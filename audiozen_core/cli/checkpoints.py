@@ -13,7 +13,8 @@ from audiozen_core.cli.table import echo_table
 from audiozen_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from audiozen_core.checkpoint import CheckpointInfo, CheckpointStore
+    from audiozen_core.checkpoint.info import CheckpointInfo
+    from audiozen_core.checkpoint.store import CheckpointStore
 
 
 @click.group(cls=ListByDefault, name="checkpoints")
@@ -112,7 +113,8 @@ def average_command(exp: Path, last: int, output: Path | None) -> None:
     chosen = list(newest.values())[:last][::-1]
     if len(chosen) < last:
         raise CheckpointError(
-            f"{store.folder} has only {len(chosen)} intact checkpoints of different steps, not {last}"
+            f"{store.folder} has only {len(chosen)} intact checkpoints of different steps, not {last}",
+            remedy=f"give --last {len(chosen)}, or train further" if chosen else "train further",
         )
     output = output or store.folder.parent / f"average_last_{last}"
     if output.exists() or output.is_symlink():
@@ -124,7 +126,7 @@ def average_command(exp: Path, last: int, output: Path | None) -> None:
 
 
 def _store(exp: Path) -> CheckpointStore:
-    from audiozen_core.checkpoint import CheckpointStore
+    from audiozen_core.checkpoint.store import CheckpointStore
 
     if exp.suffix == ".toml" and exp.is_file():
         from audiozen_core.config.load import load_config
@@ -144,7 +146,7 @@ def _store(exp: Path) -> CheckpointStore:
 def _checkpoints_of(store: CheckpointStore) -> Sequence[CheckpointInfo]:
     infos = store.list()
     if not infos:
-        raise CheckpointError(f"{store.folder} has no checkpoints")
+        raise CheckpointError(f"{store.folder} has no checkpoints", remedy="give a run that has saved a checkpoint")
     return infos
 
 

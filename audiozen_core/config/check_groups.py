@@ -32,7 +32,8 @@ def group_findings(
         for group in section.groups:
             if not group.patterns:
                 message = f"{group.header} has no pattern in `match`"
-                yield Diagnostic(config_codes.BAD_VALUE, message, place=("match",)), group.key
+                notes = ("help: give at least one pattern, such as `encoder.*`",)
+                yield Diagnostic(config_codes.BAD_VALUE, message, notes=notes, place=("match",)), group.key
             if group.freeze is False and group.unfreeze_epoch is not None:
                 message = f"{group.header} sets `freeze = false`, but also `unfreeze_epoch`"
                 label = "remove one of the two settings"

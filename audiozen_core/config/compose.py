@@ -105,14 +105,16 @@ def _bases(document: Document) -> list[tuple[KeyPath, Any]]:
 def _read_base(name: Any, chain: list[Document]) -> Document:
     if not isinstance(name, str):
         message = "`extends` takes the name of a TOML file, or an array of names"
-        raise ConfigError([Diagnostic(config_codes.BAD_EXTENDS, message)])
+        notes = ('help: write `extends = "base.toml"`',)
+        raise ConfigError([Diagnostic(config_codes.BAD_EXTENDS, message, notes=notes)])
     path = Path(os.path.normpath(chain[-1].folder / name))
     files = [os.path.realpath(link.file) for link in chain]
     if os.path.realpath(path) in files:
         first = files.index(os.path.realpath(path))
         names = " → ".join(f"`{link.file}`" for link in [*chain[first:], chain[first]])
         message = f"these files extend each other in a circle: {names}"
-        raise ConfigError([Diagnostic(config_codes.BAD_EXTENDS, message)])
+        notes = ("help: remove `extends` from one of them",)
+        raise ConfigError([Diagnostic(config_codes.BAD_EXTENDS, message, notes=notes)])
     return Document.read(path)
 
 

@@ -166,8 +166,10 @@ class _Resolver:
         self.entries += len(below)
         if self.entries > _MAX_ENTRIES:
             raise self.too_large(place, reference, f"{_MAX_ENTRIES:,} entries of arrays and tables")
+        origins = self.composition.origins
         for entry in below:
-            self.composition.origins[(*place, *entry)] = self.composition.origins[(*found, *entry)]
+            original, copied = (*found, *entry), (*place, *entry)
+            origins[copied] = origins[original]
         return copy.deepcopy(value)
 
     def locate(self, reference: Reference, target: KeyPath, place: KeyPath) -> KeyPath | KeySchema:

@@ -46,7 +46,9 @@ def _finding(text: str, index: PluginIndex) -> Diagnostic | None:
     name = normalised(wanted.name)
     pip = f"help: pip install '{text}'"
     if name in switched_off():
-        return Diagnostic(codes.UNMET_REQUIREMENT, f"`{wanted.name}` is required, but it is {HOW_SWITCHED_OFF}")
+        message = f"`{wanted.name}` is required, but it is {HOW_SWITCHED_OFF}"
+        notes = ("help: switch it on, or remove it from `requires`",)
+        return Diagnostic(codes.UNMET_REQUIREMENT, message, notes=notes)
     version = installed_version(name, installed_path())
     if version is None:
         label = did_you_mean(nearest(name, {entry.distribution for entry in index}))

@@ -6,7 +6,6 @@ The fields, their types and their defaults define what a section may contain, an
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.ranges import Natural, Positive, Range
+from audiozen_core.binding.settings import setting
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.kinds import Mode
 from audiozen_core.launcher.settings import Launcher
-
-
-def _field(doc: str, *, default: Any = dataclasses.MISSING, **rules: Any) -> Any:
-    return field(default=default, metadata={"doc": doc, **rules})
-
 
 # Marks a field that is not a key of the table. `key` holds the key path of the table. `args` holds all keys of the
 # table that are not fields.
@@ -41,36 +36,32 @@ DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 class Meta:
     """The section `[meta]`."""
 
-    save_dir: str = _field("the folder that holds the runs: logs, checkpoints and enhanced audio")
-    id: str | None = _field(
+    save_dir: str = setting("the folder that holds the runs: logs, checkpoints and enhanced audio")
+    id: str | None = setting(
         "the experiment's ID, which names the folder of its run; by default the file's name without its ending",
         default=None,
         pattern=r"[\w.\- ]*\w[\w.\- ]*",
     )
-    import_from: list[str] | None = field(
-        default=None,
-        metadata={"doc": "the folders that come first on the import path; by default the file's folder and its parent"},
+    import_from: list[str] | None = setting(
+        "the folders that come first on the import path; by default the file's folder and its parent", default=None
     )
-    requires: list[str] = field(
+    requires: list[str] = setting(
+        'the distributions that must be installed, with their versions: `["audiozen-plugin-acme>=1"]`',
         default_factory=list,
-        metadata={
-            "doc": 'the distributions that must be installed, with their versions: `["audiozen-plugin-acme>=1"]`'
-        },
     )
-    seed: Natural = _field("the seed of every random number generator", default=0)
-    use_amp: bool = _field("train in automatic mixed precision", default=False)
-    use_deterministic_algorithms: bool = _field(
+    seed: Natural = setting("the seed of every random number generator", default=0)
+    use_amp: bool = setting("train in automatic mixed precision", default=False)
+    use_deterministic_algorithms: bool = setting(
         "use deterministic algorithms only: slower, but repeatable", default=False
     )
-    device: str = _field(
+    device: str = setting(
         "the device to run on: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`",
         default="auto",
         pattern=DEVICES,
         choices=("auto", "cpu", "cuda", "mps"),
     )
-    num_threads: Annotated[int, Range(least=1, most=1024)] | Literal["auto"] | None = _field(
-        "the number of CPU threads; `auto` measures which number is fastest; by default, torch chooses",
-        default=None,
+    num_threads: Annotated[int, Range(least=1, most=1024)] | Literal["auto"] | None = setting(
+        "the number of CPU threads; `auto` measures which number is fastest; by default, torch chooses", default=None
     )
 
 
@@ -78,8 +69,8 @@ class Meta:
 class Component:
     """A part of the experiment. `key` is the key path of its table, such as `("validate_dataset", 0)`."""
 
-    path: str = _field("the name of an installed component, or a dotted import")
-    args: dict[str, Any] = field(default_factory=dict, metadata={"doc": "the arguments of the component"})
+    path: str = setting("the name of an installed component, or a dotted import")
+    args: dict[str, Any] = setting("the arguments of the component", default_factory=dict)
     key: KeyPath = field(default=(), metadata=_INTERNAL)
 
     @property
@@ -102,25 +93,23 @@ class Component:
 class InitialWeights:
     """The table `[model.init]`: the weights that a new training starts from. `key` is its key path."""
 
-    path: str = _field("a run folder, the folder of a checkpoint, or a .safetensors file")
-    owner: str | None = _field(
+    path: str = setting("a run folder, the folder of a checkpoint, or a .safetensors file")
+    owner: str | None = setting(
         "the model in the checkpoint whose weights to load; by default the one with the name of this section, or the "
         "only one",
         default=None,
     )
-    prefix: str = _field(
+    prefix: str = setting(
         "load only the tensors whose names begin with this prefix, such as `generator`, and remove the prefix",
         default="",
     )
-    map: dict[str, str] = field(
-        default_factory=dict,
-        metadata={"doc": 'renamed tensors: `{enc = "encoder"}` loads `enc.0.weight` into `encoder.0.weight`'},
+    map: dict[str, str] = setting(
+        'renamed tensors: `{enc = "encoder"}` loads `enc.0.weight` into `encoder.0.weight`', default_factory=dict
     )
-    exclude: str | list[str] = field(
-        default_factory=list,
-        metadata={"doc": "patterns of the weights that keep their initial values, such as `head.*`"},
+    exclude: str | list[str] = setting(
+        "patterns of the weights that keep their initial values, such as `head.*`", default_factory=list
     )
-    strict: bool = _field(
+    strict: bool = setting(
         "whether the file must have all other weights in the same shapes, and no tensors besides them", default=True
     )
     key: KeyPath = field(default=(), metadata=_INTERNAL)
@@ -132,18 +121,16 @@ class ModelComponent(Component):
 
     kind: ClassVar = "model"
 
-    init: InitialWeights | None = field(
-        default=None, metadata={"doc": "the weights that a new training starts from, a table with `path`"}
+    init: InitialWeights | None = setting(
+        "the weights that a new training starts from, a table with `path`", default=None
     )
-    compile: bool | dict[str, Any] = field(
+    compile: bool | dict[str, Any] = setting(
+        "whether to compile the network with `torch.compile`; a table holds its arguments, such as `mode`",
         default=False,
-        metadata={
-            "doc": "whether to compile the network with `torch.compile`; a table holds its arguments, such as `mode`"
-        },
     )
-    gradient_checkpointing: str | list[str] = field(
+    gradient_checkpointing: str | list[str] = setting(
+        "patterns of modules, such as `blocks.*`, that recompute their forward pass to save memory",
         default_factory=list,
-        metadata={"doc": "patterns of modules, such as `blocks.*`, that recompute their forward pass to save memory"},
     )
 
 
@@ -154,11 +141,11 @@ class ParameterGroup:
     `args` holds all other keys of the table, which are arguments of the optimiser. `key` is the key path of the table.
     """
 
-    match: str | list[str] = field(
-        metadata={"doc": "patterns for the names of the parameters, such as `encoder.*`; `*` also matches dots"}
+    match: str | list[str] = setting(
+        "patterns for the names of the parameters, such as `encoder.*`; `*` also matches dots"
     )
-    freeze: bool | None = _field("whether the parameters keep their values", default=None)
-    unfreeze_epoch: Annotated[int, Range(least=2)] | None = _field(
+    freeze: bool | None = setting("whether the parameters keep their values", default=None)
+    unfreeze_epoch: Annotated[int, Range(least=2)] | None = setting(
         "the first epoch, counted from 1, in which the parameters are trained", default=None
     )
     args: dict[str, Any] = field(default_factory=dict, metadata=_INTERNAL)
@@ -186,9 +173,8 @@ class OptimizerComponent(Component):
 
     kind: ClassVar = "optimizer"
 
-    groups: list[ParameterGroup] = field(
-        default_factory=list,
-        metadata={"doc": "groups of parameters that have their own arguments or are frozen"},
+    groups: list[ParameterGroup] = setting(
+        "groups of parameters that have their own arguments or are frozen", default_factory=list
     )
 
 
@@ -198,7 +184,7 @@ class LossComponent(Component):
 
     kind: ClassVar = "loss_function"
 
-    trainable: bool | None = _field(
+    trainable: bool | None = setting(
         "whether the optimiser with the same suffix trains the parameters of the loss; must be set if the loss has any",
         default=None,
     )
@@ -210,7 +196,7 @@ class SchedulerComponent(Component):
 
     kind: ClassVar = "lr_scheduler"
 
-    interval: Literal["epoch", "step"] | None = _field(
+    interval: Literal["epoch", "step"] | None = setting(
         "whether the scheduler steps after each `epoch` or after each optimiser `step`; by default the attribute "
         "`interval` of its class, or else `epoch`",
         default=None,
@@ -223,40 +209,34 @@ class HookComponent(Component):
 
     kind: ClassVar = "hooks"
 
-    enabled: bool = _field("false switches off a hook that would run by default", default=True)
+    enabled: bool = setting("false switches off a hook that would run by default", default=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataloader:
     """A data set's `dataloader` table: how samples become batches."""
 
-    batch_size: Positive = _field("the number of samples in a batch", default=1)
-    shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
+    batch_size: Positive = setting("the number of samples in a batch", default=1)
+    shuffle: bool | None = setting("whether to shuffle; by default in training only", default=None)
     # Each worker is a process. The maximum prevents a typing error from starting so many processes that the computer
     # hangs.
-    num_workers: Annotated[int, Range(least=0, most=1024)] = _field(
+    num_workers: Annotated[int, Range(least=0, most=1024)] = setting(
         "the number of loading processes; 0 loads in the main process", default=0
     )
-    drop_last: bool = _field("leave out the last batch of an epoch if it is not full", default=False)
-    pin_memory: bool | None = _field("pin the memory of batches; by default if a GPU is available", default=None)
-    prefetch_factor: Positive | None = _field("the number of batches that each worker loads ahead", default=None)
-    persistent_workers: bool | None = _field(
+    drop_last: bool = setting("leave out the last batch of an epoch if it is not full", default=False)
+    pin_memory: bool | None = setting("pin the memory of batches; by default if a GPU is available", default=None)
+    prefetch_factor: Positive | None = setting("the number of batches that each worker loads ahead", default=None)
+    persistent_workers: bool | None = setting(
         "whether to keep the workers between epochs; by default they are kept", default=None
     )
-    timeout: Annotated[float, Range(least=0, most=1_000_000)] = _field(
+    timeout: Annotated[float, Range(least=0, most=1_000_000)] = setting(
         "the seconds to wait for a batch from the workers; 0 waits forever", default=0.0
     )
-    collate_fn: Component | None = field(
-        default=None, metadata={"doc": "the path of the function that combines samples into a batch"}
-    )
-    sampler: Component | None = field(
-        default=None, metadata={"doc": "the path of the sampler, which gets the argument `data_source`"}
-    )
-    batch_sampler: Component | None = field(
+    collate_fn: Component | None = setting("the path of the function that combines samples into a batch", default=None)
+    sampler: Component | None = setting("the path of the sampler, which gets the argument `data_source`", default=None)
+    batch_sampler: Component | None = setting(
+        "the path of a sampler of whole batches, instead of `batch_size`; it gets the argument `data_source`",
         default=None,
-        metadata={
-            "doc": "the path of a sampler of whole batches, instead of `batch_size`; it gets the argument `data_source`"
-        },
     )
 
 
@@ -266,12 +246,12 @@ class DatasetComponent(Component):
 
     kind: ClassVar = "dataset"
 
-    name: str | None = _field(
+    name: str | None = setting(
         "the data set's name in records, tables and result folders; by default its index, from 0",
         default=None,
         pattern=r"[\w.\-]*\w[\w.\-]*",
     )
-    dataloader: Dataloader = field(default_factory=Dataloader, metadata={"doc": "how samples become batches"})
+    dataloader: Dataloader = setting("how samples become batches", default_factory=Dataloader)
 
     @property
     def dataloader_header(self) -> str:

@@ -1,4 +1,4 @@
-"""Formats lists of names, and counts with a noun, for messages. Long lists are shortened."""
+"""Formats lists of names, counts with a noun, and pronouns, for messages. Long lists are shortened."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def plural(count: int, word: str) -> str:
         ('1 file', '2 files')
     """
     return f"{count:,} {word}{'s' * (count != 1)}"
+
+
+def pronoun(count: int) -> str:
+    """Returns the pronoun for a number of things.
+
+    Example:
+        >>> pronoun(1), pronoun(2)
+        ('it', 'them')
+    """
+    return "it" if count == 1 else "them"

@@ -25,7 +25,7 @@ import tomli
 import torch
 
 from audiozen_core import __version__
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.sections import AUTO
 from audiozen_core.config.toml.emit import emit

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from audiozen_core import __version__
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
 from audiozen_core.checkpoint.names import BEST, LATEST
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.config.overrides import Overrides, as_assignments

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiozen_core.checkpoint import load_weights
 from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
+from audiozen_core.checkpoint.weights import load_weights
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.base_trainer import BaseTrainer

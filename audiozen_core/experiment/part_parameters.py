@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from audiozen_core.config.sections import Component, LossComponent
 from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.listed import pronoun
 from audiozen_core.errors import BuildError
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -120,7 +121,7 @@ def check_untrained(section: Component, part: Any) -> None:
     weights = _trainable(part) | _held_trainable(held_parameters(part), held_modules(part))
     if weights:
         raise BuildError(
-            f"{section.header} has {_counted(weights)}, but no optimiser trains {_them(weights)}",
+            f"{section.header} has {_counted(weights)}, but no optimiser trains {pronoun(len(weights))}",
             code=config_codes.UNFIT,
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
         )
@@ -138,8 +139,8 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
     register = f"if {_class(trainer)} changes it itself, register it in `__init__` with `self.state.register`"
     if weights:
         raise BuildError(
-            f"{section.header} has {_counted(weights)}, but no optimiser trains {_them(weights)}, and no checkpoint "
-            f"has {_them(weights)}",
+            f"{section.header} has {_counted(weights)}, but no optimiser trains {pronoun(len(weights))}, and no "
+            f"checkpoint has {pronoun(len(weights))}",
             code=config_codes.UNFIT,
             remedy="move it to a separate section, such as [model_x], and add an optimiser for it; or freeze it with "
             f"`requires_grad_(False)`; or, {register}",
@@ -187,10 +188,6 @@ def _counted(weights: Mapping[str, nn.Parameter]) -> str:
     first, *others = weights
     more = f" and {len(others)} more parameters that require gradients" if others else ", which requires a gradient"
     return f"the parameter `{first}`{more}"
-
-
-def _them(weights: Mapping[str, nn.Parameter]) -> str:
-    return "them" if len(weights) > 1 else "it"
 
 
 def _class(part: Any) -> str:

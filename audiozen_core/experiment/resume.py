@@ -9,9 +9,10 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from audiozen_core.checkpoint import CheckpointStore, LoadedCheckpoint
 from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
+from audiozen_core.checkpoint.info import LoadedCheckpoint
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.plugin_sections import section_table
 from audiozen_core.errors import AudioZenError, CheckpointError

@@ -15,6 +15,7 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.result import RunResult
 from audiozen_core.kinds import TRAINING, RunMode
 from audiozen_core.logging import get_logger
+from audiozen_core.results.files import finite_or_none
 from audiozen_core.storage.atomic import write_whole
 
 
@@ -106,13 +107,8 @@ def _as_json(results: SeedResults) -> dict[str, object]:
     for name, values in results.scalars.items():
         mean, deviation = results.mean_and_deviation(values)
         rows[name] = {
-            "mean": _finite(mean),
-            "standard_deviation": _finite(deviation),
-            "values": [_finite(value) for value in values],
+            "mean": finite_or_none(mean),
+            "standard_deviation": finite_or_none(deviation),
+            "values": [finite_or_none(value) for value in values],
         }
     return {"seeds": list(results.seeds), "scalars": rows}
-
-
-def _finite(value: float) -> float | None:
-    """Returns None instead of NaN or infinity, which JSON can't represent."""
-    return value if math.isfinite(value) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import time
@@ -19,6 +18,7 @@ from audiozen_core.experiment.session_file import ModeRecord, SessionRecord, ses
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.kinds import RunMode
 from audiozen_core.logging import get_logger
+from audiozen_core.results.files import finite_or_none
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.memory import peak_memory, peak_process_memory
 
@@ -59,7 +59,7 @@ class Session:
             step=progress.step,
             best_score=progress.best_score,
             best_epoch=progress.best_epoch,
-            scalars={name: value if math.isfinite(value) else None for name, value in trainer.last_scalars.items()},
+            scalars={name: finite_or_none(value) for name, value in trainer.last_scalars.items()},
             folder=os.path.relpath(trainer.results_folder, self._path.parent) if trainer.results_folder else "",
         )
         self._update(replace(self._record, done=(*self._record.done, done)))

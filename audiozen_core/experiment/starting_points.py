@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.checkpoint.mismatch import mismatch_error
+from audiozen_core.checkpoint.store import CheckpointStore
+from audiozen_core.checkpoint.weights import load_weights
 from audiozen_core.diagnostics.run_options import RESUME
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.lazy_modules import complete_norms

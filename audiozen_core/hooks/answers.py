@@ -64,7 +64,11 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 
 
 def _fits(annotation: Any) -> Fits:
-    """Returns a function that checks whether a value other than None fits an annotation."""
+    """Returns a function that checks whether a value other than None fits an annotation.
+
+    `binding.values.fits` checks values of TOML files. An answer may also be a tensor, a NumPy scalar or another object,
+    about which `fits` can't decide. Some hooks answer in every step, so the annotation is read only once.
+    """
     annotation = unwrap(annotation)
     origin, args = get_origin(annotation), get_args(annotation)
     # `isinstance` does not work for some annotations, such as a `TypedDict`. For these, any value is accepted.

@@ -47,15 +47,17 @@ class NonFiniteError(RunError):
     """A loss, a gradient or a weight is NaN or infinite.
 
     Args:
-        what: the problem, such as "`loss` is nan".
+        problem: what is wrong, such as "`loss` is nan".
         location: the batches that the loss or gradient comes from. For a weight, the batches of the last step.
         remedy: what the user can do.
         notes: additional lines, each in the form "kind: text".
     """
 
-    def __init__(self, what: str, location: BatchLocation, *, remedy: str = _REMEDY, notes: Sequence[str] = ()) -> None:
-        super().__init__(f"{what} at {location}", remedy=remedy, notes=notes)
-        self.what = what
+    def __init__(
+        self, problem: str, location: BatchLocation, *, remedy: str = _REMEDY, notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__(f"{problem} at {location}", remedy=remedy, notes=notes)
+        self.problem = problem
         self.location = location
 
 

@@ -8,11 +8,11 @@ import io
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiozen_core.audio.listing import list_audio
+from audiozen_core.audio.listing import absolute_path, list_audio
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_core.inference.formats import FORMATS
@@ -63,7 +63,7 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
     found: dict[Path, Path] = {}  # absolute path -> path relative to the input folder
     for given in inputs:
         for path, relative in _files(given, output):
-            found.setdefault(_absolute(path), relative)
+            found.setdefault(absolute_path(path), relative)
     ending = output.suffix.lower().removeprefix(".")
     if output.suffix.lower() in AUDIO_SUFFIXES and ending not in FORMATS and not output.exists():
         raise DataError(f"the format of `{output}` is not supported", remedy=f"use one of {', '.join(FORMATS)}")
@@ -86,14 +86,23 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
             for (source, relative), target in zip(found.items(), targets, strict=True)
         ]
     _check_folder(jobs[0].target.parent if len(jobs) == 1 else output)
-    # Both the path of a link and the file that it points to count as inputs.
-    sources = {place for source in found for place in (_place(source), os.path.realpath(source))}
-    if clash := next((job for job in jobs if _place(job.target) in sources), None):
-        raise DataError(
-            f"the result of `{clash.source}` would replace the input `{clash.target}`",
-            remedy="give another output folder",
-        )
+    places = places_of(found)
+    for job in jobs:
+        check_is_no_input(job.target, job, places)
     return jobs
+
+
+def places_of(inputs: Iterable[Path]) -> set[str]:
+    """Returns where the inputs are. Both the path of a link and the file that it points to are an input."""
+    return {place for path in inputs for place in (_place(path), os.path.realpath(path))}
+
+
+def check_is_no_input(path: Path, job: Job, places: set[str]) -> None:
+    """Raises a `DataError` if a file of the result of a job would replace an input at one of the places."""
+    if _place(path) in places:
+        raise DataError(
+            f"the result of `{job.source}` would replace the input `{path}`", remedy="give another output folder"
+        )
 
 
 def _check_folder(folder: Path) -> None:
@@ -154,8 +163,8 @@ def _listed(manifest: Path) -> list[Path]:
 def _together(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Yields files with their paths relative to the deepest folder that contains all files."""
     if files:
-        root = os.path.commonpath([_absolute(file).parent for file in files])
-        yield from ((file, _absolute(file).relative_to(root)) for file in files)
+        root = os.path.commonpath([absolute_path(file).parent for file in files])
+        yield from ((file, absolute_path(file).relative_to(root)) for file in files)
 
 
 def _targets(files: Sequence[Path], form: str | None) -> list[Path]:
@@ -183,13 +192,9 @@ def _fold(path: Path) -> str:
 
 
 def _is_in(path: Path, folder: Path) -> bool:
-    return _absolute(path).is_relative_to(_absolute(folder))
+    return absolute_path(path).is_relative_to(absolute_path(folder))
 
 
 def _place(path: Path) -> str:
     """Returns a path with its folder resolved, but without following a link of the file itself."""
     return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace links by their targets

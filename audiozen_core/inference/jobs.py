@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.inference.enhancer import Enhancer, check_attenuation_limit, enhance_file_by
 from audiozen_core.inference.formats import Format
-from audiozen_core.inference.inputs import Job
+from audiozen_core.inference.inputs import Job, check_is_no_input, places_of
 from audiozen_core.inference.records import Records, check_results, source_facts
 from audiozen_core.inference.results import EncodedResult, EnhancedFile, EnhancedResult, StoredResult, store_result
 from audiozen_core.logging import get_logger
@@ -69,6 +70,50 @@ class EnhancementResults:
 
 class _FullDiskError(RunError):
     """The disk is full, so no further file can be written."""
+
+
+class _Writing:
+    """Writes and records results. It is always called in the same thread.
+
+    Args:
+        records: the record of the results.
+        jobs: all files of the command.
+        overwrite: whether results may replace files without a record.
+
+    Attributes:
+        sources: the facts about each input from before it was read.
+    """
+
+    def __init__(self, records: Records, jobs: Sequence[Job], *, overwrite: bool) -> None:
+        self.sources: dict[Job, dict[str, Any]] = {}
+        self._records = records
+        self._jobs = jobs
+        self._overwrite = overwrite
+        self._inputs: set[str] = set()
+
+    def __call__(self, job: Job, found: _Result) -> EnhancedFile:
+        stored = found if isinstance(found, StoredResult) else found.store()
+        with stored.removed_on_error():
+            if len(stored.files) > 1:
+                self._check(job, [file.path for file in stored.files])
+            digests = stored.digests()
+            self._records.begin(job)
+        try:
+            written = stored.place()
+        except AudioZenError:
+            with suppress(RunError):  # the error of the result matters, even if the note can't be written either
+                self._records.give_up(job)
+            raise
+        self._records.add(job, written, digests, self.sources.pop(job))
+        return written
+
+    def _check(self, job: Job, paths: Sequence[Path]) -> None:
+        """Raises a `DataError` if one of several files would replace an input or another file."""
+        self._inputs = self._inputs or places_of(each.source for each in self._jobs)
+        for path in paths:
+            check_is_no_input(path, job, self._inputs)
+        if not self._overwrite:
+            self._records.check_signals(job, paths)
 
 
 _Batch = tuple[Job, ...]
@@ -128,24 +173,13 @@ def enhance_jobs(
     waiting = [job for job, state in states.items() if state != "done"]
     sizes = {job: float(source_facts(job).get("size", 0)) for job in waiting}
     on_start(sum(sizes.values()))
-    sources: dict[Job, dict[str, Any]] = {}
+    write = _Writing(records, jobs, overwrite=overwrite)
 
     def batches() -> Iterator[_Batch]:
         for batch in _batches(waiting, batch_size, outcome):
             # These facts are read before the file, because a recording may still grow.
-            sources.update((job, source_facts(job)) for job in batch)
+            write.sources.update((job, source_facts(job)) for job in batch)
             yield batch
-
-    def write(job: Job, found: _Result) -> EnhancedFile:
-        records.begin(job)
-        try:
-            written, digests = found.write()
-        except AudioZenError:
-            with suppress(RunError):  # the error of the result matters, even if the note can't be written either
-                records.give_up(job)
-            raise
-        records.add(job, written, digests, sources.pop(job))
-        return written
 
     enhancing = _Enhancing(model, options, lambda job, part: on_part(part * sizes[job]))
     try:
@@ -217,11 +251,13 @@ class _Enhancing:
         model: the network.
         options: how files are enhanced.
         on_part: called with a file and the fraction of it that has been read.
+        owner: the ID of the process that places the results.
     """
 
     model: Enhancer
     options: Options
     on_part: Callable[[Job, float], object]
+    owner: int = field(default_factory=os.getpid)
 
     def all(self, batches: Iterable[_Batch]) -> Generator[_Unwritten, None, None]:
         """Enhances the batches one after another."""
@@ -240,7 +276,7 @@ class _Enhancing:
     def _alone(self, job: Job) -> _Result | AudioZenError:
         def keep(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> _Result:
             if info.seconds > _LONGEST_KEPT:
-                return store_result(pieces, target, info, form)
+                return store_result(pieces, target, info, form, self.owner)
             return EnhancedResult(list(pieces), target, info, form)
 
         try:
@@ -323,7 +359,7 @@ def _written(
 
     Args:
         unwritten: the enhanced signals.
-        write: writes and records one signal. It is always called in the same thread.
+        write: writes and records one signal.
         most_waiting: how many signals may wait for the disk.
     """
     writing: deque[tuple[Job, Future[EnhancedFile]]] = deque()

@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore, NoCheckpointError
+from audiozen_core.checkpoint.errors import NoCheckpointError
 from audiozen_core.checkpoint.format.manifest import MANIFEST
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.compose import compose

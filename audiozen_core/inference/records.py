@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from audiozen_core.audio.listing import RECORD
-from audiozen_core.errors import RunError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.inference.inputs import Job
 from audiozen_core.inference.results import EnhancedFile
 from audiozen_core.storage.append import LineFile
@@ -38,7 +38,6 @@ class Records:
         self._lines: LineFile | None = None
         self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
-        self._files = {name for record in self._records.values() for name in record["files"]}
         # The command that began each result that has no record of that command.
         self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else {}
         self._begun_before: dict[str, str | None] = {}
@@ -50,11 +49,8 @@ class Records:
             return ""  # an interrupted command may have left a result that it had not recorded yet
         record = self._records.get(self._key(job))
         if record is None:
-            # With a record, `a_1.wav` is the result of an input of that name, not the first signal of `a.wav`.
-            first = _first_signal(job.target)
-            exists = job.target.exists() or (self._name(first) not in self._files and first.exists())
             unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
-            return unknown if exists else ""
+            return unknown if job.target.exists() else ""
         changes = [_change_of(self.folder / name, facts) for name, facts in record["files"].items()]
         if None in changes:
             return ""
@@ -66,6 +62,20 @@ class Records:
             if record["made_with"].get(key) != value:
                 return f"it was made with another {key}"
         return "done"
+
+    def check_signals(self, job: Job, paths: Iterable[Path]) -> None:
+        """Raises a `DataError` if the files of a result with several signals would replace other files.
+
+        `state` can't know these files, because the network has not shown yet how many signals it returns.
+        """
+        key = self._key(job)
+        own = self._records[key]["files"] if key in self._records else ()
+        others = (path for path in paths if self._name(path) not in own and path.exists())
+        if key not in self._begun and (path := next(others, None)):
+            raise DataError(
+                f"`{path}` exists, but no record says that it is a result of this input",
+                remedy="give another output folder, or replace the files with `--overwrite`",
+            )
 
     def begin(self, job: Job) -> None:
         """Notes in a hidden file that a result is about to be written.
@@ -166,7 +176,8 @@ class Records:
             try:
                 sync_folder(folder)
             except OSError as error:
-                raise RunError(f"the names in `{folder}` can't be written: {error.strerror}") from error
+                remedy = "check the disk, and run the command again"
+                raise RunError(f"the names in `{folder}` can't be written: {error.strerror}", remedy=remedy) from error
         with _explained_errors(self.folder / RECORD):
             if self._lines is not None and (unsynced := self._lines.sync()):
                 raise unsynced
@@ -183,17 +194,13 @@ def check_results(states: Mapping[Path, str]) -> None:
     others = {path: state for path, state in states.items() if state not in ("", "done")}
     if others:
         path, state = next(iter(others.items()))
-        path = path if path.exists() else _first_signal(path)
+        # The files of several signals are numbered.
+        path = path if path.exists() else path.with_stem(f"{path.stem}_1")
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         raise RunError(
             f"`{path}` exists, but {state}{more}; nothing was changed",
             remedy="give another output folder, or replace the files with `--overwrite`",
         )
-
-
-def _first_signal(target: Path) -> Path:
-    """Returns the file of the first signal of a result that has several signals, whose files are numbered."""
-    return target.with_stem(f"{target.stem}_1")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 from audiozen_core.audio.files import AudioInfo
 from audiozen_core.audio.writing import AudioWriter, encode_pieces, not_writable, warn_if_clipped, write_pieces
 from audiozen_core.inference.formats import Format
-from audiozen_core.storage.atomic import Digest, hash_file, make_folder, temporary_name, write_whole
+from audiozen_core.storage.atomic import Digest, hash_file, make_folder, sync_folder, temporary_name, write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,13 @@ class EnhancedFile:
 
 def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> EnhancedFile:
     """Writes enhanced pieces [channels, time] or [channels, signals, time]; see `Enhancer.enhance_file`."""
-    opener = partial(write_pieces, sr=info.sr, form=form.name, subtype=form.subtype, frames=info.frames)
-    writers = _fill(pieces, target, opener)
-    return EnhancedFile(
-        tuple(writer.path for writer in writers), info.frames, info.sr, sum(one.clipped for one in writers)
-    )
+    stored = store_result(pieces, target, info, form)
+    written = stored.place()
+    try:
+        sync_folder(target.parent)
+    except OSError as error:
+        raise not_writable(target, error) from error
+    return written
 
 
 def _fill(
@@ -92,9 +94,9 @@ class EnhancedResult:
         files = tuple(EncodedFile(one.path, one.content, one.clipped, one.peak) for one in writers)
         return EncodedResult(files, info.frames, info.sr, samples=info.frames * writers[0].channels)
 
-    def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
-        """Encodes and writes the files; see `EncodedResult.write`."""
-        return self.encode().write()
+    def store(self) -> StoredResult:
+        """Encodes the files, and writes them under temporary names."""
+        return self.encode().store()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,100 +125,128 @@ class EncodedResult:
     sr: int
     samples: int
 
-    def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
-        """Writes all files, or none if one of them can't be written. The caller syncs the folders.
-
-        Returns:
-            The result, and the size and the hash of each file.
-
-        Raises:
-            DataError: a file can't be written.
-        """
-        digests = []
-        with _removed_on_error() as placed:
+    def store(self) -> StoredResult:
+        """Writes the files under temporary names. Raises a `DataError` if a file can't be written."""
+        stored = []
+        with _all_removed_on_error() as temporaries:
             for file in self.files:
+                temporaries.append(file.path.with_name(temporary_name(file.path.name)))
                 try:
                     make_folder(file.path.parent)
-                    digests.append(write_whole(file.path, file.content, syncs_folder=False))
+                    digest = write_new(temporaries[-1], file.content)
                 except OSError as error:
                     raise not_writable(file.path, error) from error
-                placed.append(file.path)
-        return _completed(self), digests
+                stored.append(StoredFile(file.path, temporaries[-1], file.clipped, file.peak, digest))
+        return StoredResult(tuple(stored), self.frames, self.sr, self.samples)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that was written as `temporary`; the other attributes are as in `EncodedFile`."""
+    """A file that was written as `temporary`; the other attributes are as in `EncodedFile`.
+
+    The digest of a file that was written piece by piece is None, because libsndfile goes back to its header.
+    """
 
     path: Path
     temporary: Path
     clipped: int
     peak: float
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """The result of a long file, which was written piece by piece under a temporary name; see `EncodedResult`."""
+    """A result whose files are on the disk, under temporary names; see `EncodedResult`.
+
+    All files are complete before the first one gets its name. Otherwise a full disk could leave a part of a result in
+    the place of an older one.
+    """
 
     files: tuple[StoredFile, ...]
     frames: int
     sr: int
     samples: int
 
-    def write(self) -> tuple[EnhancedFile, Sequence[Digest]]:
-        """Puts the files in their places, as `EncodedResult.write` does."""
-        digests = []
-        with _removed_on_error(file.temporary for file in self.files) as placed:
+    @contextmanager
+    def removed_on_error(self) -> Iterator[None]:
+        """Removes the temporary files if the block raises an error."""
+        with _all_removed_on_error(file.temporary for file in self.files):
+            yield
+
+    def digests(self) -> list[Digest]:
+        """Returns the size and the hash of each file. Raises a `DataError` if a file can't be read again."""
+        return [file.digest or _digest_of(file) for file in self.files]
+
+    def place(self) -> EnhancedFile:
+        """Gives the files their names, and warns about clipped samples. The caller syncs the folder.
+
+        Raises:
+            DataError: a file can't be renamed. Then all files of the result are removed.
+        """
+        with _all_removed_on_error(file.temporary for file in self.files) as placed:
             for file in self.files:
                 try:
                     file.temporary.replace(file.path)
-                    placed.append(file.path)
-                    with file.path.open("rb") as content:
-                        digests.append(hash_file(content))
                 except OSError as error:
                     raise not_writable(file.path, error) from error
-        return _completed(self), digests
+                placed.append(file.path)
+        for file in self.files:
+            warn_if_clipped(file.path, file.clipped, self.samples, file.peak)
+        clipped = sum(file.clipped for file in self.files)
+        return EnhancedFile(tuple(file.path for file in self.files), self.frames, self.sr, clipped)
 
 
-def store_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> StoredResult:
-    """Writes the result of a long file, so that its pieces need not be kept in memory.
+def _digest_of(file: StoredFile) -> Digest:
+    try:
+        with file.temporary.open("rb") as content:
+            return hash_file(content)
+    except OSError as error:
+        raise not_writable(file.path, error) from error
 
-    If the process dies, the next command removes the temporary files.
+
+def store_result(
+    pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format, owner: int | None = None
+) -> StoredResult:
+    """Writes a result piece by piece under temporary names, so that a long file need not be kept in memory.
+
+    Args:
+        pieces: the enhanced signal [channels, time] or [channels, signals, time].
+        target: the file to write.
+        info: the facts about the input file.
+        form: the format of the result.
+        owner: the ID of the process that will place the files, if it is another one. The temporary files are kept as
+            long as this process is alive.
+
+    Raises:
+        DataError: a file can't be written.
     """
     temporaries: dict[Path, Path] = {}
 
     def opener(path: Path, channels: int) -> AbstractContextManager[AudioWriter]:
-        temporaries[path] = path.with_name(temporary_name(path.name))
+        temporaries[path] = path.with_name(temporary_name(path.name, owner))
         return write_pieces(
             path, info.sr, channels=channels, form=form.name, subtype=form.subtype, frames=info.frames,
             temporary=temporaries[path],
         )  # fmt: skip
 
     # The files are named when the first piece shows the number of signals.
-    with _removed_on_error(temporaries.values()):
+    with _all_removed_on_error(temporaries.values()):
         writers = _fill(pieces, target, opener)
     files = tuple(StoredFile(one.path, temporaries[one.path], one.clipped, one.peak) for one in writers)
     return StoredResult(files, info.frames, info.sr, samples=info.frames * writers[0].channels)
 
 
-def _completed(result: EncodedResult | StoredResult) -> EnhancedFile:
-    for file in result.files:
-        warn_if_clipped(file.path, file.clipped, result.samples, file.peak)
-    clipped = sum(file.clipped for file in result.files)
-    return EnhancedFile(tuple(file.path for file in result.files), result.frames, result.sr, clipped)
-
-
 @contextmanager
-def _removed_on_error(files: Iterable[Path] = ()) -> Iterator[list[Path]]:
+def _all_removed_on_error(files: Iterable[Path] = ()) -> Iterator[list[Path]]:
     """Yields a list for more files. If the block raises an error, all files are removed.
 
     A part of a result has no record, so the next command would take it for a file of the user and refuse to replace it.
     """
-    placed: list[Path] = []
+    more: list[Path] = []
     try:
-        yield placed
+        yield more
     except BaseException:
-        for path in (*files, *placed):
+        for path in (*files, *more):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         raise

@@ -47,14 +47,19 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
         with _Child(waiting) as child:
             # The child answers once it has imported torch, so that a slow import of torch is not blamed on a component.
             if child.answer() is None:
-                raise RegistryError("the process that imports the plugins did not start", notes=child.output())
+                raise RegistryError(
+                    "the process that imports the plugins did not start",
+                    remedy="check that `python -c 'import torch'` works in this environment",
+                    notes=child.output(),
+                )
             while waiting:
                 entry = waiting.pop(0)
                 try:
                     answer = child.answer(limit)
                 except queue.Empty:
                     message = f"{entry.title}: its import takes longer than {limit:g} s"
-                    yield entry, [Diagnostic(codes.IMPORT_TAKES_TOO_LONG, message)]
+                    notes = ("help: do slow work, such as a download, when the component is built",)
+                    yield entry, [Diagnostic(codes.IMPORT_TAKES_TOO_LONG, message, notes=notes)]
                     break
                 if answer is None:
                     message = f"{entry.title}: its import ends the process, {child.end()}"

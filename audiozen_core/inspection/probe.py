@@ -79,11 +79,13 @@ def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
         import click
 
         if not isinstance(target, click.Command):
-            yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a click command")
+            notes = ("help: name a function with the decorator `click.command` in the entry point",)
+            yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a click command", notes=notes)
         return
     if entry.kind == KIND:
         if not isinstance(target, type) or not is_dataclass(target):
-            yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a dataclass")
+            notes = ("help: name a class with the decorator `dataclasses.dataclass` in the entry point",)
+            yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a dataclass", notes=notes)
         return
     if entry.kind == HOOKSPECS:
         for message, remedy in spec_faults(target):

@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from audiozen_core.binding.ranges import Positive
+from audiozen_core.binding.settings import setting
 from audiozen_core.errors import RunError
-
-
-def _setting(doc: str, default: Any = None, **rules: Any) -> Any:
-    return field(default=default, metadata={"doc": doc, **rules})
 
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
     """The section `[launcher]`: the resources that `audiozen run --launcher slurm` requests from the cluster."""
 
-    partition: str | None = _setting(
-        "the partition, or several partitions separated by commas; by default the cluster's default partition"
+    partition: str | None = setting(
+        "the partition, or several partitions separated by commas; by default the cluster's default partition",
+        default=None,
     )
-    time: str | None = _setting(
+    time: str | None = setting(
         "the time limit, such as `4:00:00` or `2-12:00:00` (days-hours); by default the partition's time limit",
         pattern=r"(\d+-)?\d+(:\d\d){0,2}",
+        default=None,
     )
-    nodes: Positive = _setting("the number of machines", 1)
-    tasks_per_node: Positive | None = _setting(
-        "the number of processes on each machine; by default `gpus_per_node` if it is set, otherwise 1"
+    nodes: Positive = setting("the number of machines", default=1)
+    tasks_per_node: Positive | None = setting(
+        "the number of processes on each machine; by default `gpus_per_node` if it is set, otherwise 1", default=None
     )
-    gpus_per_node: Positive | None = _setting("the number of GPUs on each machine")
-    cpus_per_task: Positive | None = _setting("the number of CPU cores for each process, including its data workers")
-    mem: str | None = _setting("the memory on each machine, such as `64G`", pattern=r"\d+[KMGT]?")
-    account: str | None = _setting("the account that pays for the job")
-    stop_before_limit: Positive = _setting(
-        "the run saves, stops and is queued again this many seconds before the time limit", 120
+    gpus_per_node: Positive | None = setting("the number of GPUs on each machine", default=None)
+    cpus_per_task: Positive | None = setting(
+        "the number of CPU cores for each process, including its data workers", default=None
     )
-    parallel: Positive | None = _setting("the most jobs of an array that run at the same time; by default all")
-    setup: list[str] = field(
-        default_factory=list,
-        metadata={"doc": "shell commands before the run, such as `module load cuda`"},
+    mem: str | None = setting("the memory on each machine, such as `64G`", pattern=r"\d+[KMGT]?", default=None)
+    account: str | None = setting("the account that pays for the job", default=None)
+    stop_before_limit: Positive = setting(
+        "the run saves, stops and is queued again this many seconds before the time limit", default=120
     )
-    sbatch: dict[str, str | int | float | bool] = field(
-        default_factory=dict,
-        metadata={"doc": "further options of `sbatch`, without leading dashes, such as `constraint` and `qos`"},
+    parallel: Positive | None = setting(
+        "the most jobs of an array that run at the same time; by default all", default=None
+    )
+    setup: list[str] = setting("shell commands before the run, such as `module load cuda`", default_factory=list)
+    sbatch: dict[str, str | int | float | bool] = setting(
+        "further options of `sbatch`, without leading dashes, such as `constraint` and `qos`", default_factory=dict
     )
 
     @property

@@ -76,7 +76,7 @@ def _of_threads(profile: StepProfile, best: int) -> str:
 
 
 def _of_data(profile: StepProfile, trial: WorkerTrial) -> str:
-    waits = f"{_who(profile)} waits for data during {profile.share('data'):.0%} of a step"
+    waits = f"{_consumer(profile)} waits for data during {profile.share('data'):.0%} of a step"
     wanted = wanted_workers(profile)
     tried = trial(wanted) if wanted > profile.num_workers else None
     if tried is not None and tried.seconds * _GAIN < profile.seconds:
@@ -131,7 +131,7 @@ def _of_part(profile: StepProfile, name: str) -> str:
     return f"Checking losses and gradients, and recording values, takes {share}: the trace shows which of them."
 
 
-def _who(profile: StepProfile) -> str:
+def _consumer(profile: StepProfile) -> str:
     return "The GPU" if profile.device.startswith("cuda") else "The network"
 
 

@@ -45,8 +45,8 @@ class StepProfile:
         seconds: the mean time of a step.
         fastest: the time of the fastest step.
         slowest: the time of the slowest step.
-        parts: the mean time of each part of a step. The parts have the names in `Part`. Each hook is a part of its own,
-            such as `hook clip_grad_norm`.
+        parts: the mean time of each part of a step. The parts have the names in `StepPart`. Each hook is a part of its
+            own, such as `hook clip_grad_norm`.
         samples_per_second: the number of training samples processed per second.
         real_time_factor: the seconds of training audio processed per second; None if the batches have no audio.
         num_workers: the number of processes that load items.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from audiozen_core.replay.training import (
     replayed_training,
     with_working_directory_note,
 )
+from audiozen_core.results.files import finite_or_none
 
 NUMBERS = "replay.json"
 
@@ -59,7 +59,7 @@ class ReplayResult:
         """The names of the scalars whose values in `metrics.jsonl` differ from the values in the replayed step."""
         if self.step is None:
             return []
-        replayed = {name: value if math.isfinite(value) else None for name, value in self.step.scalars.items()}
+        replayed = {name: finite_or_none(value) for name, value in self.step.scalars.items()}
         return [name for name, value in self.recorded.items() if name in replayed and replayed[name] != value]
 
 
@@ -179,8 +179,8 @@ def _step(
     near = saved is not None and start.epoch == place.epoch - 1
     if ranks > 1 and between != 0:
         raise RunError(
-            f"the step of {place} can't be replayed: the run had {ranks} processes, a replay has one, and there is no "
-            "checkpoint directly before this batch",
+            f"the step of {place} can't be replayed: the run had {ranks} processes, a replay has one, and no "
+            "checkpoint is directly before this batch",
             notes=_checkpoints(run),
             remedy="omit --step to recreate only the batch, or choose the batch that follows one of these checkpoints",
         )
@@ -249,7 +249,7 @@ def _described(run: RunFolder, replayed: ReplayResult) -> dict[str, Any]:
             "step": step.step,
             "checkpoint": replayed.start or None,
             "losses": list(step.losses),
-            "scalars": {name: value if math.isfinite(value) else None for name, value in step.scalars.items()},
+            "scalars": {name: finite_or_none(value) for name, value in step.scalars.items()},
             "recorded": dict(replayed.recorded),
             "differing": replayed.differing_scalars,
             "weights_not_finite": list(step.weights),

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.info import CheckpointInfo
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.config.toml.document import Document
 from audiozen_core.config.used_plugins import RECORDS, used_plugins_header
 from audiozen_core.diagnostics.listed import listed

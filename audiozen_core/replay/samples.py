@@ -15,6 +15,7 @@ from audiozen_core.data.each_file import each_file
 from audiozen_core.data.waveforms import may_be_waves
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
+from audiozen_core.results.files import finite_or_none
 
 _SHORTEST_SECONDS = 0.02
 
@@ -63,7 +64,7 @@ class Waveform:
     def described(self) -> dict[str, Any]:
         """Returns the properties of the waveform as data for `json.dumps`. The level of silence is None."""
         level = self.level
-        data = {"seconds": self.seconds, "peak": self.peak, "level_db": level if math.isfinite(level) else None}
+        data = {"seconds": self.seconds, "peak": self.peak, "level_db": finite_or_none(level)}
         if count := self.not_finite:
             data |= {"not_finite": count, "first_not_finite": int((~self.samples.isfinite()).int().argmax())}
         return data

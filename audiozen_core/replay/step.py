@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiozen_core.checkpoint import LoadedCheckpoint
+from audiozen_core.checkpoint.info import LoadedCheckpoint
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.hooks.marker import hookimpl
@@ -95,7 +95,7 @@ class StepHook(ReplayHook):
         self._on_batch(self._done)
         if self._is_at(trainer, batch_idx):
             raise RunError(
-                f"the training skips {self.place}, so there is no step to replay",
+                f"the training skips {self.place}, so no step can be replayed",
                 remedy="omit --step; batches are skipped if no sample can be read, or by a hook after a NaN",
             )
         if trainer.between_steps:

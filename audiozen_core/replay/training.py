@@ -12,7 +12,7 @@ from typing import Any
 import tomli
 from torch.utils.data import IterableDataset
 
-from audiozen_core.checkpoint import LoadedCheckpoint
+from audiozen_core.checkpoint.info import LoadedCheckpoint
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.results.compared import ComparedScores
-from audiozen_core.results.files import write_json, write_table
+from audiozen_core.results.files import finite_or_none, write_json, write_table
 from audiozen_core.results.intervals import LEVEL, RESAMPLES
 from audiozen_core.results.paired import PairedDifference
 from audiozen_core.results.permutation import DRAWS
@@ -101,11 +101,11 @@ def _means(comparison: ComparedScores, condition: str = "", level: str = "") -> 
             mean = comparison.mean(metric.name, system.name, condition, level)
             if mean is not None:
                 means[system.name][metric.name] = {
-                    "mean": _finite(mean.mean),
-                    "low": _finite(mean.low),
-                    "high": _finite(mean.high),
+                    "mean": finite_or_none(mean.mean),
+                    "low": finite_or_none(mean.low),
+                    "high": finite_or_none(mean.high),
                     "seeds": mean.seeds,
-                    "deviation": _finite(mean.deviation),
+                    "deviation": finite_or_none(mean.deviation),
                 }
     return means
 
@@ -138,7 +138,3 @@ def _files(comparison: ComparedScores) -> tuple[list[str], list[list[str | float
         for name in comparison.ids
     ]
     return header, rows
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from audiozen_core.diagnostics.listed import listed
+from audiozen_core.diagnostics.listed import listed, pronoun
 from audiozen_core.results.paired import SIGNIFICANT, PairedDifference
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.results.systems import ScoredSystem, identity_notes
@@ -33,13 +33,13 @@ def notes_on_files(systems: Sequence[ScoredSystem], ids: Sequence[str]) -> Itera
         extra.setdefault(tuple(names), []).append(name)
     for having_names, files in extra.items():
         only = f"only {' and '.join(having_names)} {'have' if len(having_names) > 1 else 'has'}"
-        yield f"{_left_out(files)}, because {only} {_them(files)}: {listed(files, most=_MOST)}"
+        yield f"{_left_out(files)}, because {only} {pronoun(len(files))}: {listed(files, most=_MOST)}"
     for system in systems:
         names_of_all_runs = dict.fromkeys(file.id for run in system.runs for file in run.files)
         partial = [name for name in names_of_all_runs if name not in set(system.ids)]
         if partial:
             yield (
-                f"{_left_out(partial)}, because not all runs of {system.name} have {_them(partial)}: "
+                f"{_left_out(partial)}, because not all runs of {system.name} have {pronoun(len(partial))}: "
                 f"{listed(partial, most=_MOST)}"
             )
 
@@ -141,10 +141,6 @@ def _undecided(differences: Sequence[PairedDifference]) -> Iterator[PairedDiffer
 
 def _left_out(files: Sequence[str]) -> str:
     return f"{len(files)} file{'s are' if len(files) > 1 else ' is'} left out"
-
-
-def _them(files: Sequence[str]) -> str:
-    return "them" if len(files) > 1 else "it"
 
 
 def _with_reason(item: tuple[str, str]) -> str:

@@ -84,6 +84,11 @@ def read_number(text: str) -> float | None:
         return None
 
 
+def finite_or_none(value: float) -> float | None:
+    """Returns None for NaN and infinity, which JSON can't represent."""
+    return value if math.isfinite(value) else None
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Writes a JSON file, and creates its folder if necessary.
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from audiozen_core.results.files import finite_or_none
+
 LEVEL = 0.95
 """The confidence level of all intervals."""
 
@@ -44,7 +46,7 @@ class Mean:
     def to_json(self) -> dict[str, float | int | None]:
         """Returns the attributes for `json.dumps`, with None instead of NaN."""
         ends = {"mean": self.mean, "low": self.low, "high": self.high}
-        finite = {key: value if math.isfinite(value) else None for key, value in ends.items()}
+        finite = {key: finite_or_none(value) for key, value in ends.items()}
         return {**finite, "count": self.count, "missing": self.missing}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from audiozen_core.results.files import finite_or_none
 from audiozen_core.results.intervals import bootstrap_interval
 from audiozen_core.results.permutation import holm, sign_flip_test
 from audiozen_core.results.two_level import two_level_interval
@@ -109,7 +110,7 @@ class PairedDifference:
             "metric": self.metric,
             "system": self.system,
             "files": self.files,
-            **{key: value if math.isfinite(value) else None for key, value in numbers.items()},
+            **{key: finite_or_none(value) for key, value in numbers.items()},
             "exact": self.exact,
             "permutations": self.permutations,
             "better": self.better,

@@ -66,7 +66,8 @@ class ScoredSystem:
 
     def rated(self, metric: str, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Returns the ratings of a metric, [listeners, files]; NaN for a missing rating."""
-        return np.array([self.ratings[metric][name] for name in ids], np.float64).reshape(len(ids), -1).T
+        ratings = np.array([self.ratings[metric][name] for name in ids], np.float64)
+        return np.transpose(ratings.reshape(len(ids), -1))
 
     def reason(self, metric: str, name: str) -> str:
         """Returns the reason why a metric has no value for a file; "" if it is unknown."""

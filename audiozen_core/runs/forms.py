@@ -16,7 +16,7 @@ from audiozen_core.diagnostics.clock import clock
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.kinds import affects
 from audiozen_core.results.aligning import width as width_of
-from audiozen_core.results.files import number
+from audiozen_core.results.files import finite_or_none, number
 from audiozen_core.results.tables import FormattedTable
 from audiozen_core.runs.listing import ListedRun, RunList
 from audiozen_core.runs.summary import EpochScore, RunSummary
@@ -150,7 +150,7 @@ def _as_data(each: ListedRun) -> dict[str, Any]:
             {
                 "folder": test.folder,
                 "ended": test.ended,
-                "scalars": {name: value if math.isfinite(value) else None for name, value in test.scalars.items()},
+                "scalars": {name: finite_or_none(value) for name, value in test.scalars.items()},
             }
             for test in run.tests
         ],
@@ -161,7 +161,7 @@ def _as_data(each: ListedRun) -> dict[str, Any]:
 def _score_data(score: EpochScore | None) -> dict[str, float | None] | None:
     if score is None:
         return None
-    return {"score": score.score if math.isfinite(score.score) else None, "epoch": score.epoch}
+    return {"score": finite_or_none(score.score), "epoch": score.epoch}
 
 
 # ------------------------------------------------------------------------------- cells

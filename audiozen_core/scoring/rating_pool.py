@@ -257,7 +257,10 @@ class RatingPool:
         return task.row
 
     def _raise(self, task: _Task) -> None:
-        raise task.error or RunError(f"`{task.file.name}` was not rated, because the evaluation has ended")
+        raise task.error or RunError(
+            f"`{task.file.name}` was not rated, because the evaluation has ended",
+            remedy="read the values of a file before the evaluation ends",
+        )
 
     def _stop(self) -> None:
         for worker in self._workers:

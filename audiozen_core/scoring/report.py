@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.results.files import write_csv, write_json
+from audiozen_core.results.files import finite_or_none, write_csv, write_json
 from audiozen_core.results.rounding import fixed, signed
 from audiozen_core.scoring.identity import identities, identity_of
 from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
@@ -341,7 +341,7 @@ class Report:
         for metric in self.metrics:
             means = dict(zip(self.states, self._means(metric, rows), strict=True))
             values = {**means, **self._gain(metric, list(means.values()))}
-            finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+            finite = {key: finite_or_none(value) for key, value in values.items()}
             table[metric.name] = {**finite, "missing": sum(map(len, self._without_value(metric, rows)))}
         return table
 

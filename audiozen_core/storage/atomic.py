@@ -97,16 +97,36 @@ def replacing(path: Path) -> Iterator[int]:
         OSError: the file can't be created or completed; `path` is unchanged.
     """
     temporary = path.with_name(temporary_name(path.name))
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags, 0o666)
+    with creating(temporary) as descriptor:
+        yield descriptor
     with _removed_on_error(temporary):
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def creating(path: Path) -> Iterator[int]:
+    """Opens a new file for the block, and waits at the end until its bytes are on the disk.
+
+    The name of the file is durable after `sync_folder`. If the block raises an error, the file is removed.
+
+    Args:
+        path: the file, which does not exist; its folder must exist.
+
+    Yields:
+        The descriptor of the file, for reading and writing.
+
+    Raises:
+        OSError: the file can't be created or completed.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    with _removed_on_error(path):
         try:
             yield descriptor
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
-    sync_folder(path.parent)
 
 
 def write_new(path: Path, content: bytes | str) -> Digest:
@@ -285,11 +305,17 @@ def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
-def temporary_name(name: str) -> str:
-    """Returns a hidden, unique name for a file or folder that will be renamed to `name`."""
+def temporary_name(name: str, owner: int | None = None) -> str:
+    """Returns a hidden, unique name for a file or folder that will be renamed to `name`.
+
+    Args:
+        name: the final name.
+        owner: the ID of the process that will rename it; by default this process. `remove_partial_files` removes the
+            file when this process has ended.
+    """
     # File systems limit the number of bytes, not of characters.
     beginning = os.fsencode(name)[:100].decode("utf-8", "ignore")
-    return f".{beginning}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
+    return f".{beginning}.{os.getpid() if owner is None else owner}-{secrets.token_hex(4)}{_PARTIAL}"
 
 
 def is_temporary(name: str) -> bool:
@@ -309,12 +335,12 @@ def remove_partial_files(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _removed_on_error(temporary: Path) -> Iterator[None]:
+def _removed_on_error(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(path)
         raise
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 
 
 def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:

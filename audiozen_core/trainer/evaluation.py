@@ -124,7 +124,10 @@ class Evaluation(Steps, ComponentAccess):
             RunError: neither a test nor a prediction is running.
         """
         if self._results is None:
-            raise RunError("only a test or a prediction has a result folder")
+            raise RunError(
+                "only a test or a prediction has a result folder",
+                remedy="call `result_folder` only while a test or a prediction is running",
+            )
         mode, results = self._results
         return results.of_dataset(self.dataset_name(mode, dataloader_idx))
 

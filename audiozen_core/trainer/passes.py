@@ -31,7 +31,7 @@ class Passes(BatchTraining):
 
     @property
     def part_seconds(self) -> Mapping[str, float]:
-        """The time that each part of the training has taken since the trainer was built, in seconds; see `Part`."""
+        """The time that each part of the training has taken since the trainer was built, in seconds; see `StepPart`."""
         return self.clock.seconds()
 
     @property

@@ -72,7 +72,7 @@ class Turns:
         own = None
         if error is not None:
             notes = (*error.notes, f"rank: {self._ranks.rank} of {self._ranks.size}")
-            own = error.what, error.location._replace(rank=self._ranks.rank), notes
+            own = error.problem, error.location._replace(rank=self._ranks.rank), notes
         found = self._ranks.first(own)
         if found is None:
             return False

@@ -70,7 +70,8 @@ def measure_in_child(
         last = (output.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
         if not answer.exists():
             message = f"training with `batch_size = {batch_size}` ended with exit code {code}: {last}"
-            raise RunError(message.rstrip(": "))
+            remedy = f"`audiozen run {file} --fast-dev-run` shows the whole output"
+            raise RunError(message.rstrip(": "), remedy=remedy)
         result = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in result:
         problem = result["error"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from audiozen_core.audio.listing import absolute_path
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import collate_read
 from audiozen_plugins.dataset.ids import ids_of_files
@@ -67,7 +68,8 @@ def _listed(files: Sequence[str | Path]) -> AlignedList:
     paths = [Path(file).expanduser() for file in files]
     if not paths:
         raise DataError("`files` is an empty list", remedy="list at least one audio file")
-    absolute = [_absolute(path) for path in paths]
+    # Result files are named after the IDs. With `..` in an ID, a result file would be outside of the result folder.
+    absolute = [absolute_path(path) for path in paths]
     root = Path(os.path.commonpath([path.parent for path in absolute]))
     relative = [path.relative_to(root) for path in absolute]
     if len(set(relative)) < len(relative):
@@ -75,11 +77,3 @@ def _listed(files: Sequence[str | Path]) -> AlignedList:
         raise DataError(f"`files` contains `{twice}` twice", remedy="list each file once")
     # The paths are kept as the user wrote them, so that messages show them in the same way.
     return AlignedList.from_columns({"noisy": Path()}, ids_of_files(relative), {"noisy": list(map(str, paths))})
-
-
-def _absolute(path: Path) -> Path:
-    """Makes a path absolute, and resolves each `..` in it.
-
-    Result files are named after the IDs. With `..` in an ID, a result file would be outside of the result folder.
-    """
-    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace symbolic links by their targets

@@ -52,7 +52,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         if noisy_dir.resolve() == clean_dir.resolve():
             # This is not an error, because a network may be trained to return its input.
             get_logger().warning(
-                "the noisy and the clean folder are the same, so there is no noise to remove, and no pair can be rated",
+                "the noisy and the clean folder are the same, so the pairs have no noise to remove and can't be rated",
                 folder=str(noisy_dir),
             )
         self.pairs = match_by_name({"noisy": noisy_dir, "clean": clean_dir})

@@ -134,7 +134,7 @@ class Pool:
         begin = int(self._starts[index]) + start * width
         samples = self._bytes[begin : begin + length * width]
         if self._is_float[index]:
-            return samples.view(np.float32).copy()
+            return np.array(samples.view(np.float32))
         wave = samples.view(np.int16).astype(np.float32)
         wave *= np.float32(1 / 32768)
         return wave

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
+from audiozen_core.checkpoint.errors import CheckpointWriteError, NoCheckpointError
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.checkpoint.writer import CheckpointWriter, SaveResult
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.marker import hookimpl

@@ -79,7 +79,7 @@ class NonFinite:
                 f"this has happened {self.count} times, more than `max_nonfinite = {trainer.max_nonfinite}`: lower the "
                 "learning rate, clip the gradients, or inspect these samples; the checkpoints are not affected"
             )
-            raise NonFiniteError(error.what, error.location, remedy=remedy, notes=error.notes)
+            raise NonFiniteError(error.problem, error.location, remedy=remedy, notes=error.notes)
         if trainer.on_nonfinite == "rollback":
             self.left_out.update((error.location.epoch, batch_idx) for batch_idx in error.location.batches)
             return "rollback"

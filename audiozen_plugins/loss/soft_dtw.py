@@ -34,7 +34,7 @@ class SoftDTWLoss(nn.Module):
             distance between two frames that match.
         band: the radius of a Sakoe-Chiba band in frames. A path may leave the diagonal by at most `band` frames. If the
             sequences have different lengths, there are two diagonals, one through the first pair of frames and one
-            through the last pair, and the path may also be between them. By default, there is no band.
+            through the last pair, and the path may also be between them. By default, the path is not limited.
 
     Raises:
         ValueError: `gamma` is not above 0, or not finite, or `band` is below 0, or one of them is a tensor.

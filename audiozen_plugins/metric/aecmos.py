@@ -123,4 +123,4 @@ class Aecmos:
 
     def _features(self, signal: np.ndarray) -> np.ndarray:
         mels = mel_power(signal, self.sr, n_fft=self._size + 1, hop_length=self._size // 2, n_mels=160)
-        return ((decibels_below_peak(mels) + 40) / 40).T
+        return np.transpose((decibels_below_peak(mels) + 40) / 40)

@@ -91,7 +91,7 @@ class FileByFile(RatedSignals, LongFiles, BaseTrainer):
     """
 
     resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced", "metric_workers")
-    # The arguments that inference does not need. `BaseTrainer` lists more of them.
+    # The arguments that inference does not need, besides those of `BaseTrainer`.
     only_for_runs: ClassVar[tuple[str, ...]] = ("score", "score_dataset", "metrics", "save_enhanced", "metric_workers")
 
     def __init__(

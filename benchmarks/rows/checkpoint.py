@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.checkpoint.writer import CheckpointWriter
 from benchmarks.measuring import Goal, Row, compare, cpu_seconds, seconds
 

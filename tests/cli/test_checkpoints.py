@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore, load_weights
+from audiozen_core.checkpoint.store import CheckpointStore
+from audiozen_core.checkpoint.weights import load_weights
 from audiozen_core.experiment import lock
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.storage import atomic

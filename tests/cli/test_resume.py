@@ -10,8 +10,8 @@ import signal
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.format import checkpoint
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.experiment import resume as resuming
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lock import run_lock
@@ -101,7 +101,7 @@ def test_run_with_only_damaged_checkpoints_is_neither_overwritten_nor_resumed(au
     assert "`exp/tiny` already contains a run, so no new run was started and nothing was changed" in outcome.err
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 2
-    assert "delete or move this folder to start over" in outcome.err
+    assert "delete or move the checkpoints of this run to start over" in outcome.err
 
 
 def test_second_run_in_a_folder_in_use_fails(audiozen, ran):

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 
 EVIL = "from pathlib import Path\nPath('run.txt').write_text('run')\nclass Model: ...\n"
 

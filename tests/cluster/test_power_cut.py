@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.storage.atomic import write_whole
 from tests.core.checkpoint.exactness import difference
 from tests.reliability.real_run import make_project, start

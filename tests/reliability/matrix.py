@@ -19,7 +19,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
+from audiozen_core.checkpoint.errors import CheckpointWriteError
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import HookError
 from audiozen_core.experiment.process import seed_generators
 from audiozen_plugins.hooks.checkpoint import Checkpoint

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 
 # Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.experiment.experiment import Experiment
 from tests.core.checkpoint.exactness import difference
 from tests.measured import without_measured

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import AudioZenError
 from tests.core.checkpoint.exactness import difference
 from tests.reliability.test_crash import train

@@ -156,7 +156,7 @@ def _encode_array(value: np.ndarray[Any, Any], encoder: Encoder) -> Json:
 def _decode_array(node: Any, decoder: Decoder) -> np.ndarray[Any, Any]:
     assert isinstance(decoder, _TensorDecoder)
     octets = decoder.tensors[node["$array"]].cpu().numpy().tobytes()
-    return np.frombuffer(octets, dtype=_array_dtype(node)).reshape(node["array_shape"]).copy()
+    return np.array(np.frombuffer(octets, dtype=_array_dtype(node)).reshape(node["array_shape"]))
 
 
 def _encode_scalar(value: np.generic, encoder: Encoder) -> Json:

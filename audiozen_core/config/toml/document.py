@@ -46,7 +46,9 @@ class Document:
         file = Path(path)
         document = cls.parse(read_text(file), file)
         if not document.values:
-            raise ConfigError([Diagnostic(config_codes.EMPTY, f"`{file}` is empty, or has only blanks and comments")])
+            message = f"`{file}` is empty, or has only blanks and comments"
+            notes = ("help: `audiozen new recipe` writes a TOML file to start from",)
+            raise ConfigError([Diagnostic(config_codes.EMPTY, message, notes=notes)])
         return document
 
     @classmethod
@@ -73,7 +75,8 @@ class Document:
             offset: int = deep.args[0]
             message = f"tables and arrays are nested more than {MAX_DEPTH} levels deep here"
             span = source.span(offset, offset + 1)
-            raise ConfigError([source.finding(config_codes.TOO_DEEP, message, span)]) from None
+            notes = ("help: use fewer tables and arrays within each other",)
+            raise ConfigError([source.finding(config_codes.TOO_DEEP, message, span, notes=notes)]) from None
         try:
             values = tomli.loads(source.text)
         except ValueError as error:

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from audiozen_core.inference.enhancer import Enhancer
 from audiozen_core.inference.inputs import list_jobs
 from audiozen_core.inference.load import load
 from audiozen_core.inference.records import Records
-from audiozen_core.storage.atomic import is_temporary
+from audiozen_core.inference.results import StoredResult
+from audiozen_core.storage.atomic import is_temporary, remove_partial_files
 from tests.cli.enhance.audio_files import noise, write
 
 LONG = 3000
@@ -70,7 +72,7 @@ def test_each_signal_of_a_long_file_has_a_temporary_file_that_the_next_command_r
     store = jobs.store_result
 
     def killed(*arguments):
-        store(*arguments)
+        store(*arguments[:4], os.getpid())  # as if the command had been killed, too, not only its worker
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patched:
@@ -85,33 +87,128 @@ def test_each_signal_of_a_long_file_has_a_temporary_file_that_the_next_command_r
     ]  # fmt: skip
 
 
+@pytest.fixture
+def place_fails(monkeypatch):
+    """Returns a context in which the second signal of a result can't get its name."""
+    replace = Path.replace
+
+    def fail(path, target):
+        if target.stem.endswith("_2"):
+            raise OSError(errno.EIO, "Input/output error")
+        return replace(path, target)
+
+    @contextmanager
+    def failing():
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", fail)
+            yield
+
+    return failing
+
+
 @pytest.mark.parametrize("length", [1000, LONG])
-def test_part_of_a_result_is_removed_so_that_the_next_command_continues(enhance, place, changed, length):
+def test_part_of_a_result_is_removed_so_that_the_next_command_continues(enhance, place, changed, length, place_fails):
     write("in/a.wav", noise(length)), write("in/b.wav", noise(1000))
     changed(three)
-    Path("out/a_2.wav").mkdir(parents=True)
-    told = enhance("in", "-o", "out", code=1).err
-    assert "`out/a_2.wav` can't be written: Is a directory" in told
+    with place_fails():
+        told = enhance("in", "-o", "out", code=1).err
+    assert "`out/a_2.wav` can't be written: Input/output error" in told
+    assert list(Path("out").iterdir()) == []
+    assert "enhanced 2 files" in enhance("in", "-o", "out").out
+
+
+@pytest.mark.parametrize("length", [1000, LONG])
+def test_old_result_stays_whole_if_a_new_one_can_not_be_written(enhance, place, changed, monkeypatch, length):
+    write("in/a.wav", noise(length))
+    changed(three)
+    enhance("in", "-o", "out", "--num-workers", 0)
+    old = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    real, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    told = enhance("in", "-o", "out", "--num-workers", 0, "--mix", "--overwrite", code=2).err
+    assert "the disk is full" in told
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == old
+
+
+def test_files_of_the_user_and_inputs_are_not_replaced_by_signals(enhance, place, changed):
+    write("rec/talk_2.wav"), write("in/a.wav"), write("in/b.wav"), write("out/a_2.wav")
+    before = {path: path.read_bytes() for path in map(Path, ("rec/talk_2.wav", "out/a_2.wav"))}
+    changed(three)
+    told = enhance("in", "-o", "out", code=1)
+    assert "`out/a_2.wav` exists, but no record says that it is a result of this input" in told.err
     results = {"enhanced.jsonl", "b_1.wav", "b_2.wav", "b_3.wav"}
-    assert {path.name for path in Path("out").iterdir()} == {*results, "a_2.wav"}
-    Path("out/a_2.wav").rmdir()
-    # Before, the first signal was left without a record, and the command refused to replace it.
-    assert "enhanced 1 file" in enhance("in", "-o", "out").out
-    # A file of the user is never removed.
-    write("in/c.wav", noise(length)), write("out/c_2.wav")
-    Path("out/c_3.wav").mkdir()
-    enhance("in/c.wav", "-o", "out", "--overwrite", code=1)
-    assert not Path("out/c_1.wav").exists()
+    assert {path.name for path in Path("out").iterdir()} == {"a_2.wav", *results}
+    for overwrite in ((), ("--overwrite",)):
+        told = enhance("rec/talk_2.wav", "-o", "rec/talk.wav", *overwrite, code=1)
+        assert "would replace the input" in told.err
+    assert [path.name for path in Path("rec").iterdir()] == ["talk_2.wav"]
+    assert {path: path.read_bytes() for path in before} == before
+    assert "enhanced 1 file" in enhance("in/a.wav", "-o", "out", "--overwrite").out
 
 
-def test_result_of_a_numbered_input_is_not_taken_for_a_signal_of_another_one(enhance, place):
-    write("in/a_1.wav")
+def test_numbered_names_of_inputs_and_of_signals_are_told_apart(enhance, place, changed):
+    write("in/a_1.wav"), write("clean_1.wav")
     enhance("in", "-o", "out")
     write("in/a.wav")
     assert "skipped 1 already enhanced" in enhance("in", "-o", "out").out
-    # Without a record, the file may be a signal that the network returned.
-    write("in/b.wav"), write("out/b_1.wav")
-    assert "`out/b_1.wav` exists, but no record says how it was made" in enhance("in", "-o", "out", code=2).err
+    enhance("in/a.wav", "-o", "clean.wav")
+    # The result of another input is not replaced by a signal.
+    write("other/a.wav"), Path("out/a.wav").unlink()
+    before = Path("out/a_1.wav").read_bytes()
+    changed(three)
+    assert "`out/a_1.wav` exists, but" in enhance("other", "-o", "out", code=1).err
+    assert Path("out/a_1.wav").read_bytes() == before
+
+
+def test_interrupted_command_with_several_signals_is_continued(enhance, place, changed, monkeypatch):
+    write("in/a.wav")
+    changed(three)
+    with monkeypatch.context() as patched:
+        patched.setattr(Records, "add", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        enhance("in", "-o", "out", code=130)
+    assert Path("out/a_2.wav").exists()
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+
+
+def test_another_command_keeps_a_long_result_of_a_worker_that_has_ended(enhance, place, changed, monkeypatch):
+    write("in/long.wav", noise(LONG)), write("in/second.wav", noise(LONG))
+    place_file, removed = StoredResult.place, []
+
+    def meanwhile(stored):
+        for child in multiprocessing.active_children():
+            child.terminate(), child.join()
+        removed.extend(remove_partial_files(Path("out")))
+        return place_file(stored)
+
+    monkeypatch.setattr(StoredResult, "place", meanwhile)
+    enhance("in", "-o", "out", "--num-workers", 2)
+    assert removed == []
+
+
+def test_result_of_the_call_from_python_is_written_whole_or_not_at_all(model, place, changed, monkeypatch):
+    write("a.wav", noise(1000))
+    changed(three)
+    real, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(DataError, match="No space left"):
+            load(model, device="cpu").enhance_file("a.wav", "out/t.wav")
+    assert list(Path("out").iterdir()) == []
+    assert len(load(model, device="cpu").enhance_file("a.wav", "out/t.wav").paths) == 3
 
 
 def test_full_disk_ends_the_workers_at_once(model, place, monkeypatch):
@@ -121,7 +218,7 @@ def test_full_disk_ends_the_workers_at_once(model, place, monkeypatch):
     def full(*arguments):
         raise DataError("full") from OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("audiozen_core.inference.results.EncodedResult.write", full)
+    monkeypatch.setattr("audiozen_core.inference.results.EncodedResult.store", full)
     out, alive = Path("out"), []
     monkeypatch.setattr(Records, "close", lambda records: alive.append(multiprocessing.active_children()))
     with pytest.raises(RunError, match="the disk is full") as error:

@@ -162,7 +162,7 @@ def test_long_result_of_a_killed_worker_is_made_again(enhance, place, monkeypatc
     store = jobs.store_result
 
     def killed(*arguments):
-        store(*arguments)
+        store(*arguments[:4], os.getpid())  # as if the command had been killed, too, not only its worker
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patched:

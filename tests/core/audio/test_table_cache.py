@@ -16,7 +16,8 @@ _scanned: list[list[str]] = []
 
 
 def _record(event: str, arguments: tuple[object, ...]) -> None:
-    if _scanned and event == "os.scandir":
+    # The folder of the cache does not count: since Python 3.13 `Path.iterdir` scans it, too.
+    if _scanned and event == "os.scandir" and Path(str(arguments[0])).name != "listings":
         _scanned[-1].append(str(arguments[0]))
 
 

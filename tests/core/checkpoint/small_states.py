@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 
 
 def state(value: float = 1.0) -> dict[str, Any]:

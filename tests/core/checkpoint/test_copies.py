@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError, load_weights
+from audiozen_core.checkpoint.errors import CheckpointWriteError, NoCheckpointError
+from audiozen_core.checkpoint.store import CheckpointStore
+from audiozen_core.checkpoint.weights import load_weights
 from tests.core.checkpoint.small_states import damage, save, weight
 
 

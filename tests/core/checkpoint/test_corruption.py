@@ -14,8 +14,9 @@ import pytest
 import torch
 import xxhash
 
-from audiozen_core.checkpoint import CheckpointStore, DamagedCheckpointError
+from audiozen_core.checkpoint.errors import DamagedCheckpointError
 from audiozen_core.checkpoint.format import manifest as manifest_module
+from audiozen_core.checkpoint.store import CheckpointStore
 from tests.core.checkpoint.exactness import difference
 
 

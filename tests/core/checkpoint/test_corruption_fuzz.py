@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audiozen_core.checkpoint import CheckpointStore, DamagedCheckpointError
+from audiozen_core.checkpoint.errors import DamagedCheckpointError
+from audiozen_core.checkpoint.store import CheckpointStore
 from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.test_corruption import FILES, state
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.format import checkpoint
 from audiozen_core.checkpoint.format.checkpoint import pack_state
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.checkpoint.writer import CheckpointWriter
 from audiozen_core.storage import atomic
 from tests.core.checkpoint.exactness import difference

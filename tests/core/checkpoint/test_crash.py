@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
+from audiozen_core.checkpoint.errors import CheckpointWriteError, NoCheckpointError
 from audiozen_core.checkpoint.format import checkpoint
+from audiozen_core.checkpoint.store import CheckpointStore
 from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.faulty_disk import Fault, FaultyDisk, KilledError, install
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore, NoCheckpointError
+from audiozen_core.checkpoint.errors import NoCheckpointError
+from audiozen_core.checkpoint.store import CheckpointStore
 
 # Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
+from audiozen_core.checkpoint.errors import CheckpointWriteError
+from audiozen_core.checkpoint.store import CheckpointStore
 from tests.core.checkpoint.small_states import damage, names, save, weight
 
 

@@ -12,15 +12,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from audiozen_core.checkpoint import (
-    CheckpointStore,
+from audiozen_core.checkpoint import directory
+from audiozen_core.checkpoint.errors import (
     CheckpointWriteError,
     DamagedCheckpointError,
     NoCheckpointError,
     UnstorableStateError,
-    directory,
 )
 from audiozen_core.checkpoint.format import checkpoint
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage import atomic
 from tests.core.checkpoint.exactness import difference
@@ -228,6 +228,11 @@ def test_the_error_for_a_damaged_best_lists_the_intact_checkpoints(store):
     with pytest.raises(DamagedCheckpointError, match=r"epoch_0001 can't be used: model\.safetensors") as caught:
         store.load("best")
     assert caught.value.remedy == "use an intact checkpoint: epoch_0002, epoch_0003"
+    for name in ("epoch_0002", "epoch_0003"):
+        damage(store.folder / name)
+    with pytest.raises(DamagedCheckpointError) as caught:
+        store.load("best")
+    assert caught.value.remedy.startswith("delete or move the checkpoints of this run to start over")
 
 
 def test_a_damaged_checkpoint_requested_by_name_is_an_error(store):

@@ -6,15 +6,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from audiozen_core.checkpoint import (
-    CheckpointStore,
-    DamagedCheckpointError,
-    NoCheckpointError,
-    average,
-    load_weights,
-)
+from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.format import checkpoint
-from audiozen_core.checkpoint.weights import write_average
+from audiozen_core.checkpoint.store import CheckpointStore
+from audiozen_core.checkpoint.weights import average, load_weights, write_average
 from audiozen_core.errors import CheckpointError
 from tests.core.checkpoint.exactness import difference
 
@@ -140,7 +135,7 @@ def test_averaging_different_models_or_no_checkpoint_is_an_error(store):
     second = store.save({"model": {"w": torch.ones(3)}}, epoch=2, step=1)
     with pytest.raises(CheckpointError, match="the names, shapes or kinds of numbers of their weights differ"):
         average([first, second])
-    with pytest.raises(CheckpointError, match="no checkpoints to average"):
+    with pytest.raises(CheckpointError, match="no weights to average"):
         average([])
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from audiozen_core.audio.acoustics import declared_acoustics
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.distributed.join import joined_ranks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import DataError
 from audiozen_core.testing.tiny import TinyExperiment, write_pairs
 

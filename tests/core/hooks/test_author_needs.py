@@ -10,7 +10,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
+from audiozen_core.checkpoint.errors import CheckpointWriteError
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import HookError, RunError
 from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint

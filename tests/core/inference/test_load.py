@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 import audiozen
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import AudioZenError, CheckpointError, RunError
 from audiozen_core.experiment.load_run import load_run
 from audiozen_core.inference import load as loading

@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore, UnstorableStateError
+from audiozen_core.checkpoint.errors import UnstorableStateError
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import CheckpointError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.marker import hookimpl

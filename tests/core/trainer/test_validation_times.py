@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint

@@ -7,8 +7,10 @@ from collections import namedtuple
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, UnstorableStateError, store
+from audiozen_core.checkpoint import store
+from audiozen_core.checkpoint.errors import CheckpointWriteError, UnstorableStateError
 from audiozen_core.checkpoint.format.checkpoint import PackedState
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint

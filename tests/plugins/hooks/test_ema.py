@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import AudioZenError, Interrupted, RunError
 from audiozen_core.hooks.marker import hookimpl
 from audiozen_core.testing.recorder import HookRecorder

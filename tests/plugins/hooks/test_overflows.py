@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import Interrupted, RunError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.errors import Interrupted, RunError
 from audiozen_core.hooks.marker import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint

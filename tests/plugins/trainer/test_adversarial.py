@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from audiozen.loss import L1WaveformLoss, LeastSquaresGanLoss, MetricGanLoss
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.distributed.join import joined_ranks
 from audiozen_core.distributed.ranks import ALONE

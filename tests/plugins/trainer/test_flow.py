@@ -8,7 +8,7 @@ from torch import nn
 from audiozen.loss import SiSnrLoss
 from audiozen.model import FlowNet
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import ConfigError, RunError
 from audiozen_core.experiment.experiment import Experiment

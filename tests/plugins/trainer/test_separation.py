@@ -18,7 +18,7 @@ from audiozen.dataset import pad_collate
 from audiozen.loss import PitSiSnrLoss, SiSnrMagnitudeLoss, WeightedLoss, WeightedSumLoss
 from audiozen.model import DPRNN, ConvTasNet, TFGridNet
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.store import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import ConfigError, DataError, RunError
 from audiozen_core.experiment.experiment import Experiment

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiozen_core.checkpoint import UnstorableStateError
+from audiozen_core.checkpoint.errors import UnstorableStateError
 from audiozen_core.checkpoint.format.json_codec import DecodeError
 from audiozen_core.checkpoint.format.safetensors_file import parse_tensors, storable_dtypes, write_tensors
 from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
