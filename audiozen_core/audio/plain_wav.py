@@ -18,7 +18,7 @@ import numpy as np
 from audiozen_core.audio.length import Length
 
 _HEADER_BYTES = 44
-_MOST_BYTES = 2**32 - _HEADER_BYTES  # of samples, because the header has 32 bits for the size of the file
+_MOST_SAMPLE_BYTES = 2**32 - _HEADER_BYTES  # the header has 32 bits for the size of the file
 # Maps (format tag, bits per sample) to libsndfile's name of the encoding and the dtype of a sample.
 _ENCODINGS: dict[tuple[int, int], tuple[str, np.dtype[Any]]] = {
     (1, 16): ("PCM_16", np.dtype("<i2")),
@@ -172,5 +172,5 @@ class PlainWavWriter:
 
 
 def _check_size(data_bytes: int) -> None:
-    if data_bytes > _MOST_BYTES:
+    if data_bytes > _MOST_SAMPLE_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from audiozen_core.audio.chunks import join_pieces, overlapping_windows
@@ -115,5 +116,14 @@ def _resampler(source: int, target: int) -> Callable[[Tensor], Tensor]:
 
     # A `Resample` object computes its filter once, in float64. torchaudio's function `resample` computes the filter at
     # each call, in float32.
-    module = Resample(source, target, "sinc_interp_kaiser", _ZERO_CROSSINGS, _ROLLOFF, _BETA)
-    return lambda wave: module.to(wave.device)(wave)
+    # Autograd can't use a filter that was made or moved in inference mode, not even after this mode.
+    with torch.inference_mode(False):
+        module = Resample(source, target, "sinc_interp_kaiser", _ZERO_CROSSINGS, _ROLLOFF, _BETA)
+
+    def resample_on_device(wave: Tensor) -> Tensor:
+        with torch.inference_mode(False):
+            module.to(wave.device)
+        resampled: Tensor = module(wave)
+        return resampled
+
+    return resample_on_device

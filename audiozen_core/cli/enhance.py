@@ -81,9 +81,9 @@ def command(
     several minutes.
 
     To continue after an interruption, repeat the command: finished files are skipped. OUT/enhanced.jsonl records the
-    network and the options of each result. Results from another network or other options are replaced only with
-    `--overwrite`. If OUT is a file, nothing is recorded. A broken file is reported, and the other files are enhanced.
-    The exit code is then 1.
+    network, the code and the options of each result. Results from another network, other code or other options are
+    replaced only with `--overwrite`. If OUT is a file, nothing is recorded. A broken file is reported, and the other
+    files are enhanced. The exit code is then 1.
     """
     from audiozen_core.inference.inputs import list_jobs
     from audiozen_core.inference.jobs import Options, enhance_jobs

@@ -47,6 +47,7 @@ from audiozen_core.experiment.threads import (
 from audiozen_core.experiment.timed_pass import run_pass
 from audiozen_core.kinds import affects
 from audiozen_core.logging import get_logger, silenced
+from audiozen_core.registry.code_hash import code_hash
 from audiozen_core.registry.provided_modules import numba_version
 from audiozen_core.storage.atomic import make_folder, read_regular, write_whole
 from audiozen_core.storage.cache_folder import default_cache
@@ -178,15 +179,23 @@ def _cached_choice(file: Path, counts: list[int]) -> ThreadChoice | None:
 
 
 def _digest(checked: CheckedConfig) -> str:
-    """Returns a hash of everything that affects a choice: scheme, machine, versions and experiment."""
+    """Returns a hash of what affects a choice: scheme, machine, versions, experiment and code.
+
+    The code is that of the experiment's own modules, of the components and the modules that they import from their own
+    packages, and of the trainer. Of other packages that these modules import, the version counts.
+    """
     step = {name: value for name, value in checked.composition.values.items() if affects(name, "step")}
     # Hooks may replace the network, or set its precision. Hooks that only watch are left out.
     step["hooks"] = [{"path": hook.path, "args": hook.args} for hook in checked.affecting_hooks()]
     defaults = [hook.path for hook in checked.default_hooks if getattr(hook.target, "affects_training", True)]
     # Kernels compiled by numba use one thread, so the best number of threads depends on whether numba is installed.
     versions = [__version__, str(torch.__version__), numba_version()]
-    machine = [_SCHEME, _processor(), usable_cpus(), versions, checked.config.meta.use_amp]
-    text = json.dumps([machine, emit(step), defaults, code_of(checked)])
+    meta = checked.config.meta
+    machine = [_SCHEME, _processor(), usable_cpus(), versions, meta.use_amp, meta.use_deterministic_algorithms]
+    targets = [part.target for component in checked.components.values() for part in component.walk()]
+    affecting = [target for target in targets if getattr(target, "affects_training", True)]
+    installed = code_hash(affecting, rooms=("audio", "data", "trainer"), own_folders=False)
+    text = json.dumps([machine, emit(step), defaults, code_of(checked), installed])
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]
 
 

@@ -51,12 +51,21 @@ _HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One changed value: the key, such as `optimizer.args.lr`, and the old and the new value as text."""
+    """One changed value.
+
+    Attributes:
+        key: the key, such as `optimizer.args.lr`.
+        before: the old value as text.
+        now: the new value as text.
+        affects_training: whether the result of training may depend on the value.
+        only_in_training: whether the value belongs to a hook that acts in training only.
+    """
 
     key: str
     before: str
     now: str
     affects_training: bool
+    only_in_training: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}: {self.before} -> {self.now}"
@@ -76,8 +85,15 @@ def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
     old, new = dict(_leaves(old_values)), dict(_leaves(new_values))
     changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
     safe = {*_safe_keys(old_values, find), *_safe_keys(new_values, find)} if changed else set()
+    of_training = {*_hooks_of_training(old_values, find), *_hooks_of_training(new_values, find)} if changed else set()
     return [
-        Change(key, old.get(key, _ABSENT), new.get(key, _ABSENT), not any(_is_within(key, each) for each in safe))
+        Change(
+            key,
+            old.get(key, _ABSENT),
+            new.get(key, _ABSENT),
+            affects_training=not any(_is_within(key, each) for each in safe),
+            only_in_training=any(_is_within(key, each) for each in of_training),
+        )
         for key in changed
     ]
 
@@ -143,6 +159,13 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
         for base in component.__mro__ if isinstance(component, type) else ():
             args = key if of_plugin else f"{key}.args"
             yield from (f"{args}.{name}" for name in vars(base).get("resume_safe", ()))
+
+
+def _hooks_of_training(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
+    """Yields the keys of hooks that act in training only."""
+    for section, key, table in _components(values):
+        if section == "hooks" and not getattr(find(section, str(table.get("path"))), "affects_outputs", True):
+            yield key
 
 
 def _components(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

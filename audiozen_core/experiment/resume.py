@@ -96,7 +96,10 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
                 changed="; ".join(changed),
                 checkpoint=str(path),
             )
-        unused = sorted(name for name in owners - trainer.state.names() - {"extra"} if not _is_for_training(name))
+        hooks = {f"hook_{changed_hook(change)}" for change in changes}
+        missed = {f"hook_{changed_hook(change)}" for change in changes if _affects_output(change, trainer)}
+        known = trainer.state.names() | (hooks - missed) | {"extra"}
+        unused = sorted(name for name in owners - known if not _is_for_training(name))
         if checked and unused:
             get_logger().warning(
                 "the checkpoint has states that this experiment does not use, so its results may differ from those of "
@@ -204,7 +207,7 @@ def _is_for_training(state: str) -> bool:
 
 def _affects_output(change: Change, trainer: BaseTrainer) -> bool:
     """Returns whether a changed setting affects the outputs of the networks in an evaluation."""
-    if not change.affects_training:
+    if not change.affects_training or change.only_in_training:
         return False
     section, _, rest = change.key.partition(".")
     kind = kind_of(section)

@@ -61,6 +61,8 @@ class ModelSource:
         step: the optimiser step of the checkpoint; None if it is not known.
         settings: the part of the configuration that decides what the network computes, as TOML.
         files: the files of modules that do not belong to a package.
+        code: a hash of the code that decides what the network computes: of these files, of the packages that define the
+            network and its trainer, and of AudioZEN's code that reads, resamples and writes audio.
     """
 
     name: str
@@ -70,6 +72,7 @@ class ModelSource:
     step: int | None = None
     settings: str = ""
     files: tuple[Path, ...] = ()
+    code: str = ""
 
 
 def check_attenuation_limit(decibels: float | None) -> None:
@@ -121,10 +124,11 @@ class Enhancer:
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of everything that determines the output: weights, settings, and modules of the recipe."""
+        """Returns a hash of the weights and settings. Together with `source.code`, it determines the output.
+
+        Only the last digits of the output also depend on the device, and on the versions of Python, torch and NumPy.
+        """
         digest = hashlib.sha256(self.source.settings.encode())
-        for name, content in sorted((file.name, file.read_bytes()) for file in self.source.files):
-            digest.update(name.encode("utf-8", "surrogateescape") + content)
         for suffix, model in sorted(self.trainer.models.items()):
             for name, value in sorted(ModuleState(model).state_dict().items()):
                 if isinstance(value, Tensor):

@@ -159,6 +159,7 @@ def enhance_jobs(
     start, outcome = time.monotonic(), EnhancementResults()
     made_with = {
         "model": model.fingerprint(),
+        "version of the code": model.source.code,
         "mix": options.mix,
         "attenuation limit": options.attenuation_limit,
         "subtype": options.subtype,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from audiozen_core.experiment.resume import restore_for_evaluation
 from audiozen_core.experiment.starting_points import StartingPoint, StartingPoints
 from audiozen_core.inference.enhancer import Enhancer, ModelSource
 from audiozen_core.kinds import KINDS, affects, kind_of
+from audiozen_core.registry.code_hash import code_hash
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load_entry, resolve
 from audiozen_core.registry.scope import ImportScope
@@ -250,8 +252,10 @@ def build_enhancer(found: FoundNetwork, *, weights: str | None = None, device: s
         restore_for_evaluation(trainer, found.path, None)
         trainer.weights.choose(weights)
         trainer.weights.use()
+        imported = _imported_code(checked, trainer)
     known = found.path.is_dir()
     settings = emit({key: value for key, value in found.config.values.items() if key != "meta"})
+    files = tuple(checked.scope.imported_files())
     source = ModelSource(
         found.name,
         found.path,
@@ -259,14 +263,35 @@ def build_enhancer(found: FoundNetwork, *, weights: str | None = None, device: s
         trainer.progress.epoch if known else None,
         trainer.progress.step if known else None,
         settings,
-        tuple(checked.scope.imported_files()),
+        files,
+        _code(imported, files),
     )
     return Enhancer(trainer, source)
 
 
+def _imported_code(checked: CheckedConfig, trainer: BaseTrainer) -> str:
+    """Returns a hash of the code that decides what the networks of a trainer compute. Call it within the scope."""
+    models, config = trainer.models.values(), checked.config
+    parts = [*config.components.get("model", {}).values(), config.trainer, *config.hooks]
+    targets = [part.target for component in parts for part in checked.component(component).walk()]
+    modules = {type(module): None for model in models for module in model.modules()}
+    objects = [type(trainer), *modules, *targets]
+    return code_hash(objects, rooms=("audio", "data", "inference"), packages=("torchaudio",), own_folders=False)
+
+
+def _code(imported: str, files: Iterable[Path]) -> str:
+    """Returns a hash of code and of all of the experiment's own modules that have been imported."""
+    digest = hashlib.blake2b(imported.encode(), digest_size=16)
+    for name, content in sorted((file.name, file.read_bytes()) for file in files):
+        digest.update(name.encode("utf-8", "surrogateescape") + content)
+    return digest.hexdigest()
+
+
 def _without_monitors(checked: CheckedConfig) -> CheckedConfig:
     """Returns the configuration without hooks that can't affect the output of the networks."""
-    config = dataclasses.replace(checked.config, hooks=checked.affecting_hooks())
+    targets = {hook.key: checked.component(hook).target for hook in checked.affecting_hooks()}
+    hooks = [hook for hook in checked.affecting_hooks() if getattr(targets[hook.key], "affects_outputs", True)]
+    config = dataclasses.replace(checked.config, hooks=hooks)
     return dataclasses.replace(checked, config=config, default_hooks=())
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import NamedTuple
 
+from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.installed import installed_version
 from audiozen_core.registry.scope import installed_path
 
@@ -31,6 +32,27 @@ def providers(modules: Iterable[str], search_path: Iterable[str]) -> dict[str, s
             if provided.modules & wanted:
                 versions.setdefault(name, provided.version)
     return versions
+
+
+@functools.cache
+def distributions_with(module: str) -> tuple[str, ...]:
+    """Returns the names of the distributions that contain a top-level module."""
+    # The entry points of a plugin name its distribution, even for an editable installation.
+    entries = installed_index().entries()
+    names = {entry.distribution for entry in entries if entry.value.partition(":")[0].partition(".")[0] == module}
+    if names:
+        return tuple(sorted(names))
+    # `providers` reads thousands of file names, so it is called only as the last resort.
+    return tuple(providers([module], installed_path()))
+
+
+@functools.cache
+def version_of(distribution: str) -> str:
+    """Returns the version of an installed distribution; "" if it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def numba_version() -> str:

@@ -93,9 +93,9 @@ class EvaluationRun:
         )
         rated = (index for (index, _), _ in results if not self._missing(index, metric_indices))
         label = ", ".join(self._rating.metrics[metric_index].metric.name for metric_index in metric_indices)
-        with contextlib.closing(
-            results
-        ):  # an error ends the processes, even while its traceback refers to the generator
+        # An error closes the generator, and with it the processes. Otherwise they would run until the error is
+        # forgotten, because its traceback refers to the generator.
+        with contextlib.closing(results):
             for _ in with_progress(rated, total=sum(map(bool, jobs)), label=label, shown=self._progress):
                 pass
 

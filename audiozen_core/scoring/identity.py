@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.binding.signature import signature_of
-from audiozen_core.registry.index import installed_index
-from audiozen_core.registry.provided_modules import providers
-from audiozen_core.registry.scope import installed_path
+from audiozen_core.registry.provided_modules import distributions_with, version_of
 from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 from audiozen_core.scoring.torchmetrics_adapter import TorchmetricsAdapter
@@ -99,8 +97,8 @@ def identity_of(metric: Metric, sr: int | None = None) -> MetricIdentity:
     # `same_as` is not inherited, because a derived class may compute something else.
     rating_class = vars(type(inner)).get("same_as", type(inner))
     component = type(inner.metric) if isinstance(inner, TorchmetricsAdapter) else rating_class
-    distributions = _distributions(component.__module__.partition(".")[0])
-    versions = [(name, _version(name)) for name in dict.fromkeys((*distributions, *getattr(inner, "packages", ())))]
+    distributions = distributions_with(component.__module__.partition(".")[0])
+    versions = [(name, version_of(name)) for name in dict.fromkeys((*distributions, *getattr(inner, "packages", ())))]
     return MetricIdentity(
         metric.name,
         metric.label,
@@ -136,28 +134,6 @@ def _settings(metric: Any, rating_class: type) -> Mapping[str, Any]:
 
 def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-@functools.cache
-def _distributions(module: str) -> tuple[str, ...]:
-    """Returns the distributions that contain a top-level module."""
-    # The entry points of a plugin name its distribution, even for an editable installation.
-    entries = installed_index().entries()
-    names = {entry.distribution for entry in entries if entry.value.partition(":")[0].partition(".")[0] == module}
-    if names:
-        return tuple(sorted(names))
-    # `providers` reads thousands of file names, so it is called only as the last resort.
-    return tuple(providers([module], installed_path()))
-
-
-@functools.cache
-def _version(distribution: str) -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _code(component: type) -> str:

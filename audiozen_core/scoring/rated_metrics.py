@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import AudioZenError, BuildError, RunError, exception_text
+from audiozen_core.registry.code_hash import code_hash, module_names
 from audiozen_core.registry.index import installed_index
 from audiozen_core.results.records import MetricInfo
 from audiozen_core.scoring.chosen import MetricSpec, build_metric
@@ -156,22 +156,14 @@ def _cache_key(metric: Metric) -> str:
 def _code(component: type) -> str:
     """Returns a hash of the code that values depend on; "" if a class is not in a file, as at the Python prompt.
 
-    The hash covers all modules in the folders of the class and of its base classes, because a metric may call functions
-    of other modules. The hash also covers the code that reads, resamples and rates files, and that seeds metrics.
+    The hash covers the metric, the code that reads, resamples and rates files, and that seeds metrics, and the version
+    of torchaudio, which resamples. The decoder needs no version, because the key of a score has a hash of the samples.
     """
-    core = Path(__file__).parent.parent
-    folders = {core / "audio", core / "data", core / "scoring"}
-    for base in component.__mro__:
-        if base.__module__.partition(".")[0] in (*sys.stdlib_module_names - {"__main__"}, "torch"):
-            continue
-        file = getattr(sys.modules.get(base.__module__), "__file__", None)
+    for name in module_names(component):
+        file = getattr(sys.modules.get(name), "__file__", None)
         if not file or not Path(file).is_file():
             return ""
-        folders.add(Path(file).parent)
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
-        digest.update(path.name.encode("utf-8", "surrogateescape") + path.read_bytes())
-    return digest.hexdigest()
+    return code_hash([component], rooms=("audio", "data", "scoring"), packages=("torchaudio",))
 
 
 def _content(value: Any, depth: int = 3) -> list[Any] | None:

@@ -357,15 +357,22 @@ def process_exists(pid: int) -> bool:
     """
     if os.name == "nt":
         return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if not _is_known(pid):
         return False
-    except OSError:  # The process belongs to another user.
-        return True
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The state follows the name of the program in brackets, which may itself contain brackets.
             return not file.read().rpartition(b") ")[2].startswith((b"Z", b"X"))
-    except OSError:  # not Linux
+    except OSError:  # not Linux, or the process belongs to another user, or it has ended in the meantime
+        return _is_known(pid)
+
+
+def _is_known(pid: int) -> bool:
+    """Returns whether the system knows a process; it may have ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # the process belongs to another user
         return True
+    return True

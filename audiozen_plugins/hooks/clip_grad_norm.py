@@ -17,6 +17,7 @@ class ClipGradNorm:
     """
 
     default = True
+    affects_outputs = False
     phase = "gradient"
 
     @hookimpl.on_gradients_ready

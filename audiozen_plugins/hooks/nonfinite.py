@@ -24,6 +24,7 @@ class NonFinite:
     """
 
     default = True
+    affects_outputs = False
     state_is_for_training = True
 
     def __init__(self) -> None:

@@ -48,6 +48,7 @@ def spectra(signal: Tensor, sr: int) -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)  # autograd could not use filters that were made in inference mode
 def critical_band_filters(sr: int) -> Tensor:
     """Returns the Gaussian filters [25, frequencies] of the critical bands. Values below -30 dB are 0."""
     bins = _size(sr) // 2

@@ -55,6 +55,24 @@ def test_existing_results_are_skipped_and_results_with_other_settings_are_report
     assert len(read("out/a.wav")) == 5000
 
 
+def test_results_of_other_code_are_not_taken_for_results_of_this_code(enhance, place, monkeypatch):
+    write("in/a.wav")
+    enhance("in", "-o", "out")
+    read = Path.read_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: read(path) + b"\n# upgraded" * (path.name == "crn.py"))
+        told = enhance("in", "-o", "out", code=2).err
+    assert "`out/a.wav` exists, but it was made with another version of the code; nothing was changed" in told
+    assert "--overwrite" in told
+    assert "skipped 1" in enhance("in", "-o", "out").out
+
+    record = Path("out/enhanced.jsonl")  # of a version of AudioZEN that did not record the code
+    (line,) = records("out")
+    del line["made_with"]["version of the code"]
+    record.write_text(json.dumps(line) + "\n")
+    assert "with another version of the code" in enhance("in", "-o", "out", code=2).err
+
+
 def test_keys_of_the_record_are_explained(enhance, place):
     write("in/a.wav")
     enhance("in", "-o", "out")

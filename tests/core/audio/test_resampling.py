@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from audiozen_core.audio.resampling import _resampler, resampled, resampled_length
 from audiozen_core.audio.resampling import resample as resample_whole
-from audiozen_core.audio.resampling import resampled, resampled_length
 from audiozen_core.errors import DataError
 
 RATES = [(44100, 16000), (16000, 44100), (48000, 16000), (16000, 48000), (22050, 16000), (8000, 16000), (11025, 8000)]
@@ -85,3 +85,23 @@ def test_equal_rates_change_nothing():
 def test_rates_without_a_common_divisor_are_an_error():
     with pytest.raises(DataError, match="44101 Hz can't be resampled to 16000 Hz"):
         resample(torch.zeros(100), 44101, 16000)
+
+
+def test_a_call_in_inference_mode_does_not_prevent_training_afterwards():
+    _resampler.cache_clear()
+    with torch.inference_mode():
+        resample_whole(torch.randn(1000), 48000, 16000)
+    wave = torch.randn(1000, requires_grad=True)
+    resample_whole(wave, 48000, 16000).square().sum().backward()
+    assert wave.grad is not None
+    assert wave.grad.abs().sum() > 0
+
+
+def test_filter_that_is_moved_in_inference_mode_can_still_be_used_in_training():
+    _resampler.cache_clear()
+    convert = _resampler(48000, 16000)
+    with torch.inference_mode():
+        convert(torch.zeros(1000, device="meta"))
+    wave = torch.zeros(1000, device="meta", requires_grad=True)
+    convert(wave).square().sum().backward()
+    _resampler.cache_clear()  # a filter on the device `meta` has no values

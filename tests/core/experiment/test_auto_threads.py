@@ -1,6 +1,7 @@
 """`num_threads = "auto"`: what is measured, remembered, recorded, and what a resume takes."""
 
 import json
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from audiozen_core.experiment.run_records import training_records
 from audiozen_core.experiment.threads import fastest_count, time_threads
 from audiozen_core.experiment.timed_pass import run_pass
 from audiozen_core.hooks.marker import hookimpl
+from audiozen_core.registry import code_hash
 from audiozen_core.tuning.short_training import short_training
 from tests.tiny_experiment import TinyExperiment
 
@@ -189,6 +191,29 @@ def test_another_numba_is_measured_anew(tiny, machine, monkeypatch):
     monkeypatch.setattr(auto_threads, "numba_version", lambda: "0.0.1")
     tiny.run(*AUTO, name="kernels")
     assert len(cached(tiny)) == 2
+
+
+def test_with_deterministic_algorithms_a_step_is_measured_anew(tiny, machine):
+    tiny.run(*AUTO)
+    tiny.run(*AUTO, ('device = "cpu"', 'device = "cpu"\nuse_deterministic_algorithms = true'), name="repeatable")
+    assert len(cached(tiny)) == 2
+
+
+@pytest.mark.parametrize(("changed", "choices"), [("acme_gates", 2), ("acme_other", 1)])
+def test_after_an_upgrade_of_a_package_that_a_module_imports_a_step_is_measured_anew(
+    tiny, machine, monkeypatch, changed, choices
+):
+    (tiny.folder / "lib").mkdir()
+    (tiny.folder / "lib" / "acme_gates.py").write_text("def gate(): ...\n")
+    monkeypatch.syspath_prepend(tiny.folder / "lib")
+    monkeypatch.delitem(sys.modules, "acme_gates", raising=False)
+    gates = ("class Net(", "from acme_gates import gate\n\n\nclass Net(")
+    (tiny.folder / "parts.py").write_text((tiny.folder / "parts.py").read_text().replace(*gates))
+    tiny.run(*AUTO)
+    read = code_hash.version_of
+    monkeypatch.setattr(code_hash, "version_of", lambda name: "9.9" if name == changed else read(name))
+    tiny.run(*AUTO, name="upgraded")
+    assert len(cached(tiny)) == choices
 
 
 def test_a_measurement_changes_nothing_of_the_training(tiny, machine):

@@ -44,14 +44,34 @@ class Watches:
 
     @hookimpl
     def on_run_start(self, trainer): ...
+
+
+class OfTraining:
+    affects_outputs = False
+
+    def __init__(self, by: float = 1.0):
+        self.by = by
+
+    @hookimpl
+    def on_gradients_ready(self, trainer): ...
+
+    def state_dict(self):
+        return {"by": self.by}
+
+    def load_state_dict(self, state): ...
 """
 BASE = (
-    ("[dataset]", '[[hooks]]\npath = "parts.Scales"\n[[hooks]]\npath = "parts.Watches"\n[dataset]'),
+    (
+        "[dataset]",
+        '[[hooks]]\npath = "parts.Scales"\n[[hooks]]\npath = "parts.Watches"\n[[hooks]]\npath = "parts.OfTraining"\n'
+        "[dataset]",
+    ),
     ('path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}', 'path = "parts.Net"\nargs.gain = 2.0'),
     ('"parts.Trainer"', '"parts.Gained"'),
     ("[validate_dataset]", '[predict_dataset]\npath = "parts.Data"\n[validate_dataset]'),
 )
 WARNING = "so the outputs of the networks may differ"
+UNUSED = "states that this experiment does not use"
 MODEL = ("gain = 2.0", "gain = 3.0")
 
 
@@ -66,7 +86,7 @@ def tiny(tmp_path_factory):
 def warnings(tiny, capfd, *changes, modes=("test",), **options):
     capfd.readouterr()
     tiny.run(*BASE, *changes, modes=modes, **options)
-    return [line for line in capfd.readouterr().err.splitlines() if WARNING in line]
+    return [line for line in capfd.readouterr().err.splitlines() if WARNING in line or UNUSED in line]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +104,12 @@ def test_setting_that_decides_what_the_network_computes_is_named_with_both_value
     (warning,) = warnings(tiny, capfd, change)
     assert said in warning
     assert warning.count("->") == 1
+
+
+def test_default_hook_that_sets_the_precision_is_missed(tiny, capfd):
+    warning, *_ = warnings(tiny, capfd, ("[dataset]", '[[hooks]]\npath = "amp"\nenabled = false\n[dataset]'))
+    assert WARNING in warning
+    assert "hooks.amp.enabled: (not set) -> false" in warning
 
 
 @pytest.mark.parametrize("mode", ["validate", "predict"])
@@ -109,8 +135,15 @@ def test_all_changes_are_in_one_warning(tiny, capfd):
         ('[test_dataset]\npath = "parts.Data"', '[test_dataset]\npath = "parts.Data"\nargs.size = 8'),
         ('device = "cpu"', 'device = "cpu"\nnum_threads = 1'),
         ('"parts.Watches"', '"parts.Watches"\nargs.by = 5.0'),
+        ('"parts.OfTraining"', '"parts.OfTraining"\nargs.by = 5.0'),
+        ('"parts.OfTraining"', '"parts.OfTraining"\nenabled = false'),
+        ("[dataset]", '[[hooks]]\npath = "nonfinite"\nenabled = false\n[dataset]'),
+        ("[dataset]", '[[hooks]]\npath = "clip_grad_norm"\nenabled = false\n[dataset]'),
     ],
-    ids=["none", "safe", "gradients", "score", "only for runs", "optimizer", "data", "threads", "watching hook"],
+    ids=[
+        *("none", "safe", "gradients", "score", "only for runs", "optimizer", "data", "threads", "watching hook"),
+        *("hook of training", "without it", "without nonfinite", "without clipping"),
+    ],
 )
 def test_other_changes_are_no_warning(tiny, capfd, change):
     assert not warnings(tiny, capfd, change)

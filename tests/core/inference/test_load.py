@@ -1,8 +1,10 @@
 """A trained network is found and loaded: of a run, of a checkpoint, exported, published by a plugin."""
 
+import importlib
 import random
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,15 +71,63 @@ def test_each_checkpoint_and_the_average_have_fingerprints_of_their_own(run):
     assert use(run, "epoch_0002").fingerprint() == use(run, "epoch_0002", weights="raw").fingerprint()
 
 
-def test_module_of_the_recipe_that_was_changed_has_another_fingerprint(tiny, run):
+def test_module_of_the_recipe_that_was_changed_is_other_code(tiny, run):
     helper = tiny.folder / "helper.py"
-    before, content = use(run).fingerprint(), helper.read_text()
+    before, content = use(run).source.code, helper.read_text()
     try:
         helper.write_text(content + "# changed\n")
-        assert use(run).fingerprint() != before
+        assert use(run).source.code != before
     finally:
         helper.write_text(content)
-    assert use(run).fingerprint() == before
+    assert use(run).source.code == before
+
+
+def test_module_that_was_imported_before_the_network_is_loaded_is_code_too(tiny, run, monkeypatch):
+    own = tiny.folder / "own.py"
+    monkeypatch.syspath_prepend(tiny.folder)
+    for name in ("own", "helper"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    imported, content = importlib.import_module("own"), own.read_text()
+    before = use(run).source.code
+    assert type(use(run).network) is imported.Gate
+    try:
+        own.write_text(content + "# changed\n")
+        assert use(run).source.code != before
+    finally:
+        own.write_text(content)
+        for name in ("own", "helper"):
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("module", "counts"),
+    [
+        ("audiozen_plugins/trainer/enhancement", True),  # the network's trainer
+        ("audiozen_core/trainer/base_trainer", True),
+        ("audiozen_core/audio/stft", True),
+        ("audiozen_core/audio/resampling", True),
+        ("audiozen_core/audio/chunks", True),
+        ("audiozen_core/data/seeding", True),
+        ("audiozen_core/inference/enhancer", True),
+        ("audiozen_core/report/report", False),
+        ("audiozen_plugins/dataset/pool", False),
+    ],
+)
+def test_code_on_the_way_from_file_to_file_counts(run, monkeypatch, module, counts):
+    before, read = use(run).source.code, Path.read_bytes
+    changed = b"\n# changed"
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: read(path) + changed * path.as_posix().endswith(f"/{module}.py")
+    )
+    assert (use(run).source.code != before) is counts
+
+
+def test_code_of_a_network_is_not_read_again_for_each_file(run, tmp_path, monkeypatch):
+    model = use(run)
+    monkeypatch.setattr(Path, "glob", lambda *_: pytest.fail("the code is read again"))
+    assert model.source.code
+    model.enhance(NOISE, 16000)
+    model.fingerprint()
 
 
 def test_average_is_that_of_the_hook(run):

@@ -6,8 +6,8 @@ import pytest
 from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.experiment.provenance import imported_versions
 from audiozen_core.registry import provided_modules
+from audiozen_core.registry.provided_modules import distributions_with
 from audiozen_core.registry.scope import ImportScope
-from audiozen_core.scoring.identity import _distributions
 
 
 def test_distributions_of_imported_modules_are_found_and_read_once_for_each_folder(tmp_path, monkeypatch):
@@ -58,7 +58,7 @@ def test_the_version_of_numba_is_known_before_its_import(tmp_path, monkeypatch):
     "headers", [b"Name: acme\nVersion: 1\nAuthor: J\xe4ger\n\n", b"Version: 1\n\n", b"Name: acme\n\n", b""]
 )
 def test_distribution_whose_metadata_cannot_be_read_is_left_out(tmp_path, monkeypatch, headers):
-    _distributions.cache_clear()
+    distributions_with.cache_clear()
     (tmp_path / "sound_acme.py").write_text("")
     for name, content in (("acme", headers), ("sound", b"Name: sound\nVersion: 2\n\n")):
         folder = tmp_path / f"{name}-1.dist-info"
@@ -70,4 +70,4 @@ def test_distribution_whose_metadata_cannot_be_read_is_left_out(tmp_path, monkey
     versions = imported_versions()
     assert versions["sound"] == "2"
     assert "acme" not in versions
-    assert _distributions("sound_acme") == ("sound",)  # and a metric says which packages it uses
+    assert distributions_with("sound_acme") == ("sound",)  # and a metric says which packages it uses

@@ -1,5 +1,6 @@
 """What an evaluation costs, in counts: files opened, steps computed, modules imported."""
 
+import multiprocessing
 import os
 import sys
 from collections import Counter
@@ -133,3 +134,19 @@ def test_steps_that_a_result_adds_run_in_the_worker_of_its_job():
 
 def _where(step):
     return os.getpid()
+
+
+@pytest.mark.skipif(not worker_pool.workers_are_copies(), reason="processes are not copies here")
+def test_error_ends_the_workers_even_while_its_traceback_is_kept(folders, monkeypatch):
+    def fails(results, **options):
+        next(iter(results))
+        assert set(multiprocessing.active_children()) > before, "the workers are running"
+        raise KeyboardInterrupt
+        yield
+
+    before = set(multiprocessing.active_children())
+    monkeypatch.setattr(evaluation_run, "with_progress", fails)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        evaluate(*folders, metrics=[Constant()], cache=False, num_workers=2)
+    assert set(multiprocessing.active_children()) == before
+    assert kept.tb  # the traceback refers to the results until here

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from audiozen_core.registry import code_hash
 from audiozen_core.scoring.rated_metrics import _code
 from audiozen_plugins.metric.si_sdr import SiSdr
 
@@ -19,3 +20,9 @@ def test_other_code_is_not_part_of_the_key(monkeypatch):
     before, read = _code(SiSdr), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"\n# changed" * (path.stem == "base_trainer"))
     assert _code(SiSdr) == before
+
+
+def test_version_of_the_package_that_resamples_is_part_of_the_key(monkeypatch):
+    before, read = _code(SiSdr), code_hash.version_of
+    monkeypatch.setattr(code_hash, "version_of", lambda name: "9.9" if name == "torchaudio" else read(name))
+    assert _code(SiSdr) != before

@@ -162,6 +162,26 @@ def test_process_that_has_ended_does_not_exist_even_if_nobody_waits_for_it():
     assert not atomic.process_exists(child.pid)
 
 
+def test_process_that_ends_during_the_check_does_not_exist(monkeypatch):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+    def ends(path, mode):
+        child.kill()
+        child.wait()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr(atomic, "open", ends, raising=False)
+    assert not atomic.process_exists(child.pid)
+
+
+def test_process_exists_where_processes_are_not_files(monkeypatch):
+    def fails(path, mode):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr(atomic, "open", fails, raising=False)
+    assert atomic.process_exists(os.getpid())
+
+
 def test_only_partial_files_of_dead_processes_are_deleted(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -22,6 +22,7 @@ from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.si_sdr import si_sdr
 from audiozen_plugins.metric import pesq as pesq_module
+from audiozen_plugins.metric.critical_bands import critical_band_filters
 
 SR = 16000
 needs_pesq = pytest.mark.skipif(
@@ -352,3 +353,12 @@ def test_network_that_a_metric_holds_anywhere_is_in_evaluation_mode(hold):
     assert len({metric(wave, 0.5 * wave, sr=SR) for _ in range(4)}) == 1
     left_alone = _Distance(hold)
     assert len({left_alone(wave, 0.5 * wave, sr=SR) for _ in range(4)}) > 1
+
+
+def test_filters_that_are_made_in_inference_mode_can_be_used_in_training():
+    critical_band_filters.cache_clear()
+    with torch.inference_mode():
+        filters = critical_band_filters(SR)
+    spectrum = torch.ones(filters.shape[1], dtype=filters.dtype, requires_grad=True)
+    (filters @ spectrum).sum().backward()
+    torch.testing.assert_close(spectrum.grad, filters.sum(0))

@@ -19,6 +19,7 @@ class Thaw:
         epochs: the number of epochs for which they stay frozen.
     """
 
+    affects_outputs = False
     phase = "step"
 
     def __init__(self, parts: Sequence[str], epochs: int = 1) -> None:
