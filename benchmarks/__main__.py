@@ -4,8 +4,9 @@
 
 ROW is the name of a module in `benchmarks/rows`. Its docstring says what it compares, and it may measure several rows
 of the table. Each module runs in its own process, on one thread, for at most five minutes. In each round, AudioZEN and
-its peers are measured in turn. The ratio of both costs is computed for each round. The table shows medians over the
-rounds and, in brackets, the quartiles. The extra `bench` installs the peers.
+its peers are measured in turn. The ratio of both costs is computed for each round, or their difference, if the goal is
+about the difference. The table shows medians over the rounds and, in brackets, the quartiles. The extras `bench` and
+`pesq` install the peers.
 """
 
 from __future__ import annotations

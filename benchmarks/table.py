@@ -9,7 +9,7 @@ import rich.table
 
 from audiozen_core.results.tables import FormattedTable
 
-HEADINGS = ("what", "ours", "peer", "ratio", "goal", "met")
+HEADINGS = ("what", "ours", "peer", "rounds", "ratio or difference", "goal", "met")
 
 
 def for_terminal(measured: Sequence[Mapping[str, Any]]) -> rich.table.Table:
@@ -27,19 +27,26 @@ def for_page(measured: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) 
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the cells of one row. If the measurement failed, the column of the peer has the reason."""
+    """Returns the cells of one row. If the measurement failed, the column of the peer has the reason.
+
+    The column of the ratio has the difference instead if the goal is about the difference.
+    """
     if "failed" in row:
-        return (row["what"], "not measured", row["failed"], "", "", "")
-    goal, verdict = "", ""
+        return (row["what"], "not measured", row["failed"], *[""] * (len(HEADINGS) - 3))
+    compared, goal, verdict = figure(row["ratio"]), "", ""
     if row["goal"] is not None:
-        of = "" if row["goal"]["figure"] == "ratio" else f" ({row['goal']['figure']})"
-        goal = f"{row['goal']['direction']} {row['goal']['limit']:g}{of}"
+        goal = f"{row['goal']['direction']} {row['goal']['limit']:.3g}"
+        if row["goal"]["figure"] != "ratio":
+            goal = f"{row['goal']['figure']} {goal} {row['unit']}"
+        if row["goal"]["figure"] == "difference":
+            compared = f"{figure(row['difference'])} {row['unit']}"
         verdict = "yes" if row["met"] else "no"
     return (
         row["what"],
         f"{figure(row['ours'])} {row['unit']}",
         f"{figure(row['peer'])} ({row['peer_name']})",
-        figure(row["ratio"]),
+        str(row["rounds"]),
+        compared,
         goal,
         verdict,
     )

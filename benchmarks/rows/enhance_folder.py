@@ -5,11 +5,16 @@ The time from the first file to the last file is measured; imports don't count. 
 peer has half of the files, and the time before both processes have started does not count. For AudioZEN, the start of
 the processes does count. So there are more files, as in a folder that is worth two processes. Both sides keep freed
 memory, as the command does.
+
+Rows without a goal show the bound. In one, AudioZEN enhances with a network that returns its input, so only what
+AudioZEN adds is measured. Two others are about two processes: the CPU time of all processes, and the wall-clock time to
+start and end two processes that do nothing.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +22,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiozen_core import logging
 from audiozen_core.audio.files import audio_info, read_audio
@@ -25,9 +30,9 @@ from audiozen_core.inference.enhancer import Enhancer
 from audiozen_core.inference.inputs import Job, list_jobs
 from audiozen_core.inference.jobs import Options, enhance_jobs
 from audiozen_core.inference.load import load
-from audiozen_core.scoring.worker_pool import keep_freed_memory
+from audiozen_core.scoring.worker_pool import keep_freed_memory, run_jobs
 from audiozen_plugins.model.gtcrn import GTCRN
-from benchmarks.measuring import Goal, Row, compare, cpu_seconds
+from benchmarks.measuring import Goal, Row, alternate, compare, cpu_seconds, row_of
 from benchmarks.measuring import seconds as measured
 from benchmarks.noisy_speech import write_pairs
 
@@ -35,14 +40,28 @@ FILES = 24
 FILES_OF_TWO = 96  # for two processes
 CONFIG = """
 [model]
-path = "gtcrn"
+path = "{path}"
 [trainer]
 path = "enhancement"
 """
 
 
+class Unchanged(nn.Module):
+    """A network that returns its input, spectra as for GTCRN."""
+
+    domain, layout = GTCRN.domain, GTCRN.layout
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Returns its input."""
+        return noisy
+
+
 def rows(rounds: int = 5) -> list[Row]:
-    """Measures three rows: the CPU time and the wall-clock time of one process, and the wall-clock time of two."""
+    """Measures the CPU time and the wall-clock time of one process and of two, and the CPU time without a network."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()
@@ -50,11 +69,12 @@ def rows(rounds: int = 5) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_pairs(folder, FILES_OF_TWO)
-        model = _network(folder / "model")
+        model = _network(folder / "model", "gtcrn", GTCRN())
+        unchanged = _network(folder / "unchanged", f"{__name__}.Unchanged", Unchanged())
         jobs = list_jobs([str(folder / "noisy")], folder / "listed")
         spectra = [_spectrum(model, job) for job in jobs]
 
-        def enhance(share: Sequence[int], num_workers: int = 0) -> None:
+        def enhance(share: Sequence[int], num_workers: int = 0, model: Enhancer = model) -> None:
             # A new folder each time, because files whose results exist would be skipped.
             output = Path(tempfile.mkdtemp(dir=folder))
             own = [_moved(jobs[index], output) for index in share]
@@ -65,33 +85,61 @@ def rows(rounds: int = 5) -> list[Row]:
                 for index in share:
                     model.network(spectra[index])
 
-        def row(files: int, how: str, unit: str, ours: Callable[[], float], peer: Callable[[], float]) -> Row:
+        def start_and_end() -> None:
+            for _ in run_jobs(lambda step: step, [[0], [1]], workers=2):
+                pass
+
+        def name_of(files: int, how: str) -> str:
             seconds = sum(audio_info(job.source).seconds for job in jobs[:files])
-            return compare(
-                f"enhancing {files} files ({seconds:.0f} s) with GTCRN, {how}",
-                ours,
-                {"the network alone": peer},
-                unit=unit,
-                goal=Goal("at most", 1 / 0.9),
-                rounds=rounds,
-            )
+            return f"enhancing {files} files ({seconds:.0f} s) with {how}"
 
         few, many = range(FILES), range(FILES_OF_TWO)
+        goal, gtcrn = Goal("at most", 1 / 0.9), "GTCRN alone"
+
+        def one(how: str, model: Enhancer, cost: Callable[[Callable[[], object]], float], unit: str,
+                goal: Goal | None) -> Row:  # fmt: skip
+            peers = {gtcrn: lambda: cost(lambda: alone(few))}
+            what, ours = name_of(FILES, how), lambda: cost(lambda: enhance(few, model=model))
+            return compare(what, ours, peers, unit=unit, goal=goal, rounds=rounds)
+
+        of_one = [
+            one("GTCRN, one process", model, cpu_seconds, "s of CPU", goal),
+            one("GTCRN, one process", model, measured, "s", goal),
+            one("a network that returns its input", unchanged, cpu_seconds, "s of CPU", None),
+        ]
+
+        cpu: dict[str, list[float]] = {"ours": [], gtcrn: []}
+
+        def noting(side: str, clock: Callable[[], float]) -> float:
+            """Returns the wall-clock time of a side, and notes the CPU time of all its processes."""
+            before = os.times()
+            seconds = clock()
+            cpu[side].append(sum(os.times()[:4]) - sum(before[:4]))
+            return seconds
+
+        ours, others = alternate(
+            lambda: noting("ours", lambda: measured(lambda: enhance(many, 2))),
+            {
+                gtcrn: lambda: noting(gtcrn, lambda: _in_processes(alone, many, 2)),
+                "nothing": lambda: measured(start_and_end),
+            },
+            rounds=rounds,
+            warm_up=0,  # the network has run above
+        )
+        what, idle = name_of(FILES_OF_TWO, "GTCRN, two processes"), "starting and ending two processes that do nothing"
         return [
-            row(FILES, "one process", "s of CPU", lambda: cpu_seconds(lambda: enhance(few)),
-                lambda: cpu_seconds(lambda: alone(few))),
-            row(FILES, "one process", "s", lambda: measured(lambda: enhance(few)),
-                lambda: measured(lambda: alone(few))),
-            row(FILES_OF_TWO, "two processes", "s", lambda: measured(lambda: enhance(many, 2)),
-                lambda: _in_processes(alone, many, 2)),
-        ]  # fmt: skip
+            *of_one,
+            row_of(what, ours, gtcrn, others[gtcrn], unit="s", goal=goal),
+            row_of(what, cpu["ours"], gtcrn, cpu[gtcrn], unit="s of CPU", goal=None),
+            row_of(idle, others["nothing"], f"{gtcrn}, {FILES_OF_TWO} files", others[gtcrn], unit="s", goal=None),
+        ]
 
 
-def _network(folder: Path) -> Enhancer:
+def _network(folder: Path, path: str, network: nn.Module) -> Enhancer:
     """Saves a network with random weights, and loads it like `audiozen enhance`."""
     folder.mkdir()
-    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
-    save_file(GTCRN().state_dict(), folder / "model.safetensors")
+    (folder / "config.toml").write_text(CONFIG.format(path=path), encoding="utf-8")
+    save_file(network.state_dict(), folder / "model.safetensors")
     return load(folder, device="cpu")
 
 

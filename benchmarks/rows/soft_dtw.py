@@ -5,7 +5,8 @@ pysdtw. By default, tslearn would need memory for frames × frames × features n
 losses and gradients of all of them are compared.
 
 A further row measures the peak memory of a step in its own process. Its goal is the size of one matrix of distances in
-float32. Two more rows compare AudioZEN with a Sakoe-Chiba band and AudioZEN over the whole matrix.
+float32. Two more rows compare AudioZEN with a Sakoe-Chiba band and AudioZEN over the whole matrix. The last row shows
+what such a step costs if there is next to nothing to align, for the bound of the first of these two rows.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ BATCH, FEATURES, FRAMES_MEMORY = 8, 80, 1000
 FRAMES = {300: 5, 1000: 1}  # numbers of frames, each with the number of steps that are measured at once
 BANDS = {1000: 51, 3000: 154}  # numbers of frames, each with the radius of a band that has a tenth of the cells
 BATCH_BAND = 2
+FEW_FRAMES = 16
 MIB = 2**20
 
 
@@ -78,7 +80,7 @@ def check_equal(peers: Mapping[str, Callable[[Tensor, Tensor], Tensor]]) -> None
 
 
 def rows(rounds: int = 3) -> list[Row]:
-    """Measures two rows for time, one for memory, and two for a band."""
+    """Measures two rows for time, one for memory, and three for a band."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as in a training run
 
@@ -118,16 +120,20 @@ def rows(rounds: int = 3) -> list[Row]:
             warm_up=0,
         )
     )
-    measured += [
-        compare(
-            f"Soft-DTW in a band of 10 % of the cells, {frames} frames",
-            side(SoftDTWLoss(band=radius), frames, BATCH_BAND, number=3),
-            {"ours, the whole matrix": side(SoftDTWLoss(), frames, BATCH_BAND)},
+
+    def band(what: str, radius: int, frames: int, whole: int, number: int, goal: Goal | None) -> Row:
+        return compare(
+            what,
+            side(SoftDTWLoss(band=radius), frames, BATCH_BAND, number),
+            {f"ours, the whole matrix, {whole} frames": side(SoftDTWLoss(), whole, BATCH_BAND)},
             unit="ms of CPU",
             scale=1000,
-            goal=Goal("at most", 0.15),
-            rounds=rounds,
+            goal=goal,
+            rounds=5 * rounds,
         )
-        for frames, radius in BANDS.items()
+
+    of_cells, goal = "Soft-DTW in a band of 10 % of the cells", Goal("at most", 0.15)
+    measured += [
+        band(f"{of_cells}, {frames} frames", radius, frames, frames, 3, goal) for frames, radius in BANDS.items()
     ]
-    return measured
+    return [*measured, band(f"Soft-DTW in a band, {FEW_FRAMES} frames", 1, FEW_FRAMES, min(BANDS), 30, None)]

@@ -1,4 +1,4 @@
-"""The rows of starts and checkpoints measure both sides."""
+"""The rows of starts, folders and checkpoints measure both sides."""
 
 import json
 import subprocess
@@ -9,7 +9,8 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("row", "count"), [("cli_start", 2), ("installed_plugins", 2), ("check_start", 2), ("checkpoint", 4)]
+    ("row", "count"),
+    [("cli_start", 2), ("installed_plugins", 3), ("check_start", 2), ("checkpoint", 4), ("folder_listing", 2)],
 )
 def test_row_is_measured(row, count, repository, tmp_path):
     command = [sys.executable, "-m", "benchmarks", row, "--rounds", "1", "--json", tmp_path / "rows.json"]

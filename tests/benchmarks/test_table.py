@@ -62,6 +62,9 @@ def test_a_goal_is_about_one_of_the_figures(goal, met):
     row = compare("a row", costs(1), {"peer": costs(2)}, unit="s", goal=goal, rounds=1, warm_up=0).as_json()
     assert row["met"] is met
     assert cells(row)[-1] == ("yes" if met else "no")
+    # The table shows the figure that the goal is about: our cost, the difference or the ratio.
+    shown = {"ours": "1 s", "difference": "-1 s", "ratio": "0.5"}
+    assert shown[goal.figure] in cells(row)
 
 
 def test_a_row_may_have_no_goal():
