@@ -3,8 +3,7 @@
 `get_logger()` returns the only logger. Every line goes to standard error, because standard output is for results.
 Within the context manager `log_file`, every line is also written to the file, with an ISO time in UTC.
 
-Importing structlog also imports rich, which takes 50 ms together, so structlog is imported only by the first
-`get_logger()`.
+Importing structlog also imports rich, which is slow, so structlog is imported only by the first `get_logger()`.
 """
 
 from __future__ import annotations

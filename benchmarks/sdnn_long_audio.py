@@ -31,8 +31,12 @@ from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 ACOUSTICS = Acoustics(sr=16000, n_fft=512, win_length=512, hop_length=128, window="rectangular")
 
 
-def scores(network: SDNN, noisy: Tensor, clean: Tensor, repetitions: int, chunk_seconds: float | None) -> list[float]:
-    """Returns the SI-SDR of each repetition of the clip, in dB."""
+def scores(
+    network: SDNN, noisy: Tensor, clean: Tensor, repetitions: int, chunk_seconds: float | None = None
+) -> list[float]:
+    """Returns the SI-SDR of each repetition of the clip, in dB. Without `chunk_seconds`, the file is not cut."""
+    # By default, the trainer would cut a file of more than a minute.
+    chunk_seconds = chunk_seconds or repetitions * len(noisy) / ACOUSTICS.sr + 10
     trainer = EnhancementTrainer(
         Components({"": network.eval()}, acoustics=ACOUSTICS), metrics=[], chunk_seconds=chunk_seconds
     )
@@ -120,13 +124,13 @@ def main() -> None:
     length = len(noisy) // ACOUSTICS.hop_length * ACOUSTICS.hop_length
     noisy, clean = noisy[:length], clean[:length]
     curves = {
-        "whole file": scores(network, noisy, clean, arguments.repetitions, None),
+        "whole file": scores(network, noisy, clean, arguments.repetitions),
         f"chunks of {arguments.chunk_seconds:g} s": scores(
             network, noisy, clean, arguments.repetitions, arguments.chunk_seconds
         ),
     }
     with without_floor():
-        curves["whole file, spikes not rounded down"] = scores(network, noisy, clean, arguments.repetitions, None)
+        curves["whole file, spikes not rounded down"] = scores(network, noisy, clean, arguments.repetitions)
     baseline, seconds = si_sdr(noisy, clean).item(), length / ACOUSTICS.sr
     print(f"{arguments.clip}, {seconds:.2f} s, noisy {baseline:.2f} dB")
     print("repetition", *curves, sep=" | ")

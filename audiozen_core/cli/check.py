@@ -88,8 +88,8 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
 def _without_collections() -> Iterator[None]:
     """Disables garbage collection in the block and when Python exits.
 
-    Importing torch creates 160,000 objects that stay alive. Garbage collection scans these objects several times, and
-    once more at the exit, which takes a quarter of the time of the whole command.
+    Importing torch creates many objects that stay alive. Garbage collection scans these objects several times, and once
+    more at the exit, which takes a large part of the time of the whole command.
     """
     enabled = gc.isenabled()
     gc.disable()

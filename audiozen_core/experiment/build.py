@@ -76,7 +76,7 @@ def build_components(
         device: the device of the networks and losses.
         trains: whether one of the modes trains. If none does, losses do not need the key `trainable`.
         optimizes: whether to build optimisers and schedulers. An evaluation does not need them, and building the first
-            optimiser makes torch import its compiler, which takes 70 MB.
+            optimiser makes torch import its compiler, which takes much memory.
         ranks: the processes of the run.
         shards: whether to distribute the weights over the ranks.
 

@@ -46,7 +46,7 @@ def device_name(meta: Meta) -> str:
 
 def set_deterministic(enabled: bool) -> None:
     """Makes torch use only deterministic algorithms, and raise an error if it lacks one; or allows all algorithms."""
-    # To set the mode, torch loads its compiler, even if the mode does not change. Loading takes seconds and 70 MB.
+    # To set the mode, torch loads its compiler, even if the mode does not change. Loading is slow, and takes memory.
     if torch.get_deterministic_debug_mode() != (2 if enabled else 0):
         torch.use_deterministic_algorithms(enabled)
 

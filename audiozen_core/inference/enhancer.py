@@ -7,6 +7,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -192,11 +193,13 @@ class Enhancer:
             on_seconds: called with the duration of each piece that has been read, in seconds.
 
         Raises:
-            DataError: the file can't be read or written, or it can't be resampled to the rate of the network.
+            DataError: the file can't be read or written, or it can't be resampled to the rate of the network; or one of
+                several signals would replace the input.
         """
         return enhance_file_by(
-            self, write_result, Path(source), Path(target), name=name, mix=mix, attenuation_limit=attenuation_limit,
-            subtype=subtype, on_block=lambda frames, info: on_seconds(frames / info.sr),
+            self, partial(write_result, source=Path(source)), Path(source), Path(target), name=name, mix=mix,
+            attenuation_limit=attenuation_limit, subtype=subtype,
+            on_block=lambda frames, info: on_seconds(frames / info.sr),
         )  # fmt: skip
 
     @torch.no_grad()

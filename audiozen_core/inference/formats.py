@@ -16,7 +16,7 @@ FORMATS = {"wav": "WAV", "flac": "FLAC", "aiff": "AIFF", "aif": "AIFF", "w64": "
 # The encodings that are kept, from coarse to fine. 8-bit and lossy encodings become 16 bits.
 _KEPT = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 
-# Each call of `check_format` takes 10 µs, and a folder usually has one format.
+# `check_format` asks libsndfile in each call, and a folder usually has one format.
 _is_supported = functools.cache(soundfile.check_format)
 
 

@@ -86,23 +86,39 @@ def list_jobs(inputs: Sequence[str], output: Path, form: str | None = None) -> l
             for (source, relative), target in zip(found.items(), targets, strict=True)
         ]
     _check_folder(jobs[0].target.parent if len(jobs) == 1 else output)
-    places = places_of(found)
+    remaining = Inputs(found)
     for job in jobs:
-        check_is_no_input(job.target, job, places)
+        remaining.check_remain(job.target, job.source)
     return jobs
 
 
-def places_of(inputs: Iterable[Path]) -> set[str]:
-    """Returns where the inputs are. Both the path of a link and the file that it points to are an input."""
-    return {place for path in inputs for place in (_place(path), os.path.realpath(path))}
+class Inputs:
+    """The inputs of a command, which results must not replace.
 
+    Args:
+        paths: the files. Both the path of a link and the file that it points to are an input.
+    """
 
-def check_is_no_input(path: Path, job: Job, places: set[str]) -> None:
-    """Raises a `DataError` if a file of the result of a job would replace an input at one of the places."""
-    if _place(path) in places:
-        raise DataError(
-            f"the result of `{job.source}` would replace the input `{path}`", remedy="give another output folder"
-        )
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._places: dict[str, list[str]] = {}
+        for place in {place for path in paths for place in (_place(path), os.path.realpath(path))}:
+            self._places.setdefault(_fold(Path(place)), []).append(place)
+
+    def check_remain(self, result: Path, source: Path) -> None:
+        """Raises a `DataError` if the file of a result would replace an input.
+
+        Args:
+            result: the file of the result.
+            source: the input of the result.
+        """
+        own = _place(result)
+        for place in self._places.get(_fold(Path(own)), ()):
+            # Some file systems do not distinguish `a.wav` from `A.WAV`.
+            if place == own or (os.path.exists(own) and os.path.samefile(place, own)):  # noqa: PTH110, PTH121
+                raise DataError(
+                    f"the result of `{source}` would replace the input `{result}`",
+                    remedy="give another output folder",
+                )
 
 
 def _check_folder(folder: Path) -> None:
@@ -121,7 +137,8 @@ def _files(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
         raise DataError("the name of an input is empty", remedy="check whether a shell variable is unset")
     path = Path(given).expanduser()
     if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is not an error
-        inside = [file for file in list_audio(path) if not _is_in(file, output) or _is_in(path, output)]
+        results = _as_listed(output, path)
+        inside = [file for file in list_audio(path) if not _is_in(file, results) or _is_in(path, results)]
         if not inside:
             raise DataError(f"the folder `{path}` has no audio except the results", remedy="give another folder")
         yield from ((file, file.relative_to(path)) for file in inside)
@@ -193,6 +210,12 @@ def _fold(path: Path) -> str:
 
 def _is_in(path: Path, folder: Path) -> bool:
     return absolute_path(path).is_relative_to(absolute_path(folder))
+
+
+def _as_listed(output: Path, folder: Path) -> Path:
+    """Returns the path of an output folder as a list of the files of a folder has it, even if links lead to both."""
+    real_output, real_folder = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
+    return folder / real_output.relative_to(real_folder) if real_output.is_relative_to(real_folder) else output
 
 
 def _place(path: Path) -> str:

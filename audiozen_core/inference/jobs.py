@@ -24,7 +24,7 @@ from audiozen_core.distributed.cpus import usable_cpus
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.inference.enhancer import Enhancer, check_attenuation_limit, enhance_file_by
 from audiozen_core.inference.formats import Format
-from audiozen_core.inference.inputs import Job, check_is_no_input, places_of
+from audiozen_core.inference.inputs import Inputs, Job
 from audiozen_core.inference.records import Records, check_results, source_facts
 from audiozen_core.inference.results import EncodedResult, EnhancedFile, EnhancedResult, StoredResult, store_result
 from audiozen_core.logging import get_logger
@@ -89,29 +89,29 @@ class _Writing:
         self._records = records
         self._jobs = jobs
         self._overwrite = overwrite
-        self._inputs: set[str] = set()
+        self._inputs: Inputs | None = None
 
     def __call__(self, job: Job, found: _Result) -> EnhancedFile:
         stored = found if isinstance(found, StoredResult) else found.store()
         with stored.removed_on_error():
-            if len(stored.files) > 1:
-                self._check(job, [file.path for file in stored.files])
+            # `list_jobs` and `Records.state` have checked the target, but could not know the names of signals.
+            if signals := [file.path for file in stored.files if file.path != job.target]:
+                self._check(job, signals)
             digests = stored.digests()
-            self._records.begin(job)
+            self._records.begin(job, dict(zip(stored.paths, digests, strict=True)))
         try:
             written = stored.place()
         except AudioZenError:
-            with suppress(RunError):  # the error of the result matters, even if the note can't be written either
-                self._records.give_up(job)
+            self._records.give_up(job)
             raise
         self._records.add(job, written, digests, self.sources.pop(job))
         return written
 
     def _check(self, job: Job, paths: Sequence[Path]) -> None:
-        """Raises a `DataError` if one of several files would replace an input or another file."""
-        self._inputs = self._inputs or places_of(each.source for each in self._jobs)
+        """Raises a `DataError` if the file of a signal would replace an input or another file."""
+        self._inputs = self._inputs or Inputs(each.source for each in self._jobs)
         for path in paths:
-            check_is_no_input(path, job, self._inputs)
+            self._inputs.check_remain(path, job.source)
         if not self._overwrite:
             self._records.check_signals(job, paths)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,67 +39,87 @@ class Records:
         self._lines: LineFile | None = None
         self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
-        # The command that began each result that has no record of that command.
         self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else {}
-        self._begun_before: dict[str, str | None] = {}
+        self._unrecorded: set[str] = set()  # the results that this command has begun, but not recorded yet
         self._command = secrets.token_hex(8)  # shows which notes and which records belong to the same command
 
     def state(self, job: Job) -> str:
-        """Returns the state of a result: "" if it must be made, `done`, or a text that says how it differs."""
-        if self._key(job) in self._begun:
-            return ""  # an interrupted command may have left a result that it had not recorded yet
+        """Returns the state of a result: "" if it must be made, `done`, or a text that says how it differs.
+
+        A file may be replaced if a record or the note of an interrupted command shows that it is this result,
+        unchanged. All other files belong to the user.
+        """
         record = self._records.get(self._key(job))
-        if record is None:
-            unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
-            return unknown if job.target.exists() else ""
-        changes = [_change_of(self.folder / name, facts) for name, facts in record["files"].items()]
-        if None in changes:
-            return ""
+        recorded = record["files"] if record else {}
+        if (
+            os.path.lexists(job.target)
+            and self._name(job.target) not in recorded
+            and not self._was_begun(job, job.target)
+        ):
+            return f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
+        paths = {self.folder / name: facts for name, facts in recorded.items()}
+        changes = [_change_of(path, facts) for path, facts in paths.items() if not self._was_begun(job, path)]
         if any(changes):
             return next(filter(None, changes))
+        if record is None or "" not in changes:
+            return ""
         if record["source"] != source_facts(job):
             return "it was made from another input"
         for key, value in self._made_with.items():
             if record["made_with"].get(key) != value:
                 return f"it was made with another {key}"
-        return "done"
+        return "done" if changes == [""] * len(recorded) else ""
+
+    def _was_begun(self, job: Job, path: Path) -> bool:
+        """Returns whether a file is what an interrupted command has written as a result of the job."""
+        hashes = self._begun.get(self._key(job), {}).get(self._name(path), ())
+        try:
+            with path.open("rb") if hashes else nullcontext() as file:
+                return file is not None and hash_file(file).xxh3 in hashes
+        except OSError:
+            return False
 
     def check_signals(self, job: Job, paths: Iterable[Path]) -> None:
         """Raises a `DataError` if the files of a result with several signals would replace other files.
 
         `state` can't know these files, because the network has not shown yet how many signals it returns.
         """
-        key = self._key(job)
-        own = self._records[key]["files"] if key in self._records else ()
-        others = (path for path in paths if self._name(path) not in own and path.exists())
-        if key not in self._begun and (path := next(others, None)):
-            raise DataError(
-                f"`{path}` exists, but no record says that it is a result of this input",
-                remedy="give another output folder, or replace the files with `--overwrite`",
-            )
+        record = self._records.get(self._key(job), {"files": ()})
+        for path in paths:
+            if self._name(path) not in record["files"] and os.path.lexists(path) and not self._was_begun(job, path):
+                raise DataError(
+                    f"`{path}` exists, but no record says that it is a result of this input",
+                    remedy="give another output folder, or replace the files with `--overwrite`",
+                )
 
-    def begin(self, job: Job) -> None:
-        """Notes in a hidden file that a result is about to be written.
+    def begin(self, job: Job, files: Mapping[Path, Digest]) -> None:
+        """Notes in a hidden file that a result is about to get its name.
 
-        If the command is interrupted before the result is recorded, the next command knows that it may replace it.
+        If the command is interrupted before the result is recorded, the next command may replace these files.
+
+        Args:
+            job: the file.
+            files: the size and the hash of each file of the result.
 
         Raises:
-            RunError: the file can't be written.
+            RunError: the note or the record can't be written.
         """
-        key = self._key(job)
-        self._begun_before[key] = self._begun.get(key)
-        self._begun[key] = self._command
-        self._note({"begun": key, "command": self._command})
-
-    def _note(self, note: Mapping[str, str]) -> None:
         if not self._keeps:
             return
+        with _explained_errors(self.folder / RECORD):
+            make_folder(self.folder)
+            self._lines = self._lines or LineFile(self.folder / RECORD)
         with _explained_errors(self.folder / _BEGUN):
-            if self._notes is None:
-                make_folder(self.folder)
-                self._notes = LineFile(self.folder / _BEGUN)
+            self._notes = self._notes or LineFile(self.folder / _BEGUN)
+            hashes = {self._name(path): digest.xxh3 for path, digest in files.items()}
+            note = {"begun": self._key(job), "command": self._command, "files": hashes}
             if error := self._notes.write(json.dumps(note)):
                 raise error
+        self._unrecorded.add(self._key(job))
+
+    def give_up(self, job: Job) -> None:
+        """Forgets a result that was begun, but whose files were removed after an error."""
+        self._unrecorded.discard(self._key(job))
 
     def add(self, job: Job, written: EnhancedFile, digests: Sequence[Digest], source: Mapping[str, Any]) -> None:
         """Records a result.
@@ -119,6 +140,7 @@ class Records:
         with _explained_errors(self.folder / RECORD):
             facts = [_file_facts(*file) for file in zip(written.paths, digests, strict=True)]
             names = list(map(self._name, written.paths))
+            self._remove_old_signals(key, names)
             record = {
                 "result": key,
                 "files": dict(zip(names, facts, strict=True)),
@@ -128,25 +150,18 @@ class Records:
                 "sr": written.sr,
                 "command": self._command,
             }
-            if self._lines is None:
-                self._lines = LineFile(self.folder / RECORD)
+            assert self._lines is not None
             # JSON escapes bytes of names that are not UTF-8, and restores them when it is read.
             if error := self._lines.write(json.dumps(record)):
                 raise error
         self._begun.pop(key, None)
+        self._unrecorded.discard(key)
 
-    def give_up(self, job: Job) -> None:
-        """Notes that a result was not written after `begin`.
-
-        If an earlier command was interrupted, its result may still be there, and may still be replaced.
-        """
-        key = self._key(job)
-        if earlier := self._begun_before[key]:
-            self._begun[key] = earlier
-            self._note({"given_up": key, "to": earlier})
-        else:
-            del self._begun[key]
-            self._note({"given_up": key})
+    def _remove_old_signals(self, key: str, names: Sequence[str]) -> None:
+        """Removes files of an old result that the new one, of a network with fewer signals, does not replace."""
+        for name, facts in self._records.get(key, {"files": {}})["files"].items():
+            if name not in names and _change_of(self.folder / name, facts) == "":
+                (self.folder / name).unlink()
 
     def close(self) -> None:
         """Waits until the names of the results and the records are on the disk, and closes the files.
@@ -160,7 +175,7 @@ class Records:
             for file in (self._lines, self._notes):
                 if file is not None:
                     file.close()
-        if self._keeps and not self._begun:
+        if self._keeps and not self._begun and not self._unrecorded:
             with suppress(OSError):
                 (self.folder / _BEGUN).unlink(missing_ok=True)
 
@@ -168,9 +183,9 @@ class Records:
         """Waits until the names of the results and the records are on the disk.
 
         This is done once at the end. If the power fails earlier, a name may be lost. Then the next command finds a
-        record without its file, and enhances the file again. If a result was replaced with `--overwrite`, the name may
-        still be that of the old file. Then the next command says that the result was changed afterwards, and replaces
-        nothing.
+        record without its file, and enhances the file again. Or the record and the note of a result may be lost, or a
+        result that was replaced with `--overwrite` may be the old file again. Then the next command replaces nothing,
+        and says that no record tells how the result was made, or that it was changed afterwards.
         """
         for folder in self._folders:
             try:
@@ -195,7 +210,7 @@ def check_results(states: Mapping[Path, str]) -> None:
     if others:
         path, state = next(iter(others.items()))
         # The files of several signals are numbered.
-        path = path if path.exists() else path.with_stem(f"{path.stem}_1")
+        path = path if os.path.lexists(path) else path.with_stem(f"{path.stem}_1")
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         raise RunError(
             f"`{path}` exists, but {state}{more}; nothing was changed",
@@ -226,25 +241,23 @@ def _read(path: Path) -> dict[str, Any]:
     return records
 
 
-def _read_begun(path: Path, records: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the results that were begun, but not recorded, each with the command that was interrupted.
+def _read_begun(path: Path, records: Mapping[str, Any]) -> dict[str, dict[str, set[str]]]:
+    """Returns the hashes of files that commands have begun to write, but not recorded, by result and name.
 
     Args:
         path: the file with the notes.
         records: the most recent record of each result.
     """
-    begun: dict[str, str] = {}  # the last command that began each result
+    begun: dict[str, dict[str, set[str]]] = {}
     with suppress(OSError):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, TypeError, KeyError):  # a line that was not written completely
+            with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that was not written completely
                 note = json.loads(line)
-                if "begun" in note:
-                    begun[note["begun"]] = note["command"]
-                elif "to" in note:
-                    begun[note["given_up"]] = note["to"]
-                else:
-                    del begun[note["given_up"]]
-    return {key: command for key, command in begun.items() if records.get(key, {}).get("command") != command}
+                key, hashes = note["begun"], note["files"].items()
+                if records.get(key, {}).get("command") != note["command"]:
+                    for name, xxh3 in hashes:
+                        begun.setdefault(key, {}).setdefault(name, set()).add(xxh3)
+    return begun
 
 
 def source_facts(job: Job) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from torch import Tensor
 from audiozen_core.audio.files import AudioInfo
 from audiozen_core.audio.writing import AudioWriter, encode_pieces, not_writable, warn_if_clipped, write_pieces
 from audiozen_core.inference.formats import Format
+from audiozen_core.inference.inputs import Inputs
 from audiozen_core.storage.atomic import Digest, hash_file, make_folder, sync_folder, temporary_name, write_new
 
 
@@ -39,9 +42,15 @@ class EnhancedFile:
         return self.frames / self.sr
 
 
-def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> EnhancedFile:
+def write_result(
+    pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format, *, source: Path
+) -> EnhancedFile:
     """Writes enhanced pieces [channels, time] or [channels, signals, time]; see `Enhancer.enhance_file`."""
     stored = store_result(pieces, target, info, form)
+    with stored.removed_on_error():
+        for path in stored.paths:
+            if path != target:
+                Inputs([source]).check_remain(path, source)
     written = stored.place()
     try:
         sync_folder(target.parent)
@@ -167,6 +176,11 @@ class StoredResult:
     sr: int
     samples: int
 
+    @property
+    def paths(self) -> list[Path]:
+        """The final names of the files."""
+        return [file.path for file in self.files]
+
     @contextmanager
     def removed_on_error(self) -> Iterator[None]:
         """Removes the temporary files if the block raises an error."""
@@ -184,6 +198,9 @@ class StoredResult:
             DataError: a file can't be renamed. Then all files of the result are removed.
         """
         with _all_removed_on_error(file.temporary for file in self.files) as placed:
+            # Otherwise an old signal would be replaced before the rename of the next one fails.
+            if folder := next(filter(os.path.isdir, self.paths), None):
+                raise not_writable(folder, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
             for file in self.files:
                 try:
                     file.temporary.replace(file.path)

@@ -167,7 +167,7 @@ def run_step(trainer: BaseTrainer, batch: Any, batch_idx: int, earlier: Sequence
     copied = map_tensors(batch, lambda tensor: tensor.detach().cpu().clone())
     second_batch = map_tensors(batch, Tensor.clone)  # a step may change its batch
     with kept_generators(), _kept_buffers(trainer.modules.values()):
-        outputs = trainer.forward_batch(batch, batch_idx)[1]
+        outputs = map_tensors(trainer.forward_batch(batch, batch_idx)[1], Tensor.detach)
     with watched(trainer.modules) as watch:
         losses = trainer.forward_batch(second_batch, batch_idx)[0]
         watch.in_backward = True

@@ -188,8 +188,7 @@ def keep_freed_memory() -> None:
     """Makes the C library keep freed memory, because the next file needs about the same amount of memory.
 
     Otherwise, the library returns each large array to the system, which must clear the memory pages before it provides
-    them for the next array. Clearing the pages took 4 % of the time of two intrusive metrics, and 9 % of the time of a
-    small recurrent network.
+    them for the next array.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         allocator = ctypes.CDLL(None)

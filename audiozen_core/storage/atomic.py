@@ -43,8 +43,8 @@ _NOT_SUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, er
 class Digest:
     """The size of a file in bytes, and its XXH3-128 hash in hexadecimal digits.
 
-    XXH3 detects accidents such as a torn write or a flipped bit, and is 25 times as fast as SHA-256. It does not
-    protect against deliberate changes.
+    XXH3 detects accidents such as a torn write or a flipped bit, and is far faster than SHA-256. It does not protect
+    against deliberate changes.
     """
 
     size: int

@@ -126,8 +126,7 @@ class MappedTable:
 
         Args:
             path: the file.
-            verify: whether to read the whole file and compare its hash, which takes 0.12 s of CPU time for a million
-                recordings. Otherwise only the size of the file is checked.
+            verify: whether to read the whole file and compare its hash. Otherwise only the size of the file is checked.
 
         Raises:
             OSError: the file can't be read.

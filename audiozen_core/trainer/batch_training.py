@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, HookError
@@ -66,6 +67,7 @@ class BatchTraining(CheckpointedTrainer):
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps, self.ranks)
         changing = self.hooks.order("on_gradients_ready")
+        self._hooks_take_outputs = self.hooks.uses_argument("on_training_step_end", "outputs")
         self._only_own_hooks = all(plugin.distribution == FIRST_PARTY for plugin in changing)
         # With several ranks, a loss that is not finite on one rank is handled on all ranks.
         self._turns: Turns | None = None
@@ -125,6 +127,8 @@ class BatchTraining(CheckpointedTrainer):
                 batch, outputs, samples = None, {}, 0
             elif not self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch, samples=samples):
                 losses = {}
+        # Without detaching, the outputs would keep the graph of the step in memory.
+        outputs = map_tensors(outputs, Tensor.detach) if self._hooks_take_outputs else {}
         if self._turns:
             agreed = self._turns.exchange_losses(losses, samples, last=not self._window_open)
             if agreed is None:
@@ -148,7 +152,7 @@ class BatchTraining(CheckpointedTrainer):
         self.hooks.on_training_step_end(trainer=trainer, batch=batch, batch_idx=batch_idx, outputs=outputs)
 
     def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Runs the forward pass. Returns the losses by name, and all outputs of the step, detached."""
+        """Runs the forward pass. Returns the losses by name, and all outputs of the step, not detached."""
         if not self._first_step_done:
             self._gradients.find_weights()  # hooks may have replaced or frozen weights since the trainer was built
         autocast: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self._as_trainer)
@@ -169,9 +173,6 @@ class BatchTraining(CheckpointedTrainer):
         outputs: dict[str, Any] = dict(result if type(result) is dict or isinstance(result, Mapping) else losses)
         for scalar, value in self.take_loss_scalars().items():
             outputs.setdefault(scalar, value)
-        for name, value in outputs.items():
-            if isinstance(value, Tensor):
-                outputs[name] = value.detach()
         return losses, outputs
 
     def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:

@@ -28,7 +28,7 @@ class HostCopy:
             if isinstance(value, Tensor):
                 if value.is_cuda:
                     on_gpu[value.device] = None
-                    self._values[name] = value.to("cpu", non_blocking=True)
+                    self._values[name] = value.detach().to("cpu", non_blocking=True)
                 else:
                     self._values[name] = value.item()  # read now, because the tensor may be changed in place later
         if on_gpu:  # one event for each GPU, because a network can be spread over several GPUs

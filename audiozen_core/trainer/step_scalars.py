@@ -142,7 +142,7 @@ class StepScalars:
         scalars, lag, good = self._recordable(outputs), self.lag, True
         if not lag and not self._pending and self._device.type != "cuda":
             for name, value in scalars.items():
-                scalars[name] = float(value)
+                scalars[name] = float(value.item() if isinstance(value, Tensor) else value)
             return self._take(location, scalars, losses, samples)
         self._pending.append(_Batch(location, HostCopy(scalars), frozenset(losses), samples))
         while len(self._pending) > lag:

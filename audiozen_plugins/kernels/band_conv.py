@@ -58,7 +58,7 @@ def double_bands(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     """Computes `conv(x)` for a transposed convolution over one frame and five bands, with stride 2 and padding 2.
 
     An even band of the output depends on three bands of the input, and an odd band depends on two. So a single
-    convolution over three bands computes both, in a third of the time.
+    convolution over three bands computes both, in less time.
 
     Args:
         x: a signal [batch, channels, frames, bands].

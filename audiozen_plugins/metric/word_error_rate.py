@@ -25,9 +25,9 @@ class WordErrorRate:
     """Word error rate for English speech: 0 if the recogniser recognises all words, and 1 if it recognises none.
 
     Additional words may raise the rate above 1. The recogniser is `pocketsphinx`, with the US English model in its
-    wheel. It is an old recogniser, with about 30 % wrong words even for clean speech. Use the rate only to compare
-    systems with each other, and never compare it with rates of another recogniser. Each file has its own rate. The mean
-    of a test is over files and not over words, so that each file has the same weight.
+    wheel. It is an old recogniser, with many wrong words even for clean speech. Use the rate only to compare systems
+    with each other, and never compare it with rates of another recogniser. Each file has its own rate. The mean of a
+    test is over files and not over words, so that each file has the same weight.
 
     Each file gets a new recogniser, because the state of a recogniser after one file would affect the next file. Words
     are compared without case and punctuation; digits are not spelt out. The value is NaN if the text has no word, if no
@@ -98,8 +98,8 @@ class WordErrorRate:
         from pocketsphinx import Decoder  # type: ignore[import-not-found, unused-ignore]
 
         samples = resampled(signal, sr, _SR).float().clamp(-1, 1) * 32767
-        # A new decoder for each file takes 0.3 s to read the model. Resetting the cepstral mean of a decoder would be
-        # faster, but other state would remain.
+        # Each new decoder reads the model. Resetting the cepstral mean of a decoder would be faster, but not all of its
+        # state would be reset.
         decoder = Decoder(samprate=float(_SR), loglevel="FATAL")
         decoder.start_utt()
         decoder.process_raw(samples.round().numpy().astype(np.int16).tobytes(), full_utt=True)

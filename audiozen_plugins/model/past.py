@@ -69,7 +69,7 @@ class Past:
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
-    # `set_stance` imports the compiler, which takes 70 MB. So it is used only if the compiler is imported already.
+    # `set_stance` imports the compiler, which takes much memory. It is used only if the compiler is imported already.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 

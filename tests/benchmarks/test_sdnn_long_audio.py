@@ -4,6 +4,22 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from audiozen_plugins.model.sdnn import SDNN
+from benchmarks.sdnn_long_audio import scores
+
+
+def test_whole_file_of_more_than_a_minute_is_passed_to_the_network_at_once():
+    lengths, network = [], SDNN(hidden_size=4)
+    network.register_forward_hook(lambda module, arguments, output: lengths.append(arguments[0].shape[-1]))
+    noisy = torch.randn(5 * 16_000)
+    assert len(scores(network, noisy, noisy, 13)) == 13
+    whole = lengths.pop()
+    assert not lengths
+    assert whole >= 13 * 5 * 16_000 // 128
+    scores(network, noisy, noisy, 13, 10.0)
+    assert len(lengths) > 6  # negative control
 
 
 @pytest.mark.slow

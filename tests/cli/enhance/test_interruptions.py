@@ -239,6 +239,37 @@ def test_result_that_an_interruption_left_is_made_again_even_if_other_commands_f
     assert [path.name for path in Path("out").iterdir() if path.name.startswith(".")] == []
 
 
+def test_note_that_could_not_be_written_does_not_give_away_a_file_of_the_user(enhance, place, monkeypatch):
+    write("in/a.wav"), write("out/a.wav")
+    before, write_line = Path("out/a.wav").read_bytes(), LineFile.write
+
+    def full(file, line):
+        if file.path.name == ".enhanced_begun.jsonl":
+            file._pending += line.encode() + b"\n"
+            return OSError(errno.ENOSPC, "No space left on device")
+        return write_line(file, line)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LineFile, "write", full)
+        enhance("in", "-o", "out", "--overwrite", code=2)
+    assert Path("out/a.wav").read_bytes() == before
+    assert "`out/a.wav` exists, but no record says" in enhance("in", "-o", "out", code=2).err
+
+
+def test_link_that_leads_nowhere_is_not_replaced(enhance, place):
+    write("in/a.wav")
+    Path("out").mkdir()
+    Path("out/a.wav").symlink_to("/not/mounted/a.wav")
+    assert "`out/a.wav` exists, but no record says" in enhance("in", "-o", "out", code=2).err
+
+
+def test_record_that_can_not_be_opened_is_told_before_a_result_gets_its_name(enhance, place):
+    write("in/a.wav")
+    Path("out/enhanced.jsonl").mkdir(parents=True)
+    assert "`out/enhanced.jsonl` can't be written: Is a directory" in enhance("in", "-o", "out", code=1).err
+    assert [path.name for path in Path("out").iterdir()] == ["enhanced.jsonl"]
+
+
 def test_files_of_the_user_are_never_replaced_after_an_interruption(enhance, place, monkeypatch):
     for name in "ab":
         write(f"in/{name}.wav")
@@ -275,20 +306,22 @@ def test_notes_of_an_interrupted_command_say_which_results_it_may_have_left(plac
     first, second = list_jobs(["in"], out)
     killed = Records(out, {})
     for job in (first, second):
-        killed.begin(job)
-        write(job.target)
+        killed.begin(job, {job.target: digest_of(write(job.target))})
     written = EnhancedFile((first.target,), 4000, SR, 0)
     killed.add(first, written, [digest_of(first.target)], source_facts(first))
     # The command is killed here: one result is recorded, the other one is not.
     later = Records(out, {})
     assert (later.state(first), later.state(second)) == ("done", "")
-    # The result that was recorded is safe if the user changes it.
-    write(first.target, noise(5000))
-    assert Records(out, {}).state(first) == "it was changed afterwards"
-    # A second command begins it again, and is killed.
-    later.begin(first)
+    # Files of the user are safe: one that replaces the recorded result, and one in the place of the other.
+    write(first.target, noise(5000)), write(second.target, noise(5000))
+    later = Records(out, {})
+    assert later.state(first) == "it was changed afterwards"
+    assert later.state(second) == "no record says how it was made"
+    # A second command begins to replace the first one, and is killed before or after that.
+    changed = first.target.read_bytes()
+    later.begin(first, {first.target: digest_of(write(first.target, noise(6000)))})
     assert Records(out, {}).state(first) == ""
-    later.give_up(first)
+    first.target.write_bytes(changed)
     assert Records(out, {}).state(first) == "it was changed afterwards"
 
 
@@ -369,7 +402,7 @@ def test_record_that_can_not_be_synced_is_an_error_and_the_results_are_made_agai
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fail)
         assert "`out/enhanced.jsonl` can't be written: Input/output error" in enhance("in", "-o", "out", code=2).err
-    # The record was lost with the power. The note that the result was begun allows the command to replace it.
+    # Where the record is lost, the note that the result was begun allows the command to replace it.
     Path("out/enhanced.jsonl").unlink()
     assert "enhanced 1 file" in enhance("in", "-o", "out").out
 

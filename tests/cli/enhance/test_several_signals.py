@@ -113,7 +113,7 @@ def test_part_of_a_result_is_removed_so_that_the_next_command_continues(enhance,
     with place_fails():
         told = enhance("in", "-o", "out", code=1).err
     assert "`out/a_2.wav` can't be written: Input/output error" in told
-    assert list(Path("out").iterdir()) == []
+    assert [path.name for path in Path("out").iterdir()] == ["enhanced.jsonl"]
     assert "enhanced 2 files" in enhance("in", "-o", "out").out
 
 
@@ -165,6 +165,78 @@ def test_numbered_names_of_inputs_and_of_signals_are_told_apart(enhance, place, 
     changed(three)
     assert "`out/a_1.wav` exists, but" in enhance("other", "-o", "out", code=1).err
     assert Path("out/a_1.wav").read_bytes() == before
+
+
+def one(piece):
+    return torch.stack([piece], 1)
+
+
+def test_single_numbered_signal_replaces_no_input_and_no_file_of_the_user(enhance, place, changed):
+    before = {path: path.read_bytes() for path in (write("rec/talk_1.wav"), write("out/a_1.wav"))}
+    write("in/a.wav")
+    changed(one)
+    assert "`out/a_1.wav` exists, but no record" in enhance("in", "-o", "out", code=1).err
+    assert "would replace the input" in enhance("rec/talk_1.wav", "-o", "rec/talk.wav", "--overwrite", code=1).err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_call_from_python_does_not_replace_its_input_by_a_signal(model, place, changed):
+    before = write("rec/talk_2.wav").read_bytes()
+    changed(three)
+    with pytest.raises(DataError, match="would replace the input"):
+        load(model, device="cpu").enhance_file("rec/talk_2.wav", "rec/talk.wav")
+    assert [path.name for path in Path("rec").iterdir()] == ["talk_2.wav"]
+    assert Path("rec/talk_2.wav").read_bytes() == before
+
+
+def test_missing_signal_does_not_excuse_the_others(enhance, place, changed):
+    write("in/a.wav")
+    changed(three)
+    enhance("in", "-o", "out")
+    signals = [Path(f"out/a_{number}.wav") for number in (1, 2, 3)]
+    made = [path.read_bytes() for path in signals]
+    signals[1].unlink()
+    assert "made with another subtype" in enhance("in", "-o", "out", "--subtype", "FLOAT", code=2).err
+    write(signals[0], noise(500))  # the user edits it
+    assert "it was changed afterwards" in enhance("in", "-o", "out", code=2).err
+    signals[0].write_bytes(made[0])
+    write("out/a.wav")
+    assert "`out/a.wav` exists, but no record says" in enhance("in", "-o", "out", code=2).err
+    Path("out/a.wav").unlink()
+    assert "enhanced 1 file" in enhance("in", "-o", "out").out
+    assert [path.read_bytes() for path in signals] == made
+
+
+def test_signals_that_a_new_result_does_not_have_are_removed_unless_the_user_changed_them(enhance, place, changed):
+    write("in/a.wav")
+    changed(three)
+    enhance("in", "-o", "out")
+    write("out/a_2.wav", noise(500))
+    changed(lambda piece: piece)
+    enhance("in", "-o", "out", "--overwrite")
+    assert {path.name for path in Path("out").iterdir()} == {"enhanced.jsonl", "a.wav", "a_2.wav"}
+
+
+def test_signal_in_whose_place_is_a_folder_leaves_the_old_ones(enhance, place, changed):
+    write("in/a.wav")
+    changed(three)
+    enhance("in", "-o", "out")
+    old = Path("out/a_1.wav").read_bytes()
+    Path("out/a_2.wav").unlink(), Path("out/a_2.wav").mkdir()
+    told = enhance("in", "-o", "out", "--mix", "--overwrite", code=1).err
+    assert "`out/a_2.wav` can't be written: Is a directory" in told
+    assert Path("out/a_1.wav").read_bytes() == old
+
+
+def test_name_that_is_too_long_does_not_stop_the_other_files(enhance, place, changed):
+    write(f"in/{'x' * 250}.wav"), write("in/z.wav")
+    changed(three)
+    assert "File name too long" in enhance("in", "-o", "out", "--num-workers", 0, code=1).err
+    assert len(list(Path("out").glob("z_*.wav"))) == 3
+    write("in/c.wav")
+    outcome = enhance("in", "-o", "out", "--num-workers", 0, code=1)
+    assert "enhanced 1 file" in outcome.out
+    assert "skipped 1" in outcome.out
 
 
 def test_interrupted_command_with_several_signals_is_continued(enhance, place, changed, monkeypatch):

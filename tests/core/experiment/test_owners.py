@@ -253,8 +253,8 @@ def test_nothing_keeps_what_a_network_or_a_loss_returns(plain):
 
     function = torch.nn.functional.mse_loss if plain else torch.nn.MSELoss()
     trainer = make_trainer(cls=Looks, loss=function)
-    losses, _ = trainer.forward_batch(next(iter(make_loader().epoch(1))), 0)
+    losses, outputs = trainer.forward_batch(next(iter(make_loader().epoch(1))), 0)
     assert trainer.participants.notes(of_batch=False)[-1] == "returned by [loss_function]: float32 []"
-    del losses
+    del losses, outputs
     gc.collect()
     assert kept[0]() is None

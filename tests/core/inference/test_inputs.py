@@ -1,5 +1,6 @@
 """Files, patterns and manifests become jobs: which files, and what the results are called."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,20 @@ def test_two_files_with_one_stem_have_results_of_their_own(place):
     assert targets == ["out/a.flac.flac", "out/a.mp3.flac", "out/a.wav.flac", "out/sub/a.flac"]
     both = [job.target.as_posix() for job in list_jobs(["in/a.wav", "in/sub/a.wav"], Path("out"))]
     assert sorted(both) == ["out/a.wav.wav", "out/a.wav~2.wav"]
+
+
+def test_output_folder_in_the_input_folder_is_found_through_links(place):
+    write("real/in/a.wav"), write("real/in/enhanced/a.wav")
+    Path("link").symlink_to("real/in")
+    for given, output in (("link", "real/in/enhanced"), ("real/in", "link/enhanced")):
+        assert [job.source.name for job in list_jobs([given], Path(output))] == ["a.wav"]
+
+
+def test_file_system_may_ignore_case(place, monkeypatch):
+    write("in/A.WAV")
+    assert list_jobs(["in/A.WAV"], Path("in"))[0].target == Path("in/A.wav")  # another file, here
+    real, exists = os.path.samefile, os.path.exists
+    monkeypatch.setattr(os.path, "samefile", lambda one, two: real(one, str(two).replace("A.wav", "A.WAV")))
+    monkeypatch.setattr(os.path, "exists", lambda path: exists(str(path).replace("A.wav", "A.WAV")))
+    with pytest.raises(DataError, match="would replace the input"):
+        list_jobs(["in/A.WAV"], Path("in"))

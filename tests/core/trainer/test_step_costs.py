@@ -226,8 +226,8 @@ def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked():
     assert all(weight.grad is None for weight in trainer.model.parameters())
 
 
-def test_a_step_adds_few_operations_of_torch_to_those_of_a_plain_loop():
-    trainer = make_trainer(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.01), max_epochs=1)
+def operations_of_steps(trainer):
+    """Trains one epoch, and counts the operations of torch in each step."""
     original, counted = trainer._train_batch, []
 
     def counting(*batch):
@@ -237,6 +237,12 @@ def test_a_step_adds_few_operations_of_torch_to_those_of_a_plain_loop():
 
     trainer._train_batch = counting
     trainer.train(make_loader())
+    return counted
+
+
+def test_a_step_adds_few_operations_of_torch_to_those_of_a_plain_loop():
+    trainer = make_trainer(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.01), max_epochs=1)
+    counted = operations_of_steps(trainer)
     batch = next(iter(make_loader().epoch(1)))
     with Operations() as plain:
         trainer.training_step(batch, 0)["loss"].backward()
@@ -246,11 +252,44 @@ def test_a_step_adds_few_operations_of_torch_to_those_of_a_plain_loop():
     added = {
         "aten._amp_foreach_non_finite_check_and_unscale_.default": 1,
         "aten._local_scalar_dense.default": 2,  # the loss, and whether a gradient is not finite
-        "aten.detach.default": 1,  # the loss, for the hooks
     }
     # The first step also finds the weights.
     assert [step - plain.counted for step in counted[1:]] == [added] * (STEPS - 1)
     assert plain.counted["aten.clone.default"] == 1
+
+
+class TakesOutputs:
+    """Takes the outputs of a step."""
+
+    def __init__(self):
+        self.outputs = []
+
+    @hookimpl.on_training_step_end
+    def on_training_step_end(self, outputs):
+        self.outputs.append(outputs)
+
+
+class ReturnsMore(TinyTrainer):
+    """Also returns two tensors that are not losses, one of them in a list."""
+
+    def training_step(self, batch, batch_idx):
+        result = super().training_step(batch, batch_idx)
+        return {**result, "negative": result["loss"].neg(), "listed": [result["loss"].neg()]}
+
+
+def test_outputs_are_detached_only_for_a_hook_that_takes_them():
+    takes, detached = TakesOutputs(), {}
+    for name, hook in (("takes", takes), ("does not", Watches())):
+        trainer = make_trainer(cls=ReturnsMore, hooks={name: hook}, max_epochs=1)
+        detached[name] = [step["aten.detach.default"] for step in operations_of_steps(trainer)]
+        assert [step["negative"] for step in trainer.scalars.per_batch] == [
+            -step["loss"] for step in trainer.scalars.per_batch
+        ]
+    # The backward pass detaches tensors, too.
+    assert detached["takes"] == [count + 3 for count in detached["does not"]]
+    tensors = [tensor for outputs in takes.outputs for tensor in (outputs["negative"], *outputs["listed"])]
+    assert len(tensors) == 2 * STEPS
+    assert not any(tensor.requires_grad for tensor in tensors)
 
 
 def own_calls(trainer):
