@@ -16,8 +16,8 @@ from audiozen_core.registry.provided_modules import distributions_with, version_
 from audiozen_core.registry.scope import RESERVED, ImportScope
 
 _CORE, _COMPONENTS, _FACE = "audiozen_core", "audiozen_plugins", "audiozen"
-# Upgrades of these change the last digits of a result only.
-_LEFT_OUT = frozenset({*sys.stdlib_module_names, "torch", "triton", "numpy", "audiozen"}) - {"__main__"}
+# Upgrades of these change the last digits of a result only, or only what is printed.
+_LEFT_OUT = frozenset({*sys.stdlib_module_names, "torch", "triton", "numpy", "rich", "audiozen"}) - {"__main__"}
 
 
 def code_hash(
@@ -29,7 +29,7 @@ def code_hash(
     other modules. It also covers the folders of the modules of the same package and of AudioZEN's components that these
     modules import, also those that a function imports when it is called. Imports are read from the source, so the hash
     does not depend on what has been imported so far. Of other packages, the hash covers the version; of Python, torch,
-    Triton and NumPy, nothing.
+    Triton, NumPy and rich, nothing.
 
     Args:
         objects: the classes and functions. Their modules must have been imported.
