@@ -47,7 +47,11 @@ if TYPE_CHECKING:
     "--num-workers", metavar="N", type=click.IntRange(min=0),
     help="The number of processes, if the network is on the CPU. 0 uses only this process. Default: one per CPU.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace results that another network or other options produced.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace existing files, even of another network, input, option or code, or without a record.",
+)
 @WITHOUT
 @TRACEBACK
 def command(

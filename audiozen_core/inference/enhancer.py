@@ -182,8 +182,9 @@ class Enhancer:
 
         Args:
             source: the file, of any rate and any format that libsndfile reads.
-            target: the file to write; its extension determines the format: `.wav`, `.flac`, `.ogg`, … If the network
-                returns several signals, they are written as `target_1.wav`, `target_2.wav`, … in this order.
+            target: the file to write, which is replaced if it exists. Its extension determines the format: `.wav`,
+                `.flac`, `.ogg`, … If the network returns several signals, they are written as `target_1.wav`,
+                `target_2.wav`, … in this order.
             name: the name of the signal, on which the noise of a generative network depends; by default the name of the
                 file without its extension.
             mix: whether to enhance the average of the channels. The result then has one channel.
@@ -193,8 +194,8 @@ class Enhancer:
             on_seconds: called with the duration of each piece that has been read, in seconds.
 
         Raises:
-            DataError: the file can't be read or written, or it can't be resampled to the rate of the network; or one of
-                several signals would replace the input.
+            DataError: the file can't be read or written, or it can't be resampled to the rate of the network; or the
+                result would replace the input.
         """
         return enhance_file_by(
             self, partial(write_result, source=Path(source)), Path(source), Path(target), name=name, mix=mix,

@@ -117,7 +117,7 @@ class Inputs:
             if place == own or (os.path.exists(own) and os.path.samefile(place, own)):  # noqa: PTH110, PTH121
                 raise DataError(
                     f"the result of `{source}` would replace the input `{result}`",
-                    remedy="give another output folder",
+                    remedy="give another output",
                 )
 
 

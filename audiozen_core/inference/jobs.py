@@ -94,9 +94,7 @@ class _Writing:
     def __call__(self, job: Job, found: _Result) -> EnhancedFile:
         stored = found if isinstance(found, StoredResult) else found.store()
         with stored.removed_on_error():
-            # `list_jobs` and `Records.state` have checked the target, but could not know the names of signals.
-            if signals := [file.path for file in stored.files if file.path != job.target]:
-                self._check(job, signals)
+            self._check(job, stored.paths)
             digests = stored.digests()
             self._records.begin(job, dict(zip(stored.paths, digests, strict=True)))
         try:
@@ -108,12 +106,13 @@ class _Writing:
         return written
 
     def _check(self, job: Job, paths: Sequence[Path]) -> None:
-        """Raises a `DataError` if the file of a signal would replace an input or another file."""
-        self._inputs = self._inputs or Inputs(each.source for each in self._jobs)
-        for path in paths:
-            self._inputs.check_remain(path, job.source)
+        """Raises a `DataError` if a result would replace an input or another file."""
+        if signals := [path for path in paths if path != job.target]:  # `list_jobs` has checked the target
+            self._inputs = self._inputs or Inputs(each.source for each in self._jobs)
+            for path in signals:
+                self._inputs.check_remain(path, job.source)
         if not self._overwrite:
-            self._records.check_signals(job, paths)
+            self._records.check_files(job, paths)
 
 
 _Batch = tuple[Job, ...]

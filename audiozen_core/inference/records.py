@@ -39,6 +39,7 @@ class Records:
         self._lines: LineFile | None = None
         self._notes: LineFile | None = None
         self._records = _read(folder / RECORD) if keeps else {}
+        self._recorded = {name for record in self._records.values() for name in record["files"]}
         self._begun = _read_begun(folder / _BEGUN, self._records) if keeps else {}
         self._unrecorded: set[str] = set()  # the results that this command has begun, but not recorded yet
         self._command = secrets.token_hex(8)  # shows which notes and which records belong to the same command
@@ -50,21 +51,21 @@ class Records:
         unchanged. All other files belong to the user.
         """
         record = self._records.get(self._key(job))
-        recorded = record["files"] if record else {}
-        if (
-            os.path.lexists(job.target)
-            and self._name(job.target) not in recorded
-            and not self._was_begun(job, job.target)
-        ):
-            return f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
+        if record is None:
+            # With several signals, the file in this place is not part of the result. Then it may be a signal of another
+            # input. `check_files` knows all names.
+            is_ours = self._name(job.target) in self._recorded or self._was_begun(job, job.target)
+            unknown = f"no record says how it was made{'' if self._keeps else ', because the output is one file'}"
+            return unknown if os.path.lexists(job.target) and not is_ours else ""
+        recorded = record["files"]
         paths = {self.folder / name: facts for name, facts in recorded.items()}
         changes = [_change_of(path, facts) for path, facts in paths.items() if not self._was_begun(job, path)]
         if any(changes):
             return next(filter(None, changes))
-        if record is None or "" not in changes:
+        if "" not in changes:
             return ""
         if record["source"] != source_facts(job):
-            return "it was made from another input"
+            return "its input has another path, size or time now"
         for key, value in self._made_with.items():
             if record["made_with"].get(key) != value:
                 return f"it was made with another {key}"
@@ -79,10 +80,10 @@ class Records:
         except OSError:
             return False
 
-    def check_signals(self, job: Job, paths: Iterable[Path]) -> None:
-        """Raises a `DataError` if the files of a result with several signals would replace other files.
+    def check_files(self, job: Job, paths: Iterable[Path]) -> None:
+        """Raises a `DataError` if the files of a result would replace other files.
 
-        `state` can't know these files, because the network has not shown yet how many signals it returns.
+        `state` does not know all names, because the network has not shown yet how many signals it returns.
         """
         record = self._records.get(self._key(job), {"files": ()})
         for path in paths:

@@ -49,8 +49,7 @@ def write_result(
     stored = store_result(pieces, target, info, form)
     with stored.removed_on_error():
         for path in stored.paths:
-            if path != target:
-                Inputs([source]).check_remain(path, source)
+            Inputs([source]).check_remain(path, source)
     written = stored.place()
     try:
         sync_folder(target.parent)

@@ -46,7 +46,7 @@ def test_existing_results_are_skipped_and_results_with_other_settings_are_report
     save_file(weights, other / "model.safetensors")
     assert "with another model" in command("enhance", str(other), "in", "-o", "out", code=2).err
     write("in/a.wav", noise(5000))
-    assert "from another input" in enhance("in", "-o", "out", code=2).err
+    assert "its input has another path, size or time" in enhance("in", "-o", "out", code=2).err
     Path("out/b.wav").write_bytes(b"changed")
     assert "and 1 more" in enhance("in", "-o", "out", code=2).err
     Path("out/enhanced.jsonl").unlink()
@@ -124,7 +124,7 @@ def test_recording_that_grew_while_it_was_enhanced_is_not_done(enhance, place, m
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "enhance_file_by", meanwhile)
         enhance("a.wav", "-o", "out")
-    assert "made from another input" in enhance("a.wav", "-o", "out", code=2).err
+    assert "its input has another path, size or time now" in enhance("a.wav", "-o", "out", code=2).err
     enhance("a.wav", "-o", "out", "--overwrite")
     assert soundfile.info("out/a.wav").frames == 5000
 

@@ -189,6 +189,24 @@ def test_call_from_python_does_not_replace_its_input_by_a_signal(model, place, c
     assert Path("rec/talk_2.wav").read_bytes() == before
 
 
+def test_signal_of_one_input_in_the_place_of_another_ones_result_is_not_in_the_way(enhance, place, changed):
+    write("in/a.wav"), write("in/a_1.wav")
+    changed(three)
+    enhance("in/a.wav", "-o", "out")
+    assert "enhanced 1 file" in enhance("in/a_1.wav", "-o", "out").out
+    assert "skipped 2 already enhanced" in enhance("in", "-o", "out").out
+    before = Path("out/a_1.wav").read_bytes()
+    changed(lambda piece: piece)  # a network with one signal would write the file
+    write("other/a_1.wav"), Path("out/a_1_1.wav").rename("out/moved.wav")
+    for number in (2, 3):
+        Path(f"out/a_1_{number}.wav").unlink()
+    assert (
+        "`out/a_1.wav` exists, but no record says that it is a result of this input"
+        in enhance("other/a_1.wav", "-o", "out", code=1).err
+    )
+    assert Path("out/a_1.wav").read_bytes() == before
+
+
 def test_missing_signal_does_not_excuse_the_others(enhance, place, changed):
     write("in/a.wav")
     changed(three)
@@ -200,11 +218,15 @@ def test_missing_signal_does_not_excuse_the_others(enhance, place, changed):
     write(signals[0], noise(500))  # the user edits it
     assert "it was changed afterwards" in enhance("in", "-o", "out", code=2).err
     signals[0].write_bytes(made[0])
-    write("out/a.wav")
-    assert "`out/a.wav` exists, but no record says" in enhance("in", "-o", "out", code=2).err
-    Path("out/a.wav").unlink()
+    own = write("out/a.wav").read_bytes()
     assert "enhanced 1 file" in enhance("in", "-o", "out").out
     assert [path.read_bytes() for path in signals] == made
+    assert Path("out/a.wav").read_bytes() == own
+    for path in signals:
+        path.unlink()
+    changed(lambda piece: piece)  # as a network that is loaded anew
+    assert "`out/a.wav` exists, but no record says" in enhance("in", "-o", "out", code=1).err
+    assert Path("out/a.wav").read_bytes() == own
 
 
 def test_signals_that_a_new_result_does_not_have_are_removed_unless_the_user_changed_them(enhance, place, changed):

@@ -129,7 +129,7 @@ def test_wav_file_without_samples_and_one_that_is_too_large(tmp_path):
 
 
 def test_wav_file_that_becomes_too_large_is_an_error_before_the_samples_are_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain_wav, "_MOST_BYTES", 200)
+    monkeypatch.setattr(plain_wav, "_MOST_SAMPLE_BYTES", 200)
     sink = io.BytesIO()
     writer = PlainWavWriter(sink, SR, 1, 0)
     writer.write(np.zeros(100, np.int16))
