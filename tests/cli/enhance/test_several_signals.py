@@ -40,6 +40,19 @@ def changed(monkeypatch):
     return change
 
 
+def second_fsync_fails(monkeypatch):
+    """Lets the second file find the disk full."""
+    real, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
 def three(piece):
     """Three signals, the last of which is louder than full scale."""
     return torch.stack([piece, 0.5 * piece, 30 * piece], 1)
@@ -123,15 +136,7 @@ def test_old_result_stays_whole_if_a_new_one_can_not_be_written(enhance, place, 
     changed(three)
     enhance("in", "-o", "out", "--num-workers", 0)
     old = {path.name: path.read_bytes() for path in Path("out").iterdir()}
-    real, calls = os.fsync, []
-
-    def full(descriptor):
-        calls.append(descriptor)
-        if len(calls) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
+    second_fsync_fails(monkeypatch)
     told = enhance("in", "-o", "out", "--num-workers", 0, "--mix", "--overwrite", code=2).err
     assert "the disk is full" in told
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == old
@@ -289,16 +294,8 @@ def test_another_command_keeps_a_long_result_of_a_worker_that_has_ended(enhance,
 def test_result_of_the_call_from_python_is_written_whole_or_not_at_all(model, place, changed, monkeypatch):
     write("a.wav", noise(1000))
     changed(three)
-    real, calls = os.fsync, []
-
-    def full(descriptor):
-        calls.append(descriptor)
-        if len(calls) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(descriptor)
-
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
+        second_fsync_fails(patched)
         with pytest.raises(DataError, match="No space left"):
             load(model, device="cpu").enhance_file("a.wav", "out/t.wav")
     assert list(Path("out").iterdir()) == []
