@@ -49,6 +49,11 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, missing: int) 
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, missing: int) -> Tensor:
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # In bfloat16, torch 2.13 now and then fills the gradient of the kernels from memory that nothing has written,
+        # which may be NaN.
+        with torch.autocast("cpu", enabled=False):
+            return _plain(x.float(), weight.float(), bias.float(), dilation, missing)
     x = F.pad(x, (0, 0, missing, 0))
     padding = (0, weight.shape[3] // 2)
     return F.conv2d(x, weight, bias, padding=padding, dilation=(dilation, 1), groups=x.shape[1])
